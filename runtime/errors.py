@@ -1,0 +1,24 @@
+"""What can go wrong before a process has begun its work."""
+
+from pathlib import Path
+
+
+class RuntimeFault(Exception):
+    """Base of every error of this room."""
+
+
+class ConfigError(RuntimeFault):
+    """A configuration that cannot be used; the message names the file or variable, the key, and the cure."""
+
+    def __init__(self, problem: str, *, source: Path | str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source = source
+
+
+class MissingExtra(RuntimeFault):
+    """A part of vitalloom that is not installed here."""
+
+    def __init__(self, *, extra: str, module: str) -> None:
+        super().__init__(f"{module} is not installed here; the cure: pip install 'vitalloom[{extra}]'")
+        self.extra = extra
+        self.module = module

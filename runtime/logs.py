@@ -1,0 +1,70 @@
+"""Structured logging for the person on call: one line per change of state, no names and no values of patients.
+
+`get` hands out a logger whose calls take an event and facts as keywords; `set_up` decides once how lines look.
+"""
+
+import json
+import logging
+import sys
+from typing import Any, TextIO
+
+_FACTS = "vitalloom_facts"
+
+
+class Log:
+    """A logger that is given facts, not sentences: ``log.info("broker connected", host="10.0.0.7")``."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **facts: Any) -> None:
+        self._write(logging.DEBUG, event, facts)
+
+    def info(self, event: str, **facts: Any) -> None:
+        self._write(logging.INFO, event, facts)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        self._write(logging.WARNING, event, facts)
+
+    def error(self, event: str, **facts: Any) -> None:
+        self._write(logging.ERROR, event, facts)
+
+    def _write(self, level: int, event: str, facts: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", event, extra={_FACTS: facts})
+
+
+def get(name: str) -> Log:
+    """The logger of a module; `name` is the module's."""
+    return Log(name)
+
+
+def set_up(*, level: str = "INFO", as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Decide how this process logs. Called once, by `main`."""
+    out = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    out.setFormatter(_JsonLines() if as_json else _PlainLines())
+    root = logging.getLogger()
+    root.handlers[:] = [out]
+    root.setLevel(level)
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = getattr(record, _FACTS, {})
+        tail = "".join(f" {key}={value}" for key, value in facts.items())
+        line = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}{tail}"
+        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, _FACTS, {}),
+        }
+        if record.exc_info is not None:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,1 @@
+"""The ward that does not exist: patients, wearables, faults, recorded stays."""

@@ -1,0 +1,1 @@
+"""The data centre: ingest, processor, engines and stores."""

@@ -1,0 +1,181 @@
+"""The front door: one command whose sub-commands load their room only when they are called."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Final
+
+import typer
+
+__version__ = "0.1.0"
+
+NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
+
+app = typer.Typer(
+    name="vitalloom",
+    help=f"Remote patient monitoring: sealed vital signs from the wrist to an alarm that says why.\n\n{NOT_A_DEVICE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _room(module: str, *, extra: str) -> ModuleType:
+    """Import the module behind a command, or say which part of vitalloom is not installed and how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if missing.split(".")[0] in _OWN:
+            raise
+        from runtime.errors import MissingExtra
+
+        raise MissingExtra(extra=extra, module=missing) from error
+
+
+_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"})
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"vitalloom {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def ward(
+    scenario: Annotated[
+        str, typer.Option(help="What happens to the simulated patients; 'list' shows every scenario.")
+    ] = "mixed",
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Replay recorded stays instead: a Parquet or CSV file of a known format.", show_default=False),
+    ] = None,
+    patients: Annotated[int, typer.Option(min=1, max=100_000, help="How many patients.")] = 8,
+    edges: Annotated[int, typer.Option(min=1, max=64, help="How many edge agents share them.")] = 2,
+    speed: Annotated[
+        float,
+        typer.Option(min=0.01, help="Simulated seconds per second: a ceiling. A slower machine slows time, drops nothing."),
+    ] = 30.0,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: until Ctrl-C, or the end of a replay.",
+            show_default=False,
+        ),
+    ] = None,
+    cadence: Annotated[
+        str | None,
+        typer.Option(help="Time between two readings of a wearable. Default: 5s; 60s in a replay.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same patients, same readings.")] = 1,
+    broker: Annotated[
+        str | None,
+        typer.Option(help="host:port of a real MQTT 5 broker instead of the embedded one.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep the store and the outboxes in. Default: a temporary one.", show_default=False),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Break something; may be repeated: loss=5%, duplicate=2%, reorder=2%, broker-kill=10s, edge-kill=20s.",
+            show_default=False,
+        ),
+    ] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="Run every edge agent as a process of its own.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="No table: a line of progress and the summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The last line is one JSON object.")] = False,
+) -> None:
+    """Watch a ward: wearables, a broker, edge agents, the processor and a store, all real, in one command.
+
+    Ctrl-C ends it cleanly and prints what became of every reading.
+    """
+    module = _room("simulators.ward", extra="simulators")
+    raise typer.Exit(
+        module.main(
+            module.WardOptions(
+                scenario=scenario,
+                replay=replay,
+                patients=patients,
+                edges=edges,
+                speed=speed,
+                duration=duration,
+                cadence=cadence,
+                seed=seed,
+                broker=broker,
+                data=data,
+                faults=tuple(fault or ()),
+                apart=apart,
+                headless=headless,
+                as_json=as_json,
+            )
+        )
+    )
+
+
+@app.command()
+def edge(
+    config: Annotated[
+        Path | None, typer.Option(help="The agent's TOML file; see --sample-config.", show_default=False)
+    ] = None,
+    sample_config: Annotated[
+        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
+    ] = False,
+    check_config: Annotated[
+        bool, typer.Option("--check-config", help="Check the configuration and leave.")
+    ] = False,
+) -> None:
+    """Run the agent beside the bed: open, judge, keep, forward, and alarm alone when the cloud is silent."""
+    if sample_config:
+        typer.echo(_sample("edge"))
+        raise typer.Exit
+    if config is None:
+        raise typer.BadParameter("say which file: --config FILE (a template: vitalloom edge --sample-config)")
+    module = _room("edge.agent", extra="edge")
+    raise typer.Exit(module.main(config, check_only=check_config))
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="CSV with a header; the columns are in docs/scores.md.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write here instead of to the terminal.", show_default=False)
+    ] = None,
+) -> None:
+    """Add NEWS2, qSOFA, SIRS, MEWS and shock index to a spreadsheet of vital signs. An empty cell is not measured."""
+    module = _room("stream.spreadsheet", extra="stream")
+    raise typer.Exit(module.main(file, out))
+
+
+def _sample(room: str) -> str:
+    return (Path(importlib.import_module(room).__path__[0]) / "sample.toml").read_text(encoding="utf-8")
+
+
+def main() -> None:
+    """Run the command line. An error that was foreseen is one sentence on stderr, not a trace."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not _foreseen(error):
+            raise
+        typer.echo(f"vitalloom: {error}", err=True)
+        sys.exit(2)
+
+
+def _foreseen(error: Exception) -> bool:
+    """Every room has one base class for the errors that it explains; all of them live in its `errors` module."""
+    return any(kind.__module__.endswith(".errors") and kind.__module__.split(".")[0] in _OWN for kind in type(error).__mro__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""What goes into the kernel and what comes out: frozen facts, units in the field names.
+
+Times are integer milliseconds since 1970 (UTC): `at_ms` is event time, `received_ms` is arrival at the edge.
+"""
+
+from enum import IntEnum, IntFlag, StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+
+class Consciousness(IntEnum):
+    """ACVPU. C is *new* confusion; confusion of unknown age counts as new (RCP 2017)."""
+
+    ALERT = 0
+    CONFUSION = 1
+    VOICE = 2
+    PAIN = 3
+    UNRESPONSIVE = 4
+
+    @property
+    def letter(self) -> str:
+        return "ACVPU"[self]
+
+
+class ClockQuality(IntEnum):
+    """How far a device's wall clock may be believed."""
+
+    UNSET = 0
+    FREE_RUNNING = 1
+    SYNCHRONISED = 2
+
+
+class SensorFlag(IntFlag):
+    """What the device, and later the edge, say about a reading as a whole."""
+
+    NONE = 0
+    SENSOR_OFF = 1  # no skin contact
+    LOW_PERFUSION = 2
+    MOTION = 4
+    BATTERY_LOW = 8
+    CLOCK_CORRECTED = 16  # set by the edge: event time rebuilt from uptime
+    CLOCK_CLAMPED = 32  # set by the edge: event time lay in the future
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True, tag="reading"):
+    """What one wearable saw of one patient at one moment. `None`: not measured."""
+
+    binding_id: str  # hex of 16 bytes
+    reading_id: bytes  # 16 bytes, permanent
+    session_id: bytes  # 16 bytes; with `counter` the place in the device's stream
+    counter: int
+    at_ms: int
+    received_ms: int
+    heart_rate: float | None = None  # /min
+    respiratory_rate: float | None = None  # /min
+    spo2: float | None = None  # %
+    systolic_bp: float | None = None  # mmHg
+    diastolic_bp: float | None = None  # mmHg
+    temperature: float | None = None  # °C
+    supplemental_oxygen: float | None = None  # L/min; 0 is room air
+    consciousness: Consciousness | None = None
+    sensor_flags: int = 0  # SensorFlag
+    battery: float | None = None  # %
+    unusable: int = 0  # mask by signs.INDEX: value kept, not to be scored
+
+
+class Waveform(msgspec.Struct, frozen=True, kw_only=True, tag="waveform"):
+    """A stretch of ECG or PPG."""
+
+    binding_id: str
+    at_ms: int  # time of the first sample
+    received_ms: int
+    kind: str  # "ecg" or "ppg"
+    sampling_rate_hz: float
+    samples_uv: bytes  # little-endian int16; ECG in steps of 5 µV, PPG in arbitrary units
+
+
+class ModelScore(msgspec.Struct, frozen=True, kw_only=True, tag="model_score"):
+    """One output of one model, beside the rules and never instead of them. High score = abnormal."""
+
+    binding_id: str
+    reading_id: bytes
+    at_ms: int
+    received_ms: int
+    model: str  # "sepsis", "heart", "rhythm"
+    version: str
+    score: float | None  # probability in [0, 1]; None: the model abstains
+    reason: str = ""  # the inputs that moved it most, or why it abstains
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
+    """Time has passed."""
+
+    now_ms: int
+
+
+class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledge"):
+    """Somebody has seen an alarm."""
+
+    binding_id: str
+    alarm_id: bytes
+    by: str
+    at_ms: int
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True, tag="silence"):
+    """Somebody wants one condition of one patient quiet for a while; a higher priority breaks through."""
+
+    binding_id: str
+    rule_id: str
+    by: str
+    at_ms: int
+    until_ms: int
+
+
+Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | Tick
+
+
+class Priority(IntEnum):
+    """IEC 60601-1-8: high interrupts, medium re-plans, low plans."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+
+class AlarmKind(StrEnum):
+    PHYSIOLOGICAL = "physiological"
+    TECHNICAL = "technical"
+
+
+class AlarmState(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    CLEARED = "cleared"
+
+
+class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, tag="alarm_changed"):
+    """An alarm as it stands now, sent whenever anything about it changed and again for every duplicate input."""
+
+    binding_id: str
+    alarm_id: bytes
+    rule_id: str
+    kind: AlarmKind
+    priority: Priority
+    state: AlarmState
+    at_ms: int  # when it came to stand like this
+    onset_ms: int  # when the condition began
+    revision: int  # rises by one with every change of this alarm
+    text: str  # what, value, limit, why, in one line
+    basis: str  # what judged: "NEWS2", "rule", "NEWS2+model 1.2"
+    latched: bool = False  # the condition has ended, nobody has looked yet
+    acknowledged_by: str | None = None
+    acknowledged_ms: int | None = None
+    silenced_until_ms: int | None = None
+    retrospective: bool = False  # found in backfilled data: for the record, never sounds
+
+
+class News2Part(msgspec.Struct, frozen=True, array_like=True):
+    """One parameter of a NEWS2."""
+
+    sign: str
+    value: float | None  # rounded to the chart's resolution; None: missing
+    points: int | None
+    age_ms: int | None
+
+
+class News2Scored(msgspec.Struct, frozen=True, kw_only=True, tag="news2_scored"):
+    """NEWS2 as of one reading."""
+
+    binding_id: str
+    reading_id: bytes
+    at_ms: int
+    total: int | None  # None: at least one parameter is missing
+    at_least: int  # every part scores 0 or more, so what is present is a lower bound
+    risk: str  # low, low-medium, medium, high: of the lower bound
+    spo2_scale: int
+    parts: tuple[News2Part, ...]
+
+
+class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, tag="reading_judged"):
+    """A reading as it goes to the record: every value kept, the unusable ones marked."""
+
+    reading: Reading
+    late: bool  # older than what was already known
+    backfilled: bool  # so old that it may not sound
+
+
+class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed"):
+    """Aggregate of one sign over one window of event time. `revision` > 0: late readings changed it."""
+
+    binding_id: str
+    sign: str
+    start_ms: int
+    width_ms: int
+    count: int
+    mean: float
+    minimum: float
+    maximum: float
+    revision: int = 0
+
+
+class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, tag="freshness_changed"):
+    """A sign became fresh, late, stale or lost."""
+
+    binding_id: str
+    sign: str
+    at_ms: int
+    state: str
+    age_ms: int
+
+
+Event: TypeAlias = ReadingJudged | News2Scored | WindowClosed | FreshnessChanged | AlarmChanged

@@ -1,0 +1,1 @@
+"""How processes talk: bytes, topics, seals, and the one MQTT session."""
