@@ -142,6 +142,7 @@ class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, tag="alarm_changed
     binding_id: str
     alarm_id: bytes
     rule_id: str
+    key: str = ""  # the sign, for rules that are judged sign by sign
     kind: AlarmKind
     priority: Priority
     state: AlarmState
@@ -188,7 +189,7 @@ class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, tag="reading_judg
 
 
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed"):
-    """Aggregate of one sign over one window of event time. `revision` > 0: late readings changed it."""
+    """Aggregate of the usable values of one sign over one window of event time, the end excluded."""
 
     binding_id: str
     sign: str
@@ -198,7 +199,15 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed
     mean: float
     minimum: float
     maximum: float
-    revision: int = 0
+
+
+class WindowOutdated(msgspec.Struct, frozen=True, kw_only=True, tag="window_outdated"):
+    """A reading came after its window had closed: whoever keeps the readings computes that window again."""
+
+    binding_id: str
+    sign: str
+    start_ms: int
+    width_ms: int
 
 
 class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, tag="freshness_changed"):
@@ -211,4 +220,4 @@ class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, tag="freshness
     age_ms: int
 
 
-Event: TypeAlias = ReadingJudged | News2Scored | WindowClosed | FreshnessChanged | AlarmChanged
+Event: TypeAlias = ReadingJudged | News2Scored | WindowClosed | WindowOutdated | FreshnessChanged | AlarmChanged

@@ -39,7 +39,9 @@ class SignSpec(msgspec.Struct, frozen=True, kw_only=True):
     plausible: tuple[float, float]  # inclusive; outside it no living patient was measured
     decimals: int
     cadence_ms: int  # how often a value is expected
-    valid_ms: int  # how long one value may enter a score: the sign's monitoring interval
+    # How long one value may enter a score. Never longer than the earliest age at which `vitals.freshness` calls it
+    # stale, for a stale value is not scored.
+    valid_ms: int
     entered: bool = False  # by a person, not by a sensor
 
 
@@ -50,29 +52,29 @@ _HOUR = 60 * _MINUTE
 SIGNS: Final[tuple[SignSpec, ...]] = (
     SignSpec(
         sign=VitalSign.HEART_RATE, label="heart rate", abbreviation="HR", unit="/min", ucum="/min",
-        loinc="8867-4", mdc=147842, plausible=(20, 300), decimals=0, cadence_ms=5 * _SECOND, valid_ms=5 * _MINUTE,
+        loinc="8867-4", mdc=147842, plausible=(20, 300), decimals=0, cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.RESPIRATORY_RATE, label="respiratory rate", abbreviation="RR", unit="/min", ucum="/min",
-        loinc="9279-1", mdc=151562, plausible=(2, 80), decimals=0, cadence_ms=5 * _SECOND, valid_ms=5 * _MINUTE,
+        loinc="9279-1", mdc=151562, plausible=(2, 80), decimals=0, cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.SPO2, label="oxygen saturation", abbreviation="SpO2", unit="%", ucum="%",
         # R4's profile fixes 2708-6; 59408-5 says that it was measured by pulse oximetry.
         loinc="2708-6", loinc_also=("59408-5",), mdc=150456, plausible=(50, 100), decimals=0,
-        cadence_ms=5 * _SECOND, valid_ms=5 * _MINUTE,
+        cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.SYSTOLIC_BP, label="systolic blood pressure", abbreviation="SBP", unit="mmHg", ucum="mm[Hg]",
-        loinc="8480-6", mdc=150021, plausible=(40, 300), decimals=0, cadence_ms=_HOUR, valid_ms=2 * _HOUR,
+        loinc="8480-6", mdc=150021, plausible=(40, 300), decimals=0, cadence_ms=_HOUR, valid_ms=3 * _HOUR,
     ),
     SignSpec(
         sign=VitalSign.DIASTOLIC_BP, label="diastolic blood pressure", abbreviation="DBP", unit="mmHg", ucum="mm[Hg]",
-        loinc="8462-4", mdc=150022, plausible=(20, 200), decimals=0, cadence_ms=_HOUR, valid_ms=2 * _HOUR,
+        loinc="8462-4", mdc=150022, plausible=(20, 200), decimals=0, cadence_ms=_HOUR, valid_ms=3 * _HOUR,
     ),
     SignSpec(
         sign=VitalSign.TEMPERATURE, label="body temperature", abbreviation="T", unit="°C", ucum="Cel",
-        loinc="8310-5", mdc=150364, plausible=(28, 45), decimals=1, cadence_ms=_MINUTE, valid_ms=_HOUR,
+        loinc="8310-5", mdc=150364, plausible=(28, 45), decimals=1, cadence_ms=5 * _MINUTE, valid_ms=15 * _MINUTE,
     ),
     SignSpec(
         # Litres per minute; 0 is room air.

@@ -1,0 +1,222 @@
+"""What happens to simulated patients: stories as data, one row each.
+
+A story is a list of timed effects on the drives of `simulators.physiology`, and what a monitoring system should say
+about it. Times are milliseconds of simulated time since the start of the story. The sizes are chosen so that every
+seeded patient, whatever their own normal, ends up where the row says.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from simulators.draws import Floats
+from simulators.errors import UnknownScenario
+from simulators.physiology import Drive
+from vitals.messages import Priority
+
+MINUTE_MS: Final = 60_000
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """One drive rises from nothing to `size`, stays, and may go again."""
+
+    what: Drive
+    size: float  # in the unit of the drive
+    onset_ms: int
+    ramp_ms: int = 0  # how long it takes to rise, and to go
+    hold_ms: int | None = None  # at full size; None: for good
+
+    def at(self, elapsed_ms: int) -> float:
+        """How much of the drive this effect adds `elapsed_ms` into the story."""
+        since = elapsed_ms - self.onset_ms
+        if since < 0:
+            return 0.0
+        if since < self.ramp_ms:
+            return self.size * since / self.ramp_ms
+        if self.hold_ms is None:
+            return self.size
+        over = since - self.ramp_ms - self.hold_ms
+        if over < 0:
+            return self.size
+        return self.size * max(0.0, 1 - over / self.ramp_ms) if self.ramp_ms else 0.0
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """An alarm that must come within a span of the story. Others may come as well: a story is not a full list."""
+
+    rule_id: str  # of `vitals.rules`
+    priority: Priority  # at least
+    from_ms: int  # an alarm before this is a false one
+    by_ms: int  # an alarm after this is a missed one
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One story of one patient, or a ward of stories when `beds` is given."""
+
+    name: str
+    summary: str
+    effects: tuple[Effect, ...] = ()
+    expects: tuple[Expected, ...] = ()
+    settled_ms: int = 0  # from here on the body, at rest, scores within `news2`
+    news2: tuple[int, int] = (0, 4)  # least and most points of the body itself, noise and sensors aside
+    beds: tuple[tuple[int, str], ...] = ()  # (place in every 40 beds, story); all other beds are stable
+
+    def for_bed(self, bed: int) -> "Scenario":
+        """The story of one bed: itself, except in a ward of stories."""
+        if not self.beds:
+            return self
+        return scenario(dict(self.beds).get(bed % _BEDS, "stable"))
+
+
+def _minutes(value: float) -> int:
+    return round(value * MINUTE_MS)
+
+
+def _effect(what: Drive, size: float, onset: float, ramp: float = 0, hold: float | None = None) -> Effect:
+    """An effect with its times in minutes, as a story is told."""
+    return Effect(
+        what=what,
+        size=size,
+        onset_ms=_minutes(onset),
+        ramp_ms=_minutes(ramp),
+        hold_ms=None if hold is None else _minutes(hold),
+    )
+
+
+def _expected(rule_id: str, priority: Priority, first: float, last: float) -> Expected:
+    return Expected(rule_id=rule_id, priority=priority, from_ms=_minutes(first), by_ms=_minutes(last))
+
+
+_BEDS: Final = 40
+
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    Scenario(
+        name="stable",
+        summary="a quiet adult ward patient: day rhythm, short walks, nothing else",
+    ),
+    Scenario(
+        name="sepsis-onset",
+        summary="fever, then fast breathing and heart, then falling pressure and confusion, over three hours",
+        effects=(
+            _effect(Drive.FEVER, 2.6, onset=10, ramp=90),
+            _effect(Drive.CHRONOTROPY, 14, onset=20, ramp=90),
+            _effect(Drive.VENTILATION, 9, onset=20, ramp=100),
+            _effect(Drive.DESATURATION, 4, onset=40, ramp=90),
+            _effect(Drive.HYPOTENSION, 0.28, onset=60, ramp=100),
+            _effect(Drive.CLOUDING, 1, onset=165),
+        ),
+        expects=(_expected("news2", Priority.MEDIUM, 20, 150), _expected("news2", Priority.HIGH, 30, 190)),
+        settled_ms=_minutes(185),
+        news2=(7, 20),
+    ),
+    Scenario(
+        name="hypoxia",
+        summary="oxygen saturation falls to the eighties within minutes; breathing and heart answer",
+        effects=(
+            _effect(Drive.DESATURATION, 14, onset=2, ramp=6),
+            _effect(Drive.VENTILATION, 6, onset=2, ramp=6),
+            _effect(Drive.CHRONOTROPY, 14, onset=3, ramp=6),
+        ),
+        expects=(
+            _expected("red_sign", Priority.HIGH, 3, 16),
+            _expected("low_spo2", Priority.MEDIUM, 4, 18),
+            _expected("news2", Priority.MEDIUM, 3, 20),
+        ),
+        settled_ms=_minutes(14),
+        news2=(5, 20),
+    ),
+    Scenario(
+        name="atrial-fibrillation",
+        summary="within a minute the heart is fast and irregular, and pressure sags a little",
+        effects=(
+            _effect(Drive.FIBRILLATION, 1, onset=5, ramp=1),
+            _effect(Drive.CHRONOTROPY, 90, onset=5, ramp=1),
+            _effect(Drive.HYPOTENSION, 0.08, onset=5, ramp=5),
+            _effect(Drive.VENTILATION, 2, onset=6, ramp=5),
+        ),
+        expects=(_expected("red_sign", Priority.HIGH, 6, 20),),
+        settled_ms=_minutes(13),
+        news2=(2, 8),
+    ),
+    Scenario(
+        name="haemorrhage",
+        summary="the heart speeds up first, then pressure gives way, within half an hour",
+        effects=(
+            _effect(Drive.CHRONOTROPY, 30, onset=5, ramp=15),
+            _effect(Drive.HYPOTENSION, 0.42, onset=10, ramp=20),
+            _effect(Drive.VENTILATION, 11, onset=8, ramp=20),
+            _effect(Drive.DESATURATION, 2, onset=15, ramp=15),
+            _effect(Drive.FEVER, -0.7, onset=10, ramp=40),
+            _effect(Drive.CLOUDING, 1, onset=35),
+        ),
+        expects=(_expected("news2", Priority.MEDIUM, 6, 40), _expected("news2", Priority.HIGH, 8, 65)),
+        settled_ms=_minutes(45),
+        news2=(7, 20),
+    ),
+    Scenario(
+        name="sensor-off",
+        summary="a healthy patient's wearable comes off for half an hour and is put back",
+        effects=(_effect(Drive.DETACHED, 1, onset=5, hold=30),),
+        expects=(_expected("sensor_off", Priority.LOW, 5, 10),),
+    ),
+    Scenario(
+        name="flat-battery",
+        summary="a healthy patient's wearable runs flat within half an hour and falls silent",
+        effects=(_effect(Drive.DRAIN, 300, onset=1),),
+        expects=(_expected("battery", Priority.LOW, 10, 25), _expected("no_data", Priority.MEDIUM, 16, 90)),
+    ),
+    Scenario(
+        name="motion",
+        summary="a healthy but restless patient: artefacts in every sign, and nothing to be alarmed about",
+        effects=tuple(_effect(Drive.ACTIVITY, 1, onset=minute, ramp=0.5, hold=4) for minute in range(3, 243, 10)),
+    ),
+    Scenario(
+        name="mixed",
+        summary="a ward: most are stable, one deteriorates within minutes, others later or not at all",
+        beds=(
+            (2, "hypoxia"),
+            (5, "sepsis-onset"),
+            (7, "sensor-off"),
+            (11, "atrial-fibrillation"),
+            (14, "motion"),
+            (19, "haemorrhage"),
+            (26, "flat-battery"),
+            (33, "sepsis-onset"),
+        ),
+    ),
+)
+
+NAMES: Final = tuple(row.name for row in SCENARIOS)
+_BY_NAME: Final = {row.name: row for row in SCENARIOS}
+
+
+def scenario(name: str) -> Scenario:
+    """The row of a scenario by its name.
+
+    Raises:
+        UnknownScenario: the name is not in the table.
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise UnknownScenario(name, known=NAMES) from None
+
+
+class Script:
+    """The stories of a cohort as one array per moment: each story is told once, however many patients play it."""
+
+    def __init__(self, played: Sequence[Scenario]) -> None:
+        self._stories = tuple(dict.fromkeys(played))
+        place = {story: index for index, story in enumerate(self._stories)}
+        self._played = np.array([place[story] for story in played], dtype=np.intp)
+
+    def drives(self, elapsed_ms: int) -> Floats:
+        """Drives of every patient `elapsed_ms` into their story; shape (len(Drive), patients)."""
+        told = np.zeros((len(Drive), len(self._stories)))
+        for column, story in enumerate(self._stories):
+            for effect in story.effects:
+                told[effect.what, column] += effect.at(elapsed_ms)
+        played: Floats = told[:, self._played]
+        return played

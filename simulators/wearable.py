@@ -1,0 +1,364 @@
+"""Wearables on simulated patients: what a device reports of a body, and what it keeps when nobody listens.
+
+A wearable adds to the body of `simulators.physiology` what devices add: noise and a bias of its own, rounding, signs
+and whole readings that fail, motion and poor perfusion, lost skin contact, a battery, a clock that drifts. Sizes of
+errors lie within what the standards accept: oxygen saturation 3 % (FDA 2013), cuff pressure 5 mmHg mean and 8 mmHg
+deviation (ISO 81060-2), heart rate 5 /min (IEC 60601-2-27), temperature 0.3 °C (ISO 80601-2-56), breathing 2 to 3 /min.
+
+No transport and no clock: time is an argument, and what comes out are `wire.codec.VitalsV1`, to be sealed by others.
+Same seed, scenarios, start and moments: same bytes, alone or among 10,000.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from wire.codec import VitalsV1
+
+from simulators import draws
+from simulators.draws import Floats
+from simulators.physiology import Cohort, Drive, Sign
+from simulators.scenarios import Scenario, Script
+from vitals.messages import ClockQuality, SensorFlag
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+
+Booleans = npt.NDArray[np.bool_]
+
+
+class WearableSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What kind of wearable; the defaults make a ward device with a cuff of its own."""
+
+    cadence_ms: int = 5_000  # of readings: heart rate, respiratory rate and SpO2 are in each
+    temperature_ms: int = 60_000
+    cuff_ms: int = 15 * 60_000
+    round_ms: int = 4 * _HOUR_MS  # a nurse enters consciousness and oxygen; the first round is at the start
+    lost_share: float = 0.002  # of readings that fail as a whole
+    missing_share: float = 0.01  # of values that fail alone
+    battery_hours: float = 48.0
+    battery_low: float = 15.0  # %: below it the wearable says so
+    sync_ms: int | None = _HOUR_MS  # how often the clock is set; None: never, and it says so
+    drift_ppm: float = 20.0  # deviation between wearables
+
+
+DEFAULT_SPEC: Final = WearableSpec()
+
+ROOM_C: Final = 22.0  # what a wearable on the bedside table measures in the end
+_COOLING_S: Final = 300.0
+_WARMING_S: Final = 60.0
+_LOW_PERFUSION_MMHG: Final = 80.0  # systolic pressure below which a finger or wrist gives little light
+_MOVING: Final = 0.5  # activity above which a wearable knows that it moves
+
+# Rows of the error tables: the five signs of the body in their order, then diastolic pressure.
+_DBP: Final = len(Sign)
+_BIAS: Final = np.array([[0.5], [0.5], [0.7], [2.0], [0.08], [2.0]])  # deviation between wearables
+_NOISE: Final = np.array([[0.9], [0.8], [0.6], [3.0], [0.04], [2.5]])  # deviation between readings
+_SHAKEN: Final = np.array([[5.0], [6.0], [4.0], [2.0], [1.0], [2.0]])  # times the noise, at full activity
+_SHAKEN_SPO2: Final = -3.0  # points: motion mixes venous blood into what a pulse oximeter sees
+
+
+class _Stream(IntEnum):
+    """What a draw is for; the values are part of every seeded byte, so they are only ever appended."""
+
+    BIAS = 200  # and the five after it
+    NOISE = 210  # and the five after it
+    MISSING = 220  # and the five after it
+    LOST = 230
+    STRAY = 240  # and the two after it
+    BATTERY = 250
+    BATTERY_LIFE = 251
+    DRIFT = 252
+    OFFSET = 253
+    BOOT = 254
+    PHASE = 255
+
+
+class Wearables:
+    """One wearable on each patient of a cohort; a single wearable is a ward of one.
+
+    Args:
+        scenarios: the story of each patient, in order of their beds.
+        seed: of the ward.
+        start_ms: when stories begin and the first reading is due.
+        first: number of the first patient; a ward may be simulated in parts, and each part gives the same bytes.
+    """
+
+    def __init__(
+        self,
+        scenarios: Sequence[Scenario],
+        *,
+        seed: int,
+        start_ms: int,
+        spec: WearableSpec = DEFAULT_SPEC,
+        first: int = 0,
+    ) -> None:
+        self.spec = spec
+        self.start_ms = start_ms
+        self.next_ms = start_ms
+        played = [story.for_bed(first + place) for place, story in enumerate(scenarios)]
+        self.scenarios: tuple[Scenario, ...] = tuple(played)
+        self.cohort = Cohort.of(seed, len(played), at_ms=start_ms - spec.cadence_ms, first=first)
+        self._script = Script(played)
+        self._put_on()
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def read(self, at_ms: int) -> list[VitalsV1 | None]:
+        """What every wearable measures at `at_ms`; `None` where one measures nothing, being flat or unlucky.
+
+        Raises:
+            TimeRanBackwards: `at_ms` lies before the reading before.
+        """
+        drives = self._script.drives(at_ms - self.start_ms)
+        elapsed_s = (at_ms - self.cohort.at_ms) / 1000
+        self.cohort.step(at_ms, drives)
+        self._age(elapsed_s, drives)
+        self.next_ms = at_ms + self.spec.cadence_ms
+        return self._report(at_ms, drives)
+
+    def run(self, until_ms: int) -> Iterator[tuple[int, list[VitalsV1 | None]]]:
+        """Readings of the whole ward at their cadence, up to but not including `until_ms`."""
+        while self.next_ms < until_ms:
+            at_ms = self.next_ms
+            yield at_ms, self.read(at_ms)
+
+    def _put_on(self) -> None:
+        keys, one = self.cohort.keys, len(self.cohort)
+        self._bias = _BIAS * draws.normal(keys, _rows(_Stream.BIAS, 6), 0)
+        self.battery: Floats = 85 + 15 * draws.uniform(keys, [_Stream.BATTERY], 0)[0]
+        self._battery_life_s = (
+            self.spec.battery_hours * 3600 * (1 + 0.1 * draws.normal(keys, [_Stream.BATTERY_LIFE], 0)[0])
+        )
+        self._drift = self.spec.drift_ppm * 1e-6 * draws.normal(keys, [_Stream.DRIFT], 0)[0]
+        self._boot_ms = (60_000 + 2 * _HOUR_MS * draws.uniform(keys, [_Stream.BOOT], 0)[0]).astype(np.int64)
+        self._phase = draws.uniform(keys, [_Stream.PHASE], 0)[0]
+        self._cooled: Floats = np.zeros(one)
+        self._taken: dict[int, npt.NDArray[np.int64]] = {}
+
+    def _age(self, elapsed_s: float, drives: Floats) -> None:
+        """Battery, and the skin thermometer of a wearable that is off or on again."""
+        spent = 100 * elapsed_s / self._battery_life_s + drives[Drive.DRAIN] * elapsed_s / 3600
+        self.battery = np.maximum(0.0, self.battery - spent)
+        off = drives[Drive.DETACHED] > 0.5
+        towards = np.where(off, 1.0, 0.0)
+        kept = np.where(off, math.exp(-elapsed_s / _COOLING_S), math.exp(-elapsed_s / _WARMING_S))
+        self._cooled = towards + (self._cooled - towards) * kept
+
+    def _report(self, at_ms: int, drives: Floats) -> list[VitalsV1 | None]:
+        cohort, keys = self.cohort, self.cohort.keys
+        off = drives[Drive.DETACHED] > 0.5
+        moving = cohort.activity > _MOVING
+        faint = ~off & (cohort.signs[Sign.SYSTOLIC_BP] < _LOW_PERFUSION_MMHG)
+
+        measured = self._measured(at_ms, faint)
+        measured[Sign.TEMPERATURE] -= self._cooled * (measured[Sign.TEMPERATURE] - ROOM_C)
+        absent = draws.uniform(keys, _rows(_Stream.MISSING, 6), at_ms) < self.spec.missing_share
+        absent[[Sign.SYSTOLIC_BP, _DBP]] = False  # a cuff tries again by itself
+        self._stray(at_ms, off, measured, absent)
+        absent[Sign.TEMPERATURE] |= ~self._due(self.spec.temperature_ms, at_ms)
+        cuff = self._due(self.spec.cuff_ms, at_ms)
+        absent[[Sign.SYSTOLIC_BP, _DBP]] |= ~cuff | off
+        rounds = self._rounds(at_ms)
+
+        flags = (
+            off * int(SensorFlag.SENSOR_OFF)
+            + faint * int(SensorFlag.LOW_PERFUSION)
+            + moving * int(SensorFlag.MOTION)
+            + (self.battery < self.spec.battery_low) * int(SensorFlag.BATTERY_LOW)
+        )
+        unlucky = draws.uniform(keys, [_Stream.LOST], at_ms)[0] < self.spec.lost_share
+        silent = (self.battery <= 0) | (unlucky & ~rounds)  # what a nurse enters does not depend on luck
+        t_ms, uptime_ms = self._clocks(at_ms)
+        quality = int(ClockQuality.FREE_RUNNING if self.spec.sync_ms is None else ClockQuality.SYNCHRONISED)
+        columns = zip(
+            silent.tolist(),
+            t_ms.tolist(),
+            uptime_ms.tolist(),
+            _column(np.rint(measured[Sign.HEART_RATE]), absent[Sign.HEART_RATE]),
+            _column(np.rint(measured[Sign.RESPIRATORY_RATE]), absent[Sign.RESPIRATORY_RATE]),
+            _column(np.rint(measured[Sign.SPO2]), absent[Sign.SPO2]),
+            _column(drives[Drive.OXYGEN], ~rounds),
+            _column(np.rint(measured[Sign.SYSTOLIC_BP]), absent[Sign.SYSTOLIC_BP]),
+            _column(np.rint(measured[_DBP]), absent[_DBP]),
+            _column(np.rint(measured[Sign.TEMPERATURE] * 10) / 10, absent[Sign.TEMPERATURE]),
+            _column(drives[Drive.CLOUDING].astype(np.int64), ~rounds),
+            flags.tolist(),
+            np.ceil(self.battery).tolist(),
+            strict=True,
+        )
+        return [
+            None
+            if quiet
+            else VitalsV1(
+                t_ms=t,
+                t_quality=quality,
+                uptime_ms=up,
+                hr=hr,
+                rr=rr,
+                spo2=spo2,
+                o2=o2,
+                sbp=sbp,
+                dbp=dbp,
+                temp_c=temp_c,
+                avpu=avpu,
+                sensor_flags=flag,
+                battery=battery,
+            )
+            for quiet, t, up, hr, rr, spo2, o2, sbp, dbp, temp_c, avpu, flag, battery in columns
+        ]
+
+    def _measured(self, at_ms: int, faint: Booleans) -> Floats:
+        """The body, with what the device makes of it: rows as in the error tables."""
+        cohort = self.cohort
+        body = np.vstack([cohort.signs, cohort.diastolic_bp])
+        shaken = np.maximum(0.0, cohort.activity - 0.3) / 0.7
+        rough = 1 + _SHAKEN * shaken
+        rough[Sign.SPO2] += 2.0 * faint
+        noise = draws.normal(cohort.keys, _rows(_Stream.NOISE, 6), at_ms)
+        measured = body + self._bias + _NOISE * rough * noise
+        measured[Sign.SPO2] += _SHAKEN_SPO2 * shaken
+        measured[Sign.SPO2] = np.minimum(measured[Sign.SPO2], 100.0)
+        return np.maximum(measured, 0.0)
+
+    def _stray(self, at_ms: int, off: Booleans, measured: Floats, absent: Booleans) -> None:
+        """Off the skin the light sensor mostly sees nothing, now and then a pulse in the lamp above the bed."""
+        if not off.any():
+            return
+        seen, pulse, colour = draws.uniform(self.cohort.keys, _rows(_Stream.STRAY, 3), at_ms)
+        measured[Sign.HEART_RATE, off] = 30 + 210 * pulse[off]
+        measured[Sign.SPO2, off] = 50 + 35 * colour[off]
+        measured[Sign.RESPIRATORY_RATE, off] = 2 + 58 * colour[off]
+        absent[: Sign.SPO2 + 1, off] |= seen[off] > 0.25
+
+    def _due(self, period_ms: int, at_ms: int) -> Booleans:
+        """Whose slower measurement is due: at the start everybody's, then spread over the period."""
+        phase = (self._phase * period_ms).astype(np.int64)
+        turn = (at_ms - self.start_ms + phase) // period_ms
+        before = self._taken.get(period_ms)
+        self._taken[period_ms] = turn
+        return np.ones(len(self), dtype=np.bool_) if before is None else turn > before
+
+    def _rounds(self, at_ms: int) -> Booleans:
+        """Nurses go round together: everybody or nobody."""
+        turn = np.full(len(self), (at_ms - self.start_ms) // self.spec.round_ms)
+        before = self._taken.get(-1)
+        self._taken[-1] = turn
+        return np.ones(len(self), dtype=np.bool_) if before is None else turn > before
+
+    def _clocks(self, at_ms: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        elapsed_ms = at_ms - self.start_ms
+        if self.spec.sync_ms is None:
+            offset = 60_000 * draws.normal(self.cohort.keys, [_Stream.OFFSET], 0)[0]
+            since_ms = elapsed_ms
+        else:
+            turn, since_ms = divmod(elapsed_ms, self.spec.sync_ms)
+            offset = 80 * draws.normal(self.cohort.keys, [_Stream.OFFSET], turn)[0]
+        wall = at_ms + np.rint(offset + self._drift * since_ms).astype(np.int64)
+        uptime = elapsed_ms + self._boot_ms + np.rint(self._drift * elapsed_ms).astype(np.int64)
+        return wall, uptime
+
+
+class StoreBuffer:
+    """What one wearable keeps until somebody has made it durable: bounded, thinned from its oldest end, counted.
+
+    When it is full the oldest five minutes not yet thinned are reduced to the readings that hold the least and the
+    most of each sign, or what a nurse entered, and the last one; when everything is thinned, the oldest five minutes
+    go. Time is the wearable's uptime, which cannot jump.
+    """
+
+    def __init__(self, *, limit: int = _DAY_MS // DEFAULT_SPEC.cadence_ms, slot_ms: int = 300_000) -> None:
+        self.limit = limit
+        self.slot_ms = slot_ms
+        self.thinned = 0  # readings given up inside a thinned slot
+        self.shed = 0  # readings given up because even the thinned did not fit
+        self._slots: OrderedDict[int, dict[int, VitalsV1]] = OrderedDict()
+        self._slot_of: dict[int, int] = {}
+        self._thin: set[int] = set()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def add(self, sample: VitalsV1) -> int:
+        """Keep a sample; the number that comes back is what `acknowledge` takes."""
+        number = self._next
+        self._next += 1
+        slot = sample.uptime_ms // self.slot_ms
+        self._slots.setdefault(slot, {})[number] = sample
+        self._slot_of[number] = slot
+        while len(self._slot_of) > self.limit:
+            self._make_room(newest=slot)
+        return number
+
+    def acknowledge(self, numbers: Iterable[int]) -> int:
+        """Free what is durable elsewhere; numbers that are no longer kept do nothing. Returns how many were freed."""
+        return sum(self._forget(number) for number in numbers)
+
+    def kept(self) -> Iterator[tuple[int, VitalsV1]]:
+        """Everything kept, oldest first."""
+        for slot in list(self._slots.values()):
+            yield from list(slot.items())
+
+    def _make_room(self, *, newest: int) -> None:
+        for slot in self._slots:
+            if slot in self._thin or slot == newest:
+                continue
+            self._thin.add(slot)
+            telling = _telling(self._slots[slot])
+            given_up = [number for number in self._slots[slot] if number not in telling]
+            self.thinned += self.acknowledge(given_up)
+            return
+        oldest = next(iter(self._slots))
+        self.shed += self.acknowledge(
+            list(self._slots[oldest]) if oldest != newest else [next(iter(self._slots[oldest]))]
+        )
+
+    def _forget(self, number: int) -> bool:
+        slot = self._slot_of.pop(number, None)
+        if slot is None:
+            return False
+        del self._slots[slot][number]
+        if not self._slots[slot]:
+            del self._slots[slot]
+            self._thin.discard(slot)
+        return True
+
+
+_EXTREMES: Final = ("hr", "rr", "spo2", "sbp", "dbp", "temp_c")
+_ENTERED: Final = ("o2", "avpu")
+
+
+def _telling(slot: dict[int, VitalsV1]) -> set[int]:
+    """Numbers of the samples that a thinned slot must keep."""
+    telling = {max(slot)}
+    for sign in _EXTREMES:
+        values = [(value, number) for number, sample in slot.items() if (value := getattr(sample, sign)) is not None]
+        if values:
+            telling |= {min(values)[1], max(values)[1]}
+    for sign in _ENTERED:
+        telling |= {number for number, sample in slot.items() if getattr(sample, sign) is not None}
+    return telling
+
+
+def _rows(first: int, count: int) -> tuple[int, ...]:
+    return tuple(range(first, first + count))
+
+
+def _column(values: npt.NDArray[np.generic], absent: Booleans) -> list[float | None]:
+    """A column of an array as Python values, `None` where it is absent."""
+    if not absent.any():
+        kept: list[float | None] = values.tolist()
+        return kept
+    if absent.all():
+        return [None] * len(values)
+    column: list[float | None] = values.tolist()
+    for place in np.flatnonzero(absent).tolist():
+        column[place] = None
+    return column

@@ -1,0 +1,533 @@
+"""`vitalloom score`: a spreadsheet with scores added; every wrong cell named; no half files."""
+
+import csv
+import io
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream import spreadsheet
+from stream.errors import StreamError
+from stream.spreadsheet import COLUMNS, RESULTS, BadSpreadsheet, FileRefused, Summary, score_file
+
+HEADER = "respiratory_rate,spo2,spo2_scale,supplemental_oxygen,systolic_bp,heart_rate,consciousness,temperature"
+CALM = "16,97,1,0,120,70,A,37.0"
+ILL = "26,91,1,0,120,95,A,37.0"
+
+
+class Scored:
+    """What came out of a file."""
+
+    def __init__(self, raw: str, summary: Summary, delimiter: str) -> None:
+        self.raw = raw
+        self.summary = summary
+        self.rows = list(csv.DictReader(io.StringIO(raw.removeprefix("\ufeff"), newline=""), delimiter=delimiter))
+
+
+Run: TypeAlias = Callable[..., Scored]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def scored(*lines: str | bytes, end: str = "\n", delimiter: str = ",") -> Scored:
+        source = tmp_path / "vitals.csv"
+        source.write_bytes(b"".join((x if isinstance(x, bytes) else x.encode()) + end.encode() for x in lines))
+        out = io.StringIO(newline="")
+        summary = score_file(source, out)
+        return Scored(out.getvalue(), summary, delimiter)
+
+    return scored
+
+
+def row(**cells: str) -> str:
+    """A calm row with some cells changed."""
+    given = dict(zip(COLUMNS, CALM.split(","), strict=True)) | cells
+    return ",".join(given[name] for name in COLUMNS)
+
+
+def results(scored: Scored, number: int = 0) -> list[str]:
+    return [scored.rows[number][name] for name in RESULTS]
+
+
+def test_a_complete_row_gets_every_score(run: Run) -> None:
+    scored = run(HEADER, ILL)
+
+    assert scored.raw.splitlines() == [
+        HEADER + ",news2,news2_at_least,news2_missing,news2_risk,qsofa,sirs,mews,shock_index",
+        ILL + ",7,7,,high,1,2,2,0.79",
+    ]
+
+
+def test_an_empty_cell_is_not_measured(run: Run) -> None:
+    scored = run(HEADER, row(spo2="", temperature=" ", respiratory_rate="26"))
+
+    assert results(scored) == ["", "3", "spo2+temperature", "low-medium", "1", "", "", "0.58"]
+    assert scored.summary.incomplete == 1
+
+
+def test_no_pressure_no_shock_index(run: Run) -> None:
+    assert run(HEADER, row(systolic_bp="")).rows[0]["shock_index"] == ""
+
+
+def test_an_empty_scale_is_scale_1(run: Run) -> None:
+    on_oxygen = {"spo2": "97", "supplemental_oxygen": "1"}
+
+    scored = run(HEADER, row(spo2_scale="", **on_oxygen), row(spo2_scale="1", **on_oxygen),
+                 row(spo2_scale="2", **on_oxygen))  # fmt: skip
+
+    assert [r["news2"] for r in scored.rows] == ["2", "2", "5"]
+
+
+def test_empty_oxygen_is_missing_and_not_air(run: Run) -> None:
+    scored = run(HEADER, row(supplemental_oxygen=""))
+
+    assert results(scored)[:3] == ["", "0", "supplemental_oxygen"]
+
+
+@pytest.mark.parametrize(("letter", "points"), [("A", 0), ("C", 3), ("V", 3), ("P", 3), ("U", 3), ("c", 3), (" a ", 0)])
+def test_consciousness(run: Run, letter: str, points: int) -> None:
+    assert run(HEADER, row(consciousness=letter)).rows[0]["news2"] == str(points)
+
+
+def test_other_columns_pass_untouched_in_any_order(run: Run) -> None:
+    scored = run(
+        "id,Temperature, SpO2 ,spo2_scale,note,supplemental_oxygen,systolic_bp,heart_rate,consciousness,"
+        "respiratory_rate,",
+        '007,37.0,97,,"said ""well"", slept\nlong",0,120,70,A,16,x',
+    )
+
+    assert scored.rows[0]["id"] == "007"
+    assert scored.rows[0]["note"] == 'said "well", slept\nlong'
+    assert scored.rows[0]["Temperature"] == "37.0"
+    assert scored.rows[0]["news2"] == "0"
+
+
+def test_numbers_that_some_programs_write_are_understood(run: Run) -> None:
+    scored = run(HEADER, row(spo2_scale="2.0", supplemental_oxygen="1.0", spo2="97.0", heart_rate="+70"))
+
+    assert scored.rows[0]["news2"] == "5"
+
+
+def test_values_are_rounded_half_up_before_they_are_scored(run: Run) -> None:
+    scored = run(HEADER, row(temperature="36.05"), row(temperature="36.04"))
+
+    assert [r["news2"] for r in scored.rows] == ["0", "1"]
+
+
+def test_shock_index_is_rounded_half_up(run: Run) -> None:
+    assert run(HEADER, row(heart_rate="25", systolic_bp="200")).rows[0]["shock_index"] == "0.13"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "written", "expected"),
+    [(";", "37,0", "0,58"), (";", "37.0", "0.58"), (";", "37", "0,58"), ("\t", "37,0", "0,58"), ("\t", "37.0", "0.58")],
+)
+def test_european_files_keep_delimiter_and_decimal_mark(run: Run, delimiter: str, written: str, expected: str) -> None:
+    line = row(temperature="T").replace(",", delimiter).replace("T", written)
+
+    scored = run(HEADER.replace(",", delimiter), line, delimiter=delimiter)
+
+    assert scored.rows[0]["shock_index"] == expected
+    assert scored.raw.splitlines()[1] == delimiter.join((line, "0", "0", "", "low", "0", "0", "1", expected))
+
+
+def test_byte_order_mark_and_windows_line_ends_stay(run: Run) -> None:
+    scored = run("\ufeff" + HEADER, CALM, end="\r\n")
+
+    assert scored.raw.startswith("\ufeffrespiratory_rate")
+    assert scored.raw.count("\ufeff") == 1
+    assert scored.raw.count("\r\n") == scored.raw.count("\n") == 2
+    assert scored.rows[0]["news2"] == "0"
+
+
+def test_without_a_mark_and_with_unix_line_ends_they_stay_too(run: Run) -> None:
+    scored = run(HEADER, CALM)
+
+    assert "\r" not in scored.raw
+    assert scored.raw[0] == "r"
+
+
+def test_a_last_line_without_an_end_counts(tmp_path: Path) -> None:
+    source = tmp_path / "vitals.csv"
+    source.write_text(f"{HEADER}\n{CALM}", encoding="utf-8")
+
+    assert score_file(source, io.StringIO()).rows == 1
+
+
+def test_empty_rows_are_left_out_and_counted(run: Run) -> None:
+    scored = run(HEADER, CALM, "", ",,,,,,,", ILL, "")
+
+    assert scored.summary == Summary(
+        rows=2, incomplete=0, empty=3, by_risk={"low": 1, "low-medium": 0, "medium": 0, "high": 1}
+    )
+    assert scored.summary.text == (
+        "2 rows scored, 0 of them incomplete; NEWS2 risk: low 1, low-medium 0, medium 0, high 1; 3 empty rows left out"
+    )
+
+
+def test_a_header_alone_is_fine(run: Run) -> None:
+    assert run(HEADER).summary.rows == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "allowed"),
+    [
+        ("temperature", "98.6", "a number from 28 to 45 (°C)"),
+        ("temperature", "37,0", "a number from 28 to 45"),  # quoted in a file with commas
+        ("temperature", "nan", "a number"),
+        ("heart_rate", "inf", "a number from 20 to 300"),
+        ("heart_rate", "-70", "a number"),
+        ("heart_rate", "7_0", "a number"),
+        ("heart_rate", "٧٠", "a number"),
+        ("heart_rate", "1e2", "a number"),
+        ("heart_rate", "70 bpm", "a number"),
+        ("respiratory_rate", "1.9", "a number from 2 to 80"),
+        ("spo2", "100.1", "a number from 50 to 100 (%)"),
+        ("spo2", "0.97", "a number from 50 to 100"),
+        ("systolic_bp", "120/80", "a number from 40 to 300 (mmHg)"),
+        ("spo2_scale", "3", "1 or 2"),
+        ("spo2_scale", "1.5", "1 or 2"),
+        ("supplemental_oxygen", "2", "0 (air) or 1 (oxygen)"),
+        ("supplemental_oxygen", "air", "0 (air) or 1 (oxygen)"),
+        ("consciousness", "X", "A, C, V, P or U"),
+        ("consciousness", "0", "A, C, V, P or U"),
+        ("consciousness", "Alert", "A, C, V, P or U"),
+    ],
+)
+def test_a_bad_cell_is_named_with_what_is_allowed(run: Run, column: str, value: str, allowed: str) -> None:
+    with pytest.raises(BadSpreadsheet) as refused:
+        run(HEADER, CALM, "", row(**{column: f'"{value}"'}))
+
+    assert (refused.value.row, refused.value.column) == (4, column)
+    text = str(refused.value)
+    assert text.startswith(f"vitals.csv, row 4, column {column}: {value!r} is not allowed; give {allowed}")
+    assert text.endswith("or nothing if it was not measured")
+
+
+@pytest.mark.parametrize(
+    ("column", "edge"),
+    [("temperature", "28"), ("temperature", "45.0"), ("spo2", "100"), ("heart_rate", "300"), ("respiratory_rate", "2")],
+)
+def test_the_edges_of_the_plausible_are_allowed(run: Run, column: str, edge: str) -> None:
+    assert run(HEADER, row(**{column: edge})).summary.rows == 1
+
+
+def test_rows_are_counted_as_the_spreadsheet_shows_them(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet) as refused:
+        run(HEADER + ",note", CALM + ',"two\nlines"', row(spo2="30") + ",")
+
+    assert refused.value.row == 3
+
+
+def test_a_very_long_cell_is_cut_in_the_message(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet) as refused:
+        run(HEADER, row(spo2="9" * 5_000))
+
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(("line", "count"), [(CALM + ",1", 9), ("16,97,1", 3), (CALM.replace("37.0", "37,0"), 9)])
+def test_a_ragged_row_is_named(run: Run, line: str, count: int) -> None:
+    with pytest.raises(BadSpreadsheet, match=f"row 3: {count} cells where the header has 8") as refused:
+        run(HEADER, CALM, line)
+
+    assert refused.value.row == 3
+
+
+def test_missing_columns_are_named_beside_what_is_not_known(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet) as refused:
+        run(HEADER.replace("spo2,", "").replace("heart_rate", "pulse"), "16,1,0,120,70,A,37.0")
+
+    assert str(refused.value) == (
+        "vitals.csv, row 1: the header lacks spo2, heart_rate; not known are 'pulse'; "
+        "add them and leave the cells empty where nothing was measured"
+    )
+
+
+def test_a_column_that_is_there_twice_is_named(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet, match="has spo2 more than once"):
+        run(HEADER + ",SPO2", CALM + ",97")
+
+
+def test_other_columns_may_be_there_twice(run: Run) -> None:
+    assert run(HEADER + ",note,note", CALM + ",a,b").raw.splitlines()[1].startswith(CALM + ",a,b,")
+
+
+def test_a_file_that_is_already_scored_is_refused(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet, match="already has news2, news2_risk"):
+        run(HEADER + ",news2,news2_risk", CALM + ",0,low")
+
+
+@pytest.mark.parametrize("lines", [(), ("\ufeff",)])
+def test_an_empty_file_is_refused(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    source = tmp_path / "vitals.csv"
+    source.write_text("".join(lines), encoding="utf-8")
+
+    with pytest.raises(BadSpreadsheet, match="the file is empty; it needs a header: respiratory_rate, spo2"):
+        score_file(source, io.StringIO())
+
+
+def test_an_empty_first_row_is_refused(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet, match="row 1: no header"):
+        run("", HEADER, CALM)
+
+
+@pytest.mark.parametrize("lines", [(HEADER, CALM, b"\xff\xfe"), (HEADER.encode("utf-16"), CALM), (b"PK\x03\x04\xff",)])
+def test_text_that_is_not_utf8_is_refused_with_a_cure(run: Run, lines: tuple[str | bytes, ...]) -> None:
+    with pytest.raises(BadSpreadsheet, match="not UTF-8; save it from the spreadsheet program as 'CSV UTF-8'"):
+        run(*lines)
+
+
+def test_late_text_that_is_not_utf8_says_how_far_it_came(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet, match=r"after row \d+ the text is not UTF-8"):
+        run(HEADER, *[CALM] * 5_000, b"M\xfcller")
+
+
+def test_an_open_quotation_mark_is_named(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet, match=r"row 3: broken CSV .* quotation mark that is not closed"):
+        run(HEADER, CALM, '"16,97,1,0,120,70,A,37.0', CALM)
+
+
+def test_an_endless_cell_is_refused(run: Run) -> None:
+    with pytest.raises(BadSpreadsheet):
+        run("x" * 200_000, CALM)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match=r"cannot read .*nowhere\.csv: No such file") as refused:
+        score_file(tmp_path / "nowhere.csv", io.StringIO())
+
+    assert isinstance(refused.value, StreamError)
+
+
+class TestFiles:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        path = tmp_path / "vitals.csv"
+        path.write_text(f"{HEADER}\n{ILL}\n", encoding="utf-8")
+        return path
+
+    def test_the_result_is_written_beside_nothing_else(self, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = source.with_name("scored.csv")
+
+        assert spreadsheet.main(source, out) == 0
+
+        assert ",7,7,,high," in out.read_text(encoding="utf-8")
+        assert sorted(path.name for path in source.parent.iterdir()) == ["scored.csv", "vitals.csv"]
+        assert capsys.readouterr().err.startswith("1 rows scored, 0 of them incomplete")
+
+    def test_a_run_that_fails_leaves_no_half_file_and_the_old_one(self, source: Path) -> None:
+        source.write_text(f"{HEADER}\n{ILL}\n{row(spo2='9700')}\n", encoding="utf-8")
+        out = source.with_name("scored.csv")
+        out.write_text("yesterday", encoding="utf-8")
+
+        with pytest.raises(BadSpreadsheet):
+            spreadsheet.main(source, out)
+
+        assert out.read_text(encoding="utf-8") == "yesterday"
+        assert sorted(path.name for path in source.parent.iterdir()) == ["scored.csv", "vitals.csv"]
+
+    def test_a_file_may_be_scored_in_place_and_keeps_its_mode(self, source: Path) -> None:
+        source.chmod(0o600)
+
+        spreadsheet.main(source, source)
+
+        assert ",7,7,,high," in source.read_text(encoding="utf-8")
+        assert stat.S_IMODE(source.stat().st_mode) == 0o600
+
+    def test_a_link_stays_a_link(self, source: Path) -> None:
+        target = source.with_name("target.csv")
+        target.write_text("old", encoding="utf-8")
+        link = source.with_name("link.csv")
+        link.symlink_to(target)
+
+        spreadsheet.main(source, link)
+
+        assert link.is_symlink()
+        assert ",7,7,,high," in target.read_text(encoding="utf-8")
+
+    def test_a_folder_or_a_missing_one_is_refused(self, source: Path) -> None:
+        with pytest.raises(FileRefused, match=r"cannot write .*Is a directory"):
+            spreadsheet.main(source, source.parent)
+        with pytest.raises(FileRefused, match=r"cannot write .*No such file"):
+            spreadsheet.main(source, source.parent / "nowhere" / "out.csv")
+
+    def test_a_device_is_written_to_and_not_replaced(self, source: Path) -> None:
+        assert spreadsheet.main(source, Path(os.devnull)) == 0
+        assert not Path(os.devnull).is_file()
+
+    def test_without_out_it_goes_to_the_terminal(self, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert spreadsheet.main(source, None) == 0
+
+        out, err = capsys.readouterr()
+        assert out.splitlines()[1] == ILL + ",7,7,,high,1,2,2,0.79"
+        assert "rows scored" in err
+
+    def test_a_reader_that_leaves_early_is_no_error(self, source: Path) -> None:
+        source.write_text(f"{HEADER}\n" + f"{ILL}\n" * 3_000, encoding="utf-8")
+        script = (
+            "import sys, pathlib; from stream import spreadsheet; "
+            "sys.exit(spreadsheet.main(pathlib.Path(sys.argv[1]), None))"
+        )
+
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(source)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            complaints = process.stderr.read()
+
+        assert (process.returncode, complaints) == (0, b"")
+
+
+# An independent scorer: written from the charts, in plain comparisons on decimals, sharing nothing with the tables.
+
+
+def _half_up(text: str, step: str) -> Decimal | None:
+    return Decimal(text).quantize(Decimal(step), ROUND_HALF_UP) if text else None
+
+
+def _naive(cells: dict[str, str]) -> dict[str, str]:
+    breaths, spo2, systolic, pulse = (
+        _half_up(cells[name], "1") for name in ("respiratory_rate", "spo2", "systolic_bp", "heart_rate")
+    )
+    heat = _half_up(cells["temperature"], "0.1")
+    oxygen, mind, scale = cells["supplemental_oxygen"], cells["consciousness"], cells["spo2_scale"] or "1"
+    news: dict[str, int] = {}
+    if breaths is not None:
+        news["respiratory_rate"] = (
+            3 if breaths <= 8 else 1 if breaths <= 11 else 0 if breaths <= 20 else 2 if breaths <= 24 else 3
+        )
+    if spo2 is not None:
+        if scale == "1":
+            news["spo2"] = 3 if spo2 <= 91 else 2 if spo2 <= 93 else 1 if spo2 <= 95 else 0
+        elif spo2 <= 87:
+            news["spo2"] = 3 if spo2 <= 83 else 2 if spo2 <= 85 else 1
+        elif spo2 <= 92 or oxygen != "1":
+            news["spo2"] = 0
+        else:
+            news["spo2"] = 1 if spo2 <= 94 else 2 if spo2 <= 96 else 3
+    if oxygen:
+        news["supplemental_oxygen"] = 2 * int(oxygen)
+    if systolic is not None:
+        news["systolic_bp"] = (
+            3 if systolic <= 90 or systolic >= 220 else 2 if systolic <= 100 else 1 if systolic <= 110 else 0
+        )
+    if pulse is not None:
+        news["heart_rate"] = (
+            3 if pulse <= 40 or pulse >= 131 else 2 if pulse >= 111 else 1 if pulse <= 50 or pulse >= 91 else 0
+        )
+    if mind:
+        news["consciousness"] = 0 if mind == "A" else 3
+    if heat is not None:
+        tenths = int(heat * 10)
+        news["temperature"] = 3 if tenths <= 350 else 2 if tenths >= 391 else 1 if tenths <= 360 or tenths >= 381 else 0
+    order = [name for name in COLUMNS if name != "spo2_scale"]
+    total = sum(news.values())
+    red = 3 in news.values()
+    risk = "high" if total >= 7 else "medium" if total >= 5 else "low-medium" if red else "low"
+
+    def whole(*needed: object, points: Callable[[], int]) -> str:
+        return "" if any(x is None or x == "" for x in needed) else str(points())
+
+    def mews() -> int:
+        assert systolic is not None
+        assert pulse is not None
+        assert breaths is not None
+        assert heat is not None
+        pressure = 3 if systolic < 71 else 2 if systolic < 81 else 1 if systolic < 101 else 0 if systolic < 200 else 2
+        beat = 2 if pulse < 41 else 1 if pulse < 51 else 0 if pulse < 101 else 1 if pulse < 111 else 2
+        breath = 2 if breaths < 9 else 0 if breaths < 15 else 1 if breaths < 21 else 2 if breaths < 30 else 3
+        warm = 0 if 35 <= heat < Decimal("38.5") else 2
+        return pressure + (3 if pulse >= 130 else beat) + breath + warm + {"A": 0, "C": 1, "V": 1, "P": 2, "U": 3}[mind]
+
+    shock = ""
+    if cells["systolic_bp"] and cells["heart_rate"]:
+        quotient = float(cells["heart_rate"]) / float(cells["systolic_bp"])
+        shock = str(Decimal(repr(quotient)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+    return {
+        "news2": str(total) if len(news) == 7 else "",
+        "news2_at_least": str(total),
+        "news2_missing": "+".join(sorted(set(order) - set(news), key=order.index)),
+        "news2_risk": risk,
+        "qsofa": whole(breaths, systolic, mind, points=lambda: (breaths >= 22) + (systolic <= 100) + (mind != "A")),
+        "sirs": whole(
+            heat, pulse, breaths,
+            points=lambda: (heat > 38 or heat < 36) + (pulse > 90) + (breaths > 20),
+        ),
+        "mews": whole(systolic, pulse, breaths, heat, mind, points=mews),
+        "shock_index": shock,
+    }  # fmt: skip
+
+
+def _numbers(low: int, high: int) -> st.SearchStrategy[str]:
+    decimals = st.integers(low * 100, high * 100).map(lambda n: f"{n // 100}.{n % 100:02}")
+    return st.one_of(st.just(""), st.integers(low, high).map(str), decimals)
+
+
+any_row = st.fixed_dictionaries(
+    {
+        "respiratory_rate": _numbers(2, 40),
+        "spo2": _numbers(75, 100),
+        "spo2_scale": st.sampled_from(["", "1", "2"]),
+        "supplemental_oxygen": st.sampled_from(["", "0", "1"]),
+        "systolic_bp": _numbers(50, 240),
+        "heart_rate": _numbers(30, 150),
+        "consciousness": st.sampled_from(["", "A", "A", "C", "V", "P", "U"]),
+        "temperature": _numbers(33, 41),
+    }
+)
+
+
+@given(rows=st.lists(any_row, min_size=1, max_size=20))
+@settings(max_examples=150, deadline=None)
+def test_a_naive_scorer_agrees(rows: list[dict[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "vitals.csv"
+        with source.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["id", *COLUMNS])
+            writer.writeheader()
+            writer.writerows({"id": str(number)} | cells for number, cells in enumerate(rows))
+        out = io.StringIO(newline="")
+        summary = score_file(source, out)
+    measured = [cells | {"id": str(number)} for number, cells in enumerate(rows)]
+
+    found = list(csv.DictReader(io.StringIO(out.getvalue(), newline="")))
+
+    assert found == [cells | _naive(cells) for cells in measured]
+    assert summary.rows == len(rows)
+
+
+def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    source = tmp_path / "vitals.csv"
+    source.write_text(f"{HEADER}\n" + f"{ILL}\n" * 6_000, encoding="utf-8")
+
+    class Sink(io.StringIO):
+        def write(self, text: str, /) -> int:
+            return len(text)
+
+    tracemalloc.start()
+    try:
+        summary = score_file(source, Sink())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert summary.rows == 6_000
+    assert peak < 140_000  # the file has 148 kB, its cells far more

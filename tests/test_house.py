@@ -1,0 +1,113 @@
+"""The house itself: what a wheel holds, what an import pulls in, what the front door says."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"}
+HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _vitalloom(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    top = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert top == ROOMS | {"vitalloom.py"}
+    assert "edge/sample.toml" in names
+    assert not [name for name in names if name.endswith((".parquet", ".csv", ".sqlite"))]
+
+
+def test_help_loads_no_heavy_library() -> None:
+    loaded = _python(
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "import vitalloom\n"
+        "result = CliRunner().invoke(vitalloom.app, ['--help'])\n"
+        "assert result.exit_code == 0\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
+    ).split()
+
+    assert set(loaded).isdisjoint(HEAVY)
+    assert set(loaded).isdisjoint(ROOMS - {"runtime"})
+
+
+def test_the_edge_agent_needs_no_cluster_library() -> None:
+    loaded = _python("import sys, edge.agent\nprint(*sorted({name.split('.')[0] for name in sys.modules}))").split()
+
+    assert set(loaded).isdisjoint({"torch", "faust", "aiokafka", "pandas", "pyarrow", "stream", "simulators"})
+
+
+def test_help_names_every_command_and_says_what_this_is_not() -> None:
+    text = _vitalloom("--help").stdout
+
+    for name in ("ward", "edge", "score"):
+        assert name in text
+    assert "Not a certified medical device" in text
+
+
+@pytest.mark.parametrize("command", ["ward", "edge", "score"])
+def test_every_command_has_help(command: str) -> None:
+    done = _vitalloom(command, "--help")
+
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+
+
+def test_a_missing_extra_says_how_to_get_it() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['iotcore'] = None; sys.argv = ['vitalloom', 'ward', '--duration', '1s']\n"
+            "import vitalloom; vitalloom.main()",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "pip install 'vitalloom[simulators]'" in done.stderr
+
+
+def test_a_foreseen_error_is_a_sentence_and_not_a_trace(tmp_path: Path) -> None:
+    typo = tmp_path / "edge.toml"
+    typo.write_text("[broker]\nprot = 1\n", encoding="utf-8")
+
+    done = _vitalloom("edge", "--config", str(typo), "--check-config")
+
+    assert done.returncode == 2
+    assert "prot" in done.stderr
+    assert "$.broker" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_version_everywhere() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+    assert _vitalloom("--version").stdout.strip() == f"vitalloom {declared}"

@@ -1,0 +1,305 @@
+"""The alarm life cycle of one patient: pending, active, cleared; latched, acknowledged and silenced beside it.
+
+A pure state machine. Durations run in event time. One condition (a rule, and where it is judged sign by sign its sign)
+has at most one open alarm. An alarm's id is made of what began it, so that the edge and the data centre, a restart and
+a replay all give the same one.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import msgspec
+
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+from vitals.rules import Level, Rule
+
+KEPT_LATCHED: Final = 20
+"""How many alarms that nobody looked at are kept after their condition ended; the oldest beyond that are let go."""
+
+WORSE_BY: Final = 2.0
+"""A grade that rises by this much over what was announced is announced again, and asks for a new acknowledgement."""
+
+_RETROSPECTIVE_GAP_MS: Final = 600_000
+_NO_READING: Final = b""
+
+
+def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms: int) -> bytes:
+    """Sixteen bytes that name an alarm for ever."""
+    digest = hashlib.sha256()
+    for part in (b"alarm", binding_id.encode(), rule.rule_id.encode(), key.encode(), reading_id):
+        digest.update(len(part).to_bytes(2, "big") + part)
+    digest.update(rule.version.to_bytes(4, "big") + onset_ms.to_bytes(8, "big", signed=True))
+    return digest.digest()[:16]
+
+
+def clock_text(at_ms: int) -> str:
+    """Time of day for a one-line text: `14:02 UTC`."""
+    minutes = at_ms // 60_000 % 1_440
+    return f"{minutes // 60:02d}:{minutes % 60:02d} UTC"
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of one condition at one moment."""
+
+    level: Level
+    at_ms: int  # event time
+    reading_id: bytes = _NO_READING  # the reading that it was judged on
+    priority: Priority = Priority.LOW  # of the worst limit crossed; only with TRUE
+    grade: float = 0.0  # rises as the patient gets worse
+    onset_ms: int | None = None  # when the condition began, if that is not `at_ms`
+
+
+class _Episode(msgspec.Struct, array_like=True):
+    """One run of one condition, from its first true observation on."""
+
+    rule_id: str
+    key: str
+    alarm_id: bytes
+    onset_ms: int
+    seen_ms: int  # when the condition was last known to be true
+    changed_ms: int
+    priority: Priority
+    grade: float
+    state: AlarmState = AlarmState.PENDING
+    revision: int = -1
+    text: str = ""
+    clearing_ms: int | None = None
+    clear_count: int = 0
+    unknown: bool = False
+    acknowledged_by: str | None = None
+    acknowledged_ms: int | None = None
+
+
+class _Silenced(msgspec.Struct, array_like=True):
+    by: str
+    until_ms: int
+    priority: Priority  # of what was silenced; a higher one breaks through
+
+
+class AlarmBook:
+    """All alarms of one patient that are pending, active, or closed and not yet looked at."""
+
+    def __init__(self, binding_id: str, rules: tuple[Rule, ...]) -> None:
+        self._binding_id = binding_id
+        self._rules = {rule.rule_id: rule for rule in rules}
+        self._episodes: dict[tuple[str, str], _Episode] = {}
+        self._latched: list[_Episode] = []  # ended, not looked at, oldest first
+        self._silences: dict[str, _Silenced] = {}  # by rule
+        self._retrospective: dict[tuple[str, str], int] = {}  # when a backfilled episode was last seen
+
+    def conditions(self) -> list[tuple[str, str]]:
+        """Rule and key of every condition that is pending or active."""
+        return list(self._episodes)
+
+    def has(self, rule_id: str, key: str = "") -> bool:
+        """Whether a condition is pending or active, so that a quiet observation of it matters."""
+        return (rule_id, key) in self._episodes
+
+    def observe(
+        self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str] | None = None
+    ) -> list[AlarmChanged]:
+        """One observation of one condition.
+
+        Args:
+            rule: the rule that was judged.
+            seen: what it said, when, on what.
+            key: the sign, for rules that are judged sign by sign.
+            explain: makes the one-line text of a condition that is true; called only when it is needed.
+        """
+        episode = self._episodes.get((rule.rule_id, key))
+        if seen.level is Level.TRUE:
+            if episode is None:
+                episode = self._begin(rule, key, seen)
+            return self._continue(rule, episode, seen, explain or _unexplained)
+        if episode is None:
+            return []
+        if seen.level is Level.UNKNOWN:
+            return self._lose_sight(episode, seen.at_ms)
+        return self._ease(rule, episode, seen.at_ms)
+
+    def backfill(
+        self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str]
+    ) -> list[AlarmChanged]:
+        """A condition that was true in data which came too late to sound: once per episode, for the record."""
+        place = (rule.rule_id, key)
+        last_ms = self._retrospective.get(place)
+        self._retrospective[place] = seen.at_ms
+        if last_ms is not None and abs(seen.at_ms - last_ms) <= _RETROSPECTIVE_GAP_MS:
+            return []
+        return [
+            AlarmChanged(
+                binding_id=self._binding_id,
+                alarm_id=alarm_id(self._binding_id, rule, key, seen.reading_id, seen.at_ms),
+                rule_id=rule.rule_id,
+                key=key,
+                kind=rule.kind,
+                priority=seen.priority,
+                state=AlarmState.CLEARED,
+                at_ms=seen.at_ms,
+                onset_ms=seen.at_ms,
+                revision=0,
+                text=explain(),
+                basis=rule.basis,
+                retrospective=True,
+            )
+        ]
+
+    def acknowledge(self, alarm: bytes, *, by: str, at_ms: int) -> list[AlarmChanged]:
+        """Somebody has seen an alarm: escalation stops, the alarm stays. An id that is not open changes nothing."""
+        for episode in [*self._latched, *self._episodes.values()]:
+            open_and_unseen = episode.state is not AlarmState.PENDING and episode.acknowledged_by is None
+            if episode.alarm_id == alarm and open_and_unseen:
+                episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
+                self._latched = [one for one in self._latched if one is not episode]
+                return [self._changed(episode, at_ms)]
+        return []
+
+    def silence(self, rule_id: str, *, by: str, at_ms: int, until_ms: int) -> list[AlarmChanged]:
+        """Quiet for one condition until a moment. Readings do not break it, restarts do not, a higher priority does."""
+        now = [episode.priority for episode in self._episodes.values() if episode.rule_id == rule_id]
+        self._silences[rule_id] = _Silenced(by, until_ms, max(now, default=Priority.LOW))
+        return self._announce(rule_id, at_ms)
+
+    def on_timer(self, now_ms: int) -> list[AlarmChanged]:
+        """End the silences that are over."""
+        events: list[AlarmChanged] = []
+        for rule_id in [rule_id for rule_id, silence in self._silences.items() if silence.until_ms <= now_ms]:
+            del self._silences[rule_id]
+            events += self._announce(rule_id, now_ms)
+        return events
+
+    def timer_at(self) -> int | None:
+        """When `on_timer` is wanted next."""
+        return min((silence.until_ms for silence in self._silences.values()), default=None)
+
+    def open(self) -> list[AlarmChanged]:
+        """Everything that stands, as it was last announced: what ended unseen, then what is active."""
+        active = [episode for episode in self._episodes.values() if episode.state is AlarmState.ACTIVE]
+        return [self._event(episode) for episode in [*self._latched, *active]]
+
+    def to_state(self) -> list[Any]:
+        """What msgspec can encode; nearly empty while all is quiet."""
+        return [
+            list(self._episodes.values()),
+            self._latched,
+            list(self._silences.items()),
+            [[*place, at_ms] for place, at_ms in self._retrospective.items()],
+        ]
+
+    @classmethod
+    def from_state(cls, binding_id: str, rules: tuple[Rule, ...], state: list[Any]) -> Self:
+        """The book as it was when `to_state` was called. Alarms of rules that are gone are kept until looked at."""
+        book = cls(binding_id, rules)
+        episodes, latched, silences, retrospective = state
+        book._episodes = {
+            (episode.rule_id, episode.key): episode for episode in msgspec.convert(episodes, list[_Episode])
+        }
+        book._latched = msgspec.convert(latched, list[_Episode])
+        book._silences = {rule_id: msgspec.convert(silence, _Silenced) for rule_id, silence in silences}
+        book._retrospective = {(rule_id, key): at_ms for rule_id, key, at_ms in retrospective}
+        return book
+
+    def _begin(self, rule: Rule, key: str, seen: Observation) -> _Episode:
+        onset_ms = seen.at_ms if seen.onset_ms is None else seen.onset_ms
+        episode = _Episode(
+            rule_id=rule.rule_id,
+            key=key,
+            alarm_id=alarm_id(self._binding_id, rule, key, seen.reading_id, onset_ms),
+            onset_ms=onset_ms,
+            seen_ms=seen.at_ms,
+            changed_ms=seen.at_ms,
+            priority=seen.priority,
+            grade=seen.grade,
+        )
+        self._episodes[rule.rule_id, key] = episode
+        return episode
+
+    def _continue(
+        self, rule: Rule, episode: _Episode, seen: Observation, explain: Callable[[], str]
+    ) -> list[AlarmChanged]:
+        worse = seen.priority > episode.priority or seen.grade >= episode.grade + WORSE_BY
+        news = worse or episode.unknown
+        episode.seen_ms, episode.clearing_ms, episode.clear_count, episode.unknown = seen.at_ms, None, 0, False
+        if episode.state is AlarmState.PENDING:
+            episode.priority, episode.grade = max(episode.priority, seen.priority), max(episode.grade, seen.grade)
+            if seen.at_ms - episode.onset_ms < rule.for_ms:
+                return []
+            episode.state = AlarmState.ACTIVE
+        elif not news:
+            return []
+        elif worse:
+            # Priority never falls within an episode: what was red stays red until it is over.
+            episode.priority, episode.grade = max(episode.priority, seen.priority), max(episode.grade, seen.grade)
+            episode.acknowledged_by = episode.acknowledged_ms = None
+        episode.text = explain()
+        silence = self._silences.get(rule.rule_id)
+        if silence is not None and episode.priority > silence.priority:
+            del self._silences[rule.rule_id]
+        return [self._changed(episode, seen.at_ms)]
+
+    def _lose_sight(self, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
+        # What cannot be seen has not ended: the way to clearing begins anew when it can be seen again.
+        episode.clearing_ms, episode.clear_count = None, 0
+        if episode.state is AlarmState.PENDING or episode.unknown:
+            return []
+        episode.unknown = True
+        episode.text = f"was {episode.text}; no data since {clock_text(episode.seen_ms)}"
+        return [self._changed(episode, at_ms)]
+
+    def _ease(self, rule: Rule, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
+        place = (episode.rule_id, episode.key)
+        if episode.state is AlarmState.PENDING:
+            del self._episodes[place]
+            return []
+        if episode.clearing_ms is None:
+            episode.clearing_ms = at_ms
+        episode.clear_count += 1
+        if episode.clear_count < rule.clear_count or at_ms - episode.clearing_ms < rule.clear_for_ms:
+            return []
+        del self._episodes[place]
+        episode.state = AlarmState.CLEARED
+        episode.text = f"over since {clock_text(episode.clearing_ms)}; was {episode.text}"
+        if rule.latches(episode.priority) and episode.acknowledged_by is None:
+            self._latched.append(episode)
+            del self._latched[:-KEPT_LATCHED]
+        return [self._changed(episode, at_ms)]
+
+    def _announce(self, rule_id: str, at_ms: int) -> list[AlarmChanged]:
+        return [
+            self._changed(episode, at_ms)
+            for episode in self._episodes.values()
+            if episode.rule_id == rule_id and episode.state is AlarmState.ACTIVE
+        ]
+
+    def _changed(self, episode: _Episode, at_ms: int) -> AlarmChanged:
+        episode.revision += 1
+        episode.changed_ms = at_ms
+        return self._event(episode)
+
+    def _event(self, episode: _Episode) -> AlarmChanged:
+        rule = self._rules.get(episode.rule_id)
+        silence = self._silences.get(episode.rule_id)
+        return AlarmChanged(
+            binding_id=self._binding_id,
+            alarm_id=episode.alarm_id,
+            rule_id=episode.rule_id,
+            key=episode.key,
+            # A rule that was taken out of the plan leaves its alarm behind; nobody knows that it was only technical.
+            kind=AlarmKind.PHYSIOLOGICAL if rule is None else rule.kind,
+            priority=episode.priority,
+            state=episode.state,
+            at_ms=episode.changed_ms,
+            onset_ms=episode.onset_ms,
+            revision=episode.revision,
+            text=episode.text,
+            basis="" if rule is None else rule.basis,
+            latched=any(one is episode for one in self._latched),
+            acknowledged_by=episode.acknowledged_by,
+            acknowledged_ms=episode.acknowledged_ms,
+            silenced_until_ms=None if silence is None else silence.until_ms,
+        )
+
+
+def _unexplained() -> str:
+    return ""

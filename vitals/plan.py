@@ -1,0 +1,59 @@
+"""What has been ordered for one patient: scale, cadence, validity, rules."""
+
+from typing import Final
+
+import msgspec
+
+from vitals.errors import BadPlan
+from vitals.rules import DEFAULT_RULES, Rule
+from vitals.signs import SIGNS, SPEC, VitalSign, spec_of
+
+# What a wearable measures by itself and what must therefore not fall silent.
+EXPECTED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)
+
+
+class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders for one patient. The default is the RCP's NEWS2 with a wearable's cadence."""
+
+    spo2_scale: int = 1  # 2 only by a documented prescription
+    cadence_ms: dict[str, int] = {}  # by sign; overrules the table of signs
+    valid_ms: dict[str, int] = {}  # by sign; how old a value may be and still be scored
+    expected: tuple[VitalSign, ...] = EXPECTED  # signs whose silence is an alarm
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    window_ms: int = 60_000
+    lateness_ms: int = 30_000  # how long a window waits for readings that were held up
+    backfill_after_ms: int = 300_000  # a reading that arrives later than this is for the record
+    stale_after_ms: int | None = None  # overrules the table by NEWS2
+    lost_after_ms: int | None = None
+
+    def cadence(self, sign: VitalSign) -> int:
+        """Milliseconds between two expected values of a sign."""
+        return self.cadence_ms.get(sign, SPEC[sign].cadence_ms)
+
+    def valid(self, sign: VitalSign) -> int:
+        """Milliseconds that a value may enter a score; never less than three times the cadence."""
+        return self.valid_ms.get(sign, max(SPEC[sign].valid_ms, 3 * self.cadence(sign)))
+
+    def validity(self) -> dict[VitalSign, int]:
+        """`valid` of every sign."""
+        return {sign: self.valid(sign) for sign in SPEC}
+
+    def check(self) -> None:
+        """Raise BadPlan, naming the key and the cure, if this plan cannot be followed."""
+        if self.spo2_scale not in {1, 2}:
+            raise BadPlan(f"spo2_scale: {self.spo2_scale} is not a NEWS2 scale; use 1, or 2 by prescription")
+        for key, table in (("cadence_ms", self.cadence_ms), ("valid_ms", self.valid_ms)):
+            for name, value in table.items():
+                spec_of(name)
+                if value <= 0:
+                    raise BadPlan(f"{key}.{name}: {value} ms is not a positive time")
+        if self.window_ms <= 0 or self.lateness_ms < 0 or self.backfill_after_ms < self.lateness_ms:
+            raise BadPlan("window_ms must be positive and lateness_ms between 0 and backfill_after_ms")
+        ids = [rule.rule_id for rule in self.rules]
+        for rule in self.rules:
+            rule.check()
+            if ids.count(rule.rule_id) > 1:
+                raise BadPlan(f"rule {rule.rule_id}: occurs twice; give each rule an id of its own")
+
+
+MEASURED: Final = tuple(spec.sign for spec in SIGNS if not spec.entered)

@@ -1,0 +1,205 @@
+"""Signal quality: what is kept but not scored. Plausibility, artefacts, sensor off.
+
+A value is never deleted and never made up: it keeps its place in the record and is marked unusable. A value that is
+possible is never withheld for long: a jump is believed at its third reading or after ten seconds, whichever is first.
+"""
+
+from math import isfinite
+from typing import Any, Final, NamedTuple, Self
+
+from msgspec.structs import replace
+
+from vitals.messages import Reading, SensorFlag
+from vitals.signs import INDEX, SPEC, VitalSign
+
+
+class Jump(NamedTuple):
+    """How far a sign may move between two readings: `base` at once and `per_s` more for every second between them."""
+
+    base: float
+    per_s: float
+
+
+# Wide on purpose: a sprint, a vagal pause or a cuff that was re-placed must fit; a loose probe does not.
+JUMPS: Final = {
+    VitalSign.HEART_RATE: Jump(40, 5),
+    VitalSign.RESPIRATORY_RATE: Jump(15, 2),
+    VitalSign.SPO2: Jump(12, 1.5),
+    VitalSign.SYSTOLIC_BP: Jump(80, 1),
+    VitalSign.DIASTOLIC_BP: Jump(60, 1),
+    VitalSign.TEMPERATURE: Jump(1.0, 0.02),
+}
+BELIEVED_AT_READING: Final = 3
+BELIEVED_AFTER_MS: Final = 10_000
+
+FLAT_READINGS: Final = 20
+"""So many readings in a row with every fast sign the same to the digit are a frozen sensor, not a calm patient."""
+FLAT_WITHIN_MS: Final = 15_000
+"""...if they come at least this often. Hourly charting, replayed minute by minute, is constant for honest reasons."""
+
+COOLING_C: Final = 1.0
+COOLING_BELOW_C: Final = 34.0
+COOLING_MS: Final = 300_000
+"""A skin sensor that loses a degree within five minutes and is below 34 °C is on its way to room temperature."""
+
+_FAST: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)
+
+
+def _mask(*signs: VitalSign) -> int:
+    return sum(1 << INDEX[sign] for sign in signs)
+
+
+WORN: Final = _mask(*_FAST, VitalSign.TEMPERATURE)
+"""Signs of the device on the body; a cuff and what people enter are not among them."""
+SPOILT_BY: Final = (
+    (SensorFlag.SENSOR_OFF, WORN),
+    (SensorFlag.LOW_PERFUSION, _mask(VitalSign.SPO2)),
+    (SensorFlag.MOTION, _mask(VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)),
+)
+_ROWS: Final = tuple((sign.value, 1 << INDEX[sign], *SPEC[sign].plausible, *JUMPS[sign]) for sign in JUMPS)
+_ENTERED: Final = ((VitalSign.SUPPLEMENTAL_OXYGEN.value, 1 << INDEX[VitalSign.SUPPLEMENTAL_OXYGEN], 0.0, 80.0),)
+_PRESSURES: Final = _mask(VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP)
+_FLAGS: Final = int(SensorFlag.SENSOR_OFF | SensorFlag.LOW_PERFUSION | SensorFlag.MOTION)
+
+
+class Quality:
+    """Judges the readings of one patient, in order."""
+
+    __slots__ = ("_doubted", "_flat", "_flat_values", "_last_ms", "_level", "_off_since_ms", "_warmth")
+
+    def __init__(self) -> None:
+        self._level: dict[str, list[float]] = {}  # sign -> [last believed value, its time]
+        self._doubted: dict[str, list[float]] = {}  # sign -> [last doubted value, time of the first, how many]
+        self._flat_values: list[float | None] = []
+        self._flat = 0
+        self._last_ms = 0
+        self._warmth: list[float] = []  # [temperature, its time] to compare with
+        self._off_since_ms: int | None = None
+
+    @property
+    def sensor_off_since_ms(self) -> int | None:
+        """Since when the device has not been on the body, in event time; None while it is."""
+        return self._off_since_ms
+
+    def judge(self, reading: Reading) -> Reading:
+        """The reading with `unusable` set. Call in the order of event time; for an older one see `judge_late`."""
+        unusable = _spoilt(reading)
+        off = bool(reading.sensor_flags & SensorFlag.SENSOR_OFF)
+        at_ms = reading.at_ms
+        for name, bit, low, high, base, per_s in _ROWS:
+            value = getattr(reading, name)
+            if value is None or unusable & bit:
+                continue
+            if not low <= value <= high:  # also true of NaN
+                unusable |= bit
+                continue
+            level = self._level.get(name)
+            if level is not None:
+                step = value - level[0]
+                if (step > base or step < -base) and abs(step) > base + per_s * (at_ms - level[1]) / 1_000:
+                    if self._doubts(name, value, at_ms, base):
+                        unusable |= bit
+                        continue
+                elif name in self._doubted:
+                    del self._doubted[name]
+                level[0], level[1] = value, at_ms
+            else:
+                self._level[name] = [value, at_ms]
+        unusable |= _impossible_pressure(reading)
+        if self._is_flat(reading) or self._is_cooling(reading):
+            off = True
+            unusable |= WORN
+        self._last_ms = at_ms
+        if off:
+            if self._off_since_ms is None:
+                self._off_since_ms = at_ms
+        elif self._off_since_ms is not None and _is_worn(reading, unusable):
+            self._off_since_ms = None
+        return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
+
+    def to_state(self) -> list[Any]:
+        return [
+            [[name, *level] for name, level in self._level.items()],
+            [[name, *doubt] for name, doubt in self._doubted.items()],
+            self._flat_values, self._flat, self._last_ms, self._warmth, self._off_since_ms,
+        ]  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> Self:
+        quality = cls()
+        levels, doubted, quality._flat_values, quality._flat, quality._last_ms, quality._warmth, off = state
+        quality._level = {name: list(level) for name, *level in levels}
+        quality._doubted = {name: list(doubt) for name, *doubt in doubted}
+        quality._off_since_ms = off
+        return quality
+
+    def _doubts(self, name: str, value: float, at_ms: int, base: float) -> bool:
+        """Whether a jump is still doubted. It is believed when it stays where it went."""
+        doubt = self._doubted.get(name)
+        if doubt is None or abs(value - doubt[0]) > base:
+            self._doubted[name] = [value, at_ms, 1]
+            return True
+        doubt[0] = value
+        doubt[2] += 1
+        if doubt[2] < BELIEVED_AT_READING and at_ms - doubt[1] < BELIEVED_AFTER_MS:
+            return True
+        del self._doubted[name]
+        return False
+
+    def _is_flat(self, reading: Reading) -> bool:
+        values: list[float | None] = [reading.heart_rate, reading.respiratory_rate, reading.spo2]
+        if (
+            values == self._flat_values
+            and reading.at_ms - self._last_ms <= FLAT_WITHIN_MS
+            and sum(value is not None for value in values) >= 2
+        ):
+            self._flat += 1
+        else:
+            self._flat_values, self._flat = values, 1
+        return self._flat >= FLAT_READINGS
+
+    def _is_cooling(self, reading: Reading) -> bool:
+        value = reading.temperature
+        if value is None:
+            return False
+        if not self._warmth or reading.at_ms - self._warmth[1] > COOLING_MS:
+            self._warmth = [value, reading.at_ms]
+            return False
+        return value < COOLING_BELOW_C and self._warmth[0] - value >= COOLING_C
+
+
+def judge_late(reading: Reading) -> Reading:
+    """A reading that is older than what is known: judged by itself, for it has no neighbours any more."""
+    unusable = _spoilt(reading)
+    for name, bit, low, high, *_ in _ROWS:
+        value = getattr(reading, name)
+        if value is not None and not low <= value <= high:
+            unusable |= bit
+    unusable |= _impossible_pressure(reading)
+    return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
+
+
+def _spoilt(reading: Reading) -> int:
+    """What flags, and numbers that are none, make unusable."""
+    unusable = reading.unusable
+    if reading.sensor_flags & _FLAGS:
+        for flag, mask in SPOILT_BY:
+            if reading.sensor_flags & flag:
+                unusable |= mask
+    for name, bit, low, high in _ENTERED:
+        value = getattr(reading, name)
+        if value is not None and not (isfinite(value) and low <= value <= high):
+            unusable |= bit
+    return unusable
+
+
+def _impossible_pressure(reading: Reading) -> int:
+    systolic, diastolic = reading.systolic_bp, reading.diastolic_bp
+    if systolic is not None and diastolic is not None and systolic <= diastolic:
+        return _PRESSURES
+    return 0
+
+
+def _is_worn(reading: Reading, unusable: int) -> bool:
+    """Whether a reading shows a device on a body: at least one of its own signs is there and usable."""
+    return any(getattr(reading, sign.value) is not None and not unusable >> INDEX[sign] & 1 for sign in _FAST)

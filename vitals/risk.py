@@ -1,0 +1,165 @@
+"""Rule scores and model scores side by side: sepsis and heart-risk statements, and why, in one line.
+
+A model may add a statement; it can never hide, lower or delay what the rule says. Texts hold values of a patient:
+they belong on a ward's own screens.
+"""
+
+from enum import StrEnum
+from math import isfinite
+from typing import Final, TypeAlias
+
+import msgspec
+
+from vitals.messages import ModelScore, News2Part, News2Scored, Priority
+from vitals.news2 import News2
+from vitals.scores import because, shown
+from vitals.signs import SPEC, VitalSign
+
+
+class Topic(StrEnum):
+    """What a statement is about. The value is the name of the model that judges it."""
+
+    SEPSIS = "sepsis"
+    HEART = "heart"
+
+
+class RiskStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """What rule and model say together."""
+
+    topic: Topic
+    level: Priority | None  # None: nothing to say
+    basis: str  # "NEWS2", or "NEWS2+model 1.2" when a usable model score was looked at
+    text: str
+
+
+class _TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
+    label: str
+    rule: str
+    levels: tuple[tuple[int, Priority], ...]  # (from these points on, level), highest first
+    model_adds: Priority  # what a model alone may raise: high stays with the rule until models have proved themselves
+
+
+# The aggregate thresholds of NEWS2 (RCP 2017): 5 asks for an urgent response, 7 for an emergency one. The RCP asks at 5
+# whether it could be sepsis.
+_NEWS2_LEVELS: Final = ((7, Priority.HIGH), (5, Priority.MEDIUM))
+
+_TOPICS: Final = {
+    Topic.SEPSIS: _TopicSpec(label="sepsis risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM),
+    Topic.HEART: _TopicSpec(label="heart risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM),
+}
+
+
+def statement(
+    topic: Topic | str,
+    rule_points: int,
+    model_score: ModelScore | None,
+    threshold: float,
+    *,
+    rule_complete: bool = True,
+) -> RiskStatement:
+    """What is to be said about one topic.
+
+    `rule_points` is NEWS2's `at_least`; with `rule_complete=False` the text says so. `threshold`: the model speaks from
+    this probability on. A model score that is absent, abstains, or is no probability leaves the rule alone.
+
+    Raises:
+        ValueError: there is no such topic.
+    """
+    spec = _TOPICS[Topic(topic)]
+    by_rule = next((level for points, level in spec.levels if rule_points >= points), None)
+    points = f"{'' if rule_complete else '>= '}{rule_points}"
+    rule_text = f"{spec.label} {_level_text(by_rule)} by {spec.rule} {points}"
+    probability = _probability(model_score)
+    if model_score is None or probability is None:
+        return RiskStatement(
+            topic=Topic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
+        )
+    fires = probability >= threshold
+    level = max(by_rule or spec.model_adds, spec.model_adds) if fires else by_rule
+    model = f"model {model_score.version}"
+    reason = f" ({model_score.reason})" if fires and model_score.reason else ""
+    verdict = f"{_level_text(spec.model_adds)} by {model}" if fires else f"nothing added by {model}"
+    return RiskStatement(
+        topic=Topic(topic),
+        level=level,
+        basis=f"{spec.rule}+{model}",
+        text=f"{rule_text}; {verdict}: {probability:.2f}, speaks from {threshold:.2f}{reason}",
+    )
+
+
+AnyNews2: TypeAlias = News2 | News2Scored
+
+
+def explain_news2(
+    news2: AnyNews2, earlier: tuple[int, int] | None, now_ms: int, *, earlier_complete: bool = True
+) -> str:
+    """A NEWS2 in one line.
+
+    `NEWS2 7: RR 26 (+3), SpO2 91 (+3), HR 95 (+1); 2 h ago 3`, and incomplete
+    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only what scored, highest first; an SpO2 on scale 2 says so.
+
+    Args:
+        earlier: (`at_least`, `at_ms`) of the score to compare with.
+        earlier_complete: `False` writes the earlier one as a lower bound.
+    """
+    missing = ", ".join(_missing_text(part) for part in news2.parts if part.points is None)
+    head = f"NEWS2 >= {news2.at_least} ({missing})" if missing else f"NEWS2 {news2.at_least}"
+    parts = because(
+        (_shown(part, part.value, news2.spo2_scale), part.points)
+        for part in news2.parts
+        if part.value is not None and part.points is not None
+    )
+    if earlier is None:
+        return head + parts
+    points, at_ms = earlier
+    return f"{head}{parts}; {duration(now_ms - at_ms)} ago {'' if earlier_complete else '>= '}{points}"
+
+
+def duration(ms: int) -> str:
+    """A span of time for people, in whole units, rounded down: `45 s`, `12 min`, `2 h`, `3 d`.
+
+    >>> duration(119 * 60_000), duration(120 * 60_000)
+    ('119 min', '2 h')
+    """
+    seconds = max(0, ms) // 1_000
+    size, unit = next((size, unit) for limit, size, unit in _SPANS if limit is None or seconds < limit)
+    return f"{seconds // size} {unit}"
+
+
+# (used below this many seconds, seconds of the unit, unit). Two of a unit are written in the smaller one: 90 min
+# says more than 1 h.
+_SPANS: Final[tuple[tuple[int | None, int, str], ...]] = (
+    (60, 1, "s"),
+    (2 * 3_600, 60, "min"),
+    (48 * 3_600, 3_600, "h"),
+    (None, 86_400, "d"),
+)
+
+
+def _shown(part: News2Part, value: float, spo2_scale: int) -> str:
+    text = shown(VitalSign(part.sign), value)
+    # 96 % that scores needs its reason.
+    return f"{text} on scale 2" if part.sign == VitalSign.SPO2 and spo2_scale == 2 else text
+
+
+def _missing_text(part: News2Part) -> str:
+    abbreviation = SPEC[VitalSign(part.sign)].abbreviation
+    return f"{abbreviation} missing" if part.age_ms is None else f"{abbreviation} missing {duration(part.age_ms)}"
+
+
+def _level_text(level: Priority | None) -> str:
+    return "not raised" if level is None else level.name.lower()
+
+
+def _probability(score: ModelScore | None) -> float | None:
+    if score is None or score.score is None or not isfinite(score.score) or not 0 <= score.score <= 1:
+        return None
+    return score.score
+
+
+def _silent(score: ModelScore | None) -> str:
+    if score is None:
+        return "no model"
+    if score.score is None:
+        return f"model {score.version} abstains" + (f": {score.reason}" if score.reason else "")
+    return f"model {score.version} gave no probability"

@@ -1,0 +1,168 @@
+"""Alarm conditions as data: quantity, comparison, limits, duration, hysteresis, priority.
+
+A rule has one or more limits, the mildest first; the worst limit that is crossed gives the priority. So a NEWS2 of 5
+that becomes 7 is one alarm that rises, not two alarms.
+"""
+
+from enum import IntEnum
+from typing import Final, Literal
+
+import msgspec
+
+from vitals.errors import BadPlan
+from vitals.messages import AlarmKind, Priority
+from vitals.signs import SPEC, VitalSign
+
+
+class Level(IntEnum):
+    """What an observation says of a condition. Unknown is never cleared."""
+
+    UNKNOWN = -1
+    FALSE = 0
+    TRUE = 1
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A threshold, inclusive, and the priority from there on."""
+
+    threshold: float
+    priority: Priority
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One condition of one patient that deserves somebody's attention."""
+
+    rule_id: str
+    version: int = 1  # rises when limits change: an alarm says which rule it was judged by
+    label: str  # what a clinician reads
+    kind: AlarmKind = AlarmKind.PHYSIOLOGICAL
+    quantity: str  # a sign of `vitals.signs` or one of QUANTITIES
+    comparison: Literal[">=", "<="] = ">="
+    limits: tuple[Limit, ...]
+    for_ms: int = 0  # the condition must last this long, in event time, before the alarm is active
+    clear_margin: float = 0.0  # how far the value must be back inside the mildest limit
+    clear_for_ms: int = 600_000  # and for how long
+    clear_count: int = 2  # and in how many observations
+    latching: bool | None = None  # None: high priority latches
+    basis: str = "rule"
+    enabled: bool = True
+
+    def reached(self, value: float) -> Priority | None:
+        """The priority of the worst limit that `value` has crossed, None if none."""
+        found = None
+        for limit in self.limits:
+            if (value >= limit.threshold) if self.comparison == ">=" else (value <= limit.threshold):
+                found = limit.priority
+        return found
+
+    def is_well_inside(self, value: float) -> bool:
+        """Whether `value` is back by the margin, so that it may count towards clearing."""
+        mildest = self.limits[0].threshold
+        if self.comparison == ">=":
+            return value < mildest and value <= mildest - self.clear_margin
+        return value > mildest and value >= mildest + self.clear_margin
+
+    def latches(self, priority: Priority) -> bool:
+        return priority is Priority.HIGH if self.latching is None else self.latching
+
+    def check(self) -> None:
+        """Raise BadPlan if this rule cannot work."""
+        if not self.limits:
+            raise BadPlan(f"rule {self.rule_id}: give at least one limit")
+        steps = [limit.threshold for limit in self.limits]
+        if steps != sorted(steps, reverse=self.comparison == "<="):
+            raise BadPlan(f"rule {self.rule_id}: order its limits from the mildest to the worst")
+        if [limit.priority for limit in self.limits] != sorted(limit.priority for limit in self.limits):
+            raise BadPlan(f"rule {self.rule_id}: a worse limit may not have a lower priority")
+        if self.quantity not in QUANTITIES and self.quantity not in SPEC:
+            known = ", ".join([*QUANTITIES, *SPEC])
+            raise BadPlan(f"rule {self.rule_id}: unknown quantity {self.quantity!r}; known are {known}")
+        if min(self.for_ms, self.clear_for_ms, self.clear_margin) < 0 or self.clear_count < 1:
+            raise BadPlan(f"rule {self.rule_id}: durations and margins are not negative, clear_count is at least 1")
+
+
+QUANTITIES: Final = (
+    "news2",  # the lower bound of the score
+    "red_sign",  # points of one NEWS2 parameter, judged for each parameter by itself
+    "qsofa",
+    "sirs",
+    "mews",
+    "shock_index",
+    "baseline:heart_rate",  # deviations from the patient's own normal
+    "baseline:respiratory_rate",
+    "model:sepsis",  # probabilities
+    "model:heart",
+    "model:rhythm",
+    "model_unavailable",  # 1 while a model that should judge cannot
+    "sensor_off",  # milliseconds without contact
+    "battery",  # %
+    "freshness",  # 0 fresh, 1 late, 2 stale, 3 lost; judged for each expected sign by itself
+    "clock",  # 1 when the device's clock had to be corrected
+)
+
+_LOW, _MEDIUM, _HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
+_MINUTE = 60_000
+
+DEFAULT_RULES: Final[tuple[Rule, ...]] = (
+    # RCP 2017, chart 4: 5 is the threshold for an urgent response, 7 for an emergency.
+    Rule(rule_id="news2", label="NEWS2", quantity="news2", limits=(Limit(5, _MEDIUM), Limit(7, _HIGH)), basis="NEWS2"),
+    # One parameter in the red zone. A minute of it: a single noisy breath count is not an emergency.
+    Rule(
+        rule_id="red_sign", label="single red sign", quantity="red_sign", limits=(Limit(3, _HIGH),),
+        for_ms=_MINUTE, basis="NEWS2",
+    ),
+    # Fifteen seconds cut low-saturation alarms by 60 % (Biomed Instrum Technol 2011); below 85 nobody waits longer.
+    Rule(
+        rule_id="low_spo2", label="low oxygen saturation", quantity=VitalSign.SPO2, comparison="<=",
+        limits=(Limit(87, _MEDIUM), Limit(84, _HIGH)), for_ms=15_000, clear_margin=2, clear_for_ms=2 * _MINUTE,
+    ),
+    Rule(
+        rule_id="high_heart_rate", label="very high heart rate", quantity=VitalSign.HEART_RATE,
+        limits=(Limit(150, _HIGH),), for_ms=15_000, clear_margin=5, clear_for_ms=2 * _MINUTE,
+    ),
+    Rule(
+        rule_id="low_heart_rate", label="very low heart rate", quantity=VitalSign.HEART_RATE, comparison="<=",
+        limits=(Limit(35, _HIGH),), for_ms=15_000, clear_margin=3, clear_for_ms=2 * _MINUTE,
+    ),
+    # Seymour, JAMA 2016;315:762: two of three.
+    Rule(rule_id="qsofa", label="qSOFA", quantity="qsofa", limits=(Limit(2, _MEDIUM),), for_ms=_MINUTE, basis="qSOFA"),
+    Rule(
+        rule_id="shock_index", label="shock index", quantity="shock_index", limits=(Limit(1.0, _MEDIUM),),
+        for_ms=5 * _MINUTE, clear_margin=0.05, basis="shock index",
+    ),
+    # SIRS is met by every other patient in hospital: there for the record and for those who ask for it.
+    Rule(rule_id="sirs", label="SIRS", quantity="sirs", limits=(Limit(2, _LOW),), basis="SIRS", enabled=False),
+    Rule(
+        rule_id="unusual_heart_rate", label="heart rate unlike this patient", quantity="baseline:heart_rate",
+        limits=(Limit(4.0, _LOW),), for_ms=10 * _MINUTE, clear_margin=1.0, basis="baseline",
+    ),
+    Rule(
+        rule_id="sepsis_risk", label="sepsis risk", quantity="model:sepsis", limits=(Limit(0.5, _MEDIUM),),
+        clear_margin=0.1, basis="model",
+    ),
+    Rule(
+        rule_id="heart_risk", label="heart risk", quantity="model:heart", limits=(Limit(0.8, _MEDIUM),),
+        clear_margin=0.1, basis="model",
+    ),
+    Rule(
+        rule_id="sensor_off", label="sensor off", kind=AlarmKind.TECHNICAL, quantity="sensor_off",
+        limits=(Limit(_MINUTE, _LOW), Limit(10 * _MINUTE, _MEDIUM)), clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    Rule(
+        rule_id="battery", label="battery low", kind=AlarmKind.TECHNICAL, quantity="battery", comparison="<=",
+        limits=(Limit(15, _LOW), Limit(5, _MEDIUM)), clear_margin=5, clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    # 2 is STALE, 3 is LOST, 4 is LOST of a patient who was ill (NEWS2 of 5 or more, or this sign alone in the red).
+    Rule(
+        rule_id="no_data", label="no data", kind=AlarmKind.TECHNICAL, quantity="freshness",
+        limits=(Limit(2, _MEDIUM), Limit(4, _HIGH)), clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    Rule(
+        rule_id="clock", label="device clock wrong", kind=AlarmKind.TECHNICAL, quantity="clock",
+        limits=(Limit(1, _LOW),), for_ms=_MINUTE, clear_for_ms=_MINUTE, latching=False,
+    ),
+    Rule(
+        rule_id="model_unavailable", label="model unavailable", kind=AlarmKind.TECHNICAL,
+        quantity="model_unavailable", limits=(Limit(1, _LOW),), clear_for_ms=0, clear_count=1, latching=False,
+    ),
+)  # fmt: skip
