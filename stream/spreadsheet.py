@@ -293,7 +293,7 @@ def _values(
             continue
         value = column.read(text, decimal_comma=decimal_comma)
         if value is None:
-            problem = f"{_short(repr(text))} is not allowed; give {column.allowed}, or nothing if it was not measured"
+            problem = f"{_short(repr(text))} is not allowed; give {column.allowed}, or leave the cell empty"
             raise BadSpreadsheet(source, problem, row=row, column=column.name)
         if column.sign is None:
             scale = int(value)

@@ -1,0 +1,1 @@
+"""What an edge says about itself every thirty seconds."""

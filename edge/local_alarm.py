@@ -1,0 +1,1 @@
+"""The alarm that sounds at the bedside when nobody else may be listening."""

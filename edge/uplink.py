@@ -1,0 +1,1 @@
+"""What to send next and when to send it again."""

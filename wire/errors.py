@@ -1,0 +1,80 @@
+"""Everything that can be wrong with bytes from outside, on one screen."""
+
+from enum import StrEnum
+
+
+class WireError(Exception):
+    """Base of every error of the wire."""
+
+
+class Reason(StrEnum):
+    """Why a frame was refused. These words are counters: they go to metrics, heartbeats and summaries."""
+
+    LENGTH = "length"
+    MAGIC = "magic"
+    VERSION = "version"
+    SUITE = "suite"
+    TYPE = "type"
+    CLASS = "class"
+    RESERVED = "reserved"
+    TOPIC = "topic"
+    UNKNOWN_SENDER = "unknown_sender"
+    REVOKED = "revoked"
+    TENANT = "tenant"
+    RECIPIENT = "recipient"
+    SESSION_ID = "session_id"
+    CREDENTIAL = "credential"
+    SIGNATURE = "signature"
+    BINDING = "binding"
+    CLONE_OR_ROLLBACK = "clone_or_rollback"
+    PREKEY = "prekey"
+    HPKE = "hpke"
+    NEED_SESSION = "need_session"
+    AUTH = "auth"
+    RANGES_FULL = "ranges_full"
+    COUNTER_CONFLICT = "counter_conflict"
+    PADDING = "padding"
+    SCHEMA = "schema"
+    VALUE = "value"
+    RATE = "rate"
+
+
+REASON_CODE = {reason: code for code, reason in enumerate(Reason, start=1)}
+"""The byte that an ACK frame carries for a reason. Reasons are only ever appended."""
+
+
+class Rejected(WireError):
+    """A frame that is not believed. The state of the receiver is as it was before."""
+
+    def __init__(
+        self, reason: Reason, detail: str = "", *, session_id: bytes | None = None, last_number: int | None = None
+    ) -> None:
+        super().__init__(f"frame refused ({reason}){': ' + detail if detail else ''}")
+        self.reason = reason
+        self.detail = detail
+        self.session_id = session_id  # with NEED_SESSION and CLONE_OR_ROLLBACK: which session to answer about
+        self.last_number = last_number  # with CLONE_OR_ROLLBACK: the highest session number that was accepted
+
+
+class DecodeError(WireError):
+    """An authentic payload that does not say what its schema allows."""
+
+    def __init__(self, reason: Reason, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+class BadTopic(WireError):
+    """A topic that is not one of ours."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"not a topic of vitalloom: {topic[:80]!r}")
+        self.topic = topic
+
+
+class SessionSpent(WireError):
+    """A sending session that may not seal any more: it reached its last counter, or this is a forked process."""
+
+
+class BadProvision(WireError):
+    """A file of identities that cannot be used."""
