@@ -49,3 +49,7 @@ class BadReplay(SimulatorError):
 
 class BadWaveform(SimulatorError):
     """A waveform that cannot be drawn as asked."""
+
+
+class BrokerFailed(SimulatorError):
+    """The embedded broker does not run."""

@@ -1,0 +1,221 @@
+"""Payloads as bytes: msgpack arrays with a schema number, bounded before anybody believes a value.
+
+What is decoded here was authenticated before. A payload that breaks its schema or its bounds is a fault of an authentic
+sender: it is refused with a reason, counted, and kept for people to look at.
+"""
+
+import hashlib
+from math import isfinite
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from vitals.messages import ClockQuality, Consciousness, Reading
+from wire.errors import DecodeError, Reason
+
+SCHEMA: Final = 1
+MAX_BYTES: Final = 8_192
+MAX_TIME_MS: Final = 2**47  # in the year 6429; more is not a time
+_MOST_FLAGS: Final = 2**16
+
+# Absurd is what no sensor that works can say. Implausible is for `vitals.quality` to judge.
+_LIMIT: Final = 10_000.0
+
+
+class VitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """One reading as a wearable sends it. `None`: not measured."""
+
+    schema: Literal[1] = 1
+    t_ms: int  # the device's wall clock
+    t_quality: int  # messages.ClockQuality
+    uptime_ms: int  # since the device started: goes on where the wall clock jumps
+    hr: float | None = None  # /min
+    rr: float | None = None  # /min
+    spo2: float | None = None  # %
+    o2: float | None = None  # L/min
+    sbp: float | None = None  # mmHg
+    dbp: float | None = None  # mmHg
+    temp_c: float | None = None  # °C
+    avpu: int | None = None  # messages.Consciousness
+    sensor_flags: int = 0  # messages.SensorFlag
+    battery: float | None = None  # %
+
+
+class OriginV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """Where a reading came from: the device, its session, its counter."""
+
+    wearable_id: bytes
+    session_id: bytes
+    counter: int
+
+
+class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """One reading as an edge passes it on: what the wearable said, where from, and what the edge found."""
+
+    schema: Literal[1] = 1
+    origin: OriginV1
+    vitals: VitalsV1
+    at_ms: int  # event time, corrected
+    received_ms: int  # arrival at the edge
+    sensor_flags: int  # messages.SensorFlag, with the edge's own
+    unusable: int  # mask by signs.INDEX
+
+
+class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """An alarm as the edge found it, on the alarm lane. The binding is the session's. An empty frame keeps it warm."""
+
+    schema: Literal[1] = 1
+    alarm_id: bytes
+    rule_id: str
+    key: str
+    kind: str
+    priority: int
+    state: str
+    at_ms: int
+    onset_ms: int
+    revision: int
+    text: str
+
+
+class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """What an edge says of itself every half minute."""
+
+    schema: Literal[1] = 1
+    boot_id: bytes
+    at_ms: int
+    uptime_ms: int
+    clock_quality: int
+    outbox_rows: int
+    outbox_oldest_ms: int | None  # age of the oldest row
+    outbox_used: float  # share of the disk budget, 0 to 1
+    last_counters: list[tuple[bytes, int, int]]  # session id, class, last counter used
+    void: list[tuple[bytes, int, int]]  # session id, first and last counter that were never sent
+    closed: list[tuple[bytes, int]]  # session id, last counter
+    model: str  # "rules only (...)" or the models that judge
+    sensors: list[tuple[bytes, str]]  # wearable id, state
+    version: str
+    rejected: dict[str, int]  # by reason
+    salvaged: str = ""  # what became of a damaged outbox
+    local_alarms: int = 0
+
+
+T = TypeVar("T", VitalsV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_VITALS: Final = msgspec.msgpack.Decoder(VitalsV1)
+_EDGE_VITALS: Final = msgspec.msgpack.Decoder(EdgeVitalsV1)
+_EDGE_ALARM: Final = msgspec.msgpack.Decoder(EdgeAlarmV1)
+_HEARTBEAT: Final = msgspec.msgpack.Decoder(HeartbeatV1)
+_MEASURES: Final = ("hr", "rr", "spo2", "o2", "sbp", "dbp", "temp_c", "battery")
+_READING_ID: Final = b"VSE1 rid\0"
+
+
+def encode(message: VitalsV1 | EdgeVitalsV1 | EdgeAlarmV1 | HeartbeatV1) -> bytes:
+    """The bytes of a payload; the same message gives the same bytes."""
+    return _ENCODER.encode(message)
+
+
+def decode_vitals(payload: bytes) -> VitalsV1:
+    """A wearable's reading. Raises DecodeError."""
+    vitals = _decode(_VITALS, payload)
+    _check_vitals(vitals)
+    return vitals
+
+
+def decode_edge_vitals(payload: bytes) -> EdgeVitalsV1:
+    """An edge's reading. Raises DecodeError."""
+    message = _decode(_EDGE_VITALS, payload)
+    _check_vitals(message.vitals)
+    origin = message.origin
+    if len(origin.wearable_id) != 16 or len(origin.session_id) != 16 or not 0 <= origin.counter < 2**32:
+        raise DecodeError(Reason.VALUE, "origin: ids have 16 bytes and counters 32 bits")
+    _check_time("at_ms", message.at_ms)
+    _check_time("received_ms", message.received_ms)
+    _check_flags("sensor_flags", message.sensor_flags)
+    _check_flags("unusable", message.unusable)
+    return message
+
+
+def decode_edge_alarm(payload: bytes) -> EdgeAlarmV1:
+    """An edge's alarm. Raises DecodeError."""
+    alarm = _decode(_EDGE_ALARM, payload)
+    if len(alarm.alarm_id) != 16 or not 1 <= alarm.priority <= 3 or alarm.revision < 0:
+        raise DecodeError(Reason.VALUE, "alarm: id, priority or revision out of bounds")
+    _check_time("at_ms", alarm.at_ms)
+    _check_time("onset_ms", alarm.onset_ms)
+    return alarm
+
+
+def decode_heartbeat(payload: bytes) -> HeartbeatV1:
+    """An edge's heartbeat. Raises DecodeError."""
+    heartbeat = _decode(_HEARTBEAT, payload)
+    _check_time("at_ms", heartbeat.at_ms)
+    if heartbeat.outbox_rows < 0 or not 0 <= heartbeat.outbox_used <= 1:
+        raise DecodeError(Reason.VALUE, "heartbeat: outbox out of bounds")
+    return heartbeat
+
+
+def reading_id(wearable_id: bytes, session_id: bytes, counter: int) -> bytes:
+    """Sixteen bytes that name a reading for ever: after re-encryption, restarts, and if two edges hear one device."""
+    return hashlib.sha256(_READING_ID + wearable_id + session_id + counter.to_bytes(4, "big")).digest()[:16]
+
+
+def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
+    """The kernel's form of an edge's reading."""
+    origin, vitals = message.origin, message.vitals
+    return Reading(
+        binding_id=binding_id.hex(),
+        reading_id=reading_id(origin.wearable_id, origin.session_id, origin.counter),
+        session_id=origin.session_id,
+        counter=origin.counter,
+        at_ms=message.at_ms,
+        received_ms=message.received_ms,
+        heart_rate=vitals.hr,
+        respiratory_rate=vitals.rr,
+        spo2=vitals.spo2,
+        systolic_bp=vitals.sbp,
+        diastolic_bp=vitals.dbp,
+        temperature=vitals.temp_c,
+        supplemental_oxygen=vitals.o2,
+        consciousness=None if vitals.avpu is None else _CONSCIOUSNESS[vitals.avpu],
+        sensor_flags=message.sensor_flags,
+        battery=vitals.battery,
+        unusable=message.unusable,
+    )
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", payload: bytes) -> T:
+    if len(payload) > MAX_BYTES:
+        raise DecodeError(Reason.SCHEMA, f"payload of {len(payload)} bytes, at most {MAX_BYTES} are read")
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise DecodeError(Reason.SCHEMA, str(error)) from error
+
+
+def _check_vitals(vitals: VitalsV1) -> None:
+    _check_time("t_ms", vitals.t_ms)
+    _check_time("uptime_ms", vitals.uptime_ms)
+    if vitals.t_quality not in _QUALITIES:
+        raise DecodeError(Reason.VALUE, f"t_quality: {vitals.t_quality} is not known")
+    if vitals.avpu is not None and not 0 <= vitals.avpu < len(_CONSCIOUSNESS):
+        raise DecodeError(Reason.VALUE, "avpu: not one of A, C, V, P, U")
+    _check_flags("sensor_flags", vitals.sensor_flags)
+    for name in _MEASURES:
+        value: Any = getattr(vitals, name)
+        if value is not None and not (isfinite(value) and -_LIMIT <= value <= _LIMIT):
+            raise DecodeError(Reason.VALUE, f"{name}: not a number, or absurd")
+
+
+def _check_time(name: str, value: int) -> None:
+    if not 0 <= value < MAX_TIME_MS:
+        raise DecodeError(Reason.VALUE, f"{name}: not a time")
+
+
+def _check_flags(name: str, value: int) -> None:
+    if not 0 <= value < _MOST_FLAGS:
+        raise DecodeError(Reason.VALUE, f"{name}: not a set of flags")
+
+
+_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
+_CONSCIOUSNESS: Final = tuple(Consciousness)

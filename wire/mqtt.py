@@ -1,0 +1,315 @@
+"""The MQTT 5 session: manual acknowledgement, bounded in both directions, reconnecting for ever. The only MQTT import.
+
+paho-mqtt is driven by the running asyncio loop, without a thread. Every connection is a new paho client, so that
+nothing half-sent is resent behind our back: what must arrive is sent again by whoever holds it until it is acknowledged
+end to end. A topic that fails, a queue that is full and a broker that is away are therefore answers, not errors.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from runtime.logs import get
+
+SESSION_EXPIRY_S: Final = 14 * 86_400
+MAX_PACKET_BYTES: Final = 16_384
+FIRST_RETRY_S: Final = 0.2
+LONGEST_RETRY_S: Final = 30.0
+
+_KEEPALIVE_S: Final = 30
+_CONNECT_WITHIN_S: Final = 5.0
+_MISC_EVERY_S: Final = 1.0
+
+_log = get(__name__)
+
+
+class Inbound(NamedTuple):
+    """A message that came. It is acknowledged by `MqttClient.acknowledge` once its effect is on disk."""
+
+    topic: str
+    payload: bytes
+    connection: int
+    mid: int
+
+
+class MqttClient:
+    """One client id at one broker, for as long as the `async with` block lasts.
+
+    Args:
+        host, port: of the broker.
+        client_id: stable, so that the broker keeps the session where it can.
+        subscriptions: topic filters that do not overlap.
+        receive_maximum: how many unacknowledged messages the broker may have under way to us.
+        inbound_limit: how many messages wait here; at the limit the socket is not read, whatever the broker ignores.
+        outbound_limit: how many messages may be without PUBACK; at the limit `publish` says False.
+        jitter: draws the reconnect delays.
+        on_state: told True on every (re)connect and False on every loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        client_id: str,
+        subscriptions: Sequence[str],
+        receive_maximum: int = 50,
+        inbound_limit: int = 1_000,
+        outbound_limit: int = 1_000,
+        jitter: random.Random | None = None,
+        on_state: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._client_id = client_id
+        self._subscriptions = tuple(subscriptions)
+        self._receive_maximum = receive_maximum
+        self._inbound_limit = inbound_limit
+        self._outbound_limit = outbound_limit
+        self._jitter = jitter or random.Random()
+        self._on_state = on_state
+        self._paho: Client | None = None
+        self._socket: socket.socket | None = None
+        self._inbound: deque[Inbound] = deque()
+        self._arrived = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._up = asyncio.Event()
+        self._connection = 0
+        self._without_puback = 0
+        self._reading = False
+        self._task: asyncio.Task[None] | None = None
+        self.received = 0
+        self.published = 0
+        self.refused = 0  # publishes that found no connection or no room
+        self.connects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us and our subscriptions."""
+        return self._up.is_set()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"mqtt {self._client_id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._leave()
+
+    async def wait_connected(self, within_s: float) -> bool:
+        """Wait for a connection; False if there is none in time."""
+        try:
+            await asyncio.wait_for(self._up.wait(), within_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Hand a message to the broker at QoS 1. False: not now; keep it and try again when there is room."""
+        if self._paho is None or not self._up.is_set() or self._without_puback >= self._outbound_limit:
+            self.refused += 1
+            return False
+        info = self._paho.publish(topic, payload, qos=1)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.refused += 1
+            return False
+        self._without_puback += 1
+        self.published += 1
+        return True
+
+    @property
+    def room(self) -> int:
+        """How many messages `publish` would take now."""
+        return self._outbound_limit - self._without_puback if self._up.is_set() else 0
+
+    async def receive(self, limit: int = 64, *, within_s: float | None = None) -> list[Inbound]:
+        """Up to `limit` messages, as soon as there is one; nothing if `within_s` passes first."""
+        if not self._inbound:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), within_s)
+            except TimeoutError:
+                return []
+        taken = [self._inbound.popleft() for _ in range(min(limit, len(self._inbound)))]
+        if not self._reading and len(self._inbound) <= self._inbound_limit // 2:
+            self._read()
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        """How many messages came and were not taken yet."""
+        return len(self._inbound)
+
+    def acknowledge(self, message: Inbound) -> None:
+        """PUBACK. What came over an earlier connection is forgotten: the broker or the sender sends it again."""
+        if self._paho is not None and message.connection == self._connection:
+            self._paho.ack(message.mid, 1)
+
+    async def _run(self) -> None:
+        delay_s = FIRST_RETRY_S
+        while True:
+            self._lost.clear()
+            if await self._try_to_connect():
+                delay_s = FIRST_RETRY_S
+                await self._look_after()
+            self._leave()
+            # Full jitter: a thousand edges must not come back in step.
+            await asyncio.sleep(self._jitter.uniform(0.1, 1.0) * delay_s)
+            delay_s = min(2 * delay_s, LONGEST_RETRY_S)
+
+    async def _try_to_connect(self) -> bool:
+        try:
+            # paho connects synchronously; first make sure that somebody answers.
+            _, writer = await asyncio.wait_for(asyncio.open_connection(self._host, self._port), _CONNECT_WITHIN_S)
+            writer.close()
+            paho = self._made()
+            self._paho = paho
+            paho.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False, properties=self._wishes())
+            await asyncio.wait_for(_first_of(self._up, self._lost), _CONNECT_WITHIN_S)
+        except (OSError, TimeoutError) as error:
+            _log.debug("broker not reached", client=self._client_id, error=type(error).__name__)
+            return False
+        return self._up.is_set()
+
+    async def _look_after(self) -> None:
+        while not self._lost.is_set() and self._paho is not None:
+            self._paho.loop_misc()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), _MISC_EVERY_S)
+
+    def _leave(self) -> None:
+        paho, self._paho = self._paho, None
+        was_up = self._up.is_set()
+        self._up.clear()
+        self._without_puback = 0
+        # Whatever waits came over this connection. Without a PUBACK its sender will send it again.
+        self._inbound.clear()
+        if paho is not None:
+            paho.disconnect()
+        self._stop_reading(forget=True)
+        if was_up:
+            _log.info("broker lost", client=self._client_id)
+            if self._on_state is not None:
+                self._on_state(False)
+
+    def _made(self) -> Client:
+        self._connection += 1
+        connection = self._connection
+        paho = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        paho.connect_timeout = _CONNECT_WITHIN_S
+        paho.max_inflight_messages_set(self._outbound_limit)
+        loop = asyncio.get_running_loop()
+
+        def on_socket_open(_client: Client, _data: Any, sock: Any) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = sock
+            self._read()
+
+        def on_socket_close(_client: Client, _data: Any, sock: Any) -> None:
+            loop.remove_reader(sock)
+            loop.remove_writer(sock)
+            if self._socket is sock:
+                self._socket = None
+                self._reading = False
+                self._lost.set()
+
+        def on_socket_register_write(client: Client, _data: Any, sock: Any) -> None:
+            loop.add_writer(sock, client.loop_write)
+
+        def on_socket_unregister_write(_client: Client, _data: Any, sock: Any) -> None:
+            loop.remove_writer(sock)
+
+        def on_connect(client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            if reason.is_failure:
+                _log.warning("broker refused us", client=self._client_id, reason=str(reason))
+                self._lost.set()
+            elif self._subscriptions:
+                client.subscribe([(one, 1) for one in self._subscriptions])
+            else:
+                self._come_up()
+
+        def on_subscribe(_client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+            if any(reason.is_failure for reason in reasons):
+                _log.warning("subscription refused", client=self._client_id)
+            self._come_up()
+
+        def on_publish(_client: Client, _data: Any, _mid: int, _reason: Any, _properties: Any) -> None:
+            self._without_puback -= 1
+
+        def on_disconnect(_client: Client, _data: Any, _flags: Any, _reason: Any, _properties: Any) -> None:
+            self._lost.set()
+
+        def on_message(_client: Client, _data: Any, message: MQTTMessage) -> None:
+            self.received += 1
+            self._inbound.append(Inbound(message.topic, bytes(message.payload), connection, message.mid))
+            self._arrived.set()
+            if len(self._inbound) >= self._inbound_limit:
+                self._stop_reading(forget=False)
+
+        paho.on_socket_open = on_socket_open
+        paho.on_socket_close = on_socket_close
+        paho.on_socket_register_write = on_socket_register_write
+        paho.on_socket_unregister_write = on_socket_unregister_write
+        paho.on_connect = on_connect
+        paho.on_subscribe = on_subscribe
+        paho.on_publish = on_publish
+        paho.on_disconnect = on_disconnect
+        paho.on_message = on_message
+        return paho
+
+    def _wishes(self) -> Properties:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = self._receive_maximum
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        return properties
+
+    def _come_up(self) -> None:
+        if not self._up.is_set():
+            self._up.set()
+            self.connects += 1
+            _log.info("broker connected", client=self._client_id)
+            if self._on_state is not None:
+                self._on_state(True)
+
+    def _read(self) -> None:
+        if self._socket is not None and not self._reading and self._paho is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._paho.loop_read)
+            self._reading = True
+
+    def _stop_reading(self, *, forget: bool) -> None:
+        if self._socket is not None and self._reading:
+            asyncio.get_running_loop().remove_reader(self._socket)
+        self._reading = False
+        if forget:
+            self._socket = None
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
