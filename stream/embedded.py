@@ -1,1 +1,277 @@
-"""(being written by the lead)"""
+"""The embedded engine: ingest, processor and store in one process, one transaction a batch.
+
+What is acknowledged was committed before. Memory never runs ahead of the file: if a commit fails, everything in memory
+is thrown away and made anew from what was committed, and the senders send again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from runtime.clock import Clock
+from runtime.logs import get
+from stream.errors import StoreRefused
+from stream.ingest import Ingest, Taken
+from stream.processor import PlanOf, Processor
+from stream.store import Store
+from vitals.messages import AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
+from wire.acks import AckBook, OwedAck
+from wire.codec import EdgeAlarmV1, HeartbeatV1
+from wire.envelope import Stage
+from wire.errors import DecodeError, Reason, Rejected
+from wire.identity import InMemoryDirectory, Provision
+from wire.mqtt import Inbound, MqttClient
+from wire.receiver import RateLimits
+from wire.topics import E_UP_ALL, e_down
+
+_log = get(__name__)
+_EVENTS: Final = msgspec.msgpack.Encoder()
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """Events as bytes; the same events give the same bytes."""
+    return _EVENTS.encode(list(events))
+
+
+class Engine:
+    """Processor and store: messages in, committed events out. Knows no network.
+
+    Args:
+        store: where everything is kept; what is in it is restored.
+        plan_of: what was ordered for a binding.
+    """
+
+    def __init__(self, store: Store, plan_of: PlanOf) -> None:
+        self.store = store
+        self._plan_of = plan_of
+        self._processor = Processor(plan_of, store.states())
+
+    def apply(self, messages: Sequence[Message], *, beside: Callable[[], None] | None = None) -> list[Event]:
+        """Apply messages and commit them.
+
+        Args:
+            messages: in the order in which they are to be applied.
+            beside: writes what belongs into the same transaction.
+
+        Raises:
+            StoreRefused: nothing was committed, and nothing is remembered.
+        """
+        try:
+            for message in messages:
+                self._processor.apply(message)
+            return self._commit(beside)
+        except Exception:
+            self.forget()
+            raise
+
+    def timer_at(self) -> int | None:
+        """When a Tick is wanted next."""
+        return self._processor.timer_at()
+
+    def forget(self) -> None:
+        """Back to what was committed."""
+        self._processor = Processor(self._plan_of, self.store.states())
+
+    def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
+        commit = self._processor.take()
+        with self.store.transaction():
+            self.store.put_events(commit.events)
+            self.store.put_states(commit.snapshots)
+            if beside is not None:
+                beside()
+        return commit.events
+
+
+class Counts(msgspec.Struct):
+    """What became of what came in."""
+
+    received: int = 0
+    stored: int = 0  # readings, each once
+    duplicates: int = 0
+    dead_letters: int = 0
+    heartbeats: int = 0
+    edge_alarms: int = 0
+    commits: int = 0
+    failed_commits: int = 0
+    rejected: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class EmbeddedStream:
+    """Everything between the edges' frames and the store, in one process.
+
+    Args:
+        provision: who this is and whom it may hear.
+        store: where everything is kept.
+        plan_of: what was ordered for a binding.
+        clock: wall and monotonic.
+        on_stored: told the ids of readings when they are committed.
+        on_alarm: told of every alarm that was committed.
+    """
+
+    def __init__(
+        self,
+        provision: Provision,
+        store: Store,
+        plan_of: PlanOf,
+        clock: Clock,
+        *,
+        limits: RateLimits | None = None,
+        ack_interval_ms: int = 1_000,
+        on_stored: Callable[[list[bytes]], None] | None = None,
+        on_alarm: Callable[[AlarmChanged], None] | None = None,
+    ) -> None:
+        self.counts = Counts()
+        self._provision = provision
+        self._directory: InMemoryDirectory = provision.directory
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._engine = Engine(store, plan_of)
+        self._ingest = self._new_ingest()
+        self._acks = AckBook(provision.me, interval_ms=ack_interval_ms)
+        self._on_stored = on_stored
+        self._on_alarm = on_alarm
+
+    async def run(self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05) -> None:
+        """Serve until cancelled. `client` must be subscribed to `topics.E_UP_ALL`."""
+        while True:
+            inbound = await client.receive(batch, within_s=idle_s)
+            if self.take(inbound):
+                for message in inbound:
+                    client.acknowledge(message)
+            for owed in self.owed():
+                client.publish(e_down(owed.to), owed.frame)
+
+    def take(self, inbound: Sequence[Inbound]) -> bool:
+        """One batch from the broker; False if nothing of it was committed and it must come again."""
+        now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
+        taken: list[Taken] = []
+        refused: Counter[tuple[str, str]] = Counter()
+        for message in inbound:
+            try:
+                taken.append(self._ingest.take(message.topic, message.payload, now_ms=now_ms, mono_ms=mono_ms))
+            except Rejected as error:
+                self._answer(message, error, refused)
+        if not taken and not refused and not self._is_due(now_ms):
+            return True
+        return self._try_to_commit(inbound, taken, refused, now_ms)
+
+    def _try_to_commit(
+        self, inbound: Sequence[Inbound], taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int
+    ) -> bool:
+        try:
+            events = self._commit(taken, refused, now_ms)
+        except StoreRefused as error:
+            _log.error("commit failed, everything will be sent again", problem=str(error))
+            self.counts.failed_commits += 1
+            self._ingest = self._new_ingest()
+            return False
+        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
+            _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
+            self._ingest = self._new_ingest()
+            if len(inbound) > 1:
+                return all([self.take([message]) for message in inbound])
+            return self._bury(inbound, now_ms)
+        self._settle(events, taken, refused, len(inbound))
+        return True
+
+    def _bury(self, inbound: Sequence[Inbound], now_ms: int) -> bool:
+        """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
+        if not inbound:
+            return False
+        (message,) = inbound
+        one = self._ingest.take(message.topic, message.payload, now_ms=now_ms, mono_ms=self._clock.mono_ms())
+        buried = one._replace(content=None, refused=DecodeError(Reason.PROCESSING, "the processor failed"))
+        return self._try_to_commit(inbound, [buried], Counter(), now_ms)
+
+    def _is_due(self, now_ms: int) -> bool:
+        timer_at = self._engine.timer_at()
+        return timer_at is not None and timer_at <= now_ms
+
+    def owed(self) -> list[OwedAck]:
+        """Acknowledgements that are due now."""
+        return self._acks.due(mono_ms=self._clock.mono_ms(), now_ms=self._clock.now_ms())
+
+    def _commit(self, taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int) -> list[Event]:
+        readings = [one.content for one in taken if isinstance(one.content, Reading)]
+
+        def beside() -> None:
+            self._store.put_sessions(self._ingest.dirty())
+            for one in taken:
+                self._keep(one, now_ms)
+            for (device, reason), count in refused.items():
+                self._store.count_reject(device, reason, now_ms, count)
+
+        return self._engine.apply([*readings, Tick(now_ms=now_ms)], beside=beside)
+
+    def _keep(self, one: Taken, now_ms: int) -> None:
+        if isinstance(one.content, HeartbeatV1):
+            self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
+        if one.refused is not None and one.opened is not None:
+            self._store.put_dead_letter(
+                session_id=one.opened.session_id,
+                counter=one.opened.counter,
+                at_ms=now_ms,
+                reason=one.refused.reason,
+                stage="ingest",
+                payload=one.opened.payload,
+            )
+            self._store.count_reject(one.sender.hex(), one.refused.reason, now_ms)
+
+    def _settle(
+        self, events: list[Event], taken: list[Taken], refused: Counter[tuple[str, str]], received: int
+    ) -> None:
+        """The commit is on disk: count, acknowledge, tell."""
+        counts = self.counts
+        counts.commits += 1
+        counts.received += received
+        for (_, reason), count in refused.items():
+            counts.rejected[reason] += count
+        for one in taken:
+            if one.opened is None:
+                continue
+            opened = one.opened
+            stage = Stage.STORED if one.refused is None else Stage.REJECTED
+            reason = None if one.refused is None else one.refused.reason
+            self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=reason)
+            counts.duplicates += opened.duplicate
+            counts.heartbeats += isinstance(one.content, HeartbeatV1)
+            counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
+            if one.refused is not None:
+                counts.dead_letters += 1
+                counts.rejected[one.refused.reason] += 1
+        stored = [event.reading.reading_id for event in events if isinstance(event, ReadingJudged)]
+        counts.stored += len(stored)
+        if self._on_stored is not None and stored:
+            self._on_stored(stored)
+        if self._on_alarm is not None:
+            for event in events:
+                if isinstance(event, AlarmChanged):
+                    self._on_alarm(event)
+
+    def _answer(self, message: Inbound, error: Rejected, refused: Counter[tuple[str, str]]) -> None:
+        device = _device_of(message.topic)
+        refused[device, str(error.reason)] += 1
+        if error.session_id is not None and error.reason in (Reason.NEED_SESSION, Reason.CLONE_OR_ROLLBACK):
+            self._acks.need_session(
+                error.session_id, bytes.fromhex(device), _class_of(message.topic), last_number=error.last_number or 0
+            )
+
+    def _new_ingest(self) -> Ingest:
+        return Ingest(self._provision.me, self._directory, limits=self._limits, restored=self._store.sessions())
+
+
+def _device_of(topic: str) -> str:
+    parts = topic.split("/")
+    return parts[3] if len(parts) > 3 and len(parts[3]) == 32 else "unknown"
+
+
+def _class_of(topic: str) -> int:
+    last = topic.rsplit("/", 1)[-1]
+    return int(last) if last in ("1", "2", "3", "4") else 1
+
+
+SUBSCRIPTIONS: Final = (E_UP_ALL,)
+"""What the client of an `EmbeddedStream` subscribes to."""

@@ -1,1 +1,86 @@
-"""(being written by the lead)"""
+"""Ingest: sealed frames of edges become messages for the processor, or counted refusals.
+
+The only part that holds the cloud's opening keys. Pure: what was refused is told by an exception, what must be kept is
+handed out as rows, and acknowledging is the engine's business, after its commit.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from vitals.messages import Reading
+from wire.codec import (
+    EdgeAlarmV1,
+    HeartbeatV1,
+    decode_edge_alarm,
+    decode_edge_vitals,
+    decode_heartbeat,
+    to_reading,
+)
+from wire.envelope import FrameClass
+from wire.errors import BadTopic, DecodeError, Reason, Rejected
+from wire.identity import DeviceIdentity, Directory
+from wire.receiver import Opened, RateLimits, Receiver, SessionOpened, SessionRow
+from wire.topics import parse
+
+
+class Taken(NamedTuple):
+    """What one frame turned out to be."""
+
+    opened: Opened | None  # None: it began a session
+    sender: bytes
+    content: Reading | HeartbeatV1 | EdgeAlarmV1 | None = None  # None: nothing new
+    refused: DecodeError | None = None  # authentic, and not usable: for the dead letters
+
+
+class Ingest:
+    """Opens what edges send to one data centre."""
+
+    def __init__(
+        self,
+        me: DeviceIdentity,
+        directory: Directory,
+        *,
+        limits: RateLimits | None = None,
+        restored: Iterable[SessionRow] = (),
+    ) -> None:
+        self._directory = directory
+        self._receiver = Receiver(me, directory, limits=limits, restored=restored)
+
+    def take(self, topic: str, frame: bytes, *, now_ms: int, mono_ms: int) -> Taken:
+        """One message from the broker.
+
+        Raises:
+            Rejected: it is not believed.
+        """
+        try:
+            named = parse(topic)
+        except BadTopic:
+            raise Rejected(Reason.TOPIC) from None
+        if named.branch != "e":
+            raise Rejected(Reason.TOPIC, "not an edge's topic")
+        result = self._receiver.receive(frame, topic_device=named.device_id, now_ms=now_ms, mono_ms=mono_ms)
+        if isinstance(result, SessionOpened):
+            return Taken(None, result.sender)
+        if result.duplicate or not result.payload:
+            return Taken(result, result.sender)
+        try:
+            return Taken(result, result.sender, self._content(result))
+        except DecodeError as error:
+            return Taken(result, result.sender, refused=error)
+
+    def dirty(self) -> list[SessionRow]:
+        """Rows that belong into the same transaction as what was taken."""
+        return self._receiver.dirty()
+
+    def _content(self, opened: Opened) -> Reading | HeartbeatV1 | EdgeAlarmV1:
+        if opened.frame_class == FrameClass.HEARTBEAT:
+            return decode_heartbeat(opened.payload)
+        if opened.frame_class == FrameClass.ALARM:
+            return decode_edge_alarm(opened.payload)
+        if opened.frame_class != FrameClass.VITALS:
+            raise DecodeError(Reason.CLASS, f"class {opened.frame_class} is not for ingest")
+        message = decode_edge_vitals(opened.payload)
+        binding = self._directory.binding(opened.binding_id)
+        if binding is None or binding.wearable_id != message.origin.wearable_id:
+            raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
+        return to_reading(message, opened.binding_id)

@@ -1,1 +1,281 @@
-"""(being written by the lead)"""
+"""The store in one file: readings, scores, windows, alarms, patient states, counters, in SQLite.
+
+One connection, one transaction a commit. Every row has a key of its own, so that writing twice is writing once.
+Patients are bindings here; names are nowhere.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from stream.errors import StoreRefused, StoreUnusable
+from vitals.messages import (
+    AlarmChanged,
+    Event,
+    FreshnessChanged,
+    News2Scored,
+    ReadingJudged,
+    WindowClosed,
+    WindowOutdated,
+)
+from vitals.signs import INDEX, SIGNS, VitalSign
+from wire.receiver import SessionRow
+
+SCHEMA: Final = 1
+
+_VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
+_TABLES: Final = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE reading (
+    seq INTEGER PRIMARY KEY,             -- order in which readings were applied
+    reading_id BLOB NOT NULL UNIQUE, binding_id TEXT NOT NULL, session_id BLOB NOT NULL, counter INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    {", ".join(f"{name} REAL" for name in _VALUES)},
+    sensor_flags INTEGER NOT NULL, battery REAL, unusable INTEGER NOT NULL,
+    late INTEGER NOT NULL, backfilled INTEGER NOT NULL) STRICT;
+CREATE INDEX reading_of ON reading (binding_id, at_ms);
+CREATE TABLE news2 (
+    reading_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, at_ms INTEGER NOT NULL, total INTEGER,
+    at_least INTEGER NOT NULL, risk TEXT NOT NULL, spo2_scale INTEGER NOT NULL,
+    parts TEXT NOT NULL                  -- JSON: [sign, value, points, age_ms] seven times
+    ) STRICT, WITHOUT ROWID;
+CREATE TABLE vitals_window (
+    binding_id TEXT NOT NULL, sign TEXT NOT NULL, width_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL,
+    count INTEGER NOT NULL, mean REAL NOT NULL, minimum REAL NOT NULL, maximum REAL NOT NULL,
+    PRIMARY KEY (binding_id, sign, width_ms, start_ms)) STRICT, WITHOUT ROWID;
+CREATE TABLE freshness (
+    binding_id TEXT NOT NULL, sign TEXT NOT NULL, at_ms INTEGER NOT NULL, state TEXT NOT NULL, age_ms INTEGER NOT NULL,
+    PRIMARY KEY (binding_id, sign, at_ms, state)) STRICT, WITHOUT ROWID;
+CREATE TABLE alarm (
+    alarm_id BLOB NOT NULL, revision INTEGER NOT NULL, binding_id TEXT NOT NULL, rule_id TEXT NOT NULL,
+    key TEXT NOT NULL, kind TEXT NOT NULL, priority INTEGER NOT NULL, state TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    onset_ms INTEGER NOT NULL,
+    text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
+    silenced_until_ms INTEGER, retrospective INTEGER NOT NULL,
+    PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
+CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
+CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE rx_session (
+    session_id BLOB PRIMARY KEY, sender BLOB NOT NULL, info BLOB NOT NULL, hpke BLOB NOT NULL, ranges BLOB NOT NULL,
+    last_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE heartbeat (
+    edge_id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE reject (
+    device_id TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+    PRIMARY KEY (device_id, reason)) STRICT, WITHOUT ROWID;
+CREATE TABLE dead_letter (
+    session_id BLOB NOT NULL, counter INTEGER NOT NULL, at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
+    stage TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (session_id, counter)) STRICT, WITHOUT ROWID;
+"""
+_READING_COLUMNS: Final = (
+    "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", *_VALUES, "sensor_flags", "battery",
+    "unusable", "late", "backfilled",
+)  # fmt: skip
+_PUT_READING: Final = (
+    f"INSERT OR IGNORE INTO reading ({', '.join(_READING_COLUMNS)}) "  # noqa: S608 - names from our own table
+    f"VALUES ({', '.join('?' * len(_READING_COLUMNS))})"
+)
+_PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_JSON: Final = msgspec.json.Encoder()
+_PACK: Final = msgspec.msgpack.Encoder()
+
+
+class Store:
+    """One file. Use as a context manager, or call `close`.
+
+    Args:
+        path: of the file; it is made if it is not there.
+        synchronous: FULL survives a power cut. NORMAL may lose the last commits to one and is for benchmarks.
+        max_pages: a limit on its size in pages of 4 kB, for sites with a budget and for tests of a full disk.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {synchronous}")
+            if max_pages is not None:
+                self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
+            self._set_up()
+        except sqlite3.Error as error:
+            raise StoreUnusable(path, f"is not a store, or cannot be written ({error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing.
+
+        Raises:
+            StoreRefused: the disk is full, or the database failed; nothing was written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreRefused(self.path, str(error)) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def put_events(self, events: Iterable[Event]) -> None:
+        """Write events. What is there already stays as it is."""
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        outdated: list[WindowOutdated] = []
+        for event in events:
+            if isinstance(event, WindowOutdated):
+                outdated.append(event)
+            else:
+                statement, row = _row_of(event)
+                rows.setdefault(statement, []).append(row)
+        for statement, these in rows.items():
+            self._db.executemany(statement, these)
+        for window in dict.fromkeys(outdated):
+            self._recompute(window)
+
+    def put_states(self, snapshots: Mapping[str, bytes]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())
+
+    def put_sessions(self, rows: Iterable[SessionRow]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO rx_session VALUES (?, ?, ?, ?, ?, ?)",
+            [(r.session_id, r.sender, r.info, r.hpke, _PACK.encode(r.ranges), r.last_ms) for r in rows],
+        )
+
+    def put_heartbeat(self, edge_id: str, received_ms: int, body: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO heartbeat VALUES (?, ?, ?)", (edge_id, received_ms, body.decode()))
+
+    def count_reject(self, device_id: str, reason: str, at_ms: int, count: int = 1) -> None:
+        self._db.execute(
+            "INSERT INTO reject VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET count = count + excluded.count, last_ms = excluded.last_ms",
+            (device_id, reason, count, at_ms),
+        )
+
+    def put_dead_letter(
+        self, *, session_id: bytes, counter: int, at_ms: int, reason: str, stage: str, payload: bytes
+    ) -> None:
+        """Keep what an authentic sender said and nobody could use."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)",
+            (session_id, counter, at_ms, reason, stage, payload),
+        )
+
+    def states(self) -> Iterator[tuple[str, bytes]]:
+        """(binding, snapshot) of every patient."""
+        yield from self._db.execute("SELECT binding_id, snapshot FROM patient_state ORDER BY binding_id")
+
+    def state(self, binding_id: str) -> bytes | None:
+        row = self._db.execute("SELECT snapshot FROM patient_state WHERE binding_id = ?", (binding_id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def sessions(self) -> Iterator[SessionRow]:
+        """Every session that was ever accepted, with its counters."""
+        for session_id, sender, info, hpke, ranges, last_ms in self._db.execute("SELECT * FROM rx_session"):
+            yield SessionRow(
+                session_id=session_id,
+                sender=sender,
+                info=info,
+                hpke=hpke,
+                ranges=msgspec.msgpack.decode(ranges, type=tuple[tuple[int, int], ...]),
+                last_ms=last_ms,
+            )
+
+    def query(self, statement: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read with SQL; for reports and tests."""
+        return self._db.execute(statement, tuple(parameters)).fetchall()
+
+    def count(self, table: str) -> int:
+        """How many rows a table holds."""
+        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - names from code
+
+    def alarms_by_class(self) -> dict[str, int]:
+        """How many alarms there were, by rule and worst priority; retrospective ones by themselves."""
+        counted = self._db.execute(
+            "SELECT rule_id || CASE WHEN retrospective THEN ' (retrospective)' ELSE '' END, priority, count(*) FROM "
+            "(SELECT rule_id, retrospective, max(priority) AS priority FROM alarm GROUP BY alarm_id) "
+            "GROUP BY 1, 2 ORDER BY 2 DESC, 1"
+        )
+        return {f"{_PRIORITY_NAMES[priority]} {rule}": count for rule, priority, count in counted}
+
+    def _set_up(self) -> None:
+        with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if with_meta is None:
+            self._db.executescript(f"BEGIN;{_TABLES}")
+            self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+            self._db.execute("COMMIT")
+            return
+        (found,) = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        if int(found) != SCHEMA:
+            raise StoreUnusable(
+                self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
+            )
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _recompute(self, window: WindowOutdated) -> None:
+        """A window that readings joined after it had closed, from the readings themselves."""
+        sign = VitalSign(window.sign)
+        count, total, low, high = self._db.execute(
+            f"SELECT count({sign}), sum(CAST(round({sign} * 1000) AS INTEGER)), min({sign}), max({sign}) "  # noqa: S608
+            f"FROM reading WHERE binding_id = ? AND at_ms >= ? AND at_ms < ? AND NOT unusable & ?",
+            (window.binding_id, window.start_ms, window.start_ms + window.width_ms, 1 << INDEX[sign]),
+        ).fetchone()
+        if count:
+            key = (window.binding_id, window.sign, window.width_ms, window.start_ms)
+            self._db.execute(_PUT_WINDOW, (*key, count, total / count / 1000, low, high))
+
+
+def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
+    if isinstance(event, ReadingJudged):
+        r = event.reading
+        values = [getattr(r, name) for name in _VALUES]
+        return _PUT_READING, (
+            r.reading_id, r.binding_id, r.session_id, r.counter, r.at_ms, r.received_ms,
+            *(None if value is None else float(value) for value in values),
+            r.sensor_flags, r.battery, r.unusable, event.late, event.backfilled,
+        )  # fmt: skip
+    if isinstance(event, News2Scored):
+        return _PUT_NEWS2, (
+            event.reading_id, event.binding_id, event.at_ms, event.total, event.at_least, str(event.risk),
+            event.spo2_scale, _JSON.encode(event.parts).decode(),
+        )  # fmt: skip
+    if isinstance(event, WindowClosed):
+        return _PUT_WINDOW, (
+            event.binding_id, event.sign, event.width_ms, event.start_ms, event.count, event.mean, event.minimum,
+            event.maximum,
+        )  # fmt: skip
+    if isinstance(event, FreshnessChanged):
+        return _PUT_FRESHNESS, (event.binding_id, event.sign, event.at_ms, event.state, event.age_ms)
+    if isinstance(event, AlarmChanged):
+        return _PUT_ALARM, (
+            event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
+            int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
+            event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective,
+        )  # fmt: skip
+    raise TypeError(f"no table for {type(event).__name__}")
+
+
+_PRIORITY_NAMES: Final = {1: "low", 2: "medium", 3: "high"}

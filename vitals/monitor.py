@@ -164,6 +164,27 @@ class PatientMonitor:
         """Every alarm that stands, as it was last announced."""
         return self._book.open()
 
+    def view(self, now_ms: int) -> "PatientView":
+        """What a screen may show at `now_ms`: every value with its age, nothing stale as current."""
+        score = self._score(now_ms)
+        return PatientView(
+            binding_id=self.binding_id,
+            seen_ms=self._frontier_ms,
+            news2=score,
+            news2_before=tuple((at_ms, at_least) for at_ms, at_least, _ in self._history),
+            signs=tuple(
+                SignView(
+                    sign=sign,
+                    value=latest.value,
+                    age_ms=now_ms - latest.at_ms,
+                    freshness=state_at(now_ms - latest.at_ms, self._limits(sign)),
+                )
+                for sign, latest in self._latest.items()
+            ),
+            sensor_off_since_ms=self._quality.sensor_off_since_ms,
+            alarms=tuple(self._book.open()),
+        )
+
     def snapshot(self) -> bytes:
         """The complete state."""
         return _ENCODER.encode(
@@ -515,6 +536,27 @@ class PatientMonitor:
             if now_ms - latest.at_ms <= self._valid_ms[sign]:
                 mask ^= 1 << INDEX[sign]
         return mask
+
+
+class SignView(msgspec.Struct, frozen=True, kw_only=True):
+    """One sign of one patient, for a screen."""
+
+    sign: VitalSign
+    value: float
+    age_ms: int
+    freshness: Freshness
+
+
+class PatientView(msgspec.Struct, frozen=True, kw_only=True):
+    """One patient at one moment, for a screen."""
+
+    binding_id: str
+    seen_ms: int | None  # event time of the newest reading
+    news2: news2.News2
+    news2_before: tuple[tuple[int, int], ...]  # (at_ms, at_least), oldest first
+    signs: tuple[SignView, ...]
+    sensor_off_since_ms: int | None
+    alarms: tuple[AlarmChanged, ...]
 
 
 class _Facts(NamedTuple):

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     SCHEMA = "schema"
     VALUE = "value"
     RATE = "rate"
+    PROCESSING = "processing"
 
 
 REASON_CODE = {reason: code for code, reason in enumerate(Reason, start=1)}

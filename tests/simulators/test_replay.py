@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire.codec import VitalsV1, decode_vitals, encode
 
 from simulators.errors import BadReplay
 from simulators.replay import FORMATS, NOMINAL_OXYGEN, Stay, consciousness_of, open_replay, oxygen_of
 from vitals.messages import Consciousness
 from vitals.signs import VitalSign
+from wire.codec import VitalsV1, decode_vitals, encode
 
 START_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
@@ -131,7 +131,7 @@ def test_a_pressure_off_the_cadence_still_comes_at_its_minute(tmp_path: Path) ->
 
 
 def test_a_charting_error_is_passed_on_and_what_fits_no_reading_is_counted(tmp_path: Path) -> None:
-    rows = [(1, 0, "Temp", 15.0), (1, 0, "NISysABP", 0.0), (1, 0, "HR", -5.0), (1, 0, "RespRate", float("inf"))]
+    rows = [(1, 0, "Temp", 15.0), (1, 0, "NISysABP", 0.0), (1, 0, "HR", 20_000.0), (1, 0, "RespRate", float("inf"))]
     stay = only_stay(long_form(tmp_path / "s.parquet", rows))
 
     (sample,) = stay.samples(MINUTE_MS, START_MS)

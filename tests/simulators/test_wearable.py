@@ -6,12 +6,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire.codec import VitalsV1, encode
 
 from simulators.errors import TimeRanBackwards
 from simulators.scenarios import MINUTE_MS, scenario
 from simulators.wearable import StoreBuffer, Wearables, WearableSpec
 from vitals.messages import ClockQuality, SensorFlag
+from wire.codec import VitalsV1, encode
 
 START_MS = 1_790_000_000_000
 
@@ -30,7 +30,7 @@ def said(rows: list[list[VitalsV1 | None]]) -> list[VitalsV1]:
 
 
 def digest(rows: list[list[VitalsV1 | None]], bed: int) -> str:
-    frames = b"".join(encode(row[bed]) if row[bed] is not None else b"-" for row in rows)
+    frames = b"".join(b"-" if sample is None else encode(sample) for sample in (row[bed] for row in rows))
     return hashlib.sha256(frames).hexdigest()
 
 
