@@ -55,18 +55,22 @@ def ward(
     ] = "mixed",
     replay: Annotated[
         Path | None,
-        typer.Option(help="Replay recorded stays instead: a Parquet or CSV file of a known format.", show_default=False),
+        typer.Option(
+            help="Replay recorded stays instead: a Parquet or CSV file of a known format.", show_default=False
+        ),
     ] = None,
     patients: Annotated[int, typer.Option(min=1, max=100_000, help="How many patients.")] = 8,
     edges: Annotated[int, typer.Option(min=1, max=64, help="How many edge agents share them.")] = 2,
     speed: Annotated[
         float,
-        typer.Option(min=0.01, help="Simulated seconds per second: a ceiling. A slower machine slows time, drops nothing."),
+        typer.Option(
+            min=0.01, help="Simulated seconds per second: a ceiling. A slower machine slows time, drops nothing."
+        ),
     ] = 30.0,
     duration: Annotated[
         str | None,
         typer.Option(
-            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: until Ctrl-C, or the end of a replay.",
+            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: until Ctrl-C or the end of a replay.",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +85,9 @@ def ward(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder to keep the store and the outboxes in. Default: a temporary one.", show_default=False),
+        typer.Option(
+            help="Folder to keep the store and the outboxes in. Default: a temporary one.", show_default=False
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
@@ -129,9 +135,7 @@ def edge(
     sample_config: Annotated[
         bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
     ] = False,
-    check_config: Annotated[
-        bool, typer.Option("--check-config", help="Check the configuration and leave.")
-    ] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
 ) -> None:
     """Run the agent beside the bed: open, judge, keep, forward, and alarm alone when the cloud is silent."""
     if sample_config:
@@ -146,9 +150,7 @@ def edge(
 @app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="CSV with a header; the columns are in docs/scores.md.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Write here instead of to the terminal.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default=False)] = None,
 ) -> None:
     """Add NEWS2, qSOFA, SIRS, MEWS and shock index to a spreadsheet of vital signs. An empty cell is not measured."""
     module = _room("stream.spreadsheet", extra="stream")
@@ -174,7 +176,9 @@ def main() -> None:
 
 def _foreseen(error: Exception) -> bool:
     """Every room has one base class for the errors that it explains; all of them live in its `errors` module."""
-    return any(kind.__module__.endswith(".errors") and kind.__module__.split(".")[0] in _OWN for kind in type(error).__mro__)
+    return any(
+        kind.__module__.endswith(".errors") and kind.__module__.split(".")[0] in _OWN for kind in type(error).__mro__
+    )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ FILLING: Final = 0.70
 
 _DAMAGED_KEPT: Final = 2  # files moved aside; older ones go
 _MERGE_GAPS_MS: Final = 900_000  # gaps of one patient that are closer than this are one record
-_SLICE: Final = 500  # rows given up in one transaction
-_RELIEF: Final = 0.02  # shedding goes on until the budget is this much below the mark, so that it does not flutter
+_SLICE: Final = 200  # rows given up in one transaction
+_SLICES: Final = 10  # transactions in one call: readings are waiting to be committed meanwhile
 _SALVAGE_QUERIES: Final = 5_000
 
 
@@ -249,16 +249,15 @@ class Outbox:
     def shed(self, now_ms: int) -> list[tuple[bytes, int, int]]:
         """Give up vital signs by the ladder if the budget runs out; which counters of which session are void now.
 
+        A little at a time: call it after every commit.
+
         Raises:
             NotCommitted, OutboxDamaged: as `commit`; what was given up before stays so and is told by the next call.
         """
         void: list[tuple[bytes, int, int]] = []
         for rung in LADDER:
-            if self.used() < rung.share:
-                continue
-            while self.used() > rung.share - _RELIEF:
-                given_up = self._give_up(rung, now_ms)
-                if not given_up:
+            for _ in range(_SLICES):
+                if self.used() < rung.share or not (given_up := self._give_up(rung, now_ms)):
                     break
                 void += given_up
         return void

@@ -63,7 +63,7 @@ class Pace:
             await self._wait(at_ms)
 
     async def drained(self, *, within_s: float) -> bool:
-        """Wait until nothing is on its way; False if that takes longer than `within_s` of real time without progress."""
+        """Wait until nothing is on its way; False after `within_s` of real time without progress."""
         before, since = len(self._on_the_way), self._wall.mono_ms()
         while self._on_the_way:
             await self._hear_news()

@@ -172,7 +172,8 @@ class EmbeddedStream:
             _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
             self._ingest = self._new_ingest()
             if len(inbound) > 1:
-                return all([self.take([message]) for message in inbound])
+                # Every one is taken, whatever became of the one before.
+                return [self.take([message]) for message in inbound].count(False) == 0
             return self._bury(inbound, now_ms)
         self._settle(events, taken, refused, len(inbound))
         return True
@@ -234,8 +235,8 @@ class EmbeddedStream:
                 continue
             opened = one.opened
             stage = Stage.STORED if one.refused is None else Stage.REJECTED
-            reason = None if one.refused is None else one.refused.reason
-            self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=reason)
+            why = None if one.refused is None else one.refused.reason
+            self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=why)
             counts.duplicates += opened.duplicate
             counts.heartbeats += isinstance(one.content, HeartbeatV1)
             counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)

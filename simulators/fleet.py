@@ -1,0 +1,226 @@
+"""A fleet: the wearables of one edge, sealing and sending on one connection, keeping what is not yet acknowledged.
+
+A real wearable has a connection of its own. Ten thousand simulated ones share a few, as if through a radio hub; every
+frame is still sealed by its own wearable, with its own session, counter and topic.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edge.uplink import AckEffect, Opened, Row, Timing, Uplink, Windows
+from runtime.clock import Clock
+from simulators.faults import LossyLink
+from wire.codec import VitalsV1, encode, reading_id
+from wire.envelope import Ack, FrameClass, Stage, open_ack
+from wire.errors import Rejected
+from wire.identity import Provision
+from wire.mqtt import Inbound, MqttClient
+from wire.sessions import MAX_AGE_MS, SendSession, next_number
+from wire.topics import W_DOWN_ALL, w_up
+
+SUBSCRIPTIONS = (W_DOWN_ALL,)
+TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
+WINDOWS = Windows(vitals=2_000)
+
+_TURN_S = 0.02
+
+
+class FleetCounts(msgspec.Struct):
+    """What became of what the wearables measured."""
+
+    sent: int = 0  # readings, each once
+    accepted: int = 0  # readings that an edge has signed for
+    refused: int = 0  # readings that an edge has refused for good
+    frames: int = 0
+    resent: int = 0
+    forged_acks: int = 0
+
+
+class _Wearable:
+    """The sending half of one wearable: session, buffer, counters."""
+
+    def __init__(self, provision: Provision) -> None:
+        self.provision = provision
+        (self.binding,) = provision.directory.bindings()
+        self.device_id = provision.me.device_id
+        self.session: SendSession | None = None
+        self.began_ms = 0  # monotonic
+        self.last_number = -1
+        self.previous = bytes(16)
+
+
+class Fleet:
+    """Wearables of one edge.
+
+    Args:
+        provisions: one a wearable.
+        clock: wall for what is stamped, monotonic for timers.
+        rng: jitter of the resend timers.
+        link: what happens to frames between here and the broker; None: nothing.
+        on_sent: told the id and the event time of every reading that leaves for the first time.
+        on_done: told the ids of readings that an edge refused for good.
+    """
+
+    def __init__(
+        self,
+        provisions: Sequence[Provision],
+        clock: Clock,
+        *,
+        rng: random.Random,
+        link: LossyLink | None = None,
+        on_sent: Callable[[bytes, int], None] | None = None,
+        on_done: Callable[[list[bytes]], None] | None = None,
+    ) -> None:
+        self.counts = FleetCounts()
+        self._clock = clock
+        self._link = link
+        self._on_sent = on_sent
+        self._on_done = on_done
+        self._wearables = [_Wearable(provision) for provision in provisions]
+        self._by_session: dict[bytes, _Wearable] = {}
+        self._kept: dict[bytes, dict[int, Row]] = {}  # by session: the store buffer of the wearables
+        self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=TIMING)
+        self._rows = 0
+        self._outgoing: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._wearables)
+
+    @property
+    def kept(self) -> int:
+        """Readings that no edge has signed for yet."""
+        return sum(len(rows) for rows in self._kept.values())
+
+    def send(self, index: int, sample: VitalsV1, at_ms: int) -> None:
+        """A wearable has measured: seal, keep, and let it leave when there is room."""
+        wearable = self._wearables[index]
+        session = self._session_of(wearable)
+        counter, frame = session.seal(encode(sample))
+        self._keep(wearable, session, counter, frame)
+        self.counts.sent += 1
+        if self._on_sent is not None:
+            self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
+        self._wake.set()
+
+    async def run(self, client: MqttClient) -> None:
+        """Send and hear acknowledgements until cancelled. `client` subscribes to SUBSCRIPTIONS."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear(client), name="fleet hears")
+            tasks.create_task(self._speak(client), name="fleet speaks")
+
+    def page(self, session_id: bytes, from_counter: int, limit: int) -> Sequence[Row]:
+        """What the uplink reads its backlog from."""
+        rows = self._kept.get(session_id, {})
+        return [rows[counter] for counter in sorted(rows) if counter >= from_counter][:limit]
+
+    async def _hear(self, client: MqttClient) -> None:
+        while True:
+            for message in await client.receive(256):
+                self._acknowledged(message)
+                client.acknowledge(message)
+
+    async def _speak(self, client: MqttClient) -> None:
+        was_connected = False
+        while True:
+            if client.connected != was_connected:
+                was_connected = client.connected
+                if was_connected:
+                    self._uplink.on_connected(self._clock.mono_ms())
+                else:
+                    self._uplink.on_disconnected()
+            self._pump(client)
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), _TURN_S)
+            except TimeoutError:
+                continue
+
+    def _pump(self, client: MqttClient) -> None:
+        mono_ms = self._clock.mono_ms()
+        while client.room > len(self._outgoing) and (out := self._uplink.next(mono_ms)) is not None:
+            self._uplink.sent(out, mono_ms)
+            self.counts.frames += 1
+            if self._link is None:
+                self._outgoing.append(out.frame)
+            else:
+                self._link.pass_(out.frame, mono_ms)
+        if self._link is not None:
+            self._outgoing.extend(self._link.due(mono_ms))
+        while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):
+            self._outgoing.popleft()
+        counts = self._uplink.counts
+        self.counts.resent = counts.resent + counts.resent_fast
+
+    def _acknowledged(self, message: Inbound) -> None:
+        wearable = self._by_session.get(message.payload[24:40])
+        if wearable is None or wearable.provision.recipient_key is None:
+            return
+        try:
+            ack = open_ack(message.payload, wearable.provision.recipient_key)
+        except Rejected:
+            self.counts.forged_acks += 1
+            return
+        effect = self._uplink.on_ack(ack, self._clock.mono_ms())
+        self._free(wearable, ack, effect)
+        self._wake.set()
+
+    def _free(self, wearable: _Wearable, ack: Ack, effect: AckEffect) -> None:
+        refused = []
+        for session_id, low, high in effect.freed:
+            rows = self._kept.get(session_id, {})
+            for counter in [counter for counter in rows if low <= counter <= high]:
+                del rows[counter]
+                if ack.stage is Stage.REJECTED:
+                    refused.append(reading_id(wearable.device_id, session_id, counter))
+        freed = sum(high - low + 1 for _, low, high in effect.freed)
+        if ack.stage is Stage.REJECTED:
+            self.counts.refused += freed
+        else:
+            self.counts.accepted += freed
+        if refused and self._on_done is not None:
+            self._on_done(refused)
+        for session_id in self._uplink.retired():
+            self._kept.pop(session_id, None)
+            self._by_session.pop(session_id, None)
+
+    def _session_of(self, wearable: _Wearable) -> SendSession:
+        mono_ms = self._clock.mono_ms()
+        session = wearable.session
+        if session is not None and not session.is_spent and mono_ms - wearable.began_ms < MAX_AGE_MS:
+            return session
+        recipient = wearable.provision.recipient
+        assert recipient is not None  # noqa: S101 - a wearable is provisioned for an edge
+        number = next_number(wearable.last_number, self._clock.now_ms())
+        session = SendSession.open(
+            wearable.provision.me,
+            recipient,
+            binding_id=wearable.binding.binding_id,
+            frame_class=FrameClass.VITALS,
+            number=number,
+            previous=wearable.previous,
+            now_ms=self._clock.now_ms(),
+        )
+        wearable.session, wearable.began_ms = session, mono_ms
+        wearable.last_number, wearable.previous = number, session.session_id
+        self._by_session[session.session_id] = wearable
+        self._kept[session.session_id] = {}
+        self._uplink.open(
+            Opened(session.session_id, (wearable.binding.binding_id, FrameClass.VITALS), number, session.frame)
+        )
+        return session
+
+    def _keep(self, wearable: _Wearable, session: SendSession, counter: int, frame: bytes) -> None:
+        self._rows += 1
+        row = Row(self._rows, session.session_id, counter, wearable.binding.binding_id, frame)
+        self._kept[session.session_id][counter] = row
+        self._uplink.offer(row)
+
+
+def _topic_of(frame: bytes) -> str:
+    """The topic follows from the header: sender and class."""
+    return w_up(frame[8:24], frame[5])

@@ -1,0 +1,178 @@
+"""The ward on a terminal: who is worst, why, how old each value is, who has answered.
+
+Pure: views in, a rich renderable out. What is stale is never shown as current: its age stands where the value stood.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vitals.freshness import Freshness
+from vitals.messages import AlarmChanged, AlarmState, Priority
+from vitals.monitor import PatientView, SignView
+from vitals.risk import duration
+from vitals.signs import SPEC, VitalSign
+
+NOT_A_DEVICE: Final = "Simulation. Decision support, not a certified medical device."
+
+# IEC 60601-1-8: red, yellow, cyan; marks for those who do not see colours.
+COLOUR: Final = {Priority.HIGH: "bold red", Priority.MEDIUM: "yellow", Priority.LOW: "cyan"}
+MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
+
+_RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "yellow", "low": "green"}
+_TREND_MS: Final = 3_600_000
+_COLUMNS: Final = (
+    VitalSign.RESPIRATORY_RATE,
+    VitalSign.SPO2,
+    VitalSign.SYSTOLIC_BP,
+    VitalSign.HEART_RATE,
+    VitalSign.TEMPERATURE,
+)
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One patient, with the bed that people know."""
+
+    bed: str
+    patient: str  # pseudonym
+    view: PatientView
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The line above the table."""
+
+    title: str
+    simulated: str  # simulated time of day
+    speed: float  # reached, simulated seconds per second
+    judged_by: str  # "rules only", until models are there
+    sent: int
+    stored: int
+    waiting: int  # on their way
+    duplicates: int
+    rejected: int
+    trouble: str = ""  # broker lost, edge restarting
+
+
+def ward(
+    rows: Sequence[Row], status: Status, recent: Sequence[tuple[str, AlarmChanged]], *, now_ms: int, most: int
+) -> RenderableType:
+    """The whole screen.
+
+    Args:
+        rows: every patient; the worst `most` are shown.
+        recent: (bed, alarm) as they were raised, newest last.
+    """
+    worst_first = sorted(rows, key=_badness, reverse=True)
+    table = Table(expand=True, header_style="bold", row_styles=["", "on grey7"])
+    for title, justify in (("bed", "right"), ("patient", "left"), ("NEWS2", "right"), ("1 h", "left")):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for sign in _COLUMNS:
+        spec = SPEC[sign]
+        table.add_column(f"{spec.abbreviation} {spec.unit}", justify="right", no_wrap=True)
+    table.add_column("quality", no_wrap=True)
+    table.add_column("alarm", ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in worst_first[:most]:
+        table.add_row(*_cells(row, now_ms))
+    left_out = len(rows) - most
+    parts: list[RenderableType] = [_head(status, len(rows)), table]
+    if left_out > 0:
+        parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
+    parts.extend(_line(bed, alarm) for bed, alarm in recent)
+    parts.append(Text(NOT_A_DEVICE, style="dim italic"))
+    return Group(*parts)
+
+
+def news2_text(view: PatientView) -> Text:
+    """`7`, or `>= 5` while something is missing; `–` while nothing is known."""
+    score = view.news2
+    if all(part.points is None for part in score.parts):
+        return Text("–", style="dim")
+    text = str(score.at_least) if score.total is not None else f"≥ {score.at_least}"
+    return Text(text, style=_RISK_COLOUR[str(score.risk)])
+
+
+def sign_text(sign: SignView | None) -> Text:
+    """A value, dim with its age when it is late, only its age when it is stale."""
+    if sign is None:
+        return Text("–", style="dim")
+    if sign.freshness >= Freshness.STALE:
+        return Text(f"no data {duration(sign.age_ms)}", style="dim red")
+    value = f"{sign.value:.{SPEC[sign.sign].decimals}f}"
+    if sign.freshness is Freshness.LATE:
+        return Text(f"{value} {duration(sign.age_ms)}", style="dim")
+    return Text(value)
+
+
+def _cells(row: Row, now_ms: int) -> list[Text]:
+    view = row.view
+    signs = {sign.sign: sign for sign in view.signs}
+    return [
+        Text(row.bed),
+        Text(row.patient),
+        news2_text(view),
+        _trend(view, now_ms),
+        *(sign_text(signs.get(sign)) for sign in _COLUMNS),
+        _quality(view, now_ms),
+        _alarms(view),
+    ]
+
+
+def _trend(view: PatientView, now_ms: int) -> Text:
+    before = [points for at_ms, points in view.news2_before if now_ms - at_ms <= _TREND_MS + 600_000]
+    if not before:
+        return Text("")
+    then, now = before[0], view.news2.at_least
+    if now > then:
+        return Text(f"↑ {then}", style="red")
+    return Text(f"↓ {then}", style="green") if now < then else Text(f"→ {then}", style="dim")
+
+
+def _quality(view: PatientView, now_ms: int) -> Text:
+    if view.sensor_off_since_ms is not None:
+        return Text(f"sensor off {duration(max(now_ms - view.sensor_off_since_ms, 0))}", style="cyan")
+    if not view.signs:
+        return Text("no reading yet", style="dim")
+    worst = max((sign.freshness for sign in view.signs if not SPEC[sign.sign].entered), default=Freshness.FRESH)
+    return Text("ok" if worst is Freshness.FRESH else worst.name.lower(), style="dim" if not worst else "cyan")
+
+
+def _alarms(view: PatientView) -> Text:
+    if not view.alarms:
+        return Text("")
+    worst = max(view.alarms, key=_urgency)
+    more = f" (+{len(view.alarms) - 1})" if len(view.alarms) > 1 else ""
+    return Text(f"{MARK[worst.priority]} {worst.text}{more}", style=COLOUR[worst.priority])
+
+
+def _line(bed: str, alarm: AlarmChanged) -> Text:
+    state = "was" if alarm.latched else alarm.state.value
+    return Text(f"{MARK[alarm.priority]:>3} bed {bed}: {alarm.text} [{state}]", style=COLOUR[alarm.priority])
+
+
+def _head(status: Status, patients: int) -> Text:
+    line = Text.assemble(
+        (f"{status.title}  ", "bold"),
+        f"{patients} patients  {status.simulated} UTC  {status.speed:.0f}×  ",
+        (status.judged_by, "dim"),
+        f"  sent {status.sent}  stored {status.stored}  on the way {status.waiting}",
+    )
+    if status.duplicates or status.rejected:
+        line.append(f"  duplicates dropped {status.duplicates}  refused {status.rejected}")
+    if status.trouble:
+        line.append(f"  {status.trouble}", style="bold yellow")
+    return line
+
+
+def _badness(row: Row) -> tuple[int, int, int]:
+    view = row.view
+    worst = max((int(alarm.priority) for alarm in view.alarms), default=0)
+    # Among equals the lower bed comes first, so that rows do not dance.
+    return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
+
+
+def _urgency(alarm: AlarmChanged) -> tuple[bool, int, int]:
+    return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.at_ms
