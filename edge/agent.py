@@ -1,1 +1,606 @@
-"""The agent beside the bed: opens, judges, keeps, forwards, and alarms alone when the cloud is silent."""
+"""The agent beside the bed: opens, judges, keeps, forwards, and alarms alone when the cloud is silent.
+
+One loop, one thread: take what came, judge it, commit it, and only then acknowledge it. What cannot be committed is not
+acknowledged, and whoever sent it still has it.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from edge import config as edge_config
+from edge.config import EdgeConfig
+from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
+from edge.health import Beats, Facts, heartbeat
+from edge.local_alarm import LocalAlarm
+from edge.outbox import FILLING, AlarmRow, Batch, Gap, Keep, Outbox, Sealed, SentSession
+from edge.pipeline import Judged, Pipeline
+from edge.uplink import Opened as Sending
+from edge.uplink import Row, Uplink
+from models.artifacts import judged_by
+from runtime import logs
+from runtime.clock import Clock, FileClock, SystemClock
+from vitals.messages import AlarmChanged, AlarmState, ClockQuality
+from vitals.plan import MonitoringPlan
+from wire.acks import AckBook
+from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
+from wire.envelope import Ack, FrameClass, Stage, open_ack
+from wire.errors import BadTopic, DecodeError, Reason, Rejected
+from wire.identity import LATE_MS, BindingRecord, Provision
+from wire.mqtt import Inbound, MqttClient
+from wire.receiver import Opened, Receiver, SessionOpened
+from wire.sessions import MAX_AGE_MS, SendSession, next_number
+from wire.topics import Topic, e_down, e_up, parse, w_down
+
+VERSION: Final = "0.1.0"
+RETRY_COMMIT_MS: Final = 1_000
+STUCK_LOG_MS: Final = 60_000
+
+_TURN_S: Final = 0.05  # the loop looks at its timers at least this often
+_BATCH: Final = 64
+_STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
+_FREED_LATER_ROWS: Final = 256
+
+_log = logs.get(__name__)
+
+
+class AgentCounts(msgspec.Struct):
+    """What became of what the wearables sent; since the start."""
+
+    received: int = 0
+    accepted: int = 0  # readings, each once
+    duplicates: int = 0
+    postponed: int = 0  # frames that came while nothing could be committed; their senders still have them
+    commits: int = 0
+    failed_commits: int = 0
+    alarms: int = 0
+    local_alarms: int = 0
+    not_judged: int = 0  # readings that were forwarded although the pipeline failed on them
+    given_up: int = 0  # rows that were shed, or whose session the cloud refuses
+    forged_acks: int = 0
+    rejected: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class _Stream(NamedTuple):
+    """One sealing session towards the cloud."""
+
+    session: SendSession
+    began_ms: int  # monotonic
+
+
+class EdgeAgent:
+    """One agent on one outbox.
+
+    Args:
+        config: see `edge.config`; paths in it are absolute or relative to the working directory.
+        provision: who this is, whom it may hear and whom it writes to.
+        clock: wall for what is stamped, monotonic for timers.
+        rng: jitter.
+
+    Raises:
+        OutboxInUse, NotCommitted: as `Outbox.open`.
+        BadEdgeConfig: the provision names nobody to write to.
+    """
+
+    def __init__(self, config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
+        if provision.recipient is None or provision.recipient_key is None:
+            raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
+        self.counts = AgentCounts()
+        self._config = config
+        self._me = provision.me
+        self._directory = provision.directory
+        self._recipient = provision.recipient
+        self._cloud_key = provision.recipient_key
+        self._clock = clock
+        self._boot_id = os.urandom(8)
+        self._started_ms = clock.mono_ms()
+        self._outbox = Outbox.open(
+            config.data_dir / "outbox.sqlite", budget_bytes=config.outbox.budget_mb << 20, now_ms=clock.now_ms()
+        )
+        self._floor_ms = self._outbox.latest_ms()
+        self._receiver = Receiver(
+            self._me, self._directory, limits=config.limits, restored=tuple(self._outbox.received())
+        )
+        states = ((binding_id.hex(), state) for binding_id, state in self._outbox.patients().items())
+        self._pipeline = Pipeline(self._plan_of, states)
+        self._uplink = Uplink(
+            backlog=self._outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing
+        )
+        self._streams: dict[tuple[bytes, int], _Stream] = {}
+        self._last: dict[tuple[bytes, int], tuple[int, bytes]] = {}  # number and id of a stream's newest session
+        self._take_up()
+        self._acks = AckBook(self._me, interval_ms=config.ack_interval_ms)
+        self._beats = Beats(self._me, self._recipient)
+        self._local = LocalAlarm(after_ms=int(config.local_alarm.after_s * 1_000), mono_ms=clock.mono_ms())
+        self._local.on_alarms(self._pipeline.open_alarms())
+        # What the next transaction does, and what follows when it is on disk.
+        self._batch = Batch()
+        self._begun: list[Sending] = []
+        self._rows: list[Row] = []
+        self._to_acknowledge: list[Opened] = []
+        self._to_puback: list[Inbound] = []
+        self._commit_ms: int | None = None  # monotonic: when the batch is due
+        self._stuck_since_ms: int | None = None
+        self._stuck_logged_ms: int | None = None
+        self._beat_ms = 0
+        self._was_connected = False
+        self._model = judged_by(config.models)
+        self._sensors: dict[bytes, str] = {}
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """What the agent's client subscribes to: its own wearables, and the cloud's answers."""
+        wearables = {binding.wearable_id for binding in self._directory.bindings()}
+        return (*(f"vl/v1/w/{one.hex()}/up/+" for one in sorted(wearables)), e_down(self._me.device_id))
+
+    @property
+    def waiting(self) -> int:
+        """Rows that the cloud has not signed for."""
+        return self._outbox.depth
+
+    async def run(self, client: MqttClient) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            OutboxDamaged: start anew; the new agent salvages.
+        """
+        try:
+            while True:
+                inbound = await client.receive(_BATCH, within_s=_TURN_S)
+                self._turn(client, inbound)
+        finally:
+            with contextlib.suppress(NotCommitted, OutboxDamaged):
+                self._commit(client)
+
+    def close(self) -> None:
+        """Let go of the outbox."""
+        self._outbox.close()
+
+    def _turn(self, client: MqttClient, inbound: Sequence[Inbound]) -> None:
+        self._watch_connection(client)
+        now_ms, mono_ms = self._now_ms(), self._clock.mono_ms()
+        for message in inbound:
+            self._take(client, message, now_ms, mono_ms)
+        self._keep_alarms(self._pipeline.on_timer(now_ms), now_ms)
+        if self._commit_ms is not None and self._clock.mono_ms() >= self._commit_ms:
+            self._commit(client)
+        self._sound(mono_ms)
+        self._beat(client, now_ms, mono_ms)
+        self._send(client)
+
+    def _now_ms(self) -> int:
+        """The wall clock, never below the latest moment that this edge has put on disk."""
+        return max(self._clock.now_ms(), self._floor_ms)
+
+    # What comes in
+
+    def _take(self, client: MqttClient, message: Inbound, now_ms: int, mono_ms: int) -> None:
+        self.counts.received += 1
+        try:
+            topic = parse(message.topic)
+        except BadTopic:
+            self.counts.rejected[Reason.TOPIC] += 1
+            client.acknowledge(message)
+            return
+        if topic.branch == "e":
+            self._hear_cloud(message.payload, mono_ms)
+            client.acknowledge(message)
+        elif self._stuck_since_ms is not None:
+            # The wearable has not been answered, so it keeps the reading; the broker need not.
+            self.counts.postponed += 1
+            client.acknowledge(message)
+        else:
+            self._take_frame(client, message, topic, now_ms, mono_ms)
+
+    def _take_frame(self, client: MqttClient, message: Inbound, topic: Topic, now_ms: int, mono_ms: int) -> None:
+        try:
+            found = self._receiver.receive(
+                message.payload, topic_device=topic.device_id, now_ms=now_ms, mono_ms=mono_ms
+            )
+        except Rejected as error:
+            self.counts.rejected[error.reason] += 1
+            if error.session_id is not None and error.reason in (Reason.NEED_SESSION, Reason.CLONE_OR_ROLLBACK):
+                self._acks.need_session(
+                    error.session_id, topic.device_id, topic.frame_class or 1, last_number=error.last_number or 0
+                )
+            client.acknowledge(message)
+            return
+        self._to_puback.append(message)
+        if isinstance(found, SessionOpened):
+            self._want_commit(self._config.outbox.commit_ms)
+            return
+        self._to_acknowledge.append(found)
+        if found.duplicate:
+            self.counts.duplicates += 1
+            self.counts.rejected[Reason.COUNTER_CONFLICT] += found.conflict
+        else:
+            self._take_reading(found, now_ms)
+        self._want_commit(self._config.outbox.commit_ms)
+
+    def _take_reading(self, opened: Opened, now_ms: int) -> None:
+        binding = self._directory.binding(opened.binding_id)
+        try:
+            if binding is None or opened.frame_class != FrameClass.VITALS:
+                raise DecodeError(Reason.CLASS, f"class {opened.frame_class} is not for an edge")
+            vitals = decode_vitals(opened.payload)
+        except DecodeError as error:
+            self.counts.rejected[error.reason] += 1
+            self._to_acknowledge.pop()
+            self._acks.add(
+                opened.session_id, opened.sender, opened.frame_class, opened.counter, Stage.REJECTED,
+                reason=error.reason,
+            )  # fmt: skip
+            return
+        judged = self._judge(opened, vitals, binding, now_ms)
+        self.counts.accepted += 1
+        self._sensors[opened.sender] = _sensor_text(judged.message.sensor_flags)
+        self._keep(binding.binding_id, FrameClass.VITALS, encode(judged.message), judged.keep, now_ms)
+        self._keep_alarms(judged.alarms, now_ms)
+        if len(self._batch.rows) >= self._config.outbox.commit_rows:
+            self._want_commit(0)
+
+    def _judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, now_ms: int) -> Judged:
+        try:
+            return self._pipeline.take(opened, vitals, binding, received_ms=now_ms)
+        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the others; the cloud gets it all
+            self.counts.not_judged += 1
+            _log.error("a reading could not be judged and goes on as it is", problem=type(error).__name__)
+            return self._pipeline.unjudged(opened, vitals, binding, received_ms=now_ms)
+
+    def _keep_alarms(self, alarms: Sequence[AlarmChanged], now_ms: int) -> None:
+        self._local.on_alarms(alarms)
+        for alarm in alarms:
+            binding_id = bytes.fromhex(alarm.binding_id)
+            self._batch.alarms.append(
+                AlarmRow(
+                    alarm.alarm_id, binding_id, alarm.rule_id, int(alarm.priority), alarm.state.value, alarm.onset_ms,
+                    alarm.revision,
+                )
+            )  # fmt: skip
+            if alarm.state is AlarmState.PENDING:
+                continue
+            self.counts.alarms += 1
+            self._keep(binding_id, FrameClass.ALARM, encode(_told(alarm)), Keep.ALWAYS, now_ms)
+        if alarms:
+            # Alarms do not wait for company.
+            self._want_commit(0 if any(alarm.state is not AlarmState.PENDING for alarm in alarms) else 1_000)
+
+    # What is kept
+
+    def _keep(self, binding_id: bytes, frame_class: int, payload: bytes, keep: Keep, now_ms: int) -> None:
+        session = self._session(binding_id, frame_class, now_ms)
+        counter, frame = session.seal(payload)
+        row_id = self._outbox.new_id()
+        self._batch.rows.append(Sealed(row_id, frame_class, int(keep), session.session_id, counter, now_ms, frame))
+        self._rows.append(Row(row_id, session.session_id, counter, binding_id, frame))
+        self._batch.sessions[session.session_id] = _sent(session, closed=False)
+
+    def _session(self, binding_id: bytes, frame_class: int, now_ms: int) -> SendSession:
+        place = (binding_id, int(frame_class))
+        stream, mono_ms = self._streams.get(place), self._clock.mono_ms()
+        if stream is not None:
+            if not stream.session.is_spent and mono_ms - stream.began_ms < MAX_AGE_MS:
+                return stream.session
+            self._batch.sessions[stream.session.session_id] = _sent(stream.session, closed=True)
+        last_number, previous = self._last.get(place, (-1, bytes(16)))
+        session = SendSession.open(
+            self._me,
+            self._recipient,
+            binding_id=binding_id,
+            frame_class=frame_class,
+            number=next_number(last_number, now_ms),
+            previous=previous,
+            now_ms=now_ms,
+        )
+        self._streams[place] = _Stream(session, mono_ms)
+        self._last[place] = (session.info.number, session.session_id)
+        self._begun.append(Sending(session.session_id, place, session.info.number, session.frame))
+        return session
+
+    def _want_commit(self, within_ms: int) -> None:
+        due_ms = self._clock.mono_ms() + within_ms
+        if self._commit_ms is None or due_ms < self._commit_ms:
+            self._commit_ms = due_ms
+
+    def _commit(self, client: MqttClient) -> None:
+        """Put the batch on disk, then let its consequences happen. After a failure it stays, and is tried again."""
+        mono_ms = self._clock.mono_ms()
+        self._batch.received += self._receiver.dirty()
+        for binding_id, state in self._pipeline.take_states().items():
+            self._batch.patients[bytes.fromhex(binding_id)] = state
+        self._batch.retired += self._uplink.retired()
+        try:
+            if self._batch:
+                self._outbox.commit(self._batch)
+                self.counts.commits += 1
+            self._stuck_since_ms = None
+        except NotCommitted as error:
+            self._on_full_disk(error, mono_ms)
+            return
+        self._commit_ms = None
+        self._floor_ms = max(self._floor_ms, self._clock.now_ms() if self._batch.received else 0)
+        self._batch = Batch()
+        for sending in self._begun:
+            self._uplink.open(sending)
+        for row in self._rows:
+            self._uplink.offer(row)
+        self._begun, self._rows = [], []
+        for opened in self._to_acknowledge:
+            self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, Stage.DURABLE)
+        for message in self._to_puback:
+            client.acknowledge(message)
+        self._to_acknowledge, self._to_puback = [], []
+        self._shed()
+
+    def _on_full_disk(self, error: NotCommitted, mono_ms: int) -> None:
+        self.counts.failed_commits += 1
+        if self._stuck_since_ms is None:
+            self._stuck_since_ms = mono_ms
+        if self._stuck_logged_ms is None or mono_ms - self._stuck_logged_ms >= STUCK_LOG_MS:
+            self._stuck_logged_ms = mono_ms
+            _log.error("readings cannot be kept; wearables keep theirs", problem=str(error))
+        self._commit_ms = mono_ms + RETRY_COMMIT_MS
+        with contextlib.suppress(NotCommitted):
+            # Make room by what the cloud has signed for, and then by what may be given up.
+            self._outbox.commit(Batch(freed=self._batch.freed))
+            self._batch.freed = []
+            self._shed()
+
+    def _shed(self) -> None:
+        if self._outbox.used() < FILLING:
+            return
+        with contextlib.suppress(NotCommitted):
+            for session_id, low, high in self._outbox.shed(self._now_ms()):
+                self._uplink.forget(session_id, low, high)
+                self.counts.given_up += high - low + 1
+
+    # The cloud
+
+    def _hear_cloud(self, frame: bytes, mono_ms: int) -> None:
+        try:
+            ack = open_ack(frame, self._cloud_key)
+        except Rejected:
+            self.counts.forged_acks += 1
+            return
+        self._local.heard(mono_ms)
+        if self._beats.owns(ack.session_id):
+            self._beats.on_ack(ack)
+            return
+        self._free(ack, mono_ms)
+
+    def _free(self, ack: Ack, mono_ms: int) -> None:
+        effect = self._uplink.on_ack(ack, mono_ms)
+        if effect.freed:
+            self._batch.freed += effect.freed
+            self._want_commit(0 if len(self._batch.freed) > _FREED_LATER_ROWS else self._config.outbox.commit_ms)
+        if effect.refused is not None:
+            self._give_up(effect.refused.session_id, effect.refused.stream, effect.refused.last_number)
+
+    def _give_up(self, session_id: bytes, stream: tuple[bytes, int], last_number: int) -> None:
+        """The cloud knows a younger session of this stream, so these rows can never be opened: write that down."""
+        waiting = self._outbox.waiting().get(session_id)
+        ranges = [] if waiting is None else waiting[1]
+        rows = sum(high - low + 1 for low, high in ranges)
+        _log.error("a session is refused as rolled back; was this card copied or restored?", rows=rows)
+        now_ms = self._now_ms()
+        self._batch.freed += [(session_id, low, high) for low, high in ranges]
+        if rows:
+            oldest_ms = self._outbox.oldest_ms() or now_ms
+            self._batch.gaps.append(Gap(stream[0], stream[1], oldest_ms, now_ms, rows, "session refused"))
+        self.counts.given_up += rows
+        number, previous = self._last.get(stream, (-1, bytes(16)))
+        self._last[stream] = (max(number, last_number), previous)
+        current = self._streams.get(stream)
+        if current is not None and current.session.session_id == session_id:
+            del self._streams[stream]
+        for low, high in ranges:
+            self._uplink.forget(session_id, low, high)
+        self._want_commit(0)
+
+    def _send(self, client: MqttClient) -> None:
+        mono_ms = self._clock.mono_ms()
+        for owed in self._acks.due(mono_ms=mono_ms, now_ms=self._now_ms()):
+            client.publish(w_down(owed.to), owed.frame)
+        while client.room > 0 and (out := self._uplink.next(mono_ms)) is not None:
+            if not client.publish(e_up(self._me.device_id, out.frame_class), out.frame):
+                break
+            self._uplink.sent(out, mono_ms)
+
+    def _watch_connection(self, client: MqttClient) -> None:
+        if client.connected == self._was_connected:
+            return
+        self._was_connected = client.connected
+        if client.connected:
+            self._uplink.on_connected(self._clock.mono_ms())
+            self._beats.on_connected()
+            self._beat_ms = 0
+        else:
+            self._uplink.on_disconnected()
+            # What the broker had not heard of is sent again by the broker or by its wearable.
+            self._to_puback.clear()
+
+    # Health
+
+    def _beat(self, client: MqttClient, now_ms: int, mono_ms: int) -> None:
+        if mono_ms < self._beat_ms or not client.connected or self._stuck_since_ms is not None:
+            return
+        self._beat_ms = mono_ms + int(self._config.heartbeat_s * 1_000)
+        self._forget_old_sessions(now_ms)
+        body = heartbeat(self._boot_id, VERSION, self._facts(now_ms, mono_ms))
+        for frame_class, frame in self._beats.frames(body, now_ms=now_ms, mono_ms=mono_ms):
+            client.publish(e_up(self._me.device_id, frame_class), frame)
+        # Somebody outside may watch this file: it is touched only by an agent that gets things done.
+        (self._config.data_dir / "alive").write_text(f"{now_ms}\n", encoding="ascii")
+
+    def _forget_old_sessions(self, now_ms: int) -> None:
+        forgotten = self._receiver.forget(before_ms=now_ms - LATE_MS)
+        for session_id in forgotten:
+            self._acks.forget(session_id)
+        self._batch.forgotten += forgotten
+
+    def _facts(self, now_ms: int, mono_ms: int) -> Facts:
+        sent = [stream.session for stream in self._streams.values()]
+        return Facts(
+            at_ms=now_ms,
+            uptime_ms=mono_ms - self._started_ms,
+            clock_quality=int(ClockQuality.FREE_RUNNING),
+            outbox_rows=self._outbox.depth,
+            outbox_oldest_ms=self._outbox.oldest_ms(),
+            outbox_used=self._outbox.used(),
+            last_counters=[(one.session_id, int(one.info.frame_class), one.next_counter - 1) for one in sent],
+            void=(),
+            closed=(),
+            model=self._model,
+            sensors=tuple(self._sensors.items()),
+            rejected=self.counts.rejected,
+            salvaged=self._outbox.start.text,
+            local_alarms=self._local.open if self._local.sounding else 0,
+        )
+
+    def _sound(self, mono_ms: int) -> None:
+        switched = self._local.switch(mono_ms)
+        if switched is None:
+            return
+        self.counts.local_alarms += switched
+        word = "on" if switched else "off"
+        _log.warning("local alarm", sound=word, alarms=self._local.open)
+        (self._config.data_dir / "local_alarm").write_text(f"{word}\n", encoding="ascii")
+        if self._config.local_alarm.command:
+            try:
+                subprocess.Popen([*self._config.local_alarm.command, word])  # noqa: S603 - the site's own command
+            except OSError as error:
+                _log.error("the local alarm's command cannot be run", problem=error.strerror)
+
+    # Start
+
+    def _plan_of(self, binding_id: str) -> MonitoringPlan:
+        binding = self._directory.binding(bytes.fromhex(binding_id))
+        scale = 1 if binding is None else binding.spo2_scale
+        return MonitoringPlan(spo2_scale=scale, cadence_ms=self._config.cadence_ms)
+
+    def _take_up(self) -> None:
+        """Go on sending what an earlier run has kept. Nothing is sealed with its sessions: their secrets are gone."""
+        waiting = self._outbox.waiting()
+        for session in self._outbox.sessions():
+            first_row, ranges = waiting.get(session.session_id, (0, []))
+            place = (session.binding_id, session.frame_class)
+            done = _complement(ranges, session.last_counter)
+            self._uplink.open(
+                Sending(session.session_id, place, session.number, session.frame, session.last_counter, done)
+            )
+            if ranges:
+                self._uplink.resume(session.session_id, first_row)
+            self._last[place] = (session.number, session.session_id)
+
+
+def _complement(ranges: Sequence[tuple[int, int]], last: int) -> tuple[tuple[int, int], ...]:
+    """Counters from 0 to `last` that are in none of the ranges."""
+    done, at = [], 0
+    for low, high in ranges:
+        if low > at:
+            done.append((at, low - 1))
+        at = high + 1
+    if at <= last:
+        done.append((at, last))
+    return tuple(done)
+
+
+def _sent(session: SendSession, *, closed: bool) -> SentSession:
+    info = session.info
+    return SentSession(
+        session.session_id, info.binding_id, int(info.frame_class), info.number, session.frame,
+        session.next_counter - 1, closed,
+    )  # fmt: skip
+
+
+def _told(alarm: AlarmChanged) -> EdgeAlarmV1:
+    return EdgeAlarmV1(
+        alarm_id=alarm.alarm_id,
+        rule_id=alarm.rule_id,
+        key=alarm.key,
+        kind=alarm.kind.value,
+        priority=int(alarm.priority),
+        state=alarm.state.value,
+        at_ms=alarm.at_ms,
+        onset_ms=alarm.onset_ms,
+        revision=alarm.revision,
+        text=alarm.text,
+    )
+
+
+def _sensor_text(flags: int) -> str:
+    return "ok" if not flags else f"flags {flags}"
+
+
+# The process
+
+
+async def serve(config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
+    """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
+
+    Raises:
+        OutboxDamaged: again and again.
+    """
+    for start in range(_STARTS):
+        agent = EdgeAgent(config, provision, clock, rng=rng)
+        client = MqttClient(
+            host=config.broker.host,
+            port=config.broker.port,
+            client_id=f"edge-{provision.me.device_id.hex()}",
+            subscriptions=agent.subscriptions,
+            jitter=rng,
+        )
+        try:
+            async with client:
+                await agent.run(client)
+        except OutboxDamaged as error:
+            _log.error("the outbox is damaged", problem=str(error), start=start + 1)
+            if start + 1 == _STARTS:
+                raise
+        finally:
+            agent.close()
+
+
+def main(config_path: Path, *, check_only: bool = False) -> int:
+    """The command `vitalloom edge`.
+
+    Raises:
+        ConfigError, BadEdgeConfig, BadProvision, OutboxInUse: what is wrong, and the cure.
+    """
+    config = edge_config.read(config_path)
+    provision = Provision.load(config.identity)
+    logs.set_up(level=config.log_level, as_json=config.log_json)
+    if provision.recipient is None:
+        raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
+    if check_only:
+        _log.info("configuration is sound", patients=len(provision.directory.bindings()))
+        return 0
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    asyncio.run(_until_told_to_stop(config, provision, clock))
+    return 0
+
+
+async def _until_told_to_stop(config: EdgeConfig, provision: Provision, clock: Clock) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    _log.info("agent starts", patients=len(provision.directory.bindings()), judged_by=judged_by(config.models))
+    work = asyncio.create_task(serve(config, provision, clock, rng=random.Random()), name="agent")
+    stop = asyncio.create_task(told.wait(), name="stop")
+    await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    _log.info("agent stopped")

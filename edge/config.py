@@ -1,1 +1,95 @@
 """Everything an edge agent can be told; `sample.toml` beside this file documents every key."""
+
+from pathlib import Path
+
+import msgspec
+
+from edge.errors import BadEdgeConfig
+from edge.uplink import Timing, Windows
+from runtime.config import load
+from vitals.signs import SPEC
+from wire.receiver import RateLimits
+
+ENVIRONMENT = "VITALLOOM_EDGE"
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The MQTT 5 broker."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+
+
+class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How readings are kept. A longer commit interval spares a memory card and only delays the first signature."""
+
+    budget_mb: int = 1_536
+    commit_ms: int = 1_000
+    commit_rows: int = 64
+
+
+class LocalAlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens at the bedside when the cloud is silent."""
+
+    after_s: float = 60.0
+    command: tuple[str, ...] = ()  # is run with "on" or "off" as its last argument
+
+
+class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One agent."""
+
+    identity: Path
+    data_dir: Path
+    broker: BrokerConfig = msgspec.field(default_factory=BrokerConfig)
+    outbox: OutboxConfig = msgspec.field(default_factory=OutboxConfig)
+    local_alarm: LocalAlarmConfig = msgspec.field(default_factory=LocalAlarmConfig)
+    windows: Windows = msgspec.field(default_factory=Windows)
+    timing: Timing = msgspec.field(default_factory=Timing)
+    limits: RateLimits = msgspec.field(default_factory=RateLimits)
+    cadence_ms: dict[str, int] = {}  # by sign, where the wearables differ from the table of signs
+    ack_interval_ms: int = 1_000
+    heartbeat_s: float = 30.0
+    models: Path | None = None
+    clock_file: Path | None = None  # simulated time, for wards of simulated patients
+    log_level: str = "INFO"
+    log_json: bool = False
+
+
+def read(path: Path) -> EdgeConfig:
+    """The configuration in `path`, with the environment on top. Paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: see `runtime.config.load`.
+        BadEdgeConfig: well formed, and cannot work.
+    """
+    config = load(EdgeConfig, path, env_prefix=ENVIRONMENT)
+    check(config)
+    home = path.resolve().parent
+    return msgspec.structs.replace(
+        config,
+        identity=home / config.identity,
+        data_dir=home / config.data_dir,
+        models=None if config.models is None else home / config.models,
+        clock_file=None if config.clock_file is None else home / config.clock_file,
+    )
+
+
+def check(config: EdgeConfig) -> None:
+    """Raise BadEdgeConfig, naming the key and the cure, if the agent could not work with this."""
+    rows = (
+        ("broker.port", 1 <= config.broker.port <= 65_535, "is not a TCP port; MQTT without TLS is usually on 1883"),
+        ("outbox.budget_mb", config.outbox.budget_mb >= 8, "is too small; give it at least 8"),
+        ("outbox.commit_ms", 0 <= config.outbox.commit_ms <= 30_000, "must be between 0 and 30000"),
+        ("outbox.commit_rows", 1 <= config.outbox.commit_rows <= 1_000, "must be between 1 and 1000"),
+        ("local_alarm.after_s", config.local_alarm.after_s > 0, "must be above 0"),
+        ("heartbeat_s", 0 < config.heartbeat_s <= 300, "must be above 0 and at most 300"),
+        ("ack_interval_ms", 0 <= config.ack_interval_ms <= 10_000, "must be between 0 and 10000"),
+    )
+    for key, is_good, cure in rows:
+        if not is_good:
+            raise BadEdgeConfig(f"{key} {cure}")
+    for name, cadence_ms in config.cadence_ms.items():
+        if name not in SPEC:
+            raise BadEdgeConfig(f"cadence_ms.{name}: no such sign; known are {', '.join(SPEC)}")
+        if cadence_ms <= 0:
+            raise BadEdgeConfig(f"cadence_ms.{name} must be above 0")

@@ -107,7 +107,7 @@ class Gap(NamedTuple):
     from_ms: int
     to_ms: int
     rows: int
-    reason: str  # "shed", "bad row"
+    reason: str  # "shed", "bad row", "session refused"
 
 
 class Batch(msgspec.Struct):
@@ -120,10 +120,20 @@ class Batch(msgspec.Struct):
     alarms: list[AlarmRow] = []
     freed: list[tuple[bytes, int, int]] = []  # session, first and last counter
     retired: list[bytes] = []  # sessions without rows
+    gaps: list[Gap] = []  # rows that are given up and why
+    forgotten: list[bytes] = []  # received sessions that are too old to matter
 
     def __bool__(self) -> bool:
         return bool(
-            self.rows or self.received or self.sessions or self.patients or self.alarms or self.freed or self.retired
+            self.rows
+            or self.received
+            or self.sessions
+            or self.patients
+            or self.alarms
+            or self.freed
+            or self.retired
+            or self.gaps
+            or self.forgotten
         )
 
 
@@ -238,6 +248,9 @@ class Outbox:
             for freed in batch.freed:
                 deleted += run.execute("DELETE FROM outbox WHERE sid=? AND ctr BETWEEN ? AND ?", freed).rowcount
             run.executemany("DELETE FROM tx_session WHERE sid=?", [(session_id,) for session_id in batch.retired])
+            run.executemany("DELETE FROM rx_session WHERE sid=?", [(session_id,) for session_id in batch.forgotten])
+            for gap in batch.gaps:
+                _record_gap(run, gap)
         self._depth += len(batch.rows) - deleted
         self.rows_written += len(batch.rows)
         self.bytes_written += _written() - before

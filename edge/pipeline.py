@@ -1,1 +1,122 @@
-"""One opened frame becomes one judged reading for the cloud, and the alarms that it raises."""
+"""One opened frame becomes one judged reading for the cloud, and the alarms that it raises.
+
+Pure: no I/O and no clock. Event time is put right, quality judged, scores and alarms worked out by the same kernel as
+in the cloud, and it is decided how dear the reading is should the disk fill.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from edge.event_time import Uptime, measured_at
+from edge.outbox import Keep
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Event, News2Scored, ReadingJudged, Tick
+from vitals.patients import Patients, PlanOf
+from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
+from wire.identity import BindingRecord
+from wire.receiver import Opened
+
+_MINUTE_MS: Final = 60_000
+_FIVE_MINUTES_MS: Final = 300_000
+_EXTREME_NEWS2: Final = 5
+_UPTIMES_KEPT: Final = 10_000
+
+
+class Judged(NamedTuple):
+    """What became of one reading."""
+
+    message: EdgeVitalsV1
+    keep: Keep
+    alarms: list[AlarmChanged]
+
+
+class Pipeline:
+    """All patients of one edge.
+
+    Args:
+        plan_of: what was ordered for a binding.
+        states: (binding, snapshot) as they were committed.
+    """
+
+    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]] = ()) -> None:
+        self._patients = Patients(plan_of, states)
+        self._uptimes: dict[bytes, Uptime] = {}  # by session: a device that restarts begins a new one
+        self._kept: dict[str, tuple[int, int]] = {}  # minute and five minutes of which a reading was kept
+        self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
+        self._alarms(self._patients.open_alarms())
+
+    def take(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> Judged:
+        """One reading of one wearable, authentic and within bounds."""
+        message = self._message(opened, vitals, binding, received_ms)
+        events = self._patients.apply(to_reading(message, opened.binding_id))
+        judged = next((event.reading for event in events if isinstance(event, ReadingJudged)), None)
+        if judged is not None and judged.unusable:
+            message = replace(message, unusable=judged.unusable)
+        alarms = self._alarms(events)
+        extreme = any(isinstance(event, News2Scored) and _is_extreme(event) for event in events)
+        return Judged(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
+
+    def unjudged(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> Judged:
+        """The same reading where `take` has failed on it: nothing is known, so it is dear."""
+        return Judged(self._message(opened, vitals, binding, received_ms), Keep.EPISODE, [])
+
+    def on_timer(self, now_ms: int) -> list[AlarmChanged]:
+        """Time has passed."""
+        due_ms = self._patients.timer_at()
+        if due_ms is None or due_ms > now_ms:
+            return []
+        return self._alarms(self._patients.apply(Tick(now_ms=now_ms)))
+
+    def take_states(self) -> Mapping[str, bytes]:
+        """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""
+        return self._patients.take().snapshots
+
+    def open_alarms(self) -> list[AlarmChanged]:
+        """Every alarm that stands."""
+        return self._patients.open_alarms()
+
+    def _message(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, received_ms: int) -> EdgeVitalsV1:
+        uptime = self._uptime(opened.session_id)
+        uptime.learn(vitals.uptime_ms, received_ms)
+        at_ms, flags = measured_at(vitals, uptime, received_ms=received_ms, not_before_ms=binding.valid_from_ms)
+        return EdgeVitalsV1(
+            origin=OriginV1(wearable_id=opened.sender, session_id=opened.session_id, counter=opened.counter),
+            vitals=vitals,
+            at_ms=at_ms,
+            received_ms=received_ms,
+            sensor_flags=vitals.sensor_flags | flags,
+            unusable=0,
+        )
+
+    def _alarms(self, events: Iterable[Event]) -> list[AlarmChanged]:
+        changed = [event for event in events if isinstance(event, AlarmChanged)]
+        for alarm in changed:
+            if alarm.kind is AlarmKind.PHYSIOLOGICAL and not alarm.retrospective:
+                standing = self._episodes.setdefault(alarm.binding_id, set())
+                (standing.discard if alarm.state is AlarmState.CLEARED else standing.add)(alarm.alarm_id)
+        return changed
+
+    def _keep(self, binding_id: str, at_ms: int, *, extreme: bool) -> Keep:
+        minute, five = at_ms // _MINUTE_MS, at_ms // _FIVE_MINUTES_MS
+        last_minute, last_five = self._kept.get(binding_id, (-1, -1))
+        self._kept[binding_id] = (max(minute, last_minute), max(five, last_five))
+        if self._episodes.get(binding_id):
+            return Keep.EPISODE
+        if extreme:
+            return Keep.EXTREME
+        if five > last_five:
+            return Keep.PER_FIVE_MINUTES
+        return Keep.PER_MINUTE if minute > last_minute else Keep.ORDINARY
+
+    def _uptime(self, session_id: bytes) -> Uptime:
+        uptime = self._uptimes.get(session_id)
+        if uptime is None:
+            while len(self._uptimes) >= _UPTIMES_KEPT:
+                del self._uptimes[next(iter(self._uptimes))]
+            uptime = self._uptimes[session_id] = Uptime()
+        return uptime
+
+
+def _is_extreme(score: News2Scored) -> bool:
+    return score.at_least >= _EXTREME_NEWS2 or any((part.points or 0) >= 3 for part in score.parts)

@@ -5,9 +5,11 @@ handed out as rows, and acknowledging is the engine's business, after its commit
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from vitals.messages import Reading
+from msgspec.structs import replace
+
+from vitals.messages import Reading, SensorFlag
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
@@ -21,6 +23,9 @@ from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import DeviceIdentity, Directory
 from wire.receiver import Opened, RateLimits, Receiver, SessionOpened, SessionRow
 from wire.topics import parse
+
+FUTURE_MS: Final = 30_000
+"""Further ahead of our clock than this no edge is believed."""
 
 
 class Taken(NamedTuple):
@@ -64,7 +69,7 @@ class Ingest:
         if result.duplicate or not result.payload:
             return Taken(result, result.sender)
         try:
-            return Taken(result, result.sender, self._content(result))
+            return Taken(result, result.sender, self._content(result, now_ms))
         except DecodeError as error:
             return Taken(result, result.sender, refused=error)
 
@@ -72,7 +77,7 @@ class Ingest:
         """Rows that belong into the same transaction as what was taken."""
         return self._receiver.dirty()
 
-    def _content(self, opened: Opened) -> Reading | HeartbeatV1 | EdgeAlarmV1:
+    def _content(self, opened: Opened, now_ms: int) -> Reading | HeartbeatV1 | EdgeAlarmV1:
         if opened.frame_class == FrameClass.HEARTBEAT:
             return decode_heartbeat(opened.payload)
         if opened.frame_class == FrameClass.ALARM:
@@ -83,4 +88,16 @@ class Ingest:
         binding = self._directory.binding(opened.binding_id)
         if binding is None or binding.wearable_id != message.origin.wearable_id:
             raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
-        return to_reading(message, opened.binding_id)
+        return _not_in_the_future(to_reading(message, opened.binding_id), now_ms)
+
+
+def _not_in_the_future(reading: Reading, now_ms: int) -> Reading:
+    """An edge whose clock is ahead must not make everything that comes after it look late."""
+    if reading.received_ms <= now_ms + FUTURE_MS and reading.at_ms <= now_ms + FUTURE_MS:
+        return reading
+    return replace(
+        reading,
+        at_ms=min(reading.at_ms, now_ms),
+        received_ms=min(reading.received_ms, now_ms),
+        sensor_flags=reading.sensor_flags | SensorFlag.CLOCK_CLAMPED,
+    )

@@ -29,6 +29,7 @@ LONGEST_RETRY_S: Final = 30.0
 _KEEPALIVE_S: Final = 30
 _CONNECT_WITHIN_S: Final = 5.0
 _MISC_EVERY_S: Final = 1.0
+_SUBSCRIBE_AT_ONCE: Final = 100  # topic filters in one packet, which has to fit into MAX_PACKET_BYTES
 
 _log = get(__name__)
 
@@ -240,19 +241,27 @@ class MqttClient:
         def on_socket_unregister_write(_client: Client, _data: Any, sock: Any) -> None:
             loop.remove_writer(sock)
 
+        wanted: deque[Sequence[str]] = deque()
+
+        def subscribe_next(client: Client) -> None:
+            if wanted:
+                client.subscribe([(one, 1) for one in wanted.popleft()])
+            else:
+                self._come_up()
+
         def on_connect(client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
             if reason.is_failure:
                 _log.warning("broker refused us", client=self._client_id, reason=str(reason))
                 self._lost.set()
-            elif self._subscriptions:
-                client.subscribe([(one, 1) for one in self._subscriptions])
-            else:
-                self._come_up()
+                return
+            topics = self._subscriptions
+            wanted.extend(topics[at : at + _SUBSCRIBE_AT_ONCE] for at in range(0, len(topics), _SUBSCRIBE_AT_ONCE))
+            subscribe_next(client)
 
-        def on_subscribe(_client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+        def on_subscribe(client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
             if any(reason.is_failure for reason in reasons):
                 _log.warning("subscription refused", client=self._client_id)
-            self._come_up()
+            subscribe_next(client)
 
         def on_publish(_client: Client, _data: Any, _mid: int, _reason: Any, _properties: Any) -> None:
             self._without_puback -= 1

@@ -187,6 +187,19 @@ class Receiver:
         self._dirty.clear()
         return rows
 
+    def forget(self, *, before_ms: int) -> list[bytes]:
+        """Let go of sessions that a younger one has followed and that were last heard before `before_ms`.
+
+        Nothing of theirs is believed again: a SESSION with their number is refused, and their frames have no keys.
+        """
+        newest = {session_id for _, session_id in self._last.values()}
+        old = [one for one, session in self._sessions.items() if session.last_ms < before_ms and one not in newest]
+        for session_id in old:
+            del self._sessions[session_id]
+            self._keys.pop(session_id, None)
+            self._dirty.pop(session_id, None)
+        return old
+
     def highest(self, session_id: bytes) -> int | None:
         """The highest counter received in a session."""
         session = self._sessions.get(session_id)

@@ -1,0 +1,128 @@
+"""All patients of one place: their monitors, each message to the right one, each timer when it is due.
+
+No I/O and no clock: an engine feeds it, and asks with `take` for what must be committed. The cost of a message
+does not depend on how many patients there are.
+"""
+
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+
+import msgspec
+
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ModelScore, Reading, Silence, Tick
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
+
+PlanOf = Callable[[str], MonitoringPlan]
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs into one transaction."""
+
+    snapshots: dict[str, bytes]  # by binding, of the patients that were touched
+    events: list[Event]
+
+
+class Patients:
+    """The monitors of many patients.
+
+    Args:
+        plan_of: what was ordered for a binding.
+        states: (binding, snapshot) as they were committed; the timers of these patients run on.
+    """
+
+    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]] = ()) -> None:
+        self._plan_of = plan_of
+        self._monitors: dict[str, PatientMonitor] = {}
+        self._touched: dict[str, None] = {}
+        self._events: list[Event] = []
+        self._timers: list[tuple[int, str]] = []  # a heap; an entry counts only if it is the newest of its binding
+        self._timer_of: dict[str, int] = {}
+        self._now_ms = 0
+        for binding_id, snapshot in states:
+            monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
+            self._monitors[binding_id] = monitor
+            at_ms = monitor.timer_at()
+            if at_ms is not None:
+                self._timer_of[binding_id] = at_ms
+                self._timers.append((at_ms, binding_id))
+        heapify(self._timers)
+
+    def apply(self, message: Message) -> list[Event]:
+        """One message. What was due before it happens before it."""
+        events = self._fire(_time_of(message))
+        if not isinstance(message, Tick):
+            monitor = self._monitor(message.binding_id)
+            if isinstance(message, Reading):
+                events += monitor.on_reading(message)
+            elif isinstance(message, ModelScore):
+                events += monitor.on_score(message)
+            elif isinstance(message, Acknowledge):
+                events += monitor.on_acknowledge(message)
+            else:
+                events += monitor.on_silence(message)
+            self._touch(monitor)
+        self._events += events
+        return events
+
+    def timer_at(self) -> int | None:
+        """When a Tick is wanted next."""
+        while self._timers and self._timer_of.get(self._timers[0][1]) != self._timers[0][0]:
+            heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def take(self) -> Commit:
+        """Everything since the last call."""
+        commit = Commit(
+            snapshots={binding_id: self._monitors[binding_id].snapshot() for binding_id in self._touched},
+            events=self._events,
+        )
+        self._touched, self._events = {}, []
+        return commit
+
+    def open_alarms(self) -> list[AlarmChanged]:
+        """Every alarm that stands, of every patient."""
+        return [alarm for monitor in self._monitors.values() for alarm in monitor.open_alarms()]
+
+    def monitor(self, binding_id: str) -> PatientMonitor | None:
+        """The monitor of a patient who is known."""
+        return self._monitors.get(binding_id)
+
+    def __len__(self) -> int:
+        return len(self._monitors)
+
+    def _fire(self, now_ms: int) -> list[Event]:
+        if now_ms > self._now_ms:
+            self._now_ms = now_ms
+        events: list[Event] = []
+        while (at_ms := self.timer_at()) is not None and at_ms <= self._now_ms:
+            _, binding_id = heappop(self._timers)
+            del self._timer_of[binding_id]
+            monitor = self._monitors[binding_id]
+            events += monitor.on_timer(at_ms)
+            self._touch(monitor)
+        return events
+
+    def _monitor(self, binding_id: str) -> PatientMonitor:
+        monitor = self._monitors.get(binding_id)
+        if monitor is None:
+            monitor = self._monitors[binding_id] = PatientMonitor(binding_id, self._plan_of(binding_id))
+        return monitor
+
+    def _touch(self, monitor: PatientMonitor) -> None:
+        binding_id = monitor.binding_id
+        self._touched[binding_id] = None
+        at_ms = monitor.timer_at()
+        if at_ms is None:
+            self._timer_of.pop(binding_id, None)
+        elif self._timer_of.get(binding_id) != at_ms:
+            self._timer_of[binding_id] = at_ms
+            heappush(self._timers, (at_ms, binding_id))
+
+
+def _time_of(message: Message) -> int:
+    if isinstance(message, Tick):
+        return message.now_ms
+    if isinstance(message, Acknowledge | Silence):
+        return message.at_ms
+    return message.received_ms
