@@ -101,6 +101,7 @@ class EdgeAgent:
         self._recipient = provision.recipient
         self._cloud_key = provision.recipient_key
         self._clock = clock
+        self._rng = rng
         self._boot_id = os.urandom(8)
         self._started_ms = clock.mono_ms()
         self._outbox = Outbox.open(
@@ -146,6 +147,18 @@ class EdgeAgent:
     def waiting(self) -> int:
         """Rows that the cloud has not signed for."""
         return self._outbox.depth
+
+    def client(self) -> MqttClient:
+        """A client for `run`."""
+        broker = self._config.broker
+        return MqttClient(
+            host=broker.host,
+            port=broker.port,
+            client_id=f"edge-{self._me.device_id.hex()}",
+            subscriptions=self.subscriptions,
+            receive_maximum=broker.receive_maximum,
+            jitter=self._rng,
+        )
 
     async def run(self, client: MqttClient) -> None:
         """Serve until cancelled.
@@ -324,7 +337,7 @@ class EdgeAgent:
                 self.counts.commits += 1
             self._stuck_since_ms = None
         except NotCommitted as error:
-            self._on_full_disk(error, mono_ms)
+            self._on_full_disk(client, error, mono_ms)
             return
         self._commit_ms = None
         self._floor_ms = max(self._floor_ms, self._clock.now_ms() if self._batch.received else 0)
@@ -341,7 +354,7 @@ class EdgeAgent:
         self._to_acknowledge, self._to_puback = [], []
         self._shed()
 
-    def _on_full_disk(self, error: NotCommitted, mono_ms: int) -> None:
+    def _on_full_disk(self, client: MqttClient, error: NotCommitted, mono_ms: int) -> None:
         self.counts.failed_commits += 1
         if self._stuck_since_ms is None:
             self._stuck_since_ms = mono_ms
@@ -349,6 +362,10 @@ class EdgeAgent:
             self._stuck_logged_ms = mono_ms
             _log.error("readings cannot be kept; wearables keep theirs", problem=str(error))
         self._commit_ms = mono_ms + RETRY_COMMIT_MS
+        # The senders have not been answered and keep these. The broker need not, and its answers bring relief.
+        for message in self._to_puback:
+            client.acknowledge(message)
+        self._to_puback.clear()
         with contextlib.suppress(NotCommitted):
             # Make room by what the cloud has signed for, and then by what may be given up.
             self._outbox.commit(Batch(freed=self._batch.freed))
@@ -463,7 +480,8 @@ class EdgeAgent:
             sensors=tuple(self._sensors.items()),
             rejected=self.counts.rejected,
             salvaged=self._outbox.start.text,
-            local_alarms=self._local.open if self._local.sounding else 0,
+            local_alarms=self.counts.local_alarms,
+            duplicates=self.counts.duplicates,
         )
 
     def _sound(self, mono_ms: int) -> None:
@@ -552,15 +570,8 @@ async def serve(config: EdgeConfig, provision: Provision, clock: Clock, *, rng: 
     """
     for start in range(_STARTS):
         agent = EdgeAgent(config, provision, clock, rng=rng)
-        client = MqttClient(
-            host=config.broker.host,
-            port=config.broker.port,
-            client_id=f"edge-{provision.me.device_id.hex()}",
-            subscriptions=agent.subscriptions,
-            jitter=rng,
-        )
         try:
-            async with client:
+            async with agent.client() as client:
                 await agent.run(client)
         except OutboxDamaged as error:
             _log.error("the outbox is damaged", problem=str(error), start=start + 1)

@@ -34,6 +34,7 @@ class Facts(NamedTuple):
     rejected: Mapping[str, int]
     salvaged: str
     local_alarms: int
+    duplicates: int
 
 
 def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
@@ -56,6 +57,7 @@ def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
         rejected=dict(facts.rejected),
         salvaged=facts.salvaged,
         local_alarms=facts.local_alarms,
+        duplicates=facts.duplicates,
     )
 
 

@@ -34,9 +34,16 @@ def load(kind: type[T], path: Path | None, *, env_prefix: str, environment: Mapp
         if name.startswith(env_prefix + _LEVELS):
             _overrule(table, name, name[len(env_prefix + _LEVELS) :].lower().split(_LEVELS), text)
     try:
-        return msgspec.convert(table, kind)
+        return msgspec.convert(table, kind, dec_hook=_from_text)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error), source=source) from error
+
+
+def _from_text(kind: type[Any], value: Any) -> Any:
+    """Types that TOML does not have."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"{value!r} is not a {kind.__name__}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class EmbeddedBroker:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _CHILD, json.dumps({"config_path": str(self._config)})],
             stdin=subprocess.PIPE,  # the child ends when this pipe closes, so it cannot outlive us
+            start_new_session=True,  # Ctrl-C is for us: what is on its way still needs a broker
         )
         deadline = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < deadline:

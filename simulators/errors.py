@@ -53,3 +53,7 @@ class BadWaveform(SimulatorError):
 
 class BrokerFailed(SimulatorError):
     """The embedded broker does not run."""
+
+
+class BadWard(SimulatorError):
+    """A ward that cannot be run as asked; the message names the option and the cure."""

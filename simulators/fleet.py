@@ -8,10 +8,11 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
-from edge.uplink import AckEffect, Opened, Row, Timing, Uplink, Windows
+from edge.uplink import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
 from runtime.clock import Clock
 from simulators.faults import LossyLink
 from wire.codec import VitalsV1, encode, reading_id
@@ -20,9 +21,8 @@ from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
-from wire.topics import W_DOWN_ALL, w_up
+from wire.topics import w_down, w_up
 
-SUBSCRIPTIONS = (W_DOWN_ALL,)
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)
 
@@ -72,21 +72,27 @@ class Fleet:
         *,
         rng: random.Random,
         link: LossyLink | None = None,
+        timing: Timing = TIMING,
         on_sent: Callable[[bytes, int], None] | None = None,
         on_done: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self.counts = FleetCounts()
         self._clock = clock
-        self._link = link
+        self.link = link
         self._on_sent = on_sent
         self._on_done = on_done
         self._wearables = [_Wearable(provision) for provision in provisions]
         self._by_session: dict[bytes, _Wearable] = {}
         self._kept: dict[bytes, dict[int, Row]] = {}  # by session: the store buffer of the wearables
-        self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=TIMING)
+        self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
         self._outgoing: deque[bytes] = deque()
         self._wake = asyncio.Event()
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Where edges answer these wearables."""
+        return tuple(w_down(wearable.device_id) for wearable in self._wearables)
 
     def __len__(self) -> int:
         return len(self._wearables)
@@ -108,7 +114,7 @@ class Fleet:
         self._wake.set()
 
     async def run(self, client: MqttClient) -> None:
-        """Send and hear acknowledgements until cancelled. `client` subscribes to SUBSCRIPTIONS."""
+        """Send and hear acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear(client), name="fleet hears")
             tasks.create_task(self._speak(client), name="fleet speaks")
@@ -116,7 +122,8 @@ class Fleet:
     def page(self, session_id: bytes, from_counter: int, limit: int) -> Sequence[Row]:
         """What the uplink reads its backlog from."""
         rows = self._kept.get(session_id, {})
-        return [rows[counter] for counter in sorted(rows) if counter >= from_counter][:limit]
+        # Counters rise as they are kept, so the rows are in order already.
+        return list(islice((row for counter, row in rows.items() if counter >= from_counter), limit))
 
     async def _hear(self, client: MqttClient) -> None:
         while True:
@@ -136,7 +143,8 @@ class Fleet:
             self._pump(client)
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), _TURN_S)
+                async with asyncio.timeout(_TURN_S):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
@@ -145,12 +153,12 @@ class Fleet:
         while client.room > len(self._outgoing) and (out := self._uplink.next(mono_ms)) is not None:
             self._uplink.sent(out, mono_ms)
             self.counts.frames += 1
-            if self._link is None:
+            if self.link is None:
                 self._outgoing.append(out.frame)
             else:
-                self._link.pass_(out.frame, mono_ms)
-        if self._link is not None:
-            self._outgoing.extend(self._link.due(mono_ms))
+                self.link.pass_(out.frame, mono_ms)
+        if self.link is not None:
+            self._outgoing.extend(self.link.due(mono_ms))
         while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):
             self._outgoing.popleft()
         counts = self._uplink.counts
@@ -167,6 +175,8 @@ class Fleet:
             return
         effect = self._uplink.on_ack(ack, self._clock.mono_ms())
         self._free(wearable, ack, effect)
+        if effect.refused is not None:
+            self._begin_anew(wearable, effect.refused)
         self._wake.set()
 
     def _free(self, wearable: _Wearable, ack: Ack, effect: AckEffect) -> None:
@@ -187,6 +197,18 @@ class Fleet:
         for session_id in self._uplink.retired():
             self._kept.pop(session_id, None)
             self._by_session.pop(session_id, None)
+
+    def _begin_anew(self, wearable: _Wearable, refused: Refused) -> None:
+        """The edge knows a younger session: what was sealed in this one can never be opened."""
+        rows = self._kept.pop(refused.session_id, {})
+        for counter in rows:
+            self._uplink.forget(refused.session_id, counter, counter)
+        self.counts.refused += len(rows)
+        wearable.last_number = max(wearable.last_number, refused.last_number)
+        if wearable.session is not None and wearable.session.session_id == refused.session_id:
+            wearable.session = None
+        if self._on_done is not None:
+            self._on_done([reading_id(wearable.device_id, refused.session_id, counter) for counter in rows])
 
     def _session_of(self, wearable: _Wearable) -> SendSession:
         mono_ms = self._clock.mono_ms()

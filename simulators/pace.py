@@ -104,6 +104,7 @@ class Pace:
     async def _hear_news(self) -> None:
         self._news.clear()
         try:
-            await asyncio.wait_for(self._news.wait(), _PATIENCE_S)
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._news.wait()
         except TimeoutError:
             return

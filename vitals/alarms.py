@@ -57,7 +57,7 @@ class _Episode(msgspec.Struct, array_like=True):
     key: str
     alarm_id: bytes
     onset_ms: int
-    seen_ms: int  # when the condition was last known to be true
+    seen_ms: int  # when the condition could last be judged
     changed_ms: int
     priority: Priority
     grade: float
@@ -118,6 +118,15 @@ class AlarmBook:
             return self._lose_sight(episode, seen.at_ms)
         return self._ease(rule, episode, seen.at_ms)
 
+    def waver(self, rule_id: str, key: str, *, at_ms: int) -> list[AlarmChanged]:
+        """A value between the limit and its margin: not over, so that the way to clearing begins anew."""
+        episode = self._episodes.get((rule_id, key))
+        if episode is None or episode.state is AlarmState.PENDING:
+            return []
+        in_sight_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
+        episode.clearing_ms, episode.clear_count = None, 0
+        return [self._changed(episode, at_ms)] if in_sight_again else []
+
     def backfill(
         self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str]
     ) -> list[AlarmChanged]:
@@ -152,11 +161,18 @@ class AlarmBook:
             if episode.alarm_id == alarm and open_and_unseen:
                 episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
                 self._latched = [one for one in self._latched if one is not episode]
+                if episode.state is AlarmState.ACTIVE and not self._is_judged(episode.rule_id):
+                    del self._episodes[episode.rule_id, episode.key]
+                    episode.state = AlarmState.CLEARED
+                    episode.text = f"not judged any more; was {episode.text}"
                 return [self._changed(episode, at_ms)]
         return []
 
     def silence(self, rule_id: str, *, by: str, at_ms: int, until_ms: int) -> list[AlarmChanged]:
         """Quiet for one condition until a moment. Readings do not break it, restarts do not, a higher priority does."""
+        known = self._silences.get(rule_id)
+        if known is not None and (known.by, known.until_ms) == (by, until_ms):
+            return []
         now = [episode.priority for episode in self._episodes.values() if episode.rule_id == rule_id]
         self._silences[rule_id] = _Silenced(by, until_ms, max(now, default=Priority.LOW))
         return self._announce(rule_id, at_ms)
@@ -175,8 +191,7 @@ class AlarmBook:
 
     def open(self) -> list[AlarmChanged]:
         """Everything that stands, as it was last announced: what ended unseen, then what is active."""
-        active = [episode for episode in self._episodes.values() if episode.state is AlarmState.ACTIVE]
-        return [self._event(episode) for episode in [*self._latched, *active]]
+        return [self._event(episode) for episode in self._standing()]
 
     def to_state(self) -> list[Any]:
         """What msgspec can encode; nearly empty while all is quiet."""
@@ -234,9 +249,10 @@ class AlarmBook:
             episode.acknowledged_by = episode.acknowledged_ms = None
         episode.text = explain()
         silence = self._silences.get(rule.rule_id)
-        if silence is not None and episode.priority > silence.priority:
-            del self._silences[rule.rule_id]
-        return [self._changed(episode, seen.at_ms)]
+        if silence is None or episode.priority <= silence.priority:
+            return [self._changed(episode, seen.at_ms)]
+        del self._silences[rule.rule_id]
+        return self._announce(rule.rule_id, seen.at_ms)
 
     def _lose_sight(self, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
         # What cannot be seen has not ended: the way to clearing begins anew when it can be seen again.
@@ -244,7 +260,6 @@ class AlarmBook:
         if episode.state is AlarmState.PENDING or episode.unknown:
             return []
         episode.unknown = True
-        episode.text = f"was {episode.text}; no data since {clock_text(episode.seen_ms)}"
         return [self._changed(episode, at_ms)]
 
     def _ease(self, rule: Rule, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
@@ -252,11 +267,12 @@ class AlarmBook:
         if episode.state is AlarmState.PENDING:
             del self._episodes[place]
             return []
+        in_sight_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
         if episode.clearing_ms is None:
             episode.clearing_ms = at_ms
         episode.clear_count += 1
         if episode.clear_count < rule.clear_count or at_ms - episode.clearing_ms < rule.clear_for_ms:
-            return []
+            return [self._changed(episode, at_ms)] if in_sight_again else []
         del self._episodes[place]
         episode.state = AlarmState.CLEARED
         episode.text = f"over since {clock_text(episode.clearing_ms)}; was {episode.text}"
@@ -266,11 +282,15 @@ class AlarmBook:
         return [self._changed(episode, at_ms)]
 
     def _announce(self, rule_id: str, at_ms: int) -> list[AlarmChanged]:
-        return [
-            self._changed(episode, at_ms)
-            for episode in self._episodes.values()
-            if episode.rule_id == rule_id and episode.state is AlarmState.ACTIVE
-        ]
+        return [self._changed(episode, at_ms) for episode in self._standing() if episode.rule_id == rule_id]
+
+    def _standing(self) -> list[_Episode]:
+        active = [episode for episode in self._episodes.values() if episode.state is AlarmState.ACTIVE]
+        return [*self._latched, *active]
+
+    def _is_judged(self, rule_id: str) -> bool:
+        rule = self._rules.get(rule_id)
+        return rule is not None and rule.enabled
 
     def _changed(self, episode: _Episode, at_ms: int) -> AlarmChanged:
         episode.revision += 1
@@ -292,13 +312,19 @@ class AlarmBook:
             at_ms=episode.changed_ms,
             onset_ms=episode.onset_ms,
             revision=episode.revision,
-            text=episode.text,
+            text=_text(episode),
             basis="" if rule is None else rule.basis,
             latched=any(one is episode for one in self._latched),
             acknowledged_by=episode.acknowledged_by,
             acknowledged_ms=episode.acknowledged_ms,
             silenced_until_ms=None if silence is None else silence.until_ms,
         )
+
+
+def _text(episode: _Episode) -> str:
+    if episode.unknown:
+        return f"was {episode.text}; no data since {clock_text(episode.seen_ms)}"
+    return episode.text
 
 
 def _unexplained() -> str:

@@ -145,7 +145,9 @@ class PatientMonitor:
             if sign not in _MEASURED:
                 continue
             state = state_at(now_ms - latest.at_ms, self._limits(sign))
-            if state != self._fresh.get(sign):
+            known = self._fresh.get(sign)
+            # Time makes nothing fresher: neither backfill nor wider limits end a silence, only a live value does.
+            if known is None or state > known:
                 self._fresh[sign] = state
                 aged = aged or state >= Freshness.STALE
                 events.append(self._freshness(sign, state, now_ms))
@@ -305,12 +307,18 @@ class PatientMonitor:
         due = [
             moment
             for sign, latest in self._latest.items()
-            if sign in _MEASURED and (moment := next_change_ms(latest.at_ms, self._limits(sign), now_ms)) is not None
+            if sign in _MEASURED and (moment := self._next_change(sign, latest.at_ms, now_ms)) is not None
         ]
         silence_ends = self._book.timer_at()
         if silence_ends is not None:
             due.append(silence_ends)
         self._timer_ms = min(due, default=None)
+
+    def _next_change(self, sign: VitalSign, at_ms: int, now_ms: int) -> int | None:
+        limits = self._limits(sign)
+        if state_at(now_ms - at_ms, limits) > self._fresh.get(sign, Freshness.FRESH):
+            return now_ms  # overdue: a change that nobody has been told of yet
+        return next_change_ms(at_ms, limits, now_ms)
 
     # Scores
 
@@ -509,7 +517,8 @@ class PatientMonitor:
                 self._settle_down(rule, value, facts, place)
             return
         if blame:
-            self._blame[place] = blame
+            # A sign that made it true and then went missing is still owed a better value.
+            self._blame[place] = blame | self._blame.get(place, 0) & facts.missing
         seen = Observation(
             level=Level.TRUE,
             at_ms=facts.at_ms,
@@ -523,6 +532,7 @@ class PatientMonitor:
     def _settle_down(self, rule: Rule, value: float, facts: "_Facts", place: tuple[str, str]) -> None:
         unknown = bool(self._blame.get(place, 0) & facts.missing)
         if not unknown and not rule.is_well_inside(value):
+            facts.events.extend(self._book.waver(*place, at_ms=facts.at_ms))
             return
         seen = Observation(level=Level.UNKNOWN if unknown else Level.FALSE, at_ms=facts.at_ms)
         facts.events.extend(self._book.observe(rule, seen, key=place[1]))

@@ -106,7 +106,7 @@ class Quality:
             else:
                 self._level[name] = [value, at_ms]
         unusable |= _impossible_pressure(reading)
-        if self._is_flat(reading) or self._is_cooling(reading):
+        if self._is_flat(reading) or self._is_cooling(reading, unusable):
             off = True
             unusable |= WORN
         self._last_ms = at_ms
@@ -158,12 +158,14 @@ class Quality:
             self._flat_values, self._flat = values, 1
         return self._flat >= FLAT_READINGS
 
-    def _is_cooling(self, reading: Reading) -> bool:
+    def _is_cooling(self, reading: Reading, unusable: int) -> bool:
         value = reading.temperature
         if value is None:
             return False
         if not self._warmth or reading.at_ms - self._warmth[1] > COOLING_MS:
-            self._warmth = [value, reading.at_ms]
+            # Against one absurd value everything after it would have cooled.
+            if not unusable >> INDEX[VitalSign.TEMPERATURE] & 1:
+                self._warmth = [value, reading.at_ms]
             return False
         return value < COOLING_BELOW_C and self._warmth[0] - value >= COOLING_C
 

@@ -23,6 +23,8 @@ class Seen:
             if len(self._sessions) > KEPT_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
             return True
+        if session_id != next(reversed(self._sessions)):
+            self._sessions[session_id] = self._sessions.pop(session_id)
         last = ranges[-1]
         if counter == last[1] + 1:  # nearly always
             last[1] = counter

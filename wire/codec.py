@@ -96,7 +96,8 @@ class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
     version: str
     rejected: dict[str, int]  # by reason
     salvaged: str = ""  # what became of a damaged outbox
-    local_alarms: int = 0
+    local_alarms: int = 0  # times that it sounded at the bedside
+    duplicates: int = 0  # frames that came again
 
 
 T = TypeVar("T", VitalsV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)

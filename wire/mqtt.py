@@ -82,6 +82,7 @@ class MqttClient:
         self._paho: Client | None = None
         self._socket: socket.socket | None = None
         self._inbound: deque[Inbound] = deque()
+        self._unanswered: dict[int, bool] = {}  # by mid, in order of arrival: whether it may be answered
         self._arrived = asyncio.Event()
         self._lost = asyncio.Event()
         self._up = asyncio.Event()
@@ -115,7 +116,8 @@ class MqttClient:
     async def wait_connected(self, within_s: float) -> bool:
         """Wait for a connection; False if there is none in time."""
         try:
-            await asyncio.wait_for(self._up.wait(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._up.wait()
         except TimeoutError:
             return False
         return True
@@ -143,7 +145,9 @@ class MqttClient:
         if not self._inbound:
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), within_s)
+                # Not `wait_for`: before Python 3.12 it can swallow a cancellation that comes together with a message.
+                async with asyncio.timeout(within_s):
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
         taken = [self._inbound.popleft() for _ in range(min(limit, len(self._inbound)))]
@@ -157,9 +161,19 @@ class MqttClient:
         return len(self._inbound)
 
     def acknowledge(self, message: Inbound) -> None:
-        """PUBACK. What came over an earlier connection is forgotten: the broker or the sender sends it again."""
-        if self._paho is not None and message.connection == self._connection:
-            self._paho.ack(message.mid, 1)
+        """PUBACK, in the order in which messages came, as MQTT demands: one that is not acknowledged holds up the rest.
+
+        What came over an earlier connection is forgotten: the broker or the sender sends it again.
+        """
+        if self._paho is None or message.connection != self._connection or message.mid not in self._unanswered:
+            return
+        self._unanswered[message.mid] = True
+        while self._unanswered:
+            mid, is_done = next(iter(self._unanswered.items()))
+            if not is_done:
+                return
+            del self._unanswered[mid]
+            self._paho.ack(mid, 1)
 
     async def _run(self) -> None:
         delay_s = FIRST_RETRY_S
@@ -176,12 +190,14 @@ class MqttClient:
     async def _try_to_connect(self) -> bool:
         try:
             # paho connects synchronously; first make sure that somebody answers.
-            _, writer = await asyncio.wait_for(asyncio.open_connection(self._host, self._port), _CONNECT_WITHIN_S)
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                _, writer = await asyncio.open_connection(self._host, self._port)
             writer.close()
             paho = self._made()
             self._paho = paho
             paho.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False, properties=self._wishes())
-            await asyncio.wait_for(_first_of(self._up, self._lost), _CONNECT_WITHIN_S)
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                await _first_of(self._up, self._lost)
         except (OSError, TimeoutError) as error:
             _log.debug("broker not reached", client=self._client_id, error=type(error).__name__)
             return False
@@ -191,7 +207,8 @@ class MqttClient:
         while not self._lost.is_set() and self._paho is not None:
             self._paho.loop_misc()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), _MISC_EVERY_S)
+                async with asyncio.timeout(_MISC_EVERY_S):
+                    await self._lost.wait()
 
     def _leave(self) -> None:
         paho, self._paho = self._paho, None
@@ -200,6 +217,7 @@ class MqttClient:
         self._without_puback = 0
         # Whatever waits came over this connection. Without a PUBACK its sender will send it again.
         self._inbound.clear()
+        self._unanswered.clear()
         if paho is not None:
             paho.disconnect()
         self._stop_reading(forget=True)
@@ -271,6 +289,7 @@ class MqttClient:
 
         def on_message(_client: Client, _data: Any, message: MQTTMessage) -> None:
             self.received += 1
+            self._unanswered[message.mid] = False
             self._inbound.append(Inbound(message.topic, bytes(message.payload), connection, message.mid))
             self._arrived.set()
             if len(self._inbound) >= self._inbound_limit:

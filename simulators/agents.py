@@ -1,0 +1,198 @@
+"""Edge agents of a ward: as tasks of this process, or each as a process of its own that can be killed."""
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from edge.agent import EdgeAgent
+from edge.config import BrokerConfig, EdgeConfig, OutboxConfig
+from edge.uplink import Timing
+from runtime.clock import Clock
+from simulators.errors import BadWard
+from vitals.plan import EXPECTED
+from wire.codec import HeartbeatV1
+from wire.identity import Provision
+from wire.receiver import RateLimits
+
+LIMITS: Final = RateLimits(frames_per_s=1e6, frames_burst=1_000_000, sessions_per_min=60_000)
+"""Simulated time runs fast, so what a wearable may send in a second says nothing here."""
+
+_STOP_WITHIN_S: Final = 5.0
+
+
+class Agent(Protocol):
+    """One edge agent, wherever it runs."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        ...
+
+    @property
+    def is_up(self) -> bool: ...
+    def duplicates(self) -> int: ...
+    def rejected(self) -> Counter[str]: ...
+    def local_alarms(self) -> int: ...
+
+
+def config_of(
+    folder: Path,
+    *,
+    broker: tuple[str, int],
+    cadence_ms: int,
+    clock_file: Path,
+    hurried: bool,
+) -> EdgeConfig:
+    """What an agent of a ward is told.
+
+    Args:
+        hurried: resend and acknowledge sooner: a ward with faults should not wait for timers that are made for months.
+    """
+    return EdgeConfig(
+        identity=folder / "identity.json",
+        data_dir=folder,
+        broker=BrokerConfig(host=broker[0], port=broker[1], receive_maximum=500),
+        outbox=OutboxConfig(budget_mb=512, commit_ms=20),
+        timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
+        limits=LIMITS,
+        cadence_ms=cadences(cadence_ms),
+        ack_interval_ms=50 if hurried else 250,
+        heartbeat_s=2.0 if hurried else 10.0,
+        clock_file=clock_file,
+        log_level="WARNING",
+    )
+
+
+def cadences(cadence_ms: int) -> dict[str, int]:
+    """What every sign of a wearable's own is expected at."""
+    return {sign.value: cadence_ms for sign in EXPECTED}
+
+
+class InProcess:
+    """An agent as a task beside the others."""
+
+    def __init__(self, config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self._agent = EdgeAgent(config, provision, clock, rng=rng)
+        self._client = self._agent.client()
+
+    async def run(self) -> None:
+        try:
+            async with self._client as client:
+                await self._agent.run(client)
+        finally:
+            self._agent.close()
+
+    @property
+    def is_up(self) -> bool:
+        return self._client.connected
+
+    def duplicates(self) -> int:
+        return self._agent.counts.duplicates
+
+    def rejected(self) -> Counter[str]:
+        return self._agent.counts.rejected
+
+    def local_alarms(self) -> int:
+        return self._agent.counts.local_alarms
+
+
+class Apart:
+    """An agent as `vitalloom edge`, in a process that may be killed and is started again.
+
+    What it counts is known from its heartbeats; what it had counted when it was killed is not known.
+    """
+
+    def __init__(self, config: EdgeConfig, provision: Provision, heartbeat: "_Heartbeat") -> None:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        provision.save(config.identity)
+        self._config_file = config.data_dir / "edge.toml"
+        self._config_file.write_text("\n".join(_as_toml(config)) + "\n", encoding="utf-8")
+        self._heartbeat = heartbeat
+        self._process: subprocess.Popen[bytes] | None = None
+        self.kills = 0
+
+    async def run(self) -> None:
+        try:
+            while True:
+                self._process = self._started()
+                while self._process.poll() is None:
+                    await asyncio.sleep(0.05)
+                if self._process.returncode != -signal.SIGKILL:
+                    raise BadWard(f"an edge agent ended by itself with code {self._process.returncode}")
+                await asyncio.sleep(0.5)  # somebody notices, and starts it again
+        finally:
+            self._stop()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is saved, nothing is said."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self.kills += 1
+
+    @property
+    def is_up(self) -> bool:
+        return self._heartbeat() is not None
+
+    def duplicates(self) -> int:
+        said = self._heartbeat()
+        return 0 if said is None else said.duplicates
+
+    def rejected(self) -> Counter[str]:
+        said = self._heartbeat()
+        return Counter({} if said is None else said.rejected)
+
+    def local_alarms(self) -> int:
+        said = self._heartbeat()
+        return 0 if said is None else said.local_alarms
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "vitalloom", "edge", "--config", str(self._config_file)],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us, and we stop it
+        )
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Heartbeat(Protocol):
+    def __call__(self) -> HeartbeatV1 | None: ...
+
+
+def _as_toml(config: EdgeConfig) -> Iterable[str]:
+    """The keys in which an agent of a ward differs from the defaults."""
+    yield f"identity = {json.dumps(config.identity.name)}"
+    yield 'data_dir = "."'
+    yield f"clock_file = {json.dumps(str(config.clock_file))}"
+    for key in ("ack_interval_ms", "heartbeat_s"):
+        yield f"{key} = {getattr(config, key)}"
+    yield f"log_level = {json.dumps(config.log_level)}"
+    tables = {
+        "broker": ("host", "port", "receive_maximum"),
+        "outbox": ("budget_mb", "commit_ms"),
+        "timing": ("alarm_first_ms", "vitals_first_ms", "vitals_max_ms"),
+        "limits": ("frames_per_s", "frames_burst", "sessions_per_min"),
+    }
+    for table, keys in tables.items():
+        yield f"[{table}]"
+        for key in keys:
+            yield f"{key} = {json.dumps(getattr(getattr(config, table), key))}"
+    yield "[cadence_ms]"
+    for sign, cadence_ms in config.cadence_ms.items():
+        yield f"{sign} = {cadence_ms}"

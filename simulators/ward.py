@@ -1,0 +1,589 @@
+"""The ward in one command: wearables, broker, edge agents, processor and store, all real, and a screen.
+
+What is simulated is the patient and the passing of time. Frames are sealed, a broker carries them, agents keep them on
+disk, and the numbers on the screen come out of the store.
+"""
+
+import asyncio
+import contextlib
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from edge.uplink import Timing
+from models.artifacts import judged_by
+from runtime import logs
+from runtime.clock import FileClock
+from simulators.agents import LIMITS, Agent, Apart, InProcess, cadences, config_of
+from simulators.broker import LOOPBACK, EmbeddedBroker
+from simulators.errors import BadWard
+from simulators.faults import KEYS, FaultSpec, LossyLink
+from simulators.flaky import FlakyClient
+from simulators.fleet import TIMING, Fleet
+from simulators.pace import Pace
+from simulators.scenarios import SCENARIOS
+from simulators.screen import NOT_A_DEVICE, Row, Status
+from simulators.screen import ward as ward_screen
+from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
+from simulators.summary import Summary
+from stream.embedded import SUBSCRIPTIONS as STREAM_SUBSCRIPTIONS
+from stream.embedded import EmbeddedStream
+from stream.store import Store
+from vitals.messages import AlarmChanged, AlarmState
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
+from wire.codec import HeartbeatV1
+from wire.identity import BindingRecord, DemoSite, demo_site
+from wire.mqtt import MqttClient
+
+READY_WITHIN_S: Final = 20.0
+DRAIN_WITHIN_S: Final = 20.0
+STUCK_AFTER_S: Final = 60.0
+
+_REFRESH_S: Final = 0.25
+_REFRESH_MANY_S: Final = 2.0
+_MANY: Final = 300
+_RECENT: Final = 6
+_BROKER_AWAY_S: Final = 1.0
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
+
+
+class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says; see `vitalloom ward --help`."""
+
+    scenario: str = "mixed"
+    replay: Path | None = None
+    patients: int = 8
+    edges: int = 2
+    speed: float = 30.0
+    duration: str | None = None
+    cadence: str | None = None
+    seed: int = 1
+    broker: str | None = None
+    data: Path | None = None
+    faults: tuple[str, ...] = ()
+    apart: bool = False
+    headless: bool = False
+    as_json: bool = False
+
+
+def main(options: WardOptions) -> int:
+    """The command `vitalloom ward`: 0 if every reading is accounted for, 1 if not.
+
+    Raises:
+        SimulatorError, WireError, StreamError, EdgeError: what is wrong, and the cure.
+    """
+    if options.scenario == "list":
+        _list_scenarios()
+        return 0
+    began = time.monotonic()
+    plan = _Plan.of(options)
+    story = _story(options)
+    logs.set_up(level="WARNING")
+    summary = asyncio.run(_run(options, plan, story, began))
+    out = Console()
+    out.print(summary.as_table())
+    if options.data is not None:
+        out.print(f"the store and the outboxes are in {options.data}", style="dim")
+    if options.as_json:
+        # The last line, as it is: no wrapping, no colours.
+        sys.stdout.write(summary.as_json() + "\n")
+        sys.stdout.flush()
+    return 0 if summary.is_conserved else 1
+
+
+class _Plan(NamedTuple):
+    """The options that need to be understood before anything is begun."""
+
+    link: FaultSpec
+    broker_kill_s: float | None
+    edge_kill_s: float | None
+    duration_ms: int | None
+    broker: tuple[str, int] | None
+    apart: bool
+
+    @classmethod
+    def of(cls, options: WardOptions) -> "_Plan":
+        parts = [piece.strip() for text in options.faults for piece in text.split(",") if piece.strip()]
+        kills = {}
+        for part in list(parts):
+            key, _, value = part.partition("=")
+            if key in _KILLS:
+                kills[key] = milliseconds(f"--fault {key}", value) / 1_000
+                parts.remove(part)
+        if any(part.partition("=")[0] not in KEYS for part in parts):
+            known = ", ".join([*KEYS.values(), *_KILLS.values()])
+            bad = next(part for part in parts if part.partition("=")[0] not in KEYS)
+            raise BadWard(f"--fault {bad}: no such fault; known are {known}")
+        if "broker-kill" in kills and options.broker is not None:
+            raise BadWard("--fault broker-kill: only the embedded broker can be killed; leave --broker out")
+        return cls(
+            link=FaultSpec.parse(",".join(parts)),
+            broker_kill_s=kills.get("broker-kill"),
+            edge_kill_s=kills.get("edge-kill"),
+            duration_ms=None if options.duration is None else milliseconds("--duration", options.duration),
+            broker=None if options.broker is None else _address(options.broker),
+            apart=options.apart or "edge-kill" in kills,
+        )
+
+    @property
+    def has_faults(self) -> bool:
+        return self.link != FaultSpec() or self.broker_kill_s is not None or self.edge_kill_s is not None
+
+
+def milliseconds(option: str, text: str) -> int:
+    """`90s`, `45m`, `12h`, `2d`.
+
+    Raises:
+        BadWard: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise BadWard(f"{option} {text}: not a time; write 90s, 45m, 12h or 2d")
+    return round(float(found[1]) * _UNITS_MS[found[2]])
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:
+        raise BadWard(f"--broker {text}: not an address; write host:port, for instance {LOOPBACK}:1883")
+    return host, int(port)
+
+
+def _story(options: WardOptions) -> Story:
+    cadence_ms = None if options.cadence is None else milliseconds("--cadence", options.cadence)
+    if options.replay is not None:
+        story: Story = Recorded(
+            options.replay,
+            patients=options.patients,
+            seed=options.seed,
+            cadence_ms=cadence_ms or RECORDED_CADENCE_MS,
+        )
+    else:
+        story = Simulated(
+            options.scenario,
+            patients=options.patients,
+            seed=options.seed,
+            cadence_ms=cadence_ms or SIMULATED_CADENCE_MS,
+        )
+    if not story.patients:
+        raise BadWard(f"--replay {options.replay}: holds no stay with a vital sign")
+    return story
+
+
+def _list_scenarios() -> None:
+    table = Table("scenario", "what happens")
+    for row in SCENARIOS:
+        table.add_row(row.name, row.summary)
+    Console().print(table)
+
+
+async def _run(options: WardOptions, plan: _Plan, story: Story, began: float) -> Summary:
+    with contextlib.ExitStack() as stack:
+        folder = _folder(options, stack)
+        broker = None if plan.broker else stack.enter_context(EmbeddedBroker(folder))
+        address = plan.broker or (LOOPBACK, broker.port if broker is not None else 0)
+        store = stack.enter_context(Store(folder / "store.sqlite"))
+        clock = FileClock.create(folder / "clock", START_MS)
+        stack.callback(clock.close)
+        ward = Ward(
+            options, plan, story, folder=folder, address=address, broker=broker, store=store, clock=clock, began=began
+        )
+        return await ward.run()
+
+
+def _folder(options: WardOptions, stack: contextlib.ExitStack) -> Path:
+    if options.data is None:
+        folder = Path(tempfile.mkdtemp(prefix="vitalloom-ward-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+    if options.data.exists() and (not options.data.is_dir() or any(options.data.iterdir())):
+        raise BadWard(f"--data {options.data}: is not an empty folder; a ward begins at the beginning, name a new one")
+    options.data.mkdir(parents=True, exist_ok=True)
+    return options.data
+
+
+class Ward:
+    """Everything that a ward consists of, wired together on one loop.
+
+    Args:
+        folder: for the store, the outboxes and the shared clock.
+        address: of the broker.
+        broker: the embedded one; None where a real one is used.
+        began: when the command began, by `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        options: WardOptions,
+        plan: _Plan,
+        story: Story,
+        *,
+        folder: Path,
+        address: tuple[str, int],
+        broker: EmbeddedBroker | None,
+        store: Store,
+        clock: FileClock,
+        began: float,
+    ) -> None:
+        self._options = options
+        self._plan = plan
+        self._story = story
+        self._broker = broker
+        self._store = store
+        self._clock = clock
+        self._began = began
+        self._address = address
+        self._orders = MonitoringPlan(cadence_ms=cadences(story.cadence_ms))
+        self._site = demo_site(
+            wearables=story.patients, edges=min(options.edges, story.patients), now_ms=START_MS, name="ward"
+        )
+        self._by_binding: dict[str, BindingRecord] = {one.binding_id.hex(): one for one in self._site.bindings}
+        self.pace = Pace(clock, speed=options.speed, slack_ms=max(30_000, story.cadence_ms * 5 // 4))
+        self.fleets = self._make_fleets(self._site)
+        self.agents = self._make_agents(self._site, folder)
+        self.stream = EmbeddedStream(
+            self._site.ingest,
+            store,
+            self._plan_of,
+            clock,
+            limits=LIMITS,
+            ack_interval_ms=50 if plan.has_faults else 250,
+            on_stored=self.pace.done,
+            on_alarm=self._on_alarm,
+        )
+        self._stop = asyncio.Event()
+        self._trouble = ""
+        self._fault_counts: Counter[str] = Counter()
+        self._alarmed: dict[bytes, int] = {}  # alarm id -> worst priority announced
+        self._recent: deque[tuple[str, AlarmChanged]] = deque(maxlen=_RECENT)
+        self._first_alarm_s: float | None = None
+        self._real_began = began
+        self._real_s = 0.0
+
+    async def run(self) -> Summary:
+        """From the first connection to the last signature."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+                working = await self._start(stack, tasks)
+                try:
+                    await self._tell()
+                finally:
+                    for task in working:
+                        task.cancel()
+        except* BadWard as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+        return self._summary()
+
+    async def _start(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> list["asyncio.Task[None]"]:
+        working = [tasks.create_task(agent.run(), name=f"edge {n}") for n, agent in enumerate(self.agents)]
+        self._client = await stack.enter_async_context(self._stream_client())
+        working.append(tasks.create_task(self.stream.run(self._client), name="stream"))
+        clients = [self._client]
+        for index, fleet in enumerate(self.fleets):
+            client = await stack.enter_async_context(self._mqtt(f"fleet-{index}", fleet.subscriptions))
+            clients.append(client)
+            working.append(tasks.create_task(fleet.run(client), name=f"fleet {index}"))
+        await self._ready(clients)
+        working.append(tasks.create_task(self._show(), name="screen"))
+        working += [tasks.create_task(work, name="fault") for work in self._disasters()]
+        return working
+
+    async def _ready(self, clients: Sequence[MqttClient]) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not (all(client.connected for client in clients) and all(agent.is_up for agent in self.agents)):
+            if time.monotonic() > deadline:
+                host, port = self._address
+                raise BadWard(f"the broker at {host}:{port} does not answer; is it an MQTT 5 broker, and is it up?")
+            if self._stop.is_set():
+                return
+            await asyncio.sleep(0.02)
+
+    async def _tell(self) -> None:
+        """Let the story happen, as fast as it may, until it ends or somebody has seen enough."""
+        self._real_began = time.monotonic()
+        duration_ms = self._plan.duration_ms
+        ends_ms = None if duration_ms is None else START_MS + duration_ms
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            async for at_ms, samples in self._moments(ends_ms, stopped):
+                for index, sample in samples:
+                    self.fleets[index % len(self.fleets)].send(index // len(self.fleets), sample, at_ms)
+            if not self._stop.is_set() and ends_ms is not None and self._story.ends_ms is None:
+                await self.pace.until(ends_ms)
+        finally:
+            stopped.cancel()
+        self._trouble = "waiting for the last readings"
+        await self.pace.drained(within_s=DRAIN_WITHIN_S)
+        await self._accepted()
+        self._real_s = time.monotonic() - self._real_began
+
+    async def _moments(
+        self, ends_ms: int | None, stopped: "asyncio.Task[Any]"
+    ) -> AsyncIterator[tuple[int, list[tuple[int, Any]]]]:
+        for moment in self._story.moments():
+            if ends_ms is not None and moment.at_ms >= ends_ms:
+                return
+            waiting = asyncio.create_task(self.pace.until(moment.at_ms), name="pace")
+            await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                waiting.cancel()
+                return
+            waiting.result()
+            yield moment.at_ms, moment.samples
+
+    async def _accepted(self) -> None:
+        """The wearables' own acknowledgements come a moment after the store's."""
+        deadline = time.monotonic() + DRAIN_WITHIN_S
+        while any(fleet.kept for fleet in self.fleets) and not self.pace.waiting_for and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    # Parts
+
+    def _make_fleets(self, site: DemoSite) -> list[Fleet]:
+        edges = len(site.edges)
+        hurried = self._plan.has_faults
+        return [
+            Fleet(
+                site.wearables[index::edges],
+                self._clock,
+                rng=random.Random(self._options.seed * 1_000 + index),
+                link=self._link(index),
+                timing=Timing(vitals_first_ms=1_000, vitals_max_ms=5_000) if hurried else TIMING,
+                on_sent=self.pace.sent,
+                on_done=self.pace.done,
+            )
+            for index in range(edges)
+        ]
+
+    def _link(self, index: int) -> LossyLink | None:
+        if self._plan.link == FaultSpec():
+            return None
+        rng = random.Random(self._options.seed * 2_000 + index)
+        return LossyLink(rng, self._plan.link, start_mono_ms=self._clock.mono_ms())
+
+    def _make_agents(self, site: DemoSite, folder: Path) -> list[Agent]:
+        agents: list[Agent] = []
+        for index, provision in enumerate(site.edges):
+            config = config_of(
+                folder / f"edge-{index + 1}",
+                broker=self._address,
+                cadence_ms=self._story.cadence_ms,
+                clock_file=self._clock.path.resolve(),
+                hurried=self._plan.has_faults,
+            )
+            if self._plan.apart:
+                edge_id = provision.me.device_id
+                agents.append(Apart(config, provision, lambda edge_id=edge_id: self._heartbeat(edge_id)))
+            else:
+                rng = random.Random(self._options.seed * 3_000 + index)
+                agents.append(InProcess(config, provision, self._clock, rng=rng))
+        return agents
+
+    def _stream_client(self) -> MqttClient:
+        if self._plan.link == FaultSpec():
+            return self._mqtt("ingest", STREAM_SUBSCRIPTIONS)
+        return FlakyClient(
+            self._plan.link,
+            rng=random.Random(self._options.seed * 4_000),
+            host=self._address[0],
+            port=self._address[1],
+            client_id="ward-ingest",
+            subscriptions=STREAM_SUBSCRIPTIONS,
+            receive_maximum=500,
+        )
+
+    def _mqtt(self, name: str, subscriptions: Sequence[str]) -> MqttClient:
+        host, port = self._address
+        return MqttClient(
+            host=host, port=port, client_id=f"ward-{name}", subscriptions=subscriptions, receive_maximum=500
+        )
+
+    def _plan_of(self, _binding_id: str) -> MonitoringPlan:
+        return self._orders
+
+    def _heartbeat(self, edge_id: bytes) -> HeartbeatV1 | None:
+        found = self._store.query("SELECT body FROM heartbeat WHERE edge_id = ?", (edge_id.hex(),))
+        return msgspec.json.decode(found[0][0], type=HeartbeatV1) if found else None
+
+    # Disasters
+
+    def _disasters(self) -> list[Any]:
+        work = []
+        if self._plan.broker_kill_s is not None:
+            work.append(self._kill_broker(self._plan.broker_kill_s))
+        if self._plan.edge_kill_s is not None:
+            work.append(self._kill_edge(self._plan.edge_kill_s))
+        return work
+
+    async def _kill_broker(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        assert self._broker is not None  # noqa: S101 - checked with the options
+        self._trouble = "broker killed"
+        self._broker.kill()
+        self._fault_counts["broker killed"] += 1
+        await asyncio.sleep(_BROKER_AWAY_S)
+        self._broker.start()
+        self._trouble = ""
+
+    async def _kill_edge(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        victim = self.agents[0]
+        assert isinstance(victim, Apart)  # noqa: S101 - an edge that is to be killed runs apart
+        victim.kill()
+        self._fault_counts["edge killed"] += 1
+
+    # What people see
+
+    def _on_alarm(self, alarm: AlarmChanged) -> None:
+        if alarm.state is not AlarmState.ACTIVE or self._alarmed.get(alarm.alarm_id, 0) >= alarm.priority:
+            return
+        self._alarmed[alarm.alarm_id] = int(alarm.priority)
+        if alarm.retrospective:
+            return
+        if self._first_alarm_s is None:
+            self._first_alarm_s = time.monotonic() - self._began
+        self._recent.append((self._by_binding[alarm.binding_id].bed, alarm))
+        if self._options.headless and not self._options.as_json:
+            bed, seen = self._recent[-1]
+            sys.stdout.write(f"{_clock(seen.at_ms)}  bed {bed}: {seen.priority.name.lower()}: {seen.text}\n")
+            sys.stdout.flush()
+
+    async def _show(self) -> None:
+        every_s = _REFRESH_S if self._story.patients <= _MANY else _REFRESH_MANY_S
+        if self._options.headless:
+            await self._show_progress()
+            return
+        console = Console()
+        with Live(console=console, auto_refresh=False, screen=False, transient=True) as live:
+            while True:
+                live.update(self._screen(console), refresh=True)
+                await asyncio.sleep(every_s)
+
+    async def _show_progress(self) -> None:
+        """For people a line now and then; nothing where only the last line is wanted."""
+        if self._options.as_json or not sys.stderr.isatty():
+            return
+        console = Console(stderr=True)
+        with console.status("") as status:
+            while True:
+                one = self._status()
+                status.update(
+                    f"{one.title}: {one.simulated} UTC, {one.speed:.0f}×, sent {one.sent}, stored {one.stored} "
+                    f"{one.trouble}"
+                )
+                await asyncio.sleep(_REFRESH_S)
+
+    def _screen(self, console: Console) -> Any:
+        most = max(3, console.size.height - _RECENT - 6)
+        return ward_screen(
+            [
+                Row(bed=binding.bed, patient=binding.patient, view=self._view(binding_id))
+                for binding_id, binding in self._by_binding.items()
+            ],
+            self._status(),
+            list(self._recent),
+            now_ms=self._clock.now_ms(),
+            most=most,
+        )
+
+    def _view(self, binding_id: str) -> Any:
+        state = self._store.state(binding_id)
+        return PatientMonitor.restore(binding_id, state, self._orders).view(self._clock.now_ms())
+
+    def _status(self) -> Status:
+        now_ms = self._clock.now_ms()
+        real_s = max(time.monotonic() - self._real_began, 0.001)
+        rejected = self._rejected()
+        lost = "" if self._client.connected else "broker lost, reconnecting"
+        return Status(
+            title=self._story.title,
+            simulated=_clock(now_ms),
+            speed=(now_ms - START_MS) / 1_000 / real_s,
+            judged_by=judged_by(None),
+            sent=sum(fleet.counts.sent for fleet in self.fleets),
+            stored=self.stream.counts.stored,
+            waiting=self.pace.waiting_for,
+            duplicates=self._duplicates(),
+            rejected=sum(rejected.values()),
+            trouble=self._trouble or lost,
+        )
+
+    def _duplicates(self) -> int:
+        return self.stream.counts.duplicates + sum(agent.duplicates() for agent in self.agents)
+
+    def _rejected(self) -> Counter[str]:
+        return sum((agent.rejected() for agent in self.agents), Counter(self.stream.counts.rejected))
+
+    def _summary(self) -> Summary:
+        store = self._store
+        (stored, distinct) = store.query(
+            "SELECT count(*), count(DISTINCT hex(session_id) || ':' || counter) FROM reading"
+        )[0]
+        rejected = self._rejected()
+        simulated_s = (self._clock.now_ms() - START_MS) / 1_000
+        real_s = max(self._real_s or time.monotonic() - self._real_began, 0.001)
+        alarms = {rule: count for rule, count in store.alarms_by_class().items() if count}
+        return Summary(
+            story=self._story.title,
+            patients=self._story.patients,
+            judged_by=judged_by(None),
+            sent=sum(fleet.counts.sent for fleet in self.fleets),
+            accepted=sum(fleet.counts.accepted for fleet in self.fleets),
+            stored=int(stored),
+            duplicates=self._duplicates(),
+            duplicates_stored=int(stored) - int(distinct),
+            rejected=sum(rejected.values()),
+            rejected_by_reason=dict(sorted(rejected.items())),
+            refused=sum(fleet.counts.refused for fleet in self.fleets),
+            dead_letters=store.count("dead_letter"),
+            alarms=sum(alarms.values()),
+            alarms_by_class=alarms,
+            local_alarms=sum(agent.local_alarms() for agent in self.agents),
+            seconds_to_first_alarm=None if self._first_alarm_s is None else round(self._first_alarm_s, 3),
+            simulated_s=round(simulated_s, 3),
+            real_s=round(real_s, 3),
+            speed_asked=self._options.speed,
+            speed=round(simulated_s / real_s, 2),
+            held_s=round(self.pace.held_ms / 1_000, 3),
+            on_the_way=self.pace.waiting_for,
+            faults=dict(self._faults()),
+        )
+
+    def _faults(self) -> Counter[str]:
+        counts = Counter(self._fault_counts)
+        injected = [fleet.link.counts for fleet in self.fleets if fleet.link is not None]
+        if isinstance(self._client, FlakyClient):
+            injected.append(self._client.faults)
+        for one in injected:
+            counts.update({"lost": one.lost + one.cut, "doubled": one.duplicated, "reordered": one.reordered})
+            counts.update({"damaged": one.corrupted})
+        return Counter({name: count for name, count in counts.items() if count})
+
+
+def _clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
+
+
+__all__ = ["NOT_A_DEVICE", "Ward", "WardOptions", "main", "milliseconds"]

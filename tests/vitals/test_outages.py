@@ -1,0 +1,266 @@
+"""Many who fall silent together are one outage; whoever is alone, ill or has a body in trouble speaks for himself."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+from vitals.outages import Outage, SiteOutages
+
+SECOND, MINUTE = 1_000, 60_000
+NOON = 1_699_963_200_000  # 12:00 UTC
+
+
+def silent(patient: str, *, since_s: float = 0, after_ms: int = 10 * MINUTE, **changes: Any) -> AlarmChanged:
+    """No data for a patient since some seconds past noon; the alarm comes `after_ms`."""
+    onset_ms = NOON + round(since_s * SECOND)
+    return msgspec.structs.replace(
+        AlarmChanged(
+            binding_id=patient, alarm_id=f"{patient:_<16}".encode(), rule_id="no_data", kind=AlarmKind.TECHNICAL,
+            priority=Priority.MEDIUM, state=AlarmState.ACTIVE, at_ms=onset_ms + after_ms, onset_ms=onset_ms,
+            revision=0, text="no data for any sign", basis="rule",
+        ),
+        **changes,
+    )  # fmt: skip
+
+
+def back(patient: str, *, at_ms: int = NOON + 20 * MINUTE, **changes: Any) -> AlarmChanged:
+    return msgspec.structs.replace(silent(patient), state=AlarmState.CLEARED, at_ms=at_ms, revision=1, **changes)
+
+
+def feed(site: SiteOutages, *alarms: AlarmChanged, patients: int = 20) -> list[Outage]:
+    return [outage for alarm in alarms for outage in site.observe(alarm, patients=patients)]
+
+
+def north() -> SiteOutages:
+    return SiteOutages("Ward North")
+
+
+def three() -> list[AlarmChanged]:
+    return [silent("ada"), silent("ben", since_s=20), silent("cem", since_s=60)]
+
+
+# Beginning
+
+
+def test_three_who_fall_silent_within_a_minute_are_an_outage() -> None:
+    #   ada      ben              cem
+    #   |--------|----------------|
+    #   0        20               60 s
+    (outage,) = feed(north(), *three())
+
+    assert (outage.silent, outage.returned, outage.revision) == (("ada", "ben", "cem"), (), 0)
+    assert (outage.began_ms, outage.at_ms, outage.ended_ms) == (NOON, NOON + 11 * MINUTE, None)
+    assert outage.grouped == tuple(alarm.alarm_id for alarm in three())
+    assert outage.text == "Ward North: no data from 3 of 20 patients since 12:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("silent_patients", "patients", "is_outage"),
+    [
+        (1, 1, False), (1, 3, False),  # one is no common cause, though it is a third
+        (2, 2, True), (2, 6, True), (2, 7, False), (2, 20, False),  # 2 of 6 are 33 %, 2 of 7 are 29 %
+        (3, 10, True), (3, 11, True), (3, 1_000, True),  # three are enough anywhere
+    ],
+)  # fmt: skip
+def test_how_many_make_an_outage(silent_patients: int, patients: int, is_outage: bool) -> None:
+    alarms = [silent(f"p{number}") for number in range(silent_patients)]
+
+    assert bool(feed(north(), *alarms, patients=patients)) is is_outage
+
+
+@pytest.mark.parametrize(("last_s", "is_outage"), [(59.999, True), (60, True), (60.001, False)])
+def test_how_close_together(last_s: float, is_outage: bool) -> None:
+    alarms = [silent("ada"), silent("ben"), silent("cem", since_s=last_s)]
+
+    assert bool(feed(north(), *alarms)) is is_outage
+
+
+def test_alarms_that_come_half_an_hour_apart_have_one_cause() -> None:
+    # One cable. The ill are missed after a minute, the well after half an hour.
+    alarms = [
+        silent("ill", after_ms=MINUTE),
+        silent("so-so", after_ms=10 * MINUTE),
+        silent("well", after_ms=30 * MINUTE),
+    ]
+
+    (outage,) = feed(north(), *alarms)
+
+    assert (outage.silent, outage.began_ms) == (("ill", "so-so", "well"), NOON)
+
+
+def test_three_signs_of_one_patient_are_one_patient() -> None:
+    signs = [silent("ada", key=sign, alarm_id=sign.encode()) for sign in ("spo2", "heart_rate", "respiratory_rate")]
+
+    assert feed(north(), *signs) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": AlarmKind.PHYSIOLOGICAL, "rule_id": "news2"},
+        {"kind": AlarmKind.PHYSIOLOGICAL},
+        {"rule_id": "sensor_off"},
+        {"rule_id": "battery"},
+        {"retrospective": True},
+        {"state": AlarmState.PENDING},
+        {"state": AlarmState.CLEARED},
+    ],
+)
+def test_what_is_never_part_of_an_outage(changes: dict[str, Any]) -> None:
+    site = north()
+
+    assert feed(site, *(silent(patient, **changes) for patient in ("ada", "ben", "cem", "dan"))) == []
+    assert not site.stands_for(silent("ada").alarm_id)
+
+
+# The ill
+
+
+def test_a_high_alarm_counts_and_speaks_for_itself() -> None:
+    site = north()
+
+    (outage,) = feed(site, silent("ada"), silent("ben"), silent("cem", priority=Priority.HIGH))
+
+    assert outage.silent == ("ada", "ben", "cem")
+    assert outage.grouped == (silent("ada").alarm_id, silent("ben").alarm_id)
+    assert not site.stands_for(silent("cem").alarm_id)
+
+
+def test_an_alarm_that_becomes_high_leaves_the_group_and_stays_on_the_list() -> None:
+    site = north()
+    feed(site, *three())
+
+    (outage,) = feed(site, silent("ben", since_s=20, priority=Priority.HIGH, revision=1))
+
+    assert outage.silent == ("ada", "ben", "cem")
+    assert outage.grouped == (silent("ada").alarm_id, silent("cem").alarm_id)
+    assert [site.stands_for(silent(patient).alarm_id) for patient in ("ada", "ben", "cem")] == [True, False, True]
+
+
+# Growing, shrinking, ending
+
+
+def test_it_grows() -> None:
+    site = north()
+    (first,) = feed(site, *three())
+
+    (grown,) = feed(site, silent("dan", since_s=30, after_ms=30 * MINUTE))
+
+    assert grown.outage_id == first.outage_id
+    assert (grown.silent, grown.revision) == (("ada", "ben", "cem", "dan"), 1)
+
+
+def test_it_does_not_swallow_whoever_falls_silent_later() -> None:
+    site = north()
+    feed(site, *three())
+
+    assert feed(site, silent("dan", since_s=61)) == []
+    assert not site.stands_for(silent("dan").alarm_id)
+
+
+def test_two_causes_are_two_outages() -> None:
+    site = north()
+    later = [silent(patient, since_s=300) for patient in ("dan", "eva", "fay")]
+
+    first, second = feed(site, *three(), *later)
+
+    assert first.outage_id != second.outage_id
+    assert (second.silent, second.began_ms) == (("dan", "eva", "fay"), NOON + 5 * MINUTE)
+
+
+def test_it_shrinks_and_ends_when_the_rest_have_nothing_in_common() -> None:
+    site = north()
+    feed(site, *three(), silent("dan"))
+
+    smaller, over = feed(site, back("ada"), back("ben", at_ms=NOON + 21 * MINUTE))
+
+    assert (smaller.silent, smaller.returned, smaller.ended_ms) == (("ben", "cem", "dan"), ("ada",), None)
+    assert (over.silent, over.returned, over.grouped) == (("cem", "dan"), ("ada", "ben"), ())
+    assert over.ended_ms == NOON + 21 * MINUTE
+    assert over.text == "Ward North: outage since 12:00 UTC is over; 2 of 20 patients still without data"
+    # Nobody speaks for those two any more, so their own alarms do.
+    assert not site.stands_for(silent("cem").alarm_id)
+
+
+def test_at_a_small_site_it_lasts_until_one_is_left() -> None:
+    site = north()
+    feed(site, *three(), patients=4)
+
+    ends = [outage.ended_ms for outage in feed(site, back("ada"), back("ben"), back("cem"), patients=4)]
+
+    assert ends == [None, NOON + 20 * MINUTE]
+
+
+def test_who_falls_silent_again_is_on_the_list_once() -> None:
+    site = north()
+    feed(site, *three(), silent("dan"), back("dan"))
+
+    (outage,) = feed(site, silent("dan", since_s=40, alarm_id=b"dan again"))
+
+    assert (outage.silent, outage.returned) == (("ada", "ben", "cem", "dan"), ())
+
+
+def test_news_that_is_none_is_not_told() -> None:
+    site = north()
+    feed(site, *three())
+
+    assert feed(site, *three(), silent("ada", revision=1, text="no data, 12 min"), back("nobody")) == []
+
+
+def test_its_id_is_made_of_what_began_it() -> None:
+    ids = {feed(SiteOutages(site), *three())[0].outage_id for site in ("A", "A", "B")}
+
+    assert len(ids) == 2
+    assert {len(one) for one in ids} == {16}
+
+
+# For every story
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[AlarmChanged]:
+    alarms = []
+    for _ in range(draw(st.integers(1, 25))):
+        patient = draw(st.sampled_from("abcdefgh"))
+        if draw(st.integers(0, 3)) == 0:
+            alarms.append(back(patient))
+        else:
+            priority = draw(st.sampled_from(Priority))
+            alarms.append(silent(patient, since_s=draw(st.integers(0, 12)) * 10, priority=priority))
+    return alarms
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(story=stories(), patients=st.integers(8, 30))
+def test_a_group_is_common_close_and_never_high(story: list[AlarmChanged], patients: int) -> None:
+    site, standing = north(), {}
+    for alarm in story:
+        standing[alarm.alarm_id] = alarm
+        for outage in site.observe(alarm, patients=patients):
+            held = [standing[alarm_id] for alarm_id in outage.grouped]
+            assert all(one.state is AlarmState.ACTIVE and one.priority < Priority.HIGH for one in held)
+            assert set(outage.silent).isdisjoint(outage.returned)
+            if outage.ended_ms is None:
+                assert len(outage.silent) >= 3 or len(outage.silent) > 0.3 * patients
+            else:
+                assert not outage.grouped
+        for one in standing.values():
+            assert not (site.stands_for(one.alarm_id) and one.priority is Priority.HIGH)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(story=stories(), cut=st.integers(0, 25), patients=st.integers(2, 12))
+def test_a_restart_anywhere_changes_nothing(story: list[AlarmChanged], cut: int, patients: int) -> None:
+    site = north()
+    expected = feed(site, *story, patients=patients)
+
+    first = north()
+    events = feed(first, *story[:cut], patients=patients)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(first.to_state()))
+    events += feed(SiteOutages.from_state("Ward North", stored), *story[cut:], patients=patients)
+
+    assert events == expected

@@ -1,0 +1,112 @@
+"""How much the alarms ask of people: per patient-day, how many are answered, how fast, how many end by themselves.
+
+Pure functions on the record of alarms. What cannot be known is None, never 0.
+"""
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Final
+
+import msgspec
+
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+
+DAY_MS: Final = 86_400_000
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """The measures of one class of alarms at one priority, or of all; None where the record cannot say."""
+
+    kind: AlarmKind | None  # None: all kinds
+    priority: Priority | None  # the highest an alarm reached; None: all priorities
+    alarms: int
+    per_patient_day: float | None
+    acknowledged: float | None  # share whose last call for an answer was answered
+    cleared_alone: float | None  # share that ended before anybody answered
+    median_ms: float | None  # from the call to the answer
+    p95_ms: int | None  # nearest rank: a time that really occurred
+
+
+class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """A period's alarms."""
+
+    total: Load
+    rows: tuple[Load, ...]  # every class and priority, the worst first; those without alarms too
+
+
+def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad:
+    """Measure a period.
+
+    An alarm belongs to the period in which it became active (its revision 0), whatever happens to it later. Those of
+    which only later changes are given, that never became active, or that were found in backfilled data do not count.
+
+    Args:
+        changes: alarms as they were announced, in any order; the same one may come twice.
+        patient_ms: time that patients were monitored, added up over all of them.
+    """
+    lives = list(_lives(changes))
+    rows = tuple(
+        _measure([one for one in lives if one.kind is kind and one.priority is priority], patient_ms, kind, priority)
+        for kind in AlarmKind
+        for priority in sorted(Priority, reverse=True)
+    )
+    return AlarmLoad(total=_measure(lives, patient_ms, None, None), rows=rows)
+
+
+class _Life(msgspec.Struct, frozen=True):
+    """One alarm from its beginning on."""
+
+    kind: AlarmKind
+    priority: Priority
+    acknowledged: bool
+    cleared_alone: bool
+    answered_after_ms: tuple[int, ...]  # one that got worse calls again, and that time counts, too
+
+
+def _lives(changes: Iterable[AlarmChanged]) -> Iterator[_Life]:
+    revisions: dict[bytes, dict[int, AlarmChanged]] = {}
+    for change in changes:
+        if not change.retrospective:
+            revisions.setdefault(change.alarm_id, {})[change.revision] = change
+    for by_revision in revisions.values():
+        life = [by_revision[revision] for revision in sorted(by_revision)]
+        active = [one for one in life if one.state is AlarmState.ACTIVE]
+        if 0 in by_revision and active:
+            yield _life(life[life.index(active[0]) :])
+
+
+def _life(changes: list[AlarmChanged]) -> _Life:
+    calling_ms: int | None = None
+    answered_after_ms: list[int] = []
+    for change in changes:
+        if change.acknowledged_by is None:
+            if calling_ms is None:
+                calling_ms = change.at_ms
+        elif calling_ms is not None:
+            if change.acknowledged_ms is not None:
+                # Two clocks: an answer that seems to come before the call came at once.
+                answered_after_ms.append(max(0, change.acknowledged_ms - calling_ms))
+            calling_ms = None
+    over = next((change for change in changes if change.state is AlarmState.CLEARED), None)
+    return _Life(
+        kind=changes[0].kind,
+        priority=max(change.priority for change in changes),
+        acknowledged=changes[-1].acknowledged_by is not None,
+        cleared_alone=over is not None and over.acknowledged_by is None,
+        answered_after_ms=tuple(answered_after_ms),
+    )
+
+
+def _measure(lives: list[_Life], patient_ms: int, kind: AlarmKind | None, priority: Priority | None) -> Load:
+    n = len(lives)
+    times = sorted(after_ms for one in lives for after_ms in one.answered_after_ms)
+    return Load(
+        kind=kind,
+        priority=priority,
+        alarms=n,
+        per_patient_day=n * DAY_MS / patient_ms if patient_ms > 0 else None,
+        acknowledged=sum(one.acknowledged for one in lives) / n if n else None,
+        cleared_alone=sum(one.cleared_alone for one in lives) / n if n else None,
+        median_ms=float(median(times)) if times else None,
+        p95_ms=times[(95 * len(times) + 99) // 100 - 1] if times else None,
+    )

@@ -1,0 +1,323 @@
+"""Escalation: who must hear of an alarm, by which channel, by when, until somebody answers.
+
+Pure: what is due follows from the policy, the alarm, what became of earlier attempts, and an interval of time. Nothing
+here counts down, so a restart, a second desk or a replay finds the same notifications under the same keys.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import count
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from vitals.errors import BadPlan
+from vitals.messages import AlarmChanged, AlarmState, Priority
+
+_SECOND: Final = 1_000
+_MINUTE: Final = 60 * _SECOND
+
+RECEIPT_MS: Final = 60 * _SECOND
+"""How long a channel that the policy does not name has for its delivery receipt."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rung: after so long without an answer, this person hears of it."""
+
+    delay_ms: int  # after the ladder began
+    who: str  # a role; the ward knows who has it tonight
+    channels: tuple[str, ...]  # in the order in which they are tried
+    every_channel: bool = False  # all at once instead of one after the other
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The steps of one priority. Without steps an alarm is listed and nobody is called."""
+
+    steps: tuple[Step, ...] = ()
+    repeat_ms: int | None = None  # the last step comes again this often; None: once
+
+
+_ONE_BY_ONE: Final = ("push", "sms", "call")
+
+# Clinical rule 5: a NEWS2 of 7 or a red sign at once, then after 2, 5, 10 min; a NEWS2 of 5 after 15, 30, 60 min.
+_HIGH: Final = Ladder(
+    steps=(
+        Step(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
+        Step(delay_ms=2 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        Step(delay_ms=5 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        Step(delay_ms=10 * _MINUTE, who="everyone", channels=_ONE_BY_ONE, every_channel=True),
+    ),
+    repeat_ms=5 * _MINUTE,
+)
+_MEDIUM: Final = Ladder(
+    steps=(
+        Step(delay_ms=15 * _MINUTE, who="nurse", channels=_ONE_BY_ONE),
+        Step(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        Step(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+    ),
+    repeat_ms=60 * _MINUTE,  # an alarm that nobody answered is never given up
+)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one ward escalates. Call `check` on a policy that people wrote."""
+
+    high: Ladder = _HIGH
+    medium: Ladder = _MEDIUM
+    low: Ladder = Ladder()
+    # By channel: without a receipt for so long, it was not delivered. Together short enough to be over before the
+    # second person is called.
+    receipt_ms: dict[str, int] = msgspec.field(
+        default_factory=lambda: {"push": 30 * _SECOND, "sms": 45 * _SECOND, "call": 45 * _SECOND}
+    )
+
+    def ladder(self, priority: Priority) -> Ladder:
+        """The ladder of a priority."""
+        return {Priority.HIGH: self.high, Priority.MEDIUM: self.medium, Priority.LOW: self.low}[priority]
+
+    def receipt(self, channel: str) -> int:
+        """Milliseconds that a channel has for its delivery receipt."""
+        return self.receipt_ms.get(channel, RECEIPT_MS)
+
+    def check(self) -> None:
+        """Raise BadPlan, naming the key and the cure, if this policy cannot be followed or forgets an alarm."""
+        for name, ladder in (("high", self.high), ("medium", self.medium), ("low", self.low)):
+            delays = [step.delay_ms for step in ladder.steps]
+            if delays != sorted(delays) or (delays and delays[0] < 0):
+                raise BadPlan(f"{name}.steps: order them by delay_ms, from 0 upwards")
+            if ladder.repeat_ms is not None and ladder.repeat_ms <= 0:
+                raise BadPlan(f"{name}.repeat_ms: {ladder.repeat_ms} ms is not a positive time; leave it out for never")
+            for step in ladder.steps:
+                if not step.who or not step.channels:
+                    raise BadPlan(f"{name}.steps: the one at {step.delay_ms} ms needs somebody and a channel")
+        if not self.high.steps or self.high.steps[0].delay_ms > 0 or self.high.repeat_ms is None:
+            raise BadPlan("high: begin with a step at delay_ms 0 and give repeat_ms; a red alarm is never left alone")
+        for channel, wait_ms in self.receipt_ms.items():
+            if wait_ms <= 0:
+                raise BadPlan(f"receipt_ms.{channel}: {wait_ms} ms is not a positive time")
+
+
+class Outcome(StrEnum):
+    SENT = "sent"  # handed over, no receipt yet
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    OVERTAKEN = "overtaken"  # never sent: a newer one to the same person took its place, see `overtaken`
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one notification. The same key may come several times: sent, then delivered."""
+
+    key: str
+    at_ms: int
+    outcome: Outcome
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification that is to be sent."""
+
+    key: str  # permanent: the same notification never has another one, nor another the same
+    alarm_id: bytes
+    priority: Priority
+    level: int  # which step of the ladder, from 0
+    attempt: int  # which try of that step, from 0; goes on through its repetitions
+    who: str
+    channel: str
+    due_ms: int
+
+
+class Escalation(msgspec.Struct, frozen=True, kw_only=True):
+    """One alarm as escalation sees it: how it stands, and since when it waits for an answer. Made by `follow`."""
+
+    alarm: AlarmChanged
+    priority: Priority  # the worst since the ladder began
+    begins_ms: int | None  # of the ladder; None: nobody is to be called
+    ladder: int  # the revision of the alarm that began it, so that a new ladder has new keys
+    after_silence: bool = False  # the ladder begins when a silence ends
+    acknowledged_for: Priority | None = None  # what was acknowledged, and what was silenced: not what is worse
+    silenced_for: Priority | None = None
+
+
+def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> Escalation:
+    """An alarm was announced or has changed.
+
+    A ladder begins when an alarm starts to wait for an answer: when it becomes active, when it gets worse, when a
+    silence ends, when an acknowledgement no longer holds. Other changes, such as a new text, leave it running, or an
+    alarm that often changes would never reach the second person. A repeated or an older announcement changes nothing.
+
+    Args:
+        before: what the last call for this alarm returned; None at first. It has to be kept through a restart.
+        alarm: how the alarm stands.
+        heard_ms: now. Ladders run from when people could be told, by the desk's clock, whatever a device's clock says.
+    """
+    if before is not None:
+        if before.alarm.alarm_id != alarm.alarm_id:
+            raise ValueError(f"alarm {alarm.alarm_id.hex()} does not continue {before.alarm.alarm_id.hex()}")
+        if alarm.revision <= before.alarm.revision:
+            return before
+    acknowledged_for = _acknowledged_for(before, alarm)
+    silenced_for = _silenced_for(before, alarm)
+    now = Escalation(
+        alarm=alarm,
+        priority=alarm.priority,
+        begins_ms=heard_ms,
+        ladder=alarm.revision,
+        acknowledged_for=acknowledged_for,
+        silenced_for=silenced_for,
+    )
+    answered = acknowledged_for is not None and alarm.priority <= acknowledged_for
+    if alarm.state is not AlarmState.ACTIVE or alarm.retrospective or answered:
+        return msgspec.structs.replace(now, begins_ms=None)
+    until_ms = alarm.silenced_until_ms
+    if until_ms is not None and until_ms > heard_ms and silenced_for is not None and alarm.priority <= silenced_for:
+        # Should nobody announce the end of the silence, it ends all the same.
+        return msgspec.structs.replace(now, begins_ms=until_ms, after_silence=True)
+    if before is None or not _is_running(before, heard_ms) or alarm.priority > before.priority:
+        return now
+    return msgspec.structs.replace(now, begins_ms=before.begins_ms, ladder=before.ladder, priority=before.priority)
+
+
+def due(
+    policy: Policy, alarm: Escalation, *, from_ms: int, until_ms: int, attempts: tuple[Attempt, ...] = ()
+) -> list[Due]:
+    """Everything that becomes due in `from_ms <= due_ms < until_ms`, in the order of time.
+
+    What was attempted is not due again. A failure is known only after it happened, and a desk may have been away, so
+    the sure way to ask is `from_ms=alarm.begins_ms` with all attempts; `overtaken` then keeps it from being a flood.
+
+    Args:
+        policy: of the ward.
+        alarm: see `follow`.
+        from_ms: the start of the interval.
+        until_ms: its end, excluded.
+        attempts: what became of this alarm's notifications. One without a receipt in its channel's time counts as not
+            delivered, and the step's next channel is tried; at once, if it is known to have failed.
+    """
+    if alarm.begins_ms is None:
+        return []
+    told = _by_key(attempts)
+    found: list[Due] = []
+    for turn in _turns(policy, alarm.priority, alarm.begins_ms, from_ms):
+        if turn.at_ms >= until_ms:
+            break
+        found += [one for one in _tries(policy, alarm, turn, told) if from_ms <= one.due_ms < until_ms]
+    return sorted(found, key=lambda one: (one.due_ms, one.level, one.attempt))
+
+
+def next_due_ms(policy: Policy, alarm: Escalation, now_ms: int, attempts: tuple[Attempt, ...] = ()) -> int | None:
+    """When the first notification becomes due, not before `now_ms`; None if there will be none."""
+    if alarm.begins_ms is None:
+        return None
+    told = _by_key(attempts)
+    first: int | None = None
+    for turn in _turns(policy, alarm.priority, alarm.begins_ms, now_ms):
+        if first is not None and turn.at_ms >= first:
+            break
+        for one in _tries(policy, alarm, turn, told):
+            if one.due_ms >= now_ms and (first is None or one.due_ms < first):
+                first = one.due_ms
+    return first
+
+
+def overtaken(found: Sequence[Due]) -> list[Due]:
+    """Those that need not be sent, because a later one of the same alarm goes to the same person by the same channel.
+
+    After an hour away a desk owes a red alarm a dozen rounds to everyone; people want one. Record these as OVERTAKEN.
+    """
+    newest = {(one.alarm_id, one.who, one.channel): one.key for one in found}
+    return [one for one in found if newest[one.alarm_id, one.who, one.channel] != one.key]
+
+
+class _Turn(NamedTuple):
+    """One step, or one repetition of the last."""
+
+    level: int
+    repetition: int
+    at_ms: int
+    step: Step
+
+
+_Told: TypeAlias = dict[str, list[Attempt]]
+
+
+def _acknowledged_for(before: Escalation | None, alarm: AlarmChanged) -> Priority | None:
+    if alarm.acknowledged_by is None:
+        return None
+    if before is not None and before.acknowledged_for is not None:
+        old = before.alarm
+        if (old.acknowledged_by, old.acknowledged_ms) == (alarm.acknowledged_by, alarm.acknowledged_ms):
+            return before.acknowledged_for
+    return alarm.priority
+
+
+def _silenced_for(before: Escalation | None, alarm: AlarmChanged) -> Priority | None:
+    if alarm.silenced_until_ms is None:
+        return None
+    held = None if before is None else before.silenced_for
+    if before is not None and held is not None and before.alarm.silenced_until_ms == alarm.silenced_until_ms:
+        return held
+    return alarm.priority
+
+
+def _is_running(alarm: Escalation, now_ms: int) -> bool:
+    # Only a silence puts a beginning into the future; any other that seems to be there is a clock that was set back.
+    return alarm.begins_ms is not None and (alarm.begins_ms <= now_ms or not alarm.after_silence)
+
+
+def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
+    """The steps, then the repetitions, without end, that can still matter at `from_ms`; in the order of time."""
+    ladder = policy.ladder(priority)
+    for level, step in enumerate(ladder.steps):
+        yield _Turn(level, 0, begins_ms + step.delay_ms, step)
+    if not ladder.steps or ladder.repeat_ms is None:
+        return
+    last = ladder.steps[-1]
+    base_ms = begins_ms + last.delay_ms
+    longest_ms = sum(policy.receipt(channel) for channel in last.channels)
+    for repetition in count(max(1, (from_ms - base_ms - longest_ms) // ladder.repeat_ms)):
+        yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
+
+
+def _tries(policy: Policy, alarm: Escalation, turn: _Turn, told: _Told) -> Iterator[Due]:
+    step, at_ms = turn.step, turn.at_ms
+    for index, channel in enumerate(step.channels):
+        attempt = turn.repetition * len(step.channels) + index
+        key = f"{alarm.alarm.alarm_id.hex()}.{alarm.ladder}.{turn.level}.{attempt}"
+        results = told.get(key, [])
+        if not results:
+            yield Due(
+                key=key,
+                alarm_id=alarm.alarm.alarm_id,
+                priority=alarm.priority,
+                level=turn.level,
+                attempt=attempt,
+                who=step.who,
+                channel=channel,
+                due_ms=at_ms,
+            )
+        if step.every_channel:
+            continue
+        given_up_ms = _given_up_ms(at_ms, policy.receipt(channel), results)
+        if given_up_ms is None:
+            return
+        at_ms = given_up_ms
+
+
+def _given_up_ms(due_ms: int, receipt_ms: int, results: list[Attempt]) -> int | None:
+    """When a try counts as not delivered; None if it was delivered. Never later than its time, by whatever clock."""
+    deadline_ms = due_ms + receipt_ms
+    failed_ms = deadline_ms
+    for result in results:
+        if result.outcome is Outcome.OVERTAKEN:
+            return None
+        if result.outcome is Outcome.DELIVERED and result.at_ms <= deadline_ms:
+            return None
+        if result.outcome is Outcome.FAILED:
+            failed_ms = min(failed_ms, result.at_ms)
+    return max(failed_ms, due_ms)
+
+
+def _by_key(attempts: Iterable[Attempt]) -> _Told:
+    told: _Told = {}
+    for attempt in attempts:
+        told.setdefault(attempt.key, []).append(attempt)
+    return told

@@ -1,0 +1,197 @@
+"""Common-cause grouping: many patients of a site that fall silent together are one outage.
+
+A pure state machine, one per site, fed with every alarm of its patients. It takes nothing away: each alarm stays in
+the record, and `Outage.grouped` names those whose own notifications the outage may stand for. Physiological and high
+alarms are never among them.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final, Self
+
+import msgspec
+
+from vitals.alarms import clock_text
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+
+WITHIN_MS: Final = 60_000
+LEAST_PATIENTS: Final = 3
+MORE_THAN: Final = 0.3
+SILENCE_RULES: Final = frozenset({"no_data"})
+"""Rules whose alarms say that nothing comes any more. A sensor that fell off is nobody else's cause."""
+
+
+class Outage(msgspec.Struct, frozen=True, kw_only=True):
+    """A site's outage as it stands now; given again whenever anything about it changed."""
+
+    outage_id: bytes  # permanent, made of what began it
+    site: str
+    began_ms: int  # when the first of its patients fell silent
+    at_ms: int  # when it came to stand like this
+    ended_ms: int | None = None
+    silent: tuple[str, ...]  # bindings without data now
+    returned: tuple[str, ...] = ()  # bindings that were silent and are not any more
+    grouped: tuple[bytes, ...]  # alarms that need no notification of their own while the outage is open
+    patients: int  # of the site
+    revision: int
+    text: str
+
+
+class _Silent(msgspec.Struct, array_like=True):
+    """One open no-data alarm."""
+
+    binding_id: str
+    alarm_id: bytes
+    onset_ms: int
+    may_be_grouped: bool
+
+
+class _Open(msgspec.Struct, array_like=True):
+    outage_id: bytes
+    first_ms: int
+    last_ms: int
+    alarms: list[bytes]
+    bindings: list[str]  # every patient it ever held, in the order of joining
+    revision: int = -1
+
+
+class SiteOutages:
+    """The outages of one site.
+
+    Patients belong together when they *fell silent* within a minute of each other. Not when their alarms came: how
+    soon a silence becomes an alarm depends on how ill the patient was, so those of one cut cable are spread over half
+    an hour, and each joins the outage as it comes.
+    """
+
+    def __init__(self, site: str) -> None:
+        self._site = site
+        self._silent: dict[bytes, _Silent] = {}  # by alarm
+        self._open: list[_Open] = []
+
+    def observe(self, alarm: AlarmChanged, *, patients: int) -> list[Outage]:
+        """One alarm of one patient of the site, of any kind; those that do not matter change nothing.
+
+        Args:
+            alarm: how it stands.
+            patients: how many are monitored at the site now.
+
+        Returns:
+            The outages that began, grew, shrank or ended.
+        """
+        if alarm.kind is not AlarmKind.TECHNICAL or alarm.rule_id not in SILENCE_RULES or alarm.retrospective:
+            return []
+        before = self._silent.get(alarm.alarm_id)
+        if alarm.state is not AlarmState.ACTIVE:
+            if before is None:
+                return []
+            del self._silent[alarm.alarm_id]
+            return self._shrink(alarm, patients)
+        now = _Silent(alarm.binding_id, alarm.alarm_id, alarm.onset_ms, alarm.priority < Priority.HIGH)
+        self._silent[alarm.alarm_id] = now
+        if before == now:
+            return []
+        held = self._holding(alarm.alarm_id) or self._join(now) or self._begin(now, patients)
+        return [] if held is None else [self._changed(held, alarm.at_ms, patients)]
+
+    def stands_for(self, alarm_id: bytes) -> bool:
+        """Whether an open outage speaks for an alarm, so that it needs no notification of its own."""
+        silent = self._silent.get(alarm_id)
+        return silent is not None and silent.may_be_grouped and self._holding(alarm_id) is not None
+
+    def to_state(self) -> list[Any]:
+        """What msgspec can encode; nearly empty while all is quiet."""
+        return [list(self._silent.values()), self._open]
+
+    @classmethod
+    def from_state(cls, site: str, state: list[Any]) -> Self:
+        """The outages as they were when `to_state` was called."""
+        outages = cls(site)
+        outages._silent = {one.alarm_id: one for one in msgspec.convert(state[0], list[_Silent])}
+        outages._open = msgspec.convert(state[1], list[_Open])
+        return outages
+
+    def _holding(self, alarm_id: bytes) -> _Open | None:
+        return next((one for one in self._open if alarm_id in one.alarms), None)
+
+    def _join(self, new: _Silent) -> _Open | None:
+        for one in self._open:
+            first_ms, last_ms = min(one.first_ms, new.onset_ms), max(one.last_ms, new.onset_ms)
+            if last_ms - first_ms <= WITHIN_MS:
+                one.first_ms, one.last_ms = first_ms, last_ms
+                _take(one, [new])
+                return one
+        return None
+
+    def _begin(self, new: _Silent, patients: int) -> _Open | None:
+        free = sorted(
+            (one for one in self._silent.values() if self._holding(one.alarm_id) is None),
+            key=lambda one: (one.onset_ms, one.alarm_id),
+        )
+        largest: list[_Silent] = []
+        for start in free:
+            if new.onset_ms - WITHIN_MS <= start.onset_ms <= new.onset_ms:
+                together = [one for one in free if start.onset_ms <= one.onset_ms <= start.onset_ms + WITHIN_MS]
+                if len(_bindings(together)) > len(_bindings(largest)):
+                    largest = together
+        if not _is_common(len(_bindings(largest)), patients):
+            return None
+        found = _Open(
+            _outage_id(self._site, largest), largest[0].onset_ms, largest[-1].onset_ms, alarms=[], bindings=[]
+        )  # fmt: skip
+        _take(found, largest)
+        self._open.append(found)
+        return found
+
+    def _shrink(self, alarm: AlarmChanged, patients: int) -> list[Outage]:
+        one = self._holding(alarm.alarm_id)
+        if one is None:
+            return []
+        one.alarms.remove(alarm.alarm_id)
+        left = len(_bindings(self._silent[alarm_id] for alarm_id in one.alarms))
+        if _is_common(left, patients):
+            return [self._changed(one, alarm.at_ms, patients)]
+        # Those who are still silent have only themselves in common now: their own alarms speak again.
+        self._open.remove(one)
+        return [self._changed(one, alarm.at_ms, patients, ended_ms=alarm.at_ms)]
+
+    def _changed(self, one: _Open, at_ms: int, patients: int, *, ended_ms: int | None = None) -> Outage:
+        one.revision += 1
+        alarms = [self._silent[alarm_id] for alarm_id in one.alarms]
+        silent = _bindings(alarms)
+        since = f"since {clock_text(one.first_ms)}"
+        return Outage(
+            outage_id=one.outage_id,
+            site=self._site,
+            began_ms=one.first_ms,
+            at_ms=at_ms,
+            ended_ms=ended_ms,
+            silent=tuple(silent),
+            returned=tuple(binding_id for binding_id in one.bindings if binding_id not in silent),
+            grouped=() if ended_ms is not None else tuple(alarm.alarm_id for alarm in alarms if alarm.may_be_grouped),
+            patients=patients,
+            revision=one.revision,
+            text=f"{self._site}: no data from {len(silent)} of {patients} patients {since}"
+            if ended_ms is None
+            else f"{self._site}: outage {since} is over; {len(silent)} of {patients} patients still without data",
+        )
+
+
+def _take(one: _Open, alarms: list[_Silent]) -> None:
+    one.alarms += [alarm.alarm_id for alarm in alarms]
+    one.bindings += [binding_id for binding_id in _bindings(alarms) if binding_id not in one.bindings]
+
+
+def _is_common(silent: int, patients: int) -> bool:
+    # One patient is no common cause, however small the site.
+    return silent >= LEAST_PATIENTS or (silent >= 2 and silent > MORE_THAN * patients)
+
+
+def _bindings(alarms: Iterable[_Silent]) -> list[str]:
+    return list(dict.fromkeys(alarm.binding_id for alarm in alarms))
+
+
+def _outage_id(site: str, alarms: list[_Silent]) -> bytes:
+    digest = hashlib.sha256(b"outage")
+    for part in (site.encode(), *sorted(alarm.alarm_id for alarm in alarms)):
+        digest.update(len(part).to_bytes(2, "big") + part)
+    return digest.digest()[:16]
