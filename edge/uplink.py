@@ -3,8 +3,9 @@
 A pure state machine over sealed frames: no socket, no clock, no disk. The agent uses it towards the cloud, a simulated
 wearable towards its edge. `next` says what is wanted now, `sent` that it left, `on_ack` what may be freed.
 
-Order: the SESSION frame a row needs, then alarms, then the newest reading of each patient, then what is overdue, then
-backlog, oldest first. A session is begun only when the one before it in the same stream is known to the receiver or
+Order: the SESSION frame a row needs, then alarms, then the newest readings of each patient, then what is overdue, then
+backlog, oldest first. The newest are a few, and leave in the order in which they were made: a burst must not arrive
+upside down. A session is begun only when the one before it in the same stream is known to the receiver or
 empty: the receiver refuses numbers that do not rise, so a younger SESSION that overtook an older one would lock out the
 older one's rows for good.
 """
@@ -70,6 +71,7 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     vitals: int = 256
     alarms: int = 64
+    live: int = 12  # newest readings of a patient that go before the backlog; a minute at one every five seconds
     backlog_share: float = 0.7  # of the vitals window and of the rate: the rest is kept for what happens now
     frames_per_s: float = 0.0  # upper limit of what is sent; 0: none but the windows
     burst: int = 1_000  # frames that may leave at once under that limit
@@ -153,7 +155,7 @@ class Uplink:
         self._retired: OrderedDict[bytes, int] = OrderedDict()
         self._gone: list[bytes] = []
         self._wanted: deque[_Session] = deque()
-        self._newest: OrderedDict[bytes, Row] = OrderedDict()
+        self._newest: OrderedDict[bytes, deque[Row]] = OrderedDict()  # by patient, oldest first
         self._lanes = (_LaneState(self._windows.vitals), _LaneState(self._windows.alarms))
         self._order = 0
         self._pace = _Pace(self._windows.frames_per_s, self._windows.burst, self._windows.backlog_share)
@@ -180,10 +182,11 @@ class Uplink:
         if session.lane is Lane.ALARM:
             self._put_back(session, row)
             return
-        overtaken = self._newest.pop(row.patient, None)
-        if overtaken is not None:
+        live = self._newest.setdefault(row.patient, deque())
+        live.append(row)
+        if len(live) > self._windows.live:
+            overtaken = live.popleft()
             self._put_back(self._sessions[overtaken.session_id], overtaken)
-        self._newest[row.patient] = row
 
     def forget(self, session_id: bytes, low: int, high: int) -> None:
         """Rows were given up and deleted."""
@@ -332,17 +335,26 @@ class Uplink:
         if self._lanes[Lane.VITALS].full:
             return None
         while self._newest:
-            row = next(iter(self._newest.values()))
+            row = next(iter(self._newest.values()))[0]
             session = self._sessions[row.session_id]
             if row.counter in session.in_flight or session.refused:
-                self._newest.popitem(last=False)
+                self._drop_newest(row.patient)
                 continue
             if session.blocked:
-                self._newest.popitem(last=False)
+                self._drop_newest(row.patient)
                 self._queue(session, row.row_id)
                 continue
             return self._row(session, row)
         return None
+
+    def _drop_newest(self, patient: bytes) -> None:
+        """The first of a patient's newest is done with; the next patient's turn."""
+        live = self._newest[patient]
+        live.popleft()
+        if live:
+            self._newest.move_to_end(patient)
+        else:
+            del self._newest[patient]
 
     def _oldest(self, lane_name: Lane) -> Outgoing | None:
         lane = self._lanes[lane_name]
@@ -385,10 +397,10 @@ class Uplink:
 
     def _take_out(self, session: "_Session", row: Row) -> bool:
         """The row has left; whether it came from the backlog."""
-        newest = self._newest.get(row.patient)
-        fresh = newest is not None and newest.session_id == row.session_id and newest.counter == row.counter
+        live = self._newest.get(row.patient)
+        fresh = live is not None and live[0].session_id == row.session_id and live[0].counter == row.counter
         if fresh:
-            del self._newest[row.patient]
+            self._drop_newest(row.patient)
         if session.buffer and session.buffer[0].counter == row.counter:
             session.buffer.popleft()
         if row.counter == session.cursor or not fresh:
@@ -443,15 +455,20 @@ class Uplink:
         """Take rows out of everything held here; which of them had not been done with before."""
         fresh = [pair for low, high in ranges for pair in session.done.add(low, high)]
         lane = self._lanes[session.lane]
-        newest = self._newest.get(session.stream[0])
+        live = self._newest.get(session.stream[0])
         for low, high in fresh:
             for counter in [counter for counter in session.in_flight if low <= counter <= high]:
                 flight = session.in_flight.pop(counter)
                 flight.alive = False
                 lane.in_flight -= 1
                 lane.from_backlog -= flight.from_backlog
-            if newest is not None and newest.session_id == session.session_id and low <= newest.counter <= high:
-                self._newest.pop(session.stream[0], None)
+            if live and session.lane is Lane.VITALS:
+                kept = [row for row in live if row.session_id != session.session_id or not low <= row.counter <= high]
+                if len(kept) < len(live):
+                    live.clear()
+                    live.extend(kept)
+        if live is not None and not live:
+            del self._newest[session.stream[0]]
         return fresh
 
     def _confirm(self, session: "_Session") -> None:

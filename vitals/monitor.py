@@ -56,8 +56,8 @@ class _Latest(NamedTuple):
 class PatientMonitor:
     """One patient, by binding.
 
-    Readings may come in any order; those that are older than what is known go to the record and the windows, and
-    change no score and no current alarm.
+    Readings may come in any order. One that is older than what is known goes to the record and the windows and is not
+    scored by itself; what it says of a sign that nobody has measured since counts from the next reading on.
 
     Args:
         binding_id: which device on which patient.
@@ -97,6 +97,7 @@ class PatientMonitor:
         events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
         self._count_in(judged, events)
         if late:
+            self._learn_late(judged, backfilled, events)
             if backfilled:
                 self._look_back(judged, events)
             return events
@@ -289,6 +290,26 @@ class PatientMonitor:
         if returned:
             self._judge_silence(at_ms, events)
             self._reschedule(at_ms)
+
+    def _learn_late(self, reading: Reading, backfilled: bool, events: list[Event]) -> None:
+        """A cuff's pressure that was held up for some seconds is the newest pressure there is."""
+        unusable, at_ms, now_ms = reading.unusable, reading.at_ms, self._frontier_ms or reading.at_ms
+        returned = False
+        for sign, name, bit in _ALL:
+            value = getattr(reading, name)
+            latest = self._latest.get(sign)
+            if value is None or unusable & bit or (latest is not None and latest.at_ms >= at_ms):
+                continue
+            self._latest[sign] = _Latest(value, at_ms)
+            if sign in _MEASURED and not backfilled:
+                state, before = state_at(now_ms - at_ms, self._limits(sign)), self._fresh.get(sign)
+                if state != before:
+                    self._fresh[sign] = state
+                    returned = returned or before is not None
+                    events.append(self._freshness(sign, state, now_ms))
+        if returned:
+            self._judge_silence(now_ms, events)
+        self._reschedule(now_ms)
 
     def _freshness(self, sign: VitalSign, state: Freshness, now_ms: int) -> FreshnessChanged:
         return FreshnessChanged(

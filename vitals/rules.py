@@ -5,6 +5,7 @@ that becomes 7 is one alarm that rises, not two alarms.
 """
 
 from enum import IntEnum
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -70,6 +71,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         if not self.limits:
             raise BadPlan(f"rule {self.rule_id}: give at least one limit")
         steps = [limit.threshold for limit in self.limits]
+        if not all(isfinite(step) for step in steps):
+            raise BadPlan(f"rule {self.rule_id}: limits are finite numbers; another one is never crossed")
         if steps != sorted(steps, reverse=self.comparison == "<="):
             raise BadPlan(f"rule {self.rule_id}: order its limits from the mildest to the worst")
         if [limit.priority for limit in self.limits] != sorted(limit.priority for limit in self.limits):

@@ -84,7 +84,7 @@ def test_nothing_leaves_without_a_connection() -> None:
 
 
 def test_alarms_go_before_vitals_and_the_newest_of_each_patient_before_backlog() -> None:
-    bench = Bench()
+    bench = Bench(windows=Windows(live=1))
     vitals, other, alarm = bench.session("v"), bench.session("w", BOB), bench.session("x", ANN, ALARM)
     for _ in range(3):
         bench.keep(vitals)
@@ -94,6 +94,18 @@ def test_alarms_go_before_vitals_and_the_newest_of_each_patient_before_backlog()
     bench.uplink.on_connected(0)
 
     assert bench.drain() == ["SESSION x", "x/0", "SESSION v", "v/2", "SESSION w", "w/2", "v/0", "w/0", "v/1", "w/1"]
+
+
+def test_a_burst_of_a_patient_leaves_in_the_order_in_which_it_was_made() -> None:
+    bench = Bench(windows=Windows(live=3))
+    session = bench.session("v")
+    for _ in range(5):
+        bench.keep(session)
+
+    bench.uplink.on_connected(0)
+
+    # The three newest in order, and only then what had to wait longer than a burst.
+    assert bench.drain() == ["SESSION v", "v/2", "v/3", "v/4", "v/0", "v/1"]
 
 
 def test_a_row_is_freed_when_it_is_stored_and_not_when_it_is_durable() -> None:
@@ -181,7 +193,7 @@ def test_a_reconnect_makes_everything_due_with_fresh_timers() -> None:
 
 
 def test_windows_hold_and_backlog_leaves_room_for_what_happens_now() -> None:
-    bench = Bench(windows=Windows(vitals=10, alarms=2))
+    bench = Bench(windows=Windows(vitals=10, alarms=2, live=1))
     session, alarms = bench.session("s"), bench.session("x", ANN, ALARM)
     for _ in range(20):
         bench.keep(session)
@@ -315,11 +327,11 @@ def test_shed_rows_are_not_sent() -> None:
     bench.uplink.forget(session, 0, 1)
     bench.uplink.on_connected(0)
 
-    assert bench.drain() == ["SESSION s", "s/3", "s/2"]
+    assert bench.drain() == ["SESSION s", "s/2", "s/3"]
 
 
 def test_a_rate_limit_gives_backlog_seven_tenths() -> None:
-    bench = Bench(windows=Windows(vitals=10_000, frames_per_s=10, burst=10, backlog_share=0.7))
+    bench = Bench(windows=Windows(vitals=10_000, frames_per_s=10, burst=10, backlog_share=0.7, live=1))
     session = bench.session("s")
     for _ in range(500):
         bench.keep(session)

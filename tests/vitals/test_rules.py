@@ -67,6 +67,8 @@ def test_high_priority_latches_unless_the_rule_says_otherwise(
         ({"limits": ()}, "give at least one limit"),
         ({"limits": (Limit(7, HIGH), Limit(5, MEDIUM))}, "from the mildest to the worst"),
         ({"limits": (Limit(5, MEDIUM), Limit(7, HIGH)), "comparison": "<="}, "from the mildest to the worst"),
+        ({"limits": (Limit(float("nan"), MEDIUM),)}, "limits are finite numbers"),
+        ({"limits": (Limit(5, MEDIUM), Limit(float("inf"), HIGH))}, "limits are finite numbers"),
         ({"limits": (Limit(5, HIGH), Limit(7, MEDIUM))}, "may not have a lower priority"),
         ({"quantity": "mood"}, "unknown quantity 'mood'; known are news2, red_sign"),
         ({"for_ms": -1}, "not negative"),
@@ -93,13 +95,9 @@ def test_every_quantity_may_have_a_rule(quantity: str) -> None:
 def test_the_limits_of_a_default_rule_rise_in_severity(rule: Rule) -> None:
     rule.check()
 
-    thresholds = [limit.threshold for limit in rule.limits]
-    worse = all(
-        rule.reached(later) is not None and rule.reached(earlier) != rule.reached(later)
-        for earlier, later in zip(thresholds, thresholds[1:], strict=False)
-    )
-    assert worse
-    assert rule.reached(thresholds[-1]) == max(limit.priority for limit in rule.limits)
+    said = [limit.priority for limit in rule.limits]
+    assert said == sorted(set(said))
+    assert [rule.reached(limit.threshold) for limit in rule.limits] == said
 
 
 @every_default_rule
