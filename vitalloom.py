@@ -70,7 +70,7 @@ def ward(
     duration: Annotated[
         str | None,
         typer.Option(
-            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: until Ctrl-C or the end of a replay.",
+            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: at Ctrl-C or the end of a replay.",
             show_default=False,
         ),
     ] = None,

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -69,8 +70,10 @@ class EmbeddedBroker:
         """Start, and return when it accepts connections.
 
         Raises:
-            BrokerFailed: it does not come up.
+            BrokerFailed: it is not installed, or does not come up.
         """
+        if find_spec("iotcore") is None:
+            raise BrokerFailed("iotcore is not installed here; pip install 'vitalloom[simulators]', or name a --broker")
         self._config.write_text(_CONFIG.format(host=self.host, port=self.port), encoding="utf-8")
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _CHILD, json.dumps({"config_path": str(self._config)})],

@@ -144,8 +144,9 @@ def _alarms(view: PatientView) -> Text:
     if not view.alarms:
         return Text("")
     worst = max(view.alarms, key=_urgency)
-    more = f" (+{len(view.alarms) - 1})" if len(view.alarms) > 1 else ""
-    return Text(f"{MARK[worst.priority]} {worst.text}{more}", style=COLOUR[worst.priority])
+    # The number stands first: the end of a long line is what a narrow terminal cuts off.
+    count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
+    return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
 
 
 def _line(bed: str, alarm: AlarmChanged) -> Text:
@@ -174,5 +175,6 @@ def _badness(row: Row) -> tuple[int, int, int]:
     return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
 
 
-def _urgency(alarm: AlarmChanged) -> tuple[bool, int, int]:
-    return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.at_ms
+def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, int]:
+    """Among equals the score says most: it names every sign that it is made of."""
+    return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.rule_id == "news2", alarm.at_ms

@@ -82,8 +82,10 @@ def test_a_missing_extra_says_how_to_get_it() -> None:
         [
             sys.executable,
             "-c",
-            "import sys; sys.modules['iotcore'] = None; sys.argv = ['vitalloom', 'ward', '--duration', '1s']\n"
-            "import vitalloom; vitalloom.main()",
+            (
+                "import sys; sys.modules['pyarrow'] = None; sys.argv = ['vitalloom', 'ward', '--duration', '1s']; "
+                "import vitalloom; vitalloom.main()"
+            ),
         ],
         cwd=ROOT,
         capture_output=True,

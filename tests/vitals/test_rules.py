@@ -143,9 +143,7 @@ def test_technical_alarms_are_a_class_of_their_own() -> None:
 
 def test_only_a_patient_who_was_ill_makes_a_technical_alarm_high() -> None:
     high = {
-        rule.rule_id
-        for rule in DEFAULT_RULES
-        if rule.kind is AlarmKind.TECHNICAL and rule.limits[-1].priority is HIGH
+        rule.rule_id for rule in DEFAULT_RULES if rule.kind is AlarmKind.TECHNICAL and rule.limits[-1].priority is HIGH
     }
 
     assert high == {"no_data"}

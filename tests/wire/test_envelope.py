@@ -212,7 +212,9 @@ def test_a_frame_cannot_be_moved_into_another_session_or_class() -> None:
     assert reason(receiver, as_alarm) is Reason.CLASS
 
 
-@pytest.mark.parametrize(("payload", "padded"), [(0, 32), (1, 32), (31, 32), (32, 64), (63, 64), (64, 96), (8_191, 8_192)])
+@pytest.mark.parametrize(
+    ("payload", "padded"), [(0, 32), (1, 32), (31, 32), (32, 64), (63, 64), (64, 96), (8_191, 8_192)]
+)
 def test_padding_goes_to_the_next_multiple_of_32(payload: int, padded: int) -> None:
     assert len(pad(bytes(payload))) == padded
     assert unpad(pad(bytes(payload))) == bytes(payload)

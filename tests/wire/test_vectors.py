@@ -30,9 +30,7 @@ def test_a_receiver_opens_the_published_session_and_frames() -> None:
     receiver = _receiver()
 
     session = receiver.receive(v.SESSION_FRAME, topic_device=v.WEARABLE, now_ms=v.AT_MS, mono_ms=0)
-    frames = [
-        receiver.receive(frame, topic_device=v.WEARABLE, now_ms=v.AT_MS, mono_ms=0) for frame in v.DATA_FRAMES
-    ]
+    frames = [receiver.receive(frame, topic_device=v.WEARABLE, now_ms=v.AT_MS, mono_ms=0) for frame in v.DATA_FRAMES]
 
     assert isinstance(session, SessionOpened)
     assert session.session_id == v.SESSION_ID
