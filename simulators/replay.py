@@ -25,12 +25,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from wire.codec import VitalsV1, decode_vitals, encode
-from wire.errors import WireError
 
 from simulators.errors import BadReplay
 from vitals.messages import ClockQuality, Consciousness
 from vitals.signs import VitalSign
+from wire.codec import VitalsV1, decode_vitals, encode
+from wire.errors import WireError
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000

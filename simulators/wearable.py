@@ -18,13 +18,13 @@ from typing import Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from wire.codec import VitalsV1
 
 from simulators import draws
 from simulators.draws import Floats
 from simulators.physiology import Cohort, Drive, Sign
 from simulators.scenarios import Scenario, Script
 from vitals.messages import ClockQuality, SensorFlag
+from wire.codec import VitalsV1
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
