@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,7 @@ MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 
 _RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "yellow", "low": "green"}
 _TREND_MS: Final = 3_600_000
+_WIDE: Final = 130  # columns from which on everything has room
 _COLUMNS: Final = (
     VitalSign.RESPIRATORY_RATE,
     VitalSign.SPO2,
@@ -58,15 +60,36 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ward(
-    rows: Sequence[Row], status: Status, recent: Sequence[tuple[str, AlarmChanged]], *, now_ms: int, most: int
+    rows: Sequence[Row],
+    status: Status,
+    recent: Sequence[tuple[str, AlarmChanged]],
+    *,
+    now_ms: int,
+    most: int,
+    width: int = _WIDE,
 ) -> RenderableType:
     """The whole screen.
 
     Args:
         rows: every patient; the worst `most` are shown.
         recent: (bed, alarm) as they were raised, newest last.
+        width: columns of the terminal. A narrow one does without pseudonyms, units and lines.
     """
     worst_first = sorted(rows, key=_badness, reverse=True)
+    table = _wide_table() if width >= _WIDE else _narrow_table()
+    cells = _cells if width >= _WIDE else _narrow_cells
+    for row in worst_first[:most]:
+        table.add_row(*cells(row, now_ms))
+    left_out = len(rows) - most
+    parts: list[RenderableType] = [_head(status, len(rows)), table]
+    if left_out > 0:
+        parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
+    parts.extend(_line(bed, alarm) for bed, alarm in recent)
+    parts.append(Text(NOT_A_DEVICE, style="dim italic"))
+    return Group(*parts)
+
+
+def _wide_table() -> Table:
     table = Table(expand=True, header_style="bold", row_styles=["", "on grey7"])
     for title, justify in (("bed", "right"), ("patient", "left"), ("NEWS2", "right"), ("1 h", "left")):
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -75,15 +98,15 @@ def ward(
         table.add_column(f"{spec.abbreviation} {spec.unit}", justify="right", no_wrap=True)
     table.add_column("quality", no_wrap=True)
     table.add_column("alarm", ratio=1, no_wrap=True, overflow="ellipsis")
-    for row in worst_first[:most]:
-        table.add_row(*_cells(row, now_ms))
-    left_out = len(rows) - most
-    parts: list[RenderableType] = [_head(status, len(rows)), table]
-    if left_out > 0:
-        parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
-    parts.extend(_line(bed, alarm) for bed, alarm in recent)
-    parts.append(Text(NOT_A_DEVICE, style="dim italic"))
-    return Group(*parts)
+    return table
+
+
+def _narrow_table() -> Table:
+    table = Table(expand=True, header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("bed", "NEWS2", "1 h", *(SPEC[sign].abbreviation for sign in _COLUMNS)):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("alarm or quality", ratio=1, no_wrap=True, overflow="ellipsis")
+    return table
 
 
 def news2_text(view: PatientView) -> Text:
@@ -119,6 +142,26 @@ def _cells(row: Row, now_ms: int) -> list[Text]:
         _quality(view, now_ms),
         _alarms(view),
     ]
+
+
+def _narrow_cells(row: Row, now_ms: int) -> list[Text]:
+    view = row.view
+    signs = {sign.sign: sign for sign in view.signs}
+    return [
+        Text(row.bed),
+        news2_text(view),
+        _trend(view, now_ms),
+        *(_short(sign_text(signs.get(sign))) for sign in _COLUMNS),
+        _alarms(view) or _quality(view, now_ms),
+    ]
+
+
+def _short(text: Text) -> Text:
+    """An age in fewer letters: `14 7m`, `none 2h`."""
+    plain = text.plain.replace("no data", "none")
+    for word, letter in (("min", "m"), ("h", "h"), ("s", "s"), ("d", "d")):
+        plain = plain.replace(f" {word}", letter)
+    return Text(plain, style=text.style)
 
 
 def _trend(view: PatientView, now_ms: int) -> Text:

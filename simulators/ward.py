@@ -44,7 +44,7 @@ from stream.embedded import SUBSCRIPTIONS as STREAM_SUBSCRIPTIONS
 from stream.embedded import EmbeddedStream
 from stream.store import Store
 from vitals.messages import AlarmChanged, AlarmState
-from vitals.monitor import PatientMonitor
+from vitals.monitor import PatientMonitor, PatientView
 from vitals.plan import MonitoringPlan
 from wire.codec import HeartbeatV1
 from wire.identity import BindingRecord, DemoSite, demo_site
@@ -495,22 +495,30 @@ class Ward:
                 )
                 await asyncio.sleep(_REFRESH_S)
 
+    def _seen_ms(self) -> int:
+        """The moment up to which everything that was measured is in the store: what a screen may call now."""
+        oldest_ms = next(iter(self.pace.on_the_way().values()), None)
+        now_ms = self._clock.now_ms()
+        return now_ms if oldest_ms is None else min(now_ms, oldest_ms)
+
     def _screen(self, console: Console) -> Any:
         most = max(3, console.size.height - _RECENT - 6)
+        seen_ms = self._seen_ms()
         return ward_screen(
             [
-                Row(bed=binding.bed, patient=binding.patient, view=self._view(binding_id))
+                Row(bed=binding.bed, patient=binding.patient, view=self._view(binding_id, seen_ms))
                 for binding_id, binding in self._by_binding.items()
             ],
             self._status(),
             list(self._recent),
-            now_ms=self._clock.now_ms(),
+            now_ms=seen_ms,
             most=most,
+            width=console.size.width,
         )
 
-    def _view(self, binding_id: str) -> Any:
+    def _view(self, binding_id: str, seen_ms: int) -> PatientView:
         state = self._store.state(binding_id)
-        return PatientMonitor.restore(binding_id, state, self._orders).view(self._clock.now_ms())
+        return PatientMonitor.restore(binding_id, state, self._orders).view(seen_ms)
 
     def _status(self) -> Status:
         now_ms = self._clock.now_ms()

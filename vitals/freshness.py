@@ -5,6 +5,7 @@ shown as current and never enters a score.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _MINUTE: Final = 60_000
@@ -37,6 +38,7 @@ BY_NEWS2: Final = (
 _UNKNOWN_NEWS2: Final = 1  # nobody is presumed well
 
 
+@lru_cache(maxsize=1_024)
 def limits_for(
     news2: int | None, cadence_ms: int, *, stale_ms: int | None = None, lost_ms: int | None = None
 ) -> Limits:

@@ -78,9 +78,7 @@ class PatientMonitor:
         self._latest: dict[VitalSign, _Latest] = {}
         self._fresh: dict[VitalSign, Freshness] = {}
         self._frontier_ms: int | None = None
-        self._news2: int | None = (
-            None  # of the last reading whose score could be compared; decides how soon silence matters
-        )
+        self._news2: int | None = None  # as last seen: decides how soon silence matters
         # Rule and key -> the signs that made it true. It is over only when each of them was seen to be better: a score
         # that falls because a part of it went missing is no recovery.
         self._blame: dict[tuple[str, str], int] = {}
@@ -146,9 +144,8 @@ class PatientMonitor:
             if sign not in _MEASURED:
                 continue
             state = state_at(now_ms - latest.at_ms, self._limits(sign))
-            known = self._fresh.get(sign)
             # Time makes nothing fresher: neither backfill nor wider limits end a silence, only a live value does.
-            if known is None or state > known:
+            if state > self._fresh.get(sign, Freshness.FRESH):
                 self._fresh[sign] = state
                 aged = aged or state >= Freshness.STALE
                 events.append(self._freshness(sign, state, now_ms))
@@ -349,6 +346,13 @@ class PatientMonitor:
     def _score(self, now_ms: int) -> news2.News2:
         return news2.score(self._inputs(now_ms), spo2_scale=self.plan.spo2_scale, valid_ms=self._valid_ms)
 
+    def _as_last_seen(self, score: news2.News2) -> int:
+        """NEWS2 with the last value of what is missing, however old: who falls silent is not presumed to be better."""
+        if not any(sign in self._latest for sign in score.missing):
+            return score.at_least
+        last = {sign: (latest.value, 0) for sign, latest in self._latest.items()}
+        return news2.score(last, spo2_scale=self.plan.spo2_scale).at_least
+
     def _scored(self, score: news2.News2, reading: Reading) -> News2Scored:
         return News2Scored(
             binding_id=self.binding_id,
@@ -384,19 +388,15 @@ class PatientMonitor:
         self._judge_device(reading, facts)
 
     def _judge_news2(self, score: news2.News2, facts: "_Facts") -> None:
-        before, known = self._news2, True
         for rule in self._rules.get("news2", ()):
             blame = 0
             if score.at_least >= rule.limits[0].threshold:
                 blame = sum(_BIT[part.sign] for part in score.parts if part.points)
-            elif self._blame.get((rule.rule_id, ""), 0) & facts.missing:
-                known = False
             explain = partial(self._explain_news2, score, facts.at_ms)
             self._settle(rule, score.at_least, facts, explain, blame=blame, grade=float(score.at_least))
-        if known:
-            self._news2 = score.at_least
-            if before is None or _band(before) != _band(score.at_least):
-                self._reschedule(facts.at_ms)
+        before, self._news2 = self._news2, self._as_last_seen(score)
+        if before is None or _band(before) != _band(self._news2):
+            self._reschedule(facts.at_ms)
         for rule in self._rules.get("red_sign", ()):
             for part in score.parts:
                 if part.points is None:

@@ -5,6 +5,7 @@ sender: it is refused with a reason, counted, and kept for people to look at.
 """
 
 import hashlib
+import re
 from math import isfinite
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,6 +18,7 @@ SCHEMA: Final = 1
 MAX_BYTES: Final = 8_192
 MAX_TIME_MS: Final = 2**47  # in the year 6429; more is not a time
 _MOST_FLAGS: Final = 2**16
+_MOST_COUNTED: Final = 2**53  # what a database and JSON hold exactly
 
 # Absurd is what no sensor that works can say. Implausible is for `vitals.quality` to judge.
 _LIMIT: Final = 10_000.0
@@ -140,8 +142,9 @@ def decode_edge_vitals(payload: bytes) -> EdgeVitalsV1:
 def decode_edge_alarm(payload: bytes) -> EdgeAlarmV1:
     """An edge's alarm. Raises DecodeError."""
     alarm = _decode(_EDGE_ALARM, payload)
-    if len(alarm.alarm_id) != 16 or not 1 <= alarm.priority <= 3 or alarm.revision < 0:
-        raise DecodeError(Reason.VALUE, "alarm: id, priority or revision out of bounds")
+    if len(alarm.alarm_id) != 16 or not 1 <= alarm.priority <= 3:
+        raise DecodeError(Reason.VALUE, "alarm: id or priority out of bounds")
+    _check_count("revision", alarm.revision)
     _check_time("at_ms", alarm.at_ms)
     _check_time("onset_ms", alarm.onset_ms)
     return alarm
@@ -151,8 +154,15 @@ def decode_heartbeat(payload: bytes) -> HeartbeatV1:
     """An edge's heartbeat. Raises DecodeError."""
     heartbeat = _decode(_HEARTBEAT, payload)
     _check_time("at_ms", heartbeat.at_ms)
-    if heartbeat.outbox_rows < 0 or not 0 <= heartbeat.outbox_used <= 1:
-        raise DecodeError(Reason.VALUE, "heartbeat: outbox out of bounds")
+    _check_time("uptime_ms", heartbeat.uptime_ms)
+    if heartbeat.clock_quality not in _QUALITIES:
+        raise DecodeError(Reason.VALUE, f"clock_quality: {heartbeat.clock_quality} is not known")
+    _check_count("outbox_rows", heartbeat.outbox_rows)
+    _check_count("outbox_oldest_ms", heartbeat.outbox_oldest_ms or 0)
+    if not 0 <= heartbeat.outbox_used <= 1:
+        raise DecodeError(Reason.VALUE, "outbox_used: not a share")
+    _check_count("local_alarms", heartbeat.local_alarms)
+    _check_count("duplicates", heartbeat.duplicates)
     return heartbeat
 
 
@@ -191,7 +201,21 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", payload: bytes) -> T:
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise DecodeError(Reason.SCHEMA, str(error)) from error
+        raise DecodeError(Reason.SCHEMA, _named(str(error), decoder.type)) from error
+
+
+def _named(problem: str, message: Any) -> str:
+    """The problem with the name of the field in place of its number: `vitals.hr` instead of `$[2][4]`."""
+    found = _PLACE.search(problem)
+    if found is None:
+        return problem
+    names = []
+    rest = found[1]
+    while message in _FIELDS and (number := _NUMBER.match(rest)) is not None:
+        field = _FIELDS[message][int(number[1])]
+        names.append(field.name)
+        message, rest = field.type, rest[number.end() :]
+    return f"{problem[: found.start(1) - 1]}{'.'.join(names)}{rest}{problem[found.end(1) :]}"
 
 
 def _check_vitals(vitals: VitalsV1) -> None:
@@ -213,6 +237,11 @@ def _check_time(name: str, value: int) -> None:
         raise DecodeError(Reason.VALUE, f"{name}: not a time")
 
 
+def _check_count(name: str, value: int) -> None:
+    if not 0 <= value < _MOST_COUNTED:
+        raise DecodeError(Reason.VALUE, f"{name}: not a count")
+
+
 def _check_flags(name: str, value: int) -> None:
     if not 0 <= value < _MOST_FLAGS:
         raise DecodeError(Reason.VALUE, f"{name}: not a set of flags")
@@ -220,3 +249,9 @@ def _check_flags(name: str, value: int) -> None:
 
 _QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _CONSCIOUSNESS: Final = tuple(Consciousness)
+_FIELDS: Final = {
+    message: msgspec.structs.fields(message)
+    for message in (VitalsV1, OriginV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
+}
+_PLACE: Final = re.compile(r"`\$((?:\[[^]]*\])+)")
+_NUMBER: Final = re.compile(r"\[(\d+)\]")

@@ -166,6 +166,7 @@ class Provision:
         packed = msgspec.json.format(msgspec.json.encode(self._facts()), indent=1)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # a file that was there keeps its own permissions otherwise
             file.write(packed)
 
     @classmethod
@@ -182,7 +183,7 @@ class Provision:
             return cls._from_facts(facts)
         except OSError as error:
             raise BadProvision(f"{path}: cannot be read ({error.strerror}); has this device been enrolled?") from error
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
             raise BadProvision(f"{path}: is not an identity file ({error})") from error
 
     def _facts(self) -> "_Facts":

@@ -295,3 +295,24 @@ def test_the_interval_is_the_owners_choice(interval_ms: int) -> None:
 
     assert book.next_due_ms() == interval_ms
     assert len(due(book, interval_ms)) == 1
+
+
+@given(st.lists(st.tuples(st.integers(min_value=0, max_value=1_500), st.booleans()), max_size=400))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_whatever_comes_again_until_it_is_acknowledged_is_acknowledged(steps: list[tuple[int, bool]]) -> None:
+    book = a_book()
+    mono_ms = 0
+    unacknowledged: set[int] = set()
+    for counter, looks in steps:
+        durable(book, counter)
+        unacknowledged.add(counter)
+        if looks:
+            mono_ms += 1_000
+            due(book, mono_ms)  # lost
+
+    for _ in range(20):  # its sender repeats what it has not heard of, fifty at a time
+        durable(book, *sorted(unacknowledged)[:50])
+        mono_ms += 1_000
+        unacknowledged -= covered(due(book, mono_ms))
+
+    assert unacknowledged == set()

@@ -1,0 +1,158 @@
+"""What a patient costs: bytes of state, snapshot and restore, and how the cost of a reading grows with patients.
+
+`python -m benchmarks.patients [--json]`
+"""
+
+import time
+import tracemalloc
+
+from msgspec.structs import replace
+
+from benchmarks._timing import microseconds, report
+from simulators.stories import START_MS, Simulated
+from vitals.messages import Reading, Tick
+from vitals.monitor import PatientMonitor
+from vitals.patients import Patients
+from vitals.plan import MonitoringPlan
+from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
+
+PLAN = MonitoringPlan()
+SIZES = (100, 1_000, 10_000)
+HOURS = 4
+AIM_BYTES = 2_048
+
+
+def main() -> None:
+    told = _story("mixed", patients=8, readings=HOURS * 720 * 8)
+    monitors = _lived(told)
+    states = sorted(len(monitor.snapshot()) for monitor in monitors.values())
+    quiet = [len(monitor.snapshot()) for monitor in monitors.values() if not monitor.open_alarms()]
+    snapshots = [(binding_id, monitor.snapshot()) for binding_id, monitor in monitors.items()]
+
+    def snapshot() -> int:
+        for _ in range(200):
+            for monitor in monitors.values():
+                monitor.snapshot()
+        return 200 * len(monitors)
+
+    def restore() -> int:
+        for _ in range(200):
+            for binding_id, state in snapshots:
+                PatientMonitor.restore(binding_id, state, PLAN)
+        return 200 * len(snapshots)
+
+    cost = microseconds({"snapshot": snapshot, "restore": restore})
+    growth = {size: _per_reading(size) for size in SIZES}
+    memory = _memory_of(1_000)
+    rows = [
+        ("state of a quiet patient", f"{max(quiet, default=0)} B"),
+        ("state of the worst of 8 patients", f"{states[-1]} B"),
+        ("snapshot", f"{cost['snapshot']:.1f} µs"),
+        ("restore", f"{cost['restore']:.1f} µs"),
+        ("memory of a patient in a process", f"{memory / 1_024:.1f} kB"),
+        *((f"a reading among {size:,} patients", f"{growth[size]:.1f} µs") for size in SIZES),
+        (f"{SIZES[-1]:,} against {SIZES[0]}", f"{growth[SIZES[-1]] / growth[SIZES[0]]:.2f} times"),
+    ]
+    report(
+        "one patient",
+        rows,
+        ("what", "cost"),
+        {
+            "state_bytes_quiet": max(quiet, default=0),
+            "state_bytes_worst": states[-1],
+            "aim_bytes": AIM_BYTES,
+            "snapshot_us": round(cost["snapshot"], 2),
+            "restore_us": round(cost["restore"], 2),
+            "memory_bytes_per_patient": round(memory),
+            "us_per_reading": {str(size): round(value, 2) for size, value in growth.items()},
+            "growth": round(growth[SIZES[-1]] / growth[SIZES[0]], 3),
+        },
+    )
+
+
+def _story(name: str, *, patients: int, readings: int) -> list[Reading]:
+    found: list[Reading] = []
+    counters = [0] * patients
+    for moment in Simulated(name, patients=patients, seed=1, cadence_ms=5_000).moments():
+        for index, sample in moment.samples:
+            found.append(_reading(index, sample, counters[index]))
+            counters[index] += 1
+        if len(found) >= readings:
+            return found
+    raise AssertionError("a simulated story goes on for ever")
+
+
+def _reading(index: int, sample: VitalsV1, counter: int) -> Reading:
+    name = index.to_bytes(16, "big")
+    origin = OriginV1(wearable_id=name, session_id=name, counter=counter)
+    message = EdgeVitalsV1(
+        origin=origin, vitals=sample, at_ms=sample.t_ms, received_ms=sample.t_ms + 100, sensor_flags=sample.sensor_flags,
+        unusable=0,
+    )  # fmt: skip
+    return to_reading(message, name)
+
+
+def _lived(told: list[Reading]) -> dict[str, PatientMonitor]:
+    monitors: dict[str, PatientMonitor] = {}
+    for reading in told:
+        monitor = monitors.setdefault(reading.binding_id, PatientMonitor(reading.binding_id, PLAN))
+        monitor.on_reading(reading)
+    return monitors
+
+
+def _per_reading(patients: int) -> float:
+    """Processor time of a reading in a steady ward in µs, timers and snapshots included: the best of three rounds."""
+    per_round, rounds = max(patients, 5_000), 3
+    patterns = _story("stable", patients=20, readings=20 * 40)
+    by_patient = [[one for one in patterns if one.binding_id == index.to_bytes(16, "big").hex()] for index in range(20)]
+    ward = Patients(lambda _: PLAN)
+    best, step = float("inf"), 0
+    for turn in range(rounds + 1):
+        batch: list[Reading] = []
+        while len(batch) < per_round:
+            at_ms = START_MS + step * 5_000
+            for index in range(patients):
+                like = by_patient[index % 20][step % len(by_patient[index % 20])]
+                name = index.to_bytes(16, "big")
+                batch.append(
+                    replace(
+                        like,
+                        binding_id=name.hex(),
+                        session_id=name,
+                        counter=step,
+                        at_ms=at_ms,
+                        received_ms=at_ms + 100,
+                    )
+                )
+            step += 1
+        began = time.process_time_ns()
+        for at in range(0, len(batch), 64):
+            for reading in batch[at : at + 64]:
+                ward.apply(reading)
+            ward.apply(Tick(now_ms=batch[min(at + 63, len(batch) - 1)].received_ms))
+            ward.take()
+        if turn:
+            best = min(best, (time.process_time_ns() - began) / len(batch) / 1_000)
+    return best
+
+
+def _memory_of(patients: int) -> float:
+    told = _story("stable", patients=20, readings=20 * 60)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    monitors = []
+    for index in range(patients):
+        binding_id = (index % 20).to_bytes(16, "big").hex()
+        monitor = PatientMonitor(binding_id, PLAN)
+        for reading in told:
+            if reading.binding_id == binding_id:
+                monitor.on_reading(reading)
+        monitors.append(monitor)
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(monitors) == patients
+    return (after - before) / patients
+
+
+if __name__ == "__main__":
+    main()
