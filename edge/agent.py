@@ -168,11 +168,17 @@ class EdgeAgent:
         """
         try:
             while True:
-                inbound = await client.receive(_BATCH, within_s=_TURN_S)
+                inbound = await client.receive(_BATCH, within_s=self._idle_s())
                 self._turn(client, inbound)
         finally:
             with contextlib.suppress(NotCommitted, OutboxDamaged):
                 self._commit(client)
+
+    def _idle_s(self) -> float:
+        """How long the loop may wait for a message."""
+        if self._commit_ms is None:
+            return _TURN_S
+        return min(_TURN_S, max(self._commit_ms - self._clock.mono_ms(), 0) / 1_000)
 
     def close(self) -> None:
         """Let go of the outbox."""

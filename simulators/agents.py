@@ -62,7 +62,7 @@ def config_of(
         timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
         limits=LIMITS,
         cadence_ms=cadences(cadence_ms),
-        ack_interval_ms=50 if hurried else 250,
+        ack_interval_ms=50 if hurried else 1_000,
         heartbeat_s=2.0 if hurried else 10.0,
         clock_file=clock_file,
         log_level="WARNING",

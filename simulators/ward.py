@@ -263,7 +263,7 @@ class Ward:
             self._plan_of,
             clock,
             limits=LIMITS,
-            ack_interval_ms=50 if plan.has_faults else 250,
+            ack_interval_ms=50 if plan.has_faults else 1_000,
             on_stored=self.pace.done,
             on_alarm=self._on_alarm,
         )

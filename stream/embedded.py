@@ -4,6 +4,7 @@ What is acknowledged was committed before. Memory never runs ahead of the file: 
 is thrown away and made anew from what was committed, and the senders send again.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -134,10 +135,22 @@ class EmbeddedStream:
         self._on_stored = on_stored
         self._on_alarm = on_alarm
 
-    async def run(self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05) -> None:
-        """Serve until cancelled. `client` must be subscribed to `topics.E_UP_ALL`."""
+    async def run(
+        self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01
+    ) -> None:
+        """Serve until cancelled.
+
+        Args:
+            client: subscribed to SUBSCRIPTIONS.
+            batch: messages in one transaction, at most.
+            idle_s: how often timers are looked at while nothing comes.
+            gather_s: how long the first message of a batch waits for company: a commit costs more than a message.
+        """
         while True:
             inbound = await client.receive(batch, within_s=idle_s)
+            if inbound and len(inbound) < batch:
+                await asyncio.sleep(gather_s)
+                inbound += await client.receive(batch - len(inbound), within_s=0)
             if self.take(inbound):
                 for message in inbound:
                     client.acknowledge(message)

@@ -442,7 +442,7 @@ class PatientMonitor:
         for rule in self._rules.get("sensor_off", ()):
             if off_since_ms is not None or self._book.has(rule.rule_id):
                 off_ms = 0 if off_since_ms is None else facts.at_ms - off_since_ms
-                explain = partial(_sensor_off_text, off_ms)
+                explain = partial(_sensor_off_text, facts.at_ms - off_ms, facts.at_ms)
                 self._settle(rule, off_ms, facts, explain, onset_ms=off_since_ms)
         for rule in self._rules.get("battery", ()):
             if reading.battery is not None:
@@ -643,8 +643,8 @@ def _model_text(rule: Rule, score: ModelScore) -> str:
     return f"{rule.label}: {score.score or 0.0:.2f} by model {score.version}; {score.reason}"
 
 
-def _sensor_off_text(off_ms: int) -> str:
-    return f"sensor off for {duration(off_ms)}"
+def _sensor_off_text(since_ms: int, now_ms: int) -> str:
+    return f"sensor off since {clock_text(since_ms)}, {duration(now_ms - since_ms)}"
 
 
 def _points(score: Callable[..., scores.Score]) -> Callable[[_Inputs, dict[VitalSign, int]], tuple[float | None, str]]:

@@ -242,6 +242,15 @@ def test_within_a_priority_two_points_more_are_news(grade: float, told: bool) ->
     assert len(see(book, NEWS2, TRUE, 1_000, priority=HIGH, grade=grade)) == told
 
 
+def test_what_was_high_stays_high_until_it_is_over() -> None:
+    book = a_book()
+    raised(book, priority=HIGH, grade=5.0)
+
+    (news,) = see(book, NEWS2, TRUE, 1_000, priority=MEDIUM, grade=7.0)
+
+    assert news.priority is HIGH
+
+
 # Acknowledged and latched stand beside the life cycle
 
 

@@ -206,7 +206,7 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
             steady(0, MINUTE, respiratory_rate=24, systolic_bp=95),
             "qSOFA 2 of 3, positive from 2: RR 24 (+1), SBP 95 (+1)",
         ),
-        ("sensor_off", steady(0, MINUTE, flags=SensorFlag.SENSOR_OFF), "sensor off for 1 min"),
+        ("sensor_off", steady(0, MINUTE, flags=SensorFlag.SENSOR_OFF), "sensor off since 08:00 UTC, 1 min"),
         ("battery", [a_reading(0, battery=12)], "battery 12 %"),
         (
             "clock",
