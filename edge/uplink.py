@@ -78,7 +78,11 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long to wait for an acknowledgement before a frame is sent again; monotonic milliseconds."""
+    """How long to wait for an acknowledgement before a frame is sent again; monotonic milliseconds.
+
+    Vital signs wait at least twice as long as acknowledgements take just now: sending again to somebody who is slow
+    makes them slower. Alarms do not wait for that.
+    """
 
     alarm_first_ms: int = 2_000
     alarm_factor: float = 2.0
@@ -158,6 +162,7 @@ class Uplink:
         self._newest: OrderedDict[bytes, deque[Row]] = OrderedDict()  # by patient, oldest first
         self._lanes = (_LaneState(self._windows.vitals), _LaneState(self._windows.alarms))
         self._order = 0
+        self._usual_ms = 0.0  # from sending a row of vital signs to its acknowledgement, a moving average
         self._pace = _Pace(self._windows.frames_per_s, self._windows.burst, self._windows.backlog_share)
         self.counts = UplinkCounts()
 
@@ -209,6 +214,7 @@ class Uplink:
             session.announced_ms = None
             for flight in session.in_flight.values():
                 flight.attempts = 0
+                flight.first_ms = mono_ms
                 self._schedule(session.lane, flight, mono_ms)
 
     def on_disconnected(self) -> None:
@@ -254,7 +260,7 @@ class Uplink:
         from_backlog = False
         if flight is None:
             from_backlog = self._take_out(session, row)
-            flight = _Flight(row, self._order, from_backlog)
+            flight = _Flight(row, self._order, from_backlog, mono_ms)
             session.in_flight[row.counter] = flight
             lane.in_flight += 1
             lane.from_backlog += from_backlog
@@ -294,6 +300,7 @@ class Uplink:
         covered = {counter for counter in session.in_flight if any(low <= counter <= high for low, high in known)}
         # Everything that left before the latest first departure among these should be acknowledged, too.
         reached = max((session.in_flight[counter].first_order for counter in covered), default=0)
+        self._learn_pace(session, covered, mono_ms)
         freed = self._free(session, known) if ack.stage in self._frees else []
         if ack.stage is not Stage.REJECTED:
             self._resend_overtaken(session, covered, reached, mono_ms)
@@ -428,8 +435,15 @@ class Uplink:
         if lane is Lane.ALARM:
             wait = min(timing.alarm_first_ms * timing.alarm_factor ** min(attempts, 64), timing.alarm_max_ms)
         else:
-            wait = min(timing.vitals_first_ms * timing.vitals_factor ** min(attempts, 64), timing.vitals_max_ms)
+            wait = timing.vitals_first_ms * timing.vitals_factor ** min(attempts, 64)
+            wait = min(max(wait, 2 * self._usual_ms), timing.vitals_max_ms)
         return int(wait * self._rng.uniform(1 - timing.jitter, 1 + timing.jitter))
+
+    def _learn_pace(self, session: "_Session", covered: set[int], mono_ms: int) -> None:
+        """How long acknowledgements take, from the first departure on: that errs to the patient side."""
+        if session.lane is Lane.VITALS and covered:
+            took_ms = mono_ms - min(session.in_flight[counter].first_ms for counter in covered)
+            self._usual_ms += (took_ms - self._usual_ms) / 8
 
     def _schedule(self, lane: Lane, flight: "_Flight", due_ms: int) -> None:
         flight.due_ms = due_ms
@@ -616,11 +630,12 @@ class _Ranges:
 class _Flight:
     """A row that was sent and not acknowledged."""
 
-    __slots__ = ("alive", "attempts", "due_ms", "fast", "first_order", "from_backlog", "last_order", "row")
+    __slots__ = ("alive", "attempts", "due_ms", "fast", "first_ms", "first_order", "from_backlog", "last_order", "row")
 
-    def __init__(self, row: Row, order: int, from_backlog: bool) -> None:
+    def __init__(self, row: Row, order: int, from_backlog: bool, mono_ms: int) -> None:
         self.row = row
         self.first_order = order
+        self.first_ms = mono_ms
         self.last_order = order
         self.from_backlog = from_backlog
         self.attempts = 0
