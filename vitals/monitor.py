@@ -302,7 +302,7 @@ class PatientMonitor:
                 state, before = state_at(now_ms - at_ms, self._limits(sign)), self._fresh.get(sign)
                 if state != before:
                     self._fresh[sign] = state
-                    returned = returned or before is not None
+                    returned = returned or before is not None or state >= Freshness.STALE
                     events.append(self._freshness(sign, state, now_ms))
         if returned:
             self._judge_silence(now_ms, events)

@@ -87,6 +87,8 @@ def statement(
     )
 
 
+_TOLD_AGE_MS: Final = 300_000
+
 AnyNews2: TypeAlias = News2 | News2Scored
 
 
@@ -96,7 +98,8 @@ def explain_news2(
     """A NEWS2 in one line.
 
     `NEWS2 7: RR 26 (+3), SpO2 91 (+3), HR 95 (+1); 2 h ago 3`, and incomplete
-    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only what scored, highest first; an SpO2 on scale 2 says so.
+    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only what scored, highest first; an SpO2 on scale 2 says so, and a value
+    that is older than five minutes says how old: `SBP 95 [40 min old] (+2)`.
 
     Args:
         earlier: (`at_least`, `at_ms`) of the score to compare with.
@@ -138,8 +141,9 @@ _SPANS: Final[tuple[tuple[int | None, int, str], ...]] = (
 
 def _shown(part: News2Part, value: float, spo2_scale: int) -> str:
     text = shown(VitalSign(part.sign), value)
-    # 96 % that scores needs its reason.
-    return f"{text} on scale 2" if part.sign == VitalSign.SPO2 and spo2_scale == 2 else text
+    if part.sign == VitalSign.SPO2 and spo2_scale == 2:
+        text = f"{text} on scale 2"  # 96 % that scores needs its reason
+    return text if (part.age_ms or 0) < _TOLD_AGE_MS else f"{text} [{duration(part.age_ms or 0)} old]"
 
 
 def _missing_text(part: News2Part) -> str:

@@ -120,7 +120,7 @@ def test_an_incomplete_score_says_what_is_missing_and_for_how_long() -> None:
 
     text = explain_news2(news2.score(inputs), None, NOW)
 
-    assert text == "NEWS2 >= 7 (SpO2 missing 12 min, T missing): RR 26 (+3), ACVPU V (+3), HR 95 (+1)"
+    assert text == "NEWS2 >= 7 (SpO2 missing 12 min, T missing): RR 26 (+3), ACVPU V [60 min old] (+3), HR 95 (+1)"
 
 
 def test_an_earlier_lower_bound_stays_one() -> None:
@@ -170,3 +170,12 @@ def test_a_stored_score_reads_the_same() -> None:
 )
 def test_durations_for_people(ms: int, text: str) -> None:
     assert duration(ms) == text
+
+
+def test_a_value_that_has_been_held_says_how_old_it_is() -> None:
+    # A cuff inflates every quarter of an hour; at the end of that its pressure is not news.
+    inputs = {VitalSign.SYSTOLIC_BP: (95.0, 14 * MINUTE), VitalSign.RESPIRATORY_RATE: (26.0, 0)}
+
+    text = explain_news2(news2.score(inputs), None, NOW)
+
+    assert "RR 26 (+3), SBP 95 [14 min old] (+2)" in text
