@@ -99,6 +99,9 @@ def ward(
     apart: Annotated[bool, typer.Option("--apart", help="Run every edge agent as a process of its own.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="No table: a line of progress and the summary.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line is one JSON object.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the last screen to this file, as SVG.", show_default=False)
+    ] = None,
 ) -> None:
     """Watch a ward: wearables, a broker, edge agents, the processor and a store, all real, in one command.
 
@@ -122,6 +125,7 @@ def ward(
                 apart=apart,
                 headless=headless,
                 as_json=as_json,
+                picture=picture,
             )
         )
     )

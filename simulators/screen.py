@@ -3,12 +3,14 @@
 Pure: views in, a rich renderable out. What is stale is never shown as current: its age stands where the value stood.
 """
 
+import re
 from collections.abc import Sequence
+from io import StringIO
 from typing import Final
 
 import msgspec
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -87,6 +89,15 @@ def ward(
     parts.extend(_line(bed, alarm) for bed, alarm in recent)
     parts.append(Text(NOT_A_DEVICE, style="dim italic"))
     return Group(*parts)
+
+
+def as_svg(screen: RenderableType, *, title: str, width: int = 150) -> str:
+    """A screen as a picture, in a font that the reader has."""
+    console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(screen)
+    picture = console.export_svg(title=title)
+    # Fonts are named, not fetched: a picture of patients should not call anybody when it is looked at.
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
 def _wide_table() -> Table:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulators.screen import NOT_A_DEVICE
+from vitals.risk import duration
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -83,7 +84,7 @@ class Summary(msgspec.Struct, kw_only=True):
             (
                 "speed",
                 f"{self.speed:.0f}×",
-                f"of at most {self.speed_asked:g}×; {self.simulated_s / 3600:.1f} h in {self.real_s:.1f} s",
+                f"of at most {self.speed_asked:g}×; {duration(round(self.simulated_s * 1_000))} in {self.real_s:.1f} s",
             ),
             *([("faults", "", _listed(self.faults))] if self.faults else []),
         ]

@@ -36,7 +36,7 @@ from simulators.flaky import FlakyClient
 from simulators.fleet import TIMING, Fleet
 from simulators.pace import Pace
 from simulators.scenarios import SCENARIOS
-from simulators.screen import NOT_A_DEVICE, Row, Status
+from simulators.screen import Row, Status, as_svg
 from simulators.screen import ward as ward_screen
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
 from simulators.summary import Summary
@@ -57,6 +57,7 @@ _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
 _MANY: Final = 300
 _RECENT: Final = 6
+_PICTURE_COLUMNS: Final = 150
 _BROKER_AWAY_S: Final = 1.0
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
@@ -79,6 +80,7 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     apart: bool = False
     headless: bool = False
     as_json: bool = False
+    picture: Path | None = None
 
 
 def main(options: WardOptions) -> int:
@@ -333,6 +335,7 @@ class Ward:
                 await self.pace.until(ends_ms)
         finally:
             stopped.cancel()
+        self._draw()
         self._trouble = "waiting for the last readings"
         await self.pace.drained(within_s=DRAIN_WITHIN_S)
         await self._accepted()
@@ -500,6 +503,13 @@ class Ward:
         now_ms = self._clock.now_ms()
         return now_ms if oldest_ms is None else min(now_ms, oldest_ms)
 
+    def _draw(self) -> None:
+        """The last screen as a picture, for reports and documents."""
+        if self._options.picture is not None:
+            screen = self._screen(Console(width=_PICTURE_COLUMNS, height=40))
+            svg = as_svg(screen, title="vitalloom ward", width=_PICTURE_COLUMNS)
+            self._options.picture.write_text(svg, encoding="utf-8")
+
     def _screen(self, console: Console) -> Any:
         most = max(3, console.size.height - _RECENT - 6)
         seen_ms = self._seen_ms()
@@ -591,6 +601,3 @@ class Ward:
 
 def _clock(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
-
-
-__all__ = ["NOT_A_DEVICE", "Ward", "WardOptions", "main", "milliseconds"]
