@@ -1,6 +1,6 @@
 """What a patient costs: bytes of state, snapshot and restore, and how the cost of a reading grows with patients.
 
-`python -m benchmarks.patients [--json]`
+`python -m benchmarks.patients [--json] [--quick]`
 """
 
 import time
@@ -8,7 +8,7 @@ import tracemalloc
 
 from msgspec.structs import replace
 
-from benchmarks._timing import microseconds, report
+from benchmarks._timing import QUICK, microseconds, report
 from simulators.stories import START_MS, Simulated
 from vitals.messages import Reading, Tick
 from vitals.monitor import PatientMonitor
@@ -17,13 +17,14 @@ from vitals.plan import MonitoringPlan
 from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
 
 PLAN = MonitoringPlan()
-SIZES = (100, 1_000, 10_000)
-HOURS = 4
+SIZES = (10, 100) if QUICK else (100, 1_000, 10_000)
+HOURS = 0.1 if QUICK else 4
+READINGS = 500 if QUICK else 5_000  # of the smallest ward, timed at once
 AIM_BYTES = 2_048
 
 
 def main() -> None:
-    told = _story("mixed", patients=8, readings=HOURS * 720 * 8)
+    told = _story("mixed", patients=8, readings=round(HOURS * 720 * 8))
     monitors = _lived(told)
     states = sorted(len(monitor.snapshot()) for monitor in monitors.values())
     quiet = [len(monitor.snapshot()) for monitor in monitors.values() if not monitor.open_alarms()]
@@ -43,7 +44,7 @@ def main() -> None:
 
     cost = microseconds({"snapshot": snapshot, "restore": restore})
     growth = {size: _per_reading(size) for size in SIZES}
-    memory = _memory_of(1_000)
+    memory = _memory_of(50 if QUICK else 1_000)
     rows = [
         ("state of a quiet patient", f"{max(quiet, default=0)} B"),
         ("state of the worst of 8 patients", f"{states[-1]} B"),
@@ -86,9 +87,13 @@ def _reading(index: int, sample: VitalsV1, counter: int) -> Reading:
     name = index.to_bytes(16, "big")
     origin = OriginV1(wearable_id=name, session_id=name, counter=counter)
     message = EdgeVitalsV1(
-        origin=origin, vitals=sample, at_ms=sample.t_ms, received_ms=sample.t_ms + 100, sensor_flags=sample.sensor_flags,
+        origin=origin,
+        vitals=sample,
+        at_ms=sample.t_ms,
+        received_ms=sample.t_ms + 100,
+        sensor_flags=sample.sensor_flags,
         unusable=0,
-    )  # fmt: skip
+    )
     return to_reading(message, name)
 
 
@@ -101,8 +106,8 @@ def _lived(told: list[Reading]) -> dict[str, PatientMonitor]:
 
 
 def _per_reading(patients: int) -> float:
-    """Processor time of a reading in a steady ward in µs, timers and snapshots included: the best of three rounds."""
-    per_round, rounds = max(patients, 5_000), 3
+    """Processor time of a reading in a steady ward in µs, with timers and snapshots: the best of three rounds."""
+    per_round, rounds = max(patients, READINGS), 3
     patterns = _story("stable", patients=20, readings=20 * 40)
     by_patient = [[one for one in patterns if one.binding_id == index.to_bytes(16, "big").hex()] for index in range(20)]
     ward = Patients(lambda _: PLAN)

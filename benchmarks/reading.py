@@ -1,6 +1,6 @@
 """What one reading costs on its way, stage by stage, on one core.
 
-`python -m benchmarks.reading [--json]`
+`python -m benchmarks.reading [--json] [--quick]`
 """
 
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from benchmarks._timing import microseconds, report
+from benchmarks._timing import QUICK, microseconds, report
 from edge.outbox import Batch, Outbox, Sealed
 from edge.pipeline import Pipeline
 from simulators.stories import START_MS, Simulated
@@ -30,7 +30,7 @@ from wire.sessions import SendSession
 from wire.topics import e_up
 
 PATIENTS = 8
-READINGS = 4_000
+READINGS = 200 if QUICK else 4_000
 PLAN = MonitoringPlan()
 LIMITS = RateLimits(frames_per_s=1e9, frames_burst=1_000_000_000, sessions_per_min=1e9)
 

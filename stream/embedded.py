@@ -22,12 +22,13 @@ from wire.acks import AckBook, OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.envelope import Stage
 from wire.errors import DecodeError, Reason, Rejected
-from wire.identity import InMemoryDirectory, Provision
+from wire.identity import LATE_MS, InMemoryDirectory, Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import RateLimits
 from wire.topics import E_UP_ALL, e_down
 
 _log = get(__name__)
+_TIDY_EVERY_MS: Final = 3_600_000
 _EVENTS: Final = msgspec.msgpack.Encoder()
 
 
@@ -132,6 +133,7 @@ class EmbeddedStream:
         self._engine = Engine(store, plan_of)
         self._ingest = self._new_ingest()
         self._acks = AckBook(provision.me, interval_ms=ack_interval_ms)
+        self._tidy_ms = 0
         self._on_stored = on_stored
         self._on_alarm = on_alarm
 
@@ -210,8 +212,10 @@ class EmbeddedStream:
 
     def _commit(self, taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int) -> list[Event]:
         readings = [one.content for one in taken if isinstance(one.content, Reading)]
+        forgotten = self._old_sessions(now_ms)
 
         def beside() -> None:
+            self._store.drop_sessions(forgotten)
             self._store.put_sessions(self._ingest.dirty())
             for one in taken:
                 self._keep(one, now_ms)
@@ -219,6 +223,16 @@ class EmbeddedStream:
                 self._store.count_reject(device, reason, now_ms, count)
 
         return self._engine.apply([*readings, Tick(now_ms=now_ms)], beside=beside)
+
+    def _old_sessions(self, now_ms: int) -> list[bytes]:
+        """Once an hour: sessions that nobody will speak in any more. Memory must not grow for ever."""
+        if now_ms < self._tidy_ms:
+            return []
+        self._tidy_ms = now_ms + _TIDY_EVERY_MS
+        forgotten = self._ingest.forget(before_ms=now_ms - LATE_MS)
+        for session_id in forgotten:
+            self._acks.forget(session_id)
+        return forgotten
 
     def _keep(self, one: Taken, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):

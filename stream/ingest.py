@@ -77,6 +77,10 @@ class Ingest:
         """Rows that belong into the same transaction as what was taken."""
         return self._receiver.dirty()
 
+    def forget(self, *, before_ms: int) -> list[bytes]:
+        """As `Receiver.forget`."""
+        return self._receiver.forget(before_ms=before_ms)
+
     def _content(self, opened: Opened, now_ms: int) -> Reading | HeartbeatV1 | EdgeAlarmV1:
         if opened.frame_class == FrameClass.HEARTBEAT:
             return decode_heartbeat(opened.payload)

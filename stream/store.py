@@ -162,6 +162,10 @@ class Store:
             [(r.session_id, r.sender, r.info, r.hpke, _PACK.encode(r.ranges), r.last_ms) for r in rows],
         )
 
+    def drop_sessions(self, session_ids: Iterable[bytes]) -> None:
+        """Sessions that are too old to matter."""
+        self._db.executemany("DELETE FROM rx_session WHERE session_id = ?", [(one,) for one in session_ids])
+
     def put_heartbeat(self, edge_id: str, received_ms: int, body: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO heartbeat VALUES (?, ?, ?)", (edge_id, received_ms, body.decode()))
 

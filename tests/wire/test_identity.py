@@ -212,7 +212,9 @@ def test_a_binding_without_an_end_goes_on(began_ms: int, now_ms: int, admitted: 
     assert a_binding(None).admits(named("ann"), began_ms=began_ms, now_ms=now_ms) is admitted
 
 
-@pytest.mark.parametrize(("sender", "admitted"), [("ann", True), ("edge", True), ("bob", False), ("another edge", False)])
+@pytest.mark.parametrize(
+    ("sender", "admitted"), [("ann", True), ("edge", True), ("bob", False), ("another edge", False)]
+)
 def test_a_binding_is_for_its_wearable_and_its_edge(sender: str, admitted: bool) -> None:
     assert a_binding(None).admits(named(sender), began_ms=FROM_MS, now_ms=FROM_MS) is admitted
 
