@@ -43,10 +43,10 @@ from simulators.summary import Summary
 from stream.embedded import SUBSCRIPTIONS as STREAM_SUBSCRIPTIONS
 from stream.embedded import EmbeddedStream
 from stream.store import Store
-from vitals.messages import AlarmChanged, AlarmState
+from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.monitor import PatientMonitor, PatientView
 from vitals.plan import MonitoringPlan
-from wire.codec import HeartbeatV1
+from wire.codec import HeartbeatV1, VitalsV1
 from wire.identity import BindingRecord, DemoSite, demo_site
 from wire.mqtt import MqttClient
 
@@ -330,7 +330,7 @@ class Ward:
         try:
             async for at_ms, samples in self._moments(ends_ms, stopped):
                 for index, sample in samples:
-                    self.fleets[index % len(self.fleets)].send(index // len(self.fleets), sample, at_ms)
+                    self.fleets[index % len(self.fleets)].send(index // len(self.fleets), self._stamped(sample), at_ms)
             if not self._stop.is_set() and ends_ms is not None and self._story.ends_ms is None:
                 await self.pace.until(ends_ms)
         finally:
@@ -341,9 +341,17 @@ class Ward:
         await self._accepted()
         self._real_s = time.monotonic() - self._real_began
 
+    def _stamped(self, sample: VitalsV1) -> VitalsV1:
+        """As a wearable with a wrong clock would stamp it: one that knows that nobody has set it."""
+        skew = self._plan.link
+        if not skew.skew_ms:
+            return sample
+        t_ms = max(skew.clock_ms(sample.t_ms), 0)
+        return msgspec.structs.replace(sample, t_ms=t_ms, t_quality=int(ClockQuality.FREE_RUNNING))
+
     async def _moments(
         self, ends_ms: int | None, stopped: "asyncio.Task[Any]"
-    ) -> AsyncIterator[tuple[int, list[tuple[int, Any]]]]:
+    ) -> AsyncIterator[tuple[int, list[tuple[int, VitalsV1]]]]:
         for moment in self._story.moments():
             if ends_ms is not None and moment.at_ms >= ends_ms:
                 return
@@ -595,7 +603,7 @@ class Ward:
             injected.append(self._client.faults)
         for one in injected:
             counts.update({"lost": one.lost + one.cut, "doubled": one.duplicated, "reordered": one.reordered})
-            counts.update({"damaged": one.corrupted})
+            counts.update({"damaged": one.corrupted, "delayed": one.delayed})
         return Counter({name: count for name, count in counts.items() if count})
 
 
