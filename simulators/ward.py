@@ -7,7 +7,6 @@ disk, and the numbers on the screen come out of the store.
 import asyncio
 import contextlib
 import random
-import re
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -31,9 +30,10 @@ from runtime.clock import FileClock
 from simulators.agents import LIMITS, Agent, Apart, InProcess, cadences, config_of
 from simulators.broker import LOOPBACK, EmbeddedBroker
 from simulators.errors import BadWard
-from simulators.faults import KEYS, FaultSpec, LossyLink
+from simulators.faults import FaultSpec, LossyLink
 from simulators.flaky import FlakyClient
 from simulators.fleet import TIMING, Fleet
+from simulators.options import WardOptions, Wishes, milliseconds
 from simulators.pace import Pace
 from simulators.scenarios import SCENARIOS
 from simulators.screen import Row, Status, as_svg
@@ -59,28 +59,6 @@ _MANY: Final = 300
 _RECENT: Final = 6
 _PICTURE_COLUMNS: Final = 150
 _BROKER_AWAY_S: Final = 1.0
-_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
-
-
-class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says; see `vitalloom ward --help`."""
-
-    scenario: str = "mixed"
-    replay: Path | None = None
-    patients: int = 8
-    edges: int = 2
-    speed: float = 30.0
-    duration: str | None = None
-    cadence: str | None = None
-    seed: int = 1
-    broker: str | None = None
-    data: Path | None = None
-    faults: tuple[str, ...] = ()
-    apart: bool = False
-    headless: bool = False
-    as_json: bool = False
-    picture: Path | None = None
 
 
 def main(options: WardOptions) -> int:
@@ -93,10 +71,10 @@ def main(options: WardOptions) -> int:
         _list_scenarios()
         return 0
     began = time.monotonic()
-    plan = _Plan.of(options)
+    wishes = Wishes.of(options)
     story = _story(options)
     logs.set_up(level="WARNING")
-    summary = asyncio.run(_run(options, plan, story, began))
+    summary = asyncio.run(_run(options, wishes, story, began))
     out = Console()
     out.print(summary.as_table())
     if options.data is not None:
@@ -106,64 +84,6 @@ def main(options: WardOptions) -> int:
         sys.stdout.write(summary.as_json() + "\n")
         sys.stdout.flush()
     return 0 if summary.is_conserved else 1
-
-
-class _Plan(NamedTuple):
-    """The options that need to be understood before anything is begun."""
-
-    link: FaultSpec
-    broker_kill_s: float | None
-    edge_kill_s: float | None
-    duration_ms: int | None
-    broker: tuple[str, int] | None
-    apart: bool
-
-    @classmethod
-    def of(cls, options: WardOptions) -> "_Plan":
-        parts = [piece.strip() for text in options.faults for piece in text.split(",") if piece.strip()]
-        kills = {}
-        for part in list(parts):
-            key, _, value = part.partition("=")
-            if key in _KILLS:
-                kills[key] = milliseconds(f"--fault {key}", value) / 1_000
-                parts.remove(part)
-        if any(part.partition("=")[0] not in KEYS for part in parts):
-            known = ", ".join([*KEYS.values(), *_KILLS.values()])
-            bad = next(part for part in parts if part.partition("=")[0] not in KEYS)
-            raise BadWard(f"--fault {bad}: no such fault; known are {known}")
-        if "broker-kill" in kills and options.broker is not None:
-            raise BadWard("--fault broker-kill: only the embedded broker can be killed; leave --broker out")
-        return cls(
-            link=FaultSpec.parse(",".join(parts)),
-            broker_kill_s=kills.get("broker-kill"),
-            edge_kill_s=kills.get("edge-kill"),
-            duration_ms=None if options.duration is None else milliseconds("--duration", options.duration),
-            broker=None if options.broker is None else _address(options.broker),
-            apart=options.apart or "edge-kill" in kills,
-        )
-
-    @property
-    def has_faults(self) -> bool:
-        return self.link != FaultSpec() or self.broker_kill_s is not None or self.edge_kill_s is not None
-
-
-def milliseconds(option: str, text: str) -> int:
-    """`90s`, `45m`, `12h`, `2d`.
-
-    Raises:
-        BadWard: anything else.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or float(found[1]) == 0:
-        raise BadWard(f"{option} {text}: not a time; write 90s, 45m, 12h or 2d")
-    return round(float(found[1]) * _UNITS_MS[found[2]])
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:
-        raise BadWard(f"--broker {text}: not an address; write host:port, for instance {LOOPBACK}:1883")
-    return host, int(port)
 
 
 def _story(options: WardOptions) -> Story:
@@ -194,16 +114,16 @@ def _list_scenarios() -> None:
     Console().print(table)
 
 
-async def _run(options: WardOptions, plan: _Plan, story: Story, began: float) -> Summary:
+async def _run(options: WardOptions, wishes: Wishes, story: Story, began: float) -> Summary:
     with contextlib.ExitStack() as stack:
         folder = _folder(options, stack)
-        broker = None if plan.broker else stack.enter_context(EmbeddedBroker(folder))
-        address = plan.broker or (LOOPBACK, broker.port if broker is not None else 0)
+        broker = None if wishes.broker else stack.enter_context(EmbeddedBroker(folder))
+        address = wishes.broker or (LOOPBACK, broker.port if broker is not None else 0)
         store = stack.enter_context(Store(folder / "store.sqlite"))
         clock = FileClock.create(folder / "clock", START_MS)
         stack.callback(clock.close)
         ward = Ward(
-            options, plan, story, folder=folder, address=address, broker=broker, store=store, clock=clock, began=began
+            options, wishes, story, folder=folder, address=address, broker=broker, store=store, clock=clock, began=began
         )
         return await ward.run()
 
@@ -232,7 +152,7 @@ class Ward:
     def __init__(
         self,
         options: WardOptions,
-        plan: _Plan,
+        wishes: Wishes,
         story: Story,
         *,
         folder: Path,
@@ -243,7 +163,7 @@ class Ward:
         began: float,
     ) -> None:
         self._options = options
-        self._plan = plan
+        self._wishes = wishes
         self._story = story
         self._broker = broker
         self._store = store
@@ -264,7 +184,7 @@ class Ward:
             self._plan_of,
             clock,
             limits=LIMITS,
-            ack_interval_ms=50 if plan.has_faults else 1_000,
+            ack_interval_ms=50 if wishes.has_faults else 1_000,
             on_stored=self.pace.done,
             on_alarm=self._on_alarm,
         )
@@ -324,7 +244,7 @@ class Ward:
     async def _tell(self) -> None:
         """Let the story happen, as fast as it may, until it ends or somebody has seen enough."""
         self._real_began = time.monotonic()
-        duration_ms = self._plan.duration_ms
+        duration_ms = self._wishes.duration_ms
         ends_ms = None if duration_ms is None else START_MS + duration_ms
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         try:
@@ -343,7 +263,7 @@ class Ward:
 
     def _stamped(self, sample: VitalsV1) -> VitalsV1:
         """As a wearable with a wrong clock would stamp it: one that knows that nobody has set it."""
-        skew = self._plan.link
+        skew = self._wishes.link
         if not skew.skew_ms:
             return sample
         t_ms = max(skew.clock_ms(sample.t_ms), 0)
@@ -373,7 +293,7 @@ class Ward:
 
     def _make_fleets(self, site: DemoSite) -> list[Fleet]:
         edges = len(site.edges)
-        hurried = self._plan.has_faults
+        hurried = self._wishes.has_faults
         return [
             Fleet(
                 site.wearables[index::edges],
@@ -388,10 +308,10 @@ class Ward:
         ]
 
     def _link(self, index: int) -> LossyLink | None:
-        if self._plan.link == FaultSpec():
+        if self._wishes.link == FaultSpec():
             return None
         rng = random.Random(self._options.seed * 2_000 + index)
-        return LossyLink(rng, self._plan.link, start_mono_ms=self._clock.mono_ms())
+        return LossyLink(rng, self._wishes.link, start_mono_ms=self._clock.mono_ms())
 
     def _make_agents(self, site: DemoSite, folder: Path) -> list[Agent]:
         agents: list[Agent] = []
@@ -401,9 +321,9 @@ class Ward:
                 broker=self._address,
                 cadence_ms=self._story.cadence_ms,
                 clock_file=self._clock.path.resolve(),
-                hurried=self._plan.has_faults,
+                hurried=self._wishes.has_faults,
             )
-            if self._plan.apart:
+            if self._wishes.apart:
                 edge_id = provision.me.device_id
                 agents.append(Apart(config, provision, lambda edge_id=edge_id: self._heartbeat(edge_id)))
             else:
@@ -412,10 +332,10 @@ class Ward:
         return agents
 
     def _stream_client(self) -> MqttClient:
-        if self._plan.link == FaultSpec():
+        if self._wishes.link == FaultSpec():
             return self._mqtt("ingest", STREAM_SUBSCRIPTIONS)
         return FlakyClient(
-            self._plan.link,
+            self._wishes.link,
             rng=random.Random(self._options.seed * 4_000),
             host=self._address[0],
             port=self._address[1],
@@ -441,10 +361,10 @@ class Ward:
 
     def _disasters(self) -> list[Any]:
         work = []
-        if self._plan.broker_kill_s is not None:
-            work.append(self._kill_broker(self._plan.broker_kill_s))
-        if self._plan.edge_kill_s is not None:
-            work.append(self._kill_edge(self._plan.edge_kill_s))
+        if self._wishes.broker_kill_s is not None:
+            work.append(self._kill_broker(self._wishes.broker_kill_s))
+        if self._wishes.edge_kill_s is not None:
+            work.append(self._kill_edge(self._wishes.edge_kill_s))
         return work
 
     async def _kill_broker(self, after_s: float) -> None:

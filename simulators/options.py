@@ -1,0 +1,102 @@
+"""What a ward is asked for: the options as they are typed, and the same understood."""
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from simulators.broker import LOOPBACK
+from simulators.errors import BadWard
+from simulators.faults import KEYS, FaultSpec
+
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
+
+
+class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says; see `vitalloom ward --help`."""
+
+    scenario: str = "mixed"
+    replay: Path | None = None
+    patients: int = 8
+    edges: int = 2
+    speed: float = 30.0
+    duration: str | None = None
+    cadence: str | None = None
+    seed: int = 1
+    broker: str | None = None
+    data: Path | None = None
+    faults: tuple[str, ...] = ()
+    apart: bool = False
+    headless: bool = False
+    as_json: bool = False
+    picture: Path | None = None
+
+
+class Wishes(NamedTuple):
+    """The options that need to be understood before anything is begun."""
+
+    link: FaultSpec
+    broker_kill_s: float | None
+    edge_kill_s: float | None
+    duration_ms: int | None
+    broker: tuple[str, int] | None
+    apart: bool
+
+    @classmethod
+    def of(cls, options: WardOptions) -> "Wishes":
+        """Understand them.
+
+        Raises:
+            BadWard, BadFault: naming the option, and the cure.
+        """
+        parts = [piece.strip() for text in options.faults for piece in text.split(",") if piece.strip()]
+        kills = {}
+        for part in list(parts):
+            key, _, value = part.partition("=")
+            if key in _KILLS:
+                kills[key] = milliseconds(f"--fault {key}", value) / 1_000
+                parts.remove(part)
+        if any(part.partition("=")[0] not in KEYS for part in parts):
+            known = ", ".join([*KEYS.values(), *_KILLS.values()])
+            bad = next(part for part in parts if part.partition("=")[0] not in KEYS)
+            raise BadWard(f"--fault {bad}: no such fault; known are {known}")
+        if "broker-kill" in kills and options.broker is not None:
+            raise BadWard("--fault broker-kill: only the embedded broker can be killed; leave --broker out")
+        return cls(
+            link=FaultSpec.parse(",".join(parts)),
+            broker_kill_s=kills.get("broker-kill"),
+            edge_kill_s=kills.get("edge-kill"),
+            duration_ms=None if options.duration is None else milliseconds("--duration", options.duration),
+            broker=None if options.broker is None else address(options.broker),
+            apart=options.apart or "edge-kill" in kills,
+        )
+
+    @property
+    def has_faults(self) -> bool:
+        return self.link != FaultSpec() or self.broker_kill_s is not None or self.edge_kill_s is not None
+
+
+def milliseconds(option: str, text: str) -> int:
+    """`90s`, `45m`, `12h`, `2d`.
+
+    Raises:
+        BadWard: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise BadWard(f"{option} {text}: not a time; write 90s, 45m, 12h or 2d")
+    return round(float(found[1]) * _UNITS_MS[found[2]])
+
+
+def address(text: str) -> tuple[str, int]:
+    """`host:port`.
+
+    Raises:
+        BadWard: anything else.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:
+        raise BadWard(f"--broker {text}: not an address; write host:port, for instance {LOOPBACK}:1883")
+    return host, int(port)
