@@ -31,8 +31,11 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.cadence_ms.get(sign, SPEC[sign].cadence_ms)
 
     def valid(self, sign: VitalSign) -> int:
-        """Milliseconds that a value may enter a score; never less than three times the cadence."""
-        return self.valid_ms.get(sign, max(SPEC[sign].valid_ms, 3 * self.cadence(sign)))
+        """Milliseconds that a value may enter a score: as ordered, or by the table of signs.
+
+        Where another cadence was ordered, at least three times that: a value must outlive the wait for the next.
+        """
+        return self.valid_ms.get(sign, max(SPEC[sign].valid_ms, 3 * self.cadence_ms.get(sign, 0)))
 
     def validity(self) -> dict[VitalSign, int]:
         """`valid` of every sign."""
