@@ -202,4 +202,6 @@ def duration_of(ms: int) -> str:
 
 
 def test_the_document_knows_every_sign() -> None:
-    assert {row[0] for row in rows(TIME_AND_QUALITY, "Freshness and validity")} == {spec.label for spec in SPEC.values()}
+    assert {row[0] for row in rows(TIME_AND_QUALITY, "Freshness and validity")} == {
+        spec.label for spec in SPEC.values()
+    }
