@@ -13,7 +13,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from edge.health import Beats, Facts, heartbeat
 from edge.local_alarm import LocalAlarm
 from edge.outbox import FILLING, AlarmRow, Batch, Gap, Keep, Outbox, Sealed, SentSession
 from edge.pipeline import Judged, Pipeline
+from edge.sealing import Sealer
 from edge.uplink import Opened as Sending
 from edge.uplink import Row, Uplink
 from models.artifacts import judged_by
@@ -38,7 +39,6 @@ from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
-from wire.sessions import MAX_AGE_MS, SendSession, next_number
 from wire.topics import Topic, e_down, e_up, parse, w_down
 
 VERSION: Final = "0.1.0"
@@ -64,17 +64,10 @@ class AgentCounts(msgspec.Struct):
     failed_commits: int = 0
     alarms: int = 0
     local_alarms: int = 0
-    not_judged: int = 0  # readings that were forwarded although the pipeline failed on them
+    not_judged: int = 0  # times that judging failed; readings are forwarded all the same
     given_up: int = 0  # rows that were shed, or whose session the cloud refuses
     forged_acks: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
-
-
-class _Stream(NamedTuple):
-    """One sealing session towards the cloud."""
-
-    session: SendSession
-    began_ms: int  # monotonic
 
 
 class EdgeAgent:
@@ -98,7 +91,6 @@ class EdgeAgent:
         self._config = config
         self._me = provision.me
         self._directory = provision.directory
-        self._recipient = provision.recipient
         self._cloud_key = provision.recipient_key
         self._clock = clock
         self._rng = rng
@@ -116,11 +108,11 @@ class EdgeAgent:
         self._uplink = Uplink(
             backlog=self._outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing
         )
-        self._streams: dict[tuple[bytes, int], _Stream] = {}
-        self._last: dict[tuple[bytes, int], tuple[int, bytes]] = {}  # number and id of a stream's newest session
-        self._take_up()
+        sent = self._outbox.sessions()
+        self._take_up(sent)
+        self._sealer = Sealer(self._me, provision.recipient, sent)
         self._acks = AckBook(self._me, interval_ms=config.ack_interval_ms)
-        self._beats = Beats(self._me, self._recipient)
+        self._beats = Beats(self._me, provision.recipient)
         self._local = LocalAlarm(after_ms=int(config.local_alarm.after_s * 1_000), mono_ms=clock.mono_ms())
         self._local.on_alarms(self._pipeline.open_alarms())
         # What the next transaction does, and what follows when it is on disk.
@@ -190,6 +182,9 @@ class EdgeAgent:
         for message in inbound:
             self._take(client, message, now_ms, mono_ms)
         self._keep_alarms(self._pipeline.on_timer(now_ms), now_ms)
+        for problem in self._pipeline.take_defects():
+            self.counts.not_judged += 1
+            _log.error("the passing of time could not be judged for a patient", problem=problem)
         if self._commit_ms is not None and self._clock.mono_ms() >= self._commit_ms:
             self._commit(client)
         self._sound(mono_ms)
@@ -240,7 +235,8 @@ class EdgeAgent:
         self._to_acknowledge.append(found)
         if found.duplicate:
             self.counts.duplicates += 1
-            self.counts.rejected[Reason.COUNTER_CONFLICT] += found.conflict
+            if found.conflict:
+                self.counts.rejected[Reason.COUNTER_CONFLICT] += 1
         else:
             self._take_reading(found, now_ms)
         self._want_commit(self._config.outbox.commit_ms)
@@ -296,34 +292,18 @@ class EdgeAgent:
     # What is kept
 
     def _keep(self, binding_id: bytes, frame_class: int, payload: bytes, keep: Keep, now_ms: int) -> None:
-        session = self._session(binding_id, frame_class, now_ms)
-        counter, frame = session.seal(payload)
-        row_id = self._outbox.new_id()
-        self._batch.rows.append(Sealed(row_id, frame_class, int(keep), session.session_id, counter, now_ms, frame))
-        self._rows.append(Row(row_id, session.session_id, counter, binding_id, frame))
-        self._batch.sessions[session.session_id] = _sent(session, closed=False)
-
-    def _session(self, binding_id: bytes, frame_class: int, now_ms: int) -> SendSession:
-        place = (binding_id, int(frame_class))
-        stream, mono_ms = self._streams.get(place), self._clock.mono_ms()
-        if stream is not None:
-            if not stream.session.is_spent and mono_ms - stream.began_ms < MAX_AGE_MS:
-                return stream.session
-            self._batch.sessions[stream.session.session_id] = _sent(stream.session, closed=True)
-        last_number, previous = self._last.get(place, (-1, bytes(16)))
-        session = SendSession.open(
-            self._me,
-            self._recipient,
-            binding_id=binding_id,
-            frame_class=frame_class,
-            number=next_number(last_number, now_ms),
-            previous=previous,
-            now_ms=now_ms,
+        stream = (binding_id, int(frame_class))
+        counter, frame, session, begun, closed = self._sealer.seal(
+            stream, payload, now_ms=now_ms, mono_ms=self._clock.mono_ms()
         )
-        self._streams[place] = _Stream(session, mono_ms)
-        self._last[place] = (session.info.number, session.session_id)
-        self._begun.append(Sending(session.session_id, place, session.info.number, session.frame))
-        return session
+        if closed is not None:
+            self._batch.sessions[closed.session_id] = closed
+        if begun:
+            self._begun.append(Sending(session.session_id, stream, session.number, session.frame))
+        row_id = self._outbox.new_id()
+        self._batch.rows.append(Sealed(row_id, stream[1], int(keep), session.session_id, counter, now_ms, frame))
+        self._batch.sessions[session.session_id] = session
+        self._rows.append(Row(row_id, session.session_id, counter, binding_id, frame))
 
     def _want_commit(self, within_ms: int) -> None:
         due_ms = self._clock.mono_ms() + within_ms
@@ -420,11 +400,7 @@ class EdgeAgent:
             oldest_ms = self._outbox.oldest_ms() or now_ms
             self._batch.gaps.append(Gap(stream[0], stream[1], oldest_ms, now_ms, rows, "session refused"))
         self.counts.given_up += rows
-        number, previous = self._last.get(stream, (-1, bytes(16)))
-        self._last[stream] = (max(number, last_number), previous)
-        current = self._streams.get(stream)
-        if current is not None and current.session.session_id == session_id:
-            del self._streams[stream]
+        self._sealer.refused(stream, session_id, last_number)
         for low, high in ranges:
             self._uplink.forget(session_id, low, high)
         self._want_commit(0)
@@ -471,7 +447,6 @@ class EdgeAgent:
         self._batch.forgotten += forgotten
 
     def _facts(self, now_ms: int, mono_ms: int) -> Facts:
-        sent = [stream.session for stream in self._streams.values()]
         return Facts(
             at_ms=now_ms,
             uptime_ms=mono_ms - self._started_ms,
@@ -479,7 +454,7 @@ class EdgeAgent:
             outbox_rows=self._outbox.depth,
             outbox_oldest_ms=self._outbox.oldest_ms(),
             outbox_used=self._outbox.used(),
-            last_counters=[(one.session_id, int(one.info.frame_class), one.next_counter - 1) for one in sent],
+            last_counters=self._sealer.last_counters(),
             void=(),
             closed=(),
             model=self._model,
@@ -511,10 +486,10 @@ class EdgeAgent:
         scale = 1 if binding is None else binding.spo2_scale
         return MonitoringPlan(spo2_scale=scale, cadence_ms=self._config.cadence_ms)
 
-    def _take_up(self) -> None:
+    def _take_up(self, sent: Sequence[SentSession]) -> None:
         """Go on sending what an earlier run has kept. Nothing is sealed with its sessions: their secrets are gone."""
         waiting = self._outbox.waiting()
-        for session in self._outbox.sessions():
+        for session in sent:
             first_row, ranges = waiting.get(session.session_id, (0, []))
             place = (session.binding_id, session.frame_class)
             done = _complement(ranges, session.last_counter)
@@ -523,7 +498,6 @@ class EdgeAgent:
             )
             if ranges:
                 self._uplink.resume(session.session_id, first_row)
-            self._last[place] = (session.number, session.session_id)
 
 
 def _complement(ranges: Sequence[tuple[int, int]], last: int) -> tuple[tuple[int, int], ...]:
@@ -536,14 +510,6 @@ def _complement(ranges: Sequence[tuple[int, int]], last: int) -> tuple[tuple[int
     if at <= last:
         done.append((at, last))
     return tuple(done)
-
-
-def _sent(session: SendSession, *, closed: bool) -> SentSession:
-    info = session.info
-    return SentSession(
-        session.session_id, info.binding_id, int(info.frame_class), info.number, session.frame,
-        session.next_counter - 1, closed,
-    )  # fmt: skip
 
 
 def _told(alarm: AlarmChanged) -> EdgeAlarmV1:

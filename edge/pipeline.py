@@ -72,6 +72,10 @@ class Pipeline:
         """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""
         return self._patients.take().snapshots
 
+    def take_defects(self) -> list[str]:
+        """As `Patients.take_defects`, without saying whose."""
+        return [problem for _, problem in self._patients.take_defects()]
+
     def open_alarms(self) -> list[AlarmChanged]:
         """Every alarm that stands."""
         return self._patients.open_alarms()

@@ -49,6 +49,7 @@ class Engine:
         self.store = store
         self._plan_of = plan_of
         self._processor = Processor(plan_of, store.states())
+        self.defects = 0  # timers that failed, each of one patient
 
     def apply(self, messages: Sequence[Message], *, beside: Callable[[], None] | None = None) -> list[Event]:
         """Apply messages and commit them.
@@ -77,6 +78,9 @@ class Engine:
         self._processor = Processor(self._plan_of, self.store.states())
 
     def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
+        for _, problem in self._processor.take_defects():
+            self.defects += 1
+            _log.error("the passing of time could not be judged for a patient", problem=problem)
         commit = self._processor.take()
         with self.store.transaction():
             self.store.put_events(commit.events)
@@ -137,9 +141,7 @@ class EmbeddedStream:
         self._on_stored = on_stored
         self._on_alarm = on_alarm
 
-    async def run(
-        self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01
-    ) -> None:
+    async def run(self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
         """Serve until cancelled.
 
         Args:
@@ -174,7 +176,13 @@ class EmbeddedStream:
         return self._try_to_commit(inbound, taken, refused, now_ms)
 
     def _try_to_commit(
-        self, inbound: Sequence[Inbound], taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int
+        self,
+        inbound: Sequence[Inbound],
+        taken: list[Taken],
+        refused: Counter[tuple[str, str]],
+        now_ms: int,
+        *,
+        burying: bool = False,
     ) -> bool:
         try:
             events = self._commit(taken, refused, now_ms)
@@ -189,18 +197,15 @@ class EmbeddedStream:
             if len(inbound) > 1:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
-            return self._bury(inbound, now_ms)
+            return bool(inbound) and not burying and self._bury(inbound[0], now_ms)
         self._settle(events, taken, refused, len(inbound))
         return True
 
-    def _bury(self, inbound: Sequence[Inbound], now_ms: int) -> bool:
+    def _bury(self, message: Inbound, now_ms: int) -> bool:
         """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
-        if not inbound:
-            return False
-        (message,) = inbound
         one = self._ingest.take(message.topic, message.payload, now_ms=now_ms, mono_ms=self._clock.mono_ms())
         buried = one._replace(content=None, refused=DecodeError(Reason.PROCESSING, "the processor failed"))
-        return self._try_to_commit(inbound, [buried], Counter(), now_ms)
+        return self._try_to_commit([message], [buried], Counter(), now_ms, burying=True)
 
     def _is_due(self, now_ms: int) -> bool:
         timer_at = self._engine.timer_at()

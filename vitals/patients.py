@@ -39,6 +39,7 @@ class Patients:
         self._timers: list[tuple[int, str]] = []  # a heap; an entry counts only if it is the newest of its binding
         self._timer_of: dict[str, int] = {}
         self._now_ms = 0
+        self._defects: list[tuple[str, str]] = []
         for binding_id, snapshot in states:
             monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
             self._monitors[binding_id] = monitor
@@ -80,6 +81,11 @@ class Patients:
         self._touched, self._events = {}, []
         return commit
 
+    def take_defects(self) -> list[tuple[str, str]]:
+        """(binding, kind of error) of every timer that failed since the last call; somebody should be told."""
+        defects, self._defects = self._defects, []
+        return defects
+
     def open_alarms(self) -> list[AlarmChanged]:
         """Every alarm that stands, of every patient."""
         return [alarm for monitor in self._monitors.values() for alarm in monitor.open_alarms()]
@@ -99,7 +105,11 @@ class Patients:
             _, binding_id = heappop(self._timers)
             del self._timer_of[binding_id]
             monitor = self._monitors[binding_id]
-            events += monitor.on_timer(at_ms)
+            try:
+                events += monitor.on_timer(at_ms)
+            except Exception as error:  # noqa: BLE001 - a defect met by one patient must not stop the time of the others
+                self._defects.append((binding_id, type(error).__name__))
+                continue
             self._touch(monitor)
         return events
 

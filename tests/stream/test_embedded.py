@@ -14,6 +14,7 @@ from stream.store import Store
 from tests.oracle import check_store
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site, worse
 from vitals.messages import Acknowledge, AlarmChanged, Message, Reading, SensorFlag, Silence, Tick
+from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.codec import encode, to_reading
 from wire.envelope import Stage
@@ -262,8 +263,6 @@ def test_a_full_disk_stops_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_one_patient_s_poison_does_not_stop_the_ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitals.monitor import PatientMonitor
-
     healthy = PatientMonitor.on_reading
     poisoned = Site(tmp_path)
     bed_1 = poisoned.demo.bindings[0].binding_id.hex()
@@ -284,6 +283,30 @@ def test_one_patient_s_poison_does_not_stop_the_ward(tmp_path: Path, monkeypatch
     assert poisoned.rows("SELECT reason FROM dead_letter") == [("processing",)]
     stages = sorted(ack.stage for ack in poisoned.acks())
     assert stages == [Stage.STORED, Stage.REJECTED]
+
+
+def test_a_timer_that_fails_for_one_patient_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = PatientMonitor.on_timer
+    site = Site(tmp_path)
+    bed_1, bed_2 = (binding.binding_id.hex() for binding in site.demo.bindings)
+
+    def on_timer(monitor: PatientMonitor, now_ms: int) -> object:
+        if monitor.binding_id == bed_1:
+            raise ZeroDivisionError
+        return healthy(monitor, now_ms)
+
+    monkeypatch.setattr(PatientMonitor, "on_timer", on_timer)
+    site.begin()
+    site.send(site.message(0))
+    site.send(site.message(0, patient=1), patient=1)
+
+    site.clock.advance(2 * HOUR)
+    assert site.stream.take([])
+
+    silent = site.rows("SELECT DISTINCT binding_id FROM alarm WHERE rule_id = 'no_data'")
+    assert silent == [(bed_2,)]
 
 
 # What is not believed
