@@ -15,9 +15,9 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.errors import StoreRefused
 from stream.ingest import Ingest, Taken
-from stream.processor import PlanOf, Processor
 from stream.store import Store
 from vitals.messages import AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
+from vitals.patients import Patients, PlanOf
 from wire.acks import AckBook, OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.envelope import Stage
@@ -48,7 +48,7 @@ class Engine:
     def __init__(self, store: Store, plan_of: PlanOf) -> None:
         self.store = store
         self._plan_of = plan_of
-        self._processor = Processor(plan_of, store.states())
+        self._patients = Patients(plan_of, store.states())
         self.defects = 0  # timers that failed, each of one patient
 
     def apply(self, messages: Sequence[Message], *, beside: Callable[[], None] | None = None) -> list[Event]:
@@ -63,7 +63,7 @@ class Engine:
         """
         try:
             for message in messages:
-                self._processor.apply(message)
+                self._patients.apply(message)
             return self._commit(beside)
         except Exception:
             self.forget()
@@ -71,17 +71,17 @@ class Engine:
 
     def timer_at(self) -> int | None:
         """When a Tick is wanted next."""
-        return self._processor.timer_at()
+        return self._patients.timer_at()
 
     def forget(self) -> None:
         """Back to what was committed."""
-        self._processor = Processor(self._plan_of, self.store.states())
+        self._patients = Patients(self._plan_of, self.store.states())
 
     def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
-        for _, problem in self._processor.take_defects():
+        for _, problem in self._patients.take_defects():
             self.defects += 1
             _log.error("the passing of time could not be judged for a patient", problem=problem)
-        commit = self._processor.take()
+        commit = self._patients.take()
         with self.store.transaction():
             self.store.put_events(commit.events)
             self.store.put_states(commit.snapshots)
