@@ -18,7 +18,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     host: str = "127.0.0.1"
     port: int = 1883
-    receive_maximum: int = 50  # messages that the broker may have under way to us without an answer
+    receive_maximum: int = 128  # messages that the broker may have under way to us without an answer
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +80,11 @@ def check(config: EdgeConfig) -> None:
     rows = (
         ("broker.port", 1 <= config.broker.port <= 65_535, "is not a TCP port; MQTT without TLS is usually on 1883"),
         ("broker.receive_maximum", 1 <= config.broker.receive_maximum <= 1_000, "must be between 1 and 1000"),
+        (
+            "outbox.commit_rows",
+            config.outbox.commit_rows <= config.broker.receive_maximum,
+            "must not be above broker.receive_maximum: the broker would wait for answers that wait for more messages",
+        ),
         ("outbox.budget_mb", config.outbox.budget_mb >= 8, "is too small; give it at least 8"),
         ("outbox.commit_ms", 0 <= config.outbox.commit_ms <= 30_000, "must be between 0 and 30000"),
         ("outbox.commit_rows", 1 <= config.outbox.commit_rows <= 1_000, "must be between 1 and 1000"),

@@ -15,6 +15,7 @@ import msgspec
 from edge.uplink import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
 from runtime.clock import Clock
 from simulators.faults import LossyLink
+from simulators.wearable import StoreBuffer
 from wire.codec import VitalsV1, encode, reading_id
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
@@ -35,6 +36,7 @@ class FleetCounts(msgspec.Struct):
     sent: int = 0  # readings, each once
     accepted: int = 0  # readings that an edge has signed for
     refused: int = 0  # readings that an edge has refused for good
+    given_up: int = 0  # readings that a full wearable has thinned away before anybody signed for them
     frames: int = 0
     resent: int = 0
     forged_acks: int = 0
@@ -49,6 +51,8 @@ class _Wearable:
         self.device_id = provision.me.device_id
         self.session: SendSession | None = None
         self.began_ms = 0  # monotonic
+        self.buffer = StoreBuffer()
+        self.numbers: dict[tuple[bytes, int], int] = {}  # place in the buffer by session and counter
         self.last_number = -1
         self.previous = bytes(16)
 
@@ -107,8 +111,12 @@ class Fleet:
         wearable = self._wearables[index]
         session = self._session_of(wearable)
         counter, frame = session.seal(encode(sample))
+        before = len(wearable.buffer)
+        wearable.numbers[session.session_id, counter] = wearable.buffer.add(sample)
         self._keep(wearable, session, counter, frame)
         self.counts.sent += 1
+        if len(wearable.buffer) != before + 1:
+            self._thin(wearable)
         if self._on_sent is not None:
             self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
         self._wake.set()
@@ -185,6 +193,7 @@ class Fleet:
             rows = self._kept.get(session_id, {})
             for counter in [counter for counter in rows if low <= counter <= high]:
                 del rows[counter]
+                wearable.buffer.acknowledge([wearable.numbers.pop((session_id, counter))])
                 if ack.stage is Stage.REJECTED:
                     refused.append(reading_id(wearable.device_id, session_id, counter))
         freed = sum(high - low + 1 for _, low, high in effect.freed)
@@ -198,11 +207,24 @@ class Fleet:
             self._kept.pop(session_id, None)
             self._by_session.pop(session_id, None)
 
+    def _thin(self, wearable: _Wearable) -> None:
+        """The wearable's buffer was full and has given up readings."""
+        kept = {number for number, _ in wearable.buffer.kept()}
+        gone = [place for place, number in wearable.numbers.items() if number not in kept]
+        for session_id, counter in gone:
+            del wearable.numbers[session_id, counter]
+            self._kept[session_id].pop(counter, None)
+            self._uplink.forget(session_id, counter, counter)
+        self.counts.given_up += len(gone)
+        if self._on_done is not None:
+            self._on_done([reading_id(wearable.device_id, *place) for place in gone])
+
     def _begin_anew(self, wearable: _Wearable, refused: Refused) -> None:
         """The edge knows a younger session: what was sealed in this one can never be opened."""
         rows = self._kept.pop(refused.session_id, {})
         for counter in rows:
             self._uplink.forget(refused.session_id, counter, counter)
+            wearable.buffer.acknowledge([wearable.numbers.pop((refused.session_id, counter))])
         self.counts.refused += len(rows)
         wearable.last_number = max(wearable.last_number, refused.last_number)
         if wearable.session is not None and wearable.session.session_id == refused.session_id:

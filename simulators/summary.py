@@ -25,6 +25,7 @@ class Summary(msgspec.Struct, kw_only=True):
     rejected: int  # frames that were not believed
     rejected_by_reason: dict[str, int]
     refused: int  # readings refused for good: not accepted, not stored
+    given_up: int  # readings that full wearables thinned away while no edge listened
     dead_letters: int  # readings that the cloud could not use, kept for people to look at
     alarms: int
     alarms_by_class: dict[str, int]
@@ -42,14 +43,14 @@ class Summary(msgspec.Struct, kw_only=True):
     def is_conserved(self) -> bool:
         """Whether every reading is accounted for, and none twice."""
         return (
-            self.sent == self.accepted + self.refused + self.on_the_way_unaccepted
+            self.sent == self.accepted + self.refused + self.given_up + self.on_the_way_unaccepted
             and self.accepted == self.stored + self.dead_letters
             and not self.duplicates_stored
         )
 
     @property
     def on_the_way_unaccepted(self) -> int:
-        return max(self.sent - self.accepted - self.refused, 0) if self.on_the_way else 0
+        return max(self.sent - self.accepted - self.refused - self.given_up, 0) if self.on_the_way else 0
 
     def as_json(self) -> str:
         """One line."""
@@ -78,6 +79,9 @@ class Summary(msgspec.Struct, kw_only=True):
             ("duplicates dropped", self.duplicates, "frames that came again"),
             ("duplicates stored", self.duplicates_stored, ""),
             ("rejected", self.rejected, _listed(self.rejected_by_reason)),
+            *([("refused for good", self.refused, "readings; why stands under rejected")] if self.refused else []),
+            *([("given up", self.given_up, "readings, by wearables whose buffers were full")] if self.given_up else []),
+            *([("dead letters", self.dead_letters, "readings that the cloud kept aside")] if self.dead_letters else []),
             ("alarms", self.alarms, _listed(self.alarms_by_class)),
             ("first alarm", "none" if first is None else f"{first:.1f} s", "after the start, in real seconds"),
             ("judged by", self.judged_by, ""),

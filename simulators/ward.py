@@ -502,6 +502,7 @@ class Ward:
             rejected=sum(rejected.values()),
             rejected_by_reason=dict(sorted(rejected.items())),
             refused=sum(fleet.counts.refused for fleet in self.fleets),
+            given_up=sum(fleet.counts.given_up for fleet in self.fleets),
             dead_letters=store.count("dead_letter"),
             alarms=sum(alarms.values()),
             alarms_by_class=alarms,

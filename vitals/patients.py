@@ -6,6 +6,7 @@ does not depend on how many patients there are.
 
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,9 @@ from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
 PlanOf = Callable[[str], MonitoringPlan]
+
+RETRY_MS: Final = 60_000
+"""So much later a timer that failed is tried again."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +113,7 @@ class Patients:
                 events += monitor.on_timer(at_ms)
             except Exception as error:  # noqa: BLE001 - a defect met by one patient must not stop the time of the others
                 self._defects.append((binding_id, type(error).__name__))
+                self._arm(binding_id, at_ms + RETRY_MS)  # silence must not go unwatched
                 continue
             self._touch(monitor)
         return events
@@ -125,7 +130,11 @@ class Patients:
         at_ms = monitor.timer_at()
         if at_ms is None:
             self._timer_of.pop(binding_id, None)
-        elif self._timer_of.get(binding_id) != at_ms:
+        else:
+            self._arm(binding_id, at_ms)
+
+    def _arm(self, binding_id: str, at_ms: int) -> None:
+        if self._timer_of.get(binding_id) != at_ms:
             self._timer_of[binding_id] = at_ms
             heappush(self._timers, (at_ms, binding_id))
 
