@@ -250,8 +250,7 @@ def _check_flags(name: str, value: int) -> None:
 _QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _CONSCIOUSNESS: Final = tuple(Consciousness)
 _FIELDS: Final = {
-    message: msgspec.structs.fields(message)
-    for message in (VitalsV1, OriginV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
+    message: msgspec.structs.fields(message) for message in (VitalsV1, OriginV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
 }
 _PLACE: Final = re.compile(r"`\$((?:\[[^]]*\])+)")
 _NUMBER: Final = re.compile(r"\[(\d+)\]")

@@ -289,8 +289,9 @@ class MqttClient:
 
         def on_message(_client: Client, _data: Any, message: MQTTMessage) -> None:
             self.received += 1
-            self._unanswered[message.mid] = False
-            self._inbound.append(Inbound(message.topic, bytes(message.payload), connection, message.mid))
+            if message.qos == 1:  # at QoS 0 there is nothing to answer, and an answer would cost us the connection
+                self._unanswered[message.mid] = False
+            self._inbound.append(Inbound(_topic_of(message), bytes(message.payload), connection, message.mid))
             self._arrived.set()
             if len(self._inbound) >= self._inbound_limit:
                 self._stop_reading(forget=False)
@@ -332,6 +333,13 @@ class MqttClient:
         self._reading = False
         if forget:
             self._socket = None
+
+
+def _topic_of(message: MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:  # no broker should pass this on; an empty topic is nobody's
+        return ""
 
 
 async def _first_of(*events: asyncio.Event) -> None:

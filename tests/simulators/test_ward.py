@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from simulators.broker import free_port
 from tests.oracle import check_store
+from tests.services.mosquitto import Mosquitto
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VITALLOOM_DATA", ROOT / "../shared/data"))
@@ -142,6 +144,21 @@ def test_damaged_frames_are_counted_and_sent_again(tmp_path: Path) -> None:
 
     assert_everything_is_accounted_for(ward)
     assert ward.summary["rejected_by_reason"].keys() & {"auth", "magic", "signature", "length", "session_id"}
+
+
+def test_a_real_mosquitto_carries_the_same_ward(calm: Ended, mosquitto: Mosquitto, tmp_path: Path) -> None:
+    ward = a_ward(tmp_path / "ward", *STORY, "--broker", f"{mosquitto.host}:{mosquitto.port}")
+
+    assert_everything_is_accounted_for(ward)
+    assert rows(ward.store, MEASURED) == rows(calm.store, MEASURED)
+    assert rows(ward.store, ALARMED) == rows(calm.store, ALARMED)
+
+
+def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    ward = a_ward(tmp_path / "ward", "--broker", f"127.0.0.1:{free_port()}")
+
+    assert ward.code == 2
+    assert "does not answer; is it an MQTT 5 broker, and is it up?" in ward.problem.replace("\n", " ")
 
 
 @pytest.mark.parametrize("skew", ["-1h", "87600h"])

@@ -1,4 +1,4 @@
-"""Payloads are checked before anybody believes a value; whatever is thrown at the wire, only its own errors come out."""
+"""Payloads are checked before a value is believed; whatever is thrown at the wire, only its own errors come out."""
 
 from collections.abc import Callable
 from math import inf, nan
@@ -360,8 +360,7 @@ def test_twenty_thousand_damaged_frames_bring_out_nothing_but_refusals(seed: int
         for decode in decoders:
             try:
                 message: VitalsV1 | EdgeVitalsV1 | EdgeAlarmV1 | HeartbeatV1 = decode(opened.payload)
-            except DecodeError as error:
-                assert str(error)
+            except DecodeError:
                 outcomes["undecodable"] += 1
             else:
                 outcomes["decoded"] += 1

@@ -68,6 +68,19 @@ def test_session_information_is_120_bytes_and_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
+    ("at", "why"),
+    [(80, Reason.VERSION), (83, Reason.RESERVED), (84, Reason.RESERVED), (87, Reason.RESERVED)],
+)
+def test_session_information_has_a_version_and_zeros(at: int, why: Reason) -> None:
+    packed = v.SESSION_FRAME[48:168]
+
+    with pytest.raises(Rejected) as caught:
+        SessionInfo.unpack(packed[:at] + b"\x02" + packed[at + 1 :])
+
+    assert caught.value.reason is why
+
+
+@pytest.mark.parametrize(
     ("at", "byte", "why"),
     [
         (0, 0x45, Reason.MAGIC),

@@ -10,7 +10,7 @@ from wire.counters import MAX_RANGES
 from wire.envelope import NO_BINDING, FrameClass, SessionInfo, session_signed
 from wire.errors import Reason, Rejected
 from wire.identity import LATE_MS, SenderRecord
-from wire.receiver import KEPT_TAGS, RateLimits, Receiver, SessionRow
+from wire.receiver import KEPT_TAGS, Opened, RateLimits, Receiver, SessionRow
 from wire.sessions import SendSession
 
 
@@ -254,7 +254,7 @@ def test_the_signature_is_checked_before_anything_is_decrypted() -> None:
     session = site.session()
     site.edge.prekeys.clear()
 
-    assert reason(site.receiver(), session.frame[:-1] + b"\0") is Reason.SIGNATURE
+    assert reason(site.receiver(), session.frame[:-64] + bytes(64)) is Reason.SIGNATURE
 
 
 # Bindings
@@ -418,7 +418,7 @@ def test_a_receiver_that_dies_after_any_frame_counts_each_frame_once(crash_after
                 receiver.receive(session.frame, topic_device=None, now_ms=AT_MS, mono_ms=0)
             continue
         disk |= {row.session_id: row for row in receiver.dirty()}
-        if hasattr(opened, "counter") and not opened.duplicate:
+        if isinstance(opened, Opened) and not opened.duplicate:
             counted.append(opened.counter)
 
     assert sorted(counted) == list(range(20))

@@ -1,0 +1,126 @@
+"""What stands on the screen, and what must never stand there."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from simulators.screen import NOT_A_DEVICE, Row, Status, as_svg, ward
+from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
+from vitals.messages import Reading, SensorFlag
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
+
+STATUS = Status(
+    title="scenario mixed", simulated="08:00:00", speed=30.0, judged_by="rules only", sent=5, stored=4, waiting=1,
+    duplicates=0, rejected=0,
+)  # fmt: skip
+
+
+def seen(*readings: Reading, after_ms: int, bed: str = "3") -> Row:
+    monitor = PatientMonitor(BINDING, MonitoringPlan())
+    for reading in readings:
+        monitor.on_reading(reading)
+    monitor.on_timer(START + after_ms)
+    return Row(bed=bed, patient=f"P000{bed}", view=monitor.view(START + after_ms))
+
+
+def text(*rows: Row, after_ms: int, width: int = 150, most: int = 20, **status: Any) -> str:
+    console = Console(width=width, record=True, file=None, force_terminal=False)
+    with console.capture() as shown:
+        console.print(
+            ward(
+                rows, Status(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}), (),
+                now_ms=START + after_ms, most=most, width=width,
+            )
+        )  # fmt: skip
+    return shown.get()
+
+
+@pytest.mark.parametrize("width", [80, 110, 150])
+def test_a_current_value_stands_as_it_is(width: int) -> None:
+    shown = text(seen(a_reading(0, **WELL), after_ms=0), after_ms=0, width=width)
+
+    line = next(line for line in shown.splitlines() if " 98" in line)
+    for value in ("14", "98", "120", "70", "37.0"):
+        assert value in line
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_a_late_value_tells_its_age(width: int) -> None:
+    shown = text(seen(a_reading(0, **WELL), after_ms=5 * MINUTE), after_ms=5 * MINUTE, width=width)
+
+    assert ("98 5m" if width == 80 else "98 5 min") in shown
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_a_stale_value_is_not_shown_at_all(width: int) -> None:
+    shown = text(seen(a_reading(0, spo2=98, heart_rate=71), after_ms=2 * HOUR), after_ms=2 * HOUR, width=width)
+
+    assert "98" not in shown.replace("08:00", "")
+    assert "71" not in shown
+    assert ("none 2h" if width == 80 else "no data 2 h") in shown
+
+
+def test_what_was_never_measured_is_a_dash_and_not_a_nought() -> None:
+    shown = text(seen(a_reading(0, heart_rate=71), after_ms=0), after_ms=0)
+
+    assert "–" in shown
+    assert "≥ 0" in shown
+
+
+def test_a_score_with_something_missing_is_a_lower_bound() -> None:
+    shown = text(seen(a_reading(0, respiratory_rate=26, spo2=93), after_ms=0), after_ms=0)
+
+    assert "≥ 5" in shown
+
+
+def test_the_worst_patient_stands_first_and_his_alarm_says_why() -> None:
+    well = seen(a_reading(0, **WELL), after_ms=0, bed="1")
+    ill = seen(a_reading(0, **{**WELL, "respiratory_rate": 26, "spo2": 90}), after_ms=0, bed="2")
+
+    shown = text(well, ill, after_ms=0)
+
+    assert shown.index("P0002") < shown.index("P0001")
+    assert "** NEWS2 6: RR 26 (+3), SpO2 90 (+3)" in shown
+
+
+def test_a_small_screen_says_how_many_it_leaves_out() -> None:
+    rows = [seen(a_reading(0, **WELL), after_ms=0, bed=str(n)) for n in range(1, 8)]
+
+    shown = text(*rows, after_ms=0, most=5)
+
+    assert "and 2 more, none of them worse" in shown
+    assert "P0007" not in shown
+
+
+def test_a_sensor_that_is_off_is_said() -> None:
+    off = [a_reading(n * 5_000, flags=SensorFlag.SENSOR_OFF, heart_rate=70) for n in range(30)]
+
+    shown = text(seen(a_reading(-5_000, **WELL), *off, after_ms=150_000), after_ms=150_000)
+
+    assert "sensor off 2 min" in shown
+
+
+def test_trouble_duplicates_and_refusals_stand_in_the_head_and_only_then() -> None:
+    row = seen(a_reading(0, **WELL), after_ms=0)
+
+    assert "refused" not in text(row, after_ms=0)
+    shown = text(row, after_ms=0, rejected=3, duplicates=2, trouble="broker killed")
+    assert "duplicates dropped 2  refused 3  broker killed" in " ".join(shown.split("\n")[:2])
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_every_screen_says_what_it_is_not(width: int) -> None:
+    assert NOT_A_DEVICE in text(after_ms=0, width=width)
+    assert "not a certified medical device" in NOT_A_DEVICE
+
+
+def test_a_picture_calls_nobody() -> None:
+    screen = ward([seen(a_reading(0, **WELL), after_ms=0)], STATUS, (), now_ms=START, most=5)
+
+    picture = as_svg(screen, title="ward")
+
+    assert picture.startswith("<svg")
+    assert "@font-face" not in picture
+    assert "url(" not in picture.replace("url(#", "")

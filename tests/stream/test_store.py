@@ -1,0 +1,157 @@
+"""The store: writing twice is writing once, a transaction is all or nothing, and a bad file is said to be one."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from stream.errors import StoreRefused, StoreUnusable
+from stream.store import Store
+from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
+from vitals.messages import AlarmChanged, Event, WindowClosed, WindowOutdated
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
+from wire.receiver import SessionRow
+
+
+def a_story() -> list[Event]:
+    monitor = PatientMonitor(BINDING, MonitoringPlan())
+    readings = [*steady(0, 5 * MINUTE, spo2=90, respiratory_rate=25), a_reading(6 * MINUTE, heart_rate=71)]
+    return [event for reading in readings for event in monitor.on_reading(reading)]
+
+
+def dump(store: Store) -> list[tuple[str, int]]:
+    tables = ("reading", "news2", "vitals_window", "freshness", "alarm")
+    return [(table, store.count(table)) for table in tables]
+
+
+def half_a_commit(store: Store) -> None:
+    with store.transaction():
+        store.put_events(a_story())
+        raise ZeroDivisionError
+
+
+def more_than_fits(store: Store) -> None:
+    with store.transaction():
+        for n in range(200):
+            store.put_states({f"{n:032x}": bytes(1_000)})
+
+
+def test_writing_twice_is_writing_once(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.put_events(a_story())
+        once = dump(store)
+        with store.transaction():
+            store.put_events(a_story())
+
+        assert dump(store) == once
+        assert dict(once)["reading"] == 12
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        with pytest.raises(ZeroDivisionError):
+            half_a_commit(store)
+
+        assert set(dict(dump(store)).values()) == {0}
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with Store(tmp_path / "store", max_pages=30) as store:
+        with pytest.raises(StoreRefused, match="full") as caught:
+            more_than_fits(store)
+
+        assert str(tmp_path / "store") in str(caught.value)
+        assert store.count("patient_state") == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is not a database, it is a letter" * 100, b"SQLite format 3\x00" + b"\xff" * 4_000]
+)
+def test_a_file_that_is_no_store_is_named_and_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_bytes(content)
+
+    with pytest.raises(StoreUnusable) as caught:
+        Store(path)
+
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
+    Store(tmp_path / "store").close()
+    with sqlite3.connect(tmp_path / "store") as later:
+        later.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    later.close()
+
+    with pytest.raises(StoreUnusable, match="99"):
+        Store(tmp_path / "store")
+
+
+def test_states_and_sessions_come_back_as_they_were(tmp_path: Path) -> None:
+    row = SessionRow(
+        session_id=b"s" * 16, sender=b"d" * 16, info=b"i" * 120, hpke=b"h" * 80, ranges=((0, 4), (7, 9)), last_ms=START
+    )
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_states({"a": b"1", "b": b"2"})
+        store.put_states({"a": b"3"})
+        store.put_sessions([row])
+
+    with Store(tmp_path / "store") as store:
+        assert list(store.states()) == [("a", b"3"), ("b", b"2")]
+        assert store.state("c") is None
+        assert list(store.sessions()) == [row]
+
+
+def test_a_window_that_is_outdated_is_computed_again_from_the_readings(tmp_path: Path) -> None:
+    story = a_story()
+    window = next(event for event in story if isinstance(event, WindowClosed) and event.sign == "spo2")
+    wrong = WindowClosed(
+        binding_id=window.binding_id,
+        sign="spo2",
+        start_ms=window.start_ms,
+        width_ms=window.width_ms,
+        count=1,
+        mean=1.0,
+        minimum=1.0,
+        maximum=1.0,
+    )
+    outdated = WindowOutdated(
+        binding_id=window.binding_id, sign="spo2", start_ms=window.start_ms, width_ms=window.width_ms
+    )
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.put_events([*story, wrong, outdated])
+        found = store.query(
+            "SELECT count, mean, minimum, maximum FROM vitals_window WHERE sign = 'spo2' AND start_ms = ?",
+            (window.start_ms,),
+        )
+
+        assert found == [(window.count, window.mean, window.minimum, window.maximum)]
+
+
+def test_rejections_are_added_up_by_device_and_reason(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.count_reject("d1", "auth", START)
+            store.count_reject("d1", "auth", START + 5, 3)
+            store.count_reject("d2", "auth", START)
+
+        assert store.query("SELECT device_id, count, last_ms FROM reject ORDER BY 1") == [
+            ("d1", 4, START + 5),
+            ("d2", 1, START),
+        ]
+
+
+def test_alarms_are_counted_once_by_their_worst_priority(tmp_path: Path) -> None:
+    story = a_story()
+    changes = [event for event in story if isinstance(event, AlarmChanged)]
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.put_events(story)
+        counted = store.alarms_by_class()
+
+    assert counted["medium news2"] == 1
+    assert sum(counted.values()) == len({change.alarm_id for change in changes})
