@@ -29,6 +29,7 @@ LONGEST_RETRY_S: Final = 30.0
 _KEEPALIVE_S: Final = 30
 _CONNECT_WITHIN_S: Final = 5.0
 _MISC_EVERY_S: Final = 1.0
+_STOOD_S: Final = 5.0  # a connection that lasted so long was one
 _SUBSCRIBE_AT_ONCE: Final = 100  # topic filters in one packet, which has to fit into MAX_PACKET_BYTES
 
 _log = get(__name__)
@@ -176,12 +177,16 @@ class MqttClient:
             self._paho.ack(mid, 1)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         delay_s = FIRST_RETRY_S
         while True:
             self._lost.clear()
             if await self._try_to_connect():
-                delay_s = FIRST_RETRY_S
+                began_s = loop.time()
                 await self._look_after()
+                # A broker that accepts and hangs up at once deserves no less patience than one that is away.
+                if loop.time() - began_s > _STOOD_S:
+                    delay_s = FIRST_RETRY_S
             self._leave()
             # Full jitter: a thousand edges must not come back in step.
             await asyncio.sleep(self._jitter.uniform(0.1, 1.0) * delay_s)
