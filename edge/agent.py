@@ -39,7 +39,7 @@ from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
-from wire.topics import Topic, e_down, e_up, parse, w_down
+from wire.topics import Topic, e_down, e_up, parse, w_down, w_up_of
 
 VERSION: Final = "0.1.0"
 RETRY_COMMIT_MS: Final = 1_000
@@ -133,7 +133,7 @@ class EdgeAgent:
     def subscriptions(self) -> tuple[str, ...]:
         """What the agent's client subscribes to: its own wearables, and the cloud's answers."""
         wearables = {binding.wearable_id for binding in self._directory.bindings()}
-        return (*(f"vl/v1/w/{one.hex()}/up/+" for one in sorted(wearables)), e_down(self._me.device_id))
+        return (*(w_up_of(one) for one in sorted(wearables)), e_down(self._me.device_id))
 
     @property
     def waiting(self) -> int:

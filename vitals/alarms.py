@@ -69,6 +69,7 @@ class _Episode(msgspec.Struct, array_like=True):
     unknown: bool = False
     acknowledged_by: str | None = None
     acknowledged_ms: int | None = None
+    worsened: int = 0  # revision at which it last got worse
 
 
 class _Silenced(msgspec.Struct, array_like=True):
@@ -154,11 +155,14 @@ class AlarmBook:
             )
         ]
 
-    def acknowledge(self, alarm: bytes, *, by: str, at_ms: int) -> list[AlarmChanged]:
-        """Somebody has seen an alarm: escalation stops, the alarm stays. An id that is not open changes nothing."""
+    def acknowledge(self, alarm: bytes, *, by: str, at_ms: int, revision: int | None = None) -> list[AlarmChanged]:
+        """Somebody has seen an alarm: escalation stops, the alarm stays. An id that is not open changes nothing.
+
+        Nor does an answer that was given to an earlier, milder `revision`: it may come late, or twice.
+        """
         for episode in [*self._latched, *self._episodes.values()]:
             open_and_unseen = episode.state is not AlarmState.PENDING and episode.acknowledged_by is None
-            if episode.alarm_id == alarm and open_and_unseen:
+            if episode.alarm_id == alarm and open_and_unseen and (revision is None or revision >= episode.worsened):
                 episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
                 self._latched = [one for one in self._latched if one is not episode]
                 if episode.state is AlarmState.ACTIVE and not self._is_judged(episode.rule_id):
@@ -247,6 +251,7 @@ class AlarmBook:
             # Priority never falls within an episode: what was red stays red until it is over.
             episode.priority, episode.grade = max(episode.priority, seen.priority), max(episode.grade, seen.grade)
             episode.acknowledged_by = episode.acknowledged_ms = None
+            episode.worsened = episode.revision + 1
         episode.text = explain()
         silence = self._silences.get(rule.rule_id)
         if silence is None or episode.priority <= silence.priority:

@@ -102,6 +102,7 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledge"):
     alarm_id: bytes
     by: str
     at_ms: int
+    revision: int | None = None  # of the alarm as it was seen: what was answered before it got worse, is not answered
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, tag="silence"):

@@ -126,7 +126,9 @@ class PatientMonitor:
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
         """Somebody has seen an alarm. Nothing happens if it is not open."""
-        return list(self._book.acknowledge(message.alarm_id, by=message.by, at_ms=message.at_ms))
+        return list(
+            self._book.acknowledge(message.alarm_id, by=message.by, at_ms=message.at_ms, revision=message.revision)
+        )
 
     def on_silence(self, message: Silence) -> list[Event]:
         """Somebody wants a condition quiet until a moment."""

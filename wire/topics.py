@@ -35,6 +35,11 @@ def w_up(device_id: bytes, frame_class: int) -> str:
     return f"vl/v1/w/{device_id.hex()}/up/{int(frame_class)}"
 
 
+def w_up_of(device_id: bytes) -> str:
+    """The filter for everything that one wearable sends."""
+    return f"vl/v1/w/{device_id.hex()}/up/+"
+
+
 def w_down(device_id: bytes) -> str:
     return f"vl/v1/w/{device_id.hex()}/down"
 

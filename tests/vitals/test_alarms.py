@@ -311,6 +311,20 @@ def test_what_nobody_ever_looks_at_does_not_grow_without_bound() -> None:
     assert kept[-1].alarm_id == last.alarm_id
 
 
+def test_an_answer_to_a_milder_alarm_does_not_answer_the_worse_one() -> None:
+    # revision  0 medium   1 high          somebody answered what he saw: 0
+    book = a_book()
+    mild = raised(book, grade=5.0)
+    (high,) = see(book, NEWS2, TRUE, 1_000, priority=HIGH, grade=7.0)
+
+    late = book.acknowledge(mild.alarm_id, by="anna", at_ms=START + 2_000, revision=mild.revision)
+    after_a_restart = restarted(book).acknowledge(mild.alarm_id, by="anna", at_ms=START, revision=mild.revision)
+    (answered,) = book.acknowledge(mild.alarm_id, by="anna", at_ms=START + 3_000, revision=high.revision)
+
+    assert late == after_a_restart == []
+    assert (answered.acknowledged_by, answered.priority) == ("anna", HIGH)
+
+
 def test_an_acknowledgement_says_who_and_when_and_survives_a_restart() -> None:
     book = a_book()
     alarm = raised(book)
