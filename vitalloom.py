@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-__version__ = "0.1.0"
+from runtime.version import __version__
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 

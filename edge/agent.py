@@ -30,6 +30,7 @@ from edge.uplink import Row, Uplink
 from models.artifacts import judged_by
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
+from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
@@ -41,7 +42,6 @@ from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
 from wire.topics import Topic, e_down, e_up, parse, w_down, w_up_of
 
-VERSION: Final = "0.1.0"
 RETRY_COMMIT_MS: Final = 1_000
 STUCK_LOG_MS: Final = 60_000
 
@@ -434,7 +434,7 @@ class EdgeAgent:
             return
         self._beat_ms = mono_ms + int(self._config.heartbeat_s * 1_000)
         self._forget_old_sessions(now_ms)
-        body = heartbeat(self._boot_id, VERSION, self._facts(now_ms, mono_ms))
+        body = heartbeat(self._boot_id, __version__, self._facts(now_ms, mono_ms))
         for frame_class, frame in self._beats.frames(body, now_ms=now_ms, mono_ms=mono_ms):
             client.publish(e_up(self._me.device_id, frame_class), frame)
         # Somebody outside may watch this file: it is touched only by an agent that gets things done.

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"}
@@ -110,6 +111,7 @@ def test_a_foreseen_error_is_a_sentence_and_not_a_trace(tmp_path: Path) -> None:
 
 
 def test_one_version_everywhere() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    said = _vitalloom("--version").stdout.strip()
 
-    assert _vitalloom("--version").stdout.strip() == f"vitalloom {declared}"
+    assert said == f"vitalloom {__version__}"
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
