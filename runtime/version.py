@@ -1,5 +1,3 @@
 """The version of everything here, in one place: packaging, the command line and heartbeats read it."""
 
-from typing import Final
-
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
