@@ -92,15 +92,20 @@ class Ingest:
         binding = self._directory.binding(opened.binding_id)
         if binding is None or binding.wearable_id != message.origin.wearable_id:
             raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
-        return _not_in_the_future(to_reading(message, opened.binding_id), now_ms)
+        return _arrived(to_reading(message, opened.binding_id), now_ms)
 
 
-def _not_in_the_future(reading: Reading, now_ms: int) -> Reading:
-    """An edge whose clock is ahead must not make everything that comes after it look late."""
+def _arrived(reading: Reading, now_ms: int) -> Reading:
+    """A reading with our own time on it.
+
+    An edge whose clock is ahead must not make everything that comes after it look late, and what lay in an outbox, or
+    in somebody's recording, must not sound as if it were happening now.
+    """
     if reading.received_ms <= now_ms + FUTURE_MS and reading.at_ms <= now_ms + FUTURE_MS:
-        return reading
+        return replace(reading, arrived_ms=now_ms)
     return replace(
         reading,
+        arrived_ms=now_ms,
         at_ms=min(reading.at_ms, now_ms),
         received_ms=min(reading.received_ms, now_ms),
         sensor_flags=reading.sensor_flags | SensorFlag.CLOCK_CLAMPED,

@@ -34,7 +34,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE reading (
     seq INTEGER PRIMARY KEY,             -- order in which readings were applied
     reading_id BLOB NOT NULL UNIQUE, binding_id TEXT NOT NULL, session_id BLOB NOT NULL, counter INTEGER NOT NULL,
-    at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, arrived_ms INTEGER,
     {", ".join(f"{name} REAL" for name in _VALUES)},
     sensor_flags INTEGER NOT NULL, battery REAL, unusable INTEGER NOT NULL,
     late INTEGER NOT NULL, backfilled INTEGER NOT NULL) STRICT;
@@ -73,8 +73,8 @@ CREATE TABLE dead_letter (
     stage TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (session_id, counter)) STRICT, WITHOUT ROWID;
 """
 _READING_COLUMNS: Final = (
-    "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", *_VALUES, "sensor_flags", "battery",
-    "unusable", "late", "backfilled",
+    "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", "arrived_ms", *_VALUES,
+    "sensor_flags", "battery", "unusable", "late", "backfilled",
 )  # fmt: skip
 _PUT_READING: Final = (
     f"INSERT OR IGNORE INTO reading ({', '.join(_READING_COLUMNS)}) "  # noqa: S608 - names from our own table
@@ -257,7 +257,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
         r = event.reading
         values = [getattr(r, name) for name in _VALUES]
         return _PUT_READING, (
-            r.reading_id, r.binding_id, r.session_id, r.counter, r.at_ms, r.received_ms,
+            r.reading_id, r.binding_id, r.session_id, r.counter, r.at_ms, r.received_ms, r.arrived_ms,
             *(None if value is None else float(value) for value in values),
             r.sensor_flags, r.battery, r.unusable, event.late, event.backfilled,
         )  # fmt: skip

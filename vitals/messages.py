@@ -63,6 +63,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, tag="reading"):
     sensor_flags: int = 0  # SensorFlag
     battery: float | None = None  # %
     unusable: int = 0  # mask by signs.INDEX: value kept, not to be scored
+    arrived_ms: int | None = None  # arrival in the data centre; None: judged at the edge
+
+    @property
+    def heard_ms(self) -> int:
+        """When whoever judges this heard of it. What is old by then is for the record, wherever it was held up."""
+        return self.received_ms if self.arrived_ms is None else self.arrived_ms
 
 
 class Waveform(msgspec.Struct, frozen=True, kw_only=True, tag="waveform"):

@@ -90,7 +90,7 @@ class PatientMonitor:
         if not self._seen.add(reading.session_id, reading.counter):
             return list(self._book.open())
         late = self._frontier_ms is not None and reading.at_ms < self._frontier_ms
-        backfilled = reading.received_ms - reading.at_ms > self.plan.backfill_after_ms
+        backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
         judged = judge_late(reading) if late else self._quality.judge(reading)
         events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
         self._count_in(judged, events)

@@ -22,7 +22,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = DEFAULT_RULES
     window_ms: int = 60_000
     lateness_ms: int = 30_000  # how long a window waits for readings that were held up
-    backfill_after_ms: int = 300_000  # a reading that arrives later than this is for the record
+    backfill_after_ms: int = 300_000  # a reading that is heard of later than this is for the record
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
 

@@ -309,6 +309,45 @@ def test_a_timer_that_fails_for_one_patient_does_not_stop_the_others(
     assert silent == [(bed_2,)]
 
 
+def test_what_lay_in_an_outbox_is_for_the_record_and_does_not_sound(tmp_path: Path) -> None:
+    # 08:00 .. 08:30 the edge heard its patient, who was ill from 08:05 to 08:15, and could not reach the cloud.
+    site = Site(tmp_path)
+    site.begin()
+    backlog = [
+        site.message(minute * MINUTE, **({"rr": 26.0, "spo2": 90.0} if 5 <= minute <= 15 else {}))
+        for minute in range(31)
+    ]
+    site.clock.set_wall(NOW + 30 * MINUTE)
+
+    site.send(backlog[-1])  # the newest first
+    site.send(*backlog[:-1])
+
+    news2 = [alarm for alarm in site.alarms if alarm.rule_id == "news2"]
+    assert [alarm.retrospective for alarm in news2] == [True]
+    assert site.rows("SELECT count(*) FROM reading") == [(31,)]
+    assert site.rows("SELECT count(*) FROM news2") == [(1,)]
+
+
+def test_a_recording_played_again_to_a_cloud_that_lost_its_store_does_not_sound(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    frames = [site.session().frame, site.sealed(site.message(0, rr=26.0, spo2=90.0))]
+    site.take(*frames)
+    before = site.rows("SELECT reading_id FROM reading")
+    assert [alarm.rule_id for alarm in site.alarms] == ["news2"]
+    site.alarms.clear()
+    site.store.close()
+    for file in tmp_path.glob("store.sqlite*"):
+        file.unlink()
+
+    site.start()
+    site.clock.advance(HOUR)
+    site.take(*frames)
+
+    assert site.rows("SELECT reading_id FROM reading") == before
+    sounding = {alarm.rule_id for alarm in site.alarms if not alarm.retrospective}
+    assert sounding <= {"no_data"}  # there is none, and that is true
+
+
 # What is not believed
 
 
