@@ -59,9 +59,9 @@ class Bench:
         self.config = EdgeConfig(
             identity=folder / "identity.json",
             data_dir=folder,
-            limits=UNLIMITED,
             ack_interval_ms=0,
             **{
+                "limits": UNLIMITED,
                 "outbox": OutboxConfig(budget_mb=64, commit_ms=100),
                 "local_alarm": LocalAlarmConfig(after_s=60.0),
                 **config,
@@ -156,7 +156,8 @@ class Bench:
         for topic, frame in self.hand.published:
             if parse(topic).branch != "e":
                 continue
-            opened = self.cloud.receive(frame, topic_device=None, now_ms=self.clock.now_ms(), mono_ms=0)
+            now_ms = max(self.clock.now_ms(), NOW)  # the cloud has a clock of its own
+            opened = self.cloud.receive(frame, topic_device=None, now_ms=now_ms, mono_ms=0)
             if not isinstance(opened, SessionOpened) and not opened.duplicate and opened.frame_class in wanted:
                 found.append(opened)
         return found

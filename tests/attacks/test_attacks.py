@@ -1,0 +1,497 @@
+"""Attacks, each tried on the agent beside the bed or on the data centre, by somebody who owns the network.
+
+Every test has the number of its row in docs/security.md, which says what has to exist before the others can be tried.
+What must hold after each: nothing stored that was not measured, nothing learnt, nothing lost, and somebody can see it.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import random
+import re
+import struct
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
+
+from edge.agent import EdgeAgent
+from runtime import logs
+from tests.attacks import published_scheme
+from tests.edge.benches import Bench
+from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site
+from wire.codec import decode_edge_vitals, encode
+from wire.envelope import HEADER_BYTES, HPKE_BYTES, INFO_BYTES, Ack, FrameClass, Stage, build_ack
+from wire.errors import Reason, Rejected, SessionSpent
+from wire.identity import demo_site
+from wire.receiver import RateLimits, Receiver
+from wire.sessions import HPKE_CONTEXT, HPKE_SUITE, FrameKeys, SendSession
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    made.begin()
+    return made
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    made.begin(0, 1)
+    return made
+
+
+def test_a01_a_thousand_replays_are_one_reading_and_one_answer(site: Site) -> None:
+    frame = site.sealed(site.message(0))
+
+    for _ in range(10):
+        site.take(*[frame] * 100)
+
+    assert site.store.count("reading") == 1
+    assert site.stream.counts.duplicates == 999
+    assert len(site.acks()) == 1
+
+
+def test_a02_a_recording_played_to_a_cloud_that_lost_its_store_opens_no_alarm(site: Site) -> None:
+    recording = [site.session().frame, *(site.sealed(site.message(n * SECOND, rr=26.0, spo2=90.0)) for n in range(5))]
+    site.take(*recording)
+    before = site.rows("SELECT reading_id FROM reading ORDER BY 1")
+    site.store.close()
+    for file in site.folder.glob("store.sqlite*"):
+        file.unlink()
+    site.alarms.clear()
+
+    site.start()
+    site.clock.advance(HOUR)
+    site.take(*recording)
+
+    assert site.rows("SELECT reading_id FROM reading ORDER BY 1") == before
+    assert [alarm for alarm in site.alarms if not alarm.retrospective and alarm.rule_id != "no_data"] == []
+
+
+def test_a03_a_frame_cannot_be_moved_to_another_patient(bench: Bench) -> None:
+    ann, bob = bench.site.wearables[0].me.device_id, bench.site.wearables[1].me.device_id
+    frame = bench.sealed(0)
+    other_session = bench.session(1).session_id
+
+    bench.turn(frame, patient=1)  # Ann's frame on Bob's topic
+    bench.turn(frame.replace(ann, bob, 1), patient=1)  # with Bob's name in it
+    bench.turn(frame[:24] + other_session + frame[40:], patient=0)  # in Bob's session
+    bench.turn(frame.replace(ann, bob, 1)[:24] + other_session + frame[40:], patient=1)  # in Bob's name and session
+
+    assert bench.agent.counts.accepted == 0
+    assert bench.agent.counts.rejected == {Reason.TOPIC: 1, Reason.NEED_SESSION: 2, Reason.AUTH: 1}
+
+
+def test_a04_a_session_for_somebody_else_s_patient_is_refused(bench: Bench) -> None:
+    ann = bench.site.wearables[0]
+    assert ann.recipient is not None
+    session = SendSession.open(
+        ann.me, ann.recipient, binding_id=bench.site.bindings[1].binding_id, frame_class=FrameClass.VITALS, number=NOW,
+        previous=bytes(16), now_ms=NOW,
+    )  # fmt: skip
+
+    bench.turn(session.frame)
+
+    assert bench.agent.counts.rejected == {Reason.BINDING: 1}
+
+
+def test_a05_late_frames_stay_with_the_patient_they_were_measured_on(site: Site) -> None:
+    held_back = site.sealed(site.message(0))
+    old = site.demo.bindings[0]
+    directory = site.demo.ingest.directory
+    directory.put(replace(old, valid_to_ms=NOW + MINUTE))  # the wearable goes to the next patient
+    directory.put(replace(old, binding_id=b"n" * 16, patient="P0099", valid_from_ms=NOW + MINUTE))
+
+    site.clock.advance(2 * HOUR)
+    site.take(held_back)
+
+    assert site.rows("SELECT binding_id, backfilled FROM reading") == [(old.binding_id.hex(), 1)]
+
+
+def test_a06_a07_a08_cut_flipped_and_lengthened_frames_are_all_refused(bench: Bench) -> None:
+    frame = bench.sealed(0)
+    damaged = [frame[:length] for length in range(len(frame))]
+    damaged += [
+        frame[:at] + bytes([frame[at] ^ 1 << bit]) + frame[at + 1 :] for at in range(len(frame)) for bit in range(8)
+    ]
+    damaged += [frame + bytes(extra) for extra in (1, 7, 32, 48, 9_000)] + [frame + frame]
+
+    bench.turn(*damaged)
+
+    assert bench.agent.counts.accepted == 0
+    assert sum(bench.agent.counts.rejected.values()) == len(damaged)
+    bench.turn(frame)
+    assert bench.agent.counts.accepted == 1
+
+
+def test_a09_no_key_and_nonce_come_twice_however_often_an_edge_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: set[tuple[bytes, bytes]] = set()
+    made = FrameKeys.__init__
+    seal = FrameKeys.seal
+
+    def watched_init(keys: FrameKeys, secret: bytes, *rest: Any) -> None:
+        made(keys, secret, *rest)
+        names[id(keys)] = hashlib.sha256(secret).digest()
+
+    def watched_seal(keys: FrameKeys, header: bytes, counter: int, salt: int, padded: bytes) -> bytes:
+        nonce = names[id(keys)], keys._nonce(counter, salt)
+        assert nonce not in used
+        used.add(nonce)
+        return seal(keys, header, counter, salt, padded)
+
+    names: dict[int, bytes] = {}
+    monkeypatch.setattr(FrameKeys, "__init__", watched_init)
+    monkeypatch.setattr(FrameKeys, "seal", watched_seal)
+    bench.sessions[0] = bench.new_session(0, number=NOW + 1)  # one that is watched from its beginning
+    bench.begin(0)
+
+    for kill in range(40):
+        bench.turn(bench.sealed(kill * SECOND))
+        if kill % 2:
+            bench.pass_time()  # every other time it dies with a commit behind it
+        bench.crash()
+
+    assert len(used) > 80
+
+
+def test_a10_a_forked_child_may_not_seal(bench: Bench) -> None:
+    session = bench.session()
+    child = os.fork()
+    if child == 0:
+        try:
+            session.seal(b"x")
+        except SessionSpent:
+            os._exit(0)
+        os._exit(1)
+
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a11_a_copied_card_is_noticed(bench: Bench, tmp_path: Path) -> None:
+    # Two edges from one card: both begin a session after the same one, and only one can be the next.
+    cloud = Receiver(bench.site.ingest.me, bench.site.ingest.directory, limits=RateLimits(frames_per_s=1e6))
+    edge = bench.site.edges[0]
+    assert edge.recipient is not None
+
+    def next_session(number: int) -> SendSession:
+        assert edge.recipient is not None
+        return SendSession.open(
+            edge.me, edge.recipient, binding_id=bench.site.bindings[0].binding_id, frame_class=1, number=number,
+            previous=bytes(16), now_ms=NOW,
+        )  # fmt: skip
+
+    def hear(session: SendSession) -> Any:
+        return cloud.receive(session.frame, topic_device=edge.me.device_id, now_ms=NOW, mono_ms=0)
+
+    hear(next_session(NOW))
+    forked = hear(next_session(NOW + 5))  # knows nothing of the first
+    assert forked.chain_fork
+    with pytest.raises(Rejected) as caught:
+        hear(next_session(NOW + 3))
+    assert caught.value.reason is Reason.CLONE_OR_ROLLBACK
+
+
+def test_a12_a_restored_memory_does_not_repeat_a_nonce_and_is_noticed(bench: Bench) -> None:
+    session = bench.session()
+    twin = copy.copy(session)
+
+    one, other = session.seal(encode(bench.vitals(0)))[1], twin.seal(encode(bench.vitals(5_000)))[1]
+    bench.turn(one, other)
+
+    assert one[40:44] == other[40:44]  # the same counter
+    assert one[44:48] != other[44:48]  # another salt, so another nonce
+    assert bench.agent.counts.accepted == 1
+    assert bench.agent.counts.rejected == {Reason.COUNTER_CONFLICT: 1}
+
+
+@pytest.mark.parametrize(
+    ("at", "byte", "why"), [(2, 0, Reason.VERSION), (4, 0, Reason.SUITE), (4, 2, Reason.SUITE), (4, 255, Reason.SUITE)]
+)
+def test_a13_no_weaker_version_or_suite_is_spoken(at: int, byte: int, why: Reason, bench: Bench) -> None:
+    frame = bench.sealed(0)
+
+    bench.turn(frame[:at] + bytes([byte]) + frame[at + 1 :])
+
+    assert bench.agent.counts.rejected == {why: 1}
+    assert bench.told() == []  # and no offer is made
+
+
+def test_a14_a_stolen_edge_opens_nothing_that_it_has_stored(bench: Bench, tmp_path: Path) -> None:
+    bench.site.edges[0].save(tmp_path / "identity.json")
+    bench.turn(bench.sealed(0), bench.sealed(5_000))
+    bench.pass_time()
+    bench.agent.close()
+    frames = [row.frame for row in _rows(bench)]
+    sessions = [session.frame for session in _sessions(bench)]
+    assert len(frames) == 2
+
+    stolen = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()) if path.is_file())
+    candidates = {stolen[at : at + 32] for at in range(0, len(stolen) - 32, 4)}
+    candidates |= {
+        bytes.fromhex(text) for text in re.findall(r"[0-9a-f]{64}", (tmp_path / "identity.json").read_text())
+    }
+
+    opened = 0
+    for session in sessions:
+        packed = session[HEADER_BYTES : HEADER_BYTES + INFO_BYTES]
+        hpke = session[HEADER_BYTES + INFO_BYTES : HEADER_BYTES + INFO_BYTES + HPKE_BYTES]
+        for prekey in bench.site.edges[0].me.prekeys.values():
+            with pytest.raises((InvalidTag, ValueError)):
+                HPKE_SUITE.decrypt(hpke, prekey, info=HPKE_CONTEXT + packed)
+        for secret in candidates:
+            keys = FrameKeys(secret, packed, hpke, 1, FrameClass.VITALS)
+            opened += any(_opens(keys, frame) for frame in frames)
+    assert opened == 0
+
+
+def _rows(bench: Bench) -> list[Any]:
+    agent = EdgeAgent(bench.config, bench.site.edges[0], bench.clock, rng=random.Random(1))
+    try:
+        return [row for session in agent._outbox.sessions() for row in agent._outbox.page(session.session_id, 0, 1_000)]
+    finally:
+        agent.close()
+
+
+def _sessions(bench: Bench) -> list[Any]:
+    agent = EdgeAgent(bench.config, bench.site.edges[0], bench.clock, rng=random.Random(1))
+    try:
+        return agent._outbox.sessions()
+    finally:
+        agent.close()
+
+
+def _opens(keys: FrameKeys, frame: bytes) -> bool:
+    counter, salt = struct.unpack_from(">II", frame, 40)
+    try:
+        keys.open(frame[:HEADER_BYTES], counter, salt, frame[HEADER_BYTES:])
+    except InvalidTag:
+        return False
+    return True
+
+
+def test_a14_a_revoked_device_is_refused_from_the_next_frame_on(bench: Bench) -> None:
+    bench.turn(bench.sealed(0))
+    bench.site.edges[0].directory.revoke(bench.site.wearables[0].me.device_id)
+
+    bench.turn(bench.sealed(5_000))
+
+    assert bench.agent.counts.accepted == 1
+    assert bench.agent.counts.rejected == {Reason.REVOKED: 1}
+
+
+def test_a15_a_broker_that_reads_everything_finds_no_value(bench: Bench) -> None:
+    odd = {"hr": 71.123456789, "spo2": 97.987654321, "temp_c": 36.555555555}
+    bench.turn(*(bench.sealed(n * 5_000, **odd) for n in range(20)))
+    bench.pass_time()
+
+    captured = b"".join(frame for _, frame in bench.hand.published)
+    for value in odd.values():
+        for pattern in (struct.pack(">d", value), struct.pack("<d", value), str(value).encode()):
+            assert pattern not in captured
+    for name in (bench.site.bindings[0].patient.encode(), bench.site.bindings[0].bed.encode() * 4):
+        assert name not in captured
+
+
+def test_a16_a_forged_signature_makes_no_edge_delete(bench: Bench) -> None:
+    bench.turn(bench.sealed(0))
+    bench.pass_time()
+    session_id = bench.arrived()[0].session_id
+    ack = Ack(
+        Stage.STORED, 0, ((0, 2**31),), None, NOW, bench.site.ingest.me.device_id, session_id, FrameClass.VITALS, 1
+    )
+
+    bench.hear(build_ack(Ed25519PrivateKey.generate(), ack))
+    bench.hear(build_ack(bench.site.wearables[0].me.signing_key, ack))  # a real key, and the wrong one
+    assert bench.agent.waiting == 1
+
+    bench.hear(build_ack(bench.site.ingest.me.signing_key, ack._replace(ranges=((5, 900),))))  # never sent
+    assert bench.agent.waiting == 1
+    assert bench.agent.counts.forged_acks == 2
+    assert bench.agent._uplink.counts.never_sent == 1
+
+
+def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(bench: Bench) -> None:
+    for n in range(600):
+        bench.turn(bench.sealed(n * 5_000))
+        bench.clock.advance(20)
+    bench.pass_time()
+
+    assert bench.agent.waiting == 600
+    assert bench.agent._uplink.in_flight <= bench.config.windows.vitals + bench.config.windows.alarms
+
+
+def test_a18_a_wearable_on_the_edges_branch_is_nobody(site: Site) -> None:
+    wearable = site.demo.wearables[0]
+    assert site.edge.recipient is not None
+    session = SendSession.open(
+        wearable.me, site.edge.recipient, binding_id=site.demo.bindings[0].binding_id, frame_class=FrameClass.VITALS,
+        number=NOW, previous=bytes(16), now_ms=NOW,
+    )  # fmt: skip
+    topic = f"vl/v1/e/{wearable.me.device_id.hex()}/up/1"
+
+    site.stream.take([site.inbound(session.frame)._replace(topic=topic)])
+
+    assert site.stream.counts.rejected == {Reason.UNKNOWN_SENDER.value: 1}
+    assert site.store.count("rx_session") == 2  # the edge's own
+
+
+def test_a21_oversized_frames_cost_no_memory(bench: Bench) -> None:
+    frames = [os.urandom(8_257) for _ in range(300)]
+    bench.turn(*frames[:10])
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+
+    for _ in range(5):
+        bench.turn(*frames)
+        bench.hand.pubacks.clear()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert bench.agent.counts.rejected == {Reason.LENGTH: 1_510}
+    assert after - before < 500_000
+
+
+BOMBS = {
+    "deep nesting": b"\x91" * 8_000 + b"\xc0",
+    "huge array": b"\xdd\xff\xff\xff\xff",
+    "huge map": b"\xdf\xff\xff\xff\xff",
+    "huge string": b"\xdb\xff\xff\xff\xff",
+    "huge binary": b"\xc6\xff\xff\xff\xff",
+    "huge extension": b"\xc9\xff\xff\xff\xff\x01",
+    "not text": b"\xa4\xff\xfe\xfd\xfc",
+    "lone surrogate": b"\xa3\xed\xa0\x80",
+    "nothing": b"\xc1",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_a23_a_bomb_in_an_authentic_frame_is_refused_and_kept_for_people(bomb: bytes, site: Site) -> None:
+    tracemalloc.start()
+    site.take(site.session().seal(bomb)[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 5_000_000
+    assert site.rows("SELECT reason FROM dead_letter") == [("schema",)]
+    assert [ack.stage for ack in site.acks()] == [Stage.REJECTED]
+
+
+def test_a24_two_hundred_thousand_mutated_frames_change_nothing(bench: Bench) -> None:
+    rng = random.Random(24)
+    edge = bench.site.edges[0]
+    receiver = Receiver(edge.me, edge.directory, limits=RateLimits(frames_per_s=1e9, frames_burst=10**9))
+    session = bench.session()
+    receiver.receive(session.frame, topic_device=None, now_ms=NOW, mono_ms=0)
+    seeds = [session.frame, session.seal(b"x")[1], bench.cloud_says(Stage.STORED, session.session_id, [(0, 3)])]
+    before = receiver.sessions()
+
+    for _ in range(200_000):
+        frame = bytearray(rng.choice(seeds))
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            frame[rng.randrange(len(frame))] ^= rng.randrange(1, 256)
+        if rng.random() < 0.1:
+            del frame[rng.randrange(len(frame)) :]
+        with pytest.raises(Rejected):
+            receiver.receive(bytes(frame), topic_device=None, now_ms=NOW, mono_ms=0)
+
+    assert receiver.sessions() == before
+
+
+@pytest.mark.parametrize("t_ms", [NOW - 10 * 24 * HOUR, NOW + 3_653 * 24 * HOUR, 0])
+def test_a25_a_device_s_clock_moves_no_reading_and_hides_no_silence(t_ms: int, bench: Bench) -> None:
+    bench.turn(bench.sealed(0))
+    bench.turn(bench.sealed(5_000, t_ms=t_ms, t_quality=1))
+    bench.pass_time()
+
+    times = [decode_edge_vitals(one.payload).at_ms for one in bench.arrived()]
+    assert all(abs(at_ms - NOW) <= 5_000 for at_ms in times)
+    assert len(times) == 2
+
+
+def test_a26_an_edge_that_boots_in_1970_goes_on_from_what_it_has_stored(bench: Bench) -> None:
+    bench.turn(bench.sealed(0))
+    bench.pass_time()
+
+    bench.clock.set_wall(1_000)
+    bench.crash()
+    bench.turn(bench.sealed(5_000))
+    bench.pass_time()
+
+    bench.hear(bench.cloud_says(Stage.STORED, bench.arrived()[0].session_id, [(0, 0)]))
+    received = [decode_edge_vitals(one.payload).received_ms for one in bench.arrived()]
+    assert all(ms >= NOW for ms in received)
+
+
+def test_a35_no_value_and_no_name_is_in_a_log(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(level="DEBUG", stream=sys.stderr)
+    odd = {"hr": 173.25, "spo2": 84.75, "rr": 31.125}
+    for n in range(30):
+        bench.turn(bench.sealed(n * 5_000, **odd), b"garbage" * 40)
+        bench.pass_time(5_000)
+
+    said = capfd.readouterr()
+    secrets = [str(value) for value in odd.values()]
+    secrets += [binding.patient for binding in bench.site.bindings]
+    secrets += [bench.site.edges[0].me.signing_key.private_bytes_raw().hex()]
+    assert [secret for secret in secrets if secret in said.out + said.err] == []
+
+
+def test_a37_one_device_in_a_frenzy_does_not_cost_the_others_their_turn(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, limits=RateLimits(frames_per_s=50, frames_burst=100))
+    bench.begin(0, 1)
+
+    bench.turn(*(bench.sealed(n) for n in range(1_000)), patient=0)
+    bench.turn(bench.sealed(0, patient=1), patient=1)
+
+    assert bench.agent.counts.rejected == {Reason.RATE: 900}
+    assert bench.agent.counts.accepted == 101
+
+
+def test_a38_the_alarm_lane_is_never_quiet(bench: Bench) -> None:
+    lanes = []
+    for _ in range(4):
+        bench.hand.published.clear()
+        bench.pass_time(31 * SECOND)
+        lanes.append([topic.rsplit("/", 1)[-1] for topic, _ in bench.hand.published if "/e/" in topic])
+
+    assert all(str(int(FrameClass.ALARM)) in lane for lane in lanes)
+
+
+def test_a39_the_published_scheme_gives_its_key_away() -> None:
+    # One message of one of 200 patients of 5 doctors in 2 hospitals, whose first bytes everybody knows.
+    secret = published_scheme.key_of(patient=137, doctor=4, hospital=2)
+    message = published_scheme.encrypt(secret, b'{"heart_rate": 72, "spo2": 97}')
+
+    found = published_scheme.search(
+        message, b'{"heart_rate"', patients=range(200), doctors=range(1, 6), hospitals=range(1, 3)
+    )
+
+    assert found == (137, 4, 2)
+    # And whoever has no key at all can change what it says: there is no integrity.
+    forged = bytearray(message)
+    forged[15] ^= ord("7") ^ ord("1")
+    assert json.loads(published_scheme.encrypt(secret, bytes(forged)))["heart_rate"] == 12
+
+
+def test_a39_here_the_same_words_of_the_same_people_never_look_the_same(bench: Bench) -> None:
+    words = encode(bench.vitals(0))
+    frames = [bench.new_session(number=NOW + n).seal(words)[1][HEADER_BYTES:] for n in range(50)]
+
+    assert len(set(frames)) == 50
+    # No key follows from a name: keys are drawn, and sealed to one recipient for an hour.
+    again = demo_site(wearables=2, edges=1, now_ms=NOW)
+    assert again.bindings == bench.site.bindings
+    one, other = (made.edges[0].me.prekeys.keys() for made in (again, bench.site))
+    assert not one & other
