@@ -147,7 +147,7 @@ def edge(
         raise typer.Exit
     if config is None:
         raise typer.BadParameter("say which file: --config FILE (a template: vitalloom edge --sample-config)")
-    module = _room("edge.agent", extra="edge")
+    module = _room("edge.process", extra="edge")
     raise typer.Exit(module.main(config, check_only=check_config))
 
 

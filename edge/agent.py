@@ -4,20 +4,16 @@ One loop, one thread: take what came, judge it, commit it, and only then acknowl
 acknowledged, and whoever sent it still has it.
 """
 
-import asyncio
 import contextlib
 import os
 import random
-import signal
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from edge import config as edge_config
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
 from edge.health import Beats, Facts, heartbeat
@@ -29,7 +25,7 @@ from edge.uplink import Opened as Sending
 from edge.uplink import Row, Uplink
 from models.artifacts import judged_by
 from runtime import logs
-from runtime.clock import Clock, FileClock, SystemClock
+from runtime.clock import Clock
 from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.plan import MonitoringPlan
@@ -47,7 +43,6 @@ STUCK_LOG_MS: Final = 60_000
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
 _BATCH: Final = 64
-_STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
 _FREED_LATER_ROWS: Final = 256
 
 _log = logs.get(__name__)
@@ -529,61 +524,3 @@ def _told(alarm: AlarmChanged) -> EdgeAlarmV1:
 
 def _sensor_text(flags: int) -> str:
     return "ok" if not flags else f"flags {flags}"
-
-
-# The process
-
-
-async def serve(config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
-    """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
-
-    Raises:
-        OutboxDamaged: again and again.
-    """
-    for start in range(_STARTS):
-        agent = EdgeAgent(config, provision, clock, rng=rng)
-        try:
-            async with agent.client() as client:
-                await agent.run(client)
-        except OutboxDamaged as error:
-            _log.error("the outbox is damaged", problem=str(error), start=start + 1)
-            if start + 1 == _STARTS:
-                raise
-        finally:
-            agent.close()
-
-
-def main(config_path: Path, *, check_only: bool = False) -> int:
-    """The command `vitalloom edge`.
-
-    Raises:
-        ConfigError, BadEdgeConfig, BadProvision, OutboxInUse: what is wrong, and the cure.
-    """
-    config = edge_config.read(config_path)
-    provision = Provision.load(config.identity)
-    logs.set_up(level=config.log_level, as_json=config.log_json)
-    if provision.recipient is None:
-        raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
-    if check_only:
-        _log.info("configuration is sound", patients=len(provision.directory.bindings()))
-        return 0
-    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
-    asyncio.run(_until_told_to_stop(config, provision, clock))
-    return 0
-
-
-async def _until_told_to_stop(config: EdgeConfig, provision: Provision, clock: Clock) -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    _log.info("agent starts", patients=len(provision.directory.bindings()), judged_by=judged_by(config.models))
-    work = asyncio.create_task(serve(config, provision, clock, rng=random.Random()), name="agent")
-    stop = asyncio.create_task(told.wait(), name="stop")
-    await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not work.done():
-        work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-    _log.info("agent stopped")

@@ -1,10 +1,6 @@
 """The agent at 3 am: what it may acknowledge, what survives its death, a full disk, liars and silence."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ from edge.config import OutboxConfig
 from edge.errors import NotCommitted
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
-from simulators.broker import EmbeddedBroker
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, Bench
 from wire.codec import decode_edge_alarm, decode_edge_vitals, decode_heartbeat, encode
 from wire.envelope import FrameClass, Stage
@@ -377,39 +372,6 @@ def test_an_edge_s_identity_without_a_cloud_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="names no recipient"):
         EdgeAgent(bench.config, nobody, bench.clock, rng=None)  # type: ignore[arg-type]
-
-
-@pytest.mark.services
-def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> None:
-    site = demo_site(wearables=1, edges=1, now_ms=int(time.time() * 1_000))
-    site.edges[0].save(tmp_path / "identity.json")
-    with EmbeddedBroker(tmp_path) as broker:
-        config = tmp_path / "edge.toml"
-        config.write_text(
-            f'identity = "identity.json"\ndata_dir = "data"\nheartbeat_s = 0.2\n[broker]\nport = {broker.port}\n',
-            encoding="utf-8",
-        )
-        command = [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)]
-        checked = subprocess.run([*command, "--check-config"], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert checked.returncode == 0, checked.stderr
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        try:
-            deadline = time.monotonic() + 20
-            while not (tmp_path / "data" / "alive").exists():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
-        finally:
-            process.kill()
-
-    assert process.returncode == 0
-    assert "agent stopped" in said
-    assert site.bindings[0].patient not in said  # no pseudonyms in logs
-    assert second.returncode == 2
-    assert "in use by another agent" in second.stderr
 
 
 def test_readings_of_the_same_minute_are_still_accepted_while_timers_run(tmp_path: Path) -> None:

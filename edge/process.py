@@ -1,0 +1,78 @@
+"""The process `vitalloom edge`: reads its configuration, runs an agent until it is told to stop, starts it anew after
+damage.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+from pathlib import Path
+from typing import Final
+
+from edge import config as edge_config
+from edge.agent import EdgeAgent
+from edge.config import EdgeConfig
+from edge.errors import BadEdgeConfig, OutboxDamaged
+from models.artifacts import judged_by
+from runtime import logs
+from runtime.clock import Clock, FileClock, SystemClock
+from wire.identity import Provision
+
+_STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
+
+_log = logs.get(__name__)
+
+
+async def serve(config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
+    """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
+
+    Raises:
+        OutboxDamaged: again and again.
+    """
+    for start in range(_STARTS):
+        agent = EdgeAgent(config, provision, clock, rng=rng)
+        try:
+            async with agent.client() as client:
+                await agent.run(client)
+        except OutboxDamaged as error:
+            _log.error("the outbox is damaged", problem=str(error), start=start + 1)
+            if start + 1 == _STARTS:
+                raise
+        finally:
+            agent.close()
+
+
+def main(config_path: Path, *, check_only: bool = False) -> int:
+    """The command `vitalloom edge`.
+
+    Raises:
+        ConfigError, BadEdgeConfig, BadProvision, OutboxInUse: what is wrong, and the cure.
+    """
+    config = edge_config.read(config_path)
+    provision = Provision.load(config.identity)
+    logs.set_up(level=config.log_level, as_json=config.log_json)
+    if provision.recipient is None:
+        raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
+    if check_only:
+        _log.info("configuration is sound", patients=len(provision.directory.bindings()))
+        return 0
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    asyncio.run(_until_told_to_stop(config, provision, clock))
+    return 0
+
+
+async def _until_told_to_stop(config: EdgeConfig, provision: Provision, clock: Clock) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    _log.info("agent starts", patients=len(provision.directory.bindings()), judged_by=judged_by(config.models))
+    work = asyncio.create_task(serve(config, provision, clock, rng=random.Random()), name="agent")
+    stop = asyncio.create_task(told.wait(), name="stop")
+    await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    _log.info("agent stopped")
