@@ -43,6 +43,7 @@ STUCK_LOG_MS: Final = 60_000
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
 _BATCH: Final = 64
+_REFUSED_KEPT: Final = 10_000
 _FREED_LATER_ROWS: Final = 256
 
 _log = logs.get(__name__)
@@ -115,6 +116,7 @@ class EdgeAgent:
         self._begun: list[Sending] = []
         self._rows: list[Row] = []
         self._to_acknowledge: list[Opened] = []
+        self._refused: dict[tuple[bytes, int], Reason] = {}  # frames that were not signed for, the newest last
         self._to_puback: list[Inbound] = []
         self._commit_ms: int | None = None  # monotonic: when the batch is due
         self._stuck_since_ms: int | None = None
@@ -230,6 +232,8 @@ class EdgeAgent:
         self._to_acknowledge.append(found)
         if found.duplicate:
             self.counts.duplicates += 1
+            if (found.session_id, found.counter) in self._refused:
+                self._refuse(found, self._refused[found.session_id, found.counter])
             if found.conflict:
                 self.counts.rejected[Reason.COUNTER_CONFLICT] += 1
         else:
@@ -244,11 +248,7 @@ class EdgeAgent:
             vitals = decode_vitals(opened.payload)
         except DecodeError as error:
             self.counts.rejected[error.reason] += 1
-            self._to_acknowledge.pop()
-            self._acks.add(
-                opened.session_id, opened.sender, opened.frame_class, opened.counter, Stage.REJECTED,
-                reason=error.reason,
-            )  # fmt: skip
+            self._refuse(opened, error.reason)
             return
         judged = self._judge(opened, vitals, binding, now_ms)
         self.counts.accepted += 1
@@ -257,6 +257,16 @@ class EdgeAgent:
         self._keep_alarms(judged.alarms, now_ms)
         if len(self._batch.rows) >= self._config.outbox.commit_rows:
             self._want_commit(0)
+
+    def _refuse(self, opened: Opened, reason: Reason) -> None:
+        """Say no instead of signing, and say it again should the frame come again."""
+        self._to_acknowledge.pop()
+        self._refused[opened.session_id, opened.counter] = reason
+        while len(self._refused) > _REFUSED_KEPT:
+            del self._refused[next(iter(self._refused))]
+        self._acks.add(
+            opened.session_id, opened.sender, opened.frame_class, opened.counter, Stage.REJECTED, reason=reason
+        )
 
     def _judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, now_ms: int) -> Judged:
         try:

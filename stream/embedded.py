@@ -266,8 +266,8 @@ class EmbeddedStream:
             if one.opened is None:
                 continue
             opened = one.opened
-            stage = Stage.STORED if one.refused is None else Stage.REJECTED
-            why = None if one.refused is None else one.refused.reason
+            why = self._refusal(one)
+            stage = Stage.STORED if why is None else Stage.REJECTED
             self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=why)
             counts.duplicates += opened.duplicate
             counts.heartbeats += isinstance(one.content, HeartbeatV1)
@@ -283,6 +283,15 @@ class EmbeddedStream:
             for event in events:
                 if isinstance(event, AlarmChanged):
                     self._on_alarm(event)
+
+    def _refusal(self, one: Taken) -> Reason | None:
+        """Why a frame is refused: just now, or when it came the first time."""
+        if one.refused is not None:
+            return one.refused.reason
+        if one.opened is None or not one.opened.duplicate:
+            return None
+        found = self._store.refusal(one.opened.session_id, one.opened.counter)
+        return None if found is None else Reason(found)
 
     def _answer(self, message: Inbound, error: Rejected, refused: Counter[tuple[str, str]]) -> None:
         device = _device_of(message.topic)

@@ -4,12 +4,15 @@ One connection, one transaction a commit. Every row has a key of its own, so tha
 Patients are bindings here; names are nowhere.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from weakref import finalize
 
 import msgspec
 
@@ -99,6 +102,7 @@ class Store:
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
         self.path = path
+        self._unlock = finalize(self, os.close, _only_writer(path))
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -107,7 +111,11 @@ class Store:
                 self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
             self._set_up()
         except sqlite3.Error as error:
+            self._unlock()
             raise StoreUnusable(path, f"is not a store, or cannot be written ({error})") from error
+        except StoreUnusable:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +127,7 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+        self._unlock()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -185,6 +194,13 @@ class Store:
             (session_id, counter, at_ms, reason, stage, payload),
         )
 
+    def refusal(self, session_id: bytes, counter: int) -> str | None:
+        """Why a frame went to the dead letters; None if it did not."""
+        row = self._db.execute(
+            "SELECT reason FROM dead_letter WHERE session_id = ? AND counter = ?", (session_id, counter)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def states(self) -> Iterator[tuple[str, bytes]]:
         """(binding, snapshot) of every patient."""
         yield from self._db.execute("SELECT binding_id, snapshot FROM patient_state ORDER BY binding_id")
@@ -224,13 +240,16 @@ class Store:
 
     def _set_up(self) -> None:
         with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
+            raise StoreUnusable(self.path, "is a database of something else; name another file")
         if with_meta is None:
             self._db.executescript(f"BEGIN;{_TABLES}")
             self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
             self._db.execute("COMMIT")
             return
-        (found,) = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-        if int(found) != SCHEMA:
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        found = "none" if row is None else str(row[0])
+        if found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
@@ -283,3 +302,21 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
 
 
 _PRIORITY_NAMES: Final = {1: "low", 2: "medium", 3: "high"}
+
+
+def _only_writer(path: Path) -> int:
+    """Hold the lock of a store, as an open file; readers need none.
+
+    Raises:
+        StoreUnusable: another process, or another part of this one, writes to it.
+    """
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(path, f"cannot be written ({error.strerror})") from error
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreUnusable(path, "is in use; two engines on one store would overwrite each other's patients") from None
+    return lock

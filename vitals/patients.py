@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from vitals.errors import BadSnapshot
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ModelScore, Reading, Silence, Tick
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
@@ -39,13 +40,18 @@ class Patients:
         self._plan_of = plan_of
         self._monitors: dict[str, PatientMonitor] = {}
         self._touched: dict[str, None] = {}
+        self._defects: list[tuple[str, str]] = []
         self._events: list[Event] = []
         self._timers: list[tuple[int, str]] = []  # a heap; an entry counts only if it is the newest of its binding
         self._timer_of: dict[str, int] = {}
         self._now_ms = 0
-        self._defects: list[tuple[str, str]] = []
         for binding_id, snapshot in states:
-            monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
+            try:
+                monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
+            except BadSnapshot:
+                # One damaged row must not leave the whole ward unwatched: this patient begins anew, and it is told.
+                monitor = PatientMonitor(binding_id, plan_of(binding_id))
+                self._defects.append((binding_id, BadSnapshot.__name__))
             self._monitors[binding_id] = monitor
             at_ms = monitor.timer_at()
             if at_ms is not None:
@@ -86,7 +92,7 @@ class Patients:
         return commit
 
     def take_defects(self) -> list[tuple[str, str]]:
-        """(binding, kind of error) of every timer that failed since the last call; somebody should be told."""
+        """(binding, kind of error) of every timer and state that failed since the last call; somebody should know."""
         defects, self._defects = self._defects, []
         return defects
 

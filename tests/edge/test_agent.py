@@ -220,6 +220,19 @@ def test_what_no_sensor_can_say_is_refused_for_good(name: str, value: object, re
     assert bench.agent.counts.accepted == bench.agent.waiting == 1
 
 
+def test_what_was_refused_is_not_signed_for_when_it_comes_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.begin()
+    bad = bench.sealed(0, hr=float("nan"))
+    bench.turn(bad)
+
+    bench.turn(bad)
+    bench.pass_time()
+
+    assert bench.signed_for() == set()
+    assert {ack.ranges for ack in bench.told(Stage.REJECTED)} == {((0, 0),)}
+
+
 def test_what_is_not_believed_is_counted_and_off_the_broker(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.begin(0, 1)

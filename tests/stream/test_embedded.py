@@ -167,6 +167,7 @@ def test_an_acknowledgement_survives_a_restart(tmp_path: Path, stores: list[Stor
     (alarm,) = [event for event in events if isinstance(event, AlarmChanged) and event.rule_id == "news2"]
     engine.apply([Acknowledge(binding_id=BED_1, alarm_id=alarm.alarm_id, by="n1", at_ms=NOW + SECOND)])
 
+    engine.store.close()
     again = an_engine(tmp_path / "store", stores)
     events = again.apply([reading(0, spo2=90.0, respiratory_rate=25.0)])  # the broker sends it once more
 
@@ -381,6 +382,39 @@ def test_what_no_sensor_can_say_is_refused_counted_and_kept(
     assert site.rows("SELECT reason, count FROM reject") == [(reason.value, 1)]
     (refusal,) = [ack for ack in site.acks() if ack.stage is Stage.REJECTED]
     assert refusal.ranges == ((0, 0),)
+
+
+def test_what_was_refused_is_not_signed_for_when_it_comes_again(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.begin()
+    bad = site.sealed(site.message(0, hr=float("nan")))
+    site.take(bad)
+    site.acks()
+
+    site.take(bad)
+    again = site.acks()
+    site.restart()
+    site.take(bad)
+    after_a_restart = site.acks()
+
+    assert [ack.stage for ack in (*again, *after_a_restart)] == [Stage.REJECTED, Stage.REJECTED]
+    assert site.store.count("dead_letter") == 1
+
+
+def test_one_damaged_state_does_not_leave_the_others_unwatched(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.begin()
+    site.send(site.message(0))
+    site.send(site.message(0, patient=1), patient=1)
+    bed_1 = site.demo.bindings[0].binding_id.hex()
+    with site.store.transaction():
+        site.store.put_states({bed_1: b"\xc1 damaged"})
+
+    site.restart()
+    assert site.send(site.message(5 * SECOND))
+    assert site.send(site.message(5 * SECOND, patient=1), patient=1)
+
+    assert site.store.count("reading") == site.store.count("news2") == 4
 
 
 def test_an_unknown_sign_is_refused(tmp_path: Path) -> None:

@@ -80,6 +80,39 @@ def test_a_file_that_is_no_store_is_named_and_left_alone(content: bytes, tmp_pat
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE customer (name TEXT)",
+        "CREATE TABLE meta (key TEXT, value TEXT)",
+        "CREATE TABLE meta AS SELECT 'schema' AS key, 'seven' AS value",
+    ],
+)
+def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    with sqlite3.connect(path) as theirs:
+        theirs.execute(statement)
+    theirs.close()
+
+    with pytest.raises(StoreUnusable):
+        Store(path)
+
+    with sqlite3.connect(path) as theirs:
+        assert len(theirs.execute("SELECT 1 FROM sqlite_schema").fetchall()) == 1
+    theirs.close()
+
+
+def test_a_store_has_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        with pytest.raises(StoreUnusable, match="is in use"):
+            Store(tmp_path / "store")
+        reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
+        assert reader.execute("SELECT count(*) FROM reading").fetchone() == (0,)
+        reader.close()
+
+    Store(tmp_path / "store").close()
+
+
 def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
     Store(tmp_path / "store").close()
     with sqlite3.connect(tmp_path / "store") as later:
