@@ -12,6 +12,15 @@ from runtime.version import __version__
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
+_GROUPS: Final = {
+    "pki": ("stream.commands", "Certificates and keys: begin a site, issue, renew, revoke, show."),
+    "registry": ("stream.commands", "Who belongs: add devices, invite them, put them on patients."),
+    "broker": ("stream.commands", "The files of the site's Mosquitto."),
+    "audit": ("stream.commands", "The audit log."),
+}
+"""Commands with commands of their own: where they are, and what the help says of them without looking there."""
+
+
 app = typer.Typer(
     name="vitalloom",
     help=f"Remote patient monitoring: sealed vital signs from the wrist to an alarm that says why.\n\n{NOT_A_DEVICE}",
@@ -81,7 +90,10 @@ def ward(
     seed: Annotated[int, typer.Option(help="Same seed, same patients, same readings.")] = 1,
     broker: Annotated[
         str | None,
-        typer.Option(help="host:port of a real MQTT 5 broker instead of the embedded one.", show_default=False),
+        typer.Option(
+            help="'mosquitto': start one, with certificates and access list. host:port: your own, without TLS.",
+            show_default="the embedded one",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -161,13 +173,68 @@ def score(
     raise typer.Exit(module.main(file, out))
 
 
+@app.command()
+def enrol(
+    invitation: Annotated[
+        str, typer.Argument(help="The line from the registry, a file that holds it, or - for standard input.")
+    ] = "-",
+    folder: Annotated[Path, typer.Option("--dir", help="Where this device's identity is to live.")] = Path("identity"),
+    again: Annotated[bool, typer.Option("--again", help="Replace the identity that is there.")] = False,
+) -> None:
+    """Make this device one of a site: make its keys here, prove to have them, keep what comes back.
+
+    A line on the command line can be seen by other users of this machine; paste it, or name a file.
+    """
+    module = _room("wire.visitor", extra="edge")
+    raise typer.Exit(module.main(invitation, folder, again=again))
+
+
+@app.command()
+def stream(
+    site: Annotated[
+        Path, typer.Option(envvar="VITALLOOM_SITE", help="The site's folder: who is who, and the ingest's keys.")
+    ] = Path("site"),
+    data: Annotated[Path, typer.Option(help="Where the store lives.")] = Path("data"),
+) -> None:
+    """Run the data centre in one process: open what edges send, judge it, store it, sign for it."""
+    module = _room("stream.process", extra="stream")
+    raise typer.Exit(module.run_stream(site, data))
+
+
+@app.command()
+def wearable(
+    identity: Annotated[Path, typer.Option(help="The folder that `vitalloom enrol` has filled.")] = Path("identity"),
+    scenario: Annotated[str, typer.Option(help="What happens to the simulated patient.")] = "mixed",
+    cadence: Annotated[str, typer.Option(help="Time between two readings.")] = "5s",
+) -> None:
+    """Run one simulated wearable that is enrolled like a real one, in real time."""
+    module = _room("simulators.device", extra="simulators")
+    raise typer.Exit(module.main(identity, scenario=scenario, cadence_ms=module.cadence_of(cadence)))
+
+
 def _sample(room: str) -> str:
     return (Path(importlib.import_module(room).__path__[0]) / "sample.toml").read_text(encoding="utf-8")
+
+
+def mount(wanted: str | None) -> None:
+    """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
+    for name, (module, text) in _GROUPS.items():
+        if name == wanted:
+            app.add_typer(getattr(_room(module, extra="stream"), name), name=name)
+        else:
+            app.add_typer(_closed(text), name=name)
+
+
+def _closed(text: str) -> typer.Typer:
+    group = typer.Typer(help=text)
+    group.callback()(lambda: None)
+    return group
 
 
 def main() -> None:
     """Run the command line. An error that was foreseen is one sentence on stderr, not a trace."""
     try:
+        mount(sys.argv[1] if len(sys.argv) > 1 else None)
         app()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from benchmarks._timing import QUICK, microseconds, report
 from edge.outbox import Batch, Outbox, Sealed
 from edge.pipeline import Pipeline
+from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded import Engine
 from stream.ingest import Ingest
@@ -24,7 +25,7 @@ from vitals.plan import MonitoringPlan
 from vitals.signs import VitalSign
 from wire.codec import VitalsV1, decode_vitals, encode, to_reading
 from wire.envelope import FrameClass
-from wire.identity import BindingRecord, DemoSite, demo_site
+from wire.identity import BindingRecord
 from wire.receiver import Opened, RateLimits, Receiver
 from wire.sessions import SendSession
 from wire.topics import e_up

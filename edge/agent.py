@@ -7,16 +7,17 @@ acknowledged, and whoever sent it still has it.
 import contextlib
 import os
 import random
+import ssl
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
-from edge.health import Beats, Facts, heartbeat
+from edge.health import LANES, Beats, Facts, heartbeat
 from edge.local_alarm import LocalAlarm
 from edge.outbox import FILLING, AlarmRow, Batch, Gap, Keep, Outbox, Sealed, SentSession
 from edge.pipeline import Judged, Pipeline
@@ -31,15 +32,21 @@ from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
 from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
-from wire.envelope import Ack, FrameClass, Stage, open_ack
+from wire.documents import EVERYBODY, DocumentType, is_document
+from wire.envelope import Ack, FrameClass, Stage, frame_class_of, open_ack
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, Provision
+from wire.lanes import ALARM_RECEIVE_MAXIMUM, Lanes, tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
-from wire.topics import Topic, e_down, e_up, parse, w_down, w_up_of
+from wire.topics import Topic, e_down, e_down_alarm, e_up, parse, w_down, w_up_of
+from wire.wallet import Wallet
 
 RETRY_COMMIT_MS: Final = 1_000
 STUCK_LOG_MS: Final = 60_000
+
+TELL_WEARABLES_MS: Final = 300_000
+TOLD_FOR_MS: Final = 86_400_000  # that a binding has ended
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
 _BATCH: Final = 64
@@ -56,6 +63,7 @@ class AgentCounts(msgspec.Struct):
     accepted: int = 0  # readings, each once
     duplicates: int = 0
     postponed: int = 0  # frames that came while nothing could be committed; their senders still have them
+    documents: int = 0  # of the data centre, each once
     commits: int = 0
     failed_commits: int = 0
     alarms: int = 0
@@ -74,20 +82,30 @@ class EdgeAgent:
         provision: who this is, whom it may hear and whom it writes to.
         clock: wall for what is stamped, monotonic for timers.
         rng: jitter.
+        wallet: where documents of the data centre are kept; None where nobody sends any.
 
     Raises:
         OutboxInUse, NotCommitted: as `Outbox.open`.
         BadEdgeConfig: the provision names nobody to write to.
     """
 
-    def __init__(self, config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
-        if provision.recipient is None or provision.recipient_key is None:
+    def __init__(
+        self,
+        config: EdgeConfig,
+        provision: Provision,
+        clock: Clock,
+        *,
+        rng: random.Random,
+        wallet: Wallet | None = None,
+    ) -> None:
+        if provision.recipient is None:
             raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
         self.counts = AgentCounts()
         self._config = config
         self._me = provision.me
+        self._provision = provision
         self._directory = provision.directory
-        self._cloud_key = provision.recipient_key
+        self._wallet = wallet
         self._clock = clock
         self._rng = rng
         self._boot_id = os.urandom(8)
@@ -101,9 +119,13 @@ class EdgeAgent:
         )
         states = ((binding_id.hex(), state) for binding_id, state in self._outbox.patients().items())
         self._pipeline = Pipeline(self._plan_of, states)
-        self._uplink = Uplink(
-            backlog=self._outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing
-        )
+        # A connection and an uplink each: what one of them waits for, the other does not.
+        self._uplinks = {
+            int(frame_class): Uplink(
+                backlog=self._outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing
+            )
+            for frame_class in (FrameClass.ALARM, FrameClass.VITALS)
+        }
         sent = self._outbox.sessions()
         self._take_up(sent)
         self._sealer = Sealer(self._me, provision.recipient, sent)
@@ -122,34 +144,62 @@ class EdgeAgent:
         self._stuck_since_ms: int | None = None
         self._stuck_logged_ms: int | None = None
         self._beat_ms = 0
-        self._was_connected = False
+        self._tell = False
+        self._tell_again_ms = 0
+        self._told: set[tuple[bytes, bytes]] = set()  # wearable, and the end of a frame that it was sent
+        self._subscribed = set(self.subscriptions)
+        self._followed = 0 if wallet is None else wallet.changes
         self._model = judged_by(config.models)
         self._sensors: dict[bytes, str] = {}
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
-        """What the agent's client subscribes to: its own wearables, and the cloud's answers."""
+        """What the agent hears on its lane of vital signs: its own wearables, and the cloud's answers."""
         wearables = {binding.wearable_id for binding in self._directory.bindings()}
         return (*(w_up_of(one) for one in sorted(wearables)), e_down(self._me.device_id))
+
+    @property
+    def uplinks(self) -> Mapping[int, Uplink]:
+        """By class."""
+        return self._uplinks
 
     @property
     def waiting(self) -> int:
         """Rows that the cloud has not signed for."""
         return self._outbox.depth
 
-    def client(self) -> MqttClient:
-        """A client for `run`."""
-        broker = self._config.broker
-        return MqttClient(
-            host=broker.host,
-            port=broker.port,
-            client_id=f"edge-{self._me.device_id.hex()}",
-            subscriptions=self.subscriptions,
-            receive_maximum=broker.receive_maximum,
-            jitter=self._rng,
+    def client(self) -> Lanes:
+        """Connections for `run`: with certificates one for each lane, without one for both."""
+        tls = self._provision.tls if self._config.broker.tls else None
+        down_alarm = e_down_alarm(self._me.device_id)
+        name = self._me.device_id.hex()
+        if tls is None:
+            return Lanes(self._connection(f"edge-{name}", (*self.subscriptions, down_alarm), None))
+        return Lanes(
+            self._connection(name, self.subscriptions, tls_context(tls)),
+            self._connection(f"{name}-a", (down_alarm,), tls_context(tls, alarm=True), ALARM_RECEIVE_MAXIMUM),
         )
 
-    async def run(self, client: MqttClient) -> None:
+    def _connection(
+        self,
+        client_id: str,
+        subscriptions: Sequence[str],
+        tls: Callable[[], ssl.SSLContext] | None,
+        receive_maximum: int | None = None,
+    ) -> MqttClient:
+        broker = self._config.broker
+        announced = None if self._wallet is None else self._wallet.broker
+        return MqttClient(
+            host=broker.host or ("127.0.0.1" if announced is None else announced.host),
+            port=broker.port or (1883 if announced is None else announced.port),
+            client_id=client_id,
+            subscriptions=subscriptions,
+            receive_maximum=receive_maximum or broker.receive_maximum,
+            jitter=self._rng,
+            tls=tls,
+        )
+
+    async def run(self, client: Lanes) -> None:
         """Serve until cancelled.
 
         Raises:
@@ -173,11 +223,12 @@ class EdgeAgent:
         """Let go of the outbox."""
         self._outbox.close()
 
-    def _turn(self, client: MqttClient, inbound: Sequence[Inbound]) -> None:
+    def _turn(self, client: Lanes, inbound: Sequence[Inbound]) -> None:
         self._watch_connection(client)
         now_ms, mono_ms = self._now_ms(), self._clock.mono_ms()
         for message in inbound:
             self._take(client, message, now_ms, mono_ms)
+        self._follow_documents(client)
         self._keep_alarms(self._pipeline.on_timer(now_ms), now_ms)
         for problem in self._pipeline.take_defects():
             self.counts.not_judged += 1
@@ -186,6 +237,7 @@ class EdgeAgent:
             self._commit(client)
         self._sound(mono_ms)
         self._beat(client, now_ms, mono_ms)
+        self._tell_wearables(client, now_ms, mono_ms)
         self._send(client)
 
     def _now_ms(self) -> int:
@@ -194,7 +246,7 @@ class EdgeAgent:
 
     # What comes in
 
-    def _take(self, client: MqttClient, message: Inbound, now_ms: int, mono_ms: int) -> None:
+    def _take(self, client: Lanes, message: Inbound, now_ms: int, mono_ms: int) -> None:
         self.counts.received += 1
         try:
             topic = parse(message.topic)
@@ -203,7 +255,10 @@ class EdgeAgent:
             client.acknowledge(message)
             return
         if topic.branch == "e":
-            self._hear_cloud(message.payload, mono_ms)
+            if is_document(message.payload):
+                self._take_document(message.payload)
+            else:
+                self._hear_cloud(message.payload, mono_ms)
             client.acknowledge(message)
         elif self._stuck_since_ms is not None:
             # The wearable has not been answered, so it keeps the reading; the broker need not.
@@ -212,7 +267,7 @@ class EdgeAgent:
         else:
             self._take_frame(client, message, topic, now_ms, mono_ms)
 
-    def _take_frame(self, client: MqttClient, message: Inbound, topic: Topic, now_ms: int, mono_ms: int) -> None:
+    def _take_frame(self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int) -> None:
         try:
             found = self._receiver.receive(
                 message.payload, topic_device=topic.device_id, now_ms=now_ms, mono_ms=mono_ms
@@ -315,13 +370,14 @@ class EdgeAgent:
         if self._commit_ms is None or due_ms < self._commit_ms:
             self._commit_ms = due_ms
 
-    def _commit(self, client: MqttClient) -> None:
+    def _commit(self, client: Lanes) -> None:
         """Put the batch on disk, then let its consequences happen. After a failure it stays, and is tried again."""
         mono_ms = self._clock.mono_ms()
         self._batch.received += self._receiver.dirty()
         for binding_id, state in self._pipeline.take_states().items():
             self._batch.patients[bytes.fromhex(binding_id)] = state
-        self._batch.retired += self._uplink.retired()
+        for uplink in self._uplinks.values():
+            self._batch.retired += uplink.retired()
         try:
             if self._batch:
                 self._outbox.commit(self._batch)
@@ -334,9 +390,9 @@ class EdgeAgent:
         self._floor_ms = max(self._floor_ms, self._clock.now_ms() if self._batch.received else 0)
         self._batch = Batch()
         for sending in self._begun:
-            self._uplink.open(sending)
+            self._uplinks[sending.stream[1]].open(sending)
         for row in self._rows:
-            self._uplink.offer(row)
+            self._uplinks[frame_class_of(row.frame)].offer(row)
         self._begun, self._rows = [], []
         for opened in self._to_acknowledge:
             self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, Stage.DURABLE)
@@ -345,7 +401,7 @@ class EdgeAgent:
         self._to_acknowledge, self._to_puback = [], []
         self._shed()
 
-    def _on_full_disk(self, client: MqttClient, error: NotCommitted, mono_ms: int) -> None:
+    def _on_full_disk(self, client: Lanes, error: NotCommitted, mono_ms: int) -> None:
         self.counts.failed_commits += 1
         if self._stuck_since_ms is None:
             self._stuck_since_ms = mono_ms
@@ -368,14 +424,15 @@ class EdgeAgent:
             return
         with contextlib.suppress(NotCommitted):
             for session_id, low, high in self._outbox.shed(self._now_ms()):
-                self._uplink.forget(session_id, low, high)
+                for uplink in self._uplinks.values():
+                    uplink.forget(session_id, low, high)
                 self.counts.given_up += high - low + 1
 
     # The cloud
 
     def _hear_cloud(self, frame: bytes, mono_ms: int) -> None:
         try:
-            ack = open_ack(frame, self._cloud_key)
+            ack = open_ack(frame, *self._provision.recipient_keys)
         except Rejected:
             self.counts.forged_acks += 1
             return
@@ -386,7 +443,10 @@ class EdgeAgent:
         self._free(ack, mono_ms)
 
     def _free(self, ack: Ack, mono_ms: int) -> None:
-        effect = self._uplink.on_ack(ack, mono_ms)
+        uplink = self._uplinks.get(ack.frame_class)
+        if uplink is None:
+            return
+        effect = uplink.on_ack(ack, mono_ms)
         if effect.freed:
             self._batch.freed += effect.freed
             self._want_commit(0 if len(self._batch.freed) > _FREED_LATER_ROWS else self._config.outbox.commit_ms)
@@ -407,35 +467,98 @@ class EdgeAgent:
         self.counts.given_up += rows
         self._sealer.refused(stream, session_id, last_number)
         for low, high in ranges:
-            self._uplink.forget(session_id, low, high)
+            self._uplinks[stream[1]].forget(session_id, low, high)
         self._want_commit(0)
 
-    def _send(self, client: MqttClient) -> None:
+    def _send(self, client: Lanes) -> None:
         mono_ms = self._clock.mono_ms()
         for owed in self._acks.due(mono_ms=mono_ms, now_ms=self._now_ms()):
             client.publish(w_down(owed.to), owed.frame)
-        while client.room > 0 and (out := self._uplink.next(mono_ms)) is not None:
-            if not client.publish(e_up(self._me.device_id, out.frame_class), out.frame):
-                break
-            self._uplink.sent(out, mono_ms)
+        for frame_class, uplink in self._uplinks.items():
+            while client.room(frame_class) > 0 and (out := uplink.next(mono_ms)) is not None:
+                if not client.publish(e_up(self._me.device_id, out.frame_class), out.frame):
+                    break
+                uplink.sent(out, mono_ms)
 
-    def _watch_connection(self, client: MqttClient) -> None:
-        if client.connected == self._was_connected:
+    def _watch_connection(self, client: Lanes) -> None:
+        for frame_class, uplink in self._uplinks.items():
+            is_up = client.is_up(frame_class)
+            if is_up == uplink.connected:
+                continue
+            if is_up:
+                uplink.on_connected(self._clock.mono_ms())
+                self._beats.on_connected(frame_class)
+                self._beat_ms = self._tell_again_ms = 0
+            else:
+                uplink.on_disconnected()
+                # What the broker had not heard of is sent again by the broker or by its wearable.
+                self._to_puback.clear()
+
+    # Documents
+
+    def _take_document(self, frame: bytes) -> None:
+        """What the data centre says of devices and bindings: kept, and in force from now on."""
+        try:
+            document = None if self._wallet is None else self._wallet.take(frame)
+        except Rejected as error:
+            self.counts.rejected[error.reason] += 1
             return
-        self._was_connected = client.connected
-        if client.connected:
-            self._uplink.on_connected(self._clock.mono_ms())
-            self._beats.on_connected()
-            self._beat_ms = 0
-        else:
-            self._uplink.on_disconnected()
-            # What the broker had not heard of is sent again by the broker or by its wearable.
-            self._to_puback.clear()
+        if document is None:
+            return
+        self.counts.documents += 1
+        _log.info("document taken", kind=document.type.name.lower(), version=document.version)
+
+    def _follow_documents(self, client: Lanes) -> None:
+        """They came over MQTT or with an answer of the registry; what follows from them is the same."""
+        if self._wallet is None or self._wallet.changes == self._followed:
+            return
+        self._followed = self._wallet.changes
+        if self._provision.recipient is not None:
+            self._sealer.write_to(self._provision.recipient)
+            self._beats.write_to(self._provision.recipient)
+        new = [one for one in self.subscriptions if one not in self._subscribed]
+        if new:
+            self._subscribed.update(new)
+            client.subscribe(new)
+        self._beat_ms = min(self._beat_ms, self._clock.mono_ms() + 1_000)  # say soon what was taken
+        self._tell = True
+
+    def _tell_wearables(self, client: Lanes, now_ms: int, mono_ms: int) -> None:
+        """Pass on what wearables have to know: whom they are on, and what this edge signs with and is sealed to.
+
+        They have no way to ask for it, so it is said again now and then; what they know already costs them nothing.
+        """
+        if self._wallet is None or not client.is_up(FrameClass.VITALS):
+            return
+        if mono_ms >= self._tell_again_ms:
+            self._tell_again_ms = mono_ms + TELL_WEARABLES_MS
+            self._told.clear()
+            self._tell = True
+        room = min(client.room(FrameClass.VITALS) // 2, _BATCH)
+        for wearable_id, frame in self._to_tell(now_ms) if self._tell else ():
+            if room == 0 or not client.publish(w_down(wearable_id), frame):
+                return
+            room -= 1
+            self._told.add((wearable_id, frame[-16:]))
+        self._tell = False
+
+    def _to_tell(self, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
+        assert self._wallet is not None  # noqa: S101 - asked before
+        device, control = DocumentType.DEVICE, DocumentType.CONTROL_KEYS
+        general = (self._wallet.frame(control, EVERYBODY), self._wallet.frame(device, self._me.device_id))
+        for binding in self._directory.bindings():
+            if binding.valid_to_ms is not None and binding.valid_to_ms + TOLD_FOR_MS < now_ms:
+                continue
+            for frame in (*general, self._wallet.frame(DocumentType.ASSIGNMENT, binding.binding_id)):
+                # The end of its signature names a frame.
+                if frame is not None and (binding.wearable_id, frame[-16:]) not in self._told:
+                    yield binding.wearable_id, frame
 
     # Health
 
-    def _beat(self, client: MqttClient, now_ms: int, mono_ms: int) -> None:
-        if mono_ms < self._beat_ms or not client.connected or self._stuck_since_ms is not None:
+    def _beat(self, client: Lanes, now_ms: int, mono_ms: int) -> None:
+        is_up = any(client.is_up(frame_class) for frame_class in LANES)
+        if mono_ms < self._beat_ms or not is_up or self._stuck_since_ms is not None:
             return
         self._beat_ms = mono_ms + int(self._config.heartbeat_s * 1_000)
         self._forget_old_sessions(now_ms)
@@ -468,6 +591,7 @@ class EdgeAgent:
             salvaged=self._outbox.start.text,
             local_alarms=self.counts.local_alarms,
             duplicates=self.counts.duplicates,
+            documents=b"" if self._wallet is None else self._wallet.digest,
         )
 
     def _sound(self, mono_ms: int) -> None:
@@ -498,11 +622,10 @@ class EdgeAgent:
             first_row, ranges = waiting.get(session.session_id, (0, []))
             place = (session.binding_id, session.frame_class)
             done = _complement(ranges, session.last_counter)
-            self._uplink.open(
-                Sending(session.session_id, place, session.number, session.frame, session.last_counter, done)
-            )
+            uplink = self._uplinks[session.frame_class]
+            uplink.open(Sending(session.session_id, place, session.number, session.frame, session.last_counter, done))
             if ranges:
-                self._uplink.resume(session.session_id, first_row)
+                uplink.resume(session.session_id, first_row)
 
 
 def _complement(ranges: Sequence[tuple[int, int]], last: int) -> tuple[tuple[int, int], ...]:

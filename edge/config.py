@@ -14,11 +14,12 @@ ENVIRONMENT = "VITALLOOM_EDGE"
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The MQTT 5 broker."""
+    """The MQTT 5 broker. Enrolment says where it is; a site may know a nearer way."""
 
-    host: str = "127.0.0.1"
-    port: int = 1883
-    receive_maximum: int = 128  # messages that the broker may have under way to us without an answer
+    host: str = ""
+    port: int = 0
+    tls: bool = True
+    receive_maximum: int = 50  # messages that the broker may have under way to us without an answer
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +27,7 @@ class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     budget_mb: int = 1_536
     commit_ms: int = 1_000
-    commit_rows: int = 64
+    commit_rows: int = 48
 
 
 class LocalAlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +79,7 @@ def read(path: Path) -> EdgeConfig:
 def check(config: EdgeConfig) -> None:
     """Raise BadEdgeConfig, naming the key and the cure, if the agent could not work with this."""
     rows = (
-        ("broker.port", 1 <= config.broker.port <= 65_535, "is not a TCP port; MQTT without TLS is usually on 1883"),
+        ("broker.port", 0 <= config.broker.port <= 65_535, "is not a TCP port; 0 stands for the one told at enrolment"),
         ("broker.receive_maximum", 1 <= config.broker.receive_maximum <= 1_000, "must be between 1 and 1000"),
         (
             "outbox.commit_rows",

@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     salvaged: str
     local_alarms: int
     duplicates: int
+    documents: bytes
 
 
 def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
@@ -58,6 +59,7 @@ def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
         salvaged=facts.salvaged,
         local_alarms=facts.local_alarms,
         duplicates=facts.duplicates,
+        documents=facts.documents,
     )
 
 
@@ -90,10 +92,15 @@ class Beats:
             out.append((frame_class, session.seal(payload)[1]))
         return out
 
-    def on_connected(self) -> None:
-        """The broker may have forgotten what it was told."""
-        for lane in self._lanes.values():
-            lane.announced = False
+    def on_connected(self, connection: int) -> None:
+        """The connection for this class stands anew, and its broker may have forgotten what it was told."""
+        for frame_class, lane in self._lanes.items():
+            if (frame_class == FrameClass.ALARM) == (connection == FrameClass.ALARM):
+                lane.announced = False
+
+    def write_to(self, recipient: Recipient) -> None:
+        """Sessions that begin from now on are sealed to this key."""
+        self._recipient = recipient
 
     def owns(self, session_id: bytes) -> bool:
         return any(lane.session is not None and lane.session.session_id == session_id for lane in self._lanes.values())

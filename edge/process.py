@@ -16,21 +16,26 @@ from edge.errors import BadEdgeConfig, OutboxDamaged
 from models.artifacts import judged_by
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
+from runtime.hardening import harden
 from wire.identity import Provision
+from wire.upkeep import keep_up
+from wire.wallet import Wallet
 
 _STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
 
 _log = logs.get(__name__)
 
 
-async def serve(config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
+async def serve(
+    config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random, wallet: Wallet | None = None
+) -> None:
     """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
 
     Raises:
         OutboxDamaged: again and again.
     """
     for start in range(_STARTS):
-        agent = EdgeAgent(config, provision, clock, rng=rng)
+        agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet)
         try:
             async with agent.client() as client:
                 await agent.run(client)
@@ -46,31 +51,39 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
     """The command `vitalloom edge`.
 
     Raises:
-        ConfigError, BadEdgeConfig, BadProvision, OutboxInUse: what is wrong, and the cure.
+        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse: what is wrong, and the cure.
     """
+    hardening = harden()
     config = edge_config.read(config_path)
-    provision = Provision.load(config.identity)
+    wallet = Wallet.load(config.identity)
     logs.set_up(level=config.log_level, as_json=config.log_json)
-    if provision.recipient is None:
-        raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
-    if check_only:
-        _log.info("configuration is sound", patients=len(provision.directory.bindings()))
-        return 0
+    if wallet.me.role != "edge":
+        raise BadEdgeConfig(f"{config.identity}: is the identity of a device of role {wallet.me.role}, not of an edge")
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
-    asyncio.run(_until_told_to_stop(config, provision, clock))
+    for warning in hardening.warnings:
+        _log.warning("keys at rest", problem=warning)
+    if (problem := wallet.expiry(clock.now_ms())) is not None:
+        _log.error("credential", problem=problem)
+    if check_only:
+        _log.info("configuration is sound", patients=len(wallet.provision.directory.bindings()))
+        return 0
+    asyncio.run(_until_told_to_stop(config, wallet, clock))
     return 0
 
 
-async def _until_told_to_stop(config: EdgeConfig, provision: Provision, clock: Clock) -> None:
+async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    _log.info("agent starts", patients=len(provision.directory.bindings()), judged_by=judged_by(config.models))
-    work = asyncio.create_task(serve(config, provision, clock, rng=random.Random()), name="agent")
+    patients = len(wallet.provision.directory.bindings())
+    _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients, judged_by=judged_by(config.models))
+    work = asyncio.create_task(serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet), name="agent")
+    upkeep = asyncio.create_task(keep_up(wallet, clock), name="upkeep")
     stop = asyncio.create_task(told.wait(), name="stop")
     await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
+    upkeep.cancel()
     if not work.done():
         work.cancel()
     with contextlib.suppress(asyncio.CancelledError):

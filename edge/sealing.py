@@ -56,6 +56,10 @@ class Sealer:
         counter, frame = current.session.seal(payload)
         return SealedFrame(counter, frame, _sent(current.session, closed=False), begun, closed)
 
+    def write_to(self, recipient: Recipient) -> None:
+        """Sessions that begin from now on are sealed to this key."""
+        self._recipient = recipient
+
     def refused(self, stream: Stream, session_id: bytes, last_number: int) -> None:
         """The recipient knows a younger session of this stream."""
         number, previous = self._last.get(stream, (-1, bytes(16)))

@@ -22,3 +22,11 @@ class MissingExtra(RuntimeFault):
         super().__init__(f"{module} is not installed here; the cure: pip install 'vitalloom[{extra}]'")
         self.extra = extra
         self.module = module
+
+
+class NotPrivate(RuntimeFault):
+    """A file or folder with keys that others can reach."""
+
+    def __init__(self, path: Path, problem: str, cure: str) -> None:
+        super().__init__(f"{path}: {problem}; the cure: {cure}")
+        self.path = path

@@ -18,8 +18,8 @@ from runtime.clock import Clock
 from simulators.errors import BadWard
 from vitals.plan import EXPECTED
 from wire.codec import HeartbeatV1
-from wire.identity import Provision
 from wire.receiver import RateLimits
+from wire.wallet import Wallet
 
 LIMITS: Final = RateLimits(frames_per_s=1e6, frames_burst=1_000_000, sessions_per_min=60_000)
 """Simulated time runs fast, so what a wearable may send in a second says nothing here."""
@@ -36,6 +36,11 @@ class Agent(Protocol):
 
     @property
     def is_up(self) -> bool: ...
+    @property
+    def documents(self) -> bytes:
+        """The digest of the documents that it has taken."""
+        ...
+
     def duplicates(self) -> int: ...
     def rejected(self) -> Counter[str]: ...
     def local_alarms(self) -> int: ...
@@ -48,16 +53,17 @@ def config_of(
     cadence_ms: int,
     clock_file: Path,
     hurried: bool,
+    tls: bool = True,
 ) -> EdgeConfig:
-    """What an agent of a ward is told.
+    """What an agent of a ward is told. Its identity has been put into `folder`.
 
     Args:
         hurried: resend and acknowledge sooner: a ward with faults should not wait for timers that are made for months.
     """
     return EdgeConfig(
-        identity=folder / "identity.json",
+        identity=folder / "identity",
         data_dir=folder,
-        broker=BrokerConfig(host=broker[0], port=broker[1], receive_maximum=500),
+        broker=BrokerConfig(host=broker[0], port=broker[1], tls=tls, receive_maximum=500),
         outbox=OutboxConfig(budget_mb=512, commit_ms=20),
         timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
         limits=LIMITS,
@@ -77,9 +83,9 @@ def cadences(cadence_ms: int) -> dict[str, int]:
 class InProcess:
     """An agent as a task beside the others."""
 
-    def __init__(self, config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random) -> None:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-        self._agent = EdgeAgent(config, provision, clock, rng=rng)
+    def __init__(self, config: EdgeConfig, wallet: Wallet, clock: Clock, *, rng: random.Random) -> None:
+        self._wallet = wallet
+        self._agent = EdgeAgent(config, wallet.provision, clock, rng=rng, wallet=wallet)
         self._client = self._agent.client()
 
     async def run(self) -> None:
@@ -92,6 +98,10 @@ class InProcess:
     @property
     def is_up(self) -> bool:
         return self._client.connected
+
+    @property
+    def documents(self) -> bytes:
+        return self._wallet.digest
 
     def duplicates(self) -> int:
         return self._agent.counts.duplicates
@@ -109,9 +119,7 @@ class Apart:
     What it counts is known from its heartbeats; what it had counted when it was killed is not known.
     """
 
-    def __init__(self, config: EdgeConfig, provision: Provision, heartbeat: "_Heartbeat") -> None:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-        provision.save(config.identity)
+    def __init__(self, config: EdgeConfig, heartbeat: "_Heartbeat") -> None:
         self._config_file = config.data_dir / "edge.toml"
         self._config_file.write_text("\n".join(_as_toml(config)) + "\n", encoding="utf-8")
         self._heartbeat = heartbeat
@@ -139,6 +147,11 @@ class Apart:
     @property
     def is_up(self) -> bool:
         return self._heartbeat() is not None
+
+    @property
+    def documents(self) -> bytes:
+        said = self._heartbeat()
+        return b"" if said is None else said.documents
 
     def duplicates(self) -> int:
         said = self._heartbeat()
@@ -184,7 +197,7 @@ def _as_toml(config: EdgeConfig) -> Iterable[str]:
         yield f"{key} = {getattr(config, key)}"
     yield f"log_level = {json.dumps(config.log_level)}"
     tables = {
-        "broker": ("host", "port", "receive_maximum"),
+        "broker": ("host", "port", "tls", "receive_maximum"),
         "outbox": ("budget_mb", "commit_ms"),
         "timing": ("alarm_first_ms", "vitals_first_ms", "vitals_max_ms"),
         "limits": ("frames_per_s", "frames_burst", "sessions_per_min"),

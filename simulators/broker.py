@@ -1,9 +1,12 @@
-"""The broker that comes with a ward: rumqttd, embedded by iotcore, as a child process on loopback.
+"""Brokers of a ward, each a child process on loopback: rumqttd, which comes with it, or a Mosquitto that is installed.
 
-It speaks MQTT 5 and forgets every session when it is restarted. Nothing here depends on its memory.
+rumqttd, embedded by iotcore, speaks MQTT 5 over TLS, forgets every session when it is restarted, checks no certificate
+of a client and has no access list. Nothing here depends on its memory or its manners.
 """
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from simulators.errors import BrokerFailed
 
@@ -43,14 +46,26 @@ max_inflight_count = 500
 dynamic_filters = true
 """
 
+_TLS: Final = """
+[v5.1.tls]
+certpath = "{certificate}"
+keypath = "{key}"
+"""
 
-class EmbeddedBroker:
-    """An MQTT 5 broker on a loopback port, for as long as the `with` block lasts."""
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        self.port = free_port() if port is None else port
+class BrokerTls(NamedTuple):
+    """What the embedded broker shows to its clients. It checks none of theirs."""
+
+    certificate: Path
+    key: Path
+
+
+class Broker:
+    """A broker as a child process on a loopback port, for as long as the `with` block lasts."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.host = LOOPBACK
-        self._config = folder / "broker.toml"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,23 +87,16 @@ class EmbeddedBroker:
         Raises:
             BrokerFailed: it is not installed, or does not come up.
         """
-        if find_spec("iotcore") is None:
-            raise BrokerFailed("iotcore is not installed here; pip install 'vitalloom[simulators]', or name a --broker")
-        self._config.write_text(_CONFIG.format(host=self.host, port=self.port), encoding="utf-8")
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _CHILD, json.dumps({"config_path": str(self._config)})],
-            stdin=subprocess.PIPE,  # the child ends when this pipe closes, so it cannot outlive us
-            start_new_session=True,  # Ctrl-C is for us: what is on its way still needs a broker
-        )
+        self._process = self._started()
         deadline = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise BrokerFailed(f"the embedded broker ended with code {self._process.returncode}")
+                raise BrokerFailed(f"the broker ended with code {self._process.returncode}{self._hint()}")
             if _answers(self.host, self.port):
                 return
             time.sleep(0.02)
         self.stop()
-        raise BrokerFailed(f"the embedded broker did not answer on port {self.port} within {_READY_WITHIN_S:.0f} s")
+        raise BrokerFailed(f"the broker did not answer on port {self.port} within {_READY_WITHIN_S:.0f} s")
 
     def kill(self) -> None:
         """As a power cut would: SIGKILL, nothing is saved."""
@@ -102,6 +110,12 @@ class EmbeddedBroker:
             self._process.terminate()
             self._reap()
 
+    def _started(self) -> "subprocess.Popen[bytes]":
+        raise NotImplementedError
+
+    def _hint(self) -> str:
+        return ""
+
     def _reap(self) -> None:
         process, self._process = self._process, None
         if process is None:
@@ -113,6 +127,64 @@ class EmbeddedBroker:
             process.wait(5)
         if process.stdin is not None:
             process.stdin.close()
+
+
+class EmbeddedBroker(Broker):
+    """The broker that comes with the ward.
+
+    Args:
+        tls: None: plain MQTT.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, tls: BrokerTls | None = None) -> None:
+        super().__init__(free_port() if port is None else port)
+        self._config = folder / "broker.toml"
+        self._tls = tls
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if find_spec("iotcore") is None:
+            raise BrokerFailed("iotcore is not installed here; pip install 'vitalloom[simulators]', or name a --broker")
+        text = _CONFIG.format(host=self.host, port=self.port)
+        if self._tls is not None:
+            text += _TLS.format(certificate=self._tls.certificate, key=self._tls.key)
+        self._config.write_text(text, encoding="utf-8")
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", _CHILD, json.dumps({"config_path": str(self._config)})],
+            stdin=subprocess.PIPE,  # the child ends when this pipe closes, so it cannot outlive us
+            start_new_session=True,  # Ctrl-C is for us: what is on its way still needs a broker
+        )
+
+
+class RealBroker(Broker):
+    """Mosquitto on the files that a site has written for it."""
+
+    def __init__(self, config: Path, *, port: int, log: Path) -> None:
+        super().__init__(port)
+        self._config = config
+        self._log = log
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if binary is None:
+            raise BrokerFailed(
+                "Mosquitto is not installed here (Debian, Raspberry Pi OS: sudo apt-get install mosquitto); "
+                "leave --broker out for the embedded one"
+            )
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603
+                [binary, "-c", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _hint(self) -> str:
+        try:
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return f": {said[-1][:200]}" if said else ""
 
 
 def free_port() -> int:

@@ -23,6 +23,10 @@ class FlakyClient(MqttClient):
         self._rng = rng
         self._held_back: list[Inbound] = []
 
+    @property
+    def waiting(self) -> int:
+        return super().waiting + len(self._held_back)
+
     async def receive(self, limit: int = 64, *, within_s: float | None = None) -> list[Inbound]:
         coming = await super().receive(limit, within_s=within_s)
         through, self._held_back = self._held_back, []

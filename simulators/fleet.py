@@ -11,18 +11,21 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.uplink import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
 from runtime.clock import Clock
 from simulators.faults import LossyLink
 from simulators.wearable import StoreBuffer
 from wire.codec import VitalsV1, encode, reading_id
+from wire.documents import is_document
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
-from wire.topics import w_down, w_up
+from wire.topics import device_of, w_down, w_up
+from wire.wallet import Wallet
 
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)
@@ -40,28 +43,46 @@ class FleetCounts(msgspec.Struct):
     frames: int = 0
     resent: int = 0
     forged_acks: int = 0
+    documents: int = 0  # of the data centre, each once
+    forged_documents: int = 0
+    unassigned: int = 0  # measured while the wearable was on nobody, and let go
 
 
 class _Wearable:
     """The sending half of one wearable: session, buffer, counters."""
 
-    def __init__(self, provision: Provision) -> None:
+    def __init__(self, provision: Provision, wallet: Wallet | None) -> None:
         self.provision = provision
-        (self.binding,) = provision.directory.bindings()
+        self.wallet = wallet
         self.device_id = provision.me.device_id
         self.session: SendSession | None = None
         self.began_ms = 0  # monotonic
         self.buffer = StoreBuffer()
         self.numbers: dict[tuple[bytes, int], int] = {}  # place in the buffer by session and counter
         self.last_number = -1
-        self.previous = bytes(16)
+        self.previous: dict[bytes, bytes] = {}  # by binding
+
+    def binding_id(self, now_ms: int) -> bytes | None:
+        """The patient that this wearable is on, as far as it was told."""
+        if self.wallet is not None:
+            assigned = self.wallet.assignment(now_ms)
+            return None if assigned is None else assigned.binding_id
+        (binding,) = self.provision.directory.bindings()
+        return binding.binding_id
+
+    def keys_of(self, edge_id: bytes) -> tuple[Ed25519PublicKey, ...]:
+        """What an edge signs with."""
+        if self.wallet is None:
+            return self.provision.recipient_keys
+        edge = self.wallet.device(edge_id)
+        return () if edge is None else edge.keys
 
 
 class Fleet:
     """Wearables of one edge.
 
     Args:
-        provisions: one a wearable.
+        members: one a wearable: what it was made with, or its wallet, where documents of the data centre go.
         clock: wall for what is stamped, monotonic for timers.
         rng: jitter of the resend timers.
         link: what happens to frames between here and the broker; None: nothing.
@@ -71,7 +92,7 @@ class Fleet:
 
     def __init__(
         self,
-        provisions: Sequence[Provision],
+        members: Sequence[Provision | Wallet],
         clock: Clock,
         *,
         rng: random.Random,
@@ -85,8 +106,12 @@ class Fleet:
         self.link = link
         self._on_sent = on_sent
         self._on_done = on_done
-        self._wearables = [_Wearable(provision) for provision in provisions]
+        self._wearables = [
+            _Wearable(one.provision, one) if isinstance(one, Wallet) else _Wearable(one, None) for one in members
+        ]
+        self._by_device = {one.device_id: one for one in self._wearables}
         self._by_session: dict[bytes, _Wearable] = {}
+        self._recipients: dict[bytes, bytes] = {}  # by session
         self._kept: dict[bytes, dict[int, Row]] = {}  # by session: the store buffer of the wearables
         self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
@@ -110,10 +135,13 @@ class Fleet:
         """A wearable has measured: seal, keep, and let it leave when there is room."""
         wearable = self._wearables[index]
         session = self._session_of(wearable)
+        if session is None:
+            self.counts.unassigned += 1
+            return
         counter, frame = session.seal(encode(sample))
         before = len(wearable.buffer)
         wearable.numbers[session.session_id, counter] = wearable.buffer.add(sample)
-        self._keep(wearable, session, counter, frame)
+        self._keep(session, counter, frame)
         self.counts.sent += 1
         if len(wearable.buffer) != before + 1:
             self._thin(wearable)
@@ -173,11 +201,14 @@ class Fleet:
         self.counts.resent = counts.resent + counts.resent_fast
 
     def _acknowledged(self, message: Inbound) -> None:
+        if is_document(message.payload):
+            self._take_document(message)
+            return
         wearable = self._by_session.get(message.payload[24:40])
-        if wearable is None or wearable.provision.recipient_key is None:
+        if wearable is None:
             return
         try:
-            ack = open_ack(message.payload, wearable.provision.recipient_key)
+            ack = open_ack(message.payload, *wearable.keys_of(self._recipients[message.payload[24:40]]))
         except Rejected:
             self.counts.forged_acks += 1
             return
@@ -186,6 +217,18 @@ class Fleet:
         if effect.refused is not None:
             self._begin_anew(wearable, effect.refused)
         self._wake.set()
+
+    def _take_document(self, message: Inbound) -> None:
+        """What the data centre says of this wearable, brought by an edge."""
+        wearable = self._by_device.get(device_of(message.topic) or b"")
+        if wearable is None or wearable.wallet is None:
+            return
+        try:
+            taken = wearable.wallet.take(message.payload)
+        except Rejected:
+            self.counts.forged_documents += 1
+            return
+        self.counts.documents += taken is not None
 
     def _free(self, wearable: _Wearable, ack: Ack, effect: AckEffect) -> None:
         refused = []
@@ -206,6 +249,7 @@ class Fleet:
         for session_id in self._uplink.retired():
             self._kept.pop(session_id, None)
             self._by_session.pop(session_id, None)
+            self._recipients.pop(session_id, None)
 
     def _thin(self, wearable: _Wearable) -> None:
         """The wearable's buffer was full and has given up readings."""
@@ -232,35 +276,38 @@ class Fleet:
         if self._on_done is not None:
             self._on_done([reading_id(wearable.device_id, refused.session_id, counter) for counter in rows])
 
-    def _session_of(self, wearable: _Wearable) -> SendSession:
-        mono_ms = self._clock.mono_ms()
-        session = wearable.session
+    def _session_of(self, wearable: _Wearable) -> SendSession | None:
+        """The session to seal with: about the patient that the wearable is on now, to the key that its edge has now."""
+        now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
+        session, recipient = wearable.session, wearable.provision.recipient
+        binding_id = wearable.binding_id(now_ms)
+        if recipient is None or binding_id is None:
+            return None
         if session is not None and not session.is_spent and mono_ms - wearable.began_ms < MAX_AGE_MS:
-            return session
-        recipient = wearable.provision.recipient
-        assert recipient is not None  # noqa: S101 - a wearable is provisioned for an edge
-        number = next_number(wearable.last_number, self._clock.now_ms())
+            info = session.info
+            if (info.binding_id, info.recipient, info.prekey_id) == (binding_id, *recipient[:2]):
+                return session
+        number = next_number(wearable.last_number, now_ms)
         session = SendSession.open(
             wearable.provision.me,
             recipient,
-            binding_id=wearable.binding.binding_id,
+            binding_id=binding_id,
             frame_class=FrameClass.VITALS,
             number=number,
-            previous=wearable.previous,
-            now_ms=self._clock.now_ms(),
+            previous=wearable.previous.get(binding_id, bytes(16)),
+            now_ms=now_ms,
         )
         wearable.session, wearable.began_ms = session, mono_ms
-        wearable.last_number, wearable.previous = number, session.session_id
+        wearable.last_number, wearable.previous[binding_id] = number, session.session_id
         self._by_session[session.session_id] = wearable
+        self._recipients[session.session_id] = recipient.device_id
         self._kept[session.session_id] = {}
-        self._uplink.open(
-            Opened(session.session_id, (wearable.binding.binding_id, FrameClass.VITALS), number, session.frame)
-        )
+        self._uplink.open(Opened(session.session_id, (binding_id, FrameClass.VITALS), number, session.frame))
         return session
 
-    def _keep(self, wearable: _Wearable, session: SendSession, counter: int, frame: bytes) -> None:
+    def _keep(self, session: SendSession, counter: int, frame: bytes) -> None:
         self._rows += 1
-        row = Row(self._rows, session.session_id, counter, wearable.binding.binding_id, frame)
+        row = Row(self._rows, session.session_id, counter, session.info.binding_id, frame)
         self._kept[session.session_id][counter] = row
         self._uplink.offer(row)
 

@@ -10,6 +10,8 @@ from simulators.broker import LOOPBACK
 from simulators.errors import BadWard
 from simulators.faults import KEYS, FaultSpec
 
+MOSQUITTO: Final = "mosquitto"
+
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
 
@@ -41,7 +43,8 @@ class Wishes(NamedTuple):
     broker_kill_s: float | None
     edge_kill_s: float | None
     duration_ms: int | None
-    broker: tuple[str, int] | None
+    broker: tuple[str, int] | None  # somebody else's, without TLS
+    mosquitto: bool
     apart: bool
 
     @classmethod
@@ -62,14 +65,16 @@ class Wishes(NamedTuple):
             known = ", ".join([*KEYS.values(), *_KILLS.values()])
             bad = next(part for part in parts if part.partition("=")[0] not in KEYS)
             raise BadWard(f"--fault {bad}: no such fault; known are {known}")
-        if "broker-kill" in kills and options.broker is not None:
-            raise BadWard("--fault broker-kill: only the embedded broker can be killed; leave --broker out")
+        elsewhere = options.broker is not None and options.broker != MOSQUITTO
+        if "broker-kill" in kills and elsewhere:
+            raise BadWard("--fault broker-kill: only a broker that the ward has started can be killed")
         return cls(
             link=FaultSpec.parse(",".join(parts)),
             broker_kill_s=kills.get("broker-kill"),
             edge_kill_s=kills.get("edge-kill"),
             duration_ms=None if options.duration is None else milliseconds("--duration", options.duration),
-            broker=None if options.broker is None else address(options.broker),
+            broker=address(options.broker) if options.broker is not None and elsewhere else None,
+            mosquitto=options.broker == MOSQUITTO,
             apart=options.apart or "edge-kill" in kills,
         )
 
@@ -98,5 +103,5 @@ def address(text: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:
-        raise BadWard(f"--broker {text}: not an address; write host:port, for instance {LOOPBACK}:1883")
+        raise BadWard(f"--broker {text}: not an address; write {MOSQUITTO}, or host:port, for instance {LOOPBACK}:1883")
     return host, int(port)

@@ -6,14 +6,16 @@ disk, and the numbers on the screen come out of the store.
 
 import asyncio
 import contextlib
+import getpass
 import random
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +23,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 
 from edge.uplink import Timing
@@ -28,7 +31,8 @@ from models.artifacts import judged_by
 from runtime import logs
 from runtime.clock import FileClock
 from simulators.agents import LIMITS, Agent, Apart, InProcess, cadences, config_of
-from simulators.broker import LOOPBACK, EmbeddedBroker
+from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
+from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from simulators.faults import FaultSpec, LossyLink
 from simulators.flaky import FlakyClient
@@ -40,14 +44,17 @@ from simulators.screen import Row, Status, as_svg
 from simulators.screen import ward as ward_screen
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
 from simulators.summary import Summary
-from stream.embedded import SUBSCRIPTIONS as STREAM_SUBSCRIPTIONS
-from stream.embedded import EmbeddedStream
+from stream.broker import BrokerFolder, BrokerSettings
+from stream.courier import Courier
+from stream.directory import RegistryDirectory
+from stream.embedded import EmbeddedStream, lanes_of
 from stream.store import Store
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.monitor import PatientMonitor, PatientView
 from vitals.plan import MonitoringPlan
 from wire.codec import HeartbeatV1, VitalsV1
-from wire.identity import BindingRecord, DemoSite, demo_site
+from wire.identity import BindingRecord
+from wire.lanes import Lanes, tls_context
 from wire.mqtt import MqttClient
 
 READY_WITHIN_S: Final = 20.0
@@ -56,6 +63,7 @@ DRAIN_WITHIN_S: Final = 60.0  # of no progress at all
 _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
 _MANY: Final = 300
+_OWN_CONNECTIONS: Final = 64
 _RECENT: Final = 6
 _PICTURE_COLUMNS: Final = 150
 _BROKER_AWAY_S: Final = 1.0
@@ -117,15 +125,42 @@ def _list_scenarios() -> None:
 async def _run(options: WardOptions, wishes: Wishes, story: Story, began: float) -> Summary:
     with contextlib.ExitStack() as stack:
         folder = _folder(options, stack)
-        broker = None if wishes.broker else stack.enter_context(EmbeddedBroker(folder))
-        address = wishes.broker or (LOOPBACK, broker.port if broker is not None else 0)
-        store = stack.enter_context(Store(folder / "store.sqlite"))
         clock = FileClock.create(folder / "clock", START_MS)
         stack.callback(clock.close)
+        port = free_port()
+        site = stack.enter_context(contextlib.closing(EnrolledSite(folder, clock, broker_port=port)))
+        await _enrol(site, options, story)
+        broker = None if wishes.broker else stack.enter_context(_broker(site, folder, port, wishes))
+        store = stack.enter_context(Store(folder / "store.sqlite"))
         ward = Ward(
-            options, wishes, story, folder=folder, address=address, broker=broker, store=store, clock=clock, began=began
-        )
+            options, wishes, story, folder=folder, address=wishes.broker or (LOOPBACK, port), broker=broker,
+            store=store, clock=clock, site=site, began=began,
+        )  # fmt: skip
         return await ward.run()
+
+
+async def _enrol(site: EnrolledSite, options: WardOptions, story: Story) -> None:
+    """With a bar where somebody looks: a large ward takes a while."""
+    edges = min(options.edges, story.patients)
+    quiet = options.as_json or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("enrolling devices", total=edges + story.patients)
+        await site.enrol(
+            wearables=story.patients, edges=edges, now_ms=START_MS, on_enrolled=lambda: progress.advance(task)
+        )
+
+
+def _broker(enrolled: EnrolledSite, folder: Path, port: int, wishes: Wishes) -> Broker:
+    files = BrokerFolder((folder / "site" / "broker").resolve())
+    site = enrolled.site
+    settings = BrokerSettings(folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1)
+    files.write(
+        site.registry, site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="ward",
+    )  # fmt: skip
+    if wishes.mosquitto:
+        return RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
+    tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
+    return EmbeddedBroker(folder, port=port, tls=tls)
 
 
 def _folder(options: WardOptions, stack: contextlib.ExitStack) -> Path:
@@ -145,7 +180,8 @@ class Ward:
     Args:
         folder: for the store, the outboxes and the shared clock.
         address: of the broker.
-        broker: the embedded one; None where a real one is used.
+        broker: that the ward has started; None where it is somebody else's, which is spoken to without TLS.
+        site: with everybody enrolled.
         began: when the command began, by `time.monotonic`.
     """
 
@@ -157,9 +193,10 @@ class Ward:
         *,
         folder: Path,
         address: tuple[str, int],
-        broker: EmbeddedBroker | None,
+        broker: Broker | None,
         store: Store,
         clock: FileClock,
+        site: EnrolledSite,
         began: float,
     ) -> None:
         self._options = options
@@ -171,15 +208,17 @@ class Ward:
         self._began = began
         self._address = address
         self._orders = MonitoringPlan(cadence_ms=cadences(story.cadence_ms))
-        self._site = demo_site(
-            wearables=story.patients, edges=min(options.edges, story.patients), now_ms=START_MS, name="ward"
-        )
-        self._by_binding: dict[str, BindingRecord] = {one.binding_id.hex(): one for one in self._site.bindings}
+        self._site = site
+        self._tls = broker is not None
+        self._by_binding: dict[str, BindingRecord] = {one.binding_id.hex(): one for one in site.bindings}
         self.pace = Pace(clock, speed=options.speed, slack_ms=max(30_000, story.cadence_ms * 5 // 4))
-        self.fleets = self._make_fleets(self._site)
-        self.agents = self._make_agents(self._site, folder)
+        self.fleets = self._make_fleets()
+        self.agents = self._make_agents(folder)
+        self._directory = RegistryDirectory(site.site.registry)
+        self._courier = Courier(site.site.registry)
         self.stream = EmbeddedStream(
-            self._site.ingest,
+            site.ingest.me,
+            self._directory,
             store,
             self._plan_of,
             clock,
@@ -187,7 +226,10 @@ class Ward:
             ack_interval_ms=50 if wishes.has_faults else 1_000,
             on_stored=self.pace.done,
             on_alarm=self._on_alarm,
+            courier=self._courier,
+            on_turn=self._look,
         )
+        self._flaky: list[FlakyClient] = []
         self._stop = asyncio.Event()
         self._trouble = ""
         self._fault_counts: Counter[str] = Counter()
@@ -218,28 +260,43 @@ class Ward:
         return self._summary()
 
     async def _start(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> list["asyncio.Task[None]"]:
-        working = [tasks.create_task(agent.run(), name=f"edge {n}") for n, agent in enumerate(self.agents)]
-        self._client = await stack.enter_async_context(self._stream_client())
-        working.append(tasks.create_task(self.stream.run(self._client), name="stream"))
-        clients = [self._client]
+        self._courier.changed(self._clock.mono_ms())
+        self._client = await stack.enter_async_context(self._stream_lanes())
+        working = [tasks.create_task(self.stream.run(self._client), name="stream")]
+        clients: list[MqttClient | Lanes] = [self._client]
+        # Who hears first, then who speaks: what is said before anybody listens has to be said again.
+        await self._ready(clients)
+        working += [tasks.create_task(agent.run(), name=f"edge {n}") for n, agent in enumerate(self.agents)]
         for index, fleet in enumerate(self.fleets):
-            client = await stack.enter_async_context(self._mqtt(f"fleet-{index}", fleet.subscriptions))
+            client = await stack.enter_async_context(self._fleet_client(index, fleet))
             clients.append(client)
             working.append(tasks.create_task(fleet.run(client), name=f"fleet {index}"))
-        await self._ready(clients)
+        await self._ready(clients, self.agents)
         working.append(tasks.create_task(self._show(), name="screen"))
         working += [tasks.create_task(work, name="fault") for work in self._disasters()]
         return working
 
-    async def _ready(self, clients: Sequence[MqttClient]) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not (all(client.connected for client in clients) and all(agent.is_up for agent in self.agents)):
+    async def _ready(self, clients: Sequence[MqttClient | Lanes], agents: Sequence[Agent] = ()) -> None:
+        """Wait until everybody is connected, and every edge knows whom it hears."""
+        deadline = time.monotonic() + READY_WITHIN_S + 0.01 * self._story.patients
+        registry = self._site.site.registry
+        edges = list(zip(agents, self._site.edges, strict=False))
+        wanted = {edge.me.device_id: registry.digest_for(edge.me.device_id) for _, edge in edges}
+        while not (
+            all(client.connected for client in clients)
+            and all(agent.is_up and agent.documents == wanted[edge.me.device_id] for agent, edge in edges)
+        ):
             if time.monotonic() > deadline:
                 host, port = self._address
-                raise BadWard(f"the broker at {host}:{port} does not answer; is it an MQTT 5 broker, and is it up?")
+                trouble = next((one.trouble for one in clients if one.trouble), "is it an MQTT 5 broker, and is it up?")
+                raise BadWard(f"the broker at {host}:{port} does not answer: {trouble}")
             if self._stop.is_set():
                 return
             await asyncio.sleep(0.02)
+
+    def _look(self, mono_ms: int) -> None:
+        if self._directory.refresh(mono_ms):
+            self._courier.changed(mono_ms)
 
     async def _tell(self) -> None:
         """Let the story happen, as fast as it may, until it ends or somebody has seen enough."""
@@ -291,12 +348,14 @@ class Ward:
 
     # Parts
 
-    def _make_fleets(self, site: DemoSite) -> list[Fleet]:
-        edges = len(site.edges)
+    def _make_fleets(self) -> list[Fleet]:
+        """A fleet, with a connection, for each wearable; in a large ward for those of each edge."""
         hurried = self._wishes.has_faults
+        wearables = self._site.wearables
+        fleets = len(wearables) if self._has_own_connections else len(self._site.edges)
         return [
             Fleet(
-                site.wearables[index::edges],
+                wearables[index::fleets],
                 self._clock,
                 rng=random.Random(self._options.seed * 1_000 + index),
                 link=self._link(index),
@@ -304,8 +363,13 @@ class Ward:
                 on_sent=self.pace.sent,
                 on_done=self.pace.done,
             )
-            for index in range(edges)
+            for index in range(fleets)
         ]
+
+    @property
+    def _has_own_connections(self) -> bool:
+        # A broker with an access list lets nobody speak for another.
+        return self._wishes.mosquitto or self._story.patients <= _OWN_CONNECTIONS
 
     def _link(self, index: int) -> LossyLink | None:
         if self._wishes.link == FaultSpec():
@@ -313,41 +377,54 @@ class Ward:
         rng = random.Random(self._options.seed * 2_000 + index)
         return LossyLink(rng, self._wishes.link, start_mono_ms=self._clock.mono_ms())
 
-    def _make_agents(self, site: DemoSite, folder: Path) -> list[Agent]:
+    def _make_agents(self, folder: Path) -> list[Agent]:
         agents: list[Agent] = []
-        for index, provision in enumerate(site.edges):
+        for index, wallet in enumerate(self._site.edges):
             config = config_of(
                 folder / f"edge-{index + 1}",
                 broker=self._address,
                 cadence_ms=self._story.cadence_ms,
                 clock_file=self._clock.path.resolve(),
                 hurried=self._wishes.has_faults,
+                tls=self._tls,
             )
             if self._wishes.apart:
-                edge_id = provision.me.device_id
-                agents.append(Apart(config, provision, lambda edge_id=edge_id: self._heartbeat(edge_id)))
+                edge_id = wallet.me.device_id
+                agents.append(Apart(config, lambda edge_id=edge_id: self._heartbeat(edge_id)))
             else:
                 rng = random.Random(self._options.seed * 3_000 + index)
-                agents.append(InProcess(config, provision, self._clock, rng=rng))
+                agents.append(InProcess(config, wallet, self._clock, rng=rng))
         return agents
 
-    def _stream_client(self) -> MqttClient:
+    def _stream_lanes(self) -> Lanes:
+        return lanes_of(self._stream_client, apart=self._tls)
+
+    def _stream_client(self, name: str, subscriptions: Sequence[str]) -> MqttClient:
+        tls = tls_context(self._site.ingest.tls, alarm=name.endswith("-a")) if self._tls else None
         if self._wishes.link == FaultSpec():
-            return self._mqtt("ingest", STREAM_SUBSCRIPTIONS)
-        return FlakyClient(
+            return self._mqtt(name, subscriptions, tls)
+        client = FlakyClient(
             self._wishes.link,
-            rng=random.Random(self._options.seed * 4_000),
+            rng=random.Random(f"{self._options.seed} {name}"),
             host=self._address[0],
             port=self._address[1],
-            client_id="ward-ingest",
-            subscriptions=STREAM_SUBSCRIPTIONS,
+            client_id=name,
+            subscriptions=subscriptions,
             receive_maximum=500,
+            tls=tls,
         )
+        self._flaky.append(client)
+        return client
 
-    def _mqtt(self, name: str, subscriptions: Sequence[str]) -> MqttClient:
+    def _fleet_client(self, index: int, fleet: Fleet) -> MqttClient:
+        wearable = self._site.wearables[index]
+        name = wearable.me.device_id.hex() if self._has_own_connections else f"fleet-{index}"
+        return self._mqtt(name, fleet.subscriptions, tls_context(wearable.tls) if self._tls else None)
+
+    def _mqtt(self, name: str, subscriptions: Sequence[str], tls: Callable[[], ssl.SSLContext] | None) -> MqttClient:
         host, port = self._address
         return MqttClient(
-            host=host, port=port, client_id=f"ward-{name}", subscriptions=subscriptions, receive_maximum=500
+            host=host, port=port, client_id=name, subscriptions=subscriptions, receive_maximum=500, tls=tls
         )
 
     def _plan_of(self, _binding_id: str) -> MonitoringPlan:
@@ -520,8 +597,7 @@ class Ward:
     def _faults(self) -> Counter[str]:
         counts = Counter(self._fault_counts)
         injected = [fleet.link.counts for fleet in self.fleets if fleet.link is not None]
-        if isinstance(self._client, FlakyClient):
-            injected.append(self._client.faults)
+        injected += [one.faults for one in self._flaky]
         for one in injected:
             counts.update({"lost": one.lost + one.cut, "doubled": one.duplicated, "reordered": one.reordered})
             counts.update({"damaged": one.corrupted, "delayed": one.delayed})

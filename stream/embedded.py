@@ -5,7 +5,7 @@ is thrown away and made anew from what was committed, and the senders send again
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
+from stream.courier import Courier
 from stream.errors import StoreRefused
 from stream.ingest import Ingest, Taken
 from stream.store import Store
@@ -20,12 +21,13 @@ from vitals.messages import AlarmChanged, Event, Message, Reading, ReadingJudged
 from vitals.patients import Patients, PlanOf
 from wire.acks import AckBook, OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
-from wire.envelope import Stage
+from wire.envelope import FrameClass, Stage, frame_class_of
 from wire.errors import DecodeError, Reason, Rejected
-from wire.identity import LATE_MS, InMemoryDirectory, Provision
+from wire.identity import LATE_MS, DeviceIdentity, Directory
+from wire.lanes import Lanes
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import RateLimits
-from wire.topics import E_UP_ALL, e_down
+from wire.topics import E_UP_ALARMS, E_UP_VITALS, device_of, e_down, e_down_alarm
 
 _log = get(__name__)
 _TIDY_EVERY_MS: Final = 3_600_000
@@ -108,17 +110,21 @@ class EmbeddedStream:
     """Everything between the edges' frames and the store, in one process.
 
     Args:
-        provision: who this is and whom it may hear.
+        me: who this is.
+        directory: whom it may hear.
         store: where everything is kept.
         plan_of: what was ordered for a binding.
         clock: wall and monotonic.
         on_stored: told the ids of readings when they are committed.
         on_alarm: told of every alarm that was committed.
+        courier: brings documents to edges; None where nobody changes any.
+        on_turn: called with the monotonic time before every batch.
     """
 
     def __init__(
         self,
-        provision: Provision,
+        me: DeviceIdentity,
+        directory: Directory,
         store: Store,
         plan_of: PlanOf,
         clock: Clock,
@@ -127,25 +133,30 @@ class EmbeddedStream:
         ack_interval_ms: int = 1_000,
         on_stored: Callable[[list[bytes]], None] | None = None,
         on_alarm: Callable[[AlarmChanged], None] | None = None,
+        courier: Courier | None = None,
+        on_turn: Callable[[int], None] | None = None,
     ) -> None:
         self.counts = Counts()
-        self._provision = provision
-        self._directory: InMemoryDirectory = provision.directory
+        self._me = me
+        self._directory = directory
+        self._courier = courier
+        self._parcels: deque[tuple[str, bytes]] = deque()  # documents that wait for room
+        self._on_turn = on_turn
         self._store = store
         self._clock = clock
         self._limits = limits
         self._engine = Engine(store, plan_of)
         self._ingest = self._new_ingest()
-        self._acks = AckBook(provision.me, interval_ms=ack_interval_ms)
+        self._acks = AckBook(me, interval_ms=ack_interval_ms)
         self._tidy_ms = 0
         self._on_stored = on_stored
         self._on_alarm = on_alarm
 
-    async def run(self, client: MqttClient, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
+    async def run(self, client: Lanes, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
         """Serve until cancelled.
 
         Args:
-            client: subscribed to SUBSCRIPTIONS.
+            client: see `lanes_of`.
             batch: messages in one transaction, at most.
             idle_s: how often timers are looked at while nothing comes.
             gather_s: how long the first message of a batch waits for company: a commit costs more than a message.
@@ -155,11 +166,24 @@ class EmbeddedStream:
             if inbound and len(inbound) < batch:
                 await asyncio.sleep(gather_s)
                 inbound += await client.receive(batch - len(inbound), within_s=0)
+            if self._on_turn is not None:
+                self._on_turn(self._clock.mono_ms())
             if self.take(inbound):
                 for message in inbound:
                     client.acknowledge(message)
-            for owed in self.owed():
-                client.publish(e_down(owed.to), owed.frame)
+            self._speak(client)
+
+    def _speak(self, client: Lanes) -> None:
+        for owed in self.owed():
+            is_alarm = frame_class_of(owed.frame) == FrameClass.ALARM
+            client.publish(e_down_alarm(owed.to) if is_alarm else e_down(owed.to), owed.frame)
+        if self._courier is None:
+            return
+        if not self._parcels:
+            for parcel in self._courier.due(self._clock.mono_ms()):
+                self._parcels.extend((e_down(parcel.edge_id), frame) for frame in parcel.frames)
+        while self._parcels and client.publish(*self._parcels[0]):
+            self._parcels.popleft()
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
@@ -270,7 +294,10 @@ class EmbeddedStream:
             stage = Stage.STORED if why is None else Stage.REJECTED
             self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=why)
             counts.duplicates += opened.duplicate
-            counts.heartbeats += isinstance(one.content, HeartbeatV1)
+            if isinstance(one.content, HeartbeatV1):
+                counts.heartbeats += 1
+                if self._courier is not None:
+                    self._courier.heard(one.sender, one.content.documents, self._clock.mono_ms())
             counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
             if one.refused is not None:
                 counts.dead_letters += 1
@@ -294,20 +321,21 @@ class EmbeddedStream:
         return None if found is None else Reason(found)
 
     def _answer(self, message: Inbound, error: Rejected, refused: Counter[tuple[str, str]]) -> None:
-        device = _device_of(message.topic)
+        device = self._known(message.topic)
         refused[device, str(error.reason)] += 1
         if error.session_id is not None and error.reason in (Reason.NEED_SESSION, Reason.CLONE_OR_ROLLBACK):
             self._acks.need_session(
                 error.session_id, bytes.fromhex(device), _class_of(message.topic), last_number=error.last_number or 0
             )
 
+    def _known(self, topic: str) -> str:
+        """Who sent it. Names that somebody made up must not fill the table of refusals."""
+        device_id = device_of(topic)
+        is_known = device_id is not None and self._directory.sender(device_id) is not None
+        return device_id.hex() if device_id is not None and is_known else "unknown"
+
     def _new_ingest(self) -> Ingest:
-        return Ingest(self._provision.me, self._directory, limits=self._limits, restored=self._store.sessions())
-
-
-def _device_of(topic: str) -> str:
-    parts = topic.split("/")
-    return parts[3] if len(parts) > 3 and len(parts[3]) == 32 else "unknown"
+        return Ingest(self._me, self._directory, limits=self._limits, restored=self._store.sessions())
 
 
 def _class_of(topic: str) -> int:
@@ -315,5 +343,13 @@ def _class_of(topic: str) -> int:
     return int(last) if last in ("1", "2", "3", "4") else 1
 
 
-SUBSCRIPTIONS: Final = (E_UP_ALL,)
-"""What the client of an `EmbeddedStream` subscribes to."""
+def lanes_of(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:
+    """The connections of an `EmbeddedStream`.
+
+    Args:
+        make: a client by its name and what it hears.
+        apart: a connection for alarms alone; each has a certificate of its own.
+    """
+    if not apart:
+        return Lanes(make("ingest", (*E_UP_VITALS, *E_UP_ALARMS)))
+    return Lanes(make("ingest-v", E_UP_VITALS), make("ingest-a", E_UP_ALARMS))

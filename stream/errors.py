@@ -21,3 +21,48 @@ class StoreRefused(StreamError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: nothing was written ({problem})")
         self.path = path
+
+
+class RegistryRefused(StreamError):
+    """A change that the registry does not make; the message says why, and the cure."""
+
+
+class NoSuchDevice(RegistryRefused):
+    """A device that is not in the registry."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"device {name}: {problem}; `vitalloom pki show` lists them")
+        self.name = name
+
+
+class EnrolmentRefused(StreamError):
+    """A request of a device that is answered with no."""
+
+    def __init__(self, status: int, problem: str, *, commit: bool = False) -> None:
+        super().__init__(problem)
+        self.status = status  # of HTTP
+        self.commit = commit  # what happened until then stays: the token is spent
+
+
+class SiteUnusable(StreamError):
+    """A site folder that is missing something; the message names the file and the cure."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
+class RegistryDown(StreamError):
+    """The registry's server does not come up."""
+
+    def __init__(self, host: str, port: int, problem: str) -> None:
+        super().__init__(f"the registry on {host}:{port} {problem}")
+
+
+class AuditBroken(StreamError):
+    """An audit log that was altered or damaged."""
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path = path
+        self.line = line

@@ -130,6 +130,11 @@ def parse_header(frame: bytes) -> Header:
     return Header(kind, suite, frame_class, body, sender, session_id, counter, salt)
 
 
+def frame_class_of(frame: bytes) -> int:
+    """The class that a frame's header names; unchecked."""
+    return frame[5]
+
+
 class SessionInfo(NamedTuple):
     """The context that a session's keys are bound to, 120 bytes."""
 
@@ -232,20 +237,21 @@ def build_ack(key: Ed25519PrivateKey, ack: Ack) -> bytes:
     return header + body + key.sign(b"VSE1 ack\0" + header + body)
 
 
-def open_ack(frame: bytes, key: Ed25519PublicKey) -> Ack:
+def open_ack(frame: bytes, *keys: Ed25519PublicKey) -> Ack:
     """Check and read an acknowledgement.
 
+    Args:
+        keys: what its sender may sign with.
+
     Raises:
-        Rejected: it is not one, or not signed by `key`.
+        Rejected: it is not one, or signed by none of `keys`.
     """
     header = parse_header(frame)
     if header.type != FrameType.ACK:
         raise Rejected(Reason.TYPE, str(header.type))
     signed = frame[:-SIGNATURE_BYTES]
-    try:
-        key.verify(frame[-SIGNATURE_BYTES:], b"VSE1 ack\0" + signed)
-    except InvalidSignature:
-        raise Rejected(Reason.SIGNATURE) from None
+    if not any(_is_signed(key, frame[-SIGNATURE_BYTES:], b"VSE1 ack\0" + signed) for key in keys):
+        raise Rejected(Reason.SIGNATURE)
     stage, reason, count = _ACK_HEAD.unpack_from(signed, HEADER_BYTES)
     start = HEADER_BYTES + _ACK_HEAD.size
     if len(signed) != start + count * _RANGE.size + 8:
@@ -268,3 +274,11 @@ def open_ack(frame: bytes, key: Ed25519PublicKey) -> Ack:
 
 
 _STAGES: Final = frozenset(int(stage) for stage in Stage)
+
+
+def _is_signed(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:
+    try:
+        key.verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True

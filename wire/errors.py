@@ -38,6 +38,7 @@ class Reason(StrEnum):
     VALUE = "value"
     RATE = "rate"
     PROCESSING = "processing"
+    ROLE = "role"
 
 
 REASON_CODE = {reason: code for code, reason in enumerate(Reason, start=1)}
@@ -77,5 +78,31 @@ class SessionSpent(WireError):
     """A sending session that may not seal any more: it reached its last counter, or this is a forked process."""
 
 
-class BadProvision(WireError):
-    """A file of identities that cannot be used."""
+class BadSigningRequest(WireError):
+    """A certificate signing request that is not answered."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"signing request refused: {problem}")
+
+
+class BadKeyFile(WireError):
+    """A file that should hold a private key."""
+
+
+class BadInvitation(WireError):
+    """A text that should be an invitation to enrol."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"not an invitation: {problem}")
+
+
+class BadProof(WireError):
+    """A request whose keys or signatures do not fit together."""
+
+
+class NotEnrolled(WireError):
+    """A folder without an identity, or one that cannot be used; the message names the cure."""
+
+
+class EnrolmentFailed(WireError):
+    """The registry could not be reached, is not the one that was announced, or said no."""

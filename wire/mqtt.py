@@ -7,15 +7,18 @@ end to end. A topic that fails, a queue that is full and a broker that is away a
 
 import asyncio
 import contextlib
+import functools
 import random
 import socket
+import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -31,6 +34,23 @@ _CONNECT_WITHIN_S: Final = 5.0
 _MISC_EVERY_S: Final = 1.0
 _STOOD_S: Final = 5.0  # a connection that lasted so long was one
 _SUBSCRIBE_AT_ONCE: Final = 100  # topic filters in one packet, which has to fit into MAX_PACKET_BYTES
+
+_CURES: Final = {
+    "certificate revoked": "our certificate is revoked: this device was taken out of service; ask at the registry",
+    "certificate_revoked": "our certificate is revoked: this device was taken out of service; ask at the registry",
+    "certificate expired": "our certificate has expired: run `vitalloom pki renew` at the registry and enrol again",
+    "certificate_expired": "our certificate has expired: run `vitalloom pki renew` at the registry and enrol again",
+    "certificate has expired": "the broker's certificate has expired: run `vitalloom broker write` at the site",
+    "unknown ca": "the broker does not know our authority: is it the broker of our site?",
+    "unknown_ca": "the broker does not know our authority: is it the broker of our site?",
+    "certificate required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
+    "certificate_required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
+    "certificate verify failed": "the broker's certificate is not of our authority: somebody may stand between",
+    "hostname mismatch": "the broker's certificate names another host: issue it for this one (vitalloom broker write)",
+    "not authorized": "the broker does not let us in: is this device in its access list?",
+    "wrong version number": "the broker does not speak TLS on this port",
+}
+"""What TLS and brokers say, and what to do about it; the first that fits."""
 
 _log = get(__name__)
 
@@ -55,6 +75,7 @@ class MqttClient:
         inbound_limit: how many messages wait here; at the limit the socket is not read, whatever the broker ignores.
         outbound_limit: how many messages may be without PUBACK; at the limit `publish` says False.
         jitter: draws the reconnect delays.
+        tls: makes the context of each connection; None: no TLS.
         on_state: told True on every (re)connect and False on every loss.
     """
 
@@ -69,18 +90,21 @@ class MqttClient:
         inbound_limit: int = 1_000,
         outbound_limit: int = 1_000,
         jitter: random.Random | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._client_id = client_id
-        self._subscriptions = tuple(subscriptions)
+        self._subscriptions = list(dict.fromkeys(subscriptions))
         self._receive_maximum = receive_maximum
         self._inbound_limit = inbound_limit
         self._outbound_limit = outbound_limit
         self._jitter = jitter or random.Random()
+        self._tls = tls
         self._on_state = on_state
         self._paho: Client | None = None
+        self._last_problem = ""  # as paho tells it
         self._socket: socket.socket | None = None
         self._inbound: deque[Inbound] = deque()
         self._unanswered: dict[int, bool] = {}  # by mid, in order of arrival: whether it may be answered
@@ -95,6 +119,7 @@ class MqttClient:
         self.published = 0
         self.refused = 0  # publishes that found no connection or no room
         self.connects = 0
+        self.trouble = ""  # why there is no connection, as far as that is known
 
     @property
     def connected(self) -> bool:
@@ -140,6 +165,18 @@ class MqttClient:
     def room(self) -> int:
         """How many messages `publish` would take now."""
         return self._outbound_limit - self._without_puback if self._up.is_set() else 0
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Hear these from now on, too; after a reconnect as well."""
+        new = [topic for topic in dict.fromkeys(topics) if topic not in self._subscriptions]
+        self._subscriptions += new
+        if self._paho is not None and self._up.is_set():
+            for at in range(0, len(new), _SUBSCRIBE_AT_ONCE):
+                self._paho.subscribe([(one, 1) for one in new[at : at + _SUBSCRIBE_AT_ONCE]])
+
+    def announce(self, arrived: asyncio.Event) -> None:
+        """Set this event, instead of an own one, when something arrives: for whoever waits for several clients."""
+        self._arrived = arrived
 
     async def receive(self, limit: int = 64, *, within_s: float | None = None) -> list[Inbound]:
         """Up to `limit` messages, as soon as there is one; nothing if `within_s` passes first."""
@@ -194,19 +231,36 @@ class MqttClient:
 
     async def _try_to_connect(self) -> bool:
         try:
-            # paho connects synchronously; first make sure that somebody answers.
-            async with asyncio.timeout(_CONNECT_WITHIN_S):
-                _, writer = await asyncio.open_connection(self._host, self._port)
-            writer.close()
             paho = self._made()
             self._paho = paho
-            paho.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False, properties=self._wishes())
+            # paho connects and shakes hands synchronously; a broker that is slow at that must not stop everything else.
+            connect = functools.partial(
+                paho.connect, self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False,
+                properties=self._wishes(),
+            )  # fmt: skip
+            async with asyncio.timeout(2 * _CONNECT_WITHIN_S):
+                await asyncio.to_thread(connect)
             async with asyncio.timeout(_CONNECT_WITHIN_S):
                 await _first_of(self._up, self._lost)
-        except (OSError, TimeoutError) as error:
-            _log.debug("broker not reached", client=self._client_id, error=type(error).__name__)
+        except (OSError, TimeoutError) as error:  # errors of TLS are among them
+            self._note_trouble(str(error) or type(error).__name__)
             return False
+        if not self._up.is_set():
+            self._note_trouble("the broker hung up")
         return self._up.is_set()
+
+    def _note_trouble(self, problem: str) -> None:
+        """Log why there is no connection, once for each reason."""
+        known = next((cure for word, cure in _CURES.items() if word in problem.lower()), None)
+        if self._last_problem and known is None:
+            known = next((cure for word, cure in _CURES.items() if word in self._last_problem.lower()), None)
+        self._last_problem = ""
+        told = known or problem
+        if told != self.trouble:
+            self.trouble = told
+            # That a broker is away for a while is nothing that anybody has to get up for; a certificate is.
+            level = _log.warning if known is not None else _log.debug
+            level("broker not reached", client=self._client_id, problem=told)
 
     async def _look_after(self) -> None:
         while not self._lost.is_set() and self._paho is not None:
@@ -243,26 +297,56 @@ class MqttClient:
         )
         paho.connect_timeout = _CONNECT_WITHIN_S
         paho.max_inflight_messages_set(self._outbound_limit)
+        if self._tls is not None:
+            paho.tls_set_context(self._tls())
         loop = asyncio.get_running_loop()
 
-        def on_socket_open(_client: Client, _data: Any, sock: Any) -> None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        def opened(sock: Any) -> None:
+            if self._paho is not paho:  # given up meanwhile
+                sock.close()
+                return
             self._socket = sock
             self._read()
 
-        def on_socket_close(_client: Client, _data: Any, sock: Any) -> None:
-            loop.remove_reader(sock)
-            loop.remove_writer(sock)
+        def closed(sock: Any) -> None:
             if self._socket is sock:
                 self._socket = None
                 self._reading = False
                 self._lost.set()
 
-        def on_socket_register_write(client: Client, _data: Any, sock: Any) -> None:
-            loop.add_writer(sock, client.loop_write)
+        def wants_write(sock: Any) -> None:
+            if sock.fileno() >= 0:
+                loop.add_writer(sock, paho.loop_write)
+
+        # The first two calls come from the thread that connects, all others from the loop's own.
+        def on_socket_open(_client: Client, _data: Any, sock: Any) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                loop.call_soon_threadsafe(opened, sock)
+            except RuntimeError:  # the loop has ended meanwhile
+                sock.close()
+
+        def on_socket_close(_client: Client, _data: Any, sock: Any) -> None:
+            if threading.current_thread() is not here:
+                loop.call_soon_threadsafe(closed, sock)
+                return
+            loop.remove_reader(sock)
+            loop.remove_writer(sock)
+            closed(sock)
+
+        def on_socket_register_write(_client: Client, _data: Any, sock: Any) -> None:
+            if threading.current_thread() is not here:
+                loop.call_soon_threadsafe(wants_write, sock)
+                return
+            wants_write(sock)
+
+        def on_log(_client: Client, _data: Any, level: int, text: str) -> None:
+            if level == LogLevel.MQTT_LOG_ERR:
+                self._last_problem = text
 
         def on_socket_unregister_write(_client: Client, _data: Any, sock: Any) -> None:
-            loop.remove_writer(sock)
+            if threading.current_thread() is here:
+                loop.remove_writer(sock)
 
         wanted: deque[Sequence[str]] = deque()
 
@@ -274,7 +358,7 @@ class MqttClient:
 
         def on_connect(client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
             if reason.is_failure:
-                _log.warning("broker refused us", client=self._client_id, reason=str(reason))
+                self._last_problem = str(reason)
                 self._lost.set()
                 return
             topics = self._subscriptions
@@ -284,7 +368,8 @@ class MqttClient:
         def on_subscribe(client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
             if any(reason.is_failure for reason in reasons):
                 _log.warning("subscription refused", client=self._client_id)
-            subscribe_next(client)
+            if not self._up.is_set():
+                subscribe_next(client)
 
         def on_publish(_client: Client, _data: Any, _mid: int, _reason: Any, _properties: Any) -> None:
             self._without_puback -= 1
@@ -301,6 +386,8 @@ class MqttClient:
             if len(self._inbound) >= self._inbound_limit:
                 self._stop_reading(forget=False)
 
+        here = threading.current_thread()
+        paho.on_log = on_log
         paho.on_socket_open = on_socket_open
         paho.on_socket_close = on_socket_close
         paho.on_socket_register_write = on_socket_register_write
@@ -323,14 +410,22 @@ class MqttClient:
         if not self._up.is_set():
             self._up.set()
             self.connects += 1
+            self.trouble = ""
             _log.info("broker connected", client=self._client_id)
             if self._on_state is not None:
                 self._on_state(True)
 
     def _read(self) -> None:
         if self._socket is not None and not self._reading and self._paho is not None:
-            asyncio.get_running_loop().add_reader(self._socket, self._paho.loop_read)
+            asyncio.get_running_loop().add_reader(self._socket, self._read_all, self._paho, self._socket)
             self._reading = True
+
+    def _read_all(self, paho: Client, sock: Any) -> None:
+        """Read what came. TLS may have more of it than the socket shows, and then nobody would call again."""
+        paho.loop_read()
+        pending = getattr(sock, "pending", None)
+        while pending is not None and self._socket is sock and self._reading and pending():
+            paho.loop_read()
 
     def _stop_reading(self, *, forget: bool) -> None:
         if self._socket is not None and self._reading:

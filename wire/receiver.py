@@ -28,13 +28,16 @@ from wire.envelope import (
     unpad,
 )
 from wire.errors import Reason, Rejected
-from wire.identity import DeviceIdentity, Directory, SenderRecord
+from wire.identity import DeviceIdentity, Directory, Role, SenderRecord
 from wire.sessions import HPKE_CONTEXT, HPKE_SUITE, FrameKeys
 
 KEPT_KEYS: Final = 20_000
 """So many sessions have their keys in memory; the rest are opened again when a frame of theirs comes."""
 KEPT_TAGS: Final = 64
 """Of so many counters back in each session a second, different frame is noticed as a conflict."""
+
+HEARS: Final[dict[Role, Role | None]] = {"edge": "wearable", "ingest": "edge", "wearable": None}
+"""Who may send readings to whom."""
 
 
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +145,7 @@ class Receiver:
     ) -> None:
         self._me = me
         self._directory = directory
+        self._hears = HEARS[me.role]
         self._limits = limits or RateLimits()
         self._sessions: dict[bytes, _Session] = {}
         self._keys: OrderedDict[bytes, FrameKeys] = OrderedDict()
@@ -175,6 +179,8 @@ class Receiver:
             raise Rejected(Reason.UNKNOWN_SENDER)
         if record.revoked:
             raise Rejected(Reason.REVOKED)
+        if record.role != self._hears:
+            raise Rejected(Reason.ROLE, record.role)
         if header.type == FrameType.DATA:
             return self._data(frame, header, now_ms, mono_ms)
         if header.type == FrameType.SESSION:
@@ -253,14 +259,15 @@ class Receiver:
             raise Rejected(Reason.SESSION_ID, "header and context differ")
         if session_id_of(packed, hpke) != header.session_id:
             raise Rejected(Reason.SESSION_ID)
-        if info.credential_serial != record.credential_serial:
+        credential = record.credential(info.credential_serial)
+        if credential is None:
             raise Rejected(Reason.CREDENTIAL, "unknown serial")
-        if not record.not_before_ms <= now_ms <= record.not_after_ms:
+        if not credential.is_valid(now_ms):
             raise Rejected(Reason.CREDENTIAL, "not valid now")
         if not self._bucket(header.sender)[1].take(mono_ms):
             raise Rejected(Reason.RATE, "sessions")
         try:
-            record.public_key.verify(
+            credential.key.verify(
                 frame[HEADER_BYTES + INFO_BYTES + HPKE_BYTES :], session_signed(frame[:HEADER_BYTES], packed, hpke)
             )
         except InvalidSignature:

@@ -23,13 +23,13 @@ from msgspec.structs import replace
 
 from edge.agent import EdgeAgent
 from runtime import logs
+from simulators.made_up import demo_site
 from tests.attacks import published_scheme
 from tests.edge.benches import Bench
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site
 from wire.codec import decode_edge_vitals, encode
 from wire.envelope import HEADER_BYTES, HPKE_BYTES, INFO_BYTES, Ack, FrameClass, Stage, build_ack
 from wire.errors import Reason, Rejected, SessionSpent
-from wire.identity import demo_site
 from wire.receiver import RateLimits, Receiver
 from wire.sessions import HPKE_CONTEXT, HPKE_SUITE, FrameKeys, SendSession
 
@@ -319,7 +319,7 @@ def test_a16_a_forged_signature_makes_no_edge_delete(bench: Bench) -> None:
     bench.hear(build_ack(bench.site.ingest.me.signing_key, ack._replace(ranges=((5, 900),))))  # never sent
     assert bench.agent.waiting == 1
     assert bench.agent.counts.forged_acks == 2
-    assert bench.agent._uplink.counts.never_sent == 1
+    assert bench.agent.uplinks[FrameClass.VITALS].counts.never_sent == 1
 
 
 def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(bench: Bench) -> None:
@@ -329,7 +329,7 @@ def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(ben
     bench.pass_time()
 
     assert bench.agent.waiting == 600
-    assert bench.agent._uplink.in_flight <= bench.config.windows.vitals + bench.config.windows.alarms
+    assert bench.agent.uplinks[FrameClass.VITALS].in_flight <= bench.config.windows.vitals
 
 
 def test_a18_a_wearable_on_the_edges_branch_is_nobody(site: Site) -> None:

@@ -1,6 +1,6 @@
 """An agent on a bench: real frames, a real outbox, and a hand in place of the broker.
 
-`Hand` stands in for `wire.mqtt.MqttClient` so that every order of events can be forced; the tests marked `services` use
+`Hand` stands in for `wire.lanes.Lanes` so that every order of events can be forced; the tests marked `services` use
 the real one.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 from edge.agent import EdgeAgent
 from edge.config import EdgeConfig, LocalAlarmConfig, OutboxConfig
 from runtime.clock import ManualClock
+from simulators.made_up import demo_site
 from wire.codec import VitalsV1, encode
 from wire.envelope import Ack, FrameClass, FrameType, Stage, build_ack, open_ack, parse_header
-from wire.identity import demo_site
 from wire.mqtt import Inbound
 from wire.receiver import Opened, RateLimits, Receiver, SessionOpened
 from wire.sessions import SendSession
@@ -33,14 +33,23 @@ class Hand:
 
     def __init__(self) -> None:
         self.connected = True
-        self.room = 1_000
         self.published: list[tuple[str, bytes]] = []
         self.pubacks: list[int] = []
+        self.subscribed: list[str] = []
 
     def publish(self, topic: str, payload: bytes) -> bool:
         if self.connected:
             self.published.append((topic, payload))
         return self.connected
+
+    def is_up(self, frame_class: int) -> bool:
+        return self.connected
+
+    def room(self, frame_class: int) -> int:
+        return 1_000
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        self.subscribed += topics
 
     def acknowledge(self, message: Inbound) -> None:
         self.pubacks.append(message.mid)
@@ -165,9 +174,8 @@ class Bench:
     def cloud_says(
         self, stage: Stage, session_id: bytes, ranges: Sequence[tuple[int, int]] = (), *, last_number: int | None = None
     ) -> bytes:
-        ack = Ack(
-            stage, 0, tuple(ranges), last_number, NOW, self.site.ingest.me.device_id, session_id, FrameClass.VITALS, 1
-        )
+        frame_class = next((f[5] for _, f in self.hand.published if f[24:40] == session_id), FrameClass.VITALS)
+        ack = Ack(stage, 0, tuple(ranges), last_number, NOW, self.site.ingest.me.device_id, session_id, frame_class, 1)
         return build_ack(self.site.ingest.me.signing_key, ack)
 
     def hear(self, frame: bytes) -> None:

@@ -11,11 +11,12 @@ from edge.config import OutboxConfig
 from edge.errors import NotCommitted
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
+from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, Bench
 from wire.codec import decode_edge_alarm, decode_edge_vitals, decode_heartbeat, encode
 from wire.envelope import FrameClass, Stage
 from wire.errors import Reason
-from wire.identity import Provision, demo_site
+from wire.identity import Provision
 
 ROOT = Path(__file__).parents[2]
 
@@ -379,9 +380,7 @@ def test_a_wearable_that_answers_to_nobody_cannot_fill_memory(tmp_path: Path) ->
 def test_an_edge_s_identity_without_a_cloud_is_named(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.agent.close()
-    nobody = Provision(
-        me=bench.site.edges[0].me, directory=bench.site.edges[0].directory, recipient=None, recipient_key=None
-    )
+    nobody = Provision(me=bench.site.edges[0].me, directory=bench.site.edges[0].directory, recipient=None)
 
     with pytest.raises(Exception, match="names no recipient"):
         EdgeAgent(bench.config, nobody, bench.clock, rng=None)  # type: ignore[arg-type]

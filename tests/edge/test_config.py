@@ -26,7 +26,7 @@ def test_the_sample_works_as_it_is(tmp_path: Path) -> None:
 
     config = read(path)
 
-    assert config.identity == tmp_path / "identity.json"  # relative to the file
+    assert config.identity == tmp_path / "identity"  # relative to the file
     assert config.broker.port == 1883
 
 
@@ -38,7 +38,7 @@ def test_the_sample_shows_every_key_with_its_default(tmp_path: Path) -> None:
     shown = read(path)
 
     examples = {"models": tmp_path / "models", "clock_file": tmp_path / "clock", "cadence_ms": {"heart_rate": 5_000}}
-    expected = EdgeConfig(identity=tmp_path / "identity.json", data_dir=tmp_path / "data", **examples)
+    expected = EdgeConfig(identity=tmp_path / "identity", data_dir=tmp_path / "data", **examples)
     assert msgspec.structs.asdict(shown) == msgspec.structs.asdict(expected)
     for key in _keys(EdgeConfig):
         assert re.search(rf"^(# )?{key} = |^\[{key}\]", SAMPLE.read_text(encoding="utf-8"), re.MULTILINE), key
@@ -57,7 +57,7 @@ def _keys(kind: type) -> set[str]:
     ("text", "says"),
     [
         ("[broker]\nprot = 1", "unknown field `prot` - at `$.broker`"),
-        ("[broker]\nport = 0", "broker.port is not a TCP port"),
+        ("[broker]\nport = 70000", "broker.port is not a TCP port"),
         ('[broker]\nport = "1883"', "at `$.broker.port`"),
         ("heartbeat_s = -1", "heartbeat_s must be above 0"),
         ("ack_interval_ms = 99999", "ack_interval_ms must be between 0 and 10000"),

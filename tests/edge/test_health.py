@@ -3,6 +3,7 @@
 import os
 
 from edge.health import MOST_LISTED, Beats, Facts, heartbeat
+from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, NOW, UNLIMITED
 from wire.codec import decode_heartbeat, encode
 from wire.envelope import (
@@ -16,12 +17,12 @@ from wire.envelope import (
     Stage,
     parse_header,
 )
-from wire.identity import demo_site
 from wire.receiver import Opened, Receiver
 
 FACTS = Facts(
     at_ms=NOW, uptime_ms=1, clock_quality=1, outbox_rows=0, outbox_oldest_ms=None, outbox_used=0.0, last_counters=(),
     void=(), closed=(), model="rules only", sensors=(), rejected={}, salvaged="ok", local_alarms=0, duplicates=0,
+    documents=b"12345678",
 )  # fmt: skip
 BODY = heartbeat(b"boot", "1", FACTS)
 SITE = demo_site(wearables=1, edges=1, now_ms=NOW)
@@ -42,7 +43,8 @@ def test_sessions_are_announced_once_a_connection() -> None:
 
     first = mine.frames(BODY, now_ms=NOW, mono_ms=0)
     second = mine.frames(BODY, now_ms=NOW, mono_ms=30_000)
-    mine.on_connected()
+    mine.on_connected(FrameClass.ALARM)
+    mine.on_connected(FrameClass.VITALS)
     third = mine.frames(BODY, now_ms=NOW, mono_ms=60_000)
 
     session, data = int(FrameType.SESSION), int(FrameType.DATA)

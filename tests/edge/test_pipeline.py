@@ -6,13 +6,13 @@ import pytest
 
 from edge.outbox import Keep
 from edge.pipeline import Judged, Pipeline
+from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, WELL
 from vitals.messages import AlarmState, SensorFlag
 from vitals.plan import MonitoringPlan
 from vitals.signs import INDEX, VitalSign
 from wire.codec import VitalsV1
 from wire.envelope import FrameClass
-from wire.identity import demo_site
 from wire.receiver import Opened
 
 BINDING = demo_site(wearables=1, edges=1, now_ms=NOW).bindings[0]

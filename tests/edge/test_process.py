@@ -16,7 +16,7 @@ from edge.errors import OutboxDamaged
 from edge.process import serve
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, EmbeddedBroker, free_port
-from wire.identity import demo_site
+from simulators.made_up import demo_site
 from wire.mqtt import MqttClient
 
 ROOT = Path(__file__).parents[2]

@@ -1,9 +1,9 @@
 """Sessions towards the cloud: one a patient and class, numbers that rise for ever, nothing of an earlier run reused."""
 
 from edge.sealing import SealedFrame, Sealer
+from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, NOW, UNLIMITED
 from wire.envelope import FrameClass
-from wire.identity import demo_site
 from wire.receiver import Opened, Receiver
 
 SITE = demo_site(wearables=2, edges=1, now_ms=NOW)

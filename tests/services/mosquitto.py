@@ -34,22 +34,23 @@ log_dest file {log}
 
 
 class Mosquitto:
-    """A broker that keeps sessions while it runs, and forgets them when it ends."""
+    """A broker on a configuration file, which names its port and its log."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, config: Path, *, port: int, log: Path) -> None:
         self.host = LOOPBACK
-        self.port = free_port()
+        self.port = port
+        self.log = log
         self._binary = binary
-        self._config = folder / "mosquitto.conf"
-        self._log = folder / "mosquitto.log"
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Start, and return when it accepts connections."""
-        user = pwd.getpwuid(os.getuid()).pw_name
-        self._config.write_text(
-            _CONFIG.format(port=self.port, host=self.host, user=user, log=self._log), encoding="utf-8"
-        )
         self._process = subprocess.Popen(
             [self._binary, "-c", str(self._config)],
             stdin=subprocess.DEVNULL,
@@ -62,9 +63,16 @@ class Mosquitto:
             ended = self._process.poll() is not None
             if ended or time.monotonic() > deadline:
                 self.kill()
-                log = self._log.read_text(encoding="utf-8") if self._log.exists() else ""
+                log = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
                 pytest.fail(f"Mosquitto {'ended' if ended else 'did not answer'} on port {self.port}: {log[-1_000:]}")
             time.sleep(0.02)
+
+    def stop(self) -> None:
+        """As the system's service manager would: it saves its sessions if it was told to. Safe to call twice."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
 
     def kill(self) -> None:
         """As a power cut would. Safe to call twice."""
@@ -81,18 +89,27 @@ class Mosquitto:
             return False
 
 
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A running Mosquitto. Where there is none the test is skipped, or fails if the environment demands services."""
+def mosquitto_binary() -> str:
+    """Where Mosquitto is. Where there is none the test is skipped, or fails if the environment demands services."""
     binary = shutil.which("mosquitto", path=_PATH)
     if binary is None:
         problem = "Mosquitto is not installed; tests/services/install.sh installs it"
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(problem)
         pytest.skip(problem)
+    return binary
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running Mosquitto that keeps sessions while it runs, and forgets them when it ends."""
+    binary = mosquitto_binary()
     folder = tmp_path / "mosquitto"
     folder.mkdir()
-    broker = Mosquitto(binary, folder)
+    config, log, port = folder / "mosquitto.conf", folder / "mosquitto.log", free_port()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    config.write_text(_CONFIG.format(port=port, host=LOOPBACK, user=user, log=log), encoding="utf-8")
+    broker = Mosquitto(binary, config, port=port, log=log)
     try:
         broker.start()
         yield broker

@@ -7,31 +7,26 @@ import pytest
 
 from edge.config import read
 from simulators.agents import Apart, cadences, config_of
-from wire.identity import Provision, demo_site
-
-NOW = 1_767_600_000_000
 
 
 @pytest.mark.parametrize("hurried", [False, True])
 def test_the_file_of_an_agent_apart_says_the_same(hurried: bool, tmp_path: Path) -> None:
-    site = demo_site(wearables=1, edges=1, now_ms=NOW)
     folder = tmp_path / "edge-1"
     told = config_of(
         folder, broker=("127.0.0.1", 1884), cadence_ms=60_000, clock_file=tmp_path / "clock", hurried=hurried
     )
 
-    Apart(told, site.edges[0], lambda: None)
+    folder.mkdir()
+
+    Apart(told, lambda: None)
 
     assert msgspec.structs.asdict(read(folder / "edge.toml")) == msgspec.structs.asdict(told)
-    assert (folder / "identity.json").stat().st_mode & 0o777 == 0o600
-    assert Provision.load(folder / "identity.json").me.device_id == site.edges[0].me.device_id
 
 
 def test_an_agent_that_has_said_nothing_is_not_up(tmp_path: Path) -> None:
-    site = demo_site(wearables=1, edges=1, now_ms=NOW)
     told = config_of(tmp_path, broker=("h", 1), cadence_ms=5_000, clock_file=tmp_path / "clock", hurried=False)
 
-    agent = Apart(told, site.edges[0], lambda: None)
+    agent = Apart(told, lambda: None)
 
     assert not agent.is_up
     assert (agent.duplicates(), agent.rejected(), agent.local_alarms()) == (0, {}, 0)

@@ -7,10 +7,10 @@ import pytest
 
 from runtime.clock import ManualClock
 from simulators.fleet import Fleet
+from simulators.made_up import demo_site
 from simulators.wearable import StoreBuffer
 from wire.codec import VitalsV1, reading_id
 from wire.envelope import Ack, FrameClass, FrameType, Stage, build_ack, parse_header
-from wire.identity import demo_site
 from wire.mqtt import Inbound
 from wire.topics import parse
 

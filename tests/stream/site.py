@@ -8,13 +8,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from runtime.clock import ManualClock
+from simulators.made_up import demo_site
 from stream.embedded import EmbeddedStream
 from stream.store import Store
 from vitals.messages import AlarmChanged
 from vitals.plan import MonitoringPlan
 from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, encode
 from wire.envelope import Ack, FrameClass, Stage, open_ack
-from wire.identity import Provision, demo_site
+from wire.identity import Provision
 from wire.mqtt import Inbound
 from wire.receiver import RateLimits
 from wire.sessions import SendSession
@@ -48,7 +49,8 @@ class Site:
         """A new process on the same file."""
         self.store = Store(self.folder / "store.sqlite", max_pages=self.max_pages)
         self.stream = EmbeddedStream(
-            self.demo.ingest,
+            self.demo.ingest.me,
+            self.demo.ingest.directory,
             self.store,
             lambda _: MonitoringPlan(),
             self.clock,

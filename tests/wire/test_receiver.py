@@ -224,17 +224,9 @@ def test_a_credential_counts_from_then_to_then(now_ms: int, valid: bool) -> None
 def test_a_credential_that_was_replaced_is_refused() -> None:
     site = Site()
     old = site.session()
-    renewed = site.ann.record()
-    site.replace(
-        SenderRecord(
-            device_id=renewed.device_id,
-            role=renewed.role,
-            public_key=renewed.public_key,
-            credential_serial=named("renewed", 8),
-            not_before_ms=renewed.not_before_ms,
-            not_after_ms=renewed.not_after_ms,
-        )
-    )
+    known = site.ann.record()
+    renewed = known.credentials[0]._replace(serial=named("renewed", 8))
+    site.replace(SenderRecord(device_id=known.device_id, role=known.role, credentials=(renewed,)))
 
     assert reason(site.receiver(), old.frame) is Reason.CREDENTIAL
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from wire.errors import BadTopic
-from wire.topics import Topic, e_down, e_up, parse, w_down, w_up
+from wire.topics import Topic, e_down, e_down_alarm, e_up, is_alarm_lane, parse, w_down, w_up
 
 DEVICE = bytes(range(16))
 HEX = "000102030405060708090a0b0c0d0e0f"
@@ -19,6 +19,7 @@ HEX = "000102030405060708090a0b0c0d0e0f"
         (w_down(DEVICE), f"vl/v1/w/{HEX}/down", Topic("w", DEVICE, None)),
         (e_up(DEVICE, 2), f"vl/v1/e/{HEX}/up/2", Topic("e", DEVICE, 2)),
         (e_down(DEVICE), f"vl/v1/e/{HEX}/down", Topic("e", DEVICE, None)),
+        (e_down_alarm(DEVICE), f"vl/v1/e/{HEX}/down-a", Topic("e", DEVICE, None)),
     ],
 )
 def test_a_topic_is_written_as_published_and_read_back(made: str, text: str, meaning: Topic) -> None:
@@ -39,6 +40,8 @@ def test_a_topic_is_written_as_published_and_read_back(made: str, text: str, mea
         f"vl/v1/w/{HEX}/up/",
         f"vl/v1/w/{HEX}/up",
         f"vl/v1/w/{HEX}/down/1",
+        f"vl/v1/w/{HEX}/down-a",  # a wearable has one lane
+        f"vl/v1/e/{HEX}/down-b",
         f"vl/v1/w/{HEX}/down\n",
         f"vl/v1/w/{HEX}/up/1\n",
         f"vl/v1/w/{HEX}/up/\u0661",  # ARABIC-INDIC DIGIT ONE
@@ -71,3 +74,10 @@ def test_no_id_can_bring_a_wildcard_into_a_topic(make: Callable[[bytes], str]) -
 
     assert not set(topic) & set("+#%$\0\n")
     assert parse(topic).device_id == wild
+
+
+def test_only_alarms_between_edge_and_cloud_have_a_lane_of_their_own() -> None:
+    assert [is_alarm_lane(topic) for topic in (e_up(DEVICE, 2), e_down_alarm(DEVICE))] == [True, True]
+    assert not any(
+        is_alarm_lane(topic) for topic in (e_up(DEVICE, 1), e_up(DEVICE, 3), e_down(DEVICE), w_up(DEVICE, 2))
+    )

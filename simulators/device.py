@@ -1,0 +1,106 @@
+"""One simulated wearable as a process of its own: `vitalloom wearable`.
+
+What is simulated is the body. The keys, the certificate, the connection and the buffer are what a device would have.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from runtime import logs
+from runtime.clock import Clock, SystemClock
+from runtime.hardening import harden
+from simulators.errors import BadWard
+from simulators.fleet import Fleet
+from simulators.options import milliseconds
+from simulators.stories import START_MS, Simulated
+from wire.lanes import tls_context
+from wire.mqtt import MqttClient
+from wire.upkeep import keep_up
+from wire.wallet import Wallet
+
+TELL_S: Final = 10.0
+
+_log = logs.get(__name__)
+
+
+def main(identity: Path, *, scenario: str, cadence_ms: int) -> int:
+    """The command `vitalloom wearable`.
+
+    Raises:
+        NotEnrolled, BadWard: what is wrong, and the cure.
+    """
+    harden()
+    logs.set_up(level="INFO")
+    wallet = Wallet.load(identity)
+    if wallet.me.role != "wearable":
+        raise BadWard(f"--identity {identity}: is of a device of role {wallet.me.role}, not of a wearable")
+    seed = int.from_bytes(wallet.me.device_id[:4], "big")
+    story = Simulated(scenario, patients=1, seed=seed, cadence_ms=cadence_ms)
+    asyncio.run(_until_told_to_stop(wallet, story, SystemClock()))
+    return 0
+
+
+def cadence_of(text: str) -> int:
+    """`5s` in milliseconds. Raises BadWard."""
+    return milliseconds("--cadence", text)
+
+
+async def wear(wallet: Wallet, story: Simulated, clock: Clock) -> None:
+    """Measure and send until cancelled."""
+    fleet = Fleet([wallet], clock, rng=random.Random())
+    client = MqttClient(
+        host=wallet.broker.host,
+        port=wallet.broker.port,
+        client_id=wallet.me.device_id.hex(),
+        subscriptions=fleet.subscriptions,
+        tls=tls_context(wallet.tls),
+    )
+    async with client, asyncio.TaskGroup() as tasks:
+        tasks.create_task(fleet.run(client), name="fleet")
+        tasks.create_task(keep_up(wallet, clock), name="upkeep")
+        tasks.create_task(_tell(fleet), name="progress")
+        tasks.create_task(_measure(fleet, story, clock), name="body")
+
+
+async def _measure(fleet: Fleet, story: Simulated, clock: Clock) -> None:
+    shift_ms = clock.now_ms() - START_MS
+    for moment in story.moments():
+        at_ms = moment.at_ms + shift_ms
+        await asyncio.sleep(max(at_ms - clock.now_ms(), 0) / 1_000)
+        for _, sample in moment.samples:
+            fleet.send(0, msgspec.structs.replace(sample, t_ms=sample.t_ms + shift_ms), at_ms)
+
+
+async def _tell(fleet: Fleet) -> None:
+    said: tuple[int, ...] = ()
+    while True:
+        counts = fleet.counts
+        told = (counts.sent, counts.accepted, counts.unassigned)
+        if told != said:
+            said = told
+            _log.info(
+                "measured", sent=counts.sent, accepted=counts.accepted, kept=fleet.kept, unassigned=counts.unassigned
+            )
+        await asyncio.sleep(TELL_S)
+
+
+async def _until_told_to_stop(wallet: Wallet, story: Simulated, clock: Clock) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    _log.info("wearable starts", device=wallet.me.device_id.hex())
+    work = asyncio.create_task(wear(wallet, story, clock), name="wearable")
+    stop = asyncio.create_task(told.wait(), name="stop")
+    await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work

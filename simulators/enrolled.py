@@ -1,0 +1,109 @@
+"""The devices of a ward, enrolled as real ones are: a site with an authority, a registry on loopback, invitations.
+
+Ids follow from what a device is, so that runs can be compared; every key is drawn anew. Certificates are held against
+the machine's clock, credentials and bindings against the ward's.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from runtime.clock import Clock, SystemClock
+from simulators.broker import LOOPBACK, free_port
+from stream.registry import Policy
+from stream.registry_http import RegistryServer
+from stream.site import Site, SiteFacts
+from wire.authority import pem
+from wire.identity import BindingRecord, Role
+from wire.visitor import enrol
+from wire.wallet import Wallet
+
+POLICY: Final = Policy(credential_days=400, tries_per_min=1e9)
+"""A ward's days pass in minutes, and all of its devices have one address."""
+_WHO: Final = "ward"
+
+
+class EnrolledSite:
+    """A site, its edges and its wearables, each wearable on a patient.
+
+    Args:
+        folder: for the site; the wallets go beside it.
+        clock: the ward's.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, *, broker_port: int) -> None:
+        self._folder = folder
+        facts = SiteFacts(
+            name="ward",
+            tenant_id=_id("tenant", 0).hex(),
+            registry_host=LOOPBACK,
+            registry_port=free_port(),
+            broker_host=LOOPBACK,
+            broker_port=broker_port,
+        )
+        self.site = Site.create(
+            folder / "site",
+            facts,
+            clock=clock,
+            wall=SystemClock(),
+            policy=POLICY,
+            who=_WHO,
+            ingest_id=_id("ingest", 0),
+        )
+        self.ingest = Wallet.load(self.site.ingest_folder)
+        self.edges: list[Wallet] = []
+        self.wearables: list[Wallet] = []
+
+    def close(self) -> None:
+        self.site.close()
+
+    @property
+    def bindings(self) -> list[BindingRecord]:
+        """One a wearable, in the order of `wearables`."""
+        found = {one.wearable_id: one for one in self.site.registry.bindings()}
+        return [found[one.me.device_id] for one in self.wearables]
+
+    async def enrol(
+        self, *, wearables: int, edges: int, now_ms: int, on_enrolled: Callable[[], None] | None = None
+    ) -> None:
+        """Enrol everybody, over HTTP and TLS; wearables are shared out to the edges in turn."""
+        site = self.site
+        server = RegistryServer(
+            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
+            host=LOOPBACK, port=site.facts.registry_port,
+        )  # fmt: skip
+        async with server:
+            for index in range(edges):
+                self.edges.append(await self._enrol("edge", index))
+                if on_enrolled is not None:
+                    on_enrolled()
+            for index in range(wearables):
+                device_id = site.registry.add_device("wearable", who=_WHO, device_id=_id("wearable", index))
+                site.registry.bind(
+                    wearable_id=device_id,
+                    edge_id=self.edges[index % edges].me.device_id,
+                    patient=f"P{index + 1:04d}",
+                    bed=f"{index + 1}",
+                    who=_WHO,
+                    binding_id=_id("binding", index),
+                    valid_from_ms=now_ms - 86_400_000,
+                )
+                self.wearables.append(await self._enrol("wearable", index))
+                if on_enrolled is not None:
+                    on_enrolled()
+
+    async def _enrol(self, role: Role, index: int) -> Wallet:
+        registry, device_id = self.site.registry, _id(role, index)
+        if role == "edge":
+            registry.add_device(role, who=_WHO, device_id=device_id)
+            folder = self._folder / f"edge-{index + 1}" / "identity"
+        else:
+            folder = self._folder / "wearables" / f"{index + 1}"
+        invitation = registry.invite(device_id, url=self.site.facts.url, who=_WHO)
+        return await asyncio.to_thread(enrol, invitation, folder)
+
+
+def _id(kind: str, index: int) -> bytes:
+    return hashlib.sha256(f"ward/{kind}/{index}".encode()).digest()[:16]

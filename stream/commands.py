@@ -1,0 +1,393 @@
+"""The commands of a data centre: `vitalloom pki`, `registry`, `broker` and `audit`. What they do lives elsewhere."""
+
+import contextlib
+import getpass
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runtime.clock import SystemClock
+from stream.errors import RegistryRefused
+from stream.registry import Registry
+from stream.site import SERVICES, Site, SiteFacts
+from wire.authority import moment
+from wire.enrolment import Invitation
+from wire.identity import Role
+
+DAY_MS: Final = 86_400_000
+
+SiteOption = Annotated[
+    Path, typer.Option("--site", envvar="VITALLOOM_SITE", help="The site's folder.", show_default=True)
+]
+_SITE: Final = Path("site")
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+pki = _group("Certificates and keys: begin a site, issue, renew, revoke, show.")
+registry = _group("Who belongs: add devices, invite them, put them on patients, serve their requests.")
+broker = _group("The files of the site's Mosquitto.")
+audit = _group("The audit log.")
+
+
+# pki
+
+
+@pki.command()
+def init(
+    site: SiteOption = _SITE,
+    name: Annotated[str, typer.Option(help="What the site is called, in its certificates.")] = "vitalloom",
+    host: Annotated[str, typer.Option(help="Where devices reach the registry and the broker.")] = "127.0.0.1",
+    registry_port: Annotated[int, typer.Option(min=1, max=65_535)] = 8_443,
+    broker_port: Annotated[int, typer.Option(min=1, max=65_535)] = 8_883,
+    encrypt_root: Annotated[
+        bool, typer.Option("--encrypt-root", help="Ask for a passphrase of the root key's file.")
+    ] = False,
+) -> None:
+    """Begin a site: a root, an issuing key, control keys, a registry, the identity of its ingest."""
+    passphrase = ""
+    if encrypt_root:
+        passphrase = typer.prompt("passphrase of the root key", hide_input=True, confirmation_prompt=True)
+    facts = SiteFacts(
+        name=name,
+        tenant_id=os.urandom(16).hex(),
+        registry_host=host,
+        registry_port=registry_port,
+        broker_host=host,
+        broker_port=broker_port,
+    )
+    with contextlib.closing(Site.create(site, facts, clock=SystemClock(), passphrase=passphrase, who=_who())) as made:
+        typer.echo(f"site {name} is in {site}; its authority is pinned as {made.authority.pin.hex()}")
+    typer.echo(f"keep {site / 'ca' / 'root.key'} in a safe, away from this machine; it is needed once a year")
+    typer.echo(f"next: vitalloom broker write --site {site}")
+
+
+@pki.command()
+def issue(
+    what: Annotated[str, typer.Argument(help=f"registry, or a service: {', '.join(SERVICES)}.")],
+    site: SiteOption = _SITE,
+    host: Annotated[list[str] | None, typer.Option(help="Further names of the registry; may be repeated.")] = None,
+) -> None:
+    """Issue a certificate for a server or a service of the site. Devices get theirs by enrolling."""
+    with _opened(site) as opened:
+        if what == "registry":
+            opened.issue_registry_certificate(who=_who(), hosts=host or ())
+            typer.echo(f"{opened.registry_tls}: issued; start the registry again to use it")
+        elif what in SERVICES:
+            typer.echo(f"{opened.issue_service(what, who=_who())}: issued")
+        elif what == "broker":
+            raise RegistryRefused("the broker's certificate is written with its other files: vitalloom broker write")
+        else:
+            raise RegistryRefused(
+                f"{what}: is neither registry nor a service ({', '.join(SERVICES)}); devices enrol: "
+                "vitalloom registry add"
+            )
+
+
+@pki.command()
+def renew(
+    what: Annotated[
+        str, typer.Argument(help=f"A device's id, or registry, issuing, control, or a service: {', '.join(SERVICES)}.")
+    ],
+    site: SiteOption = _SITE,
+    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
+) -> None:
+    """Renew what has grown old. A device whose certificate is over is invited again, keeping its id and its patient."""
+    with _opened(site) as opened:
+        if what == "registry":
+            opened.issue_registry_certificate(who=_who())
+        elif what == "issuing":
+            passphrase = typer.prompt("passphrase of the root key", default="", hide_input=True, show_default=False)
+            opened.renew_issuing(passphrase=passphrase, who=_who())
+            typer.echo("then: vitalloom broker write, start the broker and the registry again")
+        elif what == "control":
+            opened.renew_control(who=_who())
+        elif what in SERVICES:
+            opened.issue_service(what, who=_who())
+        else:
+            _invite(opened, opened.registry.find(what), png)
+            return
+        typer.echo(f"{what}: renewed")
+
+
+@pki.command()
+def revoke(
+    device: Annotated[str, typer.Argument(help="The device's id or the beginning of it; or the name of a service.")],
+    why: Annotated[str, typer.Option(help="For the audit log: lost, stolen, broken ...")] = "not said",
+    site: SiteOption = _SITE,
+) -> None:
+    """Nothing of this device is believed any more, and nothing lets it in. For good."""
+    with _opened(site) as opened:
+        if device in SERVICES:
+            count = opened.registry.revoke_certificates(device, who=_who())
+            typer.echo(f"{device}: {count} certificates revoked")
+        else:
+            found = opened.registry.find(device)
+            opened.registry.revoke(found, why=why, who=_who())
+            typer.echo(f"device {found.hex()} is revoked")
+        for note in _refresh(opened):
+            typer.echo(note)
+
+
+@pki.command()
+def show(
+    device: Annotated[str | None, typer.Argument(help="One device; otherwise all.", show_default=False)] = None,
+    site: SiteOption = _SITE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Devices and certificates: who is enrolled, until when, who is revoked, and what to do about it."""
+    clock = SystemClock()
+    with _opened(site, to_read=True) as opened:
+        wanted = None if device is None else opened.registry.find(device).hex()
+        devices = [one for one in opened.registry.devices() if wanted in (None, one.device_id)]
+        certificates = [one for one in opened.registry.certificates() if wanted in (None, one.device_id)]
+        if as_json:
+            import msgspec
+
+            rows = {"devices": [_row(one) for one in devices], "certificates": [_row(one) for one in certificates]}
+            typer.echo(msgspec.json.encode(rows).decode())
+            return
+        now_ms = clock.now_ms()
+        out = Console()
+        table = Table("device", "role", "label", "state")
+        for one in devices:
+            table.add_row(one.device_id, one.role, one.label, _state(one, now_ms))
+        out.print(table)
+        others = [one for one in certificates if one.device_id is None]
+        if others:
+            table = Table("certificate", "serial", "good until", "state")
+            for one_ in others:
+                state = "revoked" if one_.revoke_ms is not None else _left(one_.not_after_ms, now_ms)
+                table.add_row(one_.name, one_.serial[:16], f"{moment(one_.not_after_ms):%Y-%m-%d}", state)
+            out.print(table)
+
+
+def _state(one: Any, now_ms: int) -> str:
+    if one.revoked_ms is not None:
+        return f"revoked {moment(one.revoked_ms):%Y-%m-%d} ({one.revoked_why})"
+    if one.is_locked:
+        return f"locked after bad tokens: run `vitalloom registry invite {one.device_id}`"
+    if one.not_after_ms is None:
+        return "not enrolled yet"
+    if one.not_after_ms < now_ms:
+        days = (now_ms - one.not_after_ms) / DAY_MS
+        return f"expired {days:.0f} days ago: run `vitalloom pki renew {one.device_id}`"
+    return _left(one.not_after_ms, now_ms)
+
+
+def _left(not_after_ms: int, now_ms: int) -> str:
+    days = (not_after_ms - now_ms) / DAY_MS
+    return f"{days:.0f} days left" if days > 0 else f"expired {-days:.0f} days ago: vitalloom pki renew"
+
+
+def _row(one: Any) -> dict[str, Any]:
+    found: dict[str, Any] = one._asdict()
+    return found
+
+
+# registry
+
+
+@registry.command()
+def serve(
+    site: SiteOption = _SITE,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices come from outside
+    port: Annotated[int | None, typer.Option(help="Default: the site's.", show_default=False)] = None,
+) -> None:
+    """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
+    from stream.process import run_registry
+
+    raise typer.Exit(run_registry(site, host=host, port=port))
+
+
+@registry.command()
+def add(
+    role: Annotated[str, typer.Argument(help="wearable or edge.")],
+    site: SiteOption = _SITE,
+    label: Annotated[str, typer.Option(help="For people: a shelf, a serial number; never a patient's name.")] = "",
+    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="The invitation alone, for scripts.")] = False,
+) -> None:
+    """A new device: draws its id and prints its invitation, once."""
+    roles: dict[str, Role] = {"wearable": "wearable", "edge": "edge"}
+    if role not in roles:
+        raise RegistryRefused(f"{role}: a device is a wearable or an edge")
+    with _opened(site) as opened:
+        device_id = opened.registry.add_device(roles[role], label=label, who=_who())
+        _invite(opened, device_id, png, quiet=quiet)
+
+
+@registry.command()
+def invite(
+    device: Annotated[str, typer.Argument(help="The device's id or the beginning of it.")],
+    site: SiteOption = _SITE,
+    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="The invitation alone, for scripts.")] = False,
+) -> None:
+    """A new invitation for a device; earlier ones are void, and a locked slot is open again."""
+    with _opened(site) as opened:
+        _invite(opened, opened.registry.find(device), png, quiet=quiet)
+
+
+@registry.command()
+def bind(
+    wearable: Annotated[str, typer.Option(help="The wearable's id or the beginning of it.")],
+    edge: Annotated[str, typer.Option(help="The edge beside the bed.")],
+    patient: Annotated[str, typer.Option(help="A pseudonym; the registry never knows a name.")],
+    bed: Annotated[str, typer.Option(help="Where the patient is.")],
+    site: SiteOption = _SITE,
+    spo2_scale: Annotated[int, typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation.")] = 1,
+) -> None:
+    """Put a wearable on a patient."""
+    with _opened(site) as opened:
+        found = opened.registry.bind(
+            wearable_id=opened.registry.find(wearable),
+            edge_id=opened.registry.find(edge),
+            patient=patient,
+            bed=bed,
+            spo2_scale=spo2_scale,
+            who=_who(),
+        )
+        typer.echo(f"binding {found.hex()}")
+        for note in _refresh(opened):
+            typer.echo(note)
+
+
+@registry.command()
+def unbind(
+    binding: Annotated[str, typer.Argument(help="The binding's id or its wearable's, or the beginning of it.")],
+    site: SiteOption = _SITE,
+) -> None:
+    """The wearable is on this patient no longer."""
+    with _opened(site) as opened:
+        found = opened.registry.find_binding(binding)
+        opened.registry.unbind(found, who=_who())
+        typer.echo(f"binding {found.hex()} has ended")
+        for note in _refresh(opened):
+            typer.echo(note)
+
+
+@registry.command()
+def bindings(site: SiteOption = _SITE) -> None:
+    """Which wearable is on which patient, and which edge hears it."""
+    with _opened(site, to_read=True) as opened:
+        table = Table("binding", "patient", "bed", "wearable", "edge", "from", "to")
+        for one in opened.registry.bindings():
+            ends = "" if one.valid_to_ms is None else f"{moment(one.valid_to_ms):%Y-%m-%d %H:%M}"
+            table.add_row(
+                one.binding_id.hex()[:12], one.patient, one.bed, one.wearable_id.hex()[:12], one.edge_id.hex()[:12],
+                f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}", ends,
+            )  # fmt: skip
+        Console().print(table)
+
+
+# broker
+
+
+@broker.command()
+def write(
+    site: SiteOption = _SITE,
+    host: Annotated[list[str] | None, typer.Option(help="Further names of the broker; may be repeated.")] = None,
+    user: Annotated[str | None, typer.Option(help="System user that Mosquitto runs as. Default: you.")] = None,
+    listen: Annotated[str, typer.Option(help="Address to listen on; empty: all.")] = "",
+) -> None:
+    """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
+    from stream.broker import BrokerFolder, BrokerSettings
+
+    with _opened(site) as opened:
+        folder = BrokerFolder(opened.broker_folder.resolve())
+        facts = opened.facts
+        written = folder.write(
+            opened.registry,
+            opened.authority,
+            BrokerSettings(folder=folder.folder, user=user or getpass.getuser(), port=facts.broker_port, host=listen),
+            hosts=tuple(dict.fromkeys([facts.broker_host, *(host or ())])),
+            at=moment(SystemClock().now_ms()),
+            who=_who(),
+            retired=opened.retired,
+        )
+        for note in written.notes:
+            typer.echo(note)
+        typer.echo(f"written: {', '.join(written.changed) or 'nothing new'}")
+        typer.echo(f"run it: mosquitto -c {folder.config_file}")
+
+
+# audit
+
+
+@audit.command()
+def verify(
+    site: SiteOption = _SITE,
+    file: Annotated[Path | None, typer.Option(help="A log file instead of the site's.", show_default=False)] = None,
+    head: Annotated[
+        str | None, typer.Option(help="A hash that was noted elsewhere and has to be in the chain.", show_default=False)
+    ] = None,
+) -> None:
+    """Check every line of the audit log against the one before it."""
+    from stream.audit import verify as check
+
+    if file is not None:
+        found = check(file, head=head)
+    else:
+        with _opened(site, to_read=True) as opened:
+            found = check(opened.registry.audit.path, head=head or opened.registry.meta("audit_head"))
+    typer.echo(f"{found.n} lines, none altered; the last is {found.hash}")
+
+
+# Within
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, *, to_read: bool = False) -> Iterator[Site]:
+    site = Site.open(folder, clock=SystemClock(), to_read=to_read)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def _who() -> str:
+    return getpass.getuser()
+
+
+def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = False) -> None:
+    invitation = site.registry.invite(device_id, url=site.facts.url, who=_who())
+    text = invitation.text()
+    if quiet:
+        typer.echo(text)
+        return
+    _show_code(invitation, site.registry, png)
+
+
+def _show_code(invitation: Invitation, of: Registry, png: Path | None) -> None:
+    import segno
+
+    code = segno.make(invitation.text(), error="m")
+    minutes = of.policy.token_ms // 60_000
+    typer.echo(f"device {invitation.device_id.hex()}: this invitation is good once, for {minutes} minutes")
+    code.terminal(compact=True)
+    if png is not None:
+        code.save(str(png), kind="png", scale=6)
+        typer.echo(f"{png}: written; delete it when the device is enrolled")
+    typer.echo("on the device: vitalloom enrol --dir identity, and paste this line:")
+    typer.echo(invitation.text())
+
+
+def _refresh(site: Site) -> tuple[str, ...]:
+    """Tell the broker at once, and not when somebody looks."""
+    from stream.broker import BrokerFolder
+
+    folder = BrokerFolder(site.broker_folder.resolve())
+    if not folder.config_file.exists():
+        return ()
+    written = folder.refresh(
+        site.registry, site.authority, at=moment(SystemClock().now_ms()), who=_who(), retired=site.retired
+    )
+    return tuple(written.notes)

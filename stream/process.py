@@ -1,0 +1,177 @@
+"""The processes of a data centre: `vitalloom stream`, which opens, judges and stores, and `vitalloom registry serve`.
+
+The first reads the registry and holds the opening keys; the second holds the signing keys and changes it.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from runtime import logs
+from runtime.clock import Clock, SystemClock
+from runtime.hardening import harden
+from stream.broker import WARN_LIST_MS, BrokerFolder
+from stream.courier import Courier
+from stream.directory import RegistryDirectory
+from stream.embedded import EmbeddedStream, lanes_of
+from stream.registry_http import RegistryServer
+from stream.site import Site
+from stream.store import Store
+from vitals.plan import MonitoringPlan
+from wire.authority import moment, pem
+from wire.lanes import Lanes, tls_context
+from wire.mqtt import MqttClient
+from wire.upkeep import keep_up
+from wire.wallet import Wallet
+
+REFRESH_S: Final = 1.0
+TELL_S: Final = 10.0
+
+_log = logs.get(__name__)
+
+
+def run_stream(site_folder: Path, data: Path) -> int:
+    """The command `vitalloom stream`.
+
+    Raises:
+        SiteUnusable, NotEnrolled, StoreUnusable: what is wrong, and the cure.
+    """
+    _begin()
+    clock = SystemClock()
+    site = Site.open(site_folder, clock=clock, to_read=True)
+    wallet = Wallet.load(site.ingest_folder)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with Store(data / "store.sqlite") as store, contextlib.closing(site):
+        asyncio.run(_until_told_to_stop(Stream(site, wallet, store, clock).run()))
+    return 0
+
+
+def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
+    """The command `vitalloom registry serve`.
+
+    Raises:
+        SiteUnusable, RegistryDown: what is wrong, and the cure.
+    """
+    _begin()
+    clock = SystemClock()
+    site = Site.open(site_folder, clock=clock)
+    with contextlib.closing(site):
+        asyncio.run(_until_told_to_stop(_registry(site, clock, host=host, port=port or site.facts.registry_port)))
+    return 0
+
+
+class Stream:
+    """The embedded engine of a site, its connections, and the courier."""
+
+    def __init__(self, site: Site, wallet: Wallet, store: Store, clock: Clock) -> None:
+        self._wallet = wallet
+        self._clock = clock
+        self._directory = RegistryDirectory(site.registry)
+        self._courier = Courier(site.registry)
+        self.engine = EmbeddedStream(
+            wallet.me,
+            self._directory,
+            store,
+            lambda _binding_id: MonitoringPlan(),
+            clock,
+            courier=self._courier,
+            on_turn=self._look,
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._courier.changed(self._clock.mono_ms())
+        async with self._lanes() as lanes, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.engine.run(lanes), name="stream")
+            tasks.create_task(keep_up(self._wallet, self._clock), name="upkeep")
+            tasks.create_task(self._tell(), name="progress")
+
+    def _lanes(self) -> Lanes:
+        broker = self._wallet.broker
+
+        def connection(name: str, subscriptions: Sequence[str]) -> MqttClient:
+            return MqttClient(
+                host=broker.host,
+                port=broker.port,
+                client_id=name,
+                subscriptions=subscriptions,
+                tls=tls_context(self._wallet.tls, alarm=name.endswith("-a")),
+            )
+
+        return lanes_of(connection, apart=True)
+
+    def _look(self, mono_ms: int) -> None:
+        if self._directory.refresh(mono_ms):
+            self._courier.changed(mono_ms)
+
+    async def _tell(self) -> None:
+        """A line now and then, when there is something new to tell. Counts, no values."""
+        said: tuple[object, ...] = ()
+        while True:
+            counts = self.engine.counts
+            told = (counts.stored, counts.heartbeats, sum(counts.rejected.values()))
+            if told != said:
+                said = told
+                _log.info(
+                    "received", stored=counts.stored, heartbeats=counts.heartbeats, duplicates=counts.duplicates,
+                    rejected=dict(counts.rejected),
+                )  # fmt: skip
+            for edge_id in self._courier.behind(self._clock.mono_ms()):
+                _log.warning("an edge does not take its documents; does somebody withhold them?", edge=edge_id.hex())
+            await asyncio.sleep(TELL_S)
+
+
+async def _registry(site: Site, clock: Clock, *, host: str, port: int) -> None:
+    server = RegistryServer(
+        site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
+        port=port,
+    )  # fmt: skip
+    async with server:
+        _log.info("registry is up", url=site.facts.url, port=server.port)
+        await _keep_broker(site, clock)
+
+
+async def _keep_broker(site: Site, clock: Clock) -> None:
+    """The broker's access list and revocation list follow the registry within a second or two."""
+    folder = BrokerFolder(site.broker_folder)
+    warned = 0
+    while True:
+        if folder.config_file.exists():
+            written = folder.refresh(
+                site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
+            )
+            if written.changed:
+                _log.info("broker told", files=list(written.changed), notes=list(written.notes))
+            if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS and clock.now_ms() - warned > 3_600_000:
+                warned = clock.now_ms()
+                _log.error(
+                    "the revocation list ends soon, and then the broker refuses everybody",
+                    cure=f"vitalloom broker write --site {site.folder}",
+                )
+        await asyncio.sleep(REFRESH_S)
+
+
+def _begin() -> None:
+    hardening = harden()
+    logs.set_up(level="INFO")
+    for warning in hardening.warnings:
+        _log.warning("keys at rest", problem=warning)
+
+
+async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    working = asyncio.create_task(work, name="work")
+    stop = asyncio.create_task(told.wait(), name="stop")
+    await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not working.done():
+        working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    _log.info("stopped")

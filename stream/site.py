@@ -1,0 +1,311 @@
+"""The folder of a data centre: its authority, its control keys, its registry, its own identity.
+
+``ca/`` may lie on another machine or in a safe but for the issuing key; everything here belongs to one user and nobody
+else can read it.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from runtime.errors import NotPrivate
+from runtime.hardening import check_private, make_private_dir, read_private, write_private
+from stream.errors import SiteUnusable
+from stream.registry import Clock, Policy, Registry, Signers
+from wire.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
+from wire.enrolment import BrokerAddress, Offered
+from wire.errors import BadKeyFile
+from wire.wallet import NewKeys, Wallet
+
+CONTROL_KEYS: Final = 2  # one signs, the next is known already
+SERVER_DAYS: Final = 90
+SERVICES: Final = ("monitor",)
+
+
+class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a site is called and where it is reached; `site.json`."""
+
+    name: str
+    tenant_id: str
+    registry_host: str
+    registry_port: int
+    broker_host: str
+    broker_port: int
+
+    @property
+    def url(self) -> str:
+        """What devices are told."""
+        host = f"[{self.registry_host}]" if ":" in self.registry_host else self.registry_host
+        return f"https://{host}:{self.registry_port}"
+
+
+class Site:
+    """An opened site folder.
+
+    Args:
+        clock, wall, policy: see `Registry`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: SiteFacts,
+        signers: Signers | None,
+        *,
+        clock: Clock,
+        wall: Clock | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.folder = folder
+        self.facts = facts
+        self.signers = signers
+        self._clock = clock
+        self._wall = wall or clock
+        self.registry = Registry(
+            folder / "registry.sqlite",
+            signers=signers,
+            tenant_id=bytes.fromhex(facts.tenant_id),
+            clock=clock,
+            wall=wall,
+            broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
+            policy=policy,
+        )
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        facts: SiteFacts,
+        *,
+        clock: Clock,
+        wall: Clock | None = None,
+        policy: Policy | None = None,
+        passphrase: str = "",
+        who: str,
+        ingest_id: bytes | None = None,
+    ) -> Self:
+        """A new site: authority, control keys, registry, and the identity of its ingest.
+
+        Args:
+            passphrase: of the root key's file.
+
+        Raises:
+            SiteUnusable: there is one already.
+        """
+        if (folder / "site.json").exists():
+            raise SiteUnusable(folder, "holds a site already; name an empty folder")
+        at = moment((wall or clock).now_ms())
+        make_private_dir(folder)
+        for name in ("ca", "control", "registry", "services"):
+            make_private_dir(folder / name)
+        authority, root = Authority.begin(facts.name, at=at)
+        write_private(folder / "ca" / "root.crt", pem(root.certificate))
+        write_private(folder / "ca" / "root.key", key_pem(root.key, passphrase=passphrase))
+        _keep_issuing(folder, Ca(authority.issuing, authority.issuing_key))
+        control = tuple(Ed25519PrivateKey.generate() for _ in range(CONTROL_KEYS))
+        _keep_control(folder, control)
+        write_private(folder / "site.json", msgspec.json.format(msgspec.json.encode(facts), indent=1))
+        site = cls(folder, facts, Signers(authority, control), clock=clock, wall=wall, policy=policy)
+        site.registry.publish_all(who=who)
+        site.issue_registry_certificate(who=who)
+        for name in SERVICES:
+            site.issue_service(name, who=who)
+        site._begin_ingest(ingest_id or os.urandom(16), who=who)
+        return site
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        clock: Clock,
+        wall: Clock | None = None,
+        policy: Policy | None = None,
+        to_read: bool = False,
+    ) -> Self:
+        """A site that was created before.
+
+        Args:
+            to_read: without its signing keys; nothing can be changed.
+
+        Raises:
+            SiteUnusable: no site here, a part is missing, or others can read it.
+        """
+        facts_file = folder / "site.json"
+        if not facts_file.exists():
+            raise SiteUnusable(folder, f"no site here; create one: vitalloom pki init --site {folder}")
+        try:
+            check_private(folder)
+            facts = msgspec.json.decode(read_private(facts_file), type=SiteFacts)
+            signers = None if to_read else Signers(_authority(folder), _control(folder))
+        except (NotPrivate, BadKeyFile) as error:
+            raise SiteUnusable(folder, str(error)) from error
+        except OSError as error:
+            raise SiteUnusable(folder, f"{error.filename} cannot be read ({error.strerror})") from error
+        except (msgspec.DecodeError, ValueError) as error:
+            raise SiteUnusable(folder, f"a part of it is damaged ({error})") from error
+        return cls(folder, facts, signers, clock=clock, wall=wall, policy=policy)
+
+    def close(self) -> None:
+        self.registry.close()
+
+    @property
+    def authority(self) -> Authority:
+        """Raises SiteUnusable if it was opened to read."""
+        if self.signers is None:
+            raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
+        return self.signers.authority
+
+    @property
+    def retired(self) -> tuple[Authority, ...]:
+        """Authorities with earlier issuing keys, while certificates of theirs may be in use."""
+        found = [_authority(self.folder, path.stem) for path in sorted((self.folder / "ca").glob("retired-*.key"))]
+        return tuple(one for one in found if one.issuing.not_valid_after_utc > self._at())
+
+    # What is in it
+
+    @property
+    def root_file(self) -> Path:
+        return self.folder / "ca" / "root.crt"
+
+    @property
+    def bundle_file(self) -> Path:
+        """Issuing certificate and root, for servers that check clients."""
+        return self.folder / "ca" / "clients.crt"
+
+    @property
+    def registry_tls(self) -> Path:
+        """The registry server's certificate, with its key."""
+        return self.folder / "registry" / "tls.pem"
+
+    @property
+    def broker_folder(self) -> Path:
+        return self.folder / "broker"
+
+    @property
+    def ingest_folder(self) -> Path:
+        return self.folder / "ingest"
+
+    def server_certificate(self) -> bytes:
+        """The registry server's certificate, DER: what proofs are bound to."""
+        certificate = x509.load_pem_x509_certificate(read_private(self.registry_tls))
+        return certificate.public_bytes(Encoding.DER)
+
+    # What is issued
+
+    def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] = ()) -> None:
+        """A server certificate for the registry, good for three months."""
+        names = tuple(dict.fromkeys([self.facts.registry_host, *hosts]))
+        key = new_tls_key()
+        made = self.authority.server(key.public_key(), hosts=names, at=self._at(), days=SERVER_DAYS)
+        write_private(self.registry_tls, pem(made) + pem(self.authority.issuing) + key_pem(key))
+        self.registry.note_issued(made, name="registry", who=who)
+
+    def issue_service(self, name: str, *, who: str) -> Path:
+        """A client certificate for a service that speaks with the broker; the file with its key."""
+        key = new_tls_key()
+        made = self.authority.device(
+            key.public_key(),
+            common_name=name,
+            tenant=self.registry.tenant_id,
+            at=self._at(),
+            days=SERVER_DAYS,
+        )
+        path = self.folder / "services" / f"{name}.pem"
+        write_private(path, pem(made) + pem(self.authority.issuing) + key_pem(key))
+        self.registry.note_issued(made, name=name, who=who)
+        return path
+
+    def renew_issuing(self, *, passphrase: str, who: str) -> None:
+        """A new issuing key under the root. The broker has to be given the new bundle and started again.
+
+        Raises:
+            SiteUnusable: the root key is not here, or its passphrase is another.
+        """
+        root_key = self.folder / "ca" / "root.key"
+        try:
+            root = Ca(self.authority.root, load_key(read_private(root_key), passphrase=passphrase))
+        except OSError as error:
+            raise SiteUnusable(root_key, "is not here; bring the root key back from its safe for this") from error
+        except BadKeyFile as error:
+            raise SiteUnusable(root_key, str(error)) from error
+        issuing = Authority.issuing_from(root, self.facts.name, at=self._at())
+        _retire_issuing(self.folder)
+        _keep_issuing(self.folder, issuing)
+        self._sign_with(Signers(Authority(root=root.certificate, issuing=issuing), self._control))
+        self.issue_registry_certificate(who=who)
+
+    def renew_control(self, *, who: str) -> None:
+        """The next control key signs from now on, and one after it is made known."""
+        control = (*self._control[1:], Ed25519PrivateKey.generate())
+        # The devices learn the new pair from a document that a key they know has signed.
+        _keep_control(self.folder, control)
+        self._sign_with(Signers(self.authority, control))
+        self.registry.publish_all(who=who)
+
+    # Within
+
+    @property
+    def _control(self) -> tuple[Ed25519PrivateKey, ...]:
+        if self.signers is None:
+            raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
+        return self.signers.control
+
+    def _sign_with(self, signers: Signers) -> None:
+        self.signers = signers
+        self.registry.sign_with(signers)
+
+    def _begin_ingest(self, device_id: bytes, *, who: str) -> None:
+        keys = NewKeys.make(os.urandom(8))
+        given = Offered(
+            keys.request(device_id),
+            keys.signing.public_key(),
+            keys.prekey_id,
+            keys.prekey.public_key().public_bytes_raw(),
+        )
+        reply = self.registry.vouch_for(device_id, "ingest", given, who=who)
+        Wallet.begin(self.ingest_folder, reply, keys, registry=self.facts.url, pin=self.authority.pin)
+
+    def _at(self) -> datetime:
+        return moment(self._wall.now_ms())
+
+
+def _keep_issuing(folder: Path, issuing: Ca) -> None:
+    ca = folder / "ca"
+    write_private(ca / "issuing.key", key_pem(issuing.key))
+    write_private(ca / "issuing.crt", pem(issuing.certificate))
+    certificates = [*sorted(ca.glob("retired-*.crt")), ca / "root.crt"]
+    bundle = pem(issuing.certificate) + b"".join(read_private(one) for one in certificates)
+    write_private(ca / "clients.crt", bundle)
+
+
+def _retire_issuing(folder: Path) -> None:
+    ca = folder / "ca"
+    number = len(list(ca.glob("retired-*.key"))) + 1
+    for ending in ("crt", "key"):
+        write_private(ca / f"retired-{number}.{ending}", read_private(ca / f"issuing.{ending}"))
+
+
+def _authority(folder: Path, name: str = "issuing") -> Authority:
+    ca, load = folder / "ca", x509.load_pem_x509_certificate
+    return Authority(
+        root=load(read_private(ca / "root.crt")),
+        issuing=Ca(load(read_private(ca / f"{name}.crt")), load_key(read_private(ca / f"{name}.key"))),
+    )
+
+
+def _keep_control(folder: Path, keys: Sequence[Ed25519PrivateKey]) -> None:
+    text = "\n".join(one.private_bytes_raw().hex() for one in keys) + "\n"
+    write_private(folder / "control" / "keys", text.encode())
+
+
+def _control(folder: Path) -> tuple[Ed25519PrivateKey, ...]:
+    lines = read_private(folder / "control" / "keys").decode("ascii").split()
+    return tuple(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(one)) for one in lines)

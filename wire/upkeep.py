@@ -1,0 +1,50 @@
+"""What an enrolled device does once an hour: renew what grows old, destroy what is over, say what is wrong.
+
+Visits run in a thread, for a registry that is slow must not hold up a reading; what they bring is put to use here.
+"""
+
+import asyncio
+import os
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from runtime.logs import get
+from wire.errors import EnrolmentFailed, Rejected
+from wire.visitor import announce_prekey, ask_renewal
+from wire.wallet import Wallet
+
+EVERY_S: Final = 3_600.0
+
+_log = get(__name__)
+
+
+class _Clock(Protocol):
+    def now_ms(self) -> int: ...
+
+
+async def keep_up(wallet: Wallet, clock: _Clock, *, every_s: float = EVERY_S) -> None:
+    """Look after a wallet until cancelled."""
+    while True:
+        await look_after(wallet, clock.now_ms())
+        await asyncio.sleep(every_s)
+
+
+async def look_after(wallet: Wallet, now_ms: int) -> None:
+    """One look. A failed visit is logged, and tried again at the next."""
+    wallet.forget_old(now_ms)
+    try:
+        if wallet.wants_renewal(now_ms):
+            reply, keys = await asyncio.to_thread(ask_renewal, wallet)
+            wallet.renewed(reply, keys)
+            _log.info("renewed", device=wallet.me.device_id.hex())
+        elif wallet.wants_prekey(now_ms):
+            if wallet.unannounced is None:
+                wallet.add_prekey(os.urandom(8), X25519PrivateKey.generate(), now_ms=now_ms)
+            told = await asyncio.to_thread(announce_prekey, wallet, now_ms=now_ms)
+            wallet.take_all(told.documents)
+            _log.info("new prekey", device=wallet.me.device_id.hex())
+    except (EnrolmentFailed, Rejected) as error:
+        _log.warning("could not renew", problem=str(error))
+    if (problem := wallet.expiry(now_ms)) is not None:
+        _log.error("credential", problem=problem)
