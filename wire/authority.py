@@ -35,6 +35,8 @@ LIST_DAYS: Final = 7
 MAX_REQUEST_BYTES: Final = 4_096
 
 _BACKDATED: Final = timedelta(minutes=10)  # clocks at bedsides are slow sometimes
+_LONGEST_NAME: Final = 64  # X.520 allows no more in a common name; host names may be longer and stand elsewhere, too
+_LONGEST_SITE: Final = 40  # leaves room for what is said after it
 
 TlsPublicKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -57,7 +59,7 @@ class Authority:
     def begin(cls, name: str, *, at: datetime) -> tuple[Self, Ca]:
         """A new authority, and its root, whose key belongs into a safe."""
         key = new_tls_key()
-        subject = _named(f"{name} root")
+        subject = _named(f"{name[:_LONGEST_SITE]} root")
         root = _sign(subject, subject, key.public_key(), key, at=at, days=ROOT_DAYS, ca_below=1)
         root_ca = Ca(root, key)
         return cls(root=root, issuing=cls.issuing_from(root_ca, name, at=at)), root_ca
@@ -66,7 +68,7 @@ class Authority:
     def issuing_from(cls, root: Ca, name: str, *, at: datetime) -> Ca:
         """A new issuing key under a root."""
         key = new_tls_key()
-        subject = _named(f"{name} issuing {at:%Y-%m-%d}")
+        subject = _named(f"{name[:_LONGEST_SITE]} issuing {at:%Y-%m-%d}")
         signed = _sign(
             subject, root.certificate.subject, key.public_key(), root.key, at=at, days=ISSUING_DAYS, ca_below=0
         )
@@ -157,7 +159,7 @@ def requested_key(request: bytes) -> TlsPublicKey:
         parsed = x509.load_der_x509_csr(request)
         key = parsed.public_key()
         proven = parsed.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as error:
         raise BadSigningRequest("not a PKCS #10 request in DER") from error
     if isinstance(key, ec.EllipticCurvePublicKey):
         accepted = isinstance(key.curve, ec.SECP256R1)
@@ -198,7 +200,7 @@ def load_key(packed: bytes, *, passphrase: str = "") -> ec.EllipticCurvePrivateK
         key = load_pem_private_key(packed, passphrase.encode() or None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BadKeyFile("not a private key, or its passphrase is another") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadKeyFile("not a P-256 private key")
     return key
 
@@ -208,7 +210,7 @@ def moment(at_ms: int) -> datetime:
 
 
 def _named(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:_LONGEST_NAME])])
 
 
 def _host(text: str) -> x509.GeneralName:

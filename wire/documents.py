@@ -8,7 +8,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wire.envelope import HEADER_BYTES, SIGNATURE_BYTES, FrameClass, FrameType, Header, Suite, parse_header
 from wire.errors import Reason, Rejected
+from wire.identity import Role
 from wire.sessions import HPKE_SUITE, Recipient
 
 EVERYBODY: Final = bytes(16)
@@ -27,6 +28,10 @@ _FIXED: Final = struct.Struct(">BBHQQ16s")
 _SEALED: Final = 1
 _PREKEY_ID_BYTES: Final = 8
 _HPKE_EXTRA: Final = 48  # encapsulated key and tag
+
+_Serial = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+_Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+_Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class DocumentType(IntEnum):
@@ -50,8 +55,8 @@ class Document(NamedTuple):
 class CredentialV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """What a device signs with, and from when to when."""
 
-    serial: bytes
-    signing_key: bytes
+    serial: _Serial
+    signing_key: _Key
     not_before_ms: int
     not_after_ms: int
 
@@ -59,12 +64,16 @@ class CredentialV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
 class DeviceV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """A device as everybody may know it."""
 
-    role: str
-    tenant_id: bytes
+    role: Role
+    tenant_id: _Id
     credentials: tuple[CredentialV1, ...]  # the newest last; the one before is good for a day more
     prekey_id: bytes = b""
     prekey: bytes = b""
     revoked_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if (len(self.prekey_id), len(self.prekey)) not in ((0, 0), (_PREKEY_ID_BYTES, 32)):
+            raise ValueError("a prekey has 32 bytes and an id of 8")
 
 
 class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -72,8 +81,8 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
 
     patient: str
     bed: str
-    wearable_id: bytes
-    edge_id: bytes
+    wearable_id: _Id
+    edge_id: _Id
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
@@ -82,8 +91,8 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
 class AssignmentV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """The same for the wearable: whom it writes to, and nothing about a patient."""
 
-    binding_id: bytes
-    edge_id: bytes
+    binding_id: _Id
+    edge_id: _Id
     valid_from_ms: int
     valid_to_ms: int | None = None
 
@@ -91,7 +100,7 @@ class AssignmentV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
 class ControlKeysV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """The keys that sign documents."""
 
-    keys: tuple[bytes, ...]
+    keys: Annotated[tuple[_Key, ...], msgspec.Meta(min_length=1)]
 
 
 Content = DeviceV1 | BindingV1 | AssignmentV1 | ControlKeysV1
@@ -103,7 +112,6 @@ _KIND: Final[dict[DocumentType, Any]] = {
 }
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(struct_) for kind, struct_ in _KIND.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_T = TypeVar("_T")
 
 
 def control_key_id(key: Ed25519PublicKey) -> bytes:
@@ -179,7 +187,7 @@ def open_document(
         content = _unsealed(content, signed[: HEADER_BYTES + _FIXED.size], prekeys or {})
     try:
         decoded = _DECODERS[DocumentType(kind)].decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
         raise Rejected(Reason.SCHEMA, f"document {kind}") from error
     return Document(DocumentType(kind), subject, version, issued_ms, header.session_id, decoded)
 

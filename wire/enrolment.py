@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from wire.errors import BadInvitation, BadProof
 
@@ -50,15 +50,16 @@ class Invitation(NamedTuple):
         """
         try:
             parts = urlsplit(text.strip())
-            if parts.scheme != "vitalloom" or not parts.hostname or parts.port is None:
+            if parts.scheme != "vitalloom" or not parts.hostname or not parts.port:
                 raise BadInvitation("it begins with vitalloom:// and names a host and a port")
-            facts = dict(parse_qsl(parts.query, strict_parsing=True))
-            pin, token = _un64(facts.pop("ca")), _un64(facts.pop("token"))
-            device_id = bytes.fromhex(facts.pop("id"))
+            told = parse_qsl(parts.query, strict_parsing=True)
+            facts = dict(told)
+            pin, token, device_id = _un64(facts["ca"]), _un64(facts["token"]), bytes.fromhex(facts["id"])
         except (ValueError, KeyError) as error:
-            raise BadInvitation("the part after enrol? is not whole; was the line cut?") from error
-        if len(pin) != 32 or len(token) != TOKEN_BYTES or len(device_id) != 16 or facts:
-            raise BadInvitation("the part after enrol? is not whole; was the line cut?")
+            raise BadInvitation("it is not whole; was the line cut?") from error
+        lengths = (len(pin), len(device_id), len(token), len(told))
+        if lengths != (32, 16, TOKEN_BYTES, 3) or parts.path != "/enrol" or parts.fragment:
+            raise BadInvitation("it is not whole; was the line cut?")
         return cls(f"https://{parts.netloc}", pin, device_id, token)
 
 
@@ -174,20 +175,30 @@ def offered(request: EnrolRequest | RenewRequest) -> Offered:
     Raises:
         BadProof: they are not keys.
     """
+    prekey_id, prekey = prekey_of(request.prekey_id, request.prekey)
     try:
-        prekey = bytes.fromhex(request.prekey)
-        X25519PublicKey.from_public_bytes(prekey)
-        found = Offered(
-            base64.b64decode(request.csr, validate=True),
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(request.signing_key)),
-            bytes.fromhex(request.prekey_id),
-            prekey,
-        )
+        csr = base64.b64decode(request.csr, validate=True)
+        signing_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request.signing_key))
     except ValueError as error:
         raise BadProof("a key is not a key") from error
-    if len(found.prekey_id) != 8:
+    return Offered(csr, signing_key, prekey_id, prekey)
+
+
+def prekey_of(prekey_id: str, prekey: str) -> tuple[bytes, bytes]:
+    """Decode a prekey and its id.
+
+    Raises:
+        BadProof: they are not what they should be.
+    """
+    try:
+        found_id, found = bytes.fromhex(prekey_id), bytes.fromhex(prekey)
+        # A point of small order makes no secret with any key: whoever sealed to it later would fail.
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(found))
+    except ValueError as error:
+        raise BadProof("a key is not a key") from error
+    if len(found_id) != 8:
         raise BadProof("a prekey's id has 8 bytes")
-    return found
+    return found_id, found
 
 
 def check_proof(key: Ed25519PublicKey, signature: str, transcript: bytes) -> None:

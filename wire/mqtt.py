@@ -45,10 +45,12 @@ _CURES: Final = {
     "unknown_ca": "the broker does not know our authority: is it the broker of our site?",
     "certificate required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
     "certificate_required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
-    "certificate verify failed": "the broker's certificate is not of our authority: somebody may stand between",
     "hostname mismatch": "the broker's certificate names another host: issue it for this one (vitalloom broker write)",
+    "address mismatch": "the broker's certificate names another host: issue it for this one (vitalloom broker write)",
+    "certificate verify failed": "the broker's certificate is not of our authority: somebody may stand between",
     "not authorized": "the broker does not let us in: is this device in its access list?",
     "wrong version number": "the broker does not speak TLS on this port",
+    "eof occurred in violation": "the broker hung up in the handshake: does it speak TLS on this port?",
 }
 """What TLS and brokers say, and what to do about it; the first that fits."""
 
@@ -298,7 +300,9 @@ class MqttClient:
         paho.connect_timeout = _CONNECT_WITHIN_S
         paho.max_inflight_messages_set(self._outbound_limit)
         if self._tls is not None:
-            paho.tls_set_context(self._tls())
+            context = self._tls()
+            context.sslsocket_class = _Handshaking
+            paho.tls_set_context(context)
         loop = asyncio.get_running_loop()
 
         def opened(sock: Any) -> None:
@@ -417,12 +421,19 @@ class MqttClient:
 
     def _read(self) -> None:
         if self._socket is not None and not self._reading and self._paho is not None:
-            asyncio.get_running_loop().add_reader(self._socket, self._read_all, self._paho, self._socket)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._socket, self._read_all, self._paho, self._socket)
             self._reading = True
+            # What TLS had taken off the socket before we stopped reading, the socket will not call us for.
+            loop.call_soon(self._read_rest, self._paho, self._socket)
 
     def _read_all(self, paho: Client, sock: Any) -> None:
-        """Read what came. TLS may have more of it than the socket shows, and then nobody would call again."""
+        """Read what came."""
         paho.loop_read()
+        self._read_rest(paho, sock)
+
+    def _read_rest(self, paho: Client, sock: Any) -> None:
+        """TLS may have more than the socket shows, and then nobody would call again."""
         pending = getattr(sock, "pending", None)
         while pending is not None and self._socket is sock and self._reading and pending():
             paho.loop_read()
@@ -433,6 +444,17 @@ class MqttClient:
         self._reading = False
         if forget:
             self._socket = None
+
+
+class _Handshaking(ssl.SSLSocket):
+    """A socket that does not stay open after a handshake that failed; paho forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _topic_of(message: MQTTMessage) -> str:

@@ -32,19 +32,20 @@ async def keep_up(wallet: Wallet, clock: _Clock, *, every_s: float = EVERY_S) ->
 
 async def look_after(wallet: Wallet, now_ms: int) -> None:
     """One look. A failed visit is logged, and tried again at the next."""
-    wallet.forget_old(now_ms)
+    wants_renewal = wallet.wants_renewal(now_ms)
     try:
-        if wallet.wants_renewal(now_ms):
+        wallet.forget_old(now_ms)
+        if (wants_renewal or wallet.wants_prekey(now_ms)) and wallet.unannounced is None:
+            wallet.add_prekey(os.urandom(8), X25519PrivateKey.generate(), now_ms=now_ms)
+        if wants_renewal:
             reply, keys = await asyncio.to_thread(ask_renewal, wallet)
             wallet.renewed(reply, keys)
             _log.info("renewed", device=wallet.me.device_id.hex())
         elif wallet.wants_prekey(now_ms):
-            if wallet.unannounced is None:
-                wallet.add_prekey(os.urandom(8), X25519PrivateKey.generate(), now_ms=now_ms)
             told = await asyncio.to_thread(announce_prekey, wallet, now_ms=now_ms)
             wallet.take_all(told.documents)
             _log.info("new prekey", device=wallet.me.device_id.hex())
-    except (EnrolmentFailed, Rejected) as error:
+    except (EnrolmentFailed, Rejected, OSError) as error:  # a full disk is no reason to stop recording
         _log.warning("could not renew", problem=str(error))
     if (problem := wallet.expiry(now_ms)) is not None:
         _log.error("credential", problem=problem)

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from runtime.hardening import make_private_dir
 from wire.authority import pem, pin_of
 from wire.enrolment import (
     EnrolReply,
@@ -78,6 +80,7 @@ def enrol(invitation: Invitation, folder: Path, *, again: bool = False) -> Walle
     """
     if (folder / IDENTITY_FILE).exists() and not again:
         raise NotEnrolled(f"{folder}: a device is enrolled here already; to replace it add --again")
+    make_private_dir(folder)  # what is wrong with it must come out before the token is spent
     root = _announced_root(invitation)
     keys = NewKeys.make(os.urandom(8))
     with Connection(invitation.url, root) as connection:
@@ -97,9 +100,21 @@ def ask_renewal(wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
     Raises:
         EnrolmentFailed: not reached, or it said no.
     """
-    keys = NewKeys.make(os.urandom(8))
+    keys = next_keys(wallet)
     with Connection(wallet.registry, _root_of(wallet), client=wallet.tls.client) as connection:
         return connection.post("/v1/renew", renew_request(wallet, keys, connection.server), EnrolReply), keys
+
+
+def next_keys(wallet: Wallet) -> NewKeys:
+    """What to be renewed with: new keys, and the prekey that is on disk already if nobody was told of it yet.
+
+    Others seal to it from the moment that the registry answers, even if the answer is lost.
+    """
+    keys = NewKeys.make(os.urandom(8))
+    if wallet.unannounced is None:
+        return keys
+    prekey_id, prekey = wallet.unannounced
+    return keys._replace(prekey_id=prekey_id, prekey=prekey)
 
 
 def announce_prekey(wallet: Wallet, *, now_ms: int) -> PrekeyReply:
@@ -171,7 +186,7 @@ class Connection:
     """One TLS 1.3 connection to the registry, checked against one root.
 
     Raises:
-        EnrolmentFailed: on entering: not reached, or TLS does not vouch for it.
+        EnrolmentFailed: our own certificate cannot be used; on entering: not reached, or TLS does not vouch for it.
     """
 
     def __init__(self, url: str, root: x509.Certificate, *, client: Path | None = None) -> None:
@@ -179,7 +194,10 @@ class Connection:
         context = ssl.create_default_context(cadata=pem(root).decode())
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if client is not None:
-            context.load_cert_chain(client)
+            try:
+                context.load_cert_chain(client)
+            except OSError as error:
+                raise EnrolmentFailed(f"{client}: cannot be used ({error}); start this process again") from error
         self._url = url
         self._http = http.client.HTTPSConnection(
             parts.hostname or "", parts.port or 443, timeout=WITHIN_S, context=context
@@ -217,15 +235,15 @@ class Connection:
             self._http.request(
                 "POST", path, body=msgspec.json.encode(request), headers={"Content-Type": "application/json"}
             )
-            response = self._http.getresponse()
-            body = response.read(MAX_REPLY_BYTES)
+            with self._http.getresponse() as response:
+                body = response.read(MAX_REPLY_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise EnrolmentFailed(f"{self._url}: broke off ({type(error).__name__}); try again") from error
         if response.status != 200:
             raise EnrolmentFailed(f"{self._url}: {_problem(body, response.status)}")
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EnrolmentFailed(f"{self._url}: its answer cannot be read ({error})") from error
 
 
@@ -239,15 +257,19 @@ def _announced_root(invitation: Invitation) -> x509.Certificate:
     fetch = http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=WITHIN_S, context=context)
     try:
         fetch.request("GET", "/v1/root")
-        body = fetch.getresponse().read(MAX_REPLY_BYTES)
+        with fetch.getresponse() as response:
+            body = response.read(MAX_REPLY_BYTES)
         root = x509.load_pem_x509_certificate(body)
+        announced = pin_of(root)
+        # The pin is of the key alone. What else the certificate says, its key has to have signed: it will be kept.
+        root.verify_directly_issued_by(root)
     except (OSError, http.client.HTTPException) as error:
         raise EnrolmentFailed(f"{invitation.url}: not reached ({error}); is the registry up?") from error
-    except ValueError as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise EnrolmentFailed(f"{invitation.url}: does not answer like a registry; nothing was sent") from error
     finally:
         fetch.close()
-    if pin_of(root) != invitation.pin:
+    if announced != invitation.pin:
         raise EnrolmentFailed(
             f"{invitation.url}: is not the registry of this invitation (its authority is "
             f"{hashlib.sha256(root.public_bytes(Encoding.DER)).hexdigest()[:16]}…); nothing was sent. "
@@ -266,6 +288,7 @@ class _Problem(msgspec.Struct):
 
 def _problem(body: bytes, status: int) -> str:
     try:
-        return msgspec.json.decode(body, type=_Problem).problem[:300]
-    except msgspec.DecodeError:
+        said = msgspec.json.decode(body, type=_Problem).problem[:300]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return f"answered {status}"
+    return "".join(one if one.isprintable() else " " for one in said)

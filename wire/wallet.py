@@ -4,9 +4,9 @@ The identity is one file, written whole or not at all. Documents lie beside it a
 checked when they were taken and are checked again when they are read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import msgspec
 from cryptography import x509
@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from runtime.logs import get
-from wire.authority import RENEW_AFTER_DAYS, key_pem, new_tls_key, signing_request
+from wire.authority import RENEW_AFTER_DAYS, key_pem, load_key, new_tls_key, signing_request
 from wire.documents import (
     EVERYBODY,
     AssignmentV1,
     BindingV1,
+    Content,
     ControlKeysV1,
     DeviceV1,
     Document,
@@ -31,7 +32,7 @@ from wire.documents import (
     open_document,
 )
 from wire.enrolment import BrokerAddress, EnrolReply, un64
-from wire.errors import EnrolmentFailed, NotEnrolled, Reason, Rejected
+from wire.errors import BadKeyFile, EnrolmentFailed, NotEnrolled, Reason, Rejected
 from wire.identity import (
     LATE_MS,
     BindingRecord,
@@ -50,6 +51,7 @@ PREKEY_DAYS: Final = 7
 PREKEY_KEPT_DAYS: Final = 60
 """Two weeks of backlog and a wide margin; then nobody can open what was recorded, not even we."""
 DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 
 _log = get(__name__)
 
@@ -76,29 +78,34 @@ class NewKeys(NamedTuple):
         return signing_request(self.tls, common_name=device_id.hex())
 
 
+_Hex8 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+_Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
 class _Prekey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    id: str
-    key: str
+    id: _Hex8
+    key: _Hex32
     since_ms: int
 
 
 class _Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    device_id: str
-    tenant_id: str
+    device_id: _Hex16
+    tenant_id: _Hex16
     role: Role
-    serial: str
-    signing_key: str
+    serial: _Hex8
+    signing_key: _Hex32
     not_before_ms: int
     not_after_ms: int
-    prekeys: list[_Prekey]  # the newest last
+    prekeys: Annotated[list[_Prekey], msgspec.Meta(min_length=1)]  # the newest last
     tls_key: str
     certificate: str
     alarm_certificate: str | None
     root: str
-    control_keys: list[str]  # that sign now
-    retired_control_keys: list[str]  # that signed what is kept
+    control_keys: Annotated[list[_Hex32], msgspec.Meta(min_length=1)]  # that sign now
+    retired_control_keys: list[_Hex32]  # that signed what is kept
     registry: str
-    pin: str
+    pin: _Hex32
     broker: BrokerAddress
 
 
@@ -110,6 +117,7 @@ class Wallet:
         self._facts = facts
         self._versions: dict[tuple[int, bytes], int] = {}
         self._frames: dict[tuple[int, bytes], bytes] = {}
+        self._contents: dict[tuple[int, bytes], Content] = {}
         self._devices: dict[bytes, SenderRecord] = {}
         self.me = _identity_of(facts)
         self.provision = Provision(
@@ -150,7 +158,9 @@ class Wallet:
             pin=pin.hex(),
             broker=reply.broker,
         )
-        _take_validity(facts, reply)
+        _check_answer(facts, reply)
+        for kept in (folder / "documents").glob("*.doc"):
+            kept.unlink()  # told to whoever this device was before; what is still true comes with the answer
         write_private(folder / IDENTITY_FILE, _encoded(facts))
         wallet = cls(folder, facts)
         wallet.take_all(reply.documents)
@@ -164,16 +174,20 @@ class Wallet:
             NotEnrolled: no identity here, or it cannot be used; others can read it.
         """
         path = folder / IDENTITY_FILE
-        if not path.exists():
-            raise NotEnrolled(f"{folder}: no identity here; enrol this device: vitalloom enrol --dir {folder}")
         try:
             check_private(folder)
-            return cls(folder, msgspec.json.decode(read_private(path), type=_Facts))
+            facts = msgspec.json.decode(read_private(path), type=_Facts)
+            _check_certificates(facts)
+            return cls(folder, facts)
         except NotPrivate as error:
             raise NotEnrolled(str(error)) from error
+        except FileNotFoundError as error:
+            raise NotEnrolled(
+                f"{folder}: no identity here; enrol this device: vitalloom enrol --dir {folder}"
+            ) from error
         except OSError as error:
             raise NotEnrolled(f"{path}: cannot be read ({error.strerror})") from error
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError, BadKeyFile) as error:
             raise NotEnrolled(f"{path}: is not an identity ({error}); enrol this device again") from error
 
     # Facts
@@ -209,11 +223,11 @@ class Wallet:
         left_ms = self._facts.not_after_ms - now_ms
         if left_ms > PREKEY_DAYS * DAY_MS:
             return None
-        days = abs(left_ms) / DAY_MS
+        span = _span(abs(left_ms))
         name = f"certificate of {self.me.role} {self.me.device_id.hex()}"
         if left_ms <= 0:
-            return f"{name} expired {days:.0f} days ago: run `vitalloom pki renew {self.me.device_id.hex()}`"
-        return f"{name} expires in {days:.0f} days and could not be renewed: is {self._facts.registry} reachable?"
+            return f"{name} expired {span} ago: run `vitalloom pki renew {self.me.device_id.hex()}`"
+        return f"{name} expires in {span} and could not be renewed: is {self._facts.registry} reachable?"
 
     def wants_renewal(self, now_ms: int) -> bool:
         """Two thirds of its life are over."""
@@ -229,7 +243,7 @@ class Wallet:
     def unannounced(self) -> tuple[bytes, X25519PrivateKey] | None:
         """The newest prekey, if the data centre has not vouched for it yet."""
         prekey_id = bytes.fromhex(self._facts.prekeys[-1].id)
-        if self._own is None or self._own.prekey_id == prekey_id:
+        if self._own is not None and self._own.prekey_id == prekey_id:
             return None
         return prekey_id, self.me.prekeys[prekey_id]
 
@@ -249,19 +263,25 @@ class Wallet:
         if document.version <= self._versions.get(place, 0):
             return None
         folder = self.folder / "documents"
-        make_private_dir(folder)
-        # One that a power cut takes is brought again: the data centre sees by the digest that it is missing.
-        write_private(folder / f"{place[0]}-{document.subject.hex()}.doc", frame, durable=False)
-        if isinstance(document.content, ControlKeysV1):
-            self._change_control_keys(document.content)
+        path = folder / f"{place[0]}-{document.subject.hex()}.doc"
+        try:
+            if isinstance(document.content, ControlKeysV1):
+                # Before its frame: with that alone on disk, the keys that sign next would never be told again.
+                self._change_control_keys(document.content)
+            make_private_dir(folder)
+            # One that a power cut takes is brought again: the data centre sees by the digest that it is missing.
+            write_private(path, frame, durable=False)
+        except (OSError, NotPrivate) as error:
+            # Nor may a full disk keep a revocation from being in force.
+            _log.warning("a document could not be kept", file=path.name, problem=str(error))
         self._accept(document, frame)
         self.changes += 1
         return document
 
     @property
     def digest(self) -> bytes:
-        """What this device has taken, in 8 bytes; the data centre compares it."""
-        return digest_of(self._versions)
+        """What this device has taken of what it is to know, in 8 bytes; the data centre compares it."""
+        return digest_of({place: self._versions[place] for place in self._wanted()})
 
     def frame(self, kind: DocumentType, subject: bytes) -> bytes | None:
         """A document that was taken, to be passed on."""
@@ -285,11 +305,17 @@ class Wallet:
         for one in self.provision.directory.bindings():
             if one.valid_to_ms is not None and now_ms > one.valid_to_ms + LATE_MS:
                 self.provision.directory.drop(one.binding_id)
-        kept = [one for one in self._facts.prekeys[:-1] if now_ms - one.since_ms < PREKEY_KEPT_DAYS * DAY_MS]
-        if len(kept) + 1 < len(self._facts.prekeys):
-            self._facts.prekeys = [*kept, self._facts.prekeys[-1]]
-            write_private(self.folder / IDENTITY_FILE, _encoded(self._facts))
-            alive = {bytes.fromhex(one.id) for one in self._facts.prekeys}
+        # Nor the one that the data centre vouches for, should it not have heard of the newest: all is sealed to that.
+        vouched = "" if self._own is None else self._own.prekey_id.hex()
+        newest = self._facts.prekeys[-1]
+        kept = [
+            one
+            for one in self._facts.prekeys
+            if one is newest or one.id == vouched or now_ms - one.since_ms < PREKEY_KEPT_DAYS * DAY_MS
+        ]
+        if len(kept) < len(self._facts.prekeys):
+            self._keep(msgspec.structs.replace(self._facts, prekeys=kept))
+            alive = {bytes.fromhex(one.id) for one in kept}
             for gone in self.me.prekeys.keys() - alive:
                 del self.me.prekeys[gone]
 
@@ -297,8 +323,8 @@ class Wallet:
 
     def add_prekey(self, prekey_id: bytes, prekey: X25519PrivateKey, *, now_ms: int) -> None:
         """A prekey that is to be announced. It is on disk before anybody hears of it."""
-        self._facts.prekeys.append(_Prekey(id=prekey_id.hex(), key=prekey.private_bytes_raw().hex(), since_ms=now_ms))
-        write_private(self.folder / IDENTITY_FILE, _encoded(self._facts))
+        new = _Prekey(id=prekey_id.hex(), key=prekey.private_bytes_raw().hex(), since_ms=now_ms)
+        self._keep(msgspec.structs.replace(self._facts, prekeys=[*self._facts.prekeys, new]))
         self.me.prekeys[prekey_id] = prekey
 
     def renewed(self, reply: EnrolReply, keys: NewKeys) -> None:
@@ -307,41 +333,77 @@ class Wallet:
         Raises:
             EnrolmentFailed: the answer does not fit the request.
         """
+        prekeys = self._facts.prekeys
+        if keys.prekey_id not in self.me.prekeys:
+            new = _Prekey(id=keys.prekey_id.hex(), key=keys.prekey.private_bytes_raw().hex(), since_ms=reply.now_ms)
+            prekeys = [*prekeys, new]
         facts = msgspec.structs.replace(
             self._facts,
             serial=reply.serial,
             signing_key=keys.signing.private_bytes_raw().hex(),
-            prekeys=[
-                *self._facts.prekeys,
-                _Prekey(id=keys.prekey_id.hex(), key=keys.prekey.private_bytes_raw().hex(), since_ms=reply.now_ms),
-            ],
+            prekeys=prekeys,
             tls_key=key_pem(keys.tls).decode(),
             certificate=reply.certificate,
             alarm_certificate=reply.alarm_certificate,
         )
-        _take_validity(facts, reply)
-        write_private(self.folder / IDENTITY_FILE, _encoded(facts))
-        self._facts = facts
-        _write_tls(self.folder, facts)
+        _check_answer(facts, reply)
+        self._keep(facts)
         self.me.renew(
             keys.signing, bytes.fromhex(facts.serial), not_before_ms=facts.not_before_ms,
             not_after_ms=facts.not_after_ms,
         )  # fmt: skip
         self.me.prekeys[keys.prekey_id] = keys.prekey
         self.changes += 1
+        _write_tls(self.folder, facts)
         self.take_all(reply.documents)
 
     def take_all(self, frames: Iterable[str]) -> None:
         """Documents of an answer of the registry, base64. Raises Rejected."""
-        for frame in frames:
-            self.take(un64(frame))
+        for text in frames:
+            try:
+                frame = un64(text)
+            except ValueError:
+                raise Rejected(Reason.SCHEMA, "not base64") from None
+            self.take(frame)
+
+    def _wanted(self) -> Iterator[tuple[int, bytes]]:
+        """What the registry reckons with: a binding is over two weeks after its end, and with it the device it names.
+
+        The time is that of this device's own document, which both sides know. Of what is over the version is kept, so
+        that an older state of it is not taken, whoever brings it.
+        """
+        mine, is_edge = self.me.device_id, self.me.role == "edge"
+        after_ms = self._versions.get((int(DocumentType.DEVICE), mine), 0) - LATE_MS
+        named = {mine}
+        for place, content in self._contents.items():
+            if isinstance(content, ControlKeysV1):
+                yield place
+            elif not isinstance(content, DeviceV1):
+                is_over = content.valid_to_ms is not None and content.valid_to_ms <= after_ms
+                if not is_over and (not is_edge or content.edge_id == mine):
+                    named.add(content.wearable_id if isinstance(content, BindingV1) else content.edge_id)
+                    yield place
+        for place, content in self._contents.items():
+            if isinstance(content, DeviceV1) and (place[1] in named or (is_edge and content.role == "ingest")):
+                yield place
 
     def _change_control_keys(self, content: ControlKeysV1) -> None:
         now = [one.hex() for one in content.keys]
+        if now == self._facts.control_keys:
+            return
         retired = [*self._facts.retired_control_keys, *self._facts.control_keys]
-        self._facts.retired_control_keys = [one for one in dict.fromkeys(retired) if one not in now]
-        self._facts.control_keys = now
-        write_private(self.folder / IDENTITY_FILE, _encoded(self._facts))
+        facts = msgspec.structs.replace(
+            self._facts,
+            control_keys=now,
+            retired_control_keys=[one for one in dict.fromkeys(retired) if one not in now],
+        )
+        self._facts = facts  # in force, whatever the disk says
+        self._keep(facts)
+
+    def _keep(self, facts: _Facts) -> None:
+        """On disk first, then in use."""
+        write_private(self.folder / IDENTITY_FILE, _encoded(facts))
+        self._facts = facts
 
     def _trusted(self) -> dict[bytes, Ed25519PublicKey]:
         return _keyed(self._facts.control_keys)
@@ -361,7 +423,7 @@ class Wallet:
         place = (int(document.type), document.subject)
         self._versions[place] = document.version
         self._frames[place] = frame
-        content = document.content
+        content = self._contents[place] = document.content
         if isinstance(content, DeviceV1):
             self._accept_device(document.subject, content)
         elif isinstance(content, BindingV1):
@@ -383,7 +445,7 @@ class Wallet:
         """An edge writes to the data centre, a wearable to the edge of its newest assignment."""
         found: SenderRecord | None = None
         if self.me.role == "edge":
-            found = next((one for one in self._devices.values() if one.role == "ingest"), None)
+            found = next((one for one in self._devices.values() if one.role == "ingest" and not one.revoked), None)
         else:
             newest = max(self.provision.directory.bindings(), key=lambda one: one.valid_from_ms, default=None)
             found = None if newest is None else self._devices.get(newest.edge_id)
@@ -435,6 +497,25 @@ def _assignment(wearable_id: bytes, content: AssignmentV1) -> BindingRecord:
     )
 
 
+def _check_answer(facts: _Facts, reply: EnrolReply) -> None:
+    """What is about to be kept can be used. Raises EnrolmentFailed."""
+    try:
+        _take_validity(facts, reply)
+        msgspec.json.decode(_encoded(facts), type=_Facts)
+        _check_certificates(facts)
+    except (msgspec.DecodeError, ValueError, BadKeyFile) as error:
+        raise EnrolmentFailed(f"the registry's answer cannot be used ({error})") from error
+
+
+def _check_certificates(facts: _Facts) -> None:
+    """Raises ValueError, BadKeyFile."""
+    mine = load_key(facts.tls_key.encode()).public_key()
+    x509.load_pem_x509_certificate(facts.root.encode())
+    for key, text in (("certificate", facts.certificate), ("alarm_certificate", facts.alarm_certificate)):
+        if text is not None and x509.load_pem_x509_certificate(text.encode()).public_key() != mine:
+            raise ValueError(f"its {key} is of another key")
+
+
 def _take_validity(facts: _Facts, reply: EnrolReply) -> None:
     """From when to when the new credential is good, out of the signed document and not out of the answer around it."""
     control = _keyed(facts.control_keys)
@@ -473,6 +554,8 @@ def _write_tls(folder: Path, facts: _Facts) -> TlsFiles:
     files = TlsFiles(
         folder / "root.crt", folder / "tls.pem", None if facts.alarm_certificate is None else folder / "tls-a.pem"
     )
+    if files.alarm is None:
+        (folder / "tls-a.pem").unlink(missing_ok=True)  # of whoever this device was before
     wanted = {files.root: facts.root, files.client: facts.certificate + facts.tls_key}
     if files.alarm is not None and facts.alarm_certificate is not None:
         wanted[files.alarm] = facts.alarm_certificate + facts.tls_key
@@ -489,6 +572,11 @@ def _encoded(facts: _Facts) -> bytes:
 def _keyed(keys: Iterable[str]) -> dict[bytes, Ed25519PublicKey]:
     made = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(one)) for one in keys]
     return {control_key_id(one): one for one in made}
+
+
+def _span(ms: int) -> str:
+    count, unit = (ms // DAY_MS, "day") if ms >= DAY_MS else (ms // HOUR_MS, "hour")
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def _role(text: str) -> Role:

@@ -1,0 +1,369 @@
+"""Once an hour a device renews what grows old; a registry that is away costs a line in the log and nothing else.
+
+The registry is the real one, without the network between.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import wire.upkeep
+import wire.wallet
+from stream.errors import EnrolmentRefused
+from tests.stream.registries import DAY, FACTS, HOUR, NOW, Desk
+from wire.enrolment import EnrolReply, PrekeyReply
+from wire.errors import EnrolmentFailed, Reason, Rejected
+from wire.upkeep import keep_up, look_after
+from wire.visitor import next_keys, prekey_request, renew_request
+from wire.wallet import NewKeys, Wallet
+
+ADDRESS = "192.0.2.7"
+
+
+class Line:
+    """The network between a device and the registry: may be down, and may lose answers."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.is_down = False
+        self.loses_answers = False
+        self.visits: list[str] = []
+        self.threads: set[threading.Thread] = set()
+        self.before: Callable[[Wallet], object] = lambda _: None
+
+    def ask_renewal(self, wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
+        self._begin("renewal", wallet)
+        keys, desk = next_keys(wallet), self.desk
+        with self._answering():
+            reply = desk.registry.renew(
+                renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
+                address=ADDRESS, mono_ms=desk.clock.mono_ms(),
+            )  # fmt: skip
+        return reply, keys
+
+    def announce_prekey(self, wallet: Wallet, *, now_ms: int) -> PrekeyReply:
+        self._begin("prekey", wallet)
+        with self._answering():
+            return self.desk.registry.new_prekey(
+                prekey_request(wallet, now_ms=now_ms), peer=self.desk.peer(wallet), address=ADDRESS,
+                mono_ms=self.desk.clock.mono_ms(),
+            )  # fmt: skip
+
+    def _begin(self, what: str, wallet: Wallet) -> None:
+        self.visits.append(what)
+        self.threads.add(threading.current_thread())
+        self.before(wallet)
+        if self.is_down:
+            raise EnrolmentFailed(f"{FACTS.url}: not reached (timed out); is the registry up?")
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What the registry has done is done; whether anybody hears of it is another matter."""
+        try:
+            yield
+        except EnrolmentRefused as error:
+            raise EnrolmentFailed(str(error)) from error
+        if self.loses_answers:
+            raise EnrolmentFailed(f"{FACTS.url}: broke off (TimeoutError); try again")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.site.close()
+
+
+@pytest.fixture
+def line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Line:
+    made = Line(desk)
+    monkeypatch.setattr(wire.upkeep, "ask_renewal", made.ask_renewal)
+    monkeypatch.setattr(wire.upkeep, "announce_prekey", made.announce_prekey)
+    return made
+
+
+@pytest.fixture
+def edge(desk: Desk) -> Wallet:
+    return desk.enrol("edge")
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def look(desk: Desk, wallet: Wallet, *, after_ms: int = 0) -> None:
+    """So much later the device looks after itself."""
+    desk.clock.advance(after_ms)
+    asyncio.run(look_after(wallet, desk.clock.now_ms()))
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[tuple[str, str]]:
+    """What the wire has logged: the event, and the problem."""
+    return [
+        (one.getMessage(), getattr(one, "vitalloom_facts", {}).get("problem", ""))
+        for one in caplog.records
+        if one.levelno >= level and one.name == "wire.upkeep"
+    ]
+
+
+def is_up_to_date(desk: Desk, wallet: Wallet) -> bool:
+    """Both sides agree, and a restart would change nothing."""
+    again = Wallet.load(wallet.folder)
+    return wallet.digest == desk.registry.digest_for(wallet.me.device_id) == again.digest
+
+
+# When
+
+
+def test_in_its_first_week_a_device_visits_nobody(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(7 * 24 - 1):
+        look(desk, edge, after_ms=HOUR)
+
+    assert (line.visits, lines(heard)) == ([], [])
+
+
+def test_every_week_a_prekey_and_after_twenty_days_everything(desk: Desk, line: Line, edge: Wallet) -> None:
+    #   day   7       14       20           27      34      40
+    #         prekey  prekey   renewal      prekey  prekey  renewal
+    days = []
+    for day in range(1, 42):
+        look(desk, edge, after_ms=DAY)
+        if line.visits:
+            days.append((day, line.visits.pop()))
+        assert line.visits == []
+
+    assert days == [
+        (7, "prekey"), (14, "prekey"), (20, "renewal"), (27, "prekey"), (34, "prekey"), (40, "renewal"),
+    ]  # fmt: skip
+    assert is_up_to_date(desk, edge)
+
+
+@pytest.mark.parametrize("role", ["edge", "wearable"])
+def test_a_device_lives_for_years_without_anybody(desk: Desk, line: Line, role: str) -> None:
+    wallet = desk.enrol(role)  # type: ignore[arg-type]
+    for day in range(1, 731):
+        line.is_down = day % 3 == 0
+        look(desk, wallet, after_ms=DAY)
+
+    assert wallet.expiry(desk.clock.now_ms()) is None
+    assert len(wallet.me.prekeys) <= 60 // 6 + 2  # two months of them
+    assert is_up_to_date(desk, wallet)
+
+
+# What
+
+
+def test_a_new_prekey_is_on_disk_before_the_registry_hears_of_it(desk: Desk, line: Line, edge: Wallet) -> None:
+    first = edge.me.recipient().prekey_id
+    kept: list[list[bytes]] = []
+    line.before = lambda wallet: kept.append(list(Wallet.load(wallet.folder).me.prekeys))
+
+    look(desk, edge, after_ms=7 * DAY)
+
+    assert kept == [[first, edge.me.recipient().prekey_id]]
+    assert edge.unannounced is None
+    assert is_up_to_date(desk, edge)
+
+
+def test_so_is_the_prekey_of_a_renewal(desk: Desk, line: Line, edge: Wallet) -> None:
+    kept: list[bytes] = []
+    line.before = lambda wallet: kept.extend(Wallet.load(wallet.folder).me.prekeys)
+
+    look(desk, edge, after_ms=20 * DAY)
+
+    assert line.visits == ["renewal"]
+    assert edge.me.recipient().prekey_id in kept
+
+
+def test_a_renewal_is_one_line_in_the_log(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture
+) -> None:
+    serial = edge.me.credential_serial
+
+    look(desk, edge, after_ms=20 * DAY)
+
+    assert edge.me.credential_serial != serial
+    assert lines(heard) == [("renewed", "")]
+
+
+def test_what_is_over_is_destroyed_even_if_nobody_can_be_reached(desk: Desk, line: Line, edge: Wallet) -> None:
+    wearable = desk.enrol()
+    binding = desk.bind(wearable, edge)
+    desk.registry.unbind(binding, who="tester")
+    desk.deliver(edge)
+    line.is_down = True
+
+    look(desk, edge, after_ms=15 * DAY)
+
+    assert edge.provision.directory.bindings() == ()
+
+
+def test_a_device_that_has_lost_its_documents_asks_for_them(desk: Desk, line: Line) -> None:
+    wearable = desk.enrol()
+    for one in (wearable.folder / "documents").iterdir():
+        one.unlink()
+    again = Wallet.load(wearable.folder)
+
+    look(desk, again)
+
+    assert line.visits == ["prekey"]
+    assert is_up_to_date(desk, again)
+
+
+# When it does not work
+
+
+def test_a_registry_that_is_away_is_asked_again_with_the_same_prekey(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture
+) -> None:
+    line.is_down = True
+    for _ in range(3):
+        look(desk, edge, after_ms=7 * DAY if not line.visits else HOUR)
+    line.is_down = False
+    look(desk, edge, after_ms=HOUR)
+
+    assert line.visits == ["prekey"] * 4
+    assert (
+        lines(heard, logging.WARNING)
+        == [("could not renew", f"{FACTS.url}: not reached (timed out); is the registry up?")] * 3
+    )
+    assert len(edge.me.prekeys) == 2
+    assert is_up_to_date(desk, edge)
+
+
+def test_answers_that_are_lost_do_not_lose_the_device(desk: Desk, line: Line, edge: Wallet) -> None:
+    line.loses_answers = True
+    look(desk, edge, after_ms=20 * DAY)
+    for _ in range(10):
+        look(desk, edge, after_ms=HOUR)
+        desk.deliver(edge)  # over MQTT, meanwhile
+    line.loses_answers = False
+
+    look(desk, edge, after_ms=HOUR)
+
+    assert edge.expiry(desk.clock.now_ms()) is None
+    assert not edge.wants_renewal(desk.clock.now_ms())
+    assert is_up_to_date(desk, edge)
+
+
+def test_an_answer_that_is_refused_is_a_line_in_the_log(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise Rejected(Reason.SIGNATURE)
+
+    monkeypatch.setattr(edge, "take_all", refuses)
+
+    look(desk, edge, after_ms=7 * DAY)
+
+    assert lines(heard, logging.WARNING) == [("could not renew", "frame refused (signature)")]
+
+
+@pytest.mark.parametrize("day", [7, 20])
+def test_a_full_disk_stops_nothing(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, day: int
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(wire.wallet, "write_private", full)
+        look(desk, edge, after_ms=day * DAY)
+    assert [event for event, _ in lines(heard, logging.WARNING)] == ["could not renew"]
+    assert line.visits == []
+
+    look(desk, edge, after_ms=HOUR)
+
+    assert line.visits == ["prekey" if day == 7 else "renewal"]
+    assert is_up_to_date(desk, edge)
+
+
+@pytest.mark.parametrize(
+    ("day", "problem"),
+    [
+        (22, ""),
+        (23, "certificate of edge {id} expires in 7 days and could not be renewed: is {url} reachable?"),
+        (29, "certificate of edge {id} expires in 1 day and could not be renewed: is {url} reachable?"),
+        (32, "certificate of edge {id} expired 2 days ago: run `vitalloom pki renew {id}`"),
+    ],
+)
+def test_somebody_is_told_before_it_is_too_late(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture, day: int, problem: str
+) -> None:
+    line.is_down = True
+
+    look(desk, edge, after_ms=day * DAY)
+
+    wanted = problem.format(id=edge.me.device_id.hex(), url=FACTS.url)
+    assert lines(heard, logging.ERROR) == ([("credential", wanted)] if problem else [])
+
+
+def test_a_revoked_device_goes_on_and_says_so(
+    desk: Desk, line: Line, edge: Wallet, heard: pytest.LogCaptureFixture
+) -> None:
+    desk.registry.revoke(edge.me.device_id, why="stolen", who="tester")
+
+    look(desk, edge, after_ms=20 * DAY)
+
+    ((event, problem),) = lines(heard, logging.WARNING)
+    assert event == "could not renew"
+    assert "revoked" in problem
+
+
+# Beside everything else
+
+
+def test_a_slow_registry_holds_up_nobody(desk: Desk, line: Line, edge: Wallet) -> None:
+    gate, ticks = threading.Event(), 0
+    line.before = lambda _: gate.wait(10)
+    desk.clock.advance(20 * DAY)
+
+    async def story() -> None:
+        nonlocal ticks
+        looking = asyncio.create_task(look_after(edge, desk.clock.now_ms()))
+        while ticks < 50:
+            await asyncio.sleep(0)
+            ticks += 1
+        assert not looking.done()
+        gate.set()
+        await looking
+
+    asyncio.run(story())
+
+    assert line.visits == ["renewal"]
+    assert threading.main_thread() not in line.threads
+    assert is_up_to_date(desk, edge)
+
+
+def test_upkeep_looks_at_once_and_then_every_hour_until_it_is_cancelled(
+    desk: Desk, edge: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    async def look_once(_: Wallet, now_ms: int) -> None:
+        looked.append(now_ms)
+        desk.clock.advance(HOUR)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(keep_up(edge, desk.clock, every_s=0))
+        while len(looked) < 3:
+            await asyncio.sleep(0)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+
+    monkeypatch.setattr(wire.upkeep, "look_after", look_once)
+    asyncio.run(story())
+
+    assert looked[:3] == [NOW, NOW + HOUR, NOW + 2 * HOUR]
