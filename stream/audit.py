@@ -1,69 +1,249 @@
-"""The audit log: append-only, each line bound to the one before it."""
+"""The audit log: one JSON object a line, each bound to the one before it by a hash.
+
+The chain shows what was altered, taken out, put in or moved. It cannot show by itself that lines are missing at the
+end, or that somebody who may write the file has made all of it anew: both are chains, too. Hence heads: the hash of
+the last line, noted in another place (the registry keeps one; a printed one is better). `verify` looks for it.
+"""
 
 import fcntl
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from stream.errors import AuditBroken
 
 Value = str | int | bool | None
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+TEXT_CHARACTERS: Final = 500
+LINE_BYTES: Final = 1 << 16
+TELL_EVERY: Final = 1_000
+
 _FIRST: Final = "00" * 32
+_CONTEXT: Final = b"vitalloom audit\0"
+_BLOCK: Final = 1 << 20
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line: who did what to whom."""
 
+    n: int  # 1, 2, 3 ...
     at_ms: int
-    detail: dict[str, Value]
-    n: int
-    prev: str
-    subject: str
-    what: str
     who: str
-    hash: str = ""
+    what: str
+    subject: str
+    detail: dict[str, Value]
+    prev: Digest  # the hash of the line before; zeros for the first
+    hash: Digest = ""  # of `prev` and of everything above; empty, and so not in the JSON, while it is computed
 
 
 class Head(NamedTuple):
+    """The last line of a chain; of an empty one, n is 0."""
+
     n: int
     hash: str
 
 
 class AuditLog:
-    """Appends; several processes may."""
+    """Appends to one file. Several processes may, each with its own; the file is never rewritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, what: str, *, at_ms: int, who: str, subject: str, **detail: Value) -> Record:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
+        """Write a line; it is on disk when this returns. Long texts are cut to 500 characters.
+
+        Raises:
+            AuditBroken: the last line is torn or altered; nothing was appended.
+            OSError: it cannot be written, and is not in the chain.
+        """
+        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            lines = file.read().splitlines()
-            last = msgspec.json.decode(lines[-1], type=Record) if lines else None
-            record = Record(
-                n=1 if last is None else last.n + 1,
-                at_ms=at_ms,
-                who=who,
-                what=what,
-                subject=subject,
-                detail=detail,
-                prev=_FIRST if last is None else last.hash,
+            size = os.fstat(file.fileno()).st_size
+            last = _head(file, self.path, size)
+            record = _sealed(
+                Record(
+                    n=last.n + 1,
+                    at_ms=at_ms,
+                    who=_text(who),
+                    what=_text(what),
+                    subject=_text(subject),
+                    detail={key: _text(one) if isinstance(one, str) else one for key, one in detail.items()},
+                    prev=last.hash,
+                )
             )
-            record = msgspec.structs.replace(record, hash=_hash(record))
-            file.write(msgspec.json.encode(record) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            _write(file.fileno(), _line(record), at=size)
+            if size == 0:
+                _keep_name(self.path)
         return record
 
 
+def head(path: Path) -> Head:
+    """The last line of a log, without a look at the others. Raises AuditBroken."""
+    with _opened(path) as file:
+        return _head(file, path, _length(file))
+
+
 def verify(path: Path, *, head: str | None = None, progress: Callable[[int], None] | None = None) -> Head:
-    raise AuditBroken(path, 0, "")
+    """Check every line against the one before it, in constant memory; appending goes on meanwhile.
+
+    A chain alone cannot notice that lines were cut off at its end: what is left is a chain. Give a head that was noted
+    elsewhere; it is noticed when no line has that hash.
+
+    Args:
+        head: a hash that has to be in the chain.
+        progress: is told how many lines were checked, every thousand and at the end.
+
+    Raises:
+        AuditBroken: with the first line that is altered, missing, moved, put in, torn or no record.
+    """
+    last, missing = Head(0, _FIRST), head is not None and head != _FIRST
+    with _opened(path) as file:
+        length = _length(file)
+        while file.tell() < length:
+            last = _follower(file.readline(LINE_BYTES + 1), last, path)
+            missing = missing and last.hash != head
+            if progress is not None and last.n % TELL_EVERY == 0:
+                progress(last.n)
+    if missing:
+        raise AuditBroken(
+            path, last.n + 1, f"the noted head {head} is not in the chain: lines are cut off, or all were made anew"
+        )
+    if progress is not None and last.n % TELL_EVERY:
+        progress(last.n)
+    return last
+
+
+# The chain
+
+
+def _sealed(record: Record) -> Record:
+    """The record with its hash. What `verify` would not take is never written."""
+    sealed = msgspec.structs.replace(record, hash=_hash(record))
+    line = _line(sealed)
+    if len(line) > LINE_BYTES:
+        raise ValueError(f"an audit record of {len(line)} bytes; {LINE_BYTES} are the most, give it fewer details")
+    msgspec.json.decode(line, type=Record)
+    return sealed
+
+
+def _follower(line: bytes, last: Head, path: Path) -> Head:
+    number = last.n + 1
+    record = _record(line, path, number)
+    if record.n != number:
+        raise AuditBroken(path, number, f"is record {record.n}: lines were taken out, put in or moved here")
+    if record.prev != last.hash:
+        raise AuditBroken(path, number, "does not follow from the line before: one of the two was exchanged")
+    return Head(record.n, record.hash)
+
+
+def _record(line: bytes, path: Path, number: int) -> Record:
+    """A line that is whole, in the one way to write it, and has its own hash."""
+    if len(line) > LINE_BYTES:
+        raise AuditBroken(path, number, f"is longer than {LINE_BYTES} bytes: no record is")
+    if not line.endswith(b"\n"):
+        raise AuditBroken(path, number, "is torn: it has no end")
+    try:
+        record = msgspec.json.decode(line, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AuditBroken(path, number, "is not a record") from error
+    if _line(record) != line or _hash(msgspec.structs.replace(record, hash="")) != record.hash:
+        raise AuditBroken(path, number, "was altered: it does not have the hash that it names")
+    return record
+
+
+def _line(record: Record) -> bytes:
+    return msgspec.json.encode(record, order="sorted") + b"\n"
 
 
 def _hash(record: Record) -> str:
-    return hashlib.sha256(b"vitalloom audit\0" + bytes.fromhex(record.prev) + msgspec.json.encode(record)).hexdigest()
+    content = msgspec.json.encode(record, order="sorted")
+    return hashlib.sha256(_CONTEXT + bytes.fromhex(record.prev) + content).hexdigest()
+
+
+def _text(text: str) -> str:
+    # What is no text (half of a surrogate pair) would keep the whole line from being written.
+    text = text[: TEXT_CHARACTERS + 1].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
+
+
+# The file
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise AuditBroken(path, 1, "there is no such file; the cure: the last copy of it") from error
+
+
+def _length(file: BinaryIO) -> int:
+    """Where the last line ends, and not in the middle of one that is just being written."""
+    fcntl.flock(file, fcntl.LOCK_SH)
+    try:
+        return os.fstat(file.fileno()).st_size
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _head(file: BinaryIO, path: Path, size: int) -> Head:
+    if size == 0:
+        return Head(0, _FIRST)
+    begin, line = _last_line(file, size)
+    try:
+        record = _record(line, path, 0)
+    except AuditBroken as error:
+        problem = f"{error.problem}; nothing is appended to it; the cure: {_cure(path, begin, line)}"
+        raise AuditBroken(path, _newlines(file, begin) + 1, problem) from error
+    return Head(record.n, record.hash)
+
+
+def _last_line(file: BinaryIO, size: int) -> tuple[int, bytes]:
+    """Where it begins, and the line; of one that is too long, its last bytes."""
+    begin = max(0, size - LINE_BYTES - 1)
+    file.seek(begin)
+    tail = file.read(size - begin)
+    before = tail.rfind(b"\n", 0, -1) + 1
+    return begin + before, tail[before:]
+
+
+def _newlines(file: BinaryIO, end: int) -> int:
+    file.seek(0)
+    count = 0
+    while (left := end - file.tell()) > 0 and (block := file.read(min(_BLOCK, left))):
+        count += block.count(b"\n")
+    return count
+
+
+def _cure(path: Path, begin: int, line: bytes) -> str:
+    name = shlex.quote(str(path))
+    if line.endswith(b"\n") or len(line) > LINE_BYTES:
+        return "keep the file under another name, with a note why; the next line then begins a new log"
+    # A power cut: the line was not finished, so what it tells of was not done either.
+    return f"keep a copy of it, then truncate -s {begin} {name} and vitalloom audit verify"
+
+
+def _write(descriptor: int, line: bytes, *, at: int) -> None:
+    """All of the line or nothing."""
+    try:
+        written = os.write(descriptor, line)
+        if written < len(line):
+            raise OSError(f"only {written} of {len(line)} bytes were written")
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, at)
+        raise
+
+
+def _keep_name(path: Path) -> None:
+    """A new file survives a power cut when its folder is on disk, too."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -188,7 +188,7 @@ class Written(NamedTuple):
 
     changed: tuple[str, ...]  # names of files that are new or different
     told: bool  # a running broker was told to read them again
-    note: str  # why it was not, if it should have been
+    notes: tuple[str, ...]  # why it was not, if it should have been: a sentence
 
     @property
     def needs_restart(self) -> bool:
@@ -302,11 +302,11 @@ class BrokerFolder:
         digest = hashlib.sha256(b"\0".join(self._read(name) for name in _READ_AGAIN)).hexdigest().encode()
         names = tuple(one for one in changed if one)
         if self._read(_TOLD) == digest:
-            return Written(names, told=False, note="")
+            return Written(names, told=False, notes=())
         problem = _tell(self.folder / _PID)
         if problem is None:
             self._put(_TOLD, digest)
-        return Written(names, told=problem is None, note=problem or "")
+        return Written(names, told=problem is None, notes=() if problem is None else (problem,))
 
     def _put(self, name: str, content: bytes) -> str:
         """The name if this was news, else nothing."""
@@ -495,7 +495,7 @@ def _check_can_read(folder: Path, account: _Account) -> None:
     if account.uid in (0, os.geteuid()):
         return
     groups = os.getgrouplist(account.name, account.gid)
-    for parent in folder.parents:
+    for parent in folder.resolve().parents:
         if not parent.exists():
             continue
         found = parent.stat()

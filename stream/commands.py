@@ -2,24 +2,27 @@
 
 import contextlib
 import getpass
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from runtime.clock import SystemClock
+from runtime.hardening import write_private
 from stream.errors import RegistryRefused
-from stream.registry import Registry
 from stream.site import SERVICES, Site, SiteFacts
 from wire.authority import moment
-from wire.enrolment import Invitation
-from wire.identity import Role
+from wire.identity import BindingRecord, Role
 
 DAY_MS: Final = 86_400_000
+_SHORT_LINE: Final = 72
+_LONG_LINE: Final = 1_000
 
 SiteOption = Annotated[
     Path, typer.Option("--site", envvar="VITALLOOM_SITE", help="The site's folder.", show_default=True)
@@ -104,7 +107,9 @@ def renew(
         if what == "registry":
             opened.issue_registry_certificate(who=_who())
         elif what == "issuing":
-            passphrase = typer.prompt("passphrase of the root key", default="", hide_input=True, show_default=False)
+            passphrase = ""
+            if opened.root_asks_for_passphrase:
+                passphrase = typer.prompt("passphrase of the root key", hide_input=True)
             opened.renew_issuing(passphrase=passphrase, who=_who())
             typer.echo("then: vitalloom broker write, start the broker and the registry again")
         elif what == "control":
@@ -149,24 +154,21 @@ def show(
         devices = [one for one in opened.registry.devices() if wanted in (None, one.device_id)]
         certificates = [one for one in opened.registry.certificates() if wanted in (None, one.device_id)]
         if as_json:
-            import msgspec
-
             rows = {"devices": [_row(one) for one in devices], "certificates": [_row(one) for one in certificates]}
             typer.echo(msgspec.json.encode(rows).decode())
             return
         now_ms = clock.now_ms()
-        out = Console()
-        table = Table("device", "role", "label", "state")
+        table = Table(Column("device", no_wrap=True, min_width=32), "role", "label", "state")
         for one in devices:
             table.add_row(one.device_id, one.role, one.label, _state(one, now_ms))
-        out.print(table)
+        _print(table)
         others = [one for one in certificates if one.device_id is None]
         if others:
             table = Table("certificate", "serial", "good until", "state")
             for one_ in others:
-                state = "revoked" if one_.revoke_ms is not None else _left(one_.not_after_ms, now_ms)
+                state = "revoked" if one_.revoke_ms is not None else _left(one_.not_after_ms, now_ms, of=one_.name)
                 table.add_row(one_.name, one_.serial[:16], f"{moment(one_.not_after_ms):%Y-%m-%d}", state)
-            out.print(table)
+            _print(table)
 
 
 def _state(one: Any, now_ms: int) -> str:
@@ -176,15 +178,29 @@ def _state(one: Any, now_ms: int) -> str:
         return f"locked after bad tokens: run `vitalloom registry invite {one.device_id}`"
     if one.not_after_ms is None:
         return "not enrolled yet"
-    if one.not_after_ms < now_ms:
-        days = (now_ms - one.not_after_ms) / DAY_MS
-        return f"expired {days:.0f} days ago: run `vitalloom pki renew {one.device_id}`"
-    return _left(one.not_after_ms, now_ms)
+    return _left(one.not_after_ms, now_ms, of=one.device_id)
 
 
-def _left(not_after_ms: int, now_ms: int) -> str:
+def _left(not_after_ms: int, now_ms: int, *, of: str) -> str:
     days = (not_after_ms - now_ms) / DAY_MS
-    return f"{days:.0f} days left" if days > 0 else f"expired {-days:.0f} days ago: vitalloom pki renew"
+    if days > 0:
+        return f"{days:.0f} days left"
+    return f"expired {-days:.0f} days ago: run `vitalloom {'broker write' if of == 'broker' else f'pki renew {of}'}`"
+
+
+def _print(table: Table) -> None:
+    """As it is: a label is no markup, and an id that is cut cannot be copied. What is no terminal gets long lines."""
+    out = Console(markup=False, highlight=False, emoji=False)
+    out.width = max(out.width, _SHORT_LINE) if out.is_terminal else _LONG_LINE
+    out.print(table, crop=False)
+
+
+def _fields(one: BindingRecord) -> list[tuple[str, Any]]:
+    return [(key, getattr(one, key)) for key in one.__struct_fields__]
+
+
+def _told(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _row(one: Any) -> dict[str, Any]:
@@ -275,9 +291,16 @@ def unbind(
 
 
 @registry.command()
-def bindings(site: SiteOption = _SITE) -> None:
+def bindings(
+    site: SiteOption = _SITE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, ids whole.")] = False,
+) -> None:
     """Which wearable is on which patient, and which edge hears it."""
     with _opened(site, to_read=True) as opened:
+        if as_json:
+            rows = [{key: _told(value) for key, value in _fields(one)} for one in opened.registry.bindings()]
+            typer.echo(msgspec.json.encode(rows).decode())
+            return
         table = Table("binding", "patient", "bed", "wearable", "edge", "from", "to")
         for one in opened.registry.bindings():
             ends = "" if one.valid_to_ms is None else f"{moment(one.valid_to_ms):%Y-%m-%d %H:%M}"
@@ -285,7 +308,7 @@ def bindings(site: SiteOption = _SITE) -> None:
                 one.binding_id.hex()[:12], one.patient, one.bed, one.wearable_id.hex()[:12], one.edge_id.hex()[:12],
                 f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}", ends,
             )  # fmt: skip
-        Console().print(table)
+        _print(table)
 
 
 # broker
@@ -354,30 +377,42 @@ def _opened(folder: Path, *, to_read: bool = False) -> Iterator[Site]:
 
 
 def _who() -> str:
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have a number and no name
+        return f"uid {os.getuid()}"
 
 
 def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = False) -> None:
+    import segno
+
+    if png is not None and not png.absolute().parent.is_dir():
+        raise RegistryRefused(f"{png}: there is no such folder")
     invitation = site.registry.invite(device_id, url=site.facts.url, who=_who())
     text = invitation.text()
+    code = segno.make(text, error="m")
+    if png is not None:
+        _write_png(code, png)
     if quiet:
         typer.echo(text)
         return
-    _show_code(invitation, site.registry, png)
-
-
-def _show_code(invitation: Invitation, of: Registry, png: Path | None) -> None:
-    import segno
-
-    code = segno.make(invitation.text(), error="m")
-    minutes = of.policy.token_ms // 60_000
-    typer.echo(f"device {invitation.device_id.hex()}: this invitation is good once, for {minutes} minutes")
+    minutes = site.registry.policy.token_ms // 60_000
+    typer.echo(f"device {device_id.hex()}: this invitation is good once, for {minutes} minutes")
     code.terminal(compact=True)
     if png is not None:
-        code.save(str(png), kind="png", scale=6)
         typer.echo(f"{png}: written; delete it when the device is enrolled")
     typer.echo("on the device: vitalloom enrol --dir identity, and paste this line:")
-    typer.echo(invitation.text())
+    typer.echo(text)
+
+
+def _write_png(code: Any, png: Path) -> None:
+    """For its owner's eyes: whoever sees it can enrol in the device's place."""
+    picture = io.BytesIO()
+    code.save(picture, kind="png", scale=6)
+    try:
+        write_private(png, picture.getvalue())
+    except OSError as error:
+        raise RegistryRefused(f"{png}: cannot be written ({error.strerror}); invite the device once more") from error
 
 
 def _refresh(site: Site) -> tuple[str, ...]:

@@ -60,9 +60,10 @@ class RegistryDown(StreamError):
 
 
 class AuditBroken(StreamError):
-    """An audit log that was altered or damaged."""
+    """An audit log that was altered or damaged, and the first line where that shows."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"{path}, line {line}: {problem}")
         self.path = path
         self.line = line
+        self.problem = problem

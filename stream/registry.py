@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from stream.audit import AuditLog
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
@@ -50,6 +49,7 @@ from wire.enrolment import (
     is_device_id,
     new_token,
     offered,
+    prekey_of,
     prekey_transcript,
     renew_transcript,
     token_hash,
@@ -250,8 +250,8 @@ class Registry:
             NoSuchDevice: none, or more than one.
         """
         wanted = text.lower().rstrip("…")
-        if not wanted or any(one not in "0123456789abcdef" for one in wanted):
-            raise NoSuchDevice(text, "a device is named by the hex digits of its id")
+        if not _is_hex(wanted):
+            raise NoSuchDevice(repr(text[:40]), "a device is named by the hex digits of its id")
         rows = self._db.execute(
             "SELECT device_id FROM device WHERE device_id >= ? AND device_id < ? LIMIT 2", (wanted, wanted + "g")
         ).fetchall()
@@ -287,6 +287,7 @@ class Registry:
                     # The transaction holds: the token is spent, and nothing else has happened.
                     refusals.append("enrolment refused")
                     raise EnrolmentRefused(400, str(error), commit=True) from error
+                self._end_present(request.device_id)  # of a device that is enrolled once more
                 return self._vouch(device_id, role, keys, tls_key)
         except EnrolmentRefused as error:
             if not error.commit:
@@ -306,20 +307,17 @@ class Registry:
         """
         self._limit(address, mono_ms)
         device_id = _id(request.device_id)
-        try:
-            keys = offered(request)
-            tls_key = requested_key(keys.csr)
-            raw, serial = keys.signing_key.public_bytes_raw(), bytes.fromhex(request.serial)
+        with self._visit("renewal refused", address, request.device_id):
+            keys, serial = offered(request), _serial(request.serial)
+            tls_key, raw = requested_key(keys.csr), keys.signing_key.public_bytes_raw()
             transcript = renew_transcript(device_id, serial, keys.csr, raw, keys.prekey, server)
-            self._check_present(device_id, serial, request.present, transcript, peer)
-            check_proof(keys.signing_key, request.proof, transcript)
-            self._check_unused(raw)
-        except (BadProof, BadSigningRequest, ValueError) as error:
-            self._note("renewal refused", address, request.device_id)
-            raise EnrolmentRefused(400, str(error)) from error
-        with self._change("renewed", who=address, subject=request.device_id):
-            self._end_present(request.device_id)
-            return self._vouch(device_id, self._role_of(device_id), keys, tls_key)
+            # Within the transaction: nobody is revoked between the look and the signature.
+            with self._change("renewed", who=address, subject=request.device_id):
+                self._check_present(device_id, serial, request.present, transcript, peer)
+                check_proof(keys.signing_key, request.proof, transcript)
+                self._check_unused(raw)
+                self._end_present(request.device_id)
+                return self._vouch(device_id, self._role_of(device_id), keys, tls_key)
 
     def new_prekey(self, request: PrekeyRequest, *, peer: bytes | None, address: str, mono_ms: int) -> PrekeyReply:
         """A device's next prekey.
@@ -329,20 +327,16 @@ class Registry:
         """
         self._limit(address, mono_ms)
         device_id, now_ms = _id(request.device_id), self._clock.now_ms()
-        try:
-            prekey_id, prekey = bytes.fromhex(request.prekey_id), bytes.fromhex(request.prekey)
-            X25519PublicKey.from_public_bytes(prekey)
-            serial = bytes.fromhex(request.serial)
-            transcript = prekey_transcript(device_id, serial, prekey_id, prekey, request.at_ms)
-            self._check_present(device_id, serial, request.present, transcript, peer)
-            if len(prekey_id) != 8 or abs(request.at_ms - now_ms) > _CLOCK_MS:
+        with self._visit("prekey refused", address, request.device_id):
+            prekey_id, prekey = prekey_of(request.prekey_id, request.prekey)
+            serial = _serial(request.serial)
+            if abs(request.at_ms - now_ms) > _CLOCK_MS:
                 raise BadProof("the request is not of now; is the device's clock right?")
-        except (BadProof, ValueError) as error:
-            self._note("prekey refused", address, request.device_id)
-            raise EnrolmentRefused(400, str(error)) from error
-        with self._change("prekey", who=address, subject=request.device_id):
-            self._put_prekey(device_id, prekey_id, prekey)
-            self._publish_device(device_id)
+            transcript = prekey_transcript(device_id, serial, prekey_id, prekey, request.at_ms)
+            with self._change("prekey", who=address, subject=request.device_id):
+                self._check_present(device_id, serial, request.present, transcript, peer)
+                self._put_prekey(device_id, prekey_id, prekey)
+                self._publish_device(device_id)
         return PrekeyReply(documents=[b64(one) for one in self.documents_for(device_id)], now_ms=now_ms)
 
     # Data centre identities, which need no visit
@@ -427,18 +421,12 @@ class Registry:
         Raises:
             RegistryRefused: the wearable is on somebody already, or a device is not what it should be.
         """
-        for device_id, role in ((wearable_id, "wearable"), (edge_id, "edge")):
-            if (found := self._role_of(device_id)) != role:
-                raise RegistryRefused(f"device {device_id.hex()} is of role {found}, and not {role}")
         if spo2_scale not in (1, 2):
             raise RegistryRefused("spo2_scale is 1, or 2 for patients who live with low oxygen saturation")
-        if (busy := self._open_binding(wearable_id)) is not None:
-            raise RegistryRefused(
-                f"wearable {wearable_id.hex()} is on a patient already: run `vitalloom registry unbind {busy}` first"
-            )
         now_ms = self._clock.now_ms()
         found_id = binding_id or os.urandom(16)
         with self._change("bound", who=who, subject=found_id.hex(), wearable=wearable_id.hex(), edge=edge_id.hex()):
+            self._check_can_bind(wearable_id, edge_id)
             self._db.execute(
                 "INSERT INTO binding VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
                 (
@@ -476,10 +464,12 @@ class Registry:
 
     def find_binding(self, text: str) -> bytes:
         """A binding by its id, the beginning of it, or by its wearable's. Raises RegistryRefused."""
-        like = "".join(one for one in text.lower() if one in "0123456789abcdef") + "%"
+        wanted = text.lower().rstrip("…")
+        if not _is_hex(wanted):
+            raise RegistryRefused(f"{text[:40]!r}: a binding is named by the hex digits of its id, or its wearable's")
         rows = self._db.execute(
             "SELECT binding_id FROM binding WHERE valid_to_ms IS NULL AND (binding_id LIKE ?1 OR wearable_id LIKE ?1)",
-            (like,),
+            (wanted + "%",),
         ).fetchall()
         if len(rows) != 1:
             raise RegistryRefused(f"{text}: {len(rows)} open bindings are named so; say more of its id")
@@ -538,6 +528,7 @@ class Registry:
     def _change(self, what: str, *, who: str, subject: str, **detail: str | int | None) -> Iterator[list[str]]:
         """One transaction, and its line in the audit log. What is yielded may be given another name for the line."""
         names: list[str] = []
+        self._signing()  # a reader changes nothing, not even what needs no signature
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield names
@@ -563,9 +554,17 @@ class Registry:
             raise
         self._db.execute("COMMIT")
 
-    def _note(self, what: str, who: str, subject: str) -> None:
-        with self._change(what, who=who, subject=subject[:64]):
-            pass
+    @contextmanager
+    def _visit(self, refused: str, address: str, device_id: str) -> Iterator[None]:
+        """What is wrong with a request is an answer, and a line in the audit log."""
+        try:
+            yield
+        except (BadProof, BadSigningRequest, EnrolmentRefused) as error:
+            with self._change(refused, who=address, subject=device_id):
+                pass
+            if isinstance(error, EnrolmentRefused):
+                raise
+            raise EnrolmentRefused(400, str(error)) from error
 
     def _limit(self, address: str, mono_ms: int) -> None:
         bucket = self._tries.pop(address, None)
@@ -753,7 +752,11 @@ class Registry:
         row = self._db.execute("SELECT role FROM device WHERE device_id = ?", (name,)).fetchone()
         if row is None:
             return []
-        after_ms = self._clock.now_ms() - LATE_MS
+        own = self._db.execute(
+            "SELECT version FROM document WHERE kind = ? AND subject = ?", (int(DocumentType.DEVICE), device_id)
+        ).fetchone()
+        # A binding that is long over is forgotten on both sides, so by a time that both know: see `Wallet.digest`.
+        after_ms = (0 if own is None else own[0]) - LATE_MS
         mine = self._db.execute(
             "SELECT binding_id, wearable_id, edge_id FROM binding "
             "WHERE (wearable_id = ?1 OR edge_id = ?1) AND (valid_to_ms IS NULL OR valid_to_ms > ?2)",
@@ -781,7 +784,7 @@ class Registry:
         return found
 
     def _ingests(self) -> list[bytes]:
-        rows = self._db.execute("SELECT device_id FROM device WHERE role = 'ingest' AND revoked_ms IS NULL")
+        rows = self._db.execute("SELECT device_id FROM device WHERE role = 'ingest'")  # of a revoked one they hear, too
         return [bytes.fromhex(one) for (one,) in rows]
 
     def _device_content(self, device_id: bytes) -> DeviceV1 | None:
@@ -789,11 +792,18 @@ class Registry:
         row = self._db.execute("SELECT role, revoked_ms FROM device WHERE device_id = ?", (name,)).fetchone()
         if row is None:
             return None
-        credentials = self._db.execute(
+        newest = self._db.execute(
             "SELECT serial, signing_key, not_before_ms, not_after_ms FROM credential WHERE device_id = ? "
             "ORDER BY made_ms DESC, not_after_ms DESC LIMIT 2",
             (name,),
         ).fetchall()
+        # Answers are lost on the way. A device that asked several times may have the last or the first of its keys.
+        present = self._db.execute(
+            "SELECT serial, signing_key, not_before_ms, not_after_ms FROM credential WHERE device_id = ? "
+            "AND not_after_ms > ? ORDER BY made_ms, not_after_ms LIMIT 1",
+            (name, self._clock.now_ms()),
+        ).fetchall()
+        credentials = list(dict.fromkeys([*newest, *present]))
         prekey = self._db.execute("SELECT prekey_id, prekey FROM prekey WHERE device_id = ?", (name,)).fetchone()
         return DeviceV1(
             role=row[0],
@@ -809,11 +819,17 @@ class Registry:
             revoked_ms=row[1],
         )
 
-    def _open_binding(self, wearable_id: bytes) -> str | None:
-        row = self._db.execute(
+    def _check_can_bind(self, wearable_id: bytes, edge_id: bytes) -> None:
+        for device_id, role in ((wearable_id, "wearable"), (edge_id, "edge")):
+            if (found := self._role_of(device_id)) != role:
+                raise RegistryRefused(f"device {device_id.hex()} is of role {found}, and not {role}")
+        busy = self._db.execute(
             "SELECT binding_id FROM binding WHERE wearable_id = ? AND valid_to_ms IS NULL", (wearable_id.hex(),)
         ).fetchone()
-        return None if row is None else str(row[0])
+        if busy is not None:
+            raise RegistryRefused(
+                f"wearable {wearable_id.hex()} is on a patient already: run `vitalloom registry unbind {busy[0]}` first"
+            )
 
     def _role_of(self, device_id: bytes, *, even_revoked: bool = False) -> Role:
         row = self._db.execute("SELECT role, revoked_ms FROM device WHERE device_id = ?", (device_id.hex(),)).fetchone()
@@ -854,6 +870,17 @@ def _id(text: str) -> bytes:
     if not is_device_id(text):
         raise EnrolmentRefused(400, "a device id is 32 lower-case hexadecimal digits")
     return bytes.fromhex(text)
+
+
+def _is_hex(text: str) -> bool:
+    return text != "" and all(one in "0123456789abcdef" for one in text)
+
+
+def _serial(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise BadProof("a serial is not hexadecimal") from None
 
 
 def _plain(key: str, text: str, most: int) -> str:

@@ -5,6 +5,7 @@ A device shows its certificate where it has one; TLS checks its chain, the regis
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 import time
@@ -29,7 +30,10 @@ from stream.registry import Registry
 from wire.enrolment import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 READY_WITHIN_S: Final = 10.0
+VISIT_WITHIN_S: Final = 30.0
+"""Then a connection is closed, whatever it is waiting for."""
 MAX_CONNECTIONS: Final = 500
+MAX_PER_ADDRESS: Final = 50
 
 _JSON: Final = "application/json"
 _log = get(__name__)
@@ -65,7 +69,7 @@ def build_app(registry: Registry, *, server: bytes, root: bytes) -> Starlette:
         asked = await _body(request, PrekeyRequest)
         return registry.new_prekey(asked, peer=_peer(request), address=_address(request), mono_ms=_mono_ms())
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/root", get_root, methods=["GET"]),
             Route("/v1/enrol", _answered(enrol), methods=["POST"]),
@@ -73,6 +77,8 @@ def build_app(registry: Registry, *, server: bytes, root: bytes) -> Starlette:
             Route("/v1/prekey", _answered(prekey), methods=["POST"]),
         ]
     )
+    app.router.redirect_slashes = False  # nobody is sent on to whatever the request calls our name
+    return app
 
 
 class RegistryServer:
@@ -103,6 +109,7 @@ class RegistryServer:
                 log_level="warning",
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=10,
+                timeout_graceful_shutdown=5,
                 h11_max_incomplete_event_size=MAX_BODY_BYTES,
             )
         )
@@ -148,13 +155,28 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 class _WithPeer(H11Protocol):
-    """HTTP/1.1 that tells the application which certificate the client has shown."""
+    """HTTP/1.1 that tells the application which certificate the client has shown, and waits for nobody for long."""
+
+    _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._end = self.loop.call_later(VISIT_WITHIN_S, transport.abort)
+        if sum(_host_of(one) == _host_of(self) for one in self.connections) > MAX_PER_ADDRESS:
+            transport.abort()
         shown = transport.get_extra_info("ssl_object")
         peer = None if shown is None else shown.getpeercert(binary_form=True)
         self.app_state = {**self.app_state, "peer": peer}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+
+def _host_of(connection: object) -> str | None:
+    client: tuple[str, int] | None = getattr(connection, "client", None)
+    return None if client is None else client[0]
 
 
 def _context(tls: Path, clients: Path) -> ssl.SSLContext:
@@ -192,10 +214,20 @@ async def _body(request: Request, kind: type[_T]) -> _T:
     except ClientDisconnect:
         raise _Refused(400, "broke off") from None
     try:
-        return msgspec.json.decode(body, type=kind)
+        asked = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # msgspec names the field and what it should be, never what it is.
         raise _Refused(400, f"not a request: {str(error)[:200]}") from None
+    # It would take the last of two, where somebody between may have looked at the first.
+    json.loads(body, object_pairs_hook=_once, parse_int=str)
+    return asked
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Refused(400, "not a request: a field is there twice")
+    return found
 
 
 def _address(request: Request) -> str:

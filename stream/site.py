@@ -5,13 +5,15 @@ else can read it.
 """
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -27,6 +29,9 @@ from wire.wallet import NewKeys, Wallet
 CONTROL_KEYS: Final = 2  # one signs, the next is known already
 SERVER_DAYS: Final = 90
 SERVICES: Final = ("monitor",)
+
+_RESTORE: Final = "restore it from a backup of the site"
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -97,10 +102,13 @@ class Site:
             passphrase: of the root key's file.
 
         Raises:
-            SiteUnusable: there is one already.
+            SiteUnusable: there is one already, or a name that no certificate can hold.
         """
         if (folder / "site.json").exists():
             raise SiteUnusable(folder, "holds a site already; name an empty folder")
+        if not 0 < len(facts.name) <= 40 or not facts.name.isprintable():
+            raise SiteUnusable(folder, "a site's name has 1 to 40 printable characters")
+        _check_hosts(folder, (facts.registry_host, facts.broker_host))
         at = moment((wall or clock).now_ms())
         make_private_dir(folder)
         for name in ("ca", "control", "registry", "services"):
@@ -144,13 +152,17 @@ class Site:
         try:
             check_private(folder)
             facts = msgspec.json.decode(read_private(facts_file), type=SiteFacts)
+            if len(bytes.fromhex(facts.tenant_id)) != 16:
+                raise ValueError("tenant_id has 32 hexadecimal digits")
             signers = None if to_read else Signers(_authority(folder), _control(folder))
-        except (NotPrivate, BadKeyFile) as error:
+            # Opening would make an empty one, in which nobody is known.
+            check_private(folder / "registry.sqlite")
+        except NotPrivate as error:
             raise SiteUnusable(folder, str(error)) from error
         except OSError as error:
-            raise SiteUnusable(folder, f"{error.filename} cannot be read ({error.strerror})") from error
-        except (msgspec.DecodeError, ValueError) as error:
-            raise SiteUnusable(folder, f"a part of it is damaged ({error})") from error
+            raise SiteUnusable(folder, f"{error.filename} cannot be read ({error.strerror}); {_RESTORE}") from error
+        except (BadKeyFile, msgspec.DecodeError, ValueError) as error:
+            raise SiteUnusable(folder, f"a part of it is damaged ({error}); {_RESTORE}") from error
         return cls(folder, facts, signers, clock=clock, wall=wall, policy=policy)
 
     def close(self) -> None:
@@ -200,9 +212,18 @@ class Site:
 
     # What is issued
 
-    def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] = ()) -> None:
-        """A server certificate for the registry, good for three months."""
-        names = tuple(dict.fromkeys([self.facts.registry_host, *hosts]))
+    def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] | None = None) -> None:
+        """A server certificate for the registry, good for three months.
+
+        Args:
+            hosts: further names of it; None: those that it has.
+
+        Raises:
+            SiteUnusable: a name that is none.
+        """
+        further = self._registry_hosts() if hosts is None else hosts
+        names = tuple(dict.fromkeys([self.facts.registry_host, *further]))
+        _check_hosts(self.folder, names)
         key = new_tls_key()
         made = self.authority.server(key.public_key(), hosts=names, at=self._at(), days=SERVER_DAYS)
         write_private(self.registry_tls, pem(made) + pem(self.authority.issuing) + key_pem(key))
@@ -223,6 +244,14 @@ class Site:
         self.registry.note_issued(made, name=name, who=who)
         return path
 
+    @property
+    def root_asks_for_passphrase(self) -> bool:
+        """Whether the root key is here, and its file is encrypted."""
+        try:
+            return b"ENCRYPTED" in read_private(self.folder / "ca" / "root.key")
+        except FileNotFoundError:
+            return False
+
     def renew_issuing(self, *, passphrase: str, who: str) -> None:
         """A new issuing key under the root. The broker has to be given the new bundle and started again.
 
@@ -231,7 +260,7 @@ class Site:
         """
         root_key = self.folder / "ca" / "root.key"
         try:
-            root = Ca(self.authority.root, load_key(read_private(root_key), passphrase=passphrase))
+            root = _pair(self.authority.root, load_key(read_private(root_key), passphrase=passphrase))
         except OSError as error:
             raise SiteUnusable(root_key, "is not here; bring the root key back from its safe for this") from error
         except BadKeyFile as error:
@@ -273,8 +302,24 @@ class Site:
         reply = self.registry.vouch_for(device_id, "ingest", given, who=who)
         Wallet.begin(self.ingest_folder, reply, keys, registry=self.facts.url, pin=self.authority.pin)
 
+    def _registry_hosts(self) -> list[str]:
+        try:
+            certificate = x509.load_pem_x509_certificate(read_private(self.registry_tls))
+        except FileNotFoundError:
+            return []
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return [str(one.value) for one in names]
+
     def _at(self) -> datetime:
         return moment(self._wall.now_ms())
+
+
+def _check_hosts(folder: Path, hosts: Iterable[str]) -> None:
+    for one in hosts:
+        if not _HOST.fullmatch(one):
+            raise SiteUnusable(
+                folder, f"{one[:80]!r} is not a host: give a name (xn--... for other letters) or an address"
+            )
 
 
 def _keep_issuing(folder: Path, issuing: Ca) -> None:
@@ -295,10 +340,19 @@ def _retire_issuing(folder: Path) -> None:
 
 def _authority(folder: Path, name: str = "issuing") -> Authority:
     ca, load = folder / "ca", x509.load_pem_x509_certificate
-    return Authority(
-        root=load(read_private(ca / "root.crt")),
-        issuing=Ca(load(read_private(ca / f"{name}.crt")), load_key(read_private(ca / f"{name}.key"))),
-    )
+    key = ca / f"{name}.key"
+    try:
+        issuing = _pair(load(read_private(ca / f"{name}.crt")), load_key(read_private(key)))
+    except BadKeyFile as error:
+        raise BadKeyFile(f"{key}: {error}") from error
+    return Authority(root=load(read_private(ca / "root.crt")), issuing=issuing)
+
+
+def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Ca:
+    """Two files, and a power cut can come between them."""
+    if key.public_key() != certificate.public_key():
+        raise BadKeyFile("is not the key of the certificate beside it")
+    return Ca(certificate, key)
 
 
 def _keep_control(folder: Path, keys: Sequence[Ed25519PrivateKey]) -> None:
@@ -307,5 +361,8 @@ def _keep_control(folder: Path, keys: Sequence[Ed25519PrivateKey]) -> None:
 
 
 def _control(folder: Path) -> tuple[Ed25519PrivateKey, ...]:
-    lines = read_private(folder / "control" / "keys").decode("ascii").split()
-    return tuple(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(one)) for one in lines)
+    path = folder / "control" / "keys"
+    lines = read_private(path).split()
+    if len(lines) < CONTROL_KEYS or any(len(one) != 64 for one in lines):
+        raise BadKeyFile(f"{path}: does not hold {CONTROL_KEYS} control keys")
+    return tuple(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(one.decode("ascii", "replace"))) for one in lines)

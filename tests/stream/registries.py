@@ -4,7 +4,7 @@ import base64
 import os
 from pathlib import Path
 
-from runtime.clock import ManualClock
+from runtime.clock import Clock, ManualClock
 from stream.registry import Policy
 from stream.site import Site, SiteFacts
 from wire.enrolment import EnrolReply, EnrolRequest, Invitation
@@ -25,14 +25,19 @@ FACTS = SiteFacts(
 
 
 class Desk:
-    """A site, and what somebody at its desk does."""
+    """A site, and what somebody at its desk does.
 
-    def __init__(self, folder: Path, *, policy: Policy | None = None) -> None:
+    Args:
+        wall: the machine's own where TLS looks at certificates; else the desk's.
+    """
+
+    def __init__(self, folder: Path, *, policy: Policy | None = None, wall: Clock | None = None) -> None:
         self.folder = folder
         self.clock = ManualClock(NOW, mono_ms=1_000_000)
         self.site = Site.create(
-            folder / "site", FACTS, clock=self.clock, who="tester", policy=policy or Policy(tries_per_min=1e6)
-        )
+            folder / "site", FACTS, clock=self.clock, wall=wall, who="tester",
+            policy=policy or Policy(tries_per_min=1e6),
+        )  # fmt: skip
         self.registry = self.site.registry
         self.server = self.site.server_certificate()
 

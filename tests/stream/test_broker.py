@@ -226,7 +226,7 @@ class TestFiles:
 
         assert written.changed == ("mosquitto.conf", "clients.crt", "acl", "revoked.crl", "broker.key", "broker.crt")
         assert written.needs_restart
-        assert written.note == "no broker is running"
+        assert written.notes == ("no broker is running",)
         for path in (desk.folder, *desk.folder.iterdir()):
             wanted = 0o700 if path.is_dir() else 0o600
             assert stat.S_IMODE(path.stat().st_mode) == wanted
@@ -444,7 +444,7 @@ class TestTelling:
 
         written = desk.refresh()
 
-        assert (written.told, written.note) == (True, "")
+        assert (written.told, written.notes) == (True, ())
         assert a_mosquitto.wait(5) == -signal.SIGHUP
 
     def test_it_is_told_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,8 +463,8 @@ class TestTelling:
         monkeypatch.setattr(broker, "_tell", lambda _: answers.pop(0))
         desk.write()
 
-        assert desk.refresh() == Written((), told=True, note="")
-        assert desk.refresh() == Written((), told=False, note="")
+        assert desk.refresh() == Written((), told=True, notes=())
+        assert desk.refresh() == Written((), told=False, notes=())
 
     def test_an_old_number_of_another_program_is_left_alone(
         self, desk: Desk, somebody: subprocess.Popen[bytes]
@@ -475,7 +475,7 @@ class TestTelling:
         written = desk.refresh()
 
         assert not written.told
-        assert "an old one" in written.note
+        assert "an old one" in written.notes[0]
         assert somebody.poll() is None
 
     @pytest.mark.parametrize("text", ["0", "-1", "1", "999999999", "", "many"])

@@ -1,0 +1,552 @@
+"""The commands of a data centre, as somebody types them."""
+
+import contextlib
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import vitalloom
+from runtime.clock import SystemClock
+from stream import commands
+from stream.site import Site
+from tests.stream.registries import DAY, new_keys
+from wire.enrolment import Invitation
+from wire.identity import Role
+from wire.visitor import enrol_request
+from wire.wallet import Wallet
+
+ROOT = Path(__file__).parents[2]
+GROUPS = {
+    "pki": ["init", "issue", "renew", "revoke", "show"],
+    "registry": ["serve", "add", "invite", "bind", "unbind", "bindings"],
+    "broker": ["write"],
+    "audit": ["verify"],
+}
+
+
+class Ran(NamedTuple):
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*words: str | Path) -> Ran:
+    """The front door, in this process."""
+    vitalloom.app.registered_groups.clear()
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["vitalloom", *(str(one) for one in words)])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                vitalloom.main()
+            except SystemExit as done:
+                code = int(done.code or 0)
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+class Centre:
+    """A site that commands are given for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        assert run("pki", "init", "--site", folder, "--name", "north").code == 0
+
+    def run(self, *words: str | Path) -> Ran:
+        return run(*words, "--site", self.folder)
+
+    def ok(self, *words: str | Path) -> str:
+        """What a command says that works."""
+        ran = self.run(*words)
+        assert ran.code == 0, ran
+        return ran.out
+
+    def refused(self, *words: str | Path) -> str:
+        """The sentence of a command that does not."""
+        ran = self.run(*words)
+        assert ran.code == 2, ran
+        assert ran.out == ""
+        assert ran.err.startswith("vitalloom: ")
+        assert ran.err.count("\n") == 1
+        return ran.err
+
+    def add(self, role: Role, *more: str) -> Invitation:
+        return Invitation.parse(self.ok("registry", "add", role, "--quiet", *more))
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Site]:
+        with contextlib.closing(Site.open(self.folder, clock=SystemClock())) as site:
+            yield site
+
+    def enrol(self, invitation: Invitation) -> Wallet:
+        keys = new_keys()
+        with self.opened() as site:
+            server = site.server_certificate()
+            reply = site.registry.enrol(
+                enrol_request(invitation, keys, server), server=server, address="192.0.2.7", mono_ms=0
+            )
+        folder = self.folder.parent / invitation.device_id.hex()
+        return Wallet.begin(folder, reply, keys, registry=invitation.url, pin=invitation.pin)
+
+    def shown(self, device: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("pki", "show", *([device] if device else []), "--json"))
+        return found
+
+    def bound(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.ok("registry", "bindings", "--json"))
+        return found
+
+
+@pytest.fixture
+def centre(tmp_path: Path) -> Centre:
+    return Centre(tmp_path / "site")
+
+
+def bind(centre: Centre, wearable: str, edge: str, patient: str = "P0001", *more: str) -> Ran:
+    return centre.run(
+        "registry", "bind", "--wearable", wearable, "--edge", edge, "--patient", patient, "--bed", "7", *more
+    )
+
+
+# Help
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_and_command_has_help(group: str) -> None:
+    top = run(group, "--help")
+    assert top.code == 0
+    for name in GROUPS[group]:
+        assert name in top.out
+        told = run(group, name, "--help")
+        assert told.code == 0
+        assert "--site" in told.out or name == "serve"
+
+    described = {one.name or one.callback.__name__ for one in getattr(commands, group).registered_commands}  # type: ignore[union-attr]
+    assert described == set(GROUPS[group])
+
+
+def test_the_groups_are_in_the_help_of_the_front_door() -> None:
+    told = run("--help").out
+
+    for group in GROUPS:
+        assert group in told
+
+
+# A site
+
+
+def test_a_site_begins_with_one_command(tmp_path: Path) -> None:
+    ran = run("pki", "init", "--site", tmp_path / "site", "--host", "rpm.example", "--registry-port", "9443")
+
+    assert ran.code == 0
+    assert f"vitalloom broker write --site {tmp_path / 'site'}" in ran.out
+    assert "root.key in a safe" in ran.out
+    with contextlib.closing(Site.open(tmp_path / "site", clock=SystemClock())) as site:
+        assert site.facts.url == "https://rpm.example:9443"
+        assert site.authority.pin.hex() in ran.out
+
+
+def test_the_folder_may_come_from_the_environment(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITALLOOM_SITE", str(centre.folder))
+
+    assert run("pki", "show").code == 0
+
+
+def test_a_site_is_not_begun_twice(centre: Centre) -> None:
+    assert "name an empty folder" in centre.refused("pki", "init")
+
+
+@pytest.mark.parametrize(("option", "text"), [("--name", "x" * 41), ("--host", "two words"), ("--host", "")])
+def test_names_that_no_certificate_can_hold_are_refused(tmp_path: Path, option: str, text: str) -> None:
+    ran = run("pki", "init", "--site", tmp_path / "site", option, text)
+
+    assert ran.code == 2
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pki", "show"), ("pki", "issue", "registry"), ("pki", "renew", "control"), ("pki", "revoke", "ab"),
+        ("registry", "add", "edge"), ("registry", "invite", "ab"), ("registry", "bindings"),
+        ("registry", "unbind", "ab"), ("registry", "serve"), ("broker", "write"), ("audit", "verify"),
+    ],
+)  # fmt: skip
+def test_without_a_site_every_command_says_how_to_begin_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    if words == ("registry", "serve"):  # hardens its process, so not in this one
+        done = subprocess.run(
+            [sys.executable, "-m", "vitalloom", *words, "--site", str(tmp_path / "none")],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        ran = Ran(done.returncode, done.stdout, done.stderr.splitlines(keepends=True)[-1])
+    else:
+        ran = run(*words, "--site", tmp_path / "none")
+
+    assert ran.code == 2
+    assert f"vitalloom pki init --site {tmp_path / 'none'}" in ran.err
+
+
+# Devices
+
+
+def test_adding_a_device_prints_its_invitation(centre: Centre) -> None:
+    told = centre.ok("registry", "add", "wearable", "--label", "shelf 3")
+
+    invitation = Invitation.parse(told.splitlines()[-1])
+    assert f"device {invitation.device_id.hex()}: this invitation is good once, for 60 minutes" in told
+    assert "vitalloom enrol --dir" in told
+    centre.enrol(invitation)
+
+
+def test_quiet_is_the_invitation_alone(centre: Centre) -> None:
+    told = centre.ok("registry", "add", "edge", "--quiet")
+
+    assert told.count("\n") == 1
+    assert centre.enrol(Invitation.parse(told)).me.role == "edge"
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_the_code_is_written_as_a_picture_for_its_owner_alone(
+    centre: Centre, tmp_path: Path, quiet: tuple[str, ...]
+) -> None:
+    png = tmp_path / "code.png"
+
+    told = centre.ok("registry", "add", "wearable", "--png", png, *quiet)
+
+    assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert png.stat().st_mode & 0o777 == 0o600
+    assert ("delete it" in told) is (quiet == ())
+
+
+def test_a_picture_that_cannot_be_written_is_told_before_anybody_is_invited(centre: Centre, tmp_path: Path) -> None:
+    invitation = centre.add("wearable")
+
+    told = centre.refused("registry", "invite", invitation.device_id.hex(), "--png", tmp_path / "none" / "code.png")
+
+    assert "there is no such folder" in told
+    centre.enrol(invitation)
+
+
+def test_a_second_invitation_voids_the_first(centre: Centre) -> None:
+    first = centre.add("wearable")
+
+    second = Invitation.parse(centre.ok("registry", "invite", first.device_id.hex()[:8], "--quiet"))
+
+    assert (second.device_id, second.pin) == (first.device_id, first.pin)
+    assert second.token != first.token
+    with pytest.raises(Exception, match="ask for a new one"):
+        centre.enrol(first)
+    centre.enrol(second)
+
+
+def test_a_role_that_is_none_is_told_so(centre: Centre) -> None:
+    assert "is a wearable or an edge" in centre.refused("registry", "add", "ingest")
+
+
+@pytest.mark.parametrize("label", ["x" * 65, "a\nb"])
+def test_a_label_fits_on_a_label(centre: Centre, label: str) -> None:
+    assert "label: at most 64 printable characters" in centre.refused("registry", "add", "edge", "--label", label)
+
+
+@pytest.mark.parametrize("name", ["nobody", "ff", "'; DROP TABLE device; --", "x" * 10_000, "a\nb"])
+def test_a_wrong_name_is_answered_by_a_sentence_with_the_cure(centre: Centre, name: str) -> None:
+    for words in (("pki", "revoke"), ("pki", "renew"), ("pki", "show"), ("registry", "invite")):
+        told = centre.refused(*words, name)
+        assert "`vitalloom pki show` lists them" in told
+        assert len(told) < 200
+
+
+# What is shown
+
+
+def test_show_tells_the_state_of_each_device(centre: Centre) -> None:
+    enrolled, waiting, gone = centre.add("edge"), centre.add("wearable"), centre.add("wearable")
+    centre.enrol(enrolled)
+    centre.enrol(gone)
+    centre.ok("pki", "revoke", gone.device_id.hex(), "--why", "lost")
+
+    lines = centre.ok("pki", "show").splitlines()
+
+    state = {one: next(line for line in lines if one.device_id.hex() in line) for one in (enrolled, waiting, gone)}
+    assert "30 days left" in state[enrolled]
+    assert "not enrolled yet" in state[waiting]
+    assert "(lost)" in state[gone]
+    assert any("registry" in line and "90 days left" in line for line in lines)
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_ids_are_whole_in_a_narrow_terminal_and_in_a_pipe(centre: Centre, columns: str) -> None:
+    ids = [centre.add("wearable", "--label", "a label of some length, so that the line is long").device_id.hex()]
+    ids.append(centre.add("edge").device_id.hex())
+    command = [sys.executable, "-m", "vitalloom", "pki", "show", "--site", str(centre.folder)]
+    environment = {**os.environ, "COLUMNS": columns, "TERM": "xterm"}
+
+    piped = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    main, side = pty.openpty()
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=side, stderr=side, stdin=side):
+        os.close(side)
+        seen = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(main, 65_536):
+                seen += part
+    os.close(main)
+
+    for one in ids:
+        assert one in piped
+        assert one in seen.decode()
+    assert "label of some length, so that the line is long" in piped
+
+
+@pytest.mark.parametrize("text", ["[red]x[/]", "[/]", "[bold", ":warning:", "<b>", "=1+1", "病床"])
+def test_a_label_is_shown_as_it_is(centre: Centre, text: str) -> None:
+    wearable, edge = centre.add("wearable", "--label", text), centre.add("edge")
+    assert bind(centre, wearable.device_id.hex(), edge.device_id.hex(), text).code == 0
+    centre.ok("pki", "revoke", edge.device_id.hex(), "--why", text)
+
+    shown = centre.ok("pki", "show")
+
+    assert shown.count(text) == 2
+    assert text in centre.ok("registry", "bindings")
+    assert text in {one["label"] for one in centre.shown()["devices"]}
+
+
+def test_show_of_one_device_shows_its_certificates(centre: Centre) -> None:
+    edge, other = centre.add("edge"), centre.add("wearable")
+    centre.enrol(edge)
+    name = edge.device_id.hex()
+
+    found = centre.shown(name[:10])
+
+    assert [one["device_id"] for one in found["devices"]] == [name]
+    assert {one["name"] for one in found["certificates"]} == {name, f"{name}-a"}
+    assert other.device_id.hex() not in centre.ok("pki", "show", name)
+
+
+def test_json_is_one_object_without_a_secret(centre: Centre) -> None:
+    invitation = centre.add("wearable")
+    centre.enrol(invitation)
+
+    text = centre.ok("pki", "show", "--json")
+
+    assert set(json.loads(text)) == {"devices", "certificates"}
+    assert invitation.token.hex() not in text
+    (row,) = [one for one in json.loads(text)["devices"] if one["device_id"] == invitation.device_id.hex()]
+    assert row["not_after_ms"] - row["enrolled_ms"] == 30 * DAY
+
+
+def test_what_has_run_out_names_the_command(centre: Centre) -> None:
+    invitation = centre.add("wearable")
+    centre.enrol(invitation)
+    locked = centre.add("edge")
+    with centre.opened() as site:
+        site.registry._db.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
+        site.registry._db.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
+        site.registry._db.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
+
+    told = centre.ok("pki", "show")
+
+    assert f"expired 10 days ago: run `vitalloom pki renew {invitation.device_id.hex()}`" in told
+    assert f"locked after bad tokens: run `vitalloom registry invite {locked.device_id.hex()}`" in told
+    for name in ("registry", "monitor"):
+        assert f"expired 50 days ago: run `vitalloom pki renew {name}`" in told
+
+
+# Bindings
+
+
+def test_a_wearable_is_put_on_a_patient_and_taken_off(centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+
+    assert bind(centre, wearable[:10], edge[:10], "P0001", "--spo2-scale", "2").code == 0
+    (open_one,) = centre.bound()
+    told = centre.ok("registry", "unbind", wearable[:10])
+    (ended,) = centre.bound()
+
+    assert (open_one["wearable_id"], open_one["edge_id"]) == (wearable, edge)
+    assert (open_one["patient"], open_one["bed"], open_one["spo2_scale"]) == ("P0001", "7", 2)
+    assert open_one["valid_to_ms"] is None
+    assert open_one["binding_id"] in told
+    assert ended["valid_to_ms"] >= ended["valid_from_ms"]
+    table = centre.ok("registry", "bindings")
+    assert open_one["binding_id"][:12] in table
+    assert "P0001" in table
+
+
+def test_a_wearable_that_is_worn_names_the_command_that_frees_it(centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+    bind(centre, wearable, edge)
+
+    ran = bind(centre, wearable, edge, "P0002")
+
+    assert ran.code == 2
+    command = ran.err.split("`")[1].split()
+    assert command[:3] == ["vitalloom", "registry", "unbind"]
+    centre.ok(*command[1:])
+    assert bind(centre, wearable, edge, "P0002").code == 0
+
+
+@pytest.mark.parametrize("text", ["nothing", "P0001", "7", "ff" * 16])
+def test_only_what_was_named_is_unbound(centre: Centre, text: str) -> None:
+    wearable = "a" + centre.add("wearable").device_id.hex()[1:]
+    with centre.opened() as site:
+        site.registry.add_device("wearable", who="tester", device_id=bytes.fromhex(wearable))
+    edge = centre.add("edge").device_id.hex()
+    bind(centre, wearable, edge)
+    with centre.opened() as site:
+        site.registry._db.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
+
+    centre.refused("registry", "unbind", text)
+
+    assert [one["valid_to_ms"] for one in centre.bound()] == [None]
+
+
+def test_devices_in_the_wrong_place_are_refused(centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+
+    assert "is of role edge, and not wearable" in bind(centre, edge, wearable).err
+    assert bind(centre, wearable, edge, "P", "--spo2-scale", "3").code == 2
+    assert centre.bound() == []
+
+
+# Renewing, issuing, revoking
+
+
+def test_a_device_whose_certificate_is_over_is_invited_again_and_keeps_its_patient(centre: Centre) -> None:
+    invitation, edge = centre.add("wearable"), centre.add("edge")
+    wallet = centre.enrol(invitation)
+    bind(centre, invitation.device_id.hex(), edge.device_id.hex())
+
+    told = centre.ok("pki", "renew", invitation.device_id.hex()[:12])
+    again = centre.enrol(Invitation.parse(told.splitlines()[-1]))
+
+    assert again.me.device_id == wallet.me.device_id
+    assert again.me.credential_serial != wallet.me.credential_serial
+    assert [one.valid_to_ms for one in again.provision.directory.bindings()] == [None]
+
+
+def test_a_revoked_device_is_not_invited_again(centre: Centre) -> None:
+    name = centre.add("wearable").device_id.hex()
+    assert f"device {name} is revoked" in centre.ok("pki", "revoke", name)
+
+    told = centre.refused("pki", "renew", name)
+
+    assert "vitalloom registry add wearable" in told
+
+
+@pytest.mark.parametrize("what", ["registry", "control", "monitor", "issuing"])
+def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
+    wallet = centre.enrol(centre.add("edge"))
+
+    told = centre.ok("pki", "renew", what)
+
+    assert f"{what}: renewed" in told
+    with centre.opened() as site:
+        for frame in site.registry.documents_for(wallet.me.device_id):
+            wallet.take(frame)
+        assert wallet.digest == site.registry.digest_for(wallet.me.device_id)
+
+
+def test_an_encrypted_root_key_is_asked_for_its_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed, asked = ["a long one"], []
+
+    def prompt(text: str, **_: object) -> str:
+        asked.append(text)
+        return typed[0]
+
+    monkeypatch.setattr(commands.typer, "prompt", prompt)
+    site = tmp_path / "site"
+
+    assert run("pki", "init", "--encrypt-root", "--site", site).code == 0
+    assert run("pki", "renew", "issuing", "--site", site).code == 0
+    typed[0] = "another"
+    wrong = run("pki", "renew", "issuing", "--site", site)
+
+    assert len(asked) == 3
+    assert wrong.code == 2
+    assert "its passphrase is another" in wrong.err
+
+
+def test_a_server_certificate_keeps_its_names(centre: Centre) -> None:
+    centre.ok("pki", "issue", "registry", "--host", "registry.example")
+    centre.ok("pki", "renew", "registry")
+
+    with centre.opened() as site:
+        assert b"registry.example" in site.server_certificate()
+
+
+@pytest.mark.parametrize(
+    ("what", "cure"),
+    [("broker", "vitalloom broker write"), ("wearable", "vitalloom registry add"), ("", "vitalloom registry add")],
+)
+def test_what_is_not_issued_here_names_where_it_is(centre: Centre, what: str, cure: str) -> None:
+    assert cure in centre.refused("pki", "issue", what)
+
+
+def test_a_service_is_revoked_by_its_name(centre: Centre) -> None:
+    assert "monitor: 1 certificates revoked" in centre.ok("pki", "revoke", "monitor")
+    assert "monitor.pem: issued" in centre.ok("pki", "issue", "monitor")
+
+    states = [one["revoke_ms"] is None for one in centre.shown()["certificates"] if one["name"] == "monitor"]
+    assert sorted(states) == [False, True]
+
+
+# The log
+
+
+def test_the_log_names_who_did_what(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    centre.add("edge")
+
+    log = [json.loads(line) for line in (centre.folder / "audit.log").read_text(encoding="utf-8").splitlines()]
+
+    assert [(one["what"], one["who"]) for one in log[-2:]] == [("device added", "ann"), ("invited", "ann")]
+
+
+def test_who_has_no_name_has_a_number(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(commands.getpass, "getuser", nameless)
+
+    centre.add("edge")
+
+    assert f'"who":"uid {os.getuid()}"' in (centre.folder / "audit.log").read_text(encoding="utf-8")
+
+
+def test_the_log_is_checked(centre: Centre) -> None:
+    centre.add("edge")
+    log = centre.folder / "audit.log"
+    count = log.read_text(encoding="utf-8").count("\n")
+
+    assert f"{count} lines, none altered" in centre.ok("audit", "verify")
+
+    log.write_text(log.read_text(encoding="utf-8").replace("device added", "device adred"), encoding="utf-8")
+    assert "audit.log, line" in centre.refused("audit", "verify")
+
+
+# From outside
+
+
+def test_the_whole_story_from_a_shell(tmp_path: Path) -> None:
+    def shell(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "vitalloom", *words], cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**os.environ, "VITALLOOM_SITE": str(tmp_path / "site")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shell("pki", "init")
+    device = Invitation.parse(shell("registry", "add", "wearable", "--quiet")).device_id.hex()
+    shell("pki", "revoke", device, "--why", "lost")
+
+    assert f"│ {device} │ wearable │" in shell("pki", "show")
