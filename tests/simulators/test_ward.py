@@ -268,7 +268,10 @@ def test_stays_of_real_patients_become_alarms(tmp_path: Path) -> None:
         (("--scenario", "nonsense"), "unknown scenario 'nonsense'; known are stable,"),
         (("--fault", "gremlins=5%"), "--fault gremlins=5%: no such fault; known are loss=5%"),
         (("--fault", "loss=lots"), "'lots' is not a share"),
-        (("--fault", "broker-kill=1s", "--broker", "localhost:1883"), "only a broker that the ward has started can be killed"),
+        (
+            ("--fault", "broker-kill=1s", "--broker", "localhost:1883"),
+            "only a broker that the ward has started can be killed",
+        ),
         (("--duration", "90"), "--duration 90: not a time; write 90s"),
         (("--cadence", "often"), "--cadence often: not a time"),
         (("--broker", "localhost"), "--broker localhost: not an address; write mosquitto, or host:port"),
