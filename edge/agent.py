@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
+from edge.at_rest import StateLock
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
 from edge.health import LANES, Beats, Facts, heartbeat
 from edge.local_alarm import LocalAlarm
-from edge.outbox import FILLING, AlarmRow, Batch, Gap, Keep, Outbox, Sealed, SentSession
+from edge.outbox import FILLING, Batch, Gap, Keep, Outbox, Sealed, SentSession
 from edge.pipeline import Judged, Pipeline
 from edge.sealing import Sealer
 from edge.uplink import Opened as Sending
@@ -83,6 +84,7 @@ class EdgeAgent:
         clock: wall for what is stamped, monotonic for timers.
         rng: jitter.
         wallet: where documents of the data centre are kept; None where nobody sends any.
+        lock: for patient states on the disk; None: nobody after this agent can read them.
 
     Raises:
         OutboxInUse, NotCommitted: as `Outbox.open`.
@@ -97,6 +99,7 @@ class EdgeAgent:
         *,
         rng: random.Random,
         wallet: Wallet | None = None,
+        lock: StateLock | None = None,
     ) -> None:
         if provision.recipient is None:
             raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
@@ -117,8 +120,8 @@ class EdgeAgent:
         self._receiver = Receiver(
             self._me, self._directory, limits=config.limits, restored=tuple(self._outbox.received())
         )
-        states = ((binding_id.hex(), state) for binding_id, state in self._outbox.patients().items())
-        self._pipeline = Pipeline(self._plan_of, states)
+        self._lock = StateLock.open(None) if lock is None else lock
+        self._pipeline = Pipeline(self._plan_of, self._states().items())
         # A connection and an uplink each: what one of them waits for, the other does not.
         self._uplinks = {
             int(frame_class): Uplink(
@@ -151,6 +154,15 @@ class EdgeAgent:
         self._followed = 0 if wallet is None else wallet.changes
         self._model = judged_by(config.models)
         self._sensors: dict[bytes, str] = {}
+
+    def _states(self) -> dict[str, bytes]:
+        """Patient states of an earlier run, as far as they can be unlocked. Of the others judging begins anew."""
+        kept = self._outbox.patients()
+        opened = {binding_id: self._lock.unlock(binding_id, locked) for binding_id, locked in kept.items()}
+        found = {binding_id.hex(): state for binding_id, state in opened.items() if state is not None}
+        if gone := len(kept) - len(found):
+            _log.warning("patient states were locked with a key that is gone; judging begins anew", patients=gone)
+        return found
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -335,12 +347,6 @@ class EdgeAgent:
         self._local.on_alarms(alarms)
         for alarm in alarms:
             binding_id = bytes.fromhex(alarm.binding_id)
-            self._batch.alarms.append(
-                AlarmRow(
-                    alarm.alarm_id, binding_id, alarm.rule_id, int(alarm.priority), alarm.state.value, alarm.onset_ms,
-                    alarm.revision,
-                )
-            )  # fmt: skip
             if alarm.state is AlarmState.PENDING:
                 continue
             self.counts.alarms += 1
@@ -375,7 +381,8 @@ class EdgeAgent:
         mono_ms = self._clock.mono_ms()
         self._batch.received += self._receiver.dirty()
         for binding_id, state in self._pipeline.take_states().items():
-            self._batch.patients[bytes.fromhex(binding_id)] = state
+            patient = bytes.fromhex(binding_id)
+            self._batch.patients[patient] = self._lock.lock(patient, state)
         for uplink in self._uplinks.values():
             self._batch.retired += uplink.retired()
         try:

@@ -51,6 +51,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cadence_ms: dict[str, int] = {}  # by sign, where the wearables differ from the table of signs
     ack_interval_ms: int = 1_000
     heartbeat_s: float = 30.0
+    state_key: Path | None = None  # None: in memory, see `edge.at_rest`
     models: Path | None = None
     clock_file: Path | None = None  # simulated time, for wards of simulated patients
     log_level: str = "INFO"
@@ -71,6 +72,7 @@ def read(path: Path) -> EdgeConfig:
         config,
         identity=home / config.identity,
         data_dir=home / config.data_dir,
+        state_key=None if config.state_key is None else home / config.state_key,
         models=None if config.models is None else home / config.models,
         clock_file=None if config.clock_file is None else home / config.clock_file,
     )

@@ -87,18 +87,6 @@ class SentSession(NamedTuple):
     closed: bool
 
 
-class AlarmRow(NamedTuple):
-    """An alarm as this edge knows it."""
-
-    alarm_id: bytes
-    binding_id: bytes
-    rule_id: str
-    priority: int
-    state: str
-    onset_ms: int
-    revision: int
-
-
 class Gap(NamedTuple):
     """Readings that were accepted and will never arrive."""
 
@@ -116,8 +104,7 @@ class Batch(msgspec.Struct):
     rows: list[Sealed] = []
     received: list[SessionRow] = []
     sessions: dict[bytes, SentSession] = {}
-    patients: dict[bytes, bytes] = {}  # binding id -> state
-    alarms: list[AlarmRow] = []
+    patients: dict[bytes, bytes] = {}  # binding id -> state, locked (`edge.at_rest`)
     freed: list[tuple[bytes, int, int]] = []  # session, first and last counter
     retired: list[bytes] = []  # sessions without rows
     gaps: list[Gap] = []  # rows that are given up and why
@@ -129,7 +116,6 @@ class Batch(msgspec.Struct):
             or self.received
             or self.sessions
             or self.patients
-            or self.alarms
             or self.freed
             or self.retired
             or self.gaps
@@ -244,7 +230,6 @@ class Outbox:
             run.executemany(_REPLACE["rx_session"], [_with_crc(_received(row)) for row in batch.received])
             run.executemany(_REPLACE["tx_session"], [_with_crc(_sent(session)) for session in batch.sessions.values()])
             run.executemany(_REPLACE["patient"], [_with_crc(pair) for pair in batch.patients.items()])
-            run.executemany(_REPLACE["alarm"], [_with_crc(alarm) for alarm in batch.alarms])
             for freed in batch.freed:
                 deleted += run.execute("DELETE FROM outbox WHERE sid=? AND ctr BETWEEN ? AND ?", freed).rowcount
             run.executemany("DELETE FROM tx_session WHERE sid=?", [(session_id,) for session_id in batch.retired])
@@ -355,17 +340,8 @@ class Outbox:
         ]
 
     def patients(self) -> dict[bytes, bytes]:
-        """The state of every patient, by binding id."""
+        """The state of every patient, by binding id, as it was committed: locked."""
         return dict(self._all("SELECT binding, state FROM patient", ()))
-
-    def alarms(self) -> list[AlarmRow]:
-        """Alarms as they were last written."""
-        return [
-            AlarmRow(*row)
-            for row in self._all(
-                "SELECT alarm_id, binding, rule, priority, state, onset_ms, revision FROM alarm ORDER BY onset_ms", ()
-            )
-        ]
 
     def gaps(self) -> list[Gap]:
         """What was given up or lost, oldest first."""
@@ -397,7 +373,6 @@ _TABLES: Final = {
     "rx_session": ("sid", "sender", "info", "hpke", "ranges", "last_ms"),
     "tx_session": ("sid", "binding", "class", "no", "frame", "last_ctr", "closed"),
     "patient": ("binding", "state"),
-    "alarm": ("alarm_id", "binding", "rule", "priority", "state", "onset_ms", "revision"),
     "gap": ("id", "binding", "class", "from_ms", "to_ms", "n", "reason"),
 }
 _KEYS: Final = {"outbox": "id INTEGER PRIMARY KEY", "gap": "id INTEGER PRIMARY KEY"}

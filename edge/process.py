@@ -11,6 +11,7 @@ from typing import Final
 
 from edge import config as edge_config
 from edge.agent import EdgeAgent
+from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
 from models.artifacts import judged_by
@@ -27,7 +28,13 @@ _log = logs.get(__name__)
 
 
 async def serve(
-    config: EdgeConfig, provision: Provision, clock: Clock, *, rng: random.Random, wallet: Wallet | None = None
+    config: EdgeConfig,
+    provision: Provision,
+    clock: Clock,
+    *,
+    rng: random.Random,
+    wallet: Wallet | None = None,
+    lock: StateLock | None = None,
 ) -> None:
     """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
 
@@ -35,7 +42,7 @@ async def serve(
         OutboxDamaged: again and again.
     """
     for start in range(_STARTS):
-        agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet)
+        agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock)
         try:
             async with agent.client() as client:
                 await agent.run(client)
@@ -67,18 +74,33 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
     if check_only:
         _log.info("configuration is sound", patients=len(wallet.provision.directory.bindings()))
         return 0
-    asyncio.run(_until_told_to_stop(config, wallet, clock))
+    asyncio.run(_until_told_to_stop(config, wallet, clock, _state_lock(config, wallet)))
     return 0
 
 
-async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock) -> None:
+def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
+    path = config.state_key or key_file(wallet.me.device_id)
+    lock = StateLock.open(path)
+    if lock.problem:
+        _log.warning("patient states will not outlive this process", problem=lock.problem)
+    elif path is not None and lies_with(path, config.data_dir):
+        _log.warning(
+            "whoever takes the disk can read the latest values of its patients",
+            cure="let state_key be a file in memory, or encrypt the disk",
+        )
+    return lock
+
+
+async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     patients = len(wallet.provision.directory.bindings())
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients, judged_by=judged_by(config.models))
-    work = asyncio.create_task(serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet), name="agent")
+    work = asyncio.create_task(
+        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock), name="agent"
+    )
     upkeep = asyncio.create_task(keep_up(wallet, clock), name="upkeep")
     stop = asyncio.create_task(told.wait(), name="stop")
     await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)

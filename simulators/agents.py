@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edge.agent import EdgeAgent
+from edge.at_rest import StateLock
 from edge.config import BrokerConfig, EdgeConfig, OutboxConfig
 from edge.uplink import Timing
 from runtime.clock import Clock
@@ -63,6 +64,7 @@ def config_of(
     return EdgeConfig(
         identity=folder / "identity",
         data_dir=folder,
+        state_key=folder / "state.key",  # a ward's folder is gone with the ward
         broker=BrokerConfig(host=broker[0], port=broker[1], tls=tls, receive_maximum=500),
         outbox=OutboxConfig(budget_mb=512, commit_ms=20),
         timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
@@ -85,7 +87,8 @@ class InProcess:
 
     def __init__(self, config: EdgeConfig, wallet: Wallet, clock: Clock, *, rng: random.Random) -> None:
         self._wallet = wallet
-        self._agent = EdgeAgent(config, wallet.provision, clock, rng=rng, wallet=wallet)
+        lock = StateLock.open(config.state_key)
+        self._agent = EdgeAgent(config, wallet.provision, clock, rng=rng, wallet=wallet, lock=lock)
         self._client = self._agent.client()
 
     async def run(self) -> None:

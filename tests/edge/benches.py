@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.agent import EdgeAgent
+from edge.at_rest import StateLock
 from edge.config import EdgeConfig, LocalAlarmConfig, OutboxConfig
 from runtime.clock import ManualClock
 from simulators.made_up import demo_site
@@ -68,6 +69,7 @@ class Bench:
         self.config = EdgeConfig(
             identity=folder / "identity.json",
             data_dir=folder,
+            state_key=folder / "state.key",
             ack_interval_ms=0,
             **{
                 "limits": UNLIMITED,
@@ -83,7 +85,8 @@ class Bench:
 
     def start(self) -> None:
         self.hand = Hand()
-        self.agent = EdgeAgent(self.config, self.site.edges[0], self.clock, rng=random.Random(1))
+        lock = StateLock.open(self.config.state_key)
+        self.agent = EdgeAgent(self.config, self.site.edges[0], self.clock, rng=random.Random(1), lock=lock)
 
     def crash(self) -> None:
         """As `kill -9`: nothing is committed, nothing is said. The file is let go of, as the kernel would."""

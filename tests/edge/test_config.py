@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import edge.config
-from edge.config import EdgeConfig, read
+from edge.config import BrokerConfig, EdgeConfig, read
 from edge.errors import BadEdgeConfig
 from runtime.errors import ConfigError
 
@@ -27,7 +27,7 @@ def test_the_sample_works_as_it_is(tmp_path: Path) -> None:
     config = read(path)
 
     assert config.identity == tmp_path / "identity"  # relative to the file
-    assert config.broker.port == 1883
+    assert config.broker == BrokerConfig()  # where enrolment said
 
 
 def test_the_sample_shows_every_key_with_its_default(tmp_path: Path) -> None:
@@ -37,7 +37,12 @@ def test_the_sample_shows_every_key_with_its_default(tmp_path: Path) -> None:
 
     shown = read(path)
 
-    examples = {"models": tmp_path / "models", "clock_file": tmp_path / "clock", "cadence_ms": {"heart_rate": 5_000}}
+    examples = {
+        "state_key": Path("/run/vitalloom/state.key"),
+        "models": tmp_path / "models",
+        "clock_file": tmp_path / "clock",
+        "cadence_ms": {"heart_rate": 5_000},
+    }
     expected = EdgeConfig(identity=tmp_path / "identity", data_dir=tmp_path / "data", **examples)
     assert msgspec.structs.asdict(shown) == msgspec.structs.asdict(expected)
     for key in _keys(EdgeConfig):

@@ -1,11 +1,14 @@
 """The command `vitalloom edge` as a process: it starts, serves, ends when told, and gets over a damaged outbox."""
 
 import asyncio
+import contextlib
+import getpass
 import random
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,10 @@ from edge.config import BrokerConfig, EdgeConfig
 from edge.errors import OutboxDamaged
 from edge.process import serve
 from runtime.clock import SystemClock
-from simulators.broker import LOOPBACK, EmbeddedBroker, free_port
+from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
+from simulators.enrolled import EnrolledSite
 from simulators.made_up import demo_site
+from stream.broker import BrokerFolder, BrokerSettings
 from wire.mqtt import MqttClient
 
 ROOT = Path(__file__).parents[2]
@@ -28,12 +33,18 @@ class Served(Exception):
 
 @pytest.mark.services
 def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> None:
-    site = demo_site(wearables=1, edges=1, now_ms=int(time.time() * 1_000))
-    site.edges[0].save(tmp_path / "identity.json")
-    with EmbeddedBroker(tmp_path) as broker:
+    port = free_port()
+    site = asyncio.run(enrolled(tmp_path, port))
+    files = BrokerFolder(tmp_path / "site" / "broker")
+    settings = BrokerSettings(folder=files.folder, user=getpass.getuser(), port=port)
+    files.write(
+        site.site.registry, site.site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="tester"
+    )
+    tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
+    with contextlib.closing(site), EmbeddedBroker(tmp_path, port=port, tls=tls):
         config = tmp_path / "edge.toml"
         config.write_text(
-            f'identity = "identity.json"\ndata_dir = "data"\nheartbeat_s = 0.2\n[broker]\nport = {broker.port}\n',
+            'identity = "edge-1/identity"\ndata_dir = "data"\nstate_key = "state.key"\nheartbeat_s = 0.2\n',
             encoding="utf-8",
         )
         command = [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)]
@@ -54,9 +65,32 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
 
     assert process.returncode == 0
     assert "agent stopped" in said
-    assert site.bindings[0].patient not in said  # no pseudonyms in logs
+    assert "whoever takes the disk can read the latest values" in said  # for this key lies beside them
+    assert "P0001" not in said  # no pseudonyms in logs
     assert second.returncode == 2
     assert "in use by another agent" in second.stderr
+
+
+@pytest.mark.services
+def test_an_identity_that_is_not_an_edge_s_is_refused_with_its_role(tmp_path: Path) -> None:
+    with contextlib.closing(asyncio.run(enrolled(tmp_path, free_port()))):
+        config = tmp_path / "edge.toml"
+        config.write_text('identity = "wearables/1"\ndata_dir = "data"\n', encoding="utf-8")
+
+        done = subprocess.run(
+            [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "is the identity of a device of role wearable, not of an edge" in done.stderr
+
+
+async def enrolled(folder: Path, broker_port: int) -> EnrolledSite:
+    clock = SystemClock()
+    site = EnrolledSite(folder, clock, broker_port=broker_port)
+    await site.enrol(wearables=1, edges=1, now_ms=clock.now_ms())
+    return site
 
 
 @pytest.mark.parametrize("damages", [1, 3])
