@@ -24,7 +24,8 @@ from paho.mqtt.properties import Properties
 
 from runtime.logs import get
 
-SESSION_EXPIRY_S: Final = 14 * 86_400
+SESSION_EXPIRY_S: Final = 0xFFFF_FFFF
+"""Without end. Of a session with an end that sleeps through a SIGHUP, Mosquitto 2.0 reads freed memory later."""
 MAX_PACKET_BYTES: Final = 16_384
 FIRST_RETRY_S: Final = 0.2
 LONGEST_RETRY_S: Final = 30.0
