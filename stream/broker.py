@@ -507,7 +507,9 @@ def _check_can_read(folder: Path, account: _Account) -> None:
             may_enter = found.st_mode & stat.S_IXOTH
         if not may_enter:
             raise SiteUnusable(
-                folder, f"the broker runs as {account.name}, who may not enter {parent}: name a folder elsewhere"
+                folder,
+                f"the broker runs as {account.name}, who may not enter {parent}: name another folder, for "
+                "instance vitalloom broker write --folder /etc/mosquitto/vitalloom",
             )
 
 

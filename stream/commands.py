@@ -320,12 +320,16 @@ def write(
     host: Annotated[list[str] | None, typer.Option(help="Further names of the broker; may be repeated.")] = None,
     user: Annotated[str | None, typer.Option(help="System user that Mosquitto runs as. Default: you.")] = None,
     listen: Annotated[str, typer.Option(help="Address to listen on; empty: all.")] = "",
+    into: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where to; kept for later. Default: the site's folder.", show_default=False),
+    ] = None,
 ) -> None:
     """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
     from stream.broker import BrokerFolder, BrokerSettings
 
     with _opened(site) as opened:
-        folder = BrokerFolder(opened.broker_folder.resolve())
+        folder = BrokerFolder(opened.broker_folder if into is None else into.resolve())
         facts = opened.facts
         written = folder.write(
             opened.registry,
@@ -336,6 +340,8 @@ def write(
             who=_who(),
             retired=opened.retired,
         )
+        if into is not None:
+            opened.keep_broker_in(folder.folder)
         for note in written.notes:
             typer.echo(note)
         typer.echo(f"written: {', '.join(written.changed) or 'nothing new'}")
@@ -419,7 +425,7 @@ def _refresh(site: Site) -> tuple[str, ...]:
     """Tell the broker at once, and not when somebody looks."""
     from stream.broker import BrokerFolder
 
-    folder = BrokerFolder(site.broker_folder.resolve())
+    folder = BrokerFolder(site.broker_folder)
     if not folder.config_file.exists():
         return ()
     written = folder.refresh(

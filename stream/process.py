@@ -17,6 +17,7 @@ from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.courier import Courier
 from stream.directory import RegistryDirectory
 from stream.embedded import EmbeddedStream, lanes_of
+from stream.errors import SiteUnusable
 from stream.registry_http import RegistryServer
 from stream.site import Site
 from stream.store import Store
@@ -137,21 +138,29 @@ async def _registry(site: Site, clock: Clock, *, host: str, port: int) -> None:
 async def _keep_broker(site: Site, clock: Clock) -> None:
     """The broker's access list and revocation list follow the registry within a second or two."""
     folder = BrokerFolder(site.broker_folder)
-    warned = 0
+    problem = ""
     while True:
-        if folder.config_file.exists():
-            written = folder.refresh(
-                site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
-            )
-            if written.changed:
-                _log.info("broker told", files=list(written.changed), notes=list(written.notes))
-            if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS and clock.now_ms() - warned > 3_600_000:
-                warned = clock.now_ms()
-                _log.error(
-                    "the revocation list ends soon, and then the broker refuses everybody",
-                    cure=f"vitalloom broker write --site {site.folder}",
-                )
+        try:
+            found = _refresh(folder, site, clock) if folder.config_file.exists() else ""
+        except (SiteUnusable, OSError) as error:
+            # Devices still enrol and renew; what the broker has not heard, it hears when it can be told again.
+            found = str(error)
+        if found and found != problem:
+            _log.error("broker", problem=found)
+        problem = found
         await asyncio.sleep(REFRESH_S)
+
+
+def _refresh(folder: BrokerFolder, site: Site, clock: Clock) -> str:
+    """What somebody has to know; empty if there is nothing."""
+    written = folder.refresh(
+        site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
+    )
+    if written.changed:
+        _log.info("broker told", files=list(written.changed), notes=list(written.notes))
+    if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS:
+        return f"the revocation list ends soon, and then nobody gets in: vitalloom broker write --site {site.folder}"
+    return ""
 
 
 def _begin() -> None:

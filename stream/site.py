@@ -43,6 +43,7 @@ class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     registry_port: int
     broker_host: str
     broker_port: int
+    broker_folder: str = ""  # absolute; empty: within the site
 
     @property
     def url(self) -> str:
@@ -119,7 +120,7 @@ class Site:
         _keep_issuing(folder, Ca(authority.issuing, authority.issuing_key))
         control = tuple(Ed25519PrivateKey.generate() for _ in range(CONTROL_KEYS))
         _keep_control(folder, control)
-        write_private(folder / "site.json", msgspec.json.format(msgspec.json.encode(facts), indent=1))
+        _keep_facts(folder, facts)
         site = cls(folder, facts, Signers(authority, control), clock=clock, wall=wall, policy=policy)
         site.registry.publish_all(who=who)
         site.issue_registry_certificate(who=who)
@@ -199,7 +200,8 @@ class Site:
 
     @property
     def broker_folder(self) -> Path:
-        return self.folder / "broker"
+        """Where the files of the broker lie; absolute, as Mosquitto needs it."""
+        return Path(self.facts.broker_folder or self.folder / "broker").resolve()
 
     @property
     def ingest_folder(self) -> Path:
@@ -279,6 +281,11 @@ class Site:
         self._sign_with(Signers(self.authority, control))
         self.registry.publish_all(who=who)
 
+    def keep_broker_in(self, folder: Path) -> None:
+        """The broker's files lie there from now on: where a broker of another user can read them."""
+        self.facts = msgspec.structs.replace(self.facts, broker_folder=str(folder.resolve()))
+        _keep_facts(self.folder, self.facts)
+
     # Within
 
     @property
@@ -312,6 +319,10 @@ class Site:
 
     def _at(self) -> datetime:
         return moment(self._wall.now_ms())
+
+
+def _keep_facts(folder: Path, facts: SiteFacts) -> None:
+    write_private(folder / "site.json", msgspec.json.format(msgspec.json.encode(facts), indent=1))
 
 
 def _check_hosts(folder: Path, hosts: Iterable[str]) -> None:

@@ -550,3 +550,22 @@ def test_the_whole_story_from_a_shell(tmp_path: Path) -> None:
     shell("pki", "revoke", device, "--why", "lost")
 
     assert f"│ {device} │ wearable │" in shell("pki", "show")
+
+
+# broker
+
+
+def test_the_broker_s_files_lie_in_the_site_or_wherever_they_were_sent_once(centre: Centre, tmp_path: Path) -> None:
+    centre.ok("broker", "write")
+    assert (centre.folder / "broker" / "mosquitto.conf").exists()
+
+    elsewhere = tmp_path / "elsewhere"
+    centre.ok("broker", "write", "--folder", elsewhere)
+    before = (elsewhere / "acl").read_text()
+    wearable, edge = (centre.add(role).device_id.hex() for role in ("wearable", "edge"))
+    bind(centre, wearable, edge)
+
+    assert f"cafile {elsewhere / 'clients.crt'}" in (elsewhere / "mosquitto.conf").read_text()
+    assert wearable not in before
+    assert wearable in (elsewhere / "acl").read_text()  # who is told is the one in use
+    assert f"mosquitto -c {elsewhere / 'mosquitto.conf'}" in centre.ok("broker", "write")

@@ -543,6 +543,23 @@ def test_whoever_answers_on_the_port_the_client_stays_calm(
     asyncio.run(story())
 
 
+def test_a_session_is_asked_for_without_end() -> None:
+    # One that has an end and sleeps through a SIGHUP makes Mosquitto 2.0 read freed memory.
+    async def story() -> None:
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            asked.set_result(await reader.readuntil(b"edge"))
+            await reader.read()
+
+        async with serving(listen) as port, client(port, "edge", "up"):
+            connect = await asyncio.wait_for(asked, 5)
+            assert connect[0] == 0x10
+            assert b"\x11\xff\xff\xff\xff" in connect  # property 17, Session Expiry Interval
+
+    asyncio.run(story())
+
+
 def test_a_topic_that_is_not_text_is_nobodys_and_does_not_stop_the_rest() -> None:
     # PUBLISH, QoS 1: topic of one byte 0xff, then one of topic "up".
     bad = b"\x32\x07\x00\x01\xff\x00\x01\x001"
