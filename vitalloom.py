@@ -235,7 +235,7 @@ def main() -> None:
     """Run the command line. An error that was foreseen is one sentence on stderr, not a trace."""
     try:
         mount(sys.argv[1] if len(sys.argv) > 1 else None)
-        app()
+        app(prog_name="vitalloom")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -581,6 +581,17 @@ class EdgeAgent:
             self._acks.forget(session_id)
         self._batch.forgotten += forgotten
 
+    def _committed_counters(self) -> list[tuple[bytes, int, int]]:
+        """The last counters that are on disk: whoever hears of them may expect their frames, whatever happens here."""
+        waiting: dict[bytes, int] = {}
+        for row in self._batch.rows:
+            waiting[row.session_id] = min(row.counter, waiting.get(row.session_id, row.counter))
+        counters = (
+            (session_id, frame_class, waiting.get(session_id, last + 1) - 1)
+            for session_id, frame_class, last in self._sealer.last_counters()
+        )
+        return [one for one in counters if one[2] >= 0]
+
     def _facts(self, now_ms: int, mono_ms: int) -> Facts:
         return Facts(
             at_ms=now_ms,
@@ -589,7 +600,7 @@ class EdgeAgent:
             outbox_rows=self._outbox.depth,
             outbox_oldest_ms=self._outbox.oldest_ms(),
             outbox_used=self._outbox.used(),
-            last_counters=self._sealer.last_counters(),
+            last_counters=self._committed_counters(),
             void=(),
             closed=(),
             model=self._model,

@@ -124,7 +124,9 @@ def renew(
 
 @pki.command()
 def revoke(
-    device: Annotated[str, typer.Argument(help="The device's id or the beginning of it; or the name of a service.")],
+    device: Annotated[
+        str, typer.Argument(help="The device's id, the beginning of it, or its label; or the name of a service.")
+    ],
     why: Annotated[str, typer.Option(help="For the audit log: lost, stolen, broken ...")] = "not said",
     site: SiteOption = _SITE,
 ) -> None:
@@ -242,7 +244,7 @@ def add(
 
 @registry.command()
 def invite(
-    device: Annotated[str, typer.Argument(help="The device's id or the beginning of it.")],
+    device: Annotated[str, typer.Argument(help="The device's id, the beginning of it, or its label.")],
     site: SiteOption = _SITE,
     png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="The invitation alone, for scripts.")] = False,
@@ -254,8 +256,8 @@ def invite(
 
 @registry.command()
 def bind(
-    wearable: Annotated[str, typer.Option(help="The wearable's id or the beginning of it.")],
-    edge: Annotated[str, typer.Option(help="The edge beside the bed.")],
+    wearable: Annotated[str, typer.Option(help="The wearable's id, the beginning of it, or its label.")],
+    edge: Annotated[str, typer.Option(help="The edge beside the bed, named likewise.")],
     patient: Annotated[str, typer.Option(help="A pseudonym; the registry never knows a name.")],
     bed: Annotated[str, typer.Option(help="Where the patient is.")],
     site: SiteOption = _SITE,

@@ -17,6 +17,7 @@ from stream.courier import Courier
 from stream.errors import StoreRefused
 from stream.ingest import Ingest, Taken
 from stream.store import Store
+from stream.tails import Tails
 from vitals.messages import AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import AckBook, OwedAck
@@ -101,6 +102,7 @@ class Counts(msgspec.Struct):
     dead_letters: int = 0
     heartbeats: int = 0
     edge_alarms: int = 0
+    tails_missing: int = 0  # sessions whose newest frames did not come, though heartbeats did
     commits: int = 0
     failed_commits: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
@@ -147,6 +149,7 @@ class EmbeddedStream:
         self._limits = limits
         self._engine = Engine(store, plan_of)
         self._ingest = self._new_ingest()
+        self._tails = Tails(lambda session_id: self._ingest.highest(session_id))
         self._acks = AckBook(me, interval_ms=ack_interval_ms)
         self._tidy_ms = 0
         self._on_stored = on_stored
@@ -296,6 +299,7 @@ class EmbeddedStream:
             counts.duplicates += opened.duplicate
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
+                self._compare(one.sender, one.content)
                 if self._courier is not None:
                     self._courier.heard(one.sender, one.content.documents, self._clock.mono_ms())
             counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
@@ -310,6 +314,15 @@ class EmbeddedStream:
             for event in events:
                 if isinstance(event, AlarmChanged):
                     self._on_alarm(event)
+
+    def _compare(self, edge_id: bytes, beat: HeartbeatV1) -> None:
+        missing = self._tails.heard(edge_id, beat.last_counters, self._clock.mono_ms())
+        self.counts.tails_missing += len(missing)
+        if missing:
+            _log.error(
+                "an edge's newest readings do not come, and its heartbeats do: does somebody drop them?",
+                edge=edge_id.hex(), sessions=len(missing),
+            )  # fmt: skip
 
     def _refusal(self, one: Taken) -> Reason | None:
         """Why a frame is refused: just now, or when it came the first time."""

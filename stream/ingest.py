@@ -81,6 +81,10 @@ class Ingest:
         """As `Receiver.forget`."""
         return self._receiver.forget(before_ms=before_ms)
 
+    def highest(self, session_id: bytes) -> int | None:
+        """As `Receiver.highest`."""
+        return self._receiver.highest(session_id)
+
     def _content(self, opened: Opened, now_ms: int) -> Reading | HeartbeatV1 | EdgeAlarmV1:
         if opened.frame_class == FrameClass.HEARTBEAT:
             return decode_heartbeat(opened.payload)

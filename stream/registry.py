@@ -244,20 +244,25 @@ class Registry:
         ]
 
     def find(self, text: str) -> bytes:
-        """A device by its id or by the beginning of it.
+        """A device by its id, the beginning of it, or its label.
 
         Raises:
             NoSuchDevice: none, or more than one.
         """
-        wanted = text.lower().rstrip("…")
-        if not _is_hex(wanted):
-            raise NoSuchDevice(repr(text[:40]), "a device is named by the hex digits of its id")
-        rows = self._db.execute(
-            "SELECT device_id FROM device WHERE device_id >= ? AND device_id < ? LIMIT 2", (wanted, wanted + "g")
-        ).fetchall()
-        if len(rows) != 1:
-            raise NoSuchDevice(text, "no such device" if not rows else "more than one device begins like that")
-        return bytes.fromhex(rows[0][0])
+        begins = text.lower().rstrip("…")
+        rows = self._db.execute("SELECT device_id FROM device WHERE label = ? AND label != '' LIMIT 2", (text,))
+        found = {row[0] for row in rows}
+        if _is_hex(begins):
+            rows = self._db.execute(
+                "SELECT device_id FROM device WHERE device_id >= ? AND device_id < ? LIMIT 2", (begins, begins + "g")
+            )
+            found |= {row[0] for row in rows}
+        if begins in found:  # a whole id, whatever somebody has for a label
+            found = {begins}
+        if len(found) != 1:
+            problem = "more than one device is called that: give more of its id" if found else "no such device"
+            raise NoSuchDevice(text if text.isprintable() and 0 < len(text) <= 64 else repr(text[:40]), problem)
+        return bytes.fromhex(found.pop())
 
     # What devices ask for
 

@@ -20,13 +20,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from runtime import logs
+from runtime.clock import ManualClock
 from simulators.made_up import demo_site
+from stream.embedded import EmbeddedStream
+from stream.store import Store
 from tests.attacks import published_scheme
 from tests.edge.benches import Bench
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site
+from vitals.plan import MonitoringPlan
 from wire.codec import decode_edge_vitals, encode
 from wire.envelope import HEADER_BYTES, Ack, FrameClass, Stage, build_ack
 from wire.errors import Reason, Rejected, SessionSpent
+from wire.mqtt import Inbound
 from wire.receiver import RateLimits, Receiver
 from wire.sessions import FrameKeys, SendSession
 
@@ -439,3 +444,32 @@ def test_a39_here_the_same_words_of_the_same_people_never_look_the_same(bench: B
     assert again.bindings == bench.site.bindings
     one, other = (made.edges[0].me.prekeys.keys() for made in (again, bench.site))
     assert not one & other
+
+
+def test_a40_who_drops_only_the_newest_frames_is_given_away_by_the_heartbeats(bench: Bench, tmp_path: Path) -> None:
+    demo = bench.site
+    cloud_clock = ManualClock(NOW)
+    with Store(tmp_path / "store.sqlite") as store:
+        cloud = EmbeddedStream(
+            demo.ingest.me, demo.ingest.directory, store, lambda _: MonitoringPlan(), cloud_clock, ack_interval_ms=0
+        )
+        missing = []
+        for n in range(60):  # five minutes; from the second on nothing of Ann's passes but what is not a reading
+            bench.turn(bench.sealed(n * 5_000))
+            bench.pass_time(5_000)
+            cloud_clock.advance(5_000)
+            passed = [
+                Inbound(topic, frame, 1, 0)
+                for topic, frame in bench.hand.published
+                if "/e/" in topic and (n < 12 or frame[5] != FrameClass.VITALS)
+            ]
+            bench.hand.published.clear()
+            cloud.take(passed)
+            for owed in cloud.owed():
+                bench.hear(owed.frame)
+            missing.append(cloud.counts.tails_missing)
+
+        first = missing.index(1)
+        assert 12 + 12 <= first <= 12 + 18  # a minute for resends, and the heartbeats before and after it
+        assert missing[-1] == 1  # told once
+        assert cloud.counts.stored >= 11

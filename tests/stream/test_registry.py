@@ -834,8 +834,30 @@ def test_a_device_is_found_by_the_beginning_of_its_id(desk: Desk) -> None:
         with pytest.raises(NoSuchDevice, match="no such device"):
             desk.registry.find(text)
     for text in ("", "…", "%", "g", "aa' OR 1=1 --", "ａａ", "aa\n"):
-        with pytest.raises(NoSuchDevice, match="hex digits"):
+        with pytest.raises(NoSuchDevice, match="no such device"):
             desk.registry.find(text)
+
+
+def test_a_device_is_found_by_its_label_if_that_is_one_device_s(desk: Desk) -> None:
+    def add(label: str, begin: str) -> bytes:
+        return desk.registry.add_device(
+            "wearable", label=label, who="tester", device_id=bytes.fromhex(begin.ljust(32, "0"))
+        )
+
+    ann, one, two = add("ann", "a1"), add("shelf 3", "a2"), add("shelf 3", "a3")
+    add("a4", "a5")  # called as another one's id begins
+    add("", "a4")
+    whole = add("a6".ljust(32, "0"), "a7")
+    named = add("", "a6")
+
+    assert desk.registry.find("ann") == ann
+    assert [desk.registry.find(text) for text in ("a2", "a3")] == [one, two]
+    assert desk.registry.find(named.hex()) == named != whole  # an id is an id
+    for text in ("shelf 3", "a4"):
+        with pytest.raises(NoSuchDevice, match="more than one"):
+            desk.registry.find(text)
+    with pytest.raises(NoSuchDevice, match="no such device"):
+        desk.registry.find("ANN")
 
 
 # Documents
