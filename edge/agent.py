@@ -33,7 +33,7 @@ from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
 from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
-from wire.documents import EVERYBODY, DocumentType, is_document
+from wire.documents import EVERYBODY, WANTED, DocumentType, is_document
 from wire.envelope import Ack, FrameClass, Stage, frame_class_of, open_ack
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, Provision
@@ -47,6 +47,7 @@ RETRY_COMMIT_MS: Final = 1_000
 STUCK_LOG_MS: Final = 60_000
 
 TELL_WEARABLES_MS: Final = 300_000
+TELL_AGAIN_MS: Final = 1_000  # at most, to one that asks
 TOLD_FOR_MS: Final = 86_400_000  # that a binding has ended
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
@@ -149,6 +150,7 @@ class EdgeAgent:
         self._beat_ms = 0
         self._tell = False
         self._tell_again_ms = 0
+        self._asked: dict[bytes, int] = {}  # wearables of ours, and when they were answered
         self._told: set[tuple[bytes, bytes]] = set()  # wearable, and the end of a frame that it was sent
         self._subscribed = set(self.subscriptions)
         self._followed = 0 if wallet is None else wallet.changes
@@ -271,6 +273,9 @@ class EdgeAgent:
                 self._take_document(message.payload)
             else:
                 self._hear_cloud(message.payload, mono_ms)
+            client.acknowledge(message)
+        elif message.payload == WANTED:
+            self._hear_question(topic.device_id, mono_ms)
             client.acknowledge(message)
         elif self._stuck_since_ms is not None:
             # The wearable has not been answered, so it keeps the reading; the broker need not.
@@ -533,7 +538,7 @@ class EdgeAgent:
     def _tell_wearables(self, client: Lanes, now_ms: int, mono_ms: int) -> None:
         """Pass on what wearables have to know: whom they are on, and what this edge signs with and is sealed to.
 
-        They have no way to ask for it, so it is said again now and then; what they know already costs them nothing.
+        It is said again when they ask, and now and then; what they know already costs them nothing.
         """
         if self._wallet is None or not client.is_up(FrameClass.VITALS):
             return
@@ -548,6 +553,16 @@ class EdgeAgent:
             room -= 1
             self._told.add((wearable_id, frame[-16:]))
         self._tell = False
+
+    def _hear_question(self, wearable_id: bytes, mono_ms: int) -> None:
+        """A wearable does not know whom it is on: it was not there, or not ours yet, when it was told."""
+        if mono_ms - self._asked.get(wearable_id, -TELL_AGAIN_MS) < TELL_AGAIN_MS:
+            return
+        told = {one for one in self._told if one[0] == wearable_id}
+        if told:
+            self._asked[wearable_id] = mono_ms
+            self._told -= told
+            self._tell = True
 
     def _to_tell(self, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
         assert self._wallet is not None  # noqa: S101 - asked before

@@ -18,7 +18,7 @@ from runtime.clock import Clock
 from simulators.faults import LossyLink
 from simulators.wearable import StoreBuffer
 from wire.codec import VitalsV1, encode, reading_id
-from wire.documents import is_document
+from wire.documents import WANTED, is_document
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
@@ -29,6 +29,8 @@ from wire.wallet import Wallet
 
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)
+
+ASK_MS = 5_000
 
 _TURN_S = 0.02
 
@@ -61,6 +63,7 @@ class _Wearable:
         self.numbers: dict[tuple[bytes, int], int] = {}  # place in the buffer by session and counter
         self.last_number = -1
         self.previous: dict[bytes, bytes] = {}  # by binding
+        self.ask_ms = 0  # monotonic: not before
 
     def binding_id(self, now_ms: int) -> bytes | None:
         """The patient that this wearable is on, as far as it was told."""
@@ -116,6 +119,7 @@ class Fleet:
         self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
         self._outgoing: deque[bytes] = deque()
+        self._questions: dict[bytes, None] = {}  # devices that want their documents
         self._wake = asyncio.Event()
 
     @property
@@ -137,6 +141,7 @@ class Fleet:
         session = self._session_of(wearable)
         if session is None:
             self.counts.unassigned += 1
+            self._ask(wearable)
             return
         counter, frame = session.seal(encode(sample))
         before = len(wearable.buffer)
@@ -148,6 +153,14 @@ class Fleet:
         if self._on_sent is not None:
             self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
         self._wake.set()
+
+    def _ask(self, wearable: _Wearable) -> None:
+        """It measures for nobody: somebody should say whom it is on."""
+        mono_ms = self._clock.mono_ms()
+        if mono_ms >= wearable.ask_ms:
+            wearable.ask_ms = mono_ms + ASK_MS
+            self._questions[wearable.device_id] = None
+            self._wake.set()
 
     async def run(self, client: MqttClient) -> None:
         """Send and hear acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
@@ -197,6 +210,9 @@ class Fleet:
             self._outgoing.extend(self.link.due(mono_ms))
         while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):
             self._outgoing.popleft()
+        for device_id in tuple(self._questions):
+            if client.publish(w_up(device_id, FrameClass.CONTROL), WANTED):
+                del self._questions[device_id]
         counts = self._uplink.counts
         self.counts.resent = counts.resent + counts.resent_fast
 

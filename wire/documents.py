@@ -22,6 +22,9 @@ from wire.sessions import HPKE_SUITE, Recipient
 
 EVERYBODY: Final = bytes(16)
 """In place of a recipient: this document is no secret, and is for whoever it helps."""
+WANTED: Final = b"VSE1 documents?"
+"""What a wearable says, in the class for control, that measures and does not know on whom. Nobody has signed it, so it
+is believed for nothing: whoever makes it up has an edge say once more what is no secret."""
 MAX_CONTENT: Final = 8_000
 
 _FIXED: Final = struct.Struct(">BBHQQ16s")
