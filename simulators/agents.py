@@ -195,6 +195,7 @@ def _as_toml(config: EdgeConfig) -> Iterable[str]:
     """The keys in which an agent of a ward differs from the defaults."""
     yield f"identity = {json.dumps(config.identity.name)}"
     yield 'data_dir = "."'
+    yield f"state_key = {json.dumps(str(config.state_key))}"
     yield f"clock_file = {json.dumps(str(config.clock_file))}"
     for key in ("ack_interval_ms", "heartbeat_s"):
         yield f"{key} = {getattr(config, key)}"
