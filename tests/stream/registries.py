@@ -4,9 +4,12 @@ import base64
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from runtime.clock import Clock, ManualClock
 from stream.registry import Policy
 from stream.site import Site, SiteFacts
+from wire.documents import control_key_id
 from wire.enrolment import EnrolReply, EnrolRequest, Invitation
 from wire.identity import Role
 from wire.visitor import enrol_request, renew_request
@@ -85,6 +88,12 @@ class Desk:
         return self.registry.bind(
             wearable_id=wearable.me.device_id, edge_id=edge.me.device_id, patient=patient, bed=bed, who="tester"
         )
+
+    def registry_keys(self) -> dict[bytes, Ed25519PublicKey]:
+        """The keys that documents are signed with, by id."""
+        assert self.site.signers is not None
+        keys = [one.public_key() for one in self.site.signers.control]
+        return {control_key_id(one): one for one in keys}
 
     def deliver(self, wallet: Wallet) -> None:
         """Every document that a device has to know."""
