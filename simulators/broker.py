@@ -81,6 +81,13 @@ class Broker:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process. Raises BrokerFailed if there is none."""
+        if self._process is None:
+            raise BrokerFailed("the broker is not running")
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and return when it accepts connections.
 

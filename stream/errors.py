@@ -35,6 +35,14 @@ class NoSuchDevice(RegistryRefused):
         self.name = name
 
 
+class BadRequest(StreamError):
+    """What was sent to the registry is not a request; with the status of the answer."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
 class EnrolmentRefused(StreamError):
     """A request of a device that is answered with no."""
 

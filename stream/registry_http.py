@@ -25,7 +25,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.logs import get
-from stream.errors import EnrolmentRefused, RegistryDown
+from stream.errors import BadRequest, EnrolmentRefused, RegistryDown
 from stream.registry import Registry
 from wire.enrolment import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
@@ -38,12 +38,6 @@ MAX_PER_ADDRESS: Final = 50
 _JSON: Final = "application/json"
 _log = get(__name__)
 _T = TypeVar("_T")
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, problem: str) -> None:
-        super().__init__(problem)
-        self.status = status
 
 
 def build_app(registry: Registry, *, server: bytes, root: bytes) -> Starlette:
@@ -192,7 +186,7 @@ def _answered(handler: Callable[[Request], Awaitable[msgspec.Struct]]) -> Callab
     async def answer(request: Request) -> Response:
         try:
             reply = await handler(request)
-        except (EnrolmentRefused, _Refused) as error:
+        except (EnrolmentRefused, BadRequest) as error:
             _log.info("request refused", path=request.url.path, status=error.status)
             return Response(msgspec.json.encode({"problem": str(error)}), status_code=error.status, media_type=_JSON)
         return Response(msgspec.json.encode(reply), media_type=_JSON)
@@ -202,22 +196,31 @@ def _answered(handler: Callable[[Request], Awaitable[msgspec.Struct]]) -> Callab
 
 async def _body(request: Request, kind: type[_T]) -> _T:
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise _Refused(415, "nothing compressed is read here")
+        raise BadRequest(415, "nothing compressed is read here")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-        raise _Refused(415, "a body is application/json")
+        raise BadRequest(415, "a body is application/json")
     body = b""
     try:
         async for part in request.stream():
             body += part
             if len(body) > MAX_BODY_BYTES:
-                raise _Refused(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+                raise BadRequest(413, f"a body has at most {MAX_BODY_BYTES} bytes")
     except ClientDisconnect:
-        raise _Refused(400, "broke off") from None
+        raise BadRequest(400, "broke off") from None
+    return read_request(body, kind)
+
+
+def read_request(body: bytes, kind: type[_T]) -> _T:
+    """A body as what was asked for.
+
+    Raises:
+        BadRequest: it is not that.
+    """
     try:
         asked = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # msgspec names the field and what it should be, never what it is.
-        raise _Refused(400, f"not a request: {str(error)[:200]}") from None
+        raise BadRequest(400, f"not a request: {str(error)[:200]}") from None
     # It would take the last of two, where somebody between may have looked at the first.
     json.loads(body, object_pairs_hook=_once, parse_int=str)
     return asked
@@ -226,7 +229,7 @@ async def _body(request: Request, kind: type[_T]) -> _T:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Refused(400, "not a request: a field is there twice")
+        raise BadRequest(400, "not a request: a field is there twice")
     return found
 
 
