@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from simulators.broker import free_port
 from tests.oracle import check_store
-from tests.services.mosquitto import Mosquitto
+from tests.services.mosquitto import Mosquitto, mosquitto_binary
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VITALLOOM_DATA", ROOT / "../shared/data"))
@@ -152,6 +153,19 @@ def test_a_real_mosquitto_carries_the_same_ward(calm: Ended, mosquitto: Mosquitt
     assert_everything_is_accounted_for(ward)
     assert rows(ward.store, MEASURED) == rows(calm.store, MEASURED)
     assert rows(ward.store, ALARMED) == rows(calm.store, ALARMED)
+
+
+def test_a_mosquitto_that_asks_everybody_for_a_certificate_carries_the_same_ward(calm: Ended, tmp_path: Path) -> None:
+    mosquitto_binary()
+    ward = a_ward(tmp_path / "ward", *STORY, "--broker", "mosquitto")
+
+    assert_everything_is_accounted_for(ward)
+    assert rows(ward.store, MEASURED) == rows(calm.store, MEASURED)
+    assert rows(ward.store, ALARMED) == rows(calm.store, ALARMED)
+    conf = (tmp_path / "ward" / "site" / "broker" / "mosquitto.conf").read_text()
+    assert "require_certificate true" in conf
+    log = (tmp_path / "ward" / "mosquitto.log").read_text()
+    assert len(set(re.findall(r"as ([0-9a-f]{32}(?:-a)?) ", log))) == 8 + 2 * 2  # wearables, lanes of edges
 
 
 def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:

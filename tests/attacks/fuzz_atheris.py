@@ -1,0 +1,35 @@
+"""A search for crashes that is guided by coverage; by hand, for as long as one likes.
+
+    pip install atheris
+    python -m tests.attacks.fuzz_atheris WORK tests/attacks/corpus -max_total_time=600 -max_len=2000
+    python -m tests.attacks.fuzz_atheris -merge=1 SMALL WORK tests/attacks/corpus
+
+libFuzzer's options and its way of speaking. The first byte of an input names the door. What it keeps goes to WORK; the
+second line makes a small corpus of it. `tests/attacks/test_fuzz.py` takes every input of the corpus again.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris  # type: ignore[import-not-found,unused-ignore]
+
+with atheris.instrument_imports(include=["wire", "stream.ingest", "stream.registry_http"]):
+    from tests.attacks.fuzzing import Doors
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        doors = Doors(Path(folder) / "site")
+        # Keys are drawn anew by every run, and what begins from its own seeds gets past the seals.
+        seeds = Path(folder) / "seeds"
+        seeds.mkdir()
+        for index, target in enumerate(doors.targets.values()):
+            for number, seed in enumerate(target.seeds):
+                (seeds / f"{index}-{number}").write_bytes(bytes([index]) + seed)
+        atheris.Setup([*sys.argv, str(seeds)], lambda data: doors.enter(data) and None)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
