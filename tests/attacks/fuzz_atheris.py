@@ -1,11 +1,11 @@
 """A search for crashes that is guided by coverage; by hand, for as long as one likes.
 
     pip install atheris
-    python -m tests.attacks.fuzz_atheris WORK tests/attacks/corpus -max_total_time=600 -max_len=2000
-    python -m tests.attacks.fuzz_atheris -merge=1 SMALL WORK tests/attacks/corpus
+    mkdir work
+    python -m tests.attacks.fuzz_atheris work tests/attacks/corpus -max_total_time=600 -max_len=2000
 
-libFuzzer's options and its way of speaking. The first byte of an input names the door. What it keeps goes to WORK; the
-second line makes a small corpus of it. `tests/attacks/test_fuzz.py` takes every input of the corpus again.
+libFuzzer's options and its way of speaking. The first byte of an input names the door. What it keeps goes to `work`,
+and from there by hand to `tests/attacks/corpus`; `tests/attacks/test_fuzz.py` takes every input of the corpus again.
 """
 
 import sys
