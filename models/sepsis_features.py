@@ -1,0 +1,194 @@
+"""What the sepsis model is shown of a patient: features of six vital signs, one step after the other.
+
+Pure and incremental: training and the edge call the same function, so both see the same bits. A step knows its own past
+and nothing else. No clock enters: no hour of the day, no hour of the stay, no number of rows; only differences between
+times of this patient's own values, and those capped. Where nothing is known a feature is NaN and never a guess.
+
+A step is what happened since the one before it, an hour as a rule: the newest value of each sign in it, if there is
+one.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Final, Self
+
+import msgspec
+
+from models.errors import StepOutOfOrder
+from vitals.signs import SPEC, VitalSign
+
+HOUR_MS: Final = 3_600_000
+INPUTS: Final = (
+    VitalSign.HEART_RATE,
+    VitalSign.SPO2,
+    VitalSign.TEMPERATURE,
+    VitalSign.RESPIRATORY_RATE,
+    VitalSign.SYSTOLIC_BP,
+    VitalSign.DIASTOLIC_BP,
+)
+"""What a wearable and its cuff report. Laboratory values and whether somebody ordered them are not among it."""
+SHORT_MS: Final = 6 * HOUR_MS
+LONG_MS: Final = 12 * HOUR_MS
+CARRIED_MS: Final = 24 * HOUR_MS
+"""A value is carried forward for so long; then it says nothing about now."""
+MOST_AGE_H: Final = 8.0
+"""Ages above this are this: how long somebody did not measure says more about the staff than about the patient."""
+MOST_GAP_H: Final = 24.0
+USUAL_COUNT: Final = 48
+"""The patient's own mean weighs a new value by 1/n, and from so many values on by 1/48."""
+
+_PER_SIGN: Final = (
+    "value", "age_h", "mean_6h", "min_6h", "max_6h", "sd_6h", "mean_12h", "min_12h", "max_12h", "sd_12h", "change",
+    "from_earlier", "from_own_mean",
+)  # fmt: skip
+_TOGETHER: Final = (
+    "shock_index", "pulse_pressure", "mean_pressure", "heart_rate_for_temperature", "breaths_per_beat", "age_years",
+    "male", "gap_h",
+)  # fmt: skip
+NAMES: Final[tuple[str, ...]] = (
+    *(f"{sign.value}.{name}" for sign in INPUTS for name in _PER_SIGN),
+    *_TOGETHER,
+)
+"""The features of a step, in order. The order is part of a model's passport."""
+
+_BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats a minute for each degree of fever
+_NAN: Final = math.nan
+
+
+class _Sign(msgspec.Struct, array_like=True):
+    """What is remembered of one sign: the values of the last 12 hours, and a running mean."""
+
+    times: list[int] = []
+    values: list[float] = []
+    last_ms: int | None = None
+    last: float = 0.0
+    count: int = 0
+    mean: float = 0.0
+
+
+class _State(msgspec.Struct, array_like=True):
+    age_years: float | None
+    is_male: bool | None
+    signs: list[_Sign]
+    step_ms: int | None = None
+
+
+class SepsisFeatures:
+    """One patient. Memory and the cost of a step do not grow with the length of a stay.
+
+    Args:
+        age_years, is_male: None where it is not known.
+    """
+
+    def __init__(self, *, age_years: float | None = None, is_male: bool | None = None) -> None:
+        self._state = _State(age_years, is_male, [_Sign() for _ in INPUTS])
+
+    def step(self, at_ms: int, values: Mapping[VitalSign, float]) -> list[float]:
+        """Take a step.
+
+        Args:
+            at_ms: of the step, in milliseconds since any moment; must rise.
+            values: what was measured in it, in the units of `vitals.signs`. NaN and what no living patient has is as
+                if it were not there.
+
+        Returns:
+            `NAMES`, as 64-bit floats.
+
+        Raises:
+            StepOutOfOrder: not later than the step before. Nothing has changed.
+        """
+        state = self._state
+        if state.step_ms is not None and at_ms <= state.step_ms:
+            raise StepOutOfOrder(at_ms, state.step_ms)
+        features: list[float] = []
+        now: dict[VitalSign, float] = {}
+        for sign, seen in zip(INPUTS, state.signs, strict=True):
+            now[sign] = _take(seen, at_ms, _plausible(sign, values.get(sign)), features)
+        gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MOST_GAP_H)
+        state.step_ms = at_ms
+        features += _together(now)
+        features.append(_NAN if state.age_years is None else state.age_years)
+        features.append(_NAN if state.is_male is None else float(state.is_male))
+        features.append(gap_h)
+        return features
+
+    def copy(self) -> Self:
+        """The same patient, to try a step on: what the hour that is not over yet would say."""
+        return self.restore(self.snapshot())
+
+    def snapshot(self) -> bytes:
+        """Everything that the next step depends on."""
+        return _ENCODER.encode(self._state)
+
+    @classmethod
+    def restore(cls, snapshot: bytes) -> Self:
+        """Go on from a snapshot: the same bits as without it.
+
+        Raises:
+            msgspec.DecodeError: it is not one.
+        """
+        made = cls()
+        made._state = _DECODER.decode(snapshot)
+        return made
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(_State)
+
+
+def _plausible(sign: VitalSign, value: float | None) -> float:
+    low, high = SPEC[sign].plausible
+    return _NAN if value is None or not low <= value <= high else float(value)
+
+
+def _take(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float:
+    """One sign in one step: remember it, append its features, and say what it is now."""
+    before = _carried(seen, at_ms)
+    if not math.isnan(value):
+        seen.times.append(at_ms)
+        seen.values.append(value)
+        seen.last_ms, seen.last = at_ms, value
+        seen.count = min(seen.count + 1, USUAL_COUNT)
+        seen.mean += (value - seen.mean) / seen.count
+    while seen.times and seen.times[0] <= at_ms - LONG_MS:
+        del seen.times[0], seen.values[0]
+    now = _carried(seen, at_ms)
+    earlier = sum(1 for time_ms in seen.times if time_ms <= at_ms - SHORT_MS)
+    features.append(now)
+    features.append(MOST_AGE_H if seen.last_ms is None else min((at_ms - seen.last_ms) / HOUR_MS, MOST_AGE_H))
+    features += _summary(seen.values[earlier:])
+    features += _summary(seen.values)
+    features.append(now - before)
+    features.append(now - sum(seen.values[:earlier]) / earlier if earlier else _NAN)
+    features.append(now - seen.mean if seen.count > 1 else _NAN)
+    return now
+
+
+def _carried(seen: _Sign, at_ms: int) -> float:
+    return seen.last if seen.last_ms is not None and at_ms - seen.last_ms <= CARRIED_MS else _NAN
+
+
+def _summary(values: list[float]) -> tuple[float, float, float, float]:
+    """Mean, least, greatest, standard deviation; of one value there is no deviation."""
+    if not values:
+        return (_NAN, _NAN, _NAN, _NAN)
+    mean = sum(values) / len(values)
+    squares = sum((value - mean) * (value - mean) for value in values)
+    return mean, min(values), max(values), math.sqrt(squares / len(values)) if len(values) > 1 else _NAN
+
+
+def _together(now: Mapping[VitalSign, float]) -> tuple[float, float, float, float, float]:
+    """What signs say together. Plausible values are above 0, and NaN stays NaN.
+
+    Shock index: Allgöwer and Burri, Dtsch Med Wochenschr 92:1947, 1967. Mean pressure: a third of the way up.
+    """
+    heart_rate, systolic, diastolic = (
+        now[VitalSign.HEART_RATE], now[VitalSign.SYSTOLIC_BP], now[VitalSign.DIASTOLIC_BP]
+    )  # fmt: skip
+    return (
+        heart_rate / systolic,
+        systolic - diastolic,
+        diastolic + (systolic - diastolic) / 3,
+        heart_rate - _BEATS_PER_DEGREE * (now[VitalSign.TEMPERATURE] - 37.0),
+        now[VitalSign.RESPIRATORY_RATE] / heart_rate,
+    )
