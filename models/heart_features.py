@@ -1,0 +1,100 @@
+"""What the heart model is shown of a patient: attributes of a clinic, or the five that are known at home.
+
+Pure: training and the edge call the same function. What is missing is marked and never guessed; where the patient was
+examined is no attribute. Attributes and codes are those of the UCI heart disease set (Janosi, Steinbrunn, Pfisterer,
+Detrano, 1989, doi 10.24432/C52P4X).
+"""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from models.errors import NoSuchAttribute
+
+
+class Form(StrEnum):
+    """Which attributes are asked for."""
+
+    CLINIC = "clinic"
+    HOME = "home"
+
+
+class Attribute(NamedTuple):
+    """One column.
+
+    Args:
+        codes: of a category, in order; empty: a number.
+        plausible: of a number, inclusive. Outside it, and 0 where that means "not measured", it is missing.
+        at_home: known without an exercise test, a laboratory or a scan.
+    """
+
+    name: str
+    unit: str
+    codes: tuple[int, ...] = ()
+    plausible: tuple[float, float] = (-math.inf, math.inf)
+    at_home: bool = False
+
+
+ATTRIBUTES: Final = (
+    Attribute("age", "years", plausible=(1, 120), at_home=True),
+    Attribute("sex", "1 male, 0 female", codes=(0, 1), at_home=True),
+    Attribute("cp", "1 typical angina, 2 atypical, 3 non-anginal, 4 none", codes=(1, 2, 3, 4), at_home=True),
+    Attribute("trestbps", "mmHg at rest", plausible=(40, 300), at_home=True),
+    Attribute("chol", "mg/dL", plausible=(50, 1_000)),
+    Attribute("fbs", "1 fasting blood sugar above 120 mg/dL", codes=(0, 1)),
+    Attribute("restecg", "0 normal, 1 ST-T abnormality, 2 hypertrophy", codes=(0, 1, 2), at_home=True),
+    Attribute("thalach", "greatest heart rate, /min", plausible=(20, 300)),
+    Attribute("exang", "1 angina on exercise", codes=(0, 1)),
+    Attribute("oldpeak", "ST depression, mm", plausible=(-10, 20)),
+    Attribute("slope", "of ST: 1 up, 2 flat, 3 down", codes=(1, 2, 3)),
+    Attribute("ca", "vessels seen, 0 to 3", codes=(0, 1, 2, 3)),
+    Attribute("thal", "3 normal, 6 fixed, 7 reversible", codes=(3, 6, 7)),
+)
+
+_KNOWN: Final = {one.name for one in ATTRIBUTES}
+
+
+def attributes_of(form: Form) -> tuple[Attribute, ...]:
+    """The attributes of a form, in order."""
+    return tuple(one for one in ATTRIBUTES if form is Form.CLINIC or one.at_home)
+
+
+def names_of(form: Form) -> tuple[str, ...]:
+    """The features of a form, in order: a number and whether it is missing; a code each, and whether it is missing."""
+    return tuple(name for one in attributes_of(form) for name in _names(one))
+
+
+def features(form: Form, patient: Mapping[str, float | None]) -> list[float]:
+    """Features of one patient, `names_of`.
+
+    Args:
+        patient: by attribute; one that is not there, None, NaN, no code of its own or not plausible is missing.
+
+    Returns:
+        64-bit floats, none of them NaN: a missing number is 0 beside its mark, and its scaler leaves it alone.
+
+    Raises:
+        NoSuchAttribute: a name that is none of the 13. A site is not one.
+    """
+    for name in patient:
+        if name not in _KNOWN:
+            raise NoSuchAttribute(name, known=tuple(one.name for one in ATTRIBUTES))
+    found: list[float] = []
+    for one in attributes_of(form):
+        value = patient.get(one.name)
+        if value is None or not one.plausible[0] <= value <= one.plausible[1]:
+            value = math.nan
+        if one.codes:
+            marks = [float(value == code) for code in one.codes]
+            found += [*marks, float(not any(marks))]
+        else:
+            missing = math.isnan(value)
+            found += [0.0 if missing else float(value), float(missing)]
+    return found
+
+
+def _names(one: Attribute) -> tuple[str, ...]:
+    if one.codes:
+        return (*(f"{one.name}={code}" for code in one.codes), f"{one.name} missing")
+    return one.name, f"{one.name} missing"
