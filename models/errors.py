@@ -18,3 +18,7 @@ class NoSuchAttribute(ModelsError):
     def __init__(self, name: str, *, known: tuple[str, ...]) -> None:
         super().__init__(f"{name[:40]!r} is no attribute; known are {', '.join(known)}")
         self.name = name
+
+
+class BadSearch(ModelsError):
+    """A search that cannot begin."""

@@ -1,0 +1,1 @@
+"""How models are made: nothing of this runs at the edge."""
