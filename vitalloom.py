@@ -212,6 +212,68 @@ def wearable(
     raise typer.Exit(module.main(identity, scenario=scenario, cadence_ms=module.cadence_of(cadence)))
 
 
+@app.command()
+def predict(
+    task: Annotated[str, typer.Argument(help="sepsis, heart or rhythm.")],
+    data: Annotated[Path, typer.Option(help="Recorded patients; columns are in docs/models.md.")],
+    out: Annotated[Path, typer.Option(help="The CSV to write.")],
+    form: Annotated[str, typer.Option(help="Of the heart model: 'clinic' or 'home'.")] = "clinic",
+    models: Annotated[Path | None, typer.Option(help="Folder of models.", show_default="the released ones")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="A further key whose models are believed, in hex.", show_default=False)
+    ] = None,
+) -> None:
+    """Score recorded patients with the released models, step by step, as an edge would."""
+    module = _room("models.predict", extra="models")
+    raise typer.Exit(module.main(task, data, out, form=form, models=models, keys=tuple(key or ())))
+
+
+@app.command()
+def evaluate(
+    task: Annotated[str, typer.Argument(help="sepsis, heart, heart-home or rhythm.")],
+    data: Annotated[Path, typer.Option(help="The set's file, or the folder of all sets.")],
+    work: Annotated[Path, typer.Option(help="The working folder of `vitalloom train`.")] = Path("work"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="report, in the working folder")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="That of the training run.")] = 0,
+) -> None:
+    """Judge a training run on patients that its nets have not seen: tables, plots and JSON."""
+    module = _room("models.evaluation.commands", extra="train")
+    raise typer.Exit(module.main(task, data, work, out, seed=seed))
+
+
+@app.command()
+def release(
+    task: Annotated[str, typer.Argument(help="sepsis, heart, heart-home or rhythm.")],
+    version: Annotated[str, typer.Option(help="Three numbers; an edge accepts none below the last.")],
+    key: Annotated[Path, typer.Option(help="File of the Ed25519 key that signs, 32 bytes in hex.")],
+    into: Annotated[Path, typer.Option(help="Folder of released models.")],
+    work: Annotated[Path, typer.Option(help="The working folder of `vitalloom train`.")] = Path("work"),
+) -> None:
+    """Release the final model of an evaluated run: files, signed passport, card."""
+    module = _room("models.evaluation.commands", extra="train")
+    raise typer.Exit(module.release(task, work, into, version=version, key=key))
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="sepsis, heart, heart-home or rhythm.")],
+    data: Annotated[Path, typer.Option(help="The set's file, or the folder of all sets.")],
+    work: Annotated[Path, typer.Option(help="Working folder; who is interrupted goes on from there.")] = Path("work"),
+    folds: Annotated[str, typer.Option(help="'all', or some: 1 to 5, and 6 for everybody.")] = "all",
+    seed: Annotated[int, typer.Option(help="Of folds and first weights.")] = 0,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tiny model in a minute, to see that all of it works.")
+    ] = False,
+) -> None:
+    """Train a model: five folds by patient, then everybody; calibrate it and export it as int8."""
+    module = _room("models.training.commands", extra="train")
+    raise typer.Exit(module.main(task, data, work, folds=folds, seed=seed, device=device, threads=threads, quick=quick))
+
+
 def _sample(room: str) -> str:
     return (Path(importlib.import_module(room).__path__[0]) / "sample.toml").read_text(encoding="utf-8")
 

@@ -1,5 +1,7 @@
 """Everything that can go wrong with models, on one screen."""
 
+from pathlib import Path
+
 
 class ModelsError(Exception):
     """Base of every error of this room."""
@@ -22,3 +24,43 @@ class NoSuchAttribute(ModelsError):
 
 class BadSearch(ModelsError):
     """A search that cannot begin."""
+
+
+class UnusableEcg(ModelsError):
+    """A recording of which no rhythm can be told."""
+
+
+class ModelUnavailable(ModelsError):
+    """A model that cannot be believed, or cannot run here.
+
+    Args:
+        reason: one word for counters and alarms.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class BadPassport(ModelUnavailable):
+    """A passport or one of its files that is not what somebody trusted has signed."""
+
+
+class BadRecordings(ModelsError):
+    """A file of recorded patients that cannot be used."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(f"{path}: {text}")
+        self.path = path
+
+
+class ExportFailed(ModelsError):
+    """A network that did not become the file that it should."""
+
+
+class BadRun(ModelsError):
+    """A training run that cannot begin, or cannot go on."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(f"{path}: {text}")
+        self.path = path

@@ -51,6 +51,15 @@ NAMES: Final[tuple[str, ...]] = (
 )
 """The features of a step, in order. The order is part of a model's passport."""
 
+TOGETHER_OF: Final[dict[str, tuple[VitalSign, ...]]] = {
+    "shock_index": (VitalSign.HEART_RATE, VitalSign.SYSTOLIC_BP),
+    "pulse_pressure": (VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP),
+    "mean_pressure": (VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP),
+    "heart_rate_for_temperature": (VitalSign.HEART_RATE, VitalSign.TEMPERATURE),
+    "breaths_per_beat": (VitalSign.RESPIRATORY_RATE, VitalSign.HEART_RATE),
+}
+"""Which signs a feature needs that is of more than one."""
+
 _BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats a minute for each degree of fever
 _NAN: Final = math.nan
 

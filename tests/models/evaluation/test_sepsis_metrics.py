@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.training.metrics import at_budget, at_threshold, auroc, same_hour_auroc, utility
+from models.evaluation.sepsis_metrics import at_budget, at_threshold, auroc, same_hour_auroc, utility
 
 DATA = Path(os.environ.get("VITALLOOM_DATA", Path(__file__).parents[3] / "../shared/data"))
 

@@ -1,0 +1,124 @@
+"""A model is believed whole, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from models.artifacts import RELEASED, find, judged_by, load
+from models.errors import BadPassport
+from models.passport import FILE, number_of
+from tests.models.made_up import PUBLIC, copied, resigned
+
+NAMES = ("sepsis", "heart", "heart-home", "rhythm")
+
+
+def test_every_released_model_is_believed_and_small() -> None:
+    found = find(RELEASED)
+
+    assert set(found.models) == set(NAMES)
+    assert found.refused == {}
+    assert len(found.models["sepsis"].files["model.onnx"]) <= 200_000
+    assert len(found.models["rhythm"].files["model.onnx"]) <= 300_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_and_figures_lie_beside_every_released_model(name: str) -> None:
+    passport = load(RELEASED / name).passport
+    card = (RELEASED / name / "card.md").read_text()
+
+    assert passport.metrics
+    assert passport.limits
+    assert f"{name} {passport.version}" in card
+    assert "not a certified medical device" in card
+    assert passport.made_by in card
+    assert all(digest in card for digest in passport.files.values())
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "weights.npz", FILE])
+def test_one_changed_bit_anywhere_and_it_is_refused(tmp_path: Path, file: str) -> None:
+    home = copied("sepsis", tmp_path)
+    content = bytearray((home / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (home / file).write_bytes(content)
+
+    with pytest.raises(BadPassport):
+        load(home)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", FILE])
+def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
+    home = copied("heart", tmp_path)
+    (home / file).unlink()
+
+    with pytest.raises(BadPassport, match=file) as caught:
+        load(home)
+
+    assert caught.value.reason == "missing"
+
+
+def test_a_stranger_may_sign_and_is_not_believed(tmp_path: Path) -> None:
+    home = copied("heart", tmp_path)
+    resigned(home)
+
+    with pytest.raises(BadPassport) as caught:
+        load(home)
+
+    assert caught.value.reason == "signature"
+    assert load(home, trusted=(PUBLIC,)).passport.name == "heart"
+
+
+def test_an_older_model_is_refused_however_well_signed(tmp_path: Path) -> None:
+    home = copied("heart", tmp_path)
+    version = load(home).passport.version
+    newer = ".".join(str(one) for one in (number_of(version)[0], 99, 0))
+
+    with pytest.raises(BadPassport) as caught:
+        load(home, not_below=newer)
+
+    assert caught.value.reason == "version"
+    assert load(home, not_below=version)
+
+
+def test_a_model_under_another_name_is_refused(tmp_path: Path) -> None:
+    home = copied("heart", tmp_path)
+    other = home.rename(tmp_path / "sepsis")
+
+    with pytest.raises(BadPassport) as caught:
+        load(other)
+
+    assert caught.value.reason == "name"
+
+
+@pytest.mark.parametrize("version", ["", "1", "1.0", "1.0.x", "1.0.0.0", "-1.0.0", "1.0.9999999"])
+def test_a_version_is_three_numbers(version: str) -> None:
+    with pytest.raises(BadPassport):
+        number_of(version)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 9}', b"\xff\xfe", b"[" * 100_000])
+def test_rubbish_in_place_of_a_passport_is_refused(tmp_path: Path, content: bytes) -> None:
+    home = copied("heart", tmp_path)
+    (home / FILE).write_bytes(content)
+
+    with pytest.raises(BadPassport) as caught:
+        load(home)
+
+    assert caught.value.reason == "schema"
+
+
+def test_one_damaged_model_does_not_stop_the_others(tmp_path: Path) -> None:
+    copied("heart", tmp_path)
+    (copied("sepsis", tmp_path) / "model.onnx").write_bytes(b"")
+
+    found = find(tmp_path)
+
+    assert set(found.models) == {"heart"}
+    assert {name: error.reason for name, error in found.refused.items()} == {"sepsis": "hash"}
+
+
+def test_screens_say_that_rules_judge_alone(tmp_path: Path) -> None:
+    (copied("sepsis", tmp_path) / "model.onnx").write_bytes(b"")
+
+    assert judged_by(None) == "rules only (no model artifacts)"
+    assert judged_by(tmp_path) == "rules only (sepsis refused: hash)"
+    assert judged_by(RELEASED).startswith("rules only (heart ")

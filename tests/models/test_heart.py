@@ -1,0 +1,55 @@
+"""One patient before the heart models: a score, three attributes, and silence where too little is known."""
+
+import pytest
+
+from models.artifacts import Artifact
+from models.errors import ModelUnavailable, NoSuchAttribute
+from models.heart import HeartModel
+from tests.models.made_up import released
+
+WELL = {"age": 42.0, "sex": 0.0, "cp": 3.0, "trestbps": 118.0, "restecg": 0.0}
+ILL = {"age": 66.0, "sex": 1.0, "cp": 4.0, "trestbps": 160.0, "restecg": 2.0}
+
+
+@pytest.fixture(scope="module", params=["heart", "heart-home"])
+def model(request: pytest.FixtureRequest) -> HeartModel:
+    return HeartModel(released(request.param))
+
+
+def test_who_is_older_with_silent_pain_scores_higher(model: HeartModel) -> None:
+    assert model.score(WELL) < 0.4 < 0.6 < model.score(ILL)
+
+
+@pytest.mark.parametrize("missing", ["age", "sex", "cp"])
+def test_it_abstains_without_age_sex_or_pain(model: HeartModel, missing: str) -> None:
+    said = model.judge({name: value for name, value in ILL.items() if name != missing})
+
+    assert said.score is None
+    assert said.reason == f"{missing} not known"
+
+
+def test_the_reason_names_three_attributes_and_what_would_be_without_the_first(model: HeartModel) -> None:
+    said = model.judge(ILL)
+    first = model.influences(ILL)[0]
+
+    assert said.score == model.score(ILL)
+    assert said.reason.count("(") == 3
+    assert said.reason.endswith(f"; {first[2]:.2f} without {first[0]}")
+
+
+def test_a_site_is_no_attribute(model: HeartModel) -> None:
+    with pytest.raises(NoSuchAttribute):
+        model.score({**ILL, "site": 1.0})
+
+
+def test_many_at_once_score_as_each_alone(model: HeartModel) -> None:
+    assert model.scores([WELL, ILL] * 50) == [model.score(WELL), model.score(ILL)] * 50
+
+
+def test_a_model_of_something_else_is_refused() -> None:
+    artifact = released("sepsis")
+
+    with pytest.raises(ModelUnavailable) as caught:
+        HeartModel(Artifact(artifact.passport, artifact.files))
+
+    assert caught.value.reason == "schema"

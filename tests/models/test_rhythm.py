@@ -1,0 +1,82 @@
+"""An ECG on its way to the rhythm model: beats found, scaled, judged, and the reason told."""
+
+import numpy as np
+import pytest
+
+from models.errors import UnusableEcg
+from models.rhythm import RhythmModel, without
+from models.rhythm_signal import BEAT_FEATURES, RATE_HZ, prepare
+from tests.models.made_up import heartbeat_mv, released
+
+
+@pytest.fixture(scope="module")
+def model() -> RhythmModel:
+    return RhythmModel(released("rhythm"))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("rate_hz", [250, 300, 360, 500])
+def test_every_beat_is_found_at_any_rate_and_either_way_up(sign: int, rate_hz: int) -> None:
+    ecg = prepare(sign * heartbeat_mv(irregular=False, rate_hz=rate_hz), rate_hz)
+
+    expected = np.arange(0.4, 20, 0.85) * RATE_HZ
+    assert len(ecg.r_peaks) == len(expected)
+    assert np.abs(ecg.r_peaks - expected).max() <= 3
+    assert ecg.beats.shape == (len(expected), BEAT_FEATURES)
+
+
+@pytest.mark.parametrize("gain", [0.1, 1.0, 5.0])
+def test_how_loud_a_recording_is_says_nothing(gain: float) -> None:
+    one, other = (prepare(factor * heartbeat_mv(irregular=True), 300) for factor in (1.0, gain))
+
+    np.testing.assert_allclose(one.wave, other.wave, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wave", "rate_hz", "problem"),
+    [
+        (np.zeros(3_000), 300, "flat"),
+        (np.zeros(600), 300, "at least 5 s"),
+        (np.full(3_000, np.nan), 300, "no number"),
+        (np.zeros(3_000), 50, "between 100 and 4000"),
+    ],
+)
+def test_what_is_no_recording_is_refused(wave: np.ndarray, rate_hz: int, problem: str) -> None:
+    with pytest.raises(UnusableEcg, match=problem):
+        prepare(wave, rate_hz)
+
+
+def test_a_regular_heart_is_no_fibrillation_and_an_irregular_one_without_p_is(model: RhythmModel) -> None:
+    regular = model.judge(heartbeat_mv(irregular=False, seconds=30), 300)
+    irregular = model.judge(heartbeat_mv(irregular=True, seconds=30), 300)
+
+    assert irregular.scores[1] > 0.5 > regular.scores[1]
+    assert irregular.label == "A"
+
+
+def test_of_what_cannot_be_judged_nothing_but_noise_is_said(model: RhythmModel) -> None:
+    said = model.judge(np.zeros(3_000), 300)
+
+    assert said.label == "~"
+    assert said.scores == (0, 0, 0, 1)
+    assert "flat" in said.reason
+
+
+def test_the_reason_says_which_part_spoke_for_it(model: RhythmModel) -> None:
+    said = model.judge(heartbeat_mv(irregular=True, seconds=30), 300)
+
+    assert said.reason.startswith("mostly by the ")
+    assert "intervals vary by" in said.reason
+
+
+@pytest.mark.parametrize("part", ["intervals between beats", "shapes of beats", "wave between them"])
+def test_leaving_a_part_out_leaves_the_others(part: str) -> None:
+    ecg = prepare(heartbeat_mv(irregular=True), 300)
+    less = without(ecg, part)
+
+    changed = (
+        not np.array_equal(ecg.beats[:, -6:], less.beats[:, -6:]),
+        not np.array_equal(ecg.beats[:, :-6], less.beats[:, :-6]),
+        not np.array_equal(ecg.wave, less.wave),
+    )
+    assert changed == tuple(part == one for one in ("intervals between beats", "shapes of beats", "wave between them"))
