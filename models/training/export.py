@@ -173,7 +173,17 @@ def _graph(
         onnxruntime.InferenceSession(
             program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return path.read_bytes()
+        return _bare(path.read_bytes())
+
+
+def _bare(graph: bytes) -> bytes:
+    """Without what the exporter notes beside nodes and values: stack traces, with folders of whoever exported."""
+    model = onnx.load_from_string(graph)
+    inside = model.graph
+    for part in (model, inside, *inside.node, *inside.initializer, *inside.input, *inside.output, *inside.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model.SerializeToString()
 
 
 def _weights_in_int8(graph: bytes) -> bytes:

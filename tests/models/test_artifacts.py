@@ -21,6 +21,13 @@ def test_every_released_model_is_believed_and_small() -> None:
     assert len(found.models["rhythm"].files["model.onnx"]) <= 300_000
 
 
+def test_no_released_file_tells_where_it_was_made() -> None:
+    for artifact in find(RELEASED).models.values():
+        for name, content in artifact.files.items():
+            assert b'File "' not in content, f"{artifact.title}: {name} holds a stack trace"
+            assert b"training/" not in content, f"{artifact.title}: {name} names a folder"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_and_figures_lie_beside_every_released_model(name: str) -> None:
     passport = load(RELEASED / name).passport

@@ -76,6 +76,16 @@ def test_the_file_holds_int8_and_a_lone_lstm_for_each_member(exported: Exported)
     assert len(exported.graph) < len(exported.graph_float32) / 2
 
 
+def test_a_graph_does_not_tell_where_it_was_made(exported: Exported) -> None:
+    for graph in (exported.graph, exported.graph_float32):
+        model = onnx.load_from_string(graph)
+
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert not model.metadata_props
+        assert b"stack_trace" not in graph
+        assert b'File "' not in graph
+
+
 def test_nothing_is_left_of_int8_once_it_is_loaded(exported: Exported, tmp_path: object) -> None:
     path = f"{tmp_path}/loaded.onnx"
     options = onnxruntime.SessionOptions()
