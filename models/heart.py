@@ -9,7 +9,7 @@ import numpy as np
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
 from models.heart_features import Form, attributes_of, features, names_of
-from models.runtime import Engine, engine_of, probability
+from models.runtime import Engine, engine_of, logit, probability
 
 NAMES: Final = {Form.CLINIC: "heart", Form.HOME: "heart-home"}
 NEEDED: Final = ("age", "sex", "cp")
@@ -70,15 +70,10 @@ class HeartModel:
         """(attribute, logits it adds, score without it), the strongest first. Exact: each is left out once."""
         names = [one.name for one in attributes_of(self.form) if patient.get(one.name) is not None]
         full, *without = self.scores([patient, *({**patient, name: None} for name in names)])
-        found = [(name, _logit(full) - _logit(score), score) for name, score in zip(names, without, strict=True)]
+        found = [(name, logit(full) - logit(score), score) for name, score in zip(names, without, strict=True)]
         return sorted(found, key=lambda one: -abs(one[1]))
 
     def _why(self, patient: Mapping[str, float | None]) -> str:
         found = self.influences(patient)
         told = ", ".join(f"{name} {patient[name]:g} ({moved:+.1f})" for name, moved, _ in found[:3])
         return f"{told}; {found[0][2]:.2f} without {found[0][0]}" if found else told
-
-
-def _logit(score: float) -> float:
-    bounded = min(max(score, 1e-6), 1 - 1e-6)
-    return math.log(bounded / (1 - bounded))

@@ -5,7 +5,7 @@ Nothing here is torch, and nothing is of the edge: it is for those who train, ev
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,6 +30,14 @@ SEPSIS_SIGNS: Final = {
     VitalSign.DIASTOLIC_BP: "DBP",
 }
 """In the order of `sepsis_features.INPUTS`; what the columns of the set are called."""
+FILES: Final[Mapping[str, str]] = {
+    "sepsis": "sepsis2019/setB_dev.parquet",
+    "heart": "heart_uci/heart_dev.csv",
+    "heart-home": "heart_uci/heart_dev.csv",
+    "rhythm": "af2017/ecg_dev.parquet",
+}
+"""What each model learns from, within a folder of all sets."""
+FOLDS: Final = 5
 
 
 class Hours(NamedTuple):
@@ -147,7 +155,18 @@ def read_ecg(path: Path) -> Iterator[EcgRecord]:
                 yield _ecg(columns, at)
 
 
-def folds_of(groups: Ints, *, seed: int, count: int = 5) -> Ints:
+def file_of(task: str, data: Path) -> Path:
+    """The file that a model learns from, wherever it lies; or its place in a folder of all sets.
+
+    Raises:
+        BadRecordings: there is no such model.
+    """
+    if task not in FILES:
+        raise BadRecordings(data, f"no model is called {task!r}; known are {', '.join(FILES)}")
+    return data / FILES[task] if data.is_dir() else data
+
+
+def folds_of(groups: Ints, *, seed: int, count: int = FOLDS) -> Ints:
     """A fold for each row, [N]: what belongs to one group stays together, each group evenly over the folds.
 
     Args:

@@ -4,6 +4,7 @@ Nothing is quantised on the way: a patient's score is the same bits alone, in an
 once. A score that is not finite or not between 0 and 1 is no score.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -129,6 +130,12 @@ def probability(score: float) -> float:
     if not 0 <= score <= 1:  # NaN is not, either
         raise ModelUnavailable("output", "the model gave no probability")
     return score
+
+
+def logit(score: float) -> float:
+    """The log-odds of a probability, where influences add up; bounded, because nothing is certain."""
+    bounded = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(bounded / (1 - bounded))
 
 
 def _engine(artifact: Artifact, prefer: str) -> Engine:

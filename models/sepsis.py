@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
-from models.runtime import Engine, engine_of, probability
+from models.runtime import Engine, engine_of, logit, probability
 from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures
 from vitals.signs import SPEC, VitalSign
 
@@ -183,9 +183,9 @@ class SepsisModel:
         rows = [self._replay(patient, steps, without) for without in (None, *signs)]
         zero = np.zeros((1, len(rows), self._hidden), np.float32)
         scores = self._engine({"x": np.asarray(rows, np.float32), "h": zero, "c": zero})[0][:, -1]
-        full = _logit(float(scores[0]))
+        full = logit(float(scores[0]))
         found = [
-            Influence(sign, full - _logit(float(score)), float(score))
+            Influence(sign, full - logit(float(score)), float(score))
             for sign, score in zip(signs, scores[1:], strict=True)
         ]
         return sorted(found, key=lambda one: -abs(one.moved))
@@ -224,8 +224,3 @@ def _known(kept: _Kept) -> dict[VitalSign, float]:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
-
-
-def _logit(score: float) -> float:
-    bounded = min(max(score, 1e-6), 1 - 1e-6)
-    return math.log(bounded / (1 - bounded))

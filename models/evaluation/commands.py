@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,15 +15,7 @@ from models.evaluation import heart, rhythm, sepsis
 from models.evaluation.report import Report, markdown, write
 from models.heart_features import Form
 from models.passport import Interval
-
-TASKS: Final = ("sepsis", "heart", "heart-home", "rhythm")
-DATA: Final[Mapping[str, str]] = {
-    "sepsis": "sepsis2019/setB_dev.parquet",
-    "heart": "heart_uci/heart_dev.csv",
-    "heart-home": "heart_uci/heart_dev.csv",
-    "rhythm": "af2017/ecg_dev.parquet",
-}
-"""Where each set lies within a folder of all of them."""
+from models.recordings import file_of
 
 
 def main(task: str, data: Path, work: Path, out: Path | None, *, seed: int) -> int:
@@ -33,10 +24,9 @@ def main(task: str, data: Path, work: Path, out: Path | None, *, seed: int) -> i
     Raises:
         BadRun, BadRecordings, ModelUnavailable.
     """
-    if task not in TASKS:
-        raise BadRun(work, f"no such task {task!r}; known are {', '.join(TASKS)}")
+    file = file_of(task, data)
     console = Console(stderr=True)
-    home, file = work / task, data / DATA[task] if data.is_dir() else data
+    home = work / task
     folder = out or home / "report"
     keys = (draft_key(home).public_key().public_bytes_raw().hex(),)
     with console.status(task) as status:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,17 @@ from models.evaluation.sepsis_metrics import auroc
 from models.heart import NAMES, HeartModel
 from models.heart_features import Form, features
 from models.passport import Interval
-from models.recordings import folds_of, read_heart
+from models.recordings import FOLDS, folds_of, read_heart
 from models.runtime import OnnxEngine
+
+if TYPE_CHECKING:
+    from models.training.heart import HeartRecipe  # brings torch, which is not of every place
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Judge: TypeAlias = Callable[[Floats, Ints, Floats, int], Floats]
 """Learn from rows and labels, score other rows."""
 
-FOLDS: Final = 5
 SPECIFICITY: Final = 0.9
 """The threshold is where so many of those without disease are left alone."""
 
@@ -121,12 +123,10 @@ def evaluate(
     )
 
 
-def _dlmnn(form: Form, recipe: object) -> Judge:
+def _dlmnn(form: Form, recipe: "HeartRecipe") -> Judge:
     import torch
 
-    from models.training.heart import HeartRecipe, fit_heart
-
-    assert isinstance(recipe, HeartRecipe)  # noqa: S101 - for the type checker; torch is not of every place
+    from models.training.heart import fit_heart
 
     def judge(rows: Floats, labels: Ints, others: Floats, seed: int) -> Floats:
         net = fit_heart(form, rows, labels, recipe, seed=seed, device="cpu", tell=lambda _: None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,13 @@ from models.artifacts import load
 from models.evaluation import plots
 from models.evaluation.report import Report, Table, bootstrap, weighted_auroc
 from models.passport import Interval
-from models.recordings import folds_of, read_ecg
+from models.recordings import FOLDS, folds_of, read_ecg
 from models.rhythm import CLASSES, RhythmModel
 from models.rhythm_signal import prepare
 from models.runtime import OnnxEngine
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
-
-FOLDS: Final = 5
 
 
 def evaluate(

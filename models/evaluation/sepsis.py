@@ -14,7 +14,7 @@ from models.evaluation.report import Report, Table, bootstrap, calibration_error
 from models.evaluation.sepsis_metrics import at_budget, at_threshold, auroc, same_hour_auroc, utility
 from models.passport import Interval
 from models.predict import stay
-from models.recordings import Hours, folds_of, read_hours
+from models.recordings import FOLDS, Hours, folds_of, read_hours
 from models.runtime import OnnxEngine
 from models.sepsis import SepsisModel
 from models.sepsis_features import INPUTS, NAMES
@@ -25,7 +25,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Rows: TypeAlias = npt.NDArray[np.float32]
 
-FOLDS: Final = 5
 BUDGETS: Final = (0.1, 0.25, 0.5, 1.0)
 """Alarms per patient-day."""
 BUDGET: Final = 1.0
@@ -55,8 +54,9 @@ def evaluate(
     scores = _streamed(artifacts, hours, folds)
     tell("scoring in one go, float32, and with ages of values shuffled")
     whole = [(work / f"fold-{fold}" / "sepsis" / "float32.onnx").read_bytes() for fold in range(FOLDS)]
-    float32 = _at_once(whole, rows, hours, folds)
-    shuffled = _at_once([one.files[GRAPH] for one in artifacts], _ages_shuffled(rows, seed), hours, folds)
+    width = len(artifacts[0].passport.golden.inputs["h"][0])
+    float32 = _at_once(whole, rows, hours, folds, width)
+    shuffled = _at_once([one.files[GRAPH] for one in artifacts], _ages_shuffled(rows, seed), hours, folds, width)
     tell("rules and boosting on the same rows")
     rules = _rules(rows, hours)
     boosted = _boosted(rows, labels, folds[patients])
@@ -174,22 +174,15 @@ def _streamed(artifacts: list[Artifact], hours: Hours, folds: Ints) -> Floats:
     return scores
 
 
-def _at_once(graphs: list[bytes], rows: Rows, hours: Hours, folds: Ints) -> Floats:
+def _at_once(graphs: list[bytes], rows: Rows, hours: Hours, folds: Ints, width: int) -> Floats:
     """Whole stays in one call each."""
     engines = [OnnxEngine(graph) for graph in graphs]
     scores = np.empty(len(hours.hours))
-    zero = np.zeros((1, 1, _hidden(graphs[0])), np.float32)
+    zero = np.zeros((1, 1, width), np.float32)
     for fold, start, end in zip(folds, hours.starts, hours.ends, strict=True):
         x = np.ascontiguousarray(rows[start:end])[None]
         scores[start:end] = engines[fold]({"x": x, "h": zero, "c": zero})[0][0]
     return scores
-
-
-def _hidden(graph: bytes) -> int:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return int(next(one.shape[2] for one in session.get_inputs() if one.name == "h"))
 
 
 def _ages_shuffled(rows: Rows, seed: int) -> Rows:

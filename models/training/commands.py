@@ -11,30 +11,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.errors import BadRun
 from models.heart_features import Form
+from models.recordings import FOLDS, file_of
 from models.training.heart import HeartRecipe
 from models.training.progress import Step, Tell
 from models.training.rhythm import RhythmRecipe
-from models.training.runs import FOLDS, Run, train_heart, train_rhythm, train_sepsis
+from models.training.runs import Run, train_heart, train_rhythm, train_sepsis
 from models.training.sepsis import SepsisRecipe
-
-TASKS: Final = ("sepsis", "heart", "heart-home", "rhythm")
-DATA: Final = {
-    "sepsis": "sepsis2019/setB_dev.parquet",
-    "heart": "heart_uci/heart_dev.csv",
-    "heart-home": "heart_uci/heart_dev.csv",
-    "rhythm": "af2017/ecg_dev.parquet",
-}
-"""Where each set lies within a folder of all of them."""
 
 
 def main(task: str, data: Path, work: Path, *, folds: str, seed: int, device: str, threads: int, quick: bool) -> int:
     """Train what is asked for; what is there already is not trained again.
 
     Raises:
-        BadRun: an unknown task, fold or device, or a folder of another run.
+        BadRecordings: an unknown task.
+        BadRun: an unknown fold or device, or a folder of another run.
     """
-    if task not in TASKS:
-        raise BadRun(work, f"no such task {task!r}; known are {', '.join(TASKS)}")
+    file = file_of(task, data)
     torch.set_num_threads(threads)
     console = Console(stderr=True)
     columns = (
@@ -44,7 +36,7 @@ def main(task: str, data: Path, work: Path, *, folds: str, seed: int, device: st
     began = time.monotonic()
     with Progress(*columns, console=console) as bars:
         run = Run(
-            data=data / DATA[task] if data.is_dir() else data,
+            data=file,
             work=work / task,
             seed=seed,
             device=_device(device),

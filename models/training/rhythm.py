@@ -6,7 +6,6 @@ Paragliola and Coronato, J Biomed Inform 117:103754, 2021). *Beats*: an MLP on e
 then a bidirectional LSTM over beats.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.rhythm import CLASSES
 from models.rhythm_signal import BEAT_FEATURES, RATE_HZ, Ecg
+from models.training.learning import Learner
 from models.training.progress import Step, Tell
 
-CLASSES: Final = ("N", "A", "O", "~")
 MOST_S: Final = 30
 """A crop; a whole recording is judged at the end."""
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -186,10 +186,7 @@ def _fit(net: Net, batches: Batches, labels: Ints, epochs: int, recipe: RhythmRe
     weight = torch.tensor(np.maximum(prior, 1e-3) ** recipe.prior_power, dtype=torch.float32, device=device)
     loss_of = nn.CrossEntropyLoss(weight / weight.mean(), label_smoothing=recipe.smoothing)
     steps = epochs * (len(labels) // recipe.batch + 2)
-    adam = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(adam, recipe.rate, total_steps=steps)
-    kept = copy.deepcopy(net)
-    done = 0
+    learner = Learner(net, rate=recipe.rate, weight_decay=recipe.weight_decay, steps=steps, average=recipe.average)
     for _ in range(epochs):
         net.train()
         for inputs, wanted in batches():
@@ -197,24 +194,9 @@ def _fit(net: Net, batches: Batches, labels: Ints, epochs: int, recipe: RhythmRe
             with torch.autocast(device.type, torch.bfloat16):
                 logits = net(*inputs)
             loss = loss_of(logits.float(), wanted.to(device))
-            adam.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            adam.step()
-            cycle.step()
-            done += 1
-            _average(kept, net, min(recipe.average, (1 + done) / (10 + done)))
-        tell(Step(done, steps, float(loss.detach())))
-    return kept.eval()
-
-
-@torch.no_grad()
-def _average(kept: nn.Module, net: nn.Module, share: float) -> None:
-    for one, other in zip(kept.state_dict().values(), net.state_dict().values(), strict=True):
-        if one.dtype.is_floating_point:
-            one.lerp_(other, 1 - share)
-        else:
-            one.copy_(other)
+            learner.learn(loss)
+        tell(Step(learner.done, steps, float(loss.detach())))
+    return learner.kept.eval()
 
 
 def _alike(lengths: Ints, batch: int, rng: np.random.Generator) -> list[Ints]:

@@ -22,7 +22,7 @@ from models.errors import BadRun
 from models.heart import NAMES as HEART_NAMES
 from models.heart_features import Form, features, names_of
 from models.passport import Golden, Origin, Passport
-from models.recordings import Hours, folds_of, read_ecg, read_heart, read_hours
+from models.recordings import FOLDS, Hours, folds_of, read_ecg, read_heart, read_hours
 from models.rhythm import CLASSES
 from models.rhythm import INPUTS as RHYTHM_INPUTS
 from models.rhythm_signal import BEAT_FEATURES, Ecg, prepare
@@ -40,7 +40,6 @@ Net = TypeVar("Net", bound=nn.Module)
 Watch: TypeAlias = Callable[[str], Tell]
 """Begin a bar with a title, and move it."""
 
-FOLDS: Final = 5
 FLOAT32: Final = "float32.onnx"
 EVERYBODY: Final = "all"
 GOLDEN_TOLERANCE: Final = 1e-3

@@ -7,7 +7,6 @@ records has a row, so while learning rows are left out at random: a net that nev
 It learns from chunks of a day, cut anew each time: of whole records it would learn the clock.
 """
 
-import copy
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.sepsis_features import INPUTS, MOST_AGE_H, NAMES, TOGETHER_OF
+from models.training.learning import Learner
 from models.training.progress import Step, Tell
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -145,14 +145,11 @@ def fit_sepsis(stays: Stays, recipe: SepsisRecipe, *, seed: int, device: str, te
     )
     nowhere = len(features) - 1
     weight = torch.tensor(HEAD_LOSS, device=device)
-    adam = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
     chunks = _chunks(stays, recipe.chunk, rng)
     steps = recipe.epochs * (len(chunks) // recipe.batch + 3)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(adam, recipe.rate, total_steps=steps)
-    kept = copy.deepcopy(net)
+    learner = Learner(net, rate=recipe.rate, weight_decay=recipe.weight_decay, steps=steps, average=recipe.average)
     gap = NAMES.index("gap_h")
     hiding, hidden_as = _hiding()
-    done = 0
     for epoch in range(recipe.epochs):
         net.train()
         if epoch:
@@ -174,15 +171,9 @@ def fit_sepsis(stays: Stays, recipe: SepsisRecipe, *, seed: int, device: str, te
             each = nn.functional.binary_cross_entropy_with_logits(logits, y.to(device), reduction="none")
             there = torch.from_numpy(places != nowhere).to(device)
             loss = (each * weight).sum(-1)[there].mean()
-            adam.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            adam.step()
-            cycle.step()
-            done += 1
-            _average(kept, net, min(recipe.average, (1 + done) / (10 + done)))
-        tell(Step(done, steps, float(loss.detach())))
-    return kept.eval()
+            learner.learn(loss)
+        tell(Step(learner.done, steps, float(loss.detach())))
+    return learner.kept.eval()
 
 
 def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
@@ -223,9 +214,3 @@ def _thinned(places: Ints, nowhere: int, share: float, rng: np.random.Generator)
     where = np.where(kept, order, 0)
     gaps = np.diff(where, axis=1, prepend=where[:, :1] - 1).astype(np.float32)
     return np.where(kept, np.take_along_axis(places, order, 1), nowhere), np.where(kept, gaps, 1.0).astype(np.float32)
-
-
-@torch.no_grad()
-def _average(kept: nn.Module, net: nn.Module, share: float) -> None:
-    for one, other in zip(kept.parameters(), net.parameters(), strict=True):
-        one.lerp_(other, 1 - share)
