@@ -92,7 +92,14 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True, tag="model_score"):
     model: str  # "sepsis", "heart", "rhythm"
     version: str
     score: float | None  # probability in [0, 1]; None: the model abstains
+    threshold: float  # the model speaks from this score on: of its passport, above 0
     reason: str = ""  # the inputs that moved it most, or why it abstains
+    arrived_ms: int | None = None  # arrival in the data centre; None: judged at the edge
+
+    @property
+    def heard_ms(self) -> int:
+        """As `Reading.heard_ms`."""
+        return self.received_ms if self.arrived_ms is None else self.arrived_ms
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
@@ -195,6 +202,14 @@ class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, tag="reading_judg
     backfilled: bool  # so old that it may not sound
 
 
+class ModelScored(msgspec.Struct, frozen=True, kw_only=True, tag="model_scored"):
+    """A model's output as it goes to the record."""
+
+    score: ModelScore
+    late: bool  # older than one of the same model that was already known
+    backfilled: bool  # so old that it may not sound
+
+
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed"):
     """Aggregate of the usable values of one sign over one window of event time, the end excluded."""
 
@@ -227,4 +242,6 @@ class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, tag="freshness
     age_ms: int
 
 
-Event: TypeAlias = ReadingJudged | News2Scored | WindowClosed | WindowOutdated | FreshnessChanged | AlarmChanged
+Event: TypeAlias = (
+    ReadingJudged | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged | AlarmChanged
+)

@@ -21,6 +21,7 @@ from vitals.messages import (
     Event,
     FreshnessChanged,
     ModelScore,
+    ModelScored,
     News2Part,
     News2Scored,
     Reading,
@@ -32,7 +33,7 @@ from vitals.messages import (
 )
 from vitals.plan import MEASURED, MonitoringPlan
 from vitals.quality import Quality, judge_late
-from vitals.risk import duration, explain_news2
+from vitals.risk import duration, explain_news2, probability_of
 from vitals.rules import Level, Rule
 from vitals.seen import Seen
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign
@@ -40,8 +41,12 @@ from vitals.windows import Windows
 
 SNAPSHOT_VERSION: Final = 1
 
+SCORE_VALID_MS: Final = 15 * 60_000
+"""A model's score that is older is not shown as current."""
+
 _HISTORY_STEP_MS: Final = 30 * 60_000
 _HISTORY_MS: Final = 2 * 3_600_000
+_HOUR_MS: Final = 3_600_000
 _LEARNING: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE)
 _CLOCK_FLAGS: Final = int(SensorFlag.CLOCK_CORRECTED | SensorFlag.CLOCK_CLAMPED)
 _ALL: Final = tuple((sign, sign.value, 1 << INDEX[sign]) for sign in SPEC)
@@ -51,6 +56,17 @@ _MEASURED: Final = frozenset(MEASURED)
 class _Latest(NamedTuple):
     value: float
     at_ms: int
+
+
+class _Asked(msgspec.Struct, array_like=True):
+    """What one model last said."""
+
+    at_ms: int
+    version: str
+    score: float | None
+    threshold: float
+    reason: str
+    silent_since_ms: int | None  # since when it could not judge
 
 
 class PatientMonitor:
@@ -84,6 +100,7 @@ class PatientMonitor:
         self._blame: dict[tuple[str, str], int] = {}
         self._history: list[list[int]] = []  # [at_ms, at_least, complete], for "2 h ago 3"
         self._timer_ms: int | None = None
+        self._asked: dict[str, _Asked] = {}  # by model
 
     def on_reading(self, reading: Reading) -> list[Event]:
         """One reading. A reading that was applied before changes nothing and repeats the alarms that stand."""
@@ -112,16 +129,28 @@ class PatientMonitor:
         return events
 
     def on_score(self, score: ModelScore) -> list[Event]:
-        """One output of one model. It may raise an alarm of its own; it never touches those of the rules."""
-        events: list[Event] = []
-        facts = _Facts(score.at_ms, score.reading_id, 0, events)
-        probability = score.score
+        """One output of one model. It may raise an alarm of its own; it never touches those of the rules.
+
+        One that is older than what the model has said since goes to the record; the same one again changes nothing.
+        """
+        last = self._asked.get(score.model)
+        if last is not None and score.at_ms == last.at_ms:
+            return []
+        late = last is not None and score.at_ms < last.at_ms
+        backfilled = score.heard_ms - score.at_ms > self.plan.backfill_after_ms
+        events: list[Event] = [ModelScored(score=score, late=late, backfilled=backfilled)]
+        if late or backfilled:
+            return events
+        probability = probability_of(score)
+        silent_since_ms = None if last is None else last.silent_since_ms
         if probability is not None:
-            for rule in self._rules.get(f"model:{score.model}", ()):
-                self._settle(rule, probability, facts, partial(_model_text, rule, score))
-        for rule in self._rules.get("model_unavailable", ()):
-            silent = 1.0 if probability is None else 0.0
-            self._settle(rule, silent, facts, partial(str, f"{score.model} model: {score.reason}"), key=score.model)
+            silent_since_ms = None
+        elif silent_since_ms is None:
+            silent_since_ms = score.at_ms
+        self._asked[score.model] = _Asked(
+            score.at_ms, score.version, probability, score.threshold, score.reason, silent_since_ms
+        )
+        self._judge_model(score, probability, silent_since_ms, _Facts(score.at_ms, score.reading_id, 0, events))
         return events
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
@@ -183,6 +212,17 @@ class PatientMonitor:
                 )
                 for sign, latest in self._latest.items()
             ),
+            models=tuple(
+                ModelView(
+                    model=model,
+                    version=asked.version,
+                    score=asked.score if now_ms - asked.at_ms <= SCORE_VALID_MS else None,
+                    threshold=asked.threshold,
+                    age_ms=now_ms - asked.at_ms,
+                    reason=asked.reason,
+                )
+                for model, asked in self._asked.items()
+            ),
             sensor_off_since_ms=self._quality.sensor_off_since_ms,
             alarms=tuple(self._book.open()),
         )
@@ -204,6 +244,7 @@ class PatientMonitor:
                 self._quality.to_state(),
                 self._windows.to_state(),
                 self._book.to_state(),
+                list(self._asked.items()),
             ]
         )
 
@@ -227,7 +268,7 @@ class PatientMonitor:
         version, self._frontier_ms, self._news2, self._timer_ms, latest, fresh, baselines, *rest = state
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"version {version}, this program reads {SNAPSHOT_VERSION}")
-        history, blame, seen, quality, windows, book = rest
+        history, blame, seen, quality, windows, book, *later = rest
         self._latest = {SIGNS[index].sign: _Latest(value, at_ms) for index, value, at_ms in latest}
         self._fresh = {SIGNS[index].sign: Freshness(state) for index, state in fresh}
         self._baselines = {sign: Baseline.from_state(one) for sign, one in zip(_LEARNING, baselines, strict=True)}
@@ -237,6 +278,8 @@ class PatientMonitor:
         self._quality = Quality.from_state(quality)
         self._windows = Windows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         self._book = AlarmBook.from_state(self.binding_id, plan.rules, book)
+        if later:  # nothing asked models before
+            self._asked = {model: msgspec.convert(asked, _Asked) for model, asked in later[0]}
 
     # Facts
 
@@ -454,6 +497,31 @@ class PatientMonitor:
             if wrong or self._book.has(rule.rule_id):
                 self._settle(rule, float(wrong), facts, partial(str, _CLOCK_TEXT))
 
+    def _judge_model(
+        self, score: ModelScore, probability: float | None, silent_since_ms: int | None, facts: "_Facts"
+    ) -> None:
+        for rule in self._rules.get(f"model:{score.model}", ()):
+            if probability is not None:
+                explain = partial(self._model_text, rule, score, probability)
+                self._settle(rule, probability / score.threshold, facts, explain)
+            elif self._book.has(rule.rule_id):
+                # What cannot be judged has not ended.
+                seen = Observation(level=Level.UNKNOWN, at_ms=facts.at_ms)
+                facts.events.extend(self._book.observe(rule, seen))
+        silent = 0
+        if silent_since_ms is not None:
+            silent = 1 if facts.at_ms - silent_since_ms < _HOUR_MS else 2
+        why = score.reason if score.score is None else "gave no probability"
+        for rule in self._rules.get("model_unavailable", ()):
+            self._settle(rule, silent, facts, partial(str, f"{score.model} model: {why}"), key=score.model)
+
+    def _model_text(self, rule: Rule, score: ModelScore, probability: float) -> str:
+        news2_now = self._score(score.at_ms)
+        bound = "" if news2_now.total is not None else ">= "
+        said = f"{rule.label} {probability:.1%} by model {score.version}, which speaks from {score.threshold:.1%}"
+        because = f"; {score.reason}" if score.reason else ""
+        return f"{said}{because}; NEWS2 {bound}{news2_now.at_least}"
+
     def _judge_silence(self, now_ms: int, events: list[Event]) -> None:
         """Silence is a condition like any other: of one sign, or of the whole device when nothing comes any more."""
         expected = [sign for sign in self.plan.expected if sign in self._fresh]
@@ -580,6 +648,17 @@ class SignView(msgspec.Struct, frozen=True, kw_only=True):
     freshness: Freshness
 
 
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model says of one patient, for a screen."""
+
+    model: str
+    version: str
+    score: float | None  # probability; None: it abstains, or what it said is too old to be shown as current
+    threshold: float
+    age_ms: int
+    reason: str
+
+
 class PatientView(msgspec.Struct, frozen=True, kw_only=True):
     """One patient at one moment, for a screen."""
 
@@ -588,6 +667,7 @@ class PatientView(msgspec.Struct, frozen=True, kw_only=True):
     news2: news2.News2
     news2_before: tuple[tuple[int, int], ...]  # (at_ms, at_least), oldest first
     signs: tuple[SignView, ...]
+    models: tuple[ModelView, ...]
     sensor_off_since_ms: int | None
     alarms: tuple[AlarmChanged, ...]
 
@@ -639,10 +719,6 @@ def _sign_text(rule: Rule, sign: VitalSign, value: float) -> str:
 
 def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float) -> str:
     return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}"
-
-
-def _model_text(rule: Rule, score: ModelScore) -> str:
-    return f"{rule.label}: {score.score or 0.0:.2f} by model {score.version}; {score.reason}"
 
 
 def _sensor_off_text(since_ms: int, now_ms: int) -> str:

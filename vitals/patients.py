@@ -150,4 +150,4 @@ def _time_of(message: Message) -> int:
         return message.now_ms
     if isinstance(message, Acknowledge | Silence):
         return message.at_ms
-    return message.heard_ms if isinstance(message, Reading) else message.received_ms
+    return message.heard_ms

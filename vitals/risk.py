@@ -53,14 +53,13 @@ def statement(
     topic: Topic | str,
     rule_points: int,
     model_score: ModelScore | None,
-    threshold: float,
     *,
     rule_complete: bool = True,
 ) -> RiskStatement:
     """What is to be said about one topic.
 
-    `rule_points` is NEWS2's `at_least`; with `rule_complete=False` the text says so. `threshold`: the model speaks from
-    this probability on. A model score that is absent, abstains, or is no probability leaves the rule alone.
+    `rule_points` is NEWS2's `at_least`; with `rule_complete=False` the text says so. A model score that is absent,
+    abstains, or is no probability leaves the rule alone.
 
     Raises:
         ValueError: there is no such topic.
@@ -69,12 +68,12 @@ def statement(
     by_rule = next((level for points, level in spec.levels if rule_points >= points), None)
     points = f"{'' if rule_complete else '>= '}{rule_points}"
     rule_text = f"{spec.label} {_level_text(by_rule)} by {spec.rule} {points}"
-    probability = _probability(model_score)
+    probability = None if model_score is None else probability_of(model_score)
     if model_score is None or probability is None:
         return RiskStatement(
             topic=Topic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
         )
-    fires = probability >= threshold
+    fires = probability >= model_score.threshold
     level = max(by_rule or spec.model_adds, spec.model_adds) if fires else by_rule
     model = f"model {model_score.version}"
     reason = f" ({model_score.reason})" if fires and model_score.reason else ""
@@ -83,8 +82,15 @@ def statement(
         topic=Topic(topic),
         level=level,
         basis=f"{spec.rule}+{model}",
-        text=f"{rule_text}; {verdict}: {probability:.2f}, speaks from {threshold:.2f}{reason}",
+        text=f"{rule_text}; {verdict}: {probability:.1%}, speaks from {model_score.threshold:.1%}{reason}",
     )
+
+
+def probability_of(score: ModelScore) -> float | None:
+    """What a model says, if it is a probability; None: it says nothing."""
+    if score.score is None or not isfinite(score.score) or not 0 <= score.score <= 1:
+        return None
+    return score.score
 
 
 _TOLD_AGE_MS: Final = 300_000
@@ -153,12 +159,6 @@ def _missing_text(part: News2Part) -> str:
 
 def _level_text(level: Priority | None) -> str:
     return "not raised" if level is None else level.name.lower()
-
-
-def _probability(score: ModelScore | None) -> float | None:
-    if score is None or score.score is None or not isfinite(score.score) or not 0 <= score.score <= 1:
-        return None
-    return score.score
 
 
 def _silent(score: ModelScore | None) -> str:

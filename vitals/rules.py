@@ -93,10 +93,10 @@ QUANTITIES: Final = (
     "shock_index",
     "baseline:heart_rate",  # deviations from the patient's own normal
     "baseline:respiratory_rate",
-    "model:sepsis",  # probabilities
+    "model:sepsis",  # probability, in multiples of the score from which the model speaks
     "model:heart",
     "model:rhythm",
-    "model_unavailable",  # 1 while a model that should judge cannot
+    "model_unavailable",  # 1 while a model that should judge cannot, 2 when it could not for an hour
     "sensor_off",  # milliseconds without contact
     "battery",  # %
     "freshness",  # 0 fresh, 1 late, 2 stale, 3 lost; judged for each expected sign by itself
@@ -139,13 +139,15 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="unusual_heart_rate", label="heart rate unlike this patient", quantity="baseline:heart_rate",
         limits=(Limit(4.0, _LOW),), for_ms=10 * _MINUTE, clear_margin=1.0, basis="baseline",
     ),
+    # A model's passport says from which score on it speaks: chosen for a number of alarms a patient and day. Medium:
+    # high stays with the rules until models have proved themselves.
     Rule(
-        rule_id="sepsis_risk", label="sepsis risk", quantity="model:sepsis", limits=(Limit(0.5, _MEDIUM),),
-        clear_margin=0.1, basis="model",
+        rule_id="sepsis_risk", version=2, label="sepsis risk", quantity="model:sepsis", limits=(Limit(1.0, _MEDIUM),),
+        clear_margin=0.2, basis="model",
     ),
     Rule(
-        rule_id="heart_risk", label="heart risk", quantity="model:heart", limits=(Limit(0.8, _MEDIUM),),
-        clear_margin=0.1, basis="model",
+        rule_id="heart_risk", version=2, label="heart risk", quantity="model:heart", limits=(Limit(1.0, _MEDIUM),),
+        clear_margin=0.2, basis="model",
     ),
     Rule(
         rule_id="sensor_off", label="sensor off", kind=AlarmKind.TECHNICAL, quantity="sensor_off",
@@ -165,7 +167,8 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         limits=(Limit(1, _LOW),), for_ms=_MINUTE, clear_for_ms=_MINUTE, latching=False,
     ),
     Rule(
-        rule_id="model_unavailable", label="model unavailable", kind=AlarmKind.TECHNICAL,
-        quantity="model_unavailable", limits=(Limit(1, _LOW),), clear_for_ms=0, clear_count=1, latching=False,
+        rule_id="model_unavailable", version=2, label="model unavailable", kind=AlarmKind.TECHNICAL,
+        quantity="model_unavailable", limits=(Limit(1, _LOW), Limit(2, _MEDIUM)), clear_for_ms=0, clear_count=1,
+        latching=False,
     ),
 )  # fmt: skip

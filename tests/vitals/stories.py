@@ -77,16 +77,23 @@ def time_line(**signs: TimeLine) -> list[Reading]:
 
 
 def a_score(
-    after_ms: int, probability: float | None, *, model: str = "sepsis", reason: str = "respiratory rate rising"
+    after_ms: int,
+    probability: float | None,
+    *,
+    model: str = "sepsis",
+    reason: str = "respiratory rate rising",
+    threshold: float = 0.5,
+    held_up_ms: int = 0,
 ) -> ModelScore:
     return ModelScore(
         binding_id=BINDING,
         reading_id=b"m" + after_ms.to_bytes(15, "big"),
         at_ms=START + after_ms,
-        received_ms=START + after_ms,
+        received_ms=START + after_ms + held_up_ms,
         model=model,
         version="1.2",
         score=probability,
+        threshold=threshold,
         reason=reason,
     )
 

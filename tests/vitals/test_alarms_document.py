@@ -26,9 +26,16 @@ NAMED = {
     "sensor_off": ({60_000.0: "1 min", 600_000.0: "10 min"}, "worn again"),
     "freshness": ({2.0: "stale", float(LOST_WHILE_ILL): "lost, was ill"}, "heard again"),
     "clock": ({1.0: "corrected"}, "clock right"),
-    "model_unavailable": ({1.0: "silent"}, "model judges"),
+    "model_unavailable": ({1.0: "silent", 2.0: "silent for 1 h"}, "model judges"),
 }
-UNITS = {"battery": " %", "baseline:heart_rate": " deviations", VitalSign.TEMPERATURE: " °C", VitalSign.SPO2: " %"}
+UNITS = {
+    "model:sepsis": " times",
+    "model:heart": " times",
+    "battery": " %",
+    "baseline:heart_rate": " deviations",
+    VitalSign.TEMPERATURE: " °C",
+    VitalSign.SPO2: " %",
+}
 
 
 def rows(text: str, heading: str) -> list[list[str]]:

@@ -42,6 +42,7 @@ from vitals.messages import (
     FreshnessChanged,
     Message,
     ModelScore,
+    ModelScored,
     News2Scored,
     Priority,
     Reading,
@@ -213,7 +214,11 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
             steady(0, MINUTE, flags=SensorFlag.CLOCK_CORRECTED),
             "the device's clock is wrong; times are worked out from its uptime",
         ),
-        ("sepsis_risk", [a_score(0, 0.71)], "sepsis risk: 0.71 by model 1.2; respiratory rate rising"),
+        (
+            "sepsis_risk",
+            [a_score(0, 0.71)],
+            "sepsis risk 71.0% by model 1.2, which speaks from 50.0%; respiratory rate rising; NEWS2 >= 0",
+        ),
         ("model_unavailable", [a_score(0, None, reason="warming up")], "sepsis model: warming up"),
     ],
 )
@@ -810,8 +815,79 @@ def test_a_model_that_sees_nothing_does_not_touch_the_alarm_of_the_rule(probabil
     feed(monitor, a_reading(0, **{**WELL, **ILL}))
     before = monitor.open_alarms()
 
-    assert feed(monitor, *(a_score(minute * MINUTE, probability) for minute in range(60))) == []
+    assert alarms(feed(monitor, *(a_score(minute * MINUTE, probability) for minute in range(60)))) == []
     assert monitor.open_alarms() == before
+
+
+def test_the_model_s_passport_says_from_where_on_it_speaks() -> None:
+    careful, bold = a_monitor(RULE["sepsis_risk"]), a_monitor(RULE["sepsis_risk"])
+
+    (alarm,) = alarms(feed(bold, a_reading(0, **WELL), a_score(0, 0.061, threshold=0.0286)))
+
+    assert alarms(feed(careful, a_score(0, 0.061, threshold=0.5))) == []
+    assert alarm.text == ("sepsis risk 6.1% by model 1.2, which speaks from 2.9%; respiratory rate rising; NEWS2 0")
+
+
+def test_a_score_that_trembles_at_the_threshold_is_one_alarm() -> None:
+    monitor = a_monitor(RULE["sepsis_risk"])
+    trembling = [a_score(minute * MINUTE, 0.5 + (-1) ** minute * 0.05) for minute in range(0, 60, 5)]
+    calm = [a_score(minute * MINUTE, 0.39) for minute in range(60, 80, 5)]
+
+    told = alarms(feed(monitor, *trembling, *calm))
+
+    assert [event.state for event in told] == [ACTIVE, CLEARED]
+
+
+def test_a_model_that_falls_silent_during_its_alarm_has_not_seen_the_end_of_it() -> None:
+    monitor = a_monitor(RULE["sepsis_risk"])
+    feed(monitor, a_score(0, 0.9))
+
+    (unknown,) = alarms(feed(monitor, a_score(5 * MINUTE, None), a_score(10 * MINUTE, None)))
+    (again,) = alarms(feed(monitor, a_score(15 * MINUTE, 0.8)))
+
+    assert (unknown.state, again.state) == (ACTIVE, ACTIVE)
+    assert "no data since 08:00 UTC" in unknown.text
+    assert "no data" not in again.text
+
+
+@pytest.mark.parametrize("what", ["late", "held up"])
+def test_a_score_that_comes_too_late_is_kept_and_does_not_sound(what: str) -> None:
+    monitor = a_monitor(RULE["sepsis_risk"])
+    feed(monitor, a_score(10 * MINUTE, 0.1))
+    score = a_score(9 * MINUTE, 0.9) if what == "late" else a_score(11 * MINUTE, 0.9, held_up_ms=6 * MINUTE)
+
+    assert feed(monitor, score) == [ModelScored(score=score, late=what == "late", backfilled=what == "held up")]
+
+
+def test_a_score_that_comes_twice_changes_nothing() -> None:
+    monitor = a_monitor()
+    feed(monitor, a_score(0, 0.9))
+    before = monitor.snapshot()
+
+    assert feed(monitor, a_score(0, 0.9)) == []
+    assert monitor.snapshot() == before
+
+
+def test_a_state_from_before_there_were_models_is_read() -> None:
+    monitor = a_monitor()
+    feed(monitor, *steady(0, HOUR), a_score(HOUR, 0.9))
+    before = msgspec.msgpack.encode(msgspec.msgpack.decode(monitor.snapshot())[:-1])
+
+    again = PatientMonitor.restore(BINDING, before, monitor.plan)
+
+    assert again.open_alarms() == monitor.open_alarms()
+    assert again.view(START + HOUR).models == ()
+
+
+def test_a_screen_shows_a_score_with_its_age_and_an_old_one_not_at_all() -> None:
+    monitor = a_monitor()
+    feed(monitor, a_score(0, 0.3))
+
+    (now,) = monitor.view(START + 10 * MINUTE).models
+    (later,) = monitor.view(START + 20 * MINUTE).models
+
+    assert (now.score, now.age_ms, now.threshold) == (0.3, 10 * MINUTE, 0.5)
+    assert (later.score, later.age_ms) == (None, 20 * MINUTE)
 
 
 def test_a_model_that_cannot_judge_is_told_as_technical_until_it_can() -> None:
@@ -823,6 +899,14 @@ def test_a_model_that_cannot_judge_is_told_as_technical_until_it_can() -> None:
         (ACTIVE, AlarmKind.TECHNICAL, "sepsis"),
         (CLEARED, AlarmKind.TECHNICAL, "sepsis"),
     ]
+
+
+def test_a_model_that_cannot_judge_for_an_hour_is_more_than_a_note() -> None:
+    monitor = a_monitor()
+
+    told = alarms(feed(monitor, *(a_score(minute * MINUTE, None) for minute in range(0, 65, 5))))
+
+    assert [(event.priority, event.at_ms - START) for event in told] == [(LOW, 0), (MEDIUM, HOUR)]
 
 
 # The state is one small value
@@ -1053,7 +1137,8 @@ def test_a_model_never_suppresses_and_never_delays_the_alarm_of_a_rule(steps: li
     def of_rules(told: list[Told]) -> list[Event]:
         return [
             event for one in told for event in one.events
-            if not (isinstance(event, AlarmChanged) and event.rule_id in MODEL_RULES)
+            if not isinstance(event, ModelScored)
+            and not (isinstance(event, AlarmChanged) and event.rule_id in MODEL_RULES)
         ]  # fmt: skip
 
     assert of_rules(with_models) == of_rules(without)

@@ -15,10 +15,10 @@ MINUTE, HOUR = 60_000, 3_600_000
 NOW = 1_700_000_000_000
 
 
-def says(score: float | None, *, reason: str = "") -> ModelScore:
+def says(score: float | None, *, reason: str = "", threshold: float = 0.7) -> ModelScore:
     return ModelScore(
         binding_id="00" * 16, reading_id=bytes(16), at_ms=NOW, received_ms=NOW, model="sepsis", version="1.2",
-        score=score, reason=reason,
+        score=score, threshold=threshold, reason=reason,
     )  # fmt: skip
 
 
@@ -28,25 +28,25 @@ def says(score: float | None, *, reason: str = "") -> ModelScore:
 )
 @pytest.mark.parametrize("topic", list(Topic))
 def test_without_a_model_the_rule_speaks(topic: Topic, points: int, level: Priority | None) -> None:
-    said = statement(topic, points, None, 0.7)
+    said = statement(topic, points, None)
 
     assert (said.level, said.basis) == (level, "NEWS2")
 
 
 def test_a_model_adds_to_a_quiet_rule() -> None:
-    said = statement("sepsis", 3, says(0.81, reason="RR, T rising"), 0.7)
+    said = statement("sepsis", 3, says(0.81, reason="RR, T rising"))
 
     assert (said.level, said.basis) == (Priority.MEDIUM, "NEWS2+model 1.2")
     assert said.text == (
-        "sepsis risk not raised by NEWS2 3; medium by model 1.2: 0.81, speaks from 0.70 (RR, T rising)"
+        "sepsis risk not raised by NEWS2 3; medium by model 1.2: 81.0%, speaks from 70.0% (RR, T rising)"
     )
 
 
 def test_a_calm_model_does_not_lower_a_loud_rule() -> None:
-    said = statement("heart", 8, says(0.01), 0.7)
+    said = statement("heart", 8, says(0.01))
 
     assert (said.level, said.basis) == (Priority.HIGH, "NEWS2+model 1.2")
-    assert said.text == "heart risk high by NEWS2 8; nothing added by model 1.2: 0.01, speaks from 0.70"
+    assert said.text == "heart risk high by NEWS2 8; nothing added by model 1.2: 1.0%, speaks from 70.0%"
 
 
 @given(
@@ -56,8 +56,8 @@ def test_a_calm_model_does_not_lower_a_loud_rule() -> None:
     topic=st.sampled_from(list(Topic)),
 )
 def test_no_model_ever_lowers(points: int, score: float | None, threshold: float, topic: Topic) -> None:
-    alone = statement(topic, points, None, threshold)
-    together = statement(topic, points, says(score), threshold)
+    alone = statement(topic, points, None)
+    together = statement(topic, points, says(score, threshold=threshold))
 
     assert (together.level or 0) >= (alone.level or 0)
     assert alone.text.partition(";")[0] in together.text
@@ -75,23 +75,23 @@ def test_no_model_ever_lowers(points: int, score: float | None, threshold: float
     ],
 )
 def test_an_unusable_model_leaves_the_rule_alone_and_says_so(score: ModelScore | None, ending: str) -> None:
-    said = statement("sepsis", 5, score, 0.7)
+    said = statement("sepsis", 5, score)
 
     assert (said.level, said.basis) == (Priority.MEDIUM, "NEWS2")
     assert said.text == "sepsis risk medium by NEWS2 5" + ending
 
 
 def test_the_threshold_itself_speaks() -> None:
-    assert statement("sepsis", 0, says(0.7), 0.7).level is Priority.MEDIUM
+    assert statement("sepsis", 0, says(0.7)).level is Priority.MEDIUM
 
 
 def test_an_incomplete_rule_is_a_lower_bound_in_the_text() -> None:
-    assert statement("sepsis", 5, None, 0.7, rule_complete=False).text.startswith("sepsis risk medium by NEWS2 >= 5;")
+    assert statement("sepsis", 5, None, rule_complete=False).text.startswith("sepsis risk medium by NEWS2 >= 5;")
 
 
 def test_an_unknown_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="luck"):
-        statement("luck", 5, None, 0.7)
+        statement("luck", 5, None)
 
 
 INPUTS = {
