@@ -15,10 +15,10 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.courier import Courier
 from stream.errors import StoreRefused
-from stream.ingest import Ingest, Taken
+from stream.ingest import Ingest, Observed, Taken
 from stream.store import Store
 from stream.tails import Tails
-from vitals.messages import AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
+from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import AckBook, OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
@@ -243,7 +243,8 @@ class EmbeddedStream:
         return self._acks.due(mono_ms=self._clock.mono_ms(), now_ms=self._clock.now_ms())
 
     def _commit(self, taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int) -> list[Event]:
-        readings = [one.content for one in taken if isinstance(one.content, Reading)]
+        observed = [one.content for one in taken if isinstance(one.content, Observed)]
+        messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._old_sessions(now_ms)
 
         def beside() -> None:
@@ -254,7 +255,7 @@ class EmbeddedStream:
             for (device, reason), count in refused.items():
                 self._store.count_reject(device, reason, now_ms, count)
 
-        return self._engine.apply([*readings, Tick(now_ms=now_ms)], beside=beside)
+        return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
 
     def _old_sessions(self, now_ms: int) -> list[bytes]:
         """Once an hour: sessions that nobody will speak in any more. Memory must not grow for ever."""

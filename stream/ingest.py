@@ -5,11 +5,11 @@ handed out as rows, and acknowledging is the engine's business, after its commit
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from vitals.messages import Reading, SensorFlag
+from vitals.messages import Message, ModelScore, Reading, SensorFlag
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
@@ -17,6 +17,7 @@ from wire.codec import (
     decode_edge_vitals,
     decode_heartbeat,
     to_reading,
+    to_scores,
 )
 from wire.envelope import FrameClass
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
@@ -28,12 +29,27 @@ FUTURE_MS: Final = 30_000
 """Further ahead of our clock than this no edge is believed."""
 
 
+class Observed(NamedTuple):
+    """A reading, and what models at the edge said of it."""
+
+    reading: Reading
+    scores: list[ModelScore]
+
+    @property
+    def messages(self) -> list[Message]:
+        """In the order in which they are to be applied."""
+        return [self.reading, *self.scores]
+
+
+Content: TypeAlias = Observed | HeartbeatV1 | EdgeAlarmV1
+
+
 class Taken(NamedTuple):
     """What one frame turned out to be."""
 
     opened: Opened | None  # None: it began a session
     sender: bytes
-    content: Reading | HeartbeatV1 | EdgeAlarmV1 | None = None  # None: nothing new
+    content: Content | None = None  # None: nothing new
     refused: DecodeError | None = None  # authentic, and not usable: for the dead letters
 
 
@@ -85,7 +101,7 @@ class Ingest:
         """As `Receiver.highest`."""
         return self._receiver.highest(session_id)
 
-    def _content(self, opened: Opened, now_ms: int) -> Reading | HeartbeatV1 | EdgeAlarmV1:
+    def _content(self, opened: Opened, now_ms: int) -> Content:
         if opened.frame_class == FrameClass.HEARTBEAT:
             return decode_heartbeat(opened.payload)
         if opened.frame_class == FrameClass.ALARM:
@@ -96,7 +112,8 @@ class Ingest:
         binding = self._directory.binding(opened.binding_id)
         if binding is None or binding.wearable_id != message.origin.wearable_id:
             raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
-        return _arrived(to_reading(message, opened.binding_id), now_ms)
+        reading = _arrived(to_reading(message, opened.binding_id), now_ms)
+        return Observed(reading, to_scores(message, reading))
 
 
 def _arrived(reading: Reading, now_ms: int) -> Reading:

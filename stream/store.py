@@ -21,6 +21,7 @@ from vitals.messages import (
     AlarmChanged,
     Event,
     FreshnessChanged,
+    ModelScored,
     News2Scored,
     ReadingJudged,
     WindowClosed,
@@ -29,9 +30,15 @@ from vitals.messages import (
 from vitals.signs import INDEX, SIGNS, VitalSign
 from wire.receiver import SessionRow
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
+_MODEL_SCORE: Final = """CREATE TABLE model_score (
+    binding_id TEXT NOT NULL, model TEXT NOT NULL, at_ms INTEGER NOT NULL, reading_id BLOB NOT NULL,
+    received_ms INTEGER NOT NULL, arrived_ms INTEGER, version TEXT NOT NULL,
+    score REAL,                          -- NULL: it abstained, the reason says why
+    threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
+    PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE reading (
@@ -47,6 +54,7 @@ CREATE TABLE news2 (
     at_least INTEGER NOT NULL, risk TEXT NOT NULL, spo2_scale INTEGER NOT NULL,
     parts TEXT NOT NULL                  -- JSON: [sign, value, points, age_ms] seven times
     ) STRICT, WITHOUT ROWID;
+{_MODEL_SCORE}
 CREATE TABLE vitals_window (
     binding_id TEXT NOT NULL, sign TEXT NOT NULL, width_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL,
     count INTEGER NOT NULL, mean REAL NOT NULL, minimum REAL NOT NULL, maximum REAL NOT NULL,
@@ -84,6 +92,7 @@ _PUT_READING: Final = (
     f"VALUES ({', '.join('?' * len(_READING_COLUMNS))})"
 )
 _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
 _PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -249,6 +258,11 @@ class Store:
             return
         row = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         found = "none" if row is None else str(row[0])
+        if found == "1":  # before edges asked models
+            self._db.executescript(f"BEGIN;{_MODEL_SCORE}")
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
+            self._db.execute("COMMIT")
+            return
         if found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
@@ -284,6 +298,12 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
         return _PUT_NEWS2, (
             event.reading_id, event.binding_id, event.at_ms, event.total, event.at_least, str(event.risk),
             event.spo2_scale, _JSON.encode(event.parts).decode(),
+        )  # fmt: skip
+    if isinstance(event, ModelScored):
+        s = event.score
+        return _PUT_SCORE, (
+            s.binding_id, s.model, s.at_ms, s.reading_id, s.received_ms, s.arrived_ms, s.version, s.score, s.threshold,
+            s.reason, event.late, event.backfilled,
         )  # fmt: skip
     if isinstance(event, WindowClosed):
         return _PUT_WINDOW, (

@@ -11,13 +11,18 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from vitals.messages import ClockQuality, Consciousness, Reading
+from vitals.messages import ClockQuality, Consciousness, ModelScore, Reading
 from wire.errors import DecodeError, Reason
 
 SCHEMA: Final = 1
 MAX_BYTES: Final = 8_192
 MAX_TIME_MS: Final = 2**47  # in the year 6429; more is not a time
 _MOST_FLAGS: Final = 2**16
+_MOST_SCORES: Final = 4
+_MOST_REASON: Final = 300  # characters
+_VERSION_TEXT: Final = re.compile(
+    r"(?:\d{1,6}\.\d{1,6}\.\d{1,6})?"
+)  # empty: there is no model, and that is what is told
 _MOST_COUNTED: Final = 2**53  # what a database and JSON hold exactly
 
 # Absurd is what no sensor that works can say. Implausible is for `vitals.quality` to judge.
@@ -51,6 +56,16 @@ class OriginV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbi
     counter: int
 
 
+class ScoreV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """What a model at the edge says of the patient at the moment of a reading."""
+
+    model: Literal["sepsis", "heart", "rhythm"]
+    version: str
+    score: float | None  # probability; None: it abstains
+    threshold: float  # it speaks from here on
+    reason: str  # the inputs that moved it most, or why it abstains
+
+
 class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """One reading as an edge passes it on: what the wearable said, where from, and what the edge found."""
 
@@ -61,6 +76,7 @@ class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
     received_ms: int  # arrival at the edge
     sensor_flags: int  # messages.SensorFlag, with the edge's own
     unusable: int  # mask by signs.INDEX
+    scores: tuple[ScoreV1, ...] = ()
 
 
 class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -137,6 +153,7 @@ def decode_edge_vitals(payload: bytes) -> EdgeVitalsV1:
     _check_time("received_ms", message.received_ms)
     _check_flags("sensor_flags", message.sensor_flags)
     _check_flags("unusable", message.unusable)
+    _check_scores(message.scores)
     return message
 
 
@@ -196,6 +213,29 @@ def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
     )
 
 
+def to_scores(message: EdgeVitalsV1, reading: Reading) -> list[ModelScore]:
+    """The kernel's form of what models said at an edge's reading.
+
+    Args:
+        reading: as whoever asks believes it, with its times put right.
+    """
+    return [
+        ModelScore(
+            binding_id=reading.binding_id,
+            reading_id=reading.reading_id,
+            at_ms=reading.at_ms,
+            received_ms=reading.received_ms,
+            arrived_ms=reading.arrived_ms,
+            model=one.model,
+            version=one.version,
+            score=one.score,
+            threshold=one.threshold,
+            reason=one.reason,
+        )
+        for one in message.scores
+    ]
+
+
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", payload: bytes) -> T:
     if len(payload) > MAX_BYTES:
         raise DecodeError(Reason.SCHEMA, f"payload of {len(payload)} bytes, at most {MAX_BYTES} are read")
@@ -233,6 +273,20 @@ def _check_vitals(vitals: VitalsV1) -> None:
             raise DecodeError(Reason.VALUE, f"{name}: not a number, or absurd")
 
 
+def _check_scores(scores: tuple[ScoreV1, ...]) -> None:
+    if len(scores) > _MOST_SCORES or len({one.model for one in scores}) < len(scores):
+        raise DecodeError(Reason.VALUE, "scores: too many, or two of one model")
+    for one in scores:
+        if one.score is not None and not 0 <= one.score <= 1:  # NaN is not, either
+            raise DecodeError(Reason.VALUE, f"scores.{one.model}: not a probability")
+        if not 0 < one.threshold <= 1:
+            raise DecodeError(Reason.VALUE, f"scores.{one.model}: the threshold is not a probability above 0")
+        if _VERSION_TEXT.fullmatch(one.version) is None:
+            raise DecodeError(Reason.VALUE, f"scores.{one.model}: the version is not three numbers")
+        if len(one.reason) > _MOST_REASON or not one.reason.isprintable():
+            raise DecodeError(Reason.VALUE, f"scores.{one.model}: the reason is too long, or not a text")
+
+
 def _check_time(name: str, value: int) -> None:
     if not 0 <= value < MAX_TIME_MS:
         raise DecodeError(Reason.VALUE, f"{name}: not a time")
@@ -251,7 +305,8 @@ def _check_flags(name: str, value: int) -> None:
 _QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _CONSCIOUSNESS: Final = tuple(Consciousness)
 _FIELDS: Final = {
-    message: msgspec.structs.fields(message) for message in (VitalsV1, OriginV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
+    message: msgspec.structs.fields(message)
+    for message in (VitalsV1, OriginV1, ScoreV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
 }
 _PLACE: Final = re.compile(r"`\$((?:\[[^]]*\])+)")
 _NUMBER: Final = re.compile(r"\[(\d+)\]")

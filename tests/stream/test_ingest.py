@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stream.ingest import Ingest
+from stream.ingest import Ingest, Observed
 from tests.stream.site import NOW, SECOND, UNLIMITED, Site, worse
-from vitals.messages import Reading, SensorFlag
-from wire.codec import encode
+from vitals.messages import SensorFlag
+from wire.codec import ScoreV1, encode
 from wire.envelope import FrameClass
 from wire.errors import Reason, Rejected
 from wire.topics import e_up, w_up
@@ -33,9 +33,9 @@ def topic(site: Site, frame_class: int = FrameClass.VITALS) -> str:
 def test_a_reading_comes_out_under_the_binding_of_its_session(site: Site) -> None:
     taken = an_ingest(site).take(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
-    assert isinstance(taken.content, Reading)
-    assert taken.content.binding_id == site.demo.bindings[0].binding_id.hex()
-    assert taken.content.heart_rate == 70.0
+    assert isinstance(taken.content, Observed)
+    assert taken.content.reading.binding_id == site.demo.bindings[0].binding_id.hex()
+    assert taken.content.reading.heart_rate == 70.0
 
 
 def test_a_duplicate_has_no_content_and_is_to_be_acknowledged(site: Site) -> None:
@@ -78,11 +78,27 @@ def test_a_wearable_s_payload_from_an_edge_is_not_a_reading(site: Site) -> None:
 def test_the_future_is_not_believed(ahead_ms: int, clamped: bool, site: Site) -> None:
     message = worse(site.message(0), at_ms=NOW + ahead_ms, received_ms=NOW + ahead_ms)
 
-    reading = an_ingest(site).take(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
+    taken = an_ingest(site).take(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
 
-    assert isinstance(reading, Reading)
+    assert isinstance(taken, Observed)
+    reading = taken.reading
     assert reading.at_ms == (NOW if clamped else NOW + ahead_ms)
     assert bool(reading.sensor_flags & SensorFlag.CLOCK_CLAMPED) is clamped
+
+
+def test_what_models_said_comes_with_the_reading_and_with_its_time(site: Site) -> None:
+    ahead_ms = NOW + 10**11
+    said = ScoreV1(model="sepsis", version="1.0.0", score=0.06, threshold=0.03, reason="RR 28 (+1.2)")
+    message = worse(site.message(0), at_ms=ahead_ms, received_ms=ahead_ms, scores=(said,))
+
+    taken = an_ingest(site).take(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
+
+    assert isinstance(taken, Observed)
+    (score,) = taken.scores
+    assert taken.messages == [taken.reading, score]
+    assert (score.binding_id, score.reading_id) == (taken.reading.binding_id, taken.reading.reading_id)
+    assert (score.at_ms, score.received_ms, score.arrived_ms) == (NOW, NOW, NOW)
+    assert (score.model, score.score, score.threshold, score.reason) == ("sepsis", 0.06, 0.03, "RR 28 (+1.2)")
 
 
 def test_an_empty_alarm_frame_keeps_the_lane_warm(site: Site) -> None:

@@ -844,16 +844,16 @@ def test_a_device_is_found_by_its_label_if_that_is_one_device_s(desk: Desk) -> N
             "wearable", label=label, who="tester", device_id=bytes.fromhex(begin.ljust(32, "0"))
         )
 
-    ann, one, two = add("ann", "a1"), add("shelf 3", "a2"), add("shelf 3", "a3")
-    add("a4", "a5")  # called as another one's id begins
-    add("", "a4")
-    whole = add("a6".ljust(32, "0"), "a7")
-    named = add("", "a6")
+    ann, one, two = add("ann", "a1a1a1a1"), add("shelf 3", "a2a2a2a2"), add("shelf 3", "a3a3a3a3")
+    add("a4a4a4a4", "a5a5a5a5")  # called as another one's id begins
+    add("", "a4a4a4a4")
+    whole = add("a6a6a6a6".ljust(32, "0"), "a7a7a7a7")
+    named = add("", "a6a6a6a6")
 
     assert desk.registry.find("ann") == ann
-    assert [desk.registry.find(text) for text in ("a2", "a3")] == [one, two]
+    assert [desk.registry.find(text) for text in ("a2a2a2a2", "a3a3a3a3")] == [one, two]
     assert desk.registry.find(named.hex()) == named != whole  # an id is an id
-    for text in ("shelf 3", "a4"):
+    for text in ("shelf 3", "a4a4a4a4"):
         with pytest.raises(NoSuchDevice, match="more than one"):
             desk.registry.find(text)
     with pytest.raises(NoSuchDevice, match="no such device"):

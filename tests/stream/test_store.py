@@ -123,6 +123,19 @@ def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
         Store(tmp_path / "store")
 
 
+def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_states({"00": b"as it was"})
+    with sqlite3.connect(tmp_path / "store") as earlier:
+        earlier.executescript("DROP TABLE model_score; UPDATE meta SET value = '1' WHERE key = 'schema'")
+    earlier.close()
+
+    with Store(tmp_path / "store") as store:
+        assert store.state("00") == b"as it was"
+        assert store.count("model_score") == 0
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("2",)]
+
+
 def test_states_and_sessions_come_back_as_they_were(tmp_path: Path) -> None:
     row = SessionRow(
         session_id=b"s" * 16, sender=b"d" * 16, info=b"i" * 120, hpke=b"h" * 80, ranges=((0, 4), (7, 9)), last_ms=START

@@ -19,6 +19,7 @@ from wire.codec import (
     EdgeVitalsV1,
     HeartbeatV1,
     OriginV1,
+    ScoreV1,
     VitalsV1,
     decode_edge_alarm,
     decode_edge_vitals,
@@ -27,6 +28,7 @@ from wire.codec import (
     encode,
     reading_id,
     to_reading,
+    to_scores,
 )
 from wire.errors import DecodeError, Reason, Rejected
 from wire.receiver import Opened
@@ -42,6 +44,10 @@ EDGE_VITALS = EdgeVitalsV1(
     received_ms=AT_MS + 40,
     sensor_flags=int(SensorFlag.MOTION),
     unusable=0b10,
+    scores=(
+        ScoreV1(model="sepsis", version="1.0.0", score=0.061, threshold=0.0286, reason="RR 28 (+1.2)"),
+        ScoreV1(model="heart", version="", score=None, threshold=1.0, reason="refused: hash"),
+    ),
 )
 ALARM = EdgeAlarmV1(
     alarm_id=named("alarm"), rule_id="spo2-low", key="spo2", kind="physiological", priority=3, state="active",
@@ -392,3 +398,59 @@ def _damaged(draw: Random, whole: bytes) -> bytes:
             case _ if at < len(damaged):
                 damaged[at] ^= 1 << draw.randrange(8)
     return bytes(damaged[:9_000])
+
+
+# What models said
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"score": nan}, "not a probability"),
+        ({"score": -0.001}, "not a probability"),
+        ({"score": 1.001}, "not a probability"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": nan}, "threshold"),
+        ({"threshold": inf}, "threshold"),
+        ({"version": "1.0"}, "version"),
+        ({"version": "1.0.0; DROP"}, "version"),
+        ({"reason": "x" * 301}, "reason"),
+        ({"reason": "\x1b[2J"}, "reason"),
+    ],
+)
+def test_a_score_is_bounded_before_it_is_believed(changed: dict[str, Any], problem: str) -> None:
+    said = msgspec.structs.replace(EDGE_VITALS.scores[0], **changed)
+
+    refused = refusal(decode_edge_vitals, encode(msgspec.structs.replace(EDGE_VITALS, scores=(said,))))
+
+    assert refused.reason is Reason.VALUE
+    assert str(refused).startswith("scores.sepsis: ")
+    assert problem in str(refused)
+
+
+def test_a_model_speaks_once_of_a_reading_and_is_one_that_is_known() -> None:
+    one, other = EDGE_VITALS.scores
+    twice = msgspec.structs.replace(EDGE_VITALS, scores=(one, one))
+    unknown = with_place(EDGE_VITALS, 7, [["horoscope", "1.0.0", 0.5, 0.5, ""]])
+
+    assert refusal(decode_edge_vitals, encode(twice)).reason is Reason.VALUE
+    assert refusal(decode_edge_vitals, unknown).reason is Reason.SCHEMA
+    assert decode_edge_vitals(encode(EDGE_VITALS)).scores == (one, other)
+
+
+def test_an_edge_from_before_there_were_models_is_still_understood() -> None:
+    earlier = PACK(as_list(EDGE_VITALS)[:7])
+
+    assert decode_edge_vitals(earlier) == msgspec.structs.replace(EDGE_VITALS, scores=())
+
+
+def test_a_score_is_filed_under_the_reading_that_it_was_made_at() -> None:
+    reading = to_reading(EDGE_VITALS, named("binding"))
+
+    sepsis, heart = to_scores(EDGE_VITALS, reading)
+
+    assert {(one.binding_id, one.reading_id, one.at_ms) for one in (sepsis, heart)} == {
+        (reading.binding_id, reading.reading_id, reading.at_ms)
+    }
+    assert (sepsis.model, sepsis.version, sepsis.score, sepsis.threshold) == ("sepsis", "1.0.0", 0.061, 0.0286)
+    assert (heart.model, heart.score, heart.reason) == ("heart", None, "refused: hash")
