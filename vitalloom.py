@@ -95,6 +95,15 @@ def ward(
             show_default="the embedded one",
         ),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            show_default="those that come with vitalloom",
+            help="Folder of models that the edges ask; an empty one: the rules judge alone.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -132,6 +141,7 @@ def ward(
                 cadence=cadence,
                 seed=seed,
                 broker=broker,
+                models=models,
                 data=data,
                 faults=tuple(fault or ()),
                 apart=apart,

@@ -20,12 +20,15 @@ from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
 from edge.health import LANES, Beats, Facts, heartbeat
 from edge.local_alarm import LocalAlarm
+from edge.model_versions import ModelVersions
 from edge.outbox import FILLING, Batch, Gap, Keep, Outbox, Sealed, SentSession
 from edge.pipeline import Judged, Pipeline
+from edge.scoring import Scoring
 from edge.sealing import Sealer
 from edge.uplink import Opened as Sending
 from edge.uplink import Row, Uplink
-from models.artifacts import judged_by
+from models.artifacts import RELEASED, find
+from models.passport import RELEASE_KEYS
 from runtime import logs
 from runtime.clock import Clock
 from runtime.version import __version__
@@ -36,7 +39,7 @@ from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
 from wire.documents import EVERYBODY, WANTED, DocumentType, is_document
 from wire.envelope import Ack, FrameClass, Stage, frame_class_of, open_ack
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
-from wire.identity import LATE_MS, BindingRecord, Provision
+from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Provision
 from wire.lanes import ALARM_RECEIVE_MAXIMUM, Lanes, tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
@@ -122,7 +125,10 @@ class EdgeAgent:
             self._me, self._directory, limits=config.limits, restored=tuple(self._outbox.received())
         )
         self._lock = StateLock.open(None) if lock is None else lock
-        self._pipeline = Pipeline(self._plan_of, self._states().items())
+        self._scoring = self._open_models()
+        self._pipeline = Pipeline(
+            self._plan_of, self._unlocked("states", self._outbox.patients()).items(), self._scoring
+        )
         # A connection and an uplink each: what one of them waits for, the other does not.
         self._uplinks = {
             int(frame_class): Uplink(
@@ -154,17 +160,33 @@ class EdgeAgent:
         self._told: set[tuple[bytes, bytes]] = set()  # wearable, and the end of a frame that it was sent
         self._subscribed = set(self.subscriptions)
         self._followed = 0 if wallet is None else wallet.changes
-        self._model = judged_by(config.models)
         self._sensors: dict[bytes, str] = {}
 
-    def _states(self) -> dict[str, bytes]:
-        """Patient states of an earlier run, as far as they can be unlocked. Of the others judging begins anew."""
-        kept = self._outbox.patients()
-        opened = {binding_id: self._lock.unlock(binding_id, locked) for binding_id, locked in kept.items()}
+    def _unlocked(self, what: str, kept: Mapping[bytes, bytes]) -> dict[str, bytes]:
+        """What an earlier run knew of patients, as far as it can be unlocked. Of the others judging begins anew."""
+        opened = {
+            binding_id: self._lock.unlock(_place(what, binding_id), locked) for binding_id, locked in kept.items()
+        }
         found = {binding_id.hex(): state for binding_id, state in opened.items() if state is not None}
         if gone := len(kept) - len(found):
-            _log.warning("patient states were locked with a key that is gone; judging begins anew", patients=gone)
+            _log.warning(f"patient {what} were locked with a key that is gone; judging begins anew", patients=gone)
         return found
+
+    def _open_models(self) -> Scoring:
+        """The models of this edge: believed, and not older than any that it has ever believed."""
+        accepted = ModelVersions(self._config.data_dir / "models.json")
+        found = find(
+            self._config.models or RELEASED,
+            trusted=(*RELEASE_KEYS, *self._config.model_keys),
+            not_below=accepted.newest,
+        )
+        scoring = Scoring(found, self._about, self._unlocked("memories", self._outbox.memories()))
+        for name, error in scoring.refused.items():
+            _log.error("a model is refused; the rules judge without it", model=name, problem=str(error))
+        if scoring.forgotten:
+            _log.warning("what models remembered could not be read; they begin anew", patients=scoring.forgotten)
+        accepted.accept(scoring.versions)
+        return scoring
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -387,7 +409,10 @@ class EdgeAgent:
         self._batch.received += self._receiver.dirty()
         for binding_id, state in self._pipeline.take_states().items():
             patient = bytes.fromhex(binding_id)
-            self._batch.patients[patient] = self._lock.lock(patient, state)
+            self._batch.patients[patient] = self._lock.lock(_place("states", patient), state)
+        for binding_id, memory in self._pipeline.take_memories().items():
+            patient = bytes.fromhex(binding_id)
+            self._batch.memories[patient] = self._lock.lock(_place("memories", patient), memory)
         for uplink in self._uplinks.values():
             self._batch.retired += uplink.retired()
         try:
@@ -618,7 +643,7 @@ class EdgeAgent:
             last_counters=self._committed_counters(),
             void=(),
             closed=(),
-            model=self._model,
+            model=self._scoring.title,
             sensors=tuple(self._sensors.items()),
             rejected=self.counts.rejected,
             salvaged=self._outbox.start.text,
@@ -648,6 +673,15 @@ class EdgeAgent:
         scale = 1 if binding is None else binding.spo2_scale
         return MonitoringPlan(spo2_scale=scale, cadence_ms=self._config.cadence_ms)
 
+    def _about(self, binding_id: str) -> About:
+        binding = self._directory.binding(bytes.fromhex(binding_id))
+        return NOTHING if binding is None else binding.about
+
+    @property
+    def judged_by(self) -> str:
+        """As every heartbeat says it."""
+        return self._scoring.title
+
     def _take_up(self, sent: Sequence[SentSession]) -> None:
         """Go on sending what an earlier run has kept. Nothing is sealed with its sessions: their secrets are gone."""
         waiting = self._outbox.waiting()
@@ -671,6 +705,11 @@ def _complement(ranges: Sequence[tuple[int, int]], last: int) -> tuple[tuple[int
     if at <= last:
         done.append((at, last))
     return tuple(done)
+
+
+def _place(what: str, binding_id: bytes) -> bytes:
+    """What something locked is good for: a memory put in the place of a state opens nothing."""
+    return binding_id if what == "states" else what.encode() + binding_id
 
 
 def _told(alarm: AlarmChanged) -> EdgeAlarmV1:

@@ -1,5 +1,6 @@
 """Everything an edge agent can be told; `sample.toml` beside this file documents every key."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from vitals.signs import SPEC
 from wire.receiver import RateLimits
 
 ENVIRONMENT = "VITALLOOM_EDGE"
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +54,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ack_interval_ms: int = 1_000
     heartbeat_s: float = 30.0
     state_key: Path | None = None  # None: in memory, see `edge.at_rest`
-    models: Path | None = None
+    models: Path | None = None  # None: those that come with vitalloom
+    model_keys: tuple[str, ...] = ()  # hex: keys whose models are believed beside the released ones
     clock_file: Path | None = None  # simulated time, for wards of simulated patients
     log_level: str = "INFO"
     log_json: bool = False
@@ -98,6 +101,9 @@ def check(config: EdgeConfig) -> None:
     for key, is_good, cure in rows:
         if not is_good:
             raise BadEdgeConfig(f"{key} {cure}")
+    for key in config.model_keys:
+        if not _KEY.fullmatch(key):
+            raise BadEdgeConfig(f"model_keys: {key[:70]!r} is not a public key; give 64 hexadecimal digits")
     for name, cadence_ms in config.cadence_ms.items():
         if name not in SPEC:
             raise BadEdgeConfig(f"cadence_ms.{name}: no such sign; known are {', '.join(SPEC)}")

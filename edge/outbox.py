@@ -105,6 +105,7 @@ class Batch(msgspec.Struct):
     received: list[SessionRow] = []
     sessions: dict[bytes, SentSession] = {}
     patients: dict[bytes, bytes] = {}  # binding id -> state, locked (`edge.at_rest`)
+    memories: dict[bytes, bytes] = {}  # binding id -> what models remember, locked
     freed: list[tuple[bytes, int, int]] = []  # session, first and last counter
     retired: list[bytes] = []  # sessions without rows
     gaps: list[Gap] = []  # rows that are given up and why
@@ -116,6 +117,7 @@ class Batch(msgspec.Struct):
             or self.received
             or self.sessions
             or self.patients
+            or self.memories
             or self.freed
             or self.retired
             or self.gaps
@@ -230,6 +232,7 @@ class Outbox:
             run.executemany(_REPLACE["rx_session"], [_with_crc(_received(row)) for row in batch.received])
             run.executemany(_REPLACE["tx_session"], [_with_crc(_sent(session)) for session in batch.sessions.values()])
             run.executemany(_REPLACE["patient"], [_with_crc(pair) for pair in batch.patients.items()])
+            run.executemany(_REPLACE["memory"], [_with_crc(pair) for pair in batch.memories.items()])
             for freed in batch.freed:
                 deleted += run.execute("DELETE FROM outbox WHERE sid=? AND ctr BETWEEN ? AND ?", freed).rowcount
             run.executemany("DELETE FROM tx_session WHERE sid=?", [(session_id,) for session_id in batch.retired])
@@ -343,6 +346,10 @@ class Outbox:
         """The state of every patient, by binding id, as it was committed: locked."""
         return dict(self._all("SELECT binding, state FROM patient", ()))
 
+    def memories(self) -> dict[bytes, bytes]:
+        """What models remember of every patient, by binding id: locked."""
+        return dict(self._all("SELECT binding, state FROM memory", ()))
+
     def gaps(self) -> list[Gap]:
         """What was given up or lost, oldest first."""
         return [
@@ -373,6 +380,7 @@ _TABLES: Final = {
     "rx_session": ("sid", "sender", "info", "hpke", "ranges", "last_ms"),
     "tx_session": ("sid", "binding", "class", "no", "frame", "last_ctr", "closed"),
     "patient": ("binding", "state"),
+    "memory": ("binding", "state"),
     "gap": ("id", "binding", "class", "from_ms", "to_ms", "n", "reason"),
 }
 _KEYS: Final = {"outbox": "id INTEGER PRIMARY KEY", "gap": "id INTEGER PRIMARY KEY"}

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from edge.event_time import Uptime, measured_at
 from edge.outbox import Keep
-from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Event, News2Scored, ReadingJudged, Tick
+from edge.scoring import Scoring
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Event, ModelScore, News2Scored, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
-from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
+from wire.codec import MOST_REASON, EdgeVitalsV1, OriginV1, ScoreV1, VitalsV1, to_reading
 from wire.identity import BindingRecord
 from wire.receiver import Opened
 
@@ -37,10 +38,12 @@ class Pipeline:
     Args:
         plan_of: what was ordered for a binding.
         states: (binding, snapshot) as they were committed.
+        scoring: the models of this edge.
     """
 
-    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]] = ()) -> None:
+    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]], scoring: Scoring) -> None:
         self._patients = Patients(plan_of, states)
+        self._scoring = scoring
         self._uptimes: dict[bytes, Uptime] = {}  # by session: a device that restarts begins a new one
         self._kept: dict[str, tuple[int, int]] = {}  # minute and five minutes of which a reading was kept
         self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
@@ -50,9 +53,14 @@ class Pipeline:
         """One reading of one wearable, authentic and within bounds."""
         message = self._message(opened, vitals, binding, received_ms)
         events = self._patients.apply(to_reading(message, opened.binding_id))
-        judged = next((event.reading for event in events if isinstance(event, ReadingJudged)), None)
-        if judged is not None and judged.unusable:
-            message = replace(message, unusable=judged.unusable)
+        judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
+        if judged is not None:
+            scores = [] if judged.late else self._scoring.take(judged.reading)
+            for score in scores:
+                events += self._patients.apply(score)
+            if judged.reading.unusable or scores:
+                told = tuple(_told(score) for score in scores)
+                message = replace(message, unusable=judged.reading.unusable, scores=told)
         alarms = self._alarms(events)
         extreme = any(isinstance(event, News2Scored) and _is_extreme(event) for event in events)
         return Judged(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
@@ -71,6 +79,10 @@ class Pipeline:
     def take_states(self) -> Mapping[str, bytes]:
         """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""
         return self._patients.take().snapshots
+
+    def take_memories(self) -> Mapping[str, bytes]:
+        """What models remember of the patients whose hours ended since the last call; for the same transaction."""
+        return self._scoring.take_states()
 
     def take_defects(self) -> list[str]:
         """As `Patients.take_defects`, without saying whose."""
@@ -120,6 +132,16 @@ class Pipeline:
                 del self._uptimes[next(iter(self._uptimes))]
             uptime = self._uptimes[session_id] = Uptime()
         return uptime
+
+
+def _told(score: ModelScore) -> ScoreV1:
+    return ScoreV1(
+        model=score.model,  # type: ignore[arg-type]
+        version=score.version,
+        score=score.score,
+        threshold=score.threshold,
+        reason=score.reason[:MOST_REASON],
+    )
 
 
 def _is_extreme(score: News2Scored) -> bool:

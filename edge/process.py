@@ -14,7 +14,6 @@ from edge.agent import EdgeAgent
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
-from models.artifacts import judged_by
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden
@@ -43,6 +42,7 @@ async def serve(
     """
     for start in range(_STARTS):
         agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock)
+        _log.info("judging", by=agent.judged_by)
         try:
             async with agent.client() as client:
                 await agent.run(client)
@@ -97,7 +97,7 @@ async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     patients = len(wallet.provision.directory.bindings())
-    _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients, judged_by=judged_by(config.models))
+    _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
     work = asyncio.create_task(
         serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock), name="agent"
     )

@@ -88,19 +88,6 @@ def find(
     return Found(models, refused)
 
 
-def judged_by(folder: Path | None) -> str:
-    """What judges patients beside the rules, for heartbeats and screens.
-
-    The edge of this version asks no model yet, so whatever lies in the folder, the answer begins with "rules only".
-    """
-    found = find(folder)
-    if found.models:
-        titles = ", ".join(artifact.title for artifact in found.models.values())
-        return f"rules only ({titles} found; this edge does not ask models yet)"
-    refused = "; ".join(f"{name} refused: {error.reason}" for name, error in found.refused.items())
-    return f"rules only ({refused or 'no model artifacts'})"
-
-
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

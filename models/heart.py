@@ -75,5 +75,22 @@ class HeartModel:
 
     def _why(self, patient: Mapping[str, float | None]) -> str:
         found = self.influences(patient)
-        told = ", ".join(f"{name} {patient[name]:g} ({moved:+.1f})" for name, moved, _ in found[:3])
-        return f"{told}; {found[0][2]:.2f} without {found[0][0]}" if found else told
+        told = ", ".join(f"{_told(name, patient[name])} ({moved:+.1f})" for name, moved, _ in found[:3])
+        return f"{told}; {found[0][2]:.1%} without {LABELS.get(found[0][0], found[0][0])}" if found else told
+
+
+def _told(name: str, value: float | None) -> str:
+    if value is None:
+        return name
+    return _CODES.get((name, int(value))) or f"{LABELS.get(name, name)} {value:g}"
+
+
+LABELS: Final = {"age": "age", "cp": "chest pain", "trestbps": "SBP"}
+_CODES: Final = {
+    ("sex", 0): "woman",
+    ("sex", 1): "man",
+    ("cp", 1): "typical angina",
+    ("cp", 2): "atypical angina",
+    ("cp", 3): "chest pain not of the heart",
+    ("cp", 4): "no chest pain",
+}

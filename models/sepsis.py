@@ -203,13 +203,13 @@ class SepsisModel:
 def why(influences: Sequence[Influence], values: Values) -> str:
     """The three strongest, signed, and what the score would be without the first.
 
-    `RR 28 (+1.2), Temp 38.9 (+0.7), SpO2 97 (-0.3); 0.01 without RR`
+    `RR 28 (+1.2), Temp 38.9 (+0.7), SpO2 97 (-0.3); 1.2% without RR`
     """
     if not influences:
         return ""
     told = ", ".join(_told(one, values) for one in influences[:TOLD])
     first = influences[0]
-    return f"{told}; {first.without:.2f} without {SPEC[first.sign].abbreviation}"
+    return f"{told}; {first.without:.1%} without {SPEC[first.sign].abbreviation}"
 
 
 def _told(one: Influence, values: Values) -> str:

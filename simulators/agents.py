@@ -42,6 +42,11 @@ class Agent(Protocol):
         """The digest of the documents that it has taken."""
         ...
 
+    @property
+    def judged_by(self) -> str:
+        """Who judges beside the rules, as it says itself; empty while it has said nothing."""
+        ...
+
     def duplicates(self) -> int: ...
     def rejected(self) -> Counter[str]: ...
     def local_alarms(self) -> int: ...
@@ -55,6 +60,7 @@ def config_of(
     clock_file: Path,
     hurried: bool,
     tls: bool = True,
+    models: Path | None = None,
 ) -> EdgeConfig:
     """What an agent of a ward is told. Its identity has been put into `folder`.
 
@@ -72,6 +78,7 @@ def config_of(
         cadence_ms=cadences(cadence_ms),
         ack_interval_ms=50 if hurried else 1_000,
         heartbeat_s=2.0 if hurried else 10.0,
+        models=models,
         clock_file=clock_file,
         log_level="WARNING",
     )
@@ -105,6 +112,10 @@ class InProcess:
     @property
     def documents(self) -> bytes:
         return self._wallet.digest
+
+    @property
+    def judged_by(self) -> str:
+        return self._agent.judged_by
 
     def duplicates(self) -> int:
         return self._agent.counts.duplicates
@@ -156,6 +167,11 @@ class Apart:
         said = self._heartbeat()
         return b"" if said is None else said.documents
 
+    @property
+    def judged_by(self) -> str:
+        said = self._heartbeat()
+        return "" if said is None else said.model
+
     def duplicates(self) -> int:
         said = self._heartbeat()
         return 0 if said is None else said.duplicates
@@ -197,6 +213,8 @@ def _as_toml(config: EdgeConfig) -> Iterable[str]:
     yield 'data_dir = "."'
     yield f"state_key = {json.dumps(str(config.state_key))}"
     yield f"clock_file = {json.dumps(str(config.clock_file))}"
+    if config.models is not None:
+        yield f"models = {json.dumps(str(config.models))}"
     for key in ("ack_interval_ms", "heartbeat_s"):
         yield f"{key} = {getattr(config, key)}"
     yield f"log_level = {json.dumps(config.log_level)}"

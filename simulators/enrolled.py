@@ -16,7 +16,7 @@ from stream.registry import Policy
 from stream.registry_http import RegistryServer
 from stream.site import Site, SiteFacts
 from wire.authority import pem
-from wire.identity import BindingRecord, Role
+from wire.identity import NOTHING, About, BindingRecord, Role
 from wire.visitor import enrol
 from wire.wallet import Wallet
 
@@ -66,9 +66,19 @@ class EnrolledSite:
         return [found[one.me.device_id] for one in self.wearables]
 
     async def enrol(
-        self, *, wearables: int, edges: int, now_ms: int, on_enrolled: Callable[[], None] | None = None
+        self,
+        *,
+        wearables: int,
+        edges: int,
+        now_ms: int,
+        about: Callable[[int], About] | None = None,
+        on_enrolled: Callable[[], None] | None = None,
     ) -> None:
-        """Enrol everybody, over HTTP and TLS; wearables are shared out to the edges in turn."""
+        """Enrol everybody, over HTTP and TLS; wearables are shared out to the edges in turn.
+
+        Args:
+            about: what is known of the patient with a number.
+        """
         site = self.site
         server = RegistryServer(
             site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
@@ -86,6 +96,7 @@ class EnrolledSite:
                     edge_id=self.edges[index % edges].me.device_id,
                     patient=f"P{index + 1:04d}",
                     bed=f"{index + 1}",
+                    about=NOTHING if about is None else about(index),
                     who=_WHO,
                     binding_id=_id("binding", index),
                     valid_from_ms=now_ms - 86_400_000,

@@ -28,6 +28,7 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     cadence: str | None = None
     seed: int = 1
     broker: str | None = None
+    models: Path | None = None
     data: Path | None = None
     faults: tuple[str, ...] = ()
     apart: bool = False

@@ -91,6 +91,8 @@ class Stay(msgspec.Struct, frozen=True, kw_only=True):
     charted: dict[VitalSign, tuple[Point, ...]]  # in order of time, one value per moment
     max_gap_ms: int
     max_temperature_gap_ms: int
+    age_years: float | None = None
+    is_male: bool | None = None
     unusable: int = 0  # charted values that no reading can carry
     labelled_ms: int | None = None  # from here on the data set calls the stay septic; for evaluation only
 
@@ -385,8 +387,10 @@ def _table(path: Path, columns: Sequence[str], only: ds.Expression | None = None
 
 def _read_sepsis(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:
     chosen = _chosen(_ids(path, "patient_id"), limit, seed)
-    label = [_LABEL] if _LABEL in _columns(path) else []
-    table = _table(path, [*form.needs, *label], ds.field("patient_id").isin(chosen))
+    columns = _columns(path)
+    label = [_LABEL] if _LABEL in columns else []
+    about = [name for name in (_AGE, _SEX) if name in columns]
+    table = _table(path, [*form.needs, *label, *about], ds.field("patient_id").isin(chosen))
     charts = {name: _Chart(_SEPSIS_READS) for name in chosen}
     stays, at_ms = table["patient_id"].to_pylist(), _times(table["hour"], _HOUR_MS)
     for column in _SEPSIS_READS:
@@ -396,7 +400,19 @@ def _read_sepsis(path: Path, form: Format, limit: int | None, seed: int) -> list
         for name, moment, septic in zip(stays, at_ms, table[_LABEL].to_pylist(), strict=True):
             if septic == 1 and moment is not None:
                 labelled[name] = min(moment, labelled.get(name, moment))
-    return [charts[name].stay(str(name), form, labelled_ms=labelled.get(name)) for name in chosen]
+    known = {name: dict(zip(stays, _numbers(table[name]), strict=True)) for name in about}
+    return [
+        msgspec.structs.replace(
+            charts[name].stay(str(name), form, labelled_ms=labelled.get(name)),
+            age_years=known.get(_AGE, {}).get(name),
+            is_male=_is_male(known.get(_SEX, {}).get(name)),
+        )
+        for name in chosen
+    ]
+
+
+def _is_male(code: float | None) -> bool | None:
+    return {0.0: False, 1.0: True}.get(code) if code is not None else None
 
 
 def _read_icu(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:
@@ -425,6 +441,8 @@ def _read_minute(path: Path, form: Format, limit: int | None, seed: int) -> list
 
 
 _LABEL: Final = "SepsisLabel"
+_AGE: Final = "Age"  # years
+_SEX: Final = "Gender"  # 0 female, 1 male
 
 
 def _ids(path: Path, column: str) -> list[Any]:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vitals.freshness import Freshness
 from vitals.messages import AlarmChanged, AlarmState, Priority
-from vitals.monitor import PatientView, SignView
+from vitals.monitor import ModelView, PatientView, SignView
 from vitals.risk import duration
 from vitals.signs import SPEC, VitalSign
 
@@ -38,6 +38,9 @@ _COLUMNS: Final = (
 )
 
 
+_MODELS: Final = ("sepsis", "heart")
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One patient, with the bed that people know."""
 
@@ -52,7 +55,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     simulated: str  # simulated time of day
     speed: float  # reached, simulated seconds per second
-    judged_by: str  # "rules only", until models are there
+    judged_by: str  # "rules + sepsis 1.0.0", or "rules only" and why
     sent: int
     stored: int
     waiting: int  # on their way
@@ -104,6 +107,8 @@ def _wide_table() -> Table:
     table = Table(expand=True, header_style="bold", row_styles=["", "on grey7"])
     for title, justify in (("bed", "right"), ("patient", "left"), ("NEWS2", "right"), ("1 h", "left")):
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for model in _MODELS:
+        table.add_column(model, justify="right", no_wrap=True)
     for sign in _COLUMNS:
         spec = SPEC[sign]
         table.add_column(f"{spec.abbreviation} {spec.unit}", justify="right", no_wrap=True)
@@ -129,6 +134,13 @@ def news2_text(view: PatientView) -> Text:
     return Text(text, style=_RISK_COLOUR[str(score.risk)])
 
 
+def model_text(model: ModelView | None) -> Text:
+    """A probability; `–` while a model abstains, was not asked, or has not been heard for too long."""
+    if model is None or model.score is None:
+        return Text("–", style="dim")
+    return Text(f"{model.score:.1%}", style="bold yellow" if model.score >= model.threshold else "")
+
+
 def sign_text(sign: SignView | None) -> Text:
     """A value, dim with its age when it is late, only its age when it is stale."""
     if sign is None:
@@ -144,11 +156,13 @@ def sign_text(sign: SignView | None) -> Text:
 def _cells(row: Row, now_ms: int) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
+    models = {model.model: model for model in view.models}
     return [
         Text(row.bed),
         Text(row.patient),
         news2_text(view),
         _trend(view, now_ms),
+        *(model_text(models.get(model)) for model in _MODELS),
         *(sign_text(signs.get(sign)) for sign in _COLUMNS),
         _quality(view, now_ms),
         _alarms(view),

@@ -1,5 +1,6 @@
 """What happens to the patients of a ward, as readings in order of time: simulated by a scenario, or recorded once."""
 
+import random
 from collections.abc import Iterator
 from heapq import merge
 from itertools import groupby
@@ -10,12 +11,14 @@ from simulators.replay import Stay, open_replay
 from simulators.scenarios import scenario
 from simulators.wearable import Wearables, WearableSpec
 from wire.codec import VitalsV1
+from wire.identity import About
 
 START_MS: Final = 1_767_600_000_000
 """Every ward begins on 5 January 2026 at 08:00 UTC, so that runs can be compared."""
 
 SIMULATED_CADENCE_MS: Final = 5_000
 RECORDED_CADENCE_MS: Final = 60_000
+_ASKED_ABOUT_PAIN: Final = 4  # every fourth patient
 
 
 class Moment(NamedTuple):
@@ -39,6 +42,10 @@ class Story(Protocol):
         """After the last moment; None: it goes on."""
         ...
 
+    def about(self, patient: int) -> About:
+        """What is known of a patient beside vital signs."""
+        ...
+
     def moments(self) -> Iterator[Moment]: ...
 
 
@@ -50,9 +57,20 @@ class Simulated:
         self.title = f"scenario {name}"
         self.patients = patients
         self.cadence_ms = cadence_ms
+        self._seed = seed
         self.ends_ms: int | None = None
         self._wearables = Wearables(
             [story] * patients, seed=seed, start_ms=START_MS, spec=WearableSpec(cadence_ms=cadence_ms)
+        )
+
+    def about(self, patient: int) -> About:
+        drawn = random.Random(f"{self._seed} about {patient}")
+        is_male = drawn.random() < 0.5
+        return About(
+            age_years=float(self._wearables.cohort.age_years[patient]),
+            is_male=is_male,
+            # Who is asked about the heart has a reason to be asked.
+            chest_pain=drawn.randint(1, 4) if patient % _ASKED_ABOUT_PAIN == 0 else None,
         )
 
     def moments(self) -> Iterator[Moment]:
@@ -72,6 +90,10 @@ class Recorded:
         self.cadence_ms = cadence_ms
         self._begun = [(START_MS + index * cadence_ms // max(len(stays), 1), stay) for index, stay in enumerate(stays)]
         self.ends_ms: int | None = max((at_ms + stay.duration_ms for at_ms, stay in self._begun), default=START_MS) + 1
+
+    def about(self, patient: int) -> About:
+        _, stay = self._begun[patient]
+        return About(age_years=stay.age_years, is_male=stay.is_male)
 
     def moments(self) -> Iterator[Moment]:
         told = [self._told(index, stay, at_ms) for index, (at_ms, stay) in enumerate(self._begun)]

@@ -27,7 +27,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from edge.uplink import Timing
-from models.artifacts import judged_by
 from runtime import logs
 from runtime.clock import FileClock
 from simulators.agents import LIMITS, Agent, Apart, InProcess, cadences, config_of
@@ -146,7 +145,11 @@ async def _enrol(site: EnrolledSite, options: WardOptions, story: Story) -> None
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("enrolling devices", total=edges + story.patients)
         await site.enrol(
-            wearables=story.patients, edges=edges, now_ms=START_MS, on_enrolled=lambda: progress.advance(task)
+            wearables=story.patients,
+            edges=edges,
+            now_ms=START_MS,
+            about=story.about,
+            on_enrolled=lambda: progress.advance(task),
         )
 
 
@@ -387,6 +390,7 @@ class Ward:
                 clock_file=self._clock.path.resolve(),
                 hurried=self._wishes.has_faults,
                 tls=self._tls,
+                models=None if self._options.models is None else self._options.models.resolve(),
             )
             if self._wishes.apart:
                 edge_id = wallet.me.device_id
@@ -543,7 +547,7 @@ class Ward:
             title=self._story.title,
             simulated=_clock(now_ms),
             speed=(now_ms - START_MS) / 1_000 / real_s,
-            judged_by=judged_by(None),
+            judged_by=self._judged_by(),
             sent=sum(fleet.counts.sent for fleet in self.fleets),
             stored=self.stream.counts.stored,
             waiting=self.pace.waiting_for,
@@ -551,6 +555,11 @@ class Ward:
             rejected=sum(rejected.values()),
             trouble=self._trouble or lost,
         )
+
+    def _judged_by(self) -> str:
+        """As the edges say it of themselves."""
+        said = dict.fromkeys(one for one in (agent.judged_by for agent in self.agents) if one)
+        return "; ".join(said) or "not known yet"
 
     def _duplicates(self) -> int:
         return self.stream.counts.duplicates + sum(agent.duplicates() for agent in self.agents)
@@ -570,7 +579,7 @@ class Ward:
         return Summary(
             story=self._story.title,
             patients=self._story.patients,
-            judged_by=judged_by(None),
+            judged_by=self._judged_by(),
             sent=sum(fleet.counts.sent for fleet in self.fleets),
             accepted=sum(fleet.counts.accepted for fleet in self.fleets),
             stored=int(stored),

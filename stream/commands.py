@@ -5,6 +5,7 @@ import getpass
 import io
 import os
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,7 +19,7 @@ from runtime.hardening import write_private
 from stream.errors import RegistryRefused
 from stream.site import SERVICES, Site, SiteFacts
 from wire.authority import moment
-from wire.identity import BindingRecord, Role
+from wire.identity import About, BindingRecord, Role
 
 DAY_MS: Final = 86_400_000
 _SHORT_LINE: Final = 72
@@ -28,6 +29,13 @@ SiteOption = Annotated[
     Path, typer.Option("--site", envvar="VITALLOOM_SITE", help="The site's folder.", show_default=True)
 ]
 _SITE: Final = Path("site")
+
+
+class Sex(StrEnum):
+    """As the models were told of it."""
+
+    FEMALE = "female"
+    MALE = "male"
 
 
 def _group(text: str) -> typer.Typer:
@@ -262,6 +270,17 @@ def bind(
     bed: Annotated[str, typer.Option(help="Where the patient is.")],
     site: SiteOption = _SITE,
     spo2_scale: Annotated[int, typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation.")] = 1,
+    age: Annotated[float | None, typer.Option(help="Years; for the models.", show_default=False)] = None,
+    sex: Annotated[Sex | None, typer.Option(help="For the models.", show_default=False)] = None,
+    chest_pain: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4,
+            show_default=False,
+            help="1 typical angina, 2 atypical, 3 not of the heart, 4 none. With age and sex the heart model judges.",
+        ),
+    ] = None,
 ) -> None:
     """Put a wearable on a patient."""
     with _opened(site) as opened:
@@ -271,6 +290,7 @@ def bind(
             patient=patient,
             bed=bed,
             spo2_scale=spo2_scale,
+            about=About(age_years=age, is_male=None if sex is None else sex is Sex.MALE, chest_pain=chest_pain),
             who=_who(),
         )
         typer.echo(f"binding {found.hex()}")

@@ -55,7 +55,7 @@ from wire.enrolment import (
     token_hash,
 )
 from wire.errors import BadProof, BadSigningRequest
-from wire.identity import LATE_MS, BindingRecord, Role, SenderRecord
+from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 from wire.receiver import Bucket
 from wire.sessions import Recipient
 from wire.wallet import record_of
@@ -85,8 +85,8 @@ CREATE TABLE IF NOT EXISTS prekey (
     device_id TEXT PRIMARY KEY, prekey_id BLOB NOT NULL, prekey BLOB NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS binding (
     binding_id TEXT PRIMARY KEY, patient TEXT NOT NULL, bed TEXT NOT NULL, wearable_id TEXT NOT NULL,
-    edge_id TEXT NOT NULL, valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER, spo2_scale INTEGER NOT NULL)
-    WITHOUT ROWID;
+    edge_id TEXT NOT NULL, valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER, spo2_scale INTEGER NOT NULL,
+    age_years REAL, is_male INTEGER, chest_pain INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS binding_wearable ON binding (wearable_id);
 CREATE INDEX IF NOT EXISTS binding_edge ON binding (edge_id);
 CREATE TABLE IF NOT EXISTS document (
@@ -415,6 +415,7 @@ class Registry:
         bed: str,
         who: str,
         spo2_scale: int = 1,
+        about: About = NOTHING,
         binding_id: bytes | None = None,
         valid_from_ms: int | None = None,
     ) -> bytes:
@@ -422,21 +423,25 @@ class Registry:
 
         Args:
             patient: a pseudonym; the registry never knows a name.
+            about: what models have to be told. Whoever reads this registry can read it; the edge gets it sealed.
 
         Raises:
             RegistryRefused: the wearable is on somebody already, or a device is not what it should be.
         """
         if spo2_scale not in (1, 2):
             raise RegistryRefused("spo2_scale is 1, or 2 for patients who live with low oxygen saturation")
+        if problem := about.problem():
+            raise RegistryRefused(problem)
         now_ms = self._clock.now_ms()
         found_id = binding_id or os.urandom(16)
         with self._change("bound", who=who, subject=found_id.hex(), wearable=wearable_id.hex(), edge=edge_id.hex()):
             self._check_can_bind(wearable_id, edge_id)
             self._db.execute(
-                "INSERT INTO binding VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
+                f"INSERT INTO binding ({_BINDING}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",  # noqa: S608 - names from code
                 (
                     found_id.hex(), _plain("patient", patient, 64), _plain("bed", bed, 32), wearable_id.hex(),
                     edge_id.hex(), now_ms if valid_from_ms is None else valid_from_ms, spo2_scale,
+                    about.age_years, about.is_male, about.chest_pain,
                 ),
             )  # fmt: skip
             self._publish_binding(found_id)
@@ -719,6 +724,7 @@ class Registry:
             content = BindingV1(
                 patient=one.patient, bed=one.bed, wearable_id=one.wearable_id, edge_id=one.edge_id,
                 valid_from_ms=one.valid_from_ms, valid_to_ms=one.valid_to_ms, spo2_scale=one.spo2_scale,
+                age_years=one.about.age_years, is_male=one.about.is_male, chest_pain=one.about.chest_pain,
             )  # fmt: skip
             self._publish(DocumentType.BINDING, binding_id, one.edge_id, content, seal_to=edge.recipient, anew=anew)
 
@@ -853,7 +859,12 @@ class Registry:
         return self._signers
 
 
-_BINDING: Final = "binding_id, patient, bed, wearable_id, edge_id, valid_from_ms, valid_to_ms, spo2_scale"
+_BINDING: Final = (
+    "binding_id, patient, bed, wearable_id, edge_id, valid_from_ms, valid_to_ms, spo2_scale, "
+    "age_years, is_male, chest_pain"
+)
+_ADDED: Final = ("age_years REAL", "is_male INTEGER", "chest_pain INTEGER")
+"""Columns of `binding` that earlier registries do not have."""
 
 
 def _binding(row: Sequence[Any]) -> BindingRecord:
@@ -861,6 +872,7 @@ def _binding(row: Sequence[Any]) -> BindingRecord:
     return BindingRecord(
         binding_id=un(row[0]), patient=row[1], bed=row[2], wearable_id=un(row[3]), edge_id=un(row[4]),
         valid_from_ms=row[5], valid_to_ms=row[6], spo2_scale=row[7],
+        about=About(age_years=row[8], is_male=None if row[9] is None else bool(row[9]), chest_pain=row[10]),
     )  # fmt: skip
 
 
@@ -906,6 +918,22 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(_SCHEMA)
+        _complete(db)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(path, f"is not a registry ({error})") from error
     return db
+
+
+def _complete(db: sqlite3.Connection) -> None:
+    """Give a registry of an earlier version the columns that it lacks; two processes may try at once."""
+    if not _lacking(db):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for column in _lacking(db):
+        db.execute(f"ALTER TABLE binding ADD COLUMN {column}")
+    db.execute("COMMIT")
+
+
+def _lacking(db: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in db.execute("PRAGMA table_info(binding)")}
+    return [column for column in _ADDED if column.split()[0] not in there]

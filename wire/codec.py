@@ -19,7 +19,8 @@ MAX_BYTES: Final = 8_192
 MAX_TIME_MS: Final = 2**47  # in the year 6429; more is not a time
 _MOST_FLAGS: Final = 2**16
 _MOST_SCORES: Final = 4
-_MOST_REASON: Final = 300  # characters
+MOST_REASON: Final = 300
+"""Characters in which a model says why."""
 _VERSION_TEXT: Final = re.compile(
     r"(?:\d{1,6}\.\d{1,6}\.\d{1,6})?"
 )  # empty: there is no model, and that is what is told
@@ -283,7 +284,7 @@ def _check_scores(scores: tuple[ScoreV1, ...]) -> None:
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: the threshold is not a probability above 0")
         if _VERSION_TEXT.fullmatch(one.version) is None:
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: the version is not three numbers")
-        if len(one.reason) > _MOST_REASON or not one.reason.isprintable():
+        if len(one.reason) > MOST_REASON or not one.reason.isprintable():
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: the reason is too long, or not a text")
 
 

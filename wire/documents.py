@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wire.envelope import HEADER_BYTES, SIGNATURE_BYTES, FrameClass, FrameType, Header, Suite, parse_header
 from wire.errors import Reason, Rejected
-from wire.identity import Role
+from wire.identity import About, Role
 from wire.sessions import HPKE_SUITE, Recipient
 
 EVERYBODY: Final = bytes(16)
@@ -89,6 +89,13 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
+    age_years: float | None = None  # these three are for models, and only where somebody has told
+    is_male: bool | None = None
+    chest_pain: int | None = None
+
+    def __post_init__(self) -> None:
+        if problem := About(age_years=self.age_years, is_male=self.is_male, chest_pain=self.chest_pain).problem():
+            raise ValueError(problem)
 
 
 class AssignmentV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):

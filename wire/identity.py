@@ -16,6 +16,7 @@ from wire.sessions import Recipient
 
 Role = Literal["wearable", "edge", "ingest"]
 
+MOST_YEARS: Final = 130
 LATE_MS: Final = 14 * 86_400_000
 """For so long after a binding has ended are frames of its sessions accepted, and filed under it."""
 
@@ -105,6 +106,25 @@ class SenderRecord:
         return tuple(one.key for one in reversed(self.credentials))
 
 
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What models have to be told of a patient beside vital signs. None: nobody has told, and it is never guessed."""
+
+    age_years: float | None = None
+    is_male: bool | None = None
+    chest_pain: int | None = None  # 1 typical angina, 2 atypical, 3 not of the heart, 4 none
+
+    def problem(self) -> str:
+        """What cannot be true of a patient; empty: nothing."""
+        if self.age_years is not None and not 0 <= self.age_years <= MOST_YEARS:
+            return f"age_years is between 0 and {MOST_YEARS}"
+        if self.chest_pain is not None and self.chest_pain not in range(1, 5):
+            return "chest_pain is 1 (typical angina), 2 (atypical angina), 3 (not of the heart) or 4 (none)"
+        return ""
+
+
+NOTHING: Final = About()
+
+
 class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """This device on this patient, from then to then. The patient is a pseudonym."""
 
@@ -116,6 +136,7 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
+    about: About = NOTHING
 
     def admits(self, sender: bytes, *, began_ms: int, now_ms: int) -> bool:
         """Whether a session that `sender` began at `began_ms` by its own clock belongs to this binding.

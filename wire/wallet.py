@@ -35,6 +35,7 @@ from wire.enrolment import BrokerAddress, EnrolReply, un64
 from wire.errors import BadKeyFile, EnrolmentFailed, NotEnrolled, Reason, Rejected
 from wire.identity import (
     LATE_MS,
+    About,
     BindingRecord,
     Credential,
     DeviceIdentity,
@@ -482,6 +483,7 @@ def _binding(binding_id: bytes, content: BindingV1) -> BindingRecord:
         valid_from_ms=content.valid_from_ms,
         valid_to_ms=content.valid_to_ms,
         spo2_scale=content.spo2_scale,
+        about=About(age_years=content.age_years, is_male=content.is_male, chest_pain=content.chest_pain),
     )
 
 

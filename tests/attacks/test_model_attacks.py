@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from models.artifacts import find, judged_by, load
+from edge.scoring import Scoring
+from models.artifacts import find, load
 from models.passport import FILE
 from tests.models.made_up import copied, resigned
+from wire.identity import NOTHING
 
 
 def _other_weights(home: Path) -> None:
@@ -53,7 +55,7 @@ def test_a36_a_swapped_model_does_not_judge_and_the_screen_says_so(
 
     assert ((home / FILE).read_bytes(), (home / "model.onnx").read_bytes()) != before
     assert find(tmp_path).refused["sepsis"].reason == reason
-    assert f"sepsis refused: {reason}" in judged_by(tmp_path)
+    assert Scoring(find(tmp_path), lambda _: NOTHING).title == f"rules only (sepsis refused: {reason})"
 
 
 def test_a36_an_old_model_with_a_good_signature_does_not_come_back(tmp_path: Path) -> None:

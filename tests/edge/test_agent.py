@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge.agent import EdgeAgent
@@ -11,9 +12,11 @@ from edge.config import OutboxConfig
 from edge.errors import NotCommitted
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
+from models.passport import FILE
 from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, Bench
-from wire.codec import decode_edge_alarm, decode_edge_vitals, decode_heartbeat, encode
+from tests.models.made_up import PUBLIC, copied, resigned
+from wire.codec import ScoreV1, decode_edge_alarm, decode_edge_vitals, decode_heartbeat, encode
 from wire.envelope import FrameClass, Stage
 from wire.errors import Reason
 from wire.identity import Provision
@@ -359,7 +362,7 @@ def test_a_heartbeat_says_how_the_edge_is(tmp_path: Path) -> None:
     assert said.outbox_oldest_ms is not None
     assert said.outbox_oldest_ms >= 31 * SECOND
     assert said.rejected == {"magic": 1}
-    assert said.model.startswith("rules only")
+    assert said.model.startswith("rules + sepsis ")
     assert 0 <= said.outbox_used < 0.1
     assert [(frame_class, last) for _, frame_class, last in said.last_counters] == [(FrameClass.VITALS, 0)]
     assert (tmp_path / "alive").exists()
@@ -397,3 +400,80 @@ def test_readings_of_the_same_minute_are_still_accepted_while_timers_run(tmp_pat
 
     assert bench.agent.counts.accepted == 2
     assert bench.agent.counts.not_judged == 0
+
+
+# Models
+
+
+def scores(bench: Bench) -> list[ScoreV1]:
+    return [score for one in bench.arrived(FrameClass.VITALS) for score in decode_edge_vitals(one.payload).scores]
+
+
+def test_a_score_goes_to_the_cloud_with_its_reading(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.begin()
+    bench.turn(bench.sealed(0))
+    bench.pass_time()
+
+    (score,) = scores(bench)
+
+    assert score.model == "sepsis"
+    assert score.score is not None
+
+
+def test_what_models_remember_outlives_kill_9(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.begin()
+    for minutes in range(0, 125, 5):
+        bench.turn(bench.sealed(minutes * MINUTE))
+        bench.pass_time(5 * MINUTE)
+    known = bench.agent._scoring._patients
+
+    bench.crash()
+
+    (before,), (after,) = known.values(), bench.agent._scoring._patients.values()
+    assert before.sepsis is not None
+    assert after.sepsis is not None
+    assert after.hour_ends_ms == before.hour_ends_ms
+    assert after.sepsis.snapshot() == before.sepsis.snapshot()
+
+
+def test_a_memory_is_not_readable_on_the_disk_and_fits_no_other_place(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.begin()
+    for minutes in (0, 61):
+        bench.turn(bench.sealed(minutes * MINUTE))
+        bench.pass_time(61 * MINUTE)
+
+    ((binding_id, locked),) = bench.agent._outbox.memories().items()
+
+    assert bench.agent._lock.unlock(binding_id, locked) is None
+    assert bench.agent._lock.unlock(b"memories" + binding_id, locked) is not None
+    assert msgspec.msgpack.encode(98.0) not in locked
+
+
+def test_a_damaged_model_is_told_in_heartbeat_and_alarm_and_the_rules_go_on(tmp_path: Path) -> None:
+    (copied("sepsis", tmp_path / "models") / "model.onnx").write_bytes(b"damaged")
+    bench = Bench(tmp_path, models=tmp_path / "models")
+    bench.begin()
+    bench.turn(bench.sealed(0, **ILL))
+    bench.pass_time()
+
+    arrived = [one for one in bench.arrived(FrameClass.HEARTBEAT, FrameClass.ALARM) if one.payload]
+    beats = [decode_heartbeat(one.payload) for one in arrived if one.frame_class == FrameClass.HEARTBEAT]
+    told = {decode_edge_alarm(one.payload).rule_id for one in arrived if one.frame_class == FrameClass.ALARM}
+    assert beats[-1].model == "rules only (sepsis refused: hash)"
+    assert told == {"news2", "model_unavailable"}
+
+
+def test_a36_an_older_model_is_refused_by_an_edge_that_has_believed_a_newer_one(tmp_path: Path) -> None:
+    home = copied("sepsis", tmp_path / "models")
+    older = (home / FILE).read_bytes()
+    resigned(home, version="1.1.0")
+    bench = Bench(tmp_path, models=tmp_path / "models", model_keys=(PUBLIC,))
+    assert bench.agent.judged_by == "rules + sepsis 1.1.0"
+
+    (home / FILE).write_bytes(older)
+    bench.crash()
+
+    assert bench.agent.judged_by == "rules only (sepsis refused: version)"

@@ -49,6 +49,16 @@ def test_the_sample_shows_every_key_with_its_default(tmp_path: Path) -> None:
         assert re.search(rf"^(# )?{key} = |^\[{key}\]", SAMPLE.read_text(encoding="utf-8"), re.MULTILINE), key
 
 
+@pytest.mark.parametrize("key", ["", "ab", "Z" * 64, "AB" * 32])
+def test_a_key_of_models_that_is_no_key_is_named(key: str, tmp_path: Path) -> None:
+    with pytest.raises(BadEdgeConfig, match="model_keys"):
+        read(a_file(tmp_path, f'model_keys = ["{key}"]\n'))
+
+
+def test_keys_of_models_are_hexadecimal(tmp_path: Path) -> None:
+    assert read(a_file(tmp_path, f'model_keys = ["{"ab" * 32}"]\n')).model_keys == ("ab" * 32,)
+
+
 def _keys(kind: type) -> set[str]:
     found = set()
     for field in msgspec.structs.fields(kind):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.artifacts import RELEASED, find, judged_by, load
+from models.artifacts import RELEASED, find, load
 from models.errors import BadPassport
 from models.passport import FILE, number_of
 from tests.models.made_up import PUBLIC, copied, resigned
@@ -121,11 +121,3 @@ def test_one_damaged_model_does_not_stop_the_others(tmp_path: Path) -> None:
 
     assert set(found.models) == {"heart"}
     assert {name: error.reason for name, error in found.refused.items()} == {"sepsis": "hash"}
-
-
-def test_screens_say_that_rules_judge_alone(tmp_path: Path) -> None:
-    (copied("sepsis", tmp_path) / "model.onnx").write_bytes(b"")
-
-    assert judged_by(None) == "rules only (no model artifacts)"
-    assert judged_by(tmp_path) == "rules only (sepsis refused: hash)"
-    assert judged_by(RELEASED).startswith("rules only (heart ")

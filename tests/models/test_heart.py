@@ -1,10 +1,12 @@
 """One patient before the heart models: a score, three attributes, and silence where too little is known."""
 
+import re
+
 import pytest
 
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable, NoSuchAttribute
-from models.heart import HeartModel
+from models.heart import LABELS, HeartModel
 from tests.models.made_up import released
 
 WELL = {"age": 42.0, "sex": 0.0, "cp": 3.0, "trestbps": 118.0, "restecg": 0.0}
@@ -34,7 +36,14 @@ def test_the_reason_names_three_attributes_and_what_would_be_without_the_first(m
 
     assert said.score == model.score(ILL)
     assert said.reason.count("(") == 3
-    assert said.reason.endswith(f"; {first[2]:.2f} without {first[0]}")
+    assert said.reason.endswith(f"; {first[2]:.1%} without {LABELS.get(first[0], first[0])}")
+
+
+def test_a_reason_is_told_in_words_and_not_in_codes(model: HeartModel) -> None:
+    said = model.judge({"age": 40, "sex": 0, "cp": 1, "trestbps": 120}).reason
+
+    assert not re.search(r"\b(sex|cp|trestbps) \d", said)
+    assert "typical angina" in said
 
 
 def test_a_site_is_no_attribute(model: HeartModel) -> None:

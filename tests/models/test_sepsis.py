@@ -106,7 +106,7 @@ def test_the_reason_names_three_signs_and_what_would_be_without_the_first(model:
 
     assert [abs(one.moved) for one in found] == sorted((abs(one.moved) for one in found), reverse=True)
     assert text.count("(") == 3
-    assert text.endswith(f"; {found[0].without:.2f} without {text.split()[0]}")
+    assert text.endswith(f"; {found[0].without:.1%} without {text.split()[0]}")
 
 
 def test_leaving_out_the_first_sign_changes_more_than_any_other(model: SepsisModel) -> None:

@@ -1,0 +1,64 @@
+"""The newest version of each model that this edge has ever believed, in one small file.
+
+An older one may be signed as well as the newest: whoever puts it back wants its weakness back.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from models.errors import BadPassport
+from models.passport import number_of
+from runtime import logs
+
+_log = logs.get(__name__)
+_DECODER: Final = msgspec.json.Decoder(dict[str, str])
+
+
+class ModelVersions:
+    """Read when it is made. A file that is damaged stops nobody: then what is believed next is the newest.
+
+    Args:
+        path: of the file; it is made when the first model is believed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.newest: dict[str, str] = {}
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                self.newest = {
+                    name: version for name, version in _DECODER.decode(path.read_bytes()).items() if _is(version)
+                }
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                _log.warning("which models were believed before cannot be read", problem=str(error))
+
+    def accept(self, versions: dict[str, str]) -> None:
+        """These are believed now."""
+        newest = dict(self.newest)
+        for name, version in versions.items():
+            if name not in newest or number_of(version) > number_of(newest[name]):
+                newest[name] = version
+        if newest == self.newest:
+            return
+        self.newest = newest
+        half = self._path.with_suffix(".part")
+        try:
+            with half.open("wb") as file:
+                file.write(msgspec.json.encode(newest))
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(self._path)
+        except OSError as error:
+            _log.error("which models are believed cannot be written down", problem=error.strerror)
+
+
+def _is(version: str) -> bool:
+    try:
+        number_of(version)
+    except BadPassport:
+        return False
+    return True

@@ -1,0 +1,270 @@
+"""What models say of the patients of one edge: asked every few minutes, remembered hour by hour.
+
+A model adds and never takes away: whatever goes wrong in here, the rules have judged before and go on. A model that
+should judge and cannot says so instead of a score, and why.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from models.artifacts import Artifact, Found
+from models.errors import ModelsError, ModelUnavailable
+from models.heart import HeartModel
+from models.sepsis import SepsisModel, SepsisPatient, why
+from models.sepsis_features import HOUR_MS, INPUTS
+from vitals.messages import ModelScore, Reading
+from vitals.signs import INDEX, VitalSign
+from wire.identity import About
+
+ASK_MS: Final = 300_000
+"""So often a patient's models are asked, at most. They look hours ahead; the rules look at every reading."""
+EXPLAIN_MS: Final = HOUR_MS
+"""So often it is worked out what moves a score; and at once when it begins to speak."""
+BUDGET_S: Final = 0.2
+"""Processor time that a score, or its explanation, may cost."""
+ASKED: Final = {"sepsis": "sepsis", "heart-home": "heart"}
+"""The released models that this edge asks, and what their scores are called."""
+
+_UNKNOWN_THRESHOLD: Final = 1.0
+Model = TypeVar("Model", SepsisModel, HeartModel)
+
+
+class _Memory(msgspec.Struct, array_like=True):
+    """What outlives a restart: the hours that are over. The one that is not begins anew."""
+
+    hour_ends_ms: int
+    sepsis: bytes
+
+
+class _Patient:
+    def __init__(self, hour_ends_ms: int) -> None:
+        self.hour_ends_ms = hour_ends_ms
+        self.now: dict[VitalSign, float] = {}  # the newest value of each sign in this hour
+        self.systolic: float | None = None
+        self.sepsis: SepsisPatient | None = None
+        self.trouble = ""  # why the last hour could not be taken into the memory
+        self.asked_ms: int | None = None
+        self.explained: dict[str, tuple[int, bool]] = {}  # by model: when, and whether it spoke then
+
+
+class _Said(NamedTuple):
+    """A score, and how to find out why."""
+
+    score: float
+    explain: Callable[[], str]
+
+
+class Scoring:
+    """The models of one edge, and what they remember.
+
+    Args:
+        found: what lies in the folder of models, believed or refused.
+        about_of: what is known of the patient of a binding.
+        states: (binding, memory) as they were committed.
+        timer: processor time of this thread, in seconds: what a model costs, however busy the machine is.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        about_of: Callable[[str], About],
+        states: Mapping[str, bytes] | None = None,
+        *,
+        timer: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self.refused: dict[str, ModelUnavailable] = {
+            name: error for name, error in found.refused.items() if name in ASKED
+        }
+        self.forgotten = 0  # memories that could not be read
+        self._about_of = about_of
+        self._timer = timer
+        self._loaded: dict[str, Artifact] = {}
+        self._sepsis = self._load("sepsis", found, SepsisModel)
+        self._heart = self._load("heart-home", found, HeartModel)
+        self._too_slow: set[str] = set()  # whose explanations this machine is too slow for
+        self._patients: dict[str, _Patient] = {}
+        self._changed: dict[str, None] = {}
+        for binding_id, state in (states or {}).items():
+            self._remember(binding_id, state)
+
+    @property
+    def title(self) -> str:
+        """Who judges, for heartbeats and screens: `rules + sepsis 1.0.0`, or `rules only (sepsis refused: hash)`."""
+        refused = "; ".join(f"{name} refused: {error.reason}" for name, error in self.refused.items())
+        if not self._loaded:
+            return f"rules only ({refused or 'no model artifacts'})"
+        titles = ", ".join(artifact.title for artifact in self._loaded.values())
+        return f"rules + {titles}" + (f" ({refused})" if refused else "")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What judges here, by name."""
+        return {name: artifact.passport.version for name, artifact in self._loaded.items()}
+
+    def take(self, reading: Reading) -> list[ModelScore]:
+        """One judged reading that is newer than those before it; what models say, if it is time to ask them."""
+        if not self._loaded and not self.refused:
+            return []
+        patient = self._patients.get(reading.binding_id)
+        if patient is None:
+            patient = self._patients[reading.binding_id] = self._new(reading)
+        self._end_hours(patient, reading)
+        for sign in INPUTS:
+            value = getattr(reading, sign.value)
+            if value is not None and not reading.unusable >> INDEX[sign] & 1:
+                patient.now[sign] = value
+        patient.systolic = patient.now.get(VitalSign.SYSTOLIC_BP, patient.systolic)
+        if patient.asked_ms is not None and reading.at_ms - patient.asked_ms < ASK_MS:
+            return []
+        patient.asked_ms = reading.at_ms
+        return self._ask(patient, reading)
+
+    def take_states(self) -> dict[str, bytes]:
+        """What has to be remembered of the patients whose hours ended since the last call."""
+        changed, self._changed = self._changed, {}
+        states = {}
+        for binding_id in changed:
+            patient = self._patients[binding_id]
+            if patient.sepsis is not None:
+                states[binding_id] = _ENCODER.encode(_Memory(patient.hour_ends_ms, patient.sepsis.snapshot()))
+        return states
+
+    def _new(self, reading: Reading) -> _Patient:
+        patient = _Patient(reading.at_ms + HOUR_MS)
+        if self._sepsis is not None:
+            about = self._about_of(reading.binding_id)
+            patient.sepsis = self._sepsis.patient(age_years=about.age_years, is_male=about.is_male)
+        return patient
+
+    def _end_hours(self, patient: _Patient, reading: Reading) -> None:
+        """Take the hour that is over into the memory. Of hours without a value there is nothing to take."""
+        over_ms = reading.at_ms - patient.hour_ends_ms
+        if over_ms < 0:
+            return
+        ended_ms, values = patient.hour_ends_ms, patient.now
+        patient.hour_ends_ms += (over_ms // HOUR_MS + 1) * HOUR_MS
+        patient.now = {}
+        if self._sepsis is None or patient.sepsis is None or not values:
+            return
+        self._changed[reading.binding_id] = None
+        patient.trouble = ""
+        try:
+            self._sepsis.step(patient.sepsis, ended_ms, values)
+        except ModelsError as error:
+            patient.trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - a defect of a model must not hide what the rules have found
+            patient.trouble = type(error).__name__
+
+    def _ask(self, patient: _Patient, reading: Reading) -> list[ModelScore]:
+        scores = []
+        if self._sepsis is not None:
+            scores.append(self._answer(patient, reading, "sepsis", lambda: self._sepsis_says(patient)))
+        elif "sepsis" in self.refused:
+            scores.append(_unavailable(reading, "sepsis", self.refused["sepsis"]))
+        about = self._about_of(reading.binding_id)
+        if about.age_years is None or about.is_male is None or about.chest_pain is None:
+            return scores  # nobody has told what a heart model needs, so nobody waits for it
+        if self._heart is not None:
+            scores.append(self._answer(patient, reading, "heart-home", lambda: self._heart_says(patient, about)))
+        elif "heart-home" in self.refused:
+            scores.append(_unavailable(reading, "heart-home", self.refused["heart-home"]))
+        return scores
+
+    def _sepsis_says(self, patient: _Patient) -> _Said:
+        """As if the hour ended with what is known now."""
+        model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, dict(patient.now)
+        if model is None or memory is None or patient.trouble:
+            raise ModelUnavailable("step", patient.trouble or "there is no memory of this patient")
+        if (doubt := model.doubt(memory, ends_ms, values)) is not None:
+            raise ModelUnavailable("doubt", doubt)
+        score = model.glance(memory, ends_ms, values)
+        return _Said(score, lambda: why(model.influences(memory, ends_ms, values), values))
+
+    def _heart_says(self, patient: _Patient, about: About) -> _Said:
+        model = self._heart
+        if model is None:
+            raise ModelUnavailable("step", "there is no model")
+        male = None if about.is_male is None else float(about.is_male)
+        known = {"age": about.age_years, "sex": male, "cp": about.chest_pain, "trestbps": patient.systolic}
+        return _Said(model.score(known), lambda: model.judge(known).reason)
+
+    def _answer(self, patient: _Patient, reading: Reading, name: str, ask: Callable[[], _Said]) -> ModelScore:
+        passport = self._loaded[name].passport
+        score: float | None = None
+        reason = ""
+        began_s = self._timer()
+        try:
+            said = ask()
+            if (spent_s := self._timer() - began_s) > BUDGET_S:
+                raise ModelUnavailable("budget", f"took {spent_s:.1f} s of {BUDGET_S:g} s")
+            score = said.score
+            reason = self._why(patient, reading.at_ms, name, said)
+        except ModelsError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - a defect of a model must not hide what the rules have found
+            reason = type(error).__name__
+        return _score(reading, name, passport.version, score, passport.threshold, reason)
+
+    def _why(self, patient: _Patient, at_ms: int, name: str, said: _Said) -> str:
+        """What moves the score, where it is time to say so: it costs far more than the score."""
+        speaks = said.score >= self._loaded[name].passport.threshold
+        last_ms, spoke = patient.explained.get(name, (at_ms - EXPLAIN_MS, False))
+        if at_ms - last_ms < EXPLAIN_MS and (spoke or not speaks):
+            return ""
+        patient.explained[name] = (at_ms, speaks)
+        if name in self._too_slow:
+            return "this machine is too slow to say why"
+        began_s = self._timer()
+        reason = said.explain()
+        if self._timer() - began_s > BUDGET_S:
+            self._too_slow.add(name)
+        return reason
+
+    def _remember(self, binding_id: str, state: bytes) -> None:
+        if self._sepsis is None:
+            return
+        try:
+            memory = _DECODER.decode(state)
+            patient = _Patient(memory.hour_ends_ms)
+            patient.sepsis = self._sepsis.restore(memory.sepsis)
+        except (msgspec.DecodeError, ModelsError):
+            self.forgotten += 1
+            return
+        self._patients[binding_id] = patient
+
+    def _load(self, name: str, found: Found, make: Callable[[Artifact], Model]) -> Model | None:
+        artifact = found.models.get(name)
+        if artifact is None:
+            return None
+        try:
+            model = make(artifact)
+        except ModelUnavailable as error:
+            self.refused[name] = error
+            return None
+        self._loaded[name] = artifact
+        return model
+
+
+def _unavailable(reading: Reading, name: str, error: ModelUnavailable) -> ModelScore:
+    return _score(reading, name, "", None, _UNKNOWN_THRESHOLD, f"refused: {error.reason}")
+
+
+def _score(reading: Reading, name: str, version: str, score: float | None, threshold: float, reason: str) -> ModelScore:
+    return ModelScore(
+        binding_id=reading.binding_id,
+        reading_id=reading.reading_id,
+        at_ms=reading.at_ms,
+        received_ms=reading.received_ms,
+        model=ASKED[name],
+        version=version,
+        score=score,
+        threshold=threshold,
+        reason=reason,
+    )
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(_Memory)
