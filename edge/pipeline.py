@@ -44,6 +44,8 @@ class Pipeline:
     def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]], scoring: Scoring) -> None:
         self._patients = Patients(plan_of, states)
         self._scoring = scoring
+        for binding_id, monitor in self._patients.monitors():
+            scoring.resume(binding_id, monitor.latest(), monitor.asked_ms)
         self._uptimes: dict[bytes, Uptime] = {}  # by session: a device that restarts begins a new one
         self._kept: dict[str, tuple[int, int]] = {}  # minute and five minutes of which a reading was kept
         self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
@@ -55,7 +57,7 @@ class Pipeline:
         events = self._patients.apply(to_reading(message, opened.binding_id))
         judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
         if judged is not None:
-            scores = [] if judged.late else self._scoring.take(judged.reading)
+            scores = self._scoring.take(judged.reading, late=judged.late)
             for score in scores:
                 events += self._patients.apply(score)
             if judged.reading.unusable or scores:

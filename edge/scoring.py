@@ -33,7 +33,7 @@ Model = TypeVar("Model", SepsisModel, HeartModel)
 
 
 class _Memory(msgspec.Struct, array_like=True):
-    """What outlives a restart: the hours that are over. The one that is not begins anew."""
+    """The hours that are over. What was measured since is known to the monitor, see `Scoring.resume`."""
 
     hour_ends_ms: int
     sepsis: bytes
@@ -42,12 +42,16 @@ class _Memory(msgspec.Struct, array_like=True):
 class _Patient:
     def __init__(self, hour_ends_ms: int) -> None:
         self.hour_ends_ms = hour_ends_ms
-        self.now: dict[VitalSign, float] = {}  # the newest value of each sign in this hour
+        self.now: dict[VitalSign, tuple[int, float]] = {}  # the newest value of each sign in this hour, and when
         self.systolic: float | None = None
+        self.systolic_ms = 0
         self.sepsis: SepsisPatient | None = None
         self.trouble = ""  # why the last hour could not be taken into the memory
         self.asked_ms: int | None = None
         self.explained: dict[str, tuple[int, bool]] = {}  # by model: when, and whether it spoke then
+
+    def values(self) -> dict[VitalSign, float]:
+        return {sign: value for sign, (_, value) in self.now.items()}
 
 
 class _Said(NamedTuple):
@@ -104,8 +108,29 @@ class Scoring:
         """What judges here, by name."""
         return {name: artifact.passport.version for name, artifact in self._loaded.items()}
 
-    def take(self, reading: Reading) -> list[ModelScore]:
-        """One judged reading that is newer than those before it; what models say, if it is time to ask them."""
+    def resume(self, binding_id: str, latest: Mapping[VitalSign, tuple[float, int]], asked_ms: int | None) -> None:
+        """After a restart: what the patient's monitor knows of the hour that runs.
+
+        Args:
+            latest: newest value of each sign, and when it was measured.
+            asked_ms: when models were asked last.
+        """
+        patient = self._patients.get(binding_id)
+        if patient is None:
+            return
+        patient.asked_ms = asked_ms
+        for sign in INPUTS:
+            if sign in latest:
+                value, at_ms = latest[sign]
+                self._learn(patient, sign, value, at_ms)
+
+    def take(self, reading: Reading, *, late: bool = False) -> list[ModelScore]:
+        """One judged reading; what models say, if it is time to ask them.
+
+        Args:
+            late: it is older than one before. Then nobody is asked, but a cuff's pressure that was held up for some
+                seconds is still the newest there is.
+        """
         if not self._loaded and not self.refused:
             return []
         patient = self._patients.get(reading.binding_id)
@@ -115,15 +140,14 @@ class Scoring:
         for sign in INPUTS:
             value = getattr(reading, sign.value)
             if value is not None and not reading.unusable >> INDEX[sign] & 1:
-                patient.now[sign] = value
-        patient.systolic = patient.now.get(VitalSign.SYSTOLIC_BP, patient.systolic)
-        if patient.asked_ms is not None and reading.at_ms - patient.asked_ms < ASK_MS:
+                self._learn(patient, sign, value, reading.at_ms)
+        if late or (patient.asked_ms is not None and reading.at_ms - patient.asked_ms < ASK_MS):
             return []
         patient.asked_ms = reading.at_ms
         return self._ask(patient, reading)
 
     def take_states(self) -> dict[str, bytes]:
-        """What has to be remembered of the patients whose hours ended since the last call."""
+        """What has to be remembered of patients who are new, or whose hours ended, since the last call."""
         changed, self._changed = self._changed, {}
         states = {}
         for binding_id in changed:
@@ -137,14 +161,22 @@ class Scoring:
         if self._sepsis is not None:
             about = self._about_of(reading.binding_id)
             patient.sepsis = self._sepsis.patient(age_years=about.age_years, is_male=about.is_male)
+            self._changed[reading.binding_id] = None
         return patient
+
+    def _learn(self, patient: _Patient, sign: VitalSign, value: float, at_ms: int) -> None:
+        if sign is VitalSign.SYSTOLIC_BP and at_ms >= patient.systolic_ms:
+            patient.systolic_ms, patient.systolic = at_ms, value
+        began_ms = patient.hour_ends_ms - HOUR_MS
+        if at_ms >= began_ms and (sign not in patient.now or at_ms >= patient.now[sign][0]):
+            patient.now[sign] = (at_ms, value)
 
     def _end_hours(self, patient: _Patient, reading: Reading) -> None:
         """Take the hour that is over into the memory. Of hours without a value there is nothing to take."""
         over_ms = reading.at_ms - patient.hour_ends_ms
         if over_ms < 0:
             return
-        ended_ms, values = patient.hour_ends_ms, patient.now
+        ended_ms, values = patient.hour_ends_ms, patient.values()
         patient.hour_ends_ms += (over_ms // HOUR_MS + 1) * HOUR_MS
         patient.now = {}
         if self._sepsis is None or patient.sepsis is None or not values:
@@ -175,7 +207,7 @@ class Scoring:
 
     def _sepsis_says(self, patient: _Patient) -> _Said:
         """As if the hour ended with what is known now."""
-        model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, dict(patient.now)
+        model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, patient.values()
         if model is None or memory is None or patient.trouble:
             raise ModelUnavailable("step", patient.trouble or "there is no memory of this patient")
         if (doubt := model.doubt(memory, ends_ms, values)) is not None:

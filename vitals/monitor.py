@@ -195,6 +195,15 @@ class PatientMonitor:
         """Every alarm that stands, as it was last announced."""
         return self._book.open()
 
+    def latest(self) -> dict[VitalSign, tuple[float, int]]:
+        """The newest usable value of each sign, and when it was measured, however long ago."""
+        return {sign: (latest.value, latest.at_ms) for sign, latest in self._latest.items()}
+
+    @property
+    def asked_ms(self) -> int | None:
+        """When a model was last heard."""
+        return max((asked.at_ms for asked in self._asked.values()), default=None)
+
     def view(self, now_ms: int) -> "PatientView":
         """What a screen may show at `now_ms`: every value with its age, nothing stale as current."""
         score = self._score(now_ms)

@@ -100,6 +100,10 @@ class Patients:
         """Every alarm that stands, of every patient."""
         return [alarm for monitor in self._monitors.values() for alarm in monitor.open_alarms()]
 
+    def monitors(self) -> Iterable[tuple[str, PatientMonitor]]:
+        """Every patient who is known."""
+        return self._monitors.items()
+
     def monitor(self, binding_id: str) -> PatientMonitor | None:
         """The monitor of a patient who is known."""
         return self._monitors.get(binding_id)

@@ -299,9 +299,55 @@ def test_after_a_restart_the_hours_that_are_over_are_known(found: Found) -> None
     assert [score.score for score in other] == [score.score for score in one]
 
 
+def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_measured(found: Found) -> None:
+    through, before = a_scoring(found), a_scoring(found)
+    told(through, getting_worse, until_ms=5 * HOUR // 2)
+    told(before, getting_worse, until_ms=5 * HOUR // 2)
+    newest = {VitalSign(sign): (value, NOW + 149 * MINUTE) for sign, value in getting_worse(149 * MINUTE).items()}
+
+    after = a_scoring(found, states=before.take_states())
+    after.resume(BINDING, newest, NOW + 145 * MINUTE)
+
+    cuff = {"systolic_bp": None, "diastolic_bp": None}
+
+    def without_cuff(after_ms: int) -> dict[str, Any]:
+        return getting_worse(after_ms) | cuff
+
+    one = told(through, without_cuff, from_ms=150 * MINUTE, until_ms=5 * HOUR)
+    other = told(after, without_cuff, from_ms=150 * MINUTE, until_ms=5 * HOUR)
+    assert [(score.at_ms, score.score) for score in other] == [(score.at_ms, score.score) for score in one]
+
+
+def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found: Found) -> None:
+    before = a_scoring(found)
+    told(before, well, until_ms=2 * HOUR + 1)
+    after = a_scoring(found, states=before.take_states())
+
+    after.resume(BINDING, {VitalSign.HEART_RATE: (180.0, NOW + 2 * HOUR - 1)}, None)
+
+    assert after._patients[BINDING].now == {}
+
+
+def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: Found) -> None:
+    in_order, upside_down = a_scoring(found), a_scoring(found)
+    cuff = a_reading(4 * MINUTE, systolic_bp=95.0, diastolic_bp=50.0)
+    pulse = a_reading(4 * MINUTE + 5_000, heart_rate=90.0)
+    for scoring in (in_order, upside_down):
+        scoring.take(a_reading(0, **WELL))
+    in_order.take(cuff)
+    in_order.take(pulse)
+    upside_down.take(pulse)
+
+    assert upside_down.take(cuff, late=True) == []
+    assert upside_down.take(a_reading(5 * MINUTE, **WELL)) == in_order.take(a_reading(5 * MINUTE, **WELL))
+    assert upside_down._patients[BINDING].now == in_order._patients[BINDING].now
+
+
 def test_what_is_remembered_is_handed_out_when_an_hour_ends_and_not_before(found: Found) -> None:
     scoring = a_scoring(found)
-    told(scoring, well, until_ms=HOUR)
+    scoring.take(a_reading(0, **WELL))
+    assert set(scoring.take_states()) == {BINDING}  # who is new
+    told(scoring, well, from_ms=MINUTE, until_ms=HOUR)
     assert scoring.take_states() == {}
 
     scoring.take(a_reading(HOUR, **WELL))
