@@ -278,10 +278,30 @@ def train(
     quick: Annotated[
         bool, typer.Option("--quick", help="A tiny model in a minute, to see that all of it works.")
     ] = False,
+    without_ages: Annotated[
+        bool, typer.Option("--without-ages", help="Sepsis, an ablation: nobody is told how old a value is.")
+    ] = False,
+    second: Annotated[
+        Path | None,
+        typer.Option(help="Sepsis: the folder of icu2012, learned from as a second task.", show_default=False),
+    ] = None,
 ) -> None:
     """Train a model: five folds by patient, then everybody; calibrate it and export it as int8."""
     module = _room("models.training.commands", extra="train")
-    raise typer.Exit(module.main(task, data, work, folds=folds, seed=seed, device=device, threads=threads, quick=quick))
+    raise typer.Exit(
+        module.main(
+            task,
+            data,
+            work,
+            folds=folds,
+            seed=seed,
+            device=device,
+            threads=threads,
+            quick=quick,
+            without_ages=without_ages,
+            second=second,
+        )
+    )
 
 
 def _sample(room: str) -> str:

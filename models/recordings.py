@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import BadRecordings
@@ -30,6 +31,18 @@ SEPSIS_SIGNS: Final = {
     VitalSign.DIASTOLIC_BP: "DBP",
 }
 """In the order of `sepsis_features.INPUTS`; what the columns of the set are called."""
+ICU_SIGNS: Final = {
+    "HR": VitalSign.HEART_RATE,
+    "SaO2": VitalSign.SPO2,
+    "Temp": VitalSign.TEMPERATURE,
+    "RespRate": VitalSign.RESPIRATORY_RATE,
+    "SysABP": VitalSign.SYSTOLIC_BP,
+    "NISysABP": VitalSign.SYSTOLIC_BP,
+    "DiasABP": VitalSign.DIASTOLIC_BP,
+    "NIDiasABP": VitalSign.DIASTOLIC_BP,
+}
+"""What the parameters of PhysioNet/CinC 2012 are."""
+_MOST_HOURS: Final = 1_000  # of a stay; these have 48
 FILES: Final[Mapping[str, str]] = {
     "sepsis": "sepsis2019/setB_dev.parquet",
     "heart": "heart_uci/heart_dev.csv",
@@ -110,6 +123,50 @@ def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
         _numbers(table, "SepsisLabel").astype(np.int64) if "SepsisLabel" in table.column_names else None,
         {name: _numbers(table, name) for name in also if name in table.column_names},
     )
+
+
+def read_icu(folder: Path) -> Hours:
+    """Hours of intensive care with the stay's end as label, as in PhysioNet/CinC 2012.
+
+    Args:
+        folder: with `patients_dev.parquet` and `series_dev.parquet`. Of several values in an hour the newest counts;
+            the saturation is arterial, and rare.
+
+    Raises:
+        BadRecordings: no such file, not Parquet, or a column missing.
+    """
+    people, series = _parquet(folder / "patients_dev.parquet"), _parquet(folder / "series_dev.parquet")
+    _has(folder / "patients_dev.parquet", people.column_names, ("record_id", "died_in_hospital", "Age", "Gender"))
+    _has(folder / "series_dev.parquet", series.column_names, ("record_id", "minute", "parameter", "value"))
+    series = series.filter(pc.is_in(series["parameter"], pa.array(list(ICU_SIGNS))))
+    ids = np.unique(_numbers(people, "record_id").astype(np.int64))
+    record = np.searchsorted(ids, _numbers(series, "record_id").astype(np.int64))
+    minute = _numbers(series, "minute").astype(np.int64)
+    signs = np.array([list(SEPSIS_SIGNS).index(ICU_SIGNS[one]) for one in series["parameter"].to_pylist()])
+    in_time = np.lexsort((minute, record))
+    place, row = np.unique((record * _MOST_HOURS + minute // 60)[in_time], return_inverse=True)
+    values = np.full((len(place), len(SEPSIS_SIGNS)), math.nan)
+    values[row, signs[in_time]] = _numbers(series, "value")[in_time]  # the last one stays
+    starts = np.flatnonzero(np.diff(place // _MOST_HOURS, prepend=-1))
+    ends = np.r_[starts[1:], len(place)].astype(np.int64)
+    order = np.argsort(_numbers(people, "record_id"))[place[starts] // _MOST_HOURS]
+    died = _numbers(people, "died_in_hospital").astype(np.int64)[order]
+    return Hours(
+        tuple(str(one) for one in ids[place[starts] // _MOST_HOURS]),
+        starts,
+        ends,
+        place % _MOST_HOURS,
+        values,
+        _known(people, "Age")[order],
+        _known(people, "Gender")[order],
+        np.repeat(died, ends - starts),
+        {},
+    )
+
+
+def _known(table: pa.Table, name: str) -> Floats:
+    values = _numbers(table, name)
+    return np.where(values < 0, math.nan, values)
 
 
 def read_heart(path: Path) -> HeartRows:

@@ -19,7 +19,19 @@ from models.training.runs import Run, train_heart, train_rhythm, train_sepsis
 from models.training.sepsis import SepsisRecipe
 
 
-def main(task: str, data: Path, work: Path, *, folds: str, seed: int, device: str, threads: int, quick: bool) -> int:
+def main(
+    task: str,
+    data: Path,
+    work: Path,
+    *,
+    folds: str,
+    seed: int,
+    device: str,
+    threads: int,
+    quick: bool,
+    without_ages: bool = False,
+    second: Path | None = None,
+) -> int:
     """Train what is asked for; what is there already is not trained again.
 
     Raises:
@@ -27,6 +39,8 @@ def main(task: str, data: Path, work: Path, *, folds: str, seed: int, device: st
         BadRun: an unknown fold or device, or a folder of another run.
     """
     file = file_of(task, data)
+    if task != "sepsis" and (without_ages or second is not None):
+        raise BadRun(work, f"--without-ages and --second are of sepsis, not of {task}")
     torch.set_num_threads(threads)
     console = Console(stderr=True)
     columns = (
@@ -41,12 +55,22 @@ def main(task: str, data: Path, work: Path, *, folds: str, seed: int, device: st
             seed=seed,
             device=_device(device),
             folds=_folds(work, folds),
-            command=f"vitalloom train {task} --seed {seed}{' --quick' if quick else ''}",
+            command=_command(task, seed, quick=quick, without_ages=without_ages, second=second),
             watch=_watch(bars),
+            without_ages=without_ages,
+            second=second,
         )
         _TRAIN[task](run, quick)
     console.print(f"{task}: {work / task}, {(time.monotonic() - began) / 60:.1f} min on {run.device}")
     return 0
+
+
+def _command(task: str, seed: int, *, quick: bool, without_ages: bool, second: Path | None) -> str:
+    """As somebody else would give it; where data lie is theirs to say."""
+    options = (
+        [" --quick"] * quick + [" --without-ages"] * without_ages + [" --second DATA/icu2012"] * (second is not None)
+    )
+    return f"vitalloom train {task} --seed {seed}{''.join(options)}"
 
 
 def _sepsis(run: Run, quick: bool) -> None:

@@ -22,7 +22,7 @@ from models.errors import BadRun
 from models.heart import NAMES as HEART_NAMES
 from models.heart_features import Form, features, names_of
 from models.passport import Golden, Origin, Passport
-from models.recordings import FOLDS, Hours, folds_of, read_ecg, read_heart, read_hours
+from models.recordings import FOLDS, Hours, folds_of, read_ecg, read_heart, read_hours, read_icu
 from models.rhythm import CLASSES
 from models.rhythm import INPUTS as RHYTHM_INPUTS
 from models.rhythm_signal import BEAT_FEATURES, Ecg, prepare
@@ -61,6 +61,8 @@ class Run(NamedTuple):
     folds: tuple[int, ...]
     command: str
     watch: Watch
+    without_ages: bool = False  # sepsis: an ablation
+    second: Path | None = None  # sepsis: the folder of icu2012, as a second task
 
 
 def train_sepsis(run: Run, recipe: SepsisRecipe) -> None:
@@ -74,6 +76,13 @@ def train_sepsis(run: Run, recipe: SepsisRecipe) -> None:
         raise BadRun(run.data, "has no column SepsisLabel to learn from")
     _one_run(run, recipe._asdict())
     rows = sepsis_features(hours, run.work, run.watch)
+    second = None
+    if run.second is not None:
+        icu = read_icu(run.second)
+        learned = sepsis_features(icu, run.work, run.watch, file="features-second.npy")
+        second = Stays(learned, icu.labels if icu.labels is not None else icu.starts, icu.starts, icu.ends)
+    if run.without_ages:
+        rows = without_ages(rows)
     folds = folds_of(np.maximum.reduceat(hours.labels, hours.starts), seed=run.seed)
     stays = Stays(rows, hours.labels, hours.starts, hours.ends)
     for fold in run.folds:
@@ -82,7 +91,8 @@ def train_sepsis(run: Run, recipe: SepsisRecipe) -> None:
                 run.work / f"net-{fold}-{member}.pt",
                 lambda fold=fold, member=member: fit_sepsis(  # type: ignore[misc]
                     stays.some(np.flatnonzero(folds != fold)), recipe, seed=1_000 * run.seed + 100 * fold + member,
-                    device=run.device, tell=run.watch(f"sepsis, {_title(fold)}, net {member + 1} of {recipe.members}"),
+                    device=run.device, second=second, ages=not run.without_ages,
+                    tell=run.watch(f"sepsis, {_title(fold)}, net {member + 1} of {recipe.members}"),
                 ),
             )  # fmt: skip
 
@@ -215,10 +225,17 @@ def train_rhythm(run: Run, recipe: RhythmRecipe) -> None:
         ))  # fmt: skip
 
 
-def sepsis_features(hours: Hours, work: Path, watch: Watch) -> Floats:
+def without_ages(rows: Floats) -> Floats:
+    """The same rows as if every value were of this very hour: what an age would tell, nobody is told."""
+    changed = np.array(rows)
+    changed[:, [place for place, name in enumerate(NAMES) if name.endswith(".age_h")]] = 0
+    return changed
+
+
+def sepsis_features(hours: Hours, work: Path, watch: Watch, *, file: str = "features.npy") -> Floats:
     """What the model is shown of each row, [N, F]; kept in the working folder, because it takes a while."""
     work.mkdir(parents=True, exist_ok=True)
-    path = work / "features.npy"
+    path = work / file
     if path.is_file() and (kept := np.load(path, mmap_mode="r")).shape == (len(hours.hours), len(NAMES)):
         return np.asarray(kept)
     tell = watch("features")
@@ -294,10 +311,14 @@ def _one_run(run: Run, recipe: Mapping[str, Any]) -> None:
     """A working folder belongs to one recipe, one seed and one set of data."""
     run.work.mkdir(parents=True, exist_ok=True)
     path = run.work / "run.json"
-    said = {"recipe": dict(recipe), "seed": run.seed, "bytes": run.data.stat().st_size, "command": run.command}
+    said = {
+        "recipe": dict(recipe), "seed": run.seed, "bytes": run.data.stat().st_size, "command": run.command,
+        "without_ages": run.without_ages, "second": run.second is not None,
+    }  # fmt: skip
     if path.is_file():
         before = json.loads(path.read_text())
-        if any(before[key] != json.loads(json.dumps(said[key])) for key in ("recipe", "seed", "bytes")):
+        keys = ("recipe", "seed", "bytes", "without_ages", "second")
+        if any(before.get(key, False) != json.loads(json.dumps(said[key])) for key in keys):
             raise BadRun(run.work, "holds another run (other data, seed or recipe); name an empty folder")
         return
     path.write_text(json.dumps(said, indent=1))

@@ -7,6 +7,7 @@ records has a row, so while learning rows are left out at random: a net that nev
 It learns from chunks of a day, cut anew each time: of whole records it would learn the clock.
 """
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +26,9 @@ SEGMENTS: Final = 6
 GAP_KNOTS_H: Final = (0.0, 1.0, 2.0, 3.0, 6.0, 12.0, 24.0)
 HEADS: Final = ("within 6 h", "within 12 h", "within 24 h", "ever")
 HEAD_LOSS: Final = (1.0, 0.3, 0.2, 0.1)
+SECOND_LOSS: Final = 0.2
+SECOND_EVERY: Final = 2
+"""The second task is asked at every so many-th step."""
 HEAD_MIX: Final = (1.0, 0.5, 0.3, 0.2)
 """How the heads speak together: a sum of logits, calibrated afterwards."""
 
@@ -56,7 +60,7 @@ class SepsisNet(nn.Module):
     low: Tensor
     width: Tensor
 
-    def __init__(self, knots: Tensor, *, hidden: int, embedding: int, dropout: float) -> None:
+    def __init__(self, knots: Tensor, *, hidden: int, embedding: int, dropout: float, second: bool = False) -> None:
         super().__init__()
         self.register_buffer("low", knots[:, :-1].contiguous())
         self.register_buffer("width", (knots[:, 1:] - knots[:, :-1]).contiguous())
@@ -66,6 +70,8 @@ class SepsisNet(nn.Module):
         self.out = nn.Linear(hidden, len(HEADS))
         self.skip = nn.Linear(embedding, len(HEADS))
         self.drop = nn.Dropout(dropout)
+        if second:
+            self.second = nn.Linear(hidden, 1)  # only while learning
 
     def encode(self, x: Tensor) -> Tensor:
         missing = torch.isnan(x)
@@ -77,6 +83,12 @@ class SepsisNet(nn.Module):
         embedded = self.drop(torch.relu(self.embed(self.encode(x))))
         out, (h, c) = self.lstm(embedded, (h, c))
         return self.out(self.drop(out)) + self.skip(embedded), h, c
+
+    def other_task(self, x: Tensor) -> Tensor:
+        """Logits of the second task, [B, T]: the same embedding and memory, another question."""
+        zero = x.new_zeros(1, len(x), self.lstm.hidden_size)
+        out, _ = self.lstm(self.drop(torch.relu(self.embed(self.encode(x)))), (zero, zero))
+        return self.second(self.drop(out))[..., 0]
 
 
 class SepsisMembers(nn.Module):
@@ -130,14 +142,28 @@ def horizons(labels: Ints, starts: Ints, ends: Ints) -> Floats:
     return wanted
 
 
-def fit_sepsis(stays: Stays, recipe: SepsisRecipe, *, seed: int, device: str, tell: Tell) -> SepsisNet:
-    """Learn from stays. The same seed gives the same net on the same machine."""
+def fit_sepsis(
+    stays: Stays,
+    recipe: SepsisRecipe,
+    *,
+    seed: int,
+    device: str,
+    tell: Tell,
+    second: Stays | None = None,
+    ages: bool = True,
+) -> SepsisNet:
+    """Learn from stays. The same seed gives the same net on the same machine.
+
+    Args:
+        second: other stays, whose label is asked of the same memory by a head that is dropped afterwards.
+        ages: False: `age_h` is 0 everywhere in what is given, so what is hidden has none either.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     rows = np.concatenate([np.arange(a, b) for a, b in zip(stays.starts, stays.ends, strict=True)])
     net = SepsisNet(
         torch.from_numpy(knots_of(stays.features[rows])),
-        hidden=recipe.hidden, embedding=recipe.embedding, dropout=recipe.dropout,
+        hidden=recipe.hidden, embedding=recipe.embedding, dropout=recipe.dropout, second=second is not None,
     ).to(device)  # fmt: skip
     features = torch.from_numpy(np.vstack([stays.features, np.full((1, stays.features.shape[1]), np.nan, np.float32)]))
     wanted = torch.from_numpy(
@@ -149,7 +175,8 @@ def fit_sepsis(stays: Stays, recipe: SepsisRecipe, *, seed: int, device: str, te
     steps = recipe.epochs * (len(chunks) // recipe.batch + 3)
     learner = Learner(net, rate=recipe.rate, weight_decay=recipe.weight_decay, steps=steps, average=recipe.average)
     gap = NAMES.index("gap_h")
-    hiding, hidden_as = _hiding()
+    hiding, hidden_as = _hiding(MOST_AGE_H if ages else 0.0)
+    others = None if second is None else _batches(second, recipe, np.random.default_rng(seed + 1), device)
     for epoch in range(recipe.epochs):
         net.train()
         if epoch:
@@ -171,9 +198,31 @@ def fit_sepsis(stays: Stays, recipe: SepsisRecipe, *, seed: int, device: str, te
             each = nn.functional.binary_cross_entropy_with_logits(logits, y.to(device), reduction="none")
             there = torch.from_numpy(places != nowhere).to(device)
             loss = (each * weight).sum(-1)[there].mean()
+            if others is not None and learner.done % SECOND_EVERY == 0:
+                x, y, there = next(others)
+                each = nn.functional.binary_cross_entropy_with_logits(net.other_task(x), y, reduction="none")
+                loss = loss + SECOND_LOSS * each[there].mean()
             learner.learn(loss)
         tell(Step(learner.done, steps, float(loss.detach())))
+    if second is not None:
+        del learner.kept.second
     return learner.kept.eval()
+
+
+def _batches(
+    stays: Stays, recipe: SepsisRecipe, rng: np.random.Generator, device: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(x, y, which rows are there) of the second task, for ever."""
+    features = torch.from_numpy(np.vstack([stays.features, np.full((1, stays.features.shape[1]), np.nan, np.float32)]))
+    labels = torch.from_numpy(np.r_[stays.labels, 0].astype(np.float32))
+    nowhere = len(labels) - 1
+    while True:
+        chunks = _chunks(stays, recipe.chunk, rng)
+        for first in range(0, len(chunks), recipe.batch):
+            some = chunks[first : first + recipe.batch]
+            places = some[:, :1] + np.arange(recipe.chunk)
+            places = np.where(places < some[:, 1:], places, nowhere)
+            yield features[places].to(device), labels[places].to(device), torch.from_numpy(places != nowhere).to(device)
 
 
 def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
@@ -187,14 +236,14 @@ def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
     return rng.permutation(np.asarray(found, np.int64))
 
 
-def _hiding() -> tuple[Tensor, Tensor]:
+def _hiding(age_h: float) -> tuple[Tensor, Tensor]:
     """Features that go when a sign, the age or the sex is hidden, [8, F]; and what they are then, [F]."""
     names = list(NAMES)
     hidden_as = torch.full((len(names),), float("nan"))
     rows = []
     for sign in INPUTS:
         rows.append([name.startswith(f"{sign.value}.") or sign in TOGETHER_OF.get(name, ()) for name in names])
-        hidden_as[names.index(f"{sign.value}.age_h")] = MOST_AGE_H
+        hidden_as[names.index(f"{sign.value}.age_h")] = age_h
     rows += [[name == alone for name in names] for alone in ("age_years", "male")]
     return torch.tensor(rows), hidden_as
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from simulators.broker import free_port
+from tests.models.made_up import copied
 from tests.oracle import check_store
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 
@@ -104,6 +105,35 @@ def test_a_ward_accounts_for_every_reading_and_alarms(calm: Ended) -> None:
     assert "not a certified medical device" in calm.text
     texts = [text for (text,) in rows(calm.store, "SELECT text FROM alarm WHERE rule_id = 'news2'")]
     assert any("SpO2" in text and "(+3)" in text for text in texts)  # it says why
+
+
+def test_models_judge_every_patient_beside_the_rules_and_say_so_in_the_store(calm: Ended) -> None:
+    patients = rows(calm.store, "SELECT count(DISTINCT binding_id) FROM reading")[0][0]
+    judged = dict(rows(calm.store, "SELECT model, count(DISTINCT binding_id) FROM model_score GROUP BY model"))
+
+    assert judged == {"sepsis": patients, "heart": patients // 4}
+    assert rows(calm.store, "SELECT count(*) FROM model_score WHERE score IS NULL") == [(0,)]
+    assert rows(calm.store, "SELECT count(*) FROM model_score WHERE NOT score BETWEEN 0 AND 1") == [(0,)]
+    unfiled = "SELECT count(*) FROM model_score LEFT JOIN reading USING (reading_id) WHERE reading.reading_id IS NULL"
+    assert rows(calm.store, unfiled) == [(0,)]
+    first = "SELECT reason FROM model_score WHERE model = 'sepsis' GROUP BY binding_id HAVING at_ms = min(at_ms)"
+    assert all(reason.count("(") == 3 for (reason,) in rows(calm.store, first))
+
+
+def test_a_damaged_model_is_named_and_the_rules_judge_as_before(calm: Ended, tmp_path: Path) -> None:
+    (copied("sepsis", tmp_path / "models") / "model.onnx").write_bytes(b"damaged")
+
+    ward = a_ward(tmp_path / "ward", *STORY, "--models", str(tmp_path / "models"), "--apart")
+
+    assert_everything_is_accounted_for(ward)
+    assert ward.summary["judged_by"] == "rules only (sepsis refused: hash)"
+    told = rows(
+        ward.store, "SELECT count(DISTINCT binding_id), min(text) FROM alarm WHERE rule_id = 'model_unavailable'"
+    )
+    assert told == [(8, "sepsis model: refused: hash")]
+    assert rows(ward.store, SCORED) == rows(calm.store, SCORED)
+    of_rules = "SELECT DISTINCT rule_id FROM alarm WHERE kind = 'physiological' AND basis != 'model' ORDER BY 1"
+    assert rows(ward.store, of_rules) == rows(calm.store, of_rules)
 
 
 def test_every_news2_in_the_store_is_what_the_chart_says(calm: Ended) -> None:
