@@ -247,10 +247,16 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the report.", show_default="report, in the working folder")
     ] = None,
     seed: Annotated[int, typer.Option(help="That of the training run.")] = 0,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Sepsis: working folder of another run to judge beside it; may be repeated.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Judge a training run on patients that its nets have not seen: tables, plots and JSON."""
     module = _room("models.evaluation.commands", extra="train")
-    raise typer.Exit(module.main(task, data, work, out, seed=seed))
+    raise typer.Exit(module.main(task, data, work, out, seed=seed, against=tuple(against or ())))
 
 
 @app.command()

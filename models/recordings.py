@@ -83,6 +83,15 @@ class EcgRecord(NamedTuple):
     sampling_rate_hz: int
     millivolts: Floats
     label: str | None
+    subject: str  # whose it is; where nobody says, each recording is somebody's
+
+
+class RhythmSpan(NamedTuple):
+    """A stretch of one recording in one rhythm, in samples; the end excluded."""
+
+    start: int
+    end: int
+    rhythm: str
 
 
 def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
@@ -212,6 +221,21 @@ def read_ecg(path: Path) -> Iterator[EcgRecord]:
                 yield _ecg(columns, at)
 
 
+def read_rhythms(path: Path) -> dict[str, tuple[RhythmSpan, ...]]:
+    """Who was in which rhythm when, as in MIT-BIH, by recording.
+
+    Raises:
+        BadRecordings: no such file, not Parquet, or a column missing.
+    """
+    table = _parquet(path)
+    _has(path, table.column_names, ("record", "start", "end", "rhythm"))
+    found: dict[str, list[RhythmSpan]] = {}
+    columns = (table[name].to_pylist() for name in ("record", "start", "end", "rhythm"))
+    for record, start, end, rhythm in zip(*columns, strict=True):
+        found.setdefault(str(record), []).append(RhythmSpan(int(start), int(end), str(rhythm)))
+    return {record: tuple(spans) for record, spans in found.items()}
+
+
 def file_of(task: str, data: Path) -> Path:
     """The file that a model learns from, wherever it lies; or its place in a folder of all sets.
 
@@ -248,6 +272,7 @@ def _ecg(columns: dict[str, Any], at: int) -> EcgRecord:
         int(columns["fs"][at].as_py()),
         millivolts,
         str(columns["label"][at].as_py()) if "label" in columns else None,
+        str(columns["subject" if "subject" in columns else "record"][at].as_py()),
     )
 
 

@@ -18,22 +18,25 @@ from models.passport import Interval
 from models.recordings import file_of
 
 
-def main(task: str, data: Path, work: Path, out: Path | None, *, seed: int) -> int:
+def main(task: str, data: Path, work: Path, out: Path | None, *, seed: int, against: tuple[Path, ...] = ()) -> int:
     """Judge a training run; the report lies in `work/<task>/report` unless `out` says otherwise.
 
     Raises:
         BadRun, BadRecordings, ModelUnavailable.
     """
     file = file_of(task, data)
+    if against and task != "sepsis":
+        raise BadRun(work, f"--against is of sepsis, not of {task}")
     console = Console(stderr=True)
     home = work / task
     folder = out or home / "report"
     keys = (draft_key(home).public_key().public_bytes_raw().hex(),)
     with console.status(task) as status:
         if task == "sepsis":
-            report = sepsis.evaluate(file, home, folder, seed=seed, keys=keys, tell=status.update)
+            report = sepsis.evaluate(file, home, folder, seed=seed, keys=keys, tell=status.update, against=against)
         elif task == "rhythm":
-            report = rhythm.evaluate(file, home, folder, seed=seed, keys=keys, tell=status.update)
+            others = data / "mitbih" if (data / "mitbih").is_dir() else None
+            report = rhythm.evaluate(file, home, folder, seed=seed, keys=keys, tell=status.update, mitbih=others)
         else:
             form = Form.CLINIC if task == "heart" else Form.HOME
             report = heart.evaluate(form, file, home, folder, seed=seed, keys=keys, tell=status.update)

@@ -14,6 +14,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 REPETITIONS: Final = 200
+Cells: TypeAlias = list[str | float | Interval | None]
+"""A row of a table. None: cannot be said."""
 
 
 class Table(msgspec.Struct):
@@ -25,7 +27,7 @@ class Table(msgspec.Struct):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[list[Any]]  # str, float, Interval, or None: cannot be said
+    rows: list[list[Any]]  # `Cells`; nobody can decode a union of numbers and structs
     note: str = ""
 
 
@@ -116,6 +118,8 @@ def write(report: Report, folder: Path) -> None:
 
 
 def _text(cell: Any) -> str:
+    if isinstance(cell, list):  # an interval, as JSON has it
+        cell = msgspec.convert(cell, Interval)
     if isinstance(cell, Interval):
         if cell.value != cell.value:
             return "–"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from models.artifacts import load
 from models.evaluation import plots
+from models.evaluation.mitbih import by_subject
 from models.evaluation.report import Report, Table, bootstrap, weighted_auroc
 from models.passport import Interval
 from models.recordings import FOLDS, folds_of, read_ecg
@@ -21,9 +22,19 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 def evaluate(
-    data: Path, work: Path, out: Path, *, seed: int, keys: tuple[str, ...], tell: Callable[[str], None]
+    data: Path,
+    work: Path,
+    out: Path,
+    *,
+    seed: int,
+    keys: tuple[str, ...],
+    tell: Callable[[str], None],
+    mitbih: Path | None = None,
 ) -> Report:
     """Judge what `vitalloom train rhythm` has left in `work`.
+
+    Args:
+        mitbih: the folder of other people's hearts, for the final model.
 
     Raises:
         BadRecordings, ModelUnavailable.
@@ -92,6 +103,11 @@ def evaluate(
                         ("above 30 s", lengths_s > 30.5),
                     )
                 ],
+            ),
+            *(
+                []
+                if mitbih is None
+                else by_subject(mitbih, RhythmModel(load(work / "all" / "rhythm", trusted=keys)), tell)
             ),
         ],
         plots=["confusion.svg", "curves.svg"],

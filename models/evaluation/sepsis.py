@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -34,10 +35,32 @@ SPEAKS_AT: Final = 0.5
 AGES: Final = ((0, 50), (50, 65), (65, 75), (75, 200))
 
 
+STAY_H: Final = ((0, 6), (6, 12), (12, 24), (24, 48), (48, 1_000))
+LOOKED_BACK_H: Final = 12
+
+
+class Other(NamedTuple):
+    """Another run, whose nets are judged on the same rows."""
+
+    title: str
+    work: Path
+    without_ages: bool
+
+
 def evaluate(
-    data: Path, work: Path, out: Path, *, seed: int, keys: tuple[str, ...], tell: Callable[[str], None]
+    data: Path,
+    work: Path,
+    out: Path,
+    *,
+    seed: int,
+    keys: tuple[str, ...],
+    tell: Callable[[str], None],
+    against: tuple[Path, ...] = (),
 ) -> Report:
     """Judge what `vitalloom train sepsis` has left in `work`.
+
+    Args:
+        against: working folders of other runs, ablations as a rule.
 
     Raises:
         BadRecordings, BadRun, ModelUnavailable.
@@ -57,6 +80,12 @@ def evaluate(
     width = len(artifacts[0].passport.golden.inputs["h"][0])
     float32 = _at_once(whole, rows, hours, folds, width)
     shuffled = _at_once([one.files[GRAPH] for one in artifacts], _ages_shuffled(rows, seed), hours, folds, width)
+    others = {}
+    for other in (_other(one) for one in against):
+        tell(other.title)
+        theirs = [(other.work / f"fold-{fold}" / "sepsis" / "float32.onnx").read_bytes() for fold in range(FOLDS)]
+        shown = _without_ages(rows) if other.without_ages else rows
+        others[f"{other.title}, float32"] = _at_once(theirs, shown, hours, folds, width)
     tell("rules and boosting on the same rows")
     rules = _rules(rows, hours)
     boosted = _boosted(rows, labels, folds[patients])
@@ -64,6 +93,7 @@ def evaluate(
         "model, int8, step by step": scores,
         "model, float32": float32,
         "model, int8, ages of values shuffled": shuffled,
+        **others,
         "boosting on current vitals, age, sex": boosted,
         **rules,
     }
@@ -151,6 +181,27 @@ def evaluate(
                 ("who", "patients", "AUROC", "same hour", "calibration error", "sensitivity at the threshold", "PPV"),
                 _subgroups(labels, scores, hours, patients, chosen.threshold),
             ),
+            Table(
+                "By hour of stay",
+                ("hours", "rows", "of them septic", "AUROC", "same hour", "same hour, boosting"),
+                _by_hour(labels, scores, boosted, hours.hours),
+                "Where the same-hour figure is lost: pairs within these hours alone.",
+            ),
+            Table(
+                "Septic patients, found and missed at the threshold",
+                (
+                    "who",
+                    "patients",
+                    "hours before the onset",
+                    "age",
+                    "highest NEWS2 (vitals)",
+                    "signs an hour",
+                    "temperature known",
+                ),
+                _found_and_missed(labels, scores, rules["NEWS2 (vitals)"], hours, chosen.threshold),
+                f"Medians over patients; NEWS2, signs and temperature of the last {LOOKED_BACK_H} h before the onset, "
+                "or before the end of what is known.",
+            ),
         ],
         plots=["curves.svg", "budget.svg", "lead.svg"],
         notes=[
@@ -183,6 +234,28 @@ def _at_once(graphs: list[bytes], rows: Rows, hours: Hours, folds: Ints, width: 
         x = np.ascontiguousarray(rows[start:end])[None]
         scores[start:end] = engines[fold]({"x": x, "h": zero, "c": zero})[0][0]
     return scores
+
+
+def _other(work: Path) -> Other:
+    """A working folder, or the folder that it lies in.
+
+    Raises:
+        BadRun: nothing was trained there.
+    """
+    home = work / "sepsis" if (work / "sepsis").is_dir() else work
+    try:
+        run = msgspec.json.decode((home / "run.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadRun(home, f"is no run of `vitalloom train sepsis` ({error})") from error
+    ages, second = run.get("without_ages", False), run.get("second", False)
+    learned = ["without ages of values"] * ages + ["with icu2012 as a second task"] * second
+    return Other(f"learned {' and '.join(learned) or 'again'}", home, ages)
+
+
+def _without_ages(rows: Rows) -> Rows:
+    changed = np.array(rows)
+    changed[:, [place for place, name in enumerate(NAMES) if name.endswith(".age_h")]] = 0
+    return changed
 
 
 def _ages_shuffled(rows: Rows, seed: int) -> Rows:
@@ -321,6 +394,48 @@ def _subgroups(
 
 def _within(rank: Callable[[Floats], float], patients: Ints, people: int) -> Interval:
     return bootstrap(lambda drawn: rank(drawn[patients]), people)
+
+
+def _by_hour(labels: Ints, scores: Floats, boosted: Floats, hours: Ints) -> list[list[str | float | Interval]]:
+    found: list[list[str | float | Interval]] = []
+    for low, high in STAY_H:
+        mine = (hours >= low) & (hours < high)
+        if len(np.unique(labels[mine])) == 2:
+            title = f"{low} to {high - 1}" if high < 1_000 else f"{low} and later"
+            found.append(
+                [
+                    title,
+                    f"{int(mine.sum()):,}",
+                    f"{labels[mine].mean():.2%}",
+                    auroc(labels[mine], scores[mine]),
+                    same_hour_auroc(labels[mine], scores[mine], hours[mine]),
+                    same_hour_auroc(labels[mine], boosted[mine], hours[mine]),
+                ]
+            )
+    return found
+
+
+def _found_and_missed(
+    labels: Ints, scores: Floats, points: Floats, hours: Hours, threshold: float
+) -> list[list[str | float | Interval]]:
+    """What distinguishes the septic patients that the model told of in time from those that it did not."""
+    groups: dict[str, list[tuple[float, ...]]] = {"found": [], "missed": []}
+    temperature = list(INPUTS).index(VitalSign.TEMPERATURE)
+    for at, (start, end) in enumerate(zip(hours.starts, hours.ends, strict=True)):
+        if not labels[start:end].any():
+            continue
+        onset = int(np.argmax(labels[start:end])) + 6
+        until = int(start) + min(onset, int(end - start) - 1) + 1
+        last = slice(max(int(start), until - LOOKED_BACK_H), until)
+        known = ~np.isnan(hours.values[last])
+        groups["found" if (scores[start:until] >= threshold).any() else "missed"].append(
+            (onset, hours.ages[at], points[last].max(), known.sum() / len(known), known[:, temperature].mean())
+        )
+    return [
+        [name, str(len(patients)), *(float(one) for one in np.nanmedian(np.array(patients), axis=0))]
+        for name, patients in groups.items()
+        if patients
+    ]
 
 
 def _leads(labels: Ints, scores: Floats, hours: Hours, threshold: float) -> list[float]:

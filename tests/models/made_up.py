@@ -65,6 +65,32 @@ def hourly(path: Path, *, patients: int = 12, seed: int = 0) -> Path:
     return path
 
 
+def icu(folder: Path, *, stays: int = 24, seed: int = 0) -> Path:
+    """Stays like those of PhysioNet/CinC 2012; every fourth ends in death, and its signs go astray."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    died = [int(at % 4 == 0) for at in range(stays)]
+    people = {
+        "record_id": [1_000 + at for at in range(stays)],
+        "died_in_hospital": died,
+        "Age": [float(40 + at) if at % 5 else -1.0 for at in range(stays)],
+        "Gender": [float(at % 2) if at % 7 else -1.0 for at in range(stays)],
+    }
+    pq.write_table(pa.table(people), folder / "patients_dev.parquet")
+    usual = {"HR": 84, "SaO2": 97, "Temp": 36.9, "RespRate": 18, "NISysABP": 121, "NIDiasABP": 68, "Glucose": 130}
+    rows: dict[str, list[float | str | int]] = {name: [] for name in ("record_id", "minute", "parameter", "value")}
+    for record, ill in zip(people["record_id"], died, strict=True):
+        for minute in range(7, 2_880, 50):
+            for name, value in usual.items():
+                if rng.random() < 0.8:
+                    rows["record_id"].append(record)
+                    rows["minute"].append(minute)
+                    rows["parameter"].append(name)
+                    rows["value"].append(float(value * (1 + 0.25 * ill + rng.normal(0, 0.03))))
+    pq.write_table(pa.table(rows), folder / "series_dev.parquet")
+    return folder
+
+
 def clinic(path: Path, *, patients: int = 60, seed: int = 0) -> Path:
     """Patients like those of the UCI set."""
     rng = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from models.heart_features import Form, features
 from models.predict import main as predict
 from models.training.commands import main as train
 from models.training.heart import HeartRecipe, fit_heart
-from tests.models.made_up import KEY, PUBLIC, clinic, ecgs, hourly
+from tests.models.made_up import KEY, PUBLIC, clinic, ecgs, hourly, icu
 
 MADE: dict[str, Callable[[Path], Path]] = {
     "sepsis": lambda folder: hourly(folder / "hours.parquet", patients=60),
@@ -50,6 +51,57 @@ def test_a_model_goes_all_the_way(task: str, tmp_path: Path) -> None:
     assert predict(task, data, out, form="clinic", models=tmp_path / "models", keys=(PUBLIC,)) == 0
     with out.open() as file:
         assert len(list(csv.DictReader(file))) > 50
+
+
+def test_an_ablation_is_a_run_of_its_own_and_is_judged_beside(tmp_path: Path) -> None:
+    data, work = trained("sepsis", tmp_path)
+    options = {"folds": "1,2,3,4,5", "seed": 3, "device": "cpu", "threads": 1, "quick": True}
+    train("sepsis", data, tmp_path / "without", without_ages=True, **options)
+    train("sepsis", data, tmp_path / "second", second=icu(tmp_path / "icu2012"), **options)
+
+    assert evaluate("sepsis", data, work, None, seed=3, against=(tmp_path / "without", tmp_path / "second")) == 0
+
+    report = json.loads((work / "sepsis" / "report" / "report.json").read_text())
+    rows = {row[0]: row[1][0] for row in report["tables"][0]["rows"]}
+    assert {
+        "learned without ages of values, float32", "learned with icu2012 as a second task, float32",
+    } < set(rows)  # fmt: skip
+    assert len({rows[name] for name in rows if "float32" in name}) == 3
+    titles = [table["title"] for table in report["tables"]]
+    assert {"By hour of stay", "Septic patients, found and missed at the threshold"} < set(titles)
+    with pytest.raises(BadRun, match="another run"):
+        train("sepsis", data, tmp_path / "without", **options)
+
+
+def test_what_is_of_sepsis_alone_is_refused_elsewhere(tmp_path: Path) -> None:
+    data = MADE["heart"](tmp_path)
+
+    with pytest.raises(BadRun, match="of sepsis"):
+        train(
+            "heart",
+            data,
+            tmp_path / "work",
+            folds="all",
+            seed=0,
+            device="cpu",
+            threads=1,
+            quick=True,
+            without_ages=True,
+        )
+    with pytest.raises(BadRun, match="of sepsis"):
+        evaluate("heart", data, tmp_path / "work", None, seed=0, against=(tmp_path,))
+
+
+def test_a_card_says_figures_with_their_intervals_as_people_write_them(tmp_path: Path) -> None:
+    data, work = trained("heart", tmp_path)
+    (tmp_path / "key").write_text(KEY.private_bytes_raw().hex())
+    evaluate("heart", data, work, None, seed=3)
+    release("heart", work, tmp_path / "models", version="0.1.0", key=tmp_path / "key")
+
+    card = (tmp_path / "models" / "heart" / "card.md").read_text()
+
+    assert re.search(r"\| women \| \d+ \| [01]\.\d{3} \[[01]\.\d{3}, [01]\.\d{3}\]", card)
+    assert not re.search(r"\d\.\d{6}.*\|", card)
 
 
 def test_who_is_interrupted_goes_on_after_the_last_whole_net_and_only_in_the_same_run(tmp_path: Path) -> None:
