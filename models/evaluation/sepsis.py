@@ -101,9 +101,19 @@ def evaluate(
     table = [_row(name, labels, one, hours.hours, patients) for name, one in named.items()]
     counts = hours.ends - hours.starts
     chosen = at_budget(labels, scores, patients, alarms_per_patient_day=SPEAKS_AT)
-    curve = [at_budget(labels, scores, patients, alarms_per_patient_day=rate) for rate in BUDGETS]
+    pooled = [at_budget(labels, scores, patients, alarms_per_patient_day=rate) for rate in BUDGETS]
+    # A threshold that was chosen on the rows on which it is judged flatters: here it comes from the other folds.
+    over = [_over_the_others(labels, scores, patients, folds[patients], rate) for rate in BUDGETS]
+    curve = [at_threshold(labels, one, patients, threshold=1.0) for one in over]
+    spoken = over[BUDGETS.index(SPEAKS_AT)]
+    at_work = at_threshold(labels, spoken, patients, threshold=1.0)
     by_rule: list[list[str | float | Interval]] = [
-        [name, *at_budget(labels, one, patients, alarms_per_patient_day=BUDGET)[1:]]
+        [
+            name,
+            *at_threshold(
+                labels, _over_the_others(labels, one, patients, folds[patients], BUDGET), patients, threshold=1.0
+            )[1:],
+        ]
         for name, one in (("model", scores), ("boosting", boosted), ("NEWS2 (vitals)", rules["NEWS2 (vitals)"]))
     ]
     plots.curves(
@@ -122,12 +132,12 @@ def evaluate(
         "AUROC": table[0][1],
         "same-hour AUROC": table[0][2],
         "AUPRC": table[0][3],
-        "utility at the threshold": Interval(utility(labels, scores >= chosen.threshold, patients)),
+        "utility at the threshold": Interval(utility(labels, spoken >= 1, patients)),
         "calibration error": Interval(calibration_error(labels, scores)),
-        "alarms per patient-day": Interval(chosen.alarms_per_patient_day),
-        "sensitivity": Interval(chosen.sensitivity),
-        "PPV": Interval(chosen.ppv),
-        "lead time, h": Interval(chosen.lead_h),
+        "alarms per patient-day": Interval(at_work.alarms_per_patient_day),
+        "sensitivity": Interval(at_work.sensitivity),
+        "PPV": Interval(at_work.ppv),
+        "lead time, h": Interval(at_work.lead_h),
     }
     return Report(
         model="sepsis",
@@ -144,19 +154,18 @@ def evaluate(
             ),
             Table(
                 "Alarm budgets of the model",
-                ("alarms per patient-day", "threshold", "sensitivity", "PPV", "median lead, h", "utility"),
+                ("wanted", "alarms per patient-day", "sensitivity", "PPV", "median lead, h", "utility", "released at"),
                 [
                     [
-                        one.alarms_per_patient_day,
-                        f"{one.threshold:.4f}",
-                        one.sensitivity,
-                        one.ppv,
-                        one.lead_h,
-                        utility(labels, scores >= one.threshold, patients),
+                        f"{rate:g}",
+                        *one[1:],
+                        utility(labels, above >= 1, patients),
+                        f"{everybody.threshold:.4f}",
                     ]
-                    for one in curve
+                    for rate, one, above, everybody in zip(BUDGETS, curve, over, pooled, strict=True)
                 ],
-                "An alarm is a crossing from below; sensitivity counts patients with one before or at the onset.",
+                "The threshold of each fold was chosen on the four others; the one that is released, on all. An alarm is "
+                "a crossing from below; sensitivity counts patients with one before or at the onset.",
             ),
             Table(
                 f"At {BUDGET:g} alarm per patient-day",
@@ -209,7 +218,7 @@ def evaluate(
             "No hour of stay enters: moving all hours of a stay changes no bit of a score.",
         ],
         threshold=chosen.threshold,
-        budgets={f"{one:g}": found.threshold for one, found in zip(BUDGETS, curve, strict=True)},
+        budgets={f"{one:g}": found.threshold for one, found in zip(BUDGETS, pooled, strict=True)},
         parity={
             "AUROC int8 - float32": auroc(labels, scores) - auroc(labels, float32),
             "largest difference of a score": float(np.abs(scores - float32).max()),
@@ -352,6 +361,17 @@ def _same_hour(labels: Ints, scores: Floats, hours: Ints, patients: Ints) -> Int
         return won / pairs
 
     return bootstrap(figure, int(patients.max()) + 1)
+
+
+def _over_the_others(labels: Ints, scores: Floats, patients: Ints, folds: Ints, rate: float) -> Floats:
+    """Scores in multiples of the threshold that keeps a budget in the four other folds."""
+    over = np.empty(len(scores))
+    for fold in range(FOLDS):
+        rest, mine = folds != fold, folds == fold
+        over[mine] = (
+            scores[mine] / at_budget(labels[rest], scores[rest], patients[rest], alarms_per_patient_day=rate).threshold
+        )
+    return over
 
 
 def _best_utility(labels: Ints, scores: Floats, patients: Ints) -> float:
