@@ -164,8 +164,8 @@ def evaluate(
                     ]
                     for rate, one, above, everybody in zip(BUDGETS, curve, over, pooled, strict=True)
                 ],
-                "The threshold of each fold was chosen on the four others; the one that is released, on all. An alarm is "
-                "a crossing from below; sensitivity counts patients with one before or at the onset.",
+                "The threshold of each fold was chosen on the four others; the one that is released, on all. An alarm "
+                "is a crossing from below; sensitivity counts patients with one before or at the onset.",
             ),
             Table(
                 f"At {BUDGET:g} alarm per patient-day",
@@ -257,8 +257,8 @@ def _other(work: Path) -> Other:
     except (OSError, msgspec.DecodeError) as error:
         raise BadRun(home, f"is no run of `vitalloom train sepsis` ({error})") from error
     ages, second = run.get("without_ages", False), run.get("second", False)
-    learned = ["without ages of values"] * ages + ["with icu2012 as a second task"] * second
-    return Other(f"learned {' and '.join(learned) or 'again'}", home, ages)
+    learned = ["without ages of values"] * ages + ["with a second task" if second else "without a second task"]
+    return Other(f"learned {', '.join(learned)}", home, ages)
 
 
 def _without_ages(rows: Rows) -> Rows:
