@@ -39,6 +39,13 @@ STAY_H: Final = ((0, 6), (6, 12), (12, 24), (24, 48), (48, 1_000))
 LOOKED_BACK_H: Final = 12
 
 
+_CURRENT: Final = [
+    *(NAMES.index(f"{sign.value}.value") for sign in INPUTS),
+    *(NAMES.index(name) for name in ("mean_pressure", "age_years", "male")),
+]
+"""What a plain learner is shown: the newest values, age and sex."""
+
+
 class Other(NamedTuple):
     """Another run, whose nets are judged on the same rows."""
 
@@ -88,13 +95,19 @@ def evaluate(
         others[f"{other.title}, float32"] = _at_once(theirs, shown, hours, folds, width)
     tell("rules and boosting on the same rows")
     rules = _rules(rows, hours)
-    boosted = _boosted(rows, labels, folds[patients])
+    now = np.asarray(rows[:, _CURRENT])
+    logistic = _learned(now, labels, folds[patients], _logistic)
+    boosted = _learned(now, labels, folds[patients], _boosting)
+    tell("boosting on everything that the net is shown")
+    boosted_all = _learned(np.asarray(rows), labels, folds[patients], _boosting)
     named = {
         "model, int8, step by step": scores,
         "model, float32": float32,
         "model, int8, ages of values shuffled": shuffled,
         **others,
-        "boosting on current vitals, age, sex": boosted,
+        "boosting on all features of the net": boosted_all,
+        "boosting on current vitals, age, sex (the bar)": boosted,
+        "logistic regression on the same": logistic,
         **rules,
     }
     tell("intervals")
@@ -114,7 +127,13 @@ def evaluate(
                 labels, _over_the_others(labels, one, patients, folds[patients], BUDGET), patients, threshold=1.0
             )[1:],
         ]
-        for name, one in (("model", scores), ("boosting", boosted), ("NEWS2 (vitals)", rules["NEWS2 (vitals)"]))
+        for name, one in (
+            ("model", scores),
+            ("boosting on all features", boosted_all),
+            ("boosting, the bar", boosted),
+            ("logistic regression", logistic),
+            ("NEWS2 (vitals)", rules["NEWS2 (vitals)"]),
+        )
     ]
     plots.curves(
         out / "curves.svg",
@@ -141,7 +160,7 @@ def evaluate(
     }
     return Report(
         model="sepsis",
-        command=f"vitalloom evaluate sepsis --seed {seed}",
+        command=f"vitalloom evaluate sepsis --seed {seed}{' --against OTHER' * len(against)}",
         headline=headline,  # type: ignore[arg-type]
         tables=[
             Table(
@@ -312,21 +331,33 @@ def _points(values: Floats, rule: Callable[[float], int]) -> Floats:
     return np.array([0.0 if np.isnan(one) else float(rule(float(one))) for one in known])[place]
 
 
-def _boosted(rows: Rows, labels: Ints, folds: Ints) -> Floats:
-    """The bar: gradient boosting on the current vital signs, age and sex."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    places = [NAMES.index(f"{sign.value}.value") for sign in INPUTS]
-    places += [NAMES.index(name) for name in ("mean_pressure", "age_years", "male")]
-    x = np.asarray(rows[:, places])
+def _learned(rows: Rows, labels: Ints, folds: Ints, make: Callable[[int], Any]) -> Floats:
+    """Scores of another way to learn, each fold by one that has learned from the four others."""
     scores = np.empty(len(labels))
     for fold in range(FOLDS):
-        learner = HistGradientBoostingClassifier(
-            max_iter=200, learning_rate=0.05, max_leaf_nodes=15, l2_regularization=1.0, random_state=fold
-        )
-        learner.fit(x[folds != fold], labels[folds != fold])
-        scores[folds == fold] = learner.predict_proba(x[folds == fold])[:, 1]
+        learner = make(fold).fit(rows[folds != fold], labels[folds != fold])
+        scores[folds == fold] = learner.predict_proba(rows[folds == fold])[:, 1]
     return scores
+
+
+def _boosting(fold: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=200, learning_rate=0.05, max_leaf_nodes=15, l2_regularization=1.0, random_state=fold
+    )
+
+
+def _logistic(_fold: int) -> Any:
+    """Missing values as medians, beside a mark."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(
+        SimpleImputer(strategy="median", add_indicator=True), StandardScaler(), LogisticRegression(C=0.1, max_iter=500)
+    )
 
 
 def _row(name: str, labels: Ints, scores: Floats, hours: Ints, patients: Ints) -> list[str | float | Interval]:
