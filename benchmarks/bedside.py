@@ -39,6 +39,7 @@ def main() -> None:
     artifact = load(RELEASED / "sepsis")
     model = SepsisModel(artifact)
     charted, bedside, labels, who = [], [], [], []
+    largest = 0
     patients = list(_recorded() if FILE.is_file() else _simulated())
     for patient, (about, samples, onset_ms) in enumerate(track(patients, description="patients", transient=True)):
         scoring = Scoring(Found({"sepsis": artifact}, {}), partial(_about, about))
@@ -57,14 +58,23 @@ def main() -> None:
             values |= {sign: value for sign in INPUTS if (value := getattr(reading, sign.value)) is not None}
             for score in scoring.take(reading):
                 last = float("nan") if score.score is None else score.score
-    _tell(np.array(charted), np.array(bedside), np.array(labels), np.array(who), model.threshold)
+        largest = max(largest, *map(len, scoring.take_states().values()))
+    _tell(np.array(charted), np.array(bedside), np.array(labels), np.array(who), model.threshold, largest)
 
 
-def _tell(charted: np.ndarray, bedside: np.ndarray, labels: np.ndarray, who: np.ndarray, threshold: float) -> None:
+def _tell(
+    charted: np.ndarray, bedside: np.ndarray, labels: np.ndarray, who: np.ndarray, threshold: float, largest: int
+) -> None:
     agree = float(((charted >= threshold) == (bedside >= threshold)).mean())
     together = float(np.corrcoef([logit(one) for one in charted], [logit(one) for one in bedside])[0, 1])
-    facts: dict[str, float | str] = {"hours": len(charted), "correlation_of_logits": together, "same_side": agree}
+    facts: dict[str, float | str] = {
+        "hours": len(charted),
+        "correlation_of_logits": together,
+        "same_side": agree,
+        "largest_memory_bytes": largest,
+    }
     rows = [("hours", str(len(charted))), ("correlation of logits", f"{together:.3f}"), ("same side", f"{agree:.1%}")]
+    rows.append(("largest memory of a patient", f"{largest} B"))
     for name, key, scores in (("by the hour", "hourly", charted), ("at a bedside", "bedside", bedside)):
         budget = at_threshold(labels, scores, who, threshold=threshold)
         facts[f"alarms_per_patient_day_{key}"] = max(budget.alarms_per_patient_day, 1e-9)
