@@ -15,6 +15,7 @@ from models.errors import ModelsError, ModelUnavailable
 from models.heart import HeartModel
 from models.sepsis import SepsisModel, SepsisPatient, why
 from models.sepsis_features import HOUR_MS, INPUTS
+from vitals.alarms import clock_text
 from vitals.messages import ModelScore, Reading
 from vitals.signs import INDEX, VitalSign
 from wire.identity import About
@@ -48,7 +49,8 @@ class _Patient:
         self.sepsis: SepsisPatient | None = None
         self.trouble = ""  # why the last hour could not be taken into the memory
         self.asked_ms: int | None = None
-        self.explained: dict[str, tuple[int, bool]] = {}  # by model: when, and whether it spoke then
+        self.speaking: set[str] = set()  # models whose last score was at their threshold or above
+        self.reasons: dict[str, tuple[int, str]] = {}  # by model: when it was last worked out why, and what came of it
 
     def values(self) -> dict[VitalSign, float]:
         return {sign: value for sign, (_, value) in self.now.items()}
@@ -238,21 +240,28 @@ class Scoring:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - a defect of a model must not hide what the rules have found
             reason = type(error).__name__
+        if score is not None and score >= passport.threshold:
+            patient.speaking.add(name)
+        else:
+            patient.speaking.discard(name)
         return _score(reading, name, passport.version, score, passport.threshold, reason)
 
     def _why(self, patient: _Patient, at_ms: int, name: str, said: _Said) -> str:
-        """What moves the score, where it is time to say so: it costs far more than the score."""
+        """What moves the score. It costs far more than the score, so it is worked out now and then.
+
+        While a model speaks the last reason is repeated: nobody knows which of its scores the cloud will hear in time.
+        """
         speaks = said.score >= self._loaded[name].passport.threshold
-        last_ms, spoke = patient.explained.get(name, (at_ms - EXPLAIN_MS, False))
-        if at_ms - last_ms < EXPLAIN_MS and (spoke or not speaks):
-            return ""
-        patient.explained[name] = (at_ms, speaks)
+        last_ms, reason = patient.reasons.get(name, (at_ms - EXPLAIN_MS, ""))
+        if at_ms - last_ms < EXPLAIN_MS and (name in patient.speaking or not speaks):
+            return f"{reason}; as of {clock_text(last_ms)}" if speaks and reason else ""
         if name in self._too_slow:
             return "this machine is too slow to say why"
         began_s = self._timer()
         reason = said.explain()
         if self._timer() - began_s > BUDGET_S:
             self._too_slow.add(name)
+        patient.reasons[name] = (at_ms, reason)
         return reason
 
     def _remember(self, binding_id: str, state: bytes) -> None:

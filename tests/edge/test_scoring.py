@@ -1,5 +1,6 @@
 """What models say at an edge: when they are asked, what they remember, and what happens when one of them fails."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -145,12 +146,37 @@ def test_a_score_says_why_when_it_begins_to_speak_and_once_an_hour(found: Found)
 
     speaking = [score.score is not None and score.score >= score.threshold for score in scores]
     first = speaking.index(True)
-    explained = [place for place, score in enumerate(scores) if score.reason]
+    explained = [place for place, score in enumerate(scores) if score.reason and "as of" not in score.reason]
+    assert all(score.reason for score, speaks in zip(scores, speaking, strict=True) if speaks)
     assert first in explained
     assert explained[0] == 0
     assert max(later - before for before, later in pairwise(explained)) <= 12
     assert len(explained) < len(scores) / 6
     assert scores[first].reason.count("(") == 3
+
+
+def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    scoring = a_scoring(found)
+    threshold = released("sepsis").passport.threshold
+    said: dict[int, float | None] = {0: 2.0, 5: 2.0, 10: 0.5, 15: 2.0, 20: None, 25: 2.0}
+    reasons = {}
+    for minute, times in said.items():
+        with monkeypatch.context() as made:
+            made.setattr(
+                SepsisModel, "glance", lambda *_, times=times: math.nan if times is None else times * threshold
+            )
+            made.setattr(SepsisModel, "doubt", lambda *_, times=times: "doubt" if times is None else None)
+            (score,) = scoring.take(a_reading(minute * MINUTE, **WELL))
+            reasons[minute] = score.reason
+
+    assert "(" in reasons[0]
+    assert reasons[5] == f"{reasons[0]}; as of 08:00 UTC"
+    assert reasons[10] == ""
+    assert "(" in reasons[15]
+    assert "as of" not in reasons[15]
+    assert reasons[20] == "doubt"
+    assert "(" in reasons[25]
+    assert "as of" not in reasons[25]
 
 
 # Heart
