@@ -381,6 +381,24 @@ def test_a_wearable_is_put_on_a_patient_and_taken_off(centre: Centre) -> None:
     assert "P0001" in table
 
 
+def test_what_models_have_to_be_told_is_told_with_the_binding(centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+
+    ran = bind(centre, wearable, edge, "P0001", "--age", "67", "--sex", "female", "--chest-pain", "4")
+
+    assert ran.code == 0
+    (bound,) = centre.bound()
+    assert bound["about"] == {"age_years": 67.0, "is_male": False, "chest_pain": 4}
+
+
+@pytest.mark.parametrize("options", [("--age", "200"), ("--sex", "unknown"), ("--chest-pain", "5"), ("--age", "old")])
+def test_what_cannot_be_said_of_a_patient_is_refused(options: tuple[str, str], centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+
+    assert bind(centre, wearable, edge, "P0001", *options).code == 2
+    assert centre.bound() == []
+
+
 def test_a_wearable_that_is_worn_names_the_command_that_frees_it(centre: Centre) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
     bind(centre, wearable, edge)

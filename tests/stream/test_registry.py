@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from stream.audit import AuditLog
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
 from stream.registry import Policy, Registry
+from stream.site import Site
 from tests.stream.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
 from wire.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
 from wire.enrolment import (
@@ -31,7 +32,7 @@ from wire.enrolment import (
     token_hash,
     un64,
 )
-from wire.identity import LATE_MS
+from wire.identity import LATE_MS, NOTHING, About
 from wire.visitor import enrol_request, prekey_request, renew_request
 from wire.wallet import NewKeys, Wallet
 
@@ -785,7 +786,45 @@ def test_what_cannot_be_bound(desk: Desk) -> None:
         bind(bytes(16), there)
     with pytest.raises(RegistryRefused, match="spo2_scale"):
         bind(mine, there, spo2_scale=3)
+    with pytest.raises(RegistryRefused, match="chest_pain"):
+        bind(mine, there, about=About(chest_pain=5))
+    with pytest.raises(RegistryRefused, match="age_years"):
+        bind(mine, there, about=About(age_years=-1.0))
     assert everything(desk) == before
+
+
+@pytest.mark.parametrize(
+    "about", [NOTHING, About(age_years=67.5, is_male=False, chest_pain=4), About(is_male=True), About(age_years=0.0)]
+)
+def test_what_models_have_to_be_told_reaches_the_edge_and_nobody_else(about: About, desk: Desk) -> None:
+    wearable, edge = desk.enrol(), desk.enrol("edge")
+
+    binding = desk.registry.bind(
+        wearable_id=wearable.me.device_id, edge_id=edge.me.device_id, patient="P", bed="1", who="tester", about=about
+    )
+    for wallet in (edge, wearable):
+        desk.deliver(wallet)
+
+    stored = desk.registry.binding(binding)
+    told = edge.provision.directory.binding(binding)
+    on_the_wrist = wearable.provision.directory.binding(binding)
+    assert stored is not None
+    assert told is not None
+    assert on_the_wrist is not None
+    assert (stored.about, told.about, on_the_wrist.about) == (about, about, NOTHING)
+
+
+def test_a_registry_from_before_models_had_to_be_told_anything_is_taken_over(desk: Desk) -> None:
+    binding = desk.bind(desk.enrol(), desk.enrol("edge"))
+    with contextlib.closing(sqlite3.connect(desk.registry.path)) as earlier:
+        for column in ("age_years", "is_male", "chest_pain"):
+            earlier.execute(f"ALTER TABLE binding DROP COLUMN {column}")
+
+    with contextlib.closing(Site.open(desk.folder / "site", clock=desk.clock, to_read=True)) as site:
+        found = site.registry.binding(binding)
+
+    assert found is not None
+    assert found.about == NOTHING
 
 
 def test_a_binding_ends_once(desk: Desk) -> None:

@@ -306,6 +306,17 @@ def test_what_does_not_say_what_its_type_says_is_refused(kind: DocumentType, con
     assert reason(signed(a_frame(kind), content=content)) is Reason.SCHEMA
 
 
+@pytest.mark.parametrize("about", [(-1.0, True, 4), (131.0, True, 4), (float("nan"), True, 4), (60.0, True, 0)])
+def test_what_cannot_be_true_of_a_patient_is_refused(about: tuple[float, bool, int]) -> None:
+    fields = msgspec.msgpack.decode(encode_content(CONTENTS[DocumentType.BINDING]))
+    fields[-3:] = about
+
+    with pytest.raises(Rejected) as caught:
+        open_document(signed(a_frame(DocumentType.BINDING), content=msgspec.msgpack.encode(fields)), KNOWN)
+
+    assert caught.value.reason is Reason.SCHEMA
+
+
 def test_bombs_are_refused_under_a_seal_as_well() -> None:
     frame = a_sealed_frame()
     sealed = HPKE_SUITE.encrypt(b"\x91" * 7_900, EDGE.prekey, info=b"VSE1 doc hpke\0" + frame[:FIXED])
