@@ -3,7 +3,6 @@
 An older one may be signed as well as the newest: whoever puts it back wants its weakness back.
 """
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -28,13 +27,15 @@ class ModelVersions:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.newest: dict[str, str] = {}
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                self.newest = {
-                    name: version for name, version in _DECODER.decode(path.read_bytes()).items() if _is(version)
-                }
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                _log.warning("which models were believed before cannot be read", problem=str(error))
+        if not path.exists():
+            return
+        try:
+            known = _DECODER.decode(path.read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            _log.warning("which models were believed before cannot be read; an older one would not be noticed",
+                         problem=str(error))  # fmt: skip
+            return
+        self.newest = {name: version for name, version in known.items() if _is(version)}
 
     def accept(self, versions: dict[str, str]) -> None:
         """These are believed now."""

@@ -181,9 +181,10 @@ class Scoring:
         ended_ms, values = patient.hour_ends_ms, patient.values()
         patient.hour_ends_ms += (over_ms // HOUR_MS + 1) * HOUR_MS
         patient.now = {}
+        # Which hour runs has to outlive a restart as well, or a value of this hour is taken for one of an earlier.
+        self._changed[reading.binding_id] = None
         if self._sepsis is None or patient.sepsis is None or not values:
             return
-        self._changed[reading.binding_id] = None
         patient.trouble = ""
         try:
             self._sepsis.step(patient.sepsis, ended_ms, values)

@@ -40,3 +40,9 @@ def test_a_disk_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     versions.accept({"sepsis": "1.0.0"})
 
     assert versions.newest == {"sepsis": "1.0.0"}
+
+
+def test_a_file_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "models.json").mkdir()
+
+    assert ModelVersions(tmp_path / "models.json").newest == {}

@@ -354,6 +354,25 @@ def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found
     assert after._patients[BINDING].now == {}
 
 
+def test_an_hour_without_a_value_is_over_after_a_restart_as_well(found: Found) -> None:
+    before = a_scoring(found)
+    told(before, well, until_ms=HOUR + 1)
+    before.take(a_reading(HOUR + MINUTE))  # from here on nothing can be measured for two hours
+    before.take(a_reading(3 * HOUR + MINUTE))
+    committed = before.take_states()
+    before.take(a_reading(4 * HOUR + MINUTE))
+    committed |= before.take_states()
+
+    after = a_scoring(found, states=committed)
+    after.resume(BINDING, {VitalSign.HEART_RATE: (88.0, NOW + 4 * HOUR + 2 * MINUTE)}, None)
+    told(after, well, from_ms=5 * HOUR, until_ms=5 * HOUR + 1)
+
+    patient = after._patients[BINDING].sepsis
+    assert patient is not None
+    (*_, last) = patient.kept
+    assert (last.at_ms - NOW, last.values[0]) == (5 * HOUR, 88.0)
+
+
 def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: Found) -> None:
     in_order, upside_down = a_scoring(found), a_scoring(found)
     cuff = a_reading(4 * MINUTE, systolic_bp=95.0, diastolic_bp=50.0)
