@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WARD_ARGS ?=
 
-.PHONY: help ward test check bench format clean
+.PHONY: help ward test services services-down check bench format clean
 
 help: ## what can be done here
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 ward: $(VENV)/.ward ## watch a simulated ward on this terminal (WARD_ARGS="--help" for its options)
 	@$(BIN)/vitalloom ward $(WARD_ARGS)
@@ -17,6 +17,13 @@ ward: $(VENV)/.ward ## watch a simulated ward on this terminal (WARD_ARGS="--hel
 test: $(VENV)/.dev ## everything: checks, unit tests, tests against real brokers and processes
 	@./tests/services/install.sh
 	VITALLOOM_REQUIRE_SERVICES=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+services: $(VENV)/.dev ## start a Kafka and an InfluxDB without Docker, on loopback; make services-down stops them
+	@./tests/services/install.sh
+	@$(BIN)/python -m tests.services up
+
+services-down: ## stop what `make services` has started
+	@$(BIN)/python -m tests.services down
 
 check: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 
 from simulators.broker import LOOPBACK, free_port
+from tests.services.native import REQUIRED
 
-REQUIRED: Final = "VITALLOOM_REQUIRE_SERVICES"
 _READY_WITHIN_S: Final = 10.0
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 
