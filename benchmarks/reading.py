@@ -18,8 +18,8 @@ from models.artifacts import RELEASED, find
 from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded import Engine
+from stream.file_store import Store
 from stream.ingest import Ingest
-from stream.store import Store
 from vitals import news2
 from vitals.messages import Message, Reading, Tick
 from vitals.monitor import PatientMonitor

@@ -47,7 +47,7 @@ from stream.broker import BrokerFolder, BrokerSettings
 from stream.courier import Courier
 from stream.directory import RegistryDirectory
 from stream.embedded import EmbeddedStream, lanes_of
-from stream.store import Store
+from stream.file_store import Store
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
 from vitals.monitor import PatientMonitor, PatientView
 from vitals.plan import MonitoringPlan

@@ -15,8 +15,8 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.courier import Courier
 from stream.errors import StoreRefused
+from stream.file_store import Store
 from stream.ingest import Ingest, Observed, Taken
-from stream.store import Store
 from stream.tails import Tails
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf

@@ -75,3 +75,11 @@ class AuditBroken(StreamError):
         self.path = path
         self.line = line
         self.problem = problem
+
+
+class LogUnusable(StreamError):
+    """Kafka's topics are not as they have to be; the message names the topic and the cure."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"Kafka at {address}: {problem}")
+        self.address = address

@@ -43,7 +43,7 @@ class SensorFlag(IntFlag):
     CLOCK_CLAMPED = 32  # set by the edge: event time lay in the future
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True, tag="reading"):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="reading"):
     """What one wearable saw of one patient at one moment. `None`: not measured."""
 
     binding_id: str  # hex of 16 bytes
@@ -71,7 +71,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, tag="reading"):
         return self.received_ms if self.arrived_ms is None else self.arrived_ms
 
 
-class Waveform(msgspec.Struct, frozen=True, kw_only=True, tag="waveform"):
+class Waveform(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="waveform"):
     """A stretch of ECG or PPG."""
 
     binding_id: str
@@ -82,7 +82,7 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True, tag="waveform"):
     samples_uv: bytes  # little-endian int16; ECG in steps of 5 µV, PPG in arbitrary units
 
 
-class ModelScore(msgspec.Struct, frozen=True, kw_only=True, tag="model_score"):
+class ModelScore(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="model_score"):
     """One output of one model, beside the rules and never instead of them. High score = abnormal."""
 
     binding_id: str
@@ -102,13 +102,13 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True, tag="model_score"):
         return self.received_ms if self.arrived_ms is None else self.arrived_ms
 
 
-class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
+class Tick(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick"):
     """Time has passed."""
 
     now_ms: int
 
 
-class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledge"):
+class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="acknowledge"):
     """Somebody has seen an alarm."""
 
     binding_id: str
@@ -118,7 +118,7 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag="acknowledge"):
     revision: int | None = None  # of the alarm as it was seen: what was answered before it got worse, is not answered
 
 
-class Silence(msgspec.Struct, frozen=True, kw_only=True, tag="silence"):
+class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
     """Somebody wants one condition of one patient quiet for a while; a higher priority breaks through."""
 
     binding_id: str
@@ -150,7 +150,7 @@ class AlarmState(StrEnum):
     CLEARED = "cleared"
 
 
-class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, tag="alarm_changed"):
+class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="alarm_changed"):
     """An alarm as it stands now, sent whenever anything about it changed and again for every duplicate input."""
 
     binding_id: str
@@ -181,7 +181,7 @@ class News2Part(msgspec.Struct, frozen=True, array_like=True):
     age_ms: int | None
 
 
-class News2Scored(msgspec.Struct, frozen=True, kw_only=True, tag="news2_scored"):
+class News2Scored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="news2_scored"):
     """NEWS2 as of one reading."""
 
     binding_id: str
@@ -194,7 +194,7 @@ class News2Scored(msgspec.Struct, frozen=True, kw_only=True, tag="news2_scored")
     parts: tuple[News2Part, ...]
 
 
-class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, tag="reading_judged"):
+class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="reading_judged"):
     """A reading as it goes to the record: every value kept, the unusable ones marked."""
 
     reading: Reading
@@ -202,7 +202,7 @@ class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, tag="reading_judg
     backfilled: bool  # so old that it may not sound
 
 
-class ModelScored(msgspec.Struct, frozen=True, kw_only=True, tag="model_scored"):
+class ModelScored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="model_scored"):
     """A model's output as it goes to the record."""
 
     score: ModelScore
@@ -210,7 +210,7 @@ class ModelScored(msgspec.Struct, frozen=True, kw_only=True, tag="model_scored")
     backfilled: bool  # so old that it may not sound
 
 
-class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed"):
+class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="window_closed"):
     """Aggregate of the usable values of one sign over one window of event time, the end excluded."""
 
     binding_id: str
@@ -223,7 +223,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, tag="window_closed
     maximum: float
 
 
-class WindowOutdated(msgspec.Struct, frozen=True, kw_only=True, tag="window_outdated"):
+class WindowOutdated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="window_outdated"):
     """A reading came after its window had closed: whoever keeps the readings computes that window again."""
 
     binding_id: str
@@ -232,7 +232,7 @@ class WindowOutdated(msgspec.Struct, frozen=True, kw_only=True, tag="window_outd
     width_ms: int
 
 
-class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, tag="freshness_changed"):
+class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="freshness_changed"):
     """A sign became fresh, late, stale or lost."""
 
     binding_id: str

@@ -14,7 +14,10 @@ E_UP_VITALS: Final = ("vl/v1/e/+/up/1", "vl/v1/e/+/up/3")
 E_UP_ALARMS: Final = ("vl/v1/e/+/up/2",)
 
 KAFKA_READINGS: Final = "vl.readings.v1"
+KAFKA_STATE: Final = "vl.state.v1"
+KAFKA_EVENTS: Final = "vl.events.v1"
 KAFKA_ALARMS: Final = "vl.alarms.v1"
+KAFKA_ORDERS: Final = "vl.orders.v1"
 KAFKA_STORED: Final = "vl.stored.v1"
 KAFKA_DEAD_LETTERS: Final = "vl.dlq.v1"
 KAFKA_HEARTBEATS: Final = "vl.heartbeats.v1"

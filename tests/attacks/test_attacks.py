@@ -22,7 +22,7 @@ from runtime import logs
 from runtime.clock import ManualClock
 from simulators.made_up import demo_site
 from stream.embedded import EmbeddedStream
-from stream.store import Store
+from stream.file_store import Store
 from tests.attacks import published_scheme
 from tests.edge.benches import Bench
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site

@@ -10,59 +10,16 @@ from hypothesis import strategies as st
 
 from stream.embedded import Engine, encode_events
 from stream.errors import StoreRefused
-from stream.store import Store
+from stream.file_store import Store
 from tests.oracle import check_store
+from tests.stream.nights import BED_1, a_bad_night, reading
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site, worse
-from vitals.messages import Acknowledge, AlarmChanged, Message, Reading, SensorFlag, Silence, Tick
+from vitals.messages import Acknowledge, AlarmChanged, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.codec import encode, to_reading
 from wire.envelope import Stage
 from wire.errors import Reason
-
-BED_1, BED_2 = "b1" * 16, "b2" * 16
-
-
-def reading(
-    at_ms: int, *, bed: str = BED_1, counter: int | None = None, held_up_ms: int = 0, **signs: float
-) -> Reading:
-    number = at_ms // 100 if counter is None else counter
-    return Reading(
-        binding_id=bed,
-        reading_id=f"{bed[1]}{number:015d}".encode(),
-        session_id=bed[:2].encode() * 8,
-        counter=number,
-        at_ms=NOW + at_ms,
-        received_ms=NOW + at_ms + held_up_ms,
-        **{"heart_rate": 70.0, "respiratory_rate": 14.0, "spo2": 98.0, **signs},
-    )
-
-
-def a_bad_night() -> list[Message]:
-    """Two patients, four hours: one gets worse, is seen to, is silenced, goes silent; much comes late or twice."""
-    story: list[Message] = []
-    for minute in range(0, 240, 2):
-        at_ms = minute * MINUTE
-        ill = 60 <= minute < 200
-        if minute < 216:
-            spo2 = 90.0 if ill else 97.0
-            story.append(reading(at_ms, spo2=spo2, respiratory_rate=25.0 if ill else 15.0))
-        story.append(reading(at_ms + 7 * SECOND, bed=BED_2, systolic_bp=120.0, heart_rate=70.0 + minute % 9))
-        if minute % 14 == 0:
-            story.append(story[-1])  # again
-        if minute % 22 == 0:  # held up, behind what is known
-            story.append(reading(at_ms - 50 * SECOND, held_up_ms=60 * SECOND, systolic_bp=95.0))
-        if minute == 100:  # out of an outbox
-            story += [
-                reading(at_ms - 30 * MINUTE + n * 5 * SECOND, bed=BED_2, held_up_ms=30 * MINUTE, spo2=85.0)
-                for n in range(20)
-            ]
-        story.append(Tick(now_ms=NOW + at_ms + 61 * SECOND))
-        if minute == 80:
-            story.append(
-                Silence(binding_id=BED_1, rule_id="news2", by="n1", at_ms=NOW + at_ms, until_ms=NOW + 2 * HOUR)
-            )
-    return story
 
 
 @pytest.fixture

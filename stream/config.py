@@ -1,0 +1,66 @@
+"""What the processes of a cluster can be told: `vitalloom ingest`, `worker` and `store`. Each key is in sample.toml."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class KafkaTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificates towards the brokers. PEM files."""
+
+    root: Path  # whom we believe
+    certificate: Path
+    key: Path
+
+
+class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the log is."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    tls: KafkaTls | None = None
+    application: str = "vitalloom"
+    """Consumer groups and transactions are named after it: two sites on one cluster need two names."""
+    topic_prefix: str = ""
+    """Before every topic, for several tenants on one cluster; for instance ``north.``."""
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a worker does with the log."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    commit_ms: int = 500  # state, events and offsets, in one transaction
+    alarm_commit_ms: int = 50  # no later, where an alarm waits
+    session_timeout_ms: int = 10_000  # so long after its death its partitions are somebody else's
+    tick_slack_ms: int = 5_000  # time passes so far behind the clock: a reading may be on its way to the log
+    fetch_records: int = 4_000  # in one turn, all partitions together
+    cadence_ms: dict[str, int] = {}  # by sign, where wearables measure at another pace than the table of signs says
+
+
+class InfluxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the database is."""
+
+    url: str = "http://127.0.0.1:8086"
+    org: str = "vitalloom"
+    token_file: Path = Path("influxdb.token")
+    bucket: str = "vitals"
+    """Readings and what was judged of them. Aggregates go to ``<bucket>_1m`` and ``<bucket>_1h``."""
+    timeout_ms: int = 10_000
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the store writer does."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    influx: InfluxConfig = InfluxConfig()
+    batch_points: int = 5_000  # in one request
+    batch_ms: int = 1_000  # no later
+    queue_points: int = 20_000  # beyond that nothing is read until the database has taken some
+    retention_days: int = 90
+    aggregate_retention_days: int = 3_650
+
+
+class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an ingest does besides what the site's folder says."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait

@@ -1,0 +1,168 @@
+"""Kafka as this project uses it: how to connect, which topics there are, and what is wrong with them."""
+
+import ssl
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from stream.config import KafkaConfig
+from stream.errors import LogUnusable
+from wire.topics import (
+    KAFKA_ALARMS,
+    KAFKA_DEAD_LETTERS,
+    KAFKA_EVENTS,
+    KAFKA_HEARTBEATS,
+    KAFKA_ORDERS,
+    KAFKA_READINGS,
+    KAFKA_STATE,
+    KAFKA_STORED,
+)
+
+DAY_MS: Final = 86_400_000
+REQUEST_TIMEOUT_MS: Final = 10_000
+BATCH_BYTES: Final = 512 * 1024
+
+_DELETED_AFTER: Final = {"cleanup.policy": "delete"}
+# Compaction touches rolled segments only: small ones, or a state is read again and again in every version it ever had.
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    "segment.ms": "600000",
+    "segment.bytes": "67108864",
+    "min.cleanable.dirty.ratio": "0.2",
+}
+
+
+class TopicSpec(NamedTuple):
+    """One topic."""
+
+    name: str
+    by_binding: bool  # its partitions correspond to those of the readings
+    settings: dict[str, str]
+
+
+TOPICS: Final = (
+    TopicSpec(KAFKA_READINGS, True, _DELETED_AFTER | {"retention.ms": str(14 * DAY_MS)}),
+    TopicSpec(KAFKA_STATE, True, _COMPACTED),
+    TopicSpec(KAFKA_EVENTS, True, _DELETED_AFTER | {"retention.ms": str(7 * DAY_MS)}),
+    TopicSpec(KAFKA_ALARMS, True, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
+    TopicSpec(KAFKA_ORDERS, True, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
+    TopicSpec(KAFKA_STORED, False, _DELETED_AFTER | {"retention.ms": str(DAY_MS)}),
+    TopicSpec(KAFKA_HEARTBEATS, False, _DELETED_AFTER | {"retention.ms": str(7 * DAY_MS)}),
+    TopicSpec(KAFKA_DEAD_LETTERS, False, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
+)
+
+
+def connection(config: KafkaConfig) -> dict[str, Any]:
+    """What every client is told."""
+    told: dict[str, Any] = {"bootstrap_servers": config.bootstrap}
+    if config.tls is not None:
+        context = ssl.create_default_context(cafile=config.tls.root)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(config.tls.certificate, config.tls.key)
+        told |= {"security_protocol": "SSL", "ssl_context": context}
+    return told
+
+
+def topic(config: KafkaConfig, name: str) -> str:
+    """A topic as it is called on this cluster."""
+    return f"{config.topic_prefix}{name}"
+
+
+def producer(config: KafkaConfig, *, transactional_id: str | None = None) -> AIOKafkaProducer:
+    """One that loses nothing and doubles nothing while it lives."""
+    more: dict[str, Any] = {}
+    if transactional_id is not None:
+        more = {"transactional_id": transactional_id, "transaction_timeout_ms": REQUEST_TIMEOUT_MS}
+    return AIOKafkaProducer(
+        **connection(config), acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES,
+        request_timeout_ms=REQUEST_TIMEOUT_MS, **more,
+    )  # fmt: skip
+
+
+def consumer(
+    config: KafkaConfig, *topics: str, group: str | None, committed: bool = True, **more: Any
+) -> AIOKafkaConsumer:
+    """One that commits nothing by itself and begins at the beginning.
+
+    Args:
+        group: None: it is assigned by hand.
+        committed: whether what open and aborted transactions have written is left out.
+    """
+    return AIOKafkaConsumer(
+        *[topic(config, name) for name in topics], **connection(config), group_id=group, enable_auto_commit=False,
+        auto_offset_reset="earliest", isolation_level="read_committed" if committed else "read_uncommitted",
+        request_timeout_ms=REQUEST_TIMEOUT_MS, max_partition_fetch_bytes=4 * 1024 * 1024, **more,
+    )  # fmt: skip
+
+
+async def create_topics(config: KafkaConfig, *, partitions: int, replication: int = 1) -> list[str]:
+    """Make what is missing.
+
+    Args:
+        partitions: of the topics that are keyed by binding. It cannot be changed later: more workers than that idle.
+        replication: copies of each.
+
+    Returns:
+        The names of those that were made.
+
+    Raises:
+        LogUnusable: Kafka does not answer, or refuses.
+    """
+    made = []
+    admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        settings = {"min.insync.replicas": "2"} if replication > 2 else {}
+        wanted = [
+            NewTopic(
+                topic(config, one.name), num_partitions=partitions if one.by_binding else 1,
+                replication_factor=replication, topic_configs=one.settings | settings,
+            )
+            for one in TOPICS
+        ]  # fmt: skip
+        answer = await admin.create_topics(wanted)
+        for name, code, *_ in answer.topic_errors:
+            problem = for_code(code)
+            if problem is TopicAlreadyExistsError:
+                continue
+            if code:
+                raise LogUnusable(config.bootstrap, f"topic {name} cannot be made: {problem.__name__}")
+            made.append(name)
+    except KafkaError as error:
+        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+    finally:
+        await admin.close()
+    return made
+
+
+async def check_topics(config: KafkaConfig) -> int:
+    """How many partitions the readings have.
+
+    Raises:
+        LogUnusable: Kafka does not answer, a topic is missing, or the partitions do not correspond.
+    """
+    admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        found = {
+            one["topic"]: len(one["partitions"])
+            for one in await admin.describe_topics([topic(config, spec.name) for spec in TOPICS])
+            if not one["error_code"]
+        }
+    except KafkaError as error:
+        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+    finally:
+        await admin.close()
+    for spec in TOPICS:
+        name = topic(config, spec.name)
+        if name not in found:
+            raise LogUnusable(config.bootstrap, f"has no topic {name}; make them: vitalloom log init")
+        if spec.by_binding and found[name] != found[topic(config, KAFKA_READINGS)]:
+            raise LogUnusable(
+                config.bootstrap,
+                f"topic {name} has {found[name]} partitions, {topic(config, KAFKA_READINGS)} has "
+                f"{found[topic(config, KAFKA_READINGS)]}; they have to correspond",
+            )
+    return found[topic(config, KAFKA_READINGS)]

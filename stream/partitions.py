@@ -1,0 +1,407 @@
+"""The readings' consumer: takes partitions, applies, commits, lets go. Runs under Faust and under a bare event loop.
+
+State, events and offsets of a partition are one transaction. The order of every step stands for a loss that was seen:
+docs/decisions/0017-own-consumer.md.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
+
+from runtime.clock import Clock
+from runtime.logs import get
+from runtime.version import __version__
+from stream.config import WorkerConfig
+from stream.kafka import check_topics, consumer, producer, topic
+from stream.processor import Output, Processor
+from wire.errors import DecodeError, Reason
+from wire.log import DeadLetter, encode_record
+from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE
+
+_log = get(__name__)
+
+TRIES: Final = 3
+"""A record that fails so often goes to the dead letters, and its partition moves on."""
+_IDLE_MS: Final = 250
+_TICK_MS: Final = 1_000
+_AGAIN_MS: Final = 500  # between attempts to take a partition
+_BURIED_BYTES: Final = 64 * 1024
+_KEPT_FAILURES: Final = 1_000
+
+
+class Progress(msgspec.Struct):
+    """How a worker gets on; it is alive if this moves."""
+
+    records: int = 0
+    messages: int = 0
+    commits: int = 0
+    failed_commits: int = 0
+    dead_letters: int = 0
+    taken: int = 0  # partitions, over and over
+    let_go: int = 0
+    defects: int = 0  # timers and states of single patients that failed
+    worst_age_ms: int = 0  # of a record when it was applied, since somebody last asked
+    turned_ms: int = 0  # monotonic: when the loop last turned
+    committed_ms: int = 0  # monotonic: when something was last committed
+    recovery_ms: int = 0  # how long the last take of a partition took
+    discarded: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+class _Owned:
+    """A partition that is ours."""
+
+    __slots__ = ("committed", "dead", "index", "next_offset", "processor", "producer", "ticked_ms", "touched")
+
+    def __init__(self, index: int, producer: AIOKafkaProducer, processor: Processor, start: int) -> None:
+        self.index = index
+        self.producer = producer
+        self.processor = processor
+        self.next_offset = start
+        self.committed = start
+        self.touched = True  # since the last commit
+        self.ticked_ms = 0
+        self.dead: list[bytes] = []
+
+
+class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One worker's part of the readings.
+
+    Args:
+        clock: wall for ticks and ages, monotonic for intervals.
+    """
+
+    def __init__(self, config: WorkerConfig, clock: Clock) -> None:
+        self.progress = Progress()
+        self._config = config
+        self._kafka = config.kafka
+        self._clock = clock
+        self._group = f"{config.kafka.application}-vitals"
+        self._readings = topic(config.kafka, KAFKA_READINGS)
+        self._owned: dict[TopicPartition, _Owned] = {}
+        self._failures: Counter[tuple[TopicPartition, int]] = Counter()
+        self._not_before: dict[TopicPartition, int] = {}
+        self._committed_at: dict[TopicPartition, int] = {}
+        self._lock = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def partitions(self) -> list[int]:
+        """Which are ours now."""
+        return sorted(owned.index for owned in self._owned.values())
+
+    @property
+    def patients(self) -> int:
+        return sum(len(owned.processor) for owned in self._owned.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was read is committed, and time has passed for everybody."""
+        now_ms = self._clock.now_ms() - self._config.tick_slack_ms
+        return bool(self._owned) and all(
+            owned.next_offset == owned.committed
+            and not owned.touched
+            and ((at_ms := owned.processor.timer_at()) is None or at_ms > now_ms)
+            for owned in self._owned.values()
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled; what was applied is committed first.
+
+        Raises:
+            LogUnusable: topics are missing or do not correspond.
+        """
+        await self._until_there()
+        reader = self._consumer = consumer(
+            self._kafka, group=self._group, committed=False, session_timeout_ms=self._config.session_timeout_ms,
+            heartbeat_interval_ms=max(100, self._config.session_timeout_ms // 4),
+            fetch_max_wait_ms=min(500, self._config.commit_ms),
+        )  # fmt: skip
+        reader.subscribe([self._readings], listener=self)
+        await reader.start()
+        try:
+            while True:
+                await self._turn(reader)
+        finally:
+            # What was applied is committed while we still own it; then the group is told.
+            await self._let_go(list(self._owned))
+            await reader.stop()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Save what was applied while it is still ours."""
+        await self._let_go(list(revoked))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Nothing: they are taken at the next turn, so that a rebalance waits for nobody's state."""
+
+    # One turn
+
+    async def _turn(self, reader: AIOKafkaConsumer) -> None:
+        for place in reader.assignment() - self._owned.keys():
+            if self._not_before.get(place, 0) <= self._clock.mono_ms():
+                await self._take(reader, place)
+        found = await reader.getmany(timeout_ms=self._wait_ms(), max_records=self._config.fetch_records)
+        async with self._lock:
+            self.progress.turned_ms = self._clock.mono_ms()
+            ours = reader.assignment()
+            for place, records in found.items():
+                if place in ours and place in self._owned:
+                    await self._apply(place, records)
+            self._pass_time(reader, found)
+            for place in list(self._owned):
+                if self._is_due(place):
+                    await self._commit_or_drop(place)
+
+    def _wait_ms(self) -> int:
+        """Until something has to be committed, if nothing comes."""
+        now_ms, wait_ms = self._clock.mono_ms(), _IDLE_MS
+        for place, owned in self._owned.items():
+            if owned.next_offset != owned.committed:
+                wait_ms = min(wait_ms, self._committed_at[place] + self._pause_ms(owned) - now_ms)
+        return max(0, wait_ms)
+
+    def _pause_ms(self, owned: _Owned) -> int:
+        return self._config.alarm_commit_ms if owned.processor.alarm_waits else self._config.commit_ms
+
+    def _is_due(self, place: TopicPartition) -> bool:
+        return self._clock.mono_ms() - self._committed_at[place] >= self._pause_ms(self._owned[place])
+
+    async def _apply(self, place: TopicPartition, records: list[ConsumerRecord]) -> None:
+        owned = self._owned[place]
+        if records[0].offset < owned.next_offset:
+            # The log was lost and begins again: what we know of offsets is of another log.
+            _log.error("the log goes back", partition=owned.index, expected=owned.next_offset, got=records[0].offset)
+            await self._drop(place)
+            return
+        processor, progress = owned.processor, self.progress
+        before = processor.applied
+        oldest_ms = records[0].timestamp
+        for record in records:
+            try:
+                if self._failures and self._failures[place, record.offset] >= TRIES:
+                    raise DecodeError(Reason.PROCESSING, "the processor failed")
+                processor.apply(record.offset, record.value)
+            except DecodeError as error:
+                self._bury(owned, record, error.reason, str(error))
+            except Exception as error:  # noqa: BLE001 - one patient's poison must not stop a partition
+                key = (place, record.offset)
+                self._failures[key] += 1
+                _log.error("a record cannot be applied", partition=owned.index, offset=record.offset,
+                           problem=type(error).__name__, tries=self._failures[key])  # fmt: skip
+                if len(self._failures) > _KEPT_FAILURES:
+                    self._failures.clear()
+                await self._drop(place)  # what is in memory is worth nothing any more
+                return
+            owned.next_offset = record.offset + 1
+        owned.touched = True
+        progress.records += len(records)
+        progress.messages += processor.applied - before
+        progress.worst_age_ms = max(progress.worst_age_ms, self._clock.now_ms() - oldest_ms)
+
+    def _pass_time(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
+        """Silence is an event too: but only where nothing waits to be read, for that happened before."""
+        mono_ms = self._clock.mono_ms()
+        for place, owned in self._owned.items():
+            if place in found or mono_ms - owned.ticked_ms < _TICK_MS:
+                continue
+            end = reader.highwater(place)
+            if end is None or owned.next_offset < end:
+                continue
+            owned.ticked_ms = mono_ms
+            now_ms = self._clock.now_ms() - self._config.tick_slack_ms
+            timer_at = owned.processor.timer_at()
+            if timer_at is not None and timer_at <= now_ms:
+                owned.processor.tick(now_ms)
+                owned.touched = True
+
+    def _bury(self, owned: _Owned, record: ConsumerRecord, reason: str, problem: str) -> None:
+        self.progress.dead_letters += 1
+        self.progress.discarded[reason] += 1
+        letter = DeadLetter(
+            stage="processor", reason=reason, problem=problem, at_ms=self._clock.now_ms(),
+            source=f"{record.topic}/{record.partition}/{record.offset}", payload=(record.value or b"")[:_BURIED_BYTES],
+            version=__version__,
+        )  # fmt: skip
+        owned.dead.append(encode_record(letter))
+        _log.error("dead letter", source=letter.source, reason=reason)
+
+    # Commit
+
+    async def _commit_or_drop(self, place: TopicPartition) -> None:
+        owned = self._owned[place]
+        self._committed_at[place] = self._clock.mono_ms()
+        if not owned.touched and owned.next_offset == owned.committed:
+            return
+        try:
+            await self._commit(place, owned)
+        except KafkaError as error:
+            self.progress.failed_commits += 1
+            _log.error("commit failed, the partition is taken anew", partition=owned.index, problem=repr(error))
+            await self._drop(place)
+        except BaseException:
+            # Told to stop in mid-commit: what `take` has handed out is in nobody's hands any more.
+            await self._drop(place)
+            raise
+
+    async def _commit(self, place: TopicPartition, owned: _Owned) -> None:
+        for binding_id, problem in owned.processor.take_defects():
+            self.progress.defects += 1
+            _log.error("the passing of time could not be judged", binding=binding_id[:8], problem=problem)
+        output = owned.processor.take()
+        dead, owned.dead = owned.dead, []
+        if output.is_empty and not dead and owned.next_offset == owned.committed:
+            owned.touched = False
+            return
+        async with owned.producer.transaction():
+            waiting = await self._send(owned, output, dead)
+            await owned.producer.send_offsets_to_transaction(
+                {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
+            )
+            await asyncio.gather(*waiting)
+        owned.committed, owned.touched = owned.next_offset, False
+        self.progress.commits += 1
+        self.progress.committed_ms = self._clock.mono_ms()
+
+    async def _send(self, owned: _Owned, output: Output, dead: list[bytes]) -> "list[asyncio.Future[Any]]":
+        waiting: list[asyncio.Future[Any]] = []
+        # Alarms first.
+        for name, rows in ((KAFKA_ALARMS, output.alarms), (KAFKA_EVENTS, output.judged), (KAFKA_STATE, output.states)):
+            waiting += await _send_rows(owned.producer, topic(self._kafka, name), owned.index, rows)
+        if dead:
+            rows = [(b"processor", one) for one in dead]
+            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
+        return waiting
+
+    # Taking and letting go
+
+    async def _take(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
+        async with self._lock:
+            if place not in reader.assignment() or place in self._owned:
+                return
+            began_ms = self._clock.mono_ms()
+            # First of all: whoever owned it before can commit nothing from here on, and what it left open is aborted.
+            maker = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
+            try:
+                await maker.start()
+                owned = await self._restored(reader, place, maker)
+            except (KafkaError, OSError, TimeoutError) as error:
+                _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
+                self._not_before[place] = self._clock.mono_ms() + _AGAIN_MS
+                await _stop(maker)
+                return
+            except BaseException:
+                await _stop(maker)
+                raise
+            if place not in reader.assignment():
+                await _stop(maker)
+                return
+            self._owned[place] = owned
+            self._committed_at[place] = self._clock.mono_ms()
+            self.progress.taken += 1
+            self.progress.recovery_ms = self._clock.mono_ms() - began_ms
+            _log.info("partition taken", partition=place.partition, patients=len(owned.processor),
+                      offset=owned.next_offset, took_ms=self.progress.recovery_ms)  # fmt: skip
+
+    async def _restored(self, reader: AIOKafkaConsumer, place: TopicPartition, maker: AIOKafkaProducer) -> _Owned:
+        rows = await self._read_state(reader, place.partition)
+        # Only now, and in this order: the offset belongs to the state.
+        committed = await reader.committed(place)
+        first = (await reader.beginning_offsets([place]))[place]
+        end = (await reader.end_offsets([place]))[place]
+        processor = Processor(rows, end=end, cadence_ms=self._config.cadence_ms)
+        start = first if committed is None else committed
+        if not first <= start <= end or processor.log_was_lost:
+            _log.error("the log is not the one that was read before; it is read from its beginning",
+                       partition=place.partition, expected=start, first=first, end=end)  # fmt: skip
+            start = first
+        elif not rows and start > first:
+            _log.warning("no state is left; it is made anew from the readings", partition=place.partition)
+            start = first
+        for binding_id in processor.damaged:
+            self.progress.defects += 1
+            _log.error("a patient's state cannot be read and begins anew", binding=binding_id[:8])
+        reader.seek(place, start)
+        return _Owned(place.partition, maker, processor, start)
+
+    async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
+        """The newest row of each patient, up to where the log ended when we looked."""
+        place = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
+        end = (await reader.end_offsets([place]))[place]
+        rows: dict[bytes, bytes] = {}
+        if end == 0:
+            return []
+        loader = consumer(self._kafka, group=None)
+        await loader.start()
+        try:
+            loader.assign([place])
+            await loader.seek_to_beginning(place)
+            while await loader.position(place) < end:
+                for found in (await loader.getmany(timeout_ms=_IDLE_MS)).values():
+                    for record in found:
+                        rows[record.key] = record.value
+        finally:
+            await loader.stop()
+        return [row for row in rows.items() if row[1] is not None]
+
+    async def _let_go(self, places: list[TopicPartition]) -> None:
+        async with self._lock:
+            for place in places:
+                if place in self._owned:
+                    await self._commit_or_drop(place)
+                    await self._drop(place)
+                self._not_before.pop(place, None)
+
+    async def _drop(self, place: TopicPartition) -> None:
+        """Forget everything about a partition; it is taken anew if it is still ours."""
+        owned = self._owned.pop(place, None)
+        if owned is not None:
+            self.progress.let_go += 1
+            await _stop(owned.producer)
+
+    async def _until_there(self) -> None:
+        """Kafka may come up later than we do."""
+        said = False
+        while True:
+            try:
+                probe = producer(self._kafka)
+                await probe.start()
+            except (KafkaError, OSError) as error:
+                if not said:
+                    _log.warning("Kafka does not answer yet", address=self._kafka.bootstrap, problem=str(error))
+                said = True
+                await _stop(probe)
+                await asyncio.sleep(1)
+                continue
+            await probe.stop()
+            await check_topics(self._kafka)
+            return
+
+
+async def _send_rows(
+    producer: AIOKafkaProducer, name: str, partition: int, rows: list[tuple[bytes, bytes]]
+) -> "list[asyncio.Future[Any]]":
+    """Whole batches: the client's own path costs more for a record than the kernel does for a reading."""
+    waiting = []
+    batch = producer.create_batch()
+    for key, value in rows:
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            waiting.append(await producer.send_batch(batch, name, partition=partition))
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None)
+    if batch.record_count():
+        waiting.append(await producer.send_batch(batch, name, partition=partition))
+    return waiting
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Whatever it says: it may have been fenced, and nobody may be there to hear it."""
+    try:
+        async with asyncio.timeout(5):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        _log.debug("a producer did not stop as it should", problem=repr(error))

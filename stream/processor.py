@@ -1,0 +1,174 @@
+"""The processor of one partition: records of the log in, changed patients and events out, when it is asked to commit.
+
+No I/O and no clock. Whoever carries it reads records in their order, commits what `take` hands out in one transaction
+with the offset, and throws it away and makes it anew from the log if that fails: memory never runs ahead of the log.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from vitals.messages import AlarmChanged, Event, Message, ModelScored, ReadingJudged, Tick
+from vitals.patients import Patients
+from vitals.plan import MonitoringPlan
+from wire.errors import DecodeError
+from wire.log import (
+    STATE_VERSION,
+    Alarmed,
+    Arrived,
+    Judged,
+    Judgement,
+    StateRow,
+    Uplink,
+    decode_for_patient,
+    decode_state,
+    encode_record,
+)
+
+EVENTS_IN_A_RECORD: Final = 500
+"""More go into a second record: a broker refuses those of a megabyte."""
+
+
+class Output(NamedTuple):
+    """What belongs into one transaction."""
+
+    states: list[tuple[bytes, bytes]]  # key and value for the state topic
+    judged: list[tuple[bytes, bytes]]  # for the events topic
+    alarms: list[tuple[bytes, bytes]]  # for the alarms topic
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.states or self.judged or self.alarms)
+
+
+class Processor:
+    """The patients of one partition.
+
+    Args:
+        rows: key and value of the newest state of each patient.
+        end: how far the partition of the readings reaches. A state that is ahead of it belongs to a log that is lost.
+        cadence_ms: as in `MonitoringPlan`, for all patients.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[bytes, bytes]] = (), *, end: int = 0, cadence_ms: Mapping[str, int] | None = None
+    ) -> None:
+        self._cadence_ms = dict(cadence_ms or {})
+        self._plans: dict[int, MonitoringPlan] = {}
+        self._last_offset: dict[str, int] = {}
+        self._scale: dict[str, int] = {}
+        self._uplinks: dict[str, list[Uplink]] = {}
+        self.damaged: list[str] = []  # bindings whose state could not be read: they begin anew
+        states = {}
+        for key, value in rows:
+            binding_id = key.decode()
+            try:
+                row = decode_state(value)
+            except DecodeError:
+                self.damaged.append(binding_id)
+                continue
+            states[binding_id] = row.snapshot
+            self._last_offset[binding_id] = row.last_offset
+            self._scale[binding_id] = row.spo2_scale
+        self.log_was_lost = max(self._last_offset.values(), default=-1) >= end
+        if self.log_was_lost:
+            self._last_offset = dict.fromkeys(self._last_offset, -1)
+        self._patients = Patients(self._plan_of, states.items())
+        self.alarm_waits = False
+        self.applied = 0  # messages
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def apply(self, offset: int, value: bytes | None) -> None:
+        """One record. One that is in the state already changes nothing.
+
+        Raises:
+            DecodeError: it is none; nothing has changed.
+            Exception: a defect. What is in memory is worth nothing any more.
+        """
+        record = decode_for_patient(value)
+        messages: tuple[Message, ...] = record.messages if isinstance(record, Arrived) else (record.message,)
+        if not messages:
+            return
+        binding_id = messages[0].binding_id  # type: ignore[union-attr]
+        if offset <= self._last_offset.get(binding_id, -1):
+            return
+        if isinstance(record, Arrived):
+            self._scale.setdefault(binding_id, record.spo2_scale)
+            if record.uplink is not None:
+                self._uplinks.setdefault(binding_id, []).append(record.uplink)
+        for message in messages:
+            self._note(self._patients.apply(message))
+        self._last_offset[binding_id] = offset
+        self.applied += len(messages)
+
+    def tick(self, now_ms: int) -> None:
+        """Time has passed. Only while nothing waits to be read: what is in the log happened before."""
+        self._note(self._patients.apply(Tick(now_ms=now_ms)))
+
+    def timer_at(self) -> int | None:
+        """When a tick is wanted next."""
+        return self._patients.timer_at()
+
+    def take_defects(self) -> list[tuple[str, str]]:
+        """As `Patients.take_defects`."""
+        return self._patients.take_defects()
+
+    def take(self) -> Output:
+        """Everything since the last call."""
+        commit = self._patients.take()
+        uplinks, self._uplinks = self._uplinks, {}
+        self.alarm_waits = False
+        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in uplinks}
+        alarms = []
+        for event in commit.events:
+            if isinstance(event, AlarmChanged):
+                alarms.append((event.binding_id.encode(), encode_record(Alarmed(alarm=event))))
+            else:
+                binding_id = _binding_of(event)
+                if binding_id in judged:
+                    judged[binding_id].append(event)
+                else:
+                    judged[binding_id] = [event]
+        return Output(
+            states=[(binding_id.encode(), self._row(binding_id, one)) for binding_id, one in commit.snapshots.items()],
+            judged=[
+                (binding_id.encode(), value)
+                for binding_id, events in judged.items()
+                for value in _records(binding_id, events, uplinks.get(binding_id, []))
+            ],
+            alarms=alarms,
+        )
+
+    def _note(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, AlarmChanged):
+                self.alarm_waits = True
+
+    def _row(self, binding_id: str, snapshot: bytes) -> bytes:
+        return encode_record(
+            StateRow(STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot)
+        )
+
+    def _plan_of(self, binding_id: str) -> MonitoringPlan:
+        scale = self._scale.get(binding_id, 1)
+        plan = self._plans.get(scale)
+        if plan is None:
+            plan = self._plans[scale] = MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms)
+        return plan
+
+
+def _binding_of(event: Judgement) -> str:
+    if isinstance(event, ReadingJudged):
+        return event.reading.binding_id
+    return event.score.binding_id if isinstance(event, ModelScored) else event.binding_id
+
+
+def _records(binding_id: str, events: list[Judgement], uplinks: list[Uplink]) -> list[bytes]:
+    """The frames are named by the last record: what they said is in it, or in one before it."""
+    first = [
+        encode_record(Judged(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))
+        for start in range(0, len(events) - EVENTS_IN_A_RECORD, EVENTS_IN_A_RECORD)
+    ]
+    rest = events[len(first) * EVENTS_IN_A_RECORD :]
+    return [*first, encode_record(Judged(binding_id=binding_id, events=tuple(rest), uplinks=tuple(uplinks)))]

@@ -1,0 +1,142 @@
+"""A log of a test's own on a real Kafka: topics with a prefix, records put in and read out, workers in this process."""
+
+import asyncio
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from runtime.clock import Clock, ManualClock
+from stream.config import KafkaConfig, WorkerConfig
+from stream.kafka import consumer, create_topics, producer, topic
+from stream.partitions import VitalsConsumer
+from tests.services.kafka import Kafka
+from tests.stream.site import NOW
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
+from wire.log import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
+from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
+
+PARTITIONS = 4
+WITHIN_S = 60.0
+_numbers = itertools.count(1)
+
+
+class WallAt(ManualClock):
+    """The wall stands still, intervals pass."""
+
+    def mono_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+
+class Log:
+    """Topics that nobody else uses."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        name = f"t{next(_numbers)}"
+        self.config = KafkaConfig(bootstrap=kafka.address, application=name, topic_prefix=f"{name}.")
+
+    async def begin(self, partitions: int = PARTITIONS) -> None:
+        await create_topics(self.config, partitions=partitions)
+
+    def worker(self, **wishes: Any) -> WorkerConfig:
+        return WorkerConfig(**{"kafka": self.config, "session_timeout_ms": 6_000, "commit_ms": 50} | wishes)
+
+    async def put(self, messages: Iterable[Message]) -> int:
+        """As ingest would; how many records that were. Ticks are nobody's."""
+        sender = producer(self.config)
+        await sender.start()
+        try:
+            waiting = []
+            for message in messages:
+                if isinstance(message, Tick):
+                    continue
+                waiting.append(
+                    await sender.send(
+                        topic(self.config, KAFKA_READINGS), key=message.binding_id.encode(), value=record_of(message)
+                    )
+                )
+            for one in waiting:
+                await one
+            return len(waiting)
+        finally:
+            await sender.stop()
+
+    async def records(self, name: str) -> list[Any]:
+        """Everything in a topic that was committed."""
+        reader = consumer(self.config, group=None)
+        await reader.start()
+        try:
+            full = topic(self.config, name)
+            places = [TopicPartition(full, index) for index in reader.partitions_for_topic(full) or ()]
+            while not places:  # known a moment after it was made
+                await reader._client.force_metadata_update()
+                places = [TopicPartition(full, index) for index in reader.partitions_for_topic(full) or ()]
+            reader.assign(places)
+            ends = await reader.end_offsets(places)
+            found = []
+            await reader.seek_to_beginning(*places)
+            while any([await reader.position(place) < ends[place] for place in places]):
+                for records in (await reader.getmany(timeout_ms=200)).values():
+                    found += records
+            return found
+        finally:
+            await reader.stop()
+
+    async def events(self) -> dict[str, list[Event]]:
+        """By patient, in their order; alarms after the others."""
+        judged: dict[str, list[Event]] = defaultdict(list)
+        for record in await self.records(KAFKA_EVENTS):
+            one = decode_judged(record.value)
+            judged[one.binding_id] += one.events
+        for record in await self.records(KAFKA_ALARMS):
+            alarm = decode_alarmed(record.value)
+            assert isinstance(alarm, Alarmed)
+            judged[alarm.alarm.binding_id].append(alarm.alarm)
+        return dict(judged)
+
+
+def record_of(message: Message) -> bytes:
+    if isinstance(message, Acknowledge | Silence):
+        return encode_record(Ordered(message=message))
+    assert not isinstance(message, Tick)
+    return encode_record(Arrived(messages=(message,)))
+
+
+def in_two(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """As `Log.events` gives them."""
+    judged: dict[str, list[Event]] = defaultdict(list)
+    alarms: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if isinstance(event, AlarmChanged):
+            alarms[event.binding_id].append(event)
+        else:
+            binding_id = getattr(event, "binding_id", None) or getattr(event, "reading", None) or event.score  # type: ignore[union-attr]
+            judged[binding_id if isinstance(binding_id, str) else binding_id.binding_id].append(event)
+    return {binding_id: judged[binding_id] + alarms[binding_id] for binding_id in judged | alarms}
+
+
+@asynccontextmanager
+async def working(config: WorkerConfig, clock: Clock | None = None) -> AsyncIterator[VitalsConsumer]:
+    """A worker of this process, for as long as the block lasts; it ends as when it is told to stop."""
+    worker = VitalsConsumer(config, clock or WallAt(NOW))
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def until(condition: Callable[[], bool], what: str, *, within_s: float = WITHIN_S) -> None:
+    """Wait for something to become true."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not within {within_s:.0f} s") from None
