@@ -17,6 +17,8 @@ _GROUPS: Final = {
     "registry": ("stream.commands", "Who belongs: add devices, invite them, put them on patients."),
     "broker": ("stream.commands", "The files of the site's Mosquitto."),
     "audit": ("stream.commands", "The audit log."),
+    "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
+    "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
 
@@ -212,6 +214,31 @@ def stream(
 
 
 @app.command()
+def worker(
+    config: Annotated[
+        Path | None, typer.Option(help="The worker's TOML file; see --sample-config.", show_default=False)
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What carries it: faust, or plain (aiokafka alone).")] = "faust",
+    sample_config: Annotated[
+        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
+    ] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
+) -> None:
+    """Judge readings from Kafka: scores, windows and alarms. As many of these as there are partitions may run."""
+    if sample_config:
+        typer.echo(_sample("stream", "worker"))
+        raise typer.Exit
+    module = _room("stream.cluster", extra="cluster")
+    if engine not in list(module.Engine):
+        raise typer.BadParameter(f"{engine}: known are {', '.join(module.Engine)}")
+    found = module.worker_config(config)
+    if check_config:
+        typer.echo("the configuration can be used")
+        raise typer.Exit
+    raise typer.Exit(module.run_worker(found, module.Engine(engine)))
+
+
+@app.command()
 def wearable(
     identity: Annotated[Path, typer.Option(help="The folder that `vitalloom enrol` has filled.")] = Path("identity"),
     scenario: Annotated[str, typer.Option(help="What happens to the simulated patient.")] = "mixed",
@@ -310,15 +337,17 @@ def train(
     )
 
 
-def _sample(room: str) -> str:
-    return (Path(importlib.import_module(room).__path__[0]) / "sample.toml").read_text(encoding="utf-8")
+def _sample(room: str, process: str = "") -> str:
+    name = f"{process}.sample.toml" if process else "sample.toml"
+    return (Path(importlib.import_module(room).__path__[0]) / name).read_text(encoding="utf-8")
 
 
 def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            app.add_typer(getattr(_room(module, extra="stream"), name), name=name)
+            extra = "cluster" if module.endswith("cluster_commands") else "stream"
+            app.add_typer(getattr(_room(module, extra=extra), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)
 

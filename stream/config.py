@@ -34,6 +34,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tick_slack_ms: int = 5_000  # time passes so far behind the clock: a reading may be on its way to the log
     fetch_records: int = 4_000  # in one turn, all partitions together
     cadence_ms: dict[str, int] = {}  # by sign, where wearables measure at another pace than the table of signs says
+    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    log_level: str = "INFO"
 
 
 class InfluxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from wire.topics import (
     KAFKA_ALARMS,
     KAFKA_DEAD_LETTERS,
     KAFKA_EVENTS,
+    KAFKA_HEALTH,
     KAFKA_HEARTBEATS,
     KAFKA_ORDERS,
     KAFKA_READINGS,
@@ -50,6 +51,7 @@ TOPICS: Final = (
     TopicSpec(KAFKA_ORDERS, True, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
     TopicSpec(KAFKA_STORED, False, _DELETED_AFTER | {"retention.ms": str(DAY_MS)}),
     TopicSpec(KAFKA_HEARTBEATS, False, _DELETED_AFTER | {"retention.ms": str(7 * DAY_MS)}),
+    TopicSpec(KAFKA_HEALTH, False, _DELETED_AFTER | {"retention.ms": str(7 * DAY_MS)}),
     TopicSpec(KAFKA_DEAD_LETTERS, False, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
 )
 

@@ -5,6 +5,8 @@ docs/decisions/0017-own-consumer.md.
 """
 
 import asyncio
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
@@ -21,7 +23,7 @@ from stream.config import WorkerConfig
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.processor import Output, Processor
 from wire.errors import DecodeError, Reason
-from wire.log import DeadLetter, encode_record
+from wire.log import DeadLetter, PartitionHealth, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE
 
 _log = get(__name__)
@@ -46,7 +48,7 @@ class Progress(msgspec.Struct):
     taken: int = 0  # partitions, over and over
     let_go: int = 0
     defects: int = 0  # timers and states of single patients that failed
-    worst_age_ms: int = 0  # of a record when it was applied, since somebody last asked
+    worst_age_ms: int = 0  # of a record when it was applied
     turned_ms: int = 0  # monotonic: when the loop last turned
     committed_ms: int = 0  # monotonic: when something was last committed
     recovery_ms: int = 0  # how long the last take of a partition took
@@ -56,7 +58,17 @@ class Progress(msgspec.Struct):
 class _Owned:
     """A partition that is ours."""
 
-    __slots__ = ("committed", "dead", "index", "next_offset", "processor", "producer", "ticked_ms", "touched")
+    __slots__ = (
+        "committed",
+        "dead",
+        "index",
+        "next_offset",
+        "processor",
+        "producer",
+        "ticked_ms",
+        "touched",
+        "worst_age_ms",
+    )
 
     def __init__(self, index: int, producer: AIOKafkaProducer, processor: Processor, start: int) -> None:
         self.index = index
@@ -66,6 +78,7 @@ class _Owned:
         self.committed = start
         self.touched = True  # since the last commit
         self.ticked_ms = 0
+        self.worst_age_ms = 0
         self.dead: list[bytes] = []
 
 
@@ -77,6 +90,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """
 
     def __init__(self, config: WorkerConfig, clock: Clock) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.progress = Progress()
         self._config = config
         self._kafka = config.kafka
@@ -87,6 +101,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failures: Counter[tuple[TopicPartition, int]] = Counter()
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
+        self.ended = asyncio.Event()
         self._lock = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -110,6 +125,23 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for owned in self._owned.values()
         )
 
+    def health(self) -> list[PartitionHealth]:
+        """How each of our partitions does; ages are since the last call."""
+        reader, found = self._consumer, []
+        for place, owned in self._owned.items():
+            end = None if reader is None or place not in reader.assignment() else reader.highwater(place)
+            open_alarms, unanswered = owned.processor.open_alarms()
+            found.append(
+                PartitionHealth(
+                    partition=owned.index, worker=self.name, at_ms=self._clock.now_ms(),
+                    patients=len(owned.processor), open_alarms=open_alarms, unanswered=unanswered,
+                    lag=max(0, (owned.next_offset if end is None else end) - owned.next_offset),
+                    worst_age_ms=owned.worst_age_ms,
+                )
+            )  # fmt: skip
+            owned.worst_age_ms = 0
+        return found
+
     async def run(self) -> None:
         """Serve until cancelled; what was applied is committed first.
 
@@ -129,8 +161,11 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._turn(reader)
         finally:
             # What was applied is committed while we still own it; then the group is told.
-            await self._let_go(list(self._owned))
-            await reader.stop()
+            try:
+                await self._let_go(list(self._owned))
+                await reader.stop()
+            finally:
+                self.ended.set()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Save what was applied while it is still ours."""
@@ -201,7 +236,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         owned.touched = True
         progress.records += len(records)
         progress.messages += processor.applied - before
-        progress.worst_age_ms = max(progress.worst_age_ms, self._clock.now_ms() - oldest_ms)
+        age_ms = self._clock.now_ms() - oldest_ms
+        owned.worst_age_ms = max(owned.worst_age_ms, age_ms)
+        progress.worst_age_ms = max(progress.worst_age_ms, age_ms)
 
     def _pass_time(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
         """Silence is an event too: but only where nothing waits to be read, for that happened before."""

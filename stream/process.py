@@ -5,14 +5,13 @@ The first reads the registry and holds the opening keys; the second holds the si
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from runtime import logs
 from runtime.clock import Clock, SystemClock
-from runtime.hardening import harden
+from runtime.lifetime import begin, until_told_to_stop
 from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.courier import Courier
 from stream.directory import RegistryDirectory
@@ -40,13 +39,13 @@ def run_stream(site_folder: Path, data: Path) -> int:
     Raises:
         SiteUnusable, NotEnrolled, StoreUnusable: what is wrong, and the cure.
     """
-    _begin()
+    begin()
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Store(data / "store.sqlite") as store, contextlib.closing(site):
-        asyncio.run(_until_told_to_stop(Stream(site, wallet, store, clock).run()))
+        asyncio.run(until_told_to_stop(Stream(site, wallet, store, clock).run()))
     return 0
 
 
@@ -56,11 +55,11 @@ def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
     Raises:
         SiteUnusable, RegistryDown: what is wrong, and the cure.
     """
-    _begin()
+    begin()
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock)
     with contextlib.closing(site):
-        asyncio.run(_until_told_to_stop(_registry(site, clock, host=host, port=port or site.facts.registry_port)))
+        asyncio.run(until_told_to_stop(_registry(site, clock, host=host, port=port or site.facts.registry_port)))
     return 0
 
 
@@ -76,7 +75,7 @@ class Stream:
             wallet.me,
             self._directory,
             store,
-            lambda _binding_id: MonitoringPlan(),
+            self._plan_of,
             clock,
             courier=self._courier,
             on_turn=self._look,
@@ -103,6 +102,11 @@ class Stream:
             )
 
         return lanes_of(connection, apart=True)
+
+    def _plan_of(self, binding_id: str) -> MonitoringPlan:
+        """A binding keeps its scale: another order is another binding."""
+        binding = self._directory.binding(bytes.fromhex(binding_id))
+        return MonitoringPlan() if binding is None else MonitoringPlan(spo2_scale=binding.spo2_scale)
 
     def _look(self, mono_ms: int) -> None:
         if self._directory.refresh(mono_ms):
@@ -161,26 +165,3 @@ def _refresh(folder: BrokerFolder, site: Site, clock: Clock) -> str:
     if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS:
         return f"the revocation list ends soon, and then nobody gets in: vitalloom broker write --site {site.folder}"
     return ""
-
-
-def _begin() -> None:
-    hardening = harden()
-    logs.set_up(level="INFO")
-    for warning in hardening.warnings:
-        _log.warning("keys at rest", problem=warning)
-
-
-async def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    working = asyncio.create_task(work, name="work")
-    stop = asyncio.create_task(told.wait(), name="stop")
-    await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if not working.done():
-        working.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
-    _log.info("stopped")

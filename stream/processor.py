@@ -4,10 +4,11 @@ No I/O and no clock. Whoever carries it reads records in their order, commits wh
 with the offset, and throws it away and makes it anew from the log if that fails: memory never runs ahead of the log.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from vitals.messages import AlarmChanged, Event, Message, ModelScored, ReadingJudged, Tick
+from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
@@ -139,6 +140,13 @@ class Processor:
             ],
             alarms=alarms,
         )
+
+    def open_alarms(self) -> tuple[tuple[int, int, int], int]:
+        """How many stand open by priority, low first; and how many of the high ones nobody has acknowledged."""
+        standing = [alarm for alarm in self._patients.open_alarms() if not alarm.retrospective]
+        counts = Counter(alarm.priority for alarm in standing)
+        unanswered = sum(alarm.priority is Priority.HIGH and alarm.acknowledged_by is None for alarm in standing)
+        return (counts[Priority.LOW], counts[Priority.MEDIUM], counts[Priority.HIGH]), unanswered
 
     def _note(self, events: list[Event]) -> None:
         for event in events:

@@ -94,6 +94,19 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     uplinks: tuple[Uplink, ...]
 
 
+class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="partition_health"):
+    """How one partition does, and what stands open in it; `vl.health.v1`."""
+
+    partition: int
+    worker: str
+    at_ms: int
+    patients: int
+    open_alarms: tuple[int, int, int]  # low, medium, high
+    unanswered: int  # of the high ones, those that nobody has acknowledged
+    lag: int  # records that wait to be read
+    worst_age_ms: int  # of a record when it was applied, since the last one of these
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="dead_letter"):
     """What somebody authentic said and nobody could use, with the place where it failed; `vl.dlq.v1`."""
 
@@ -116,7 +129,9 @@ class StateRow(msgspec.Struct, frozen=True, array_like=True):
     snapshot: bytes
 
 
-Record: TypeAlias = Arrived | Ordered | Judged | Alarmed | EdgeAlarmed | Beat | Stored | DeadLetter | StateRow
+Record: TypeAlias = (
+    Arrived | Ordered | Judged | Alarmed | EdgeAlarmed | Beat | Stored | PartitionHealth | DeadLetter | StateRow
+)
 T = TypeVar("T")
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -125,6 +140,7 @@ _JUDGED: Final = msgspec.msgpack.Decoder(Judged)
 _ALARMED: Final[msgspec.msgpack.Decoder[Alarmed | EdgeAlarmed]] = msgspec.msgpack.Decoder(Alarmed | EdgeAlarmed)
 _BEAT: Final = msgspec.msgpack.Decoder(Beat)
 _STORED: Final = msgspec.msgpack.Decoder(Stored)
+_HEALTH: Final = msgspec.msgpack.Decoder(PartitionHealth)
 _DEAD: Final = msgspec.msgpack.Decoder(DeadLetter)
 _STATE: Final = msgspec.msgpack.Decoder(StateRow)
 
@@ -157,6 +173,11 @@ def decode_beat(value: bytes | None) -> Beat:
 def decode_stored(value: bytes | None) -> Stored:
     """A record of `vl.stored.v1`. Raises DecodeError."""
     return _decode(_STORED, value)
+
+
+def decode_health(value: bytes | None) -> PartitionHealth:
+    """A record of `vl.health.v1`. Raises DecodeError."""
+    return _decode(_HEALTH, value)
 
 
 def decode_dead_letter(value: bytes | None) -> DeadLetter:

@@ -20,6 +20,7 @@ KAFKA_ALARMS: Final = "vl.alarms.v1"
 KAFKA_ORDERS: Final = "vl.orders.v1"
 KAFKA_STORED: Final = "vl.stored.v1"
 KAFKA_DEAD_LETTERS: Final = "vl.dlq.v1"
+KAFKA_HEALTH: Final = "vl.health.v1"
 KAFKA_HEARTBEATS: Final = "vl.heartbeats.v1"
 
 _PATTERN: Final = re.compile(

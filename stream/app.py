@@ -1,0 +1,130 @@
+"""The Faust application: lifecycle, timers and agents around the readings' consumer. The only import of Faust.
+
+The readings themselves are one service of the app, with a consumer and a group of its own (`stream.partitions`).
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from typing import Any, Final
+
+import faust
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from runtime.clock import Clock, SystemClock
+from runtime.logs import get
+from stream.config import WorkerConfig
+from stream.kafka import connection, topic
+from stream.orders import forwarded
+from stream.partitions import VitalsConsumer
+from stream.plain import HEALTH_S
+from wire.errors import DecodeError
+from wire.log import encode_record
+from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
+
+_STOP_WITHIN_S: Final = 10.0
+
+_log = get(__name__)
+
+
+class Vitals(Service):
+    """The readings' consumer as a part of the app: started with it, stopped with it; if it ends, the app ends."""
+
+    def __init__(self, vitals: VitalsConsumer, **more: Any) -> None:
+        super().__init__(**more)
+        self.vitals = vitals
+        self._running: asyncio.Task[None] | None = None
+
+    async def on_start(self) -> None:
+        self._running = asyncio.create_task(self.vitals.run(), name="readings")
+        self._running.add_done_callback(self._ended)
+
+    async def on_stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, KafkaError, TimeoutError):
+                async with asyncio.timeout(_STOP_WITHIN_S):
+                    await self._running
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """An app that reads nothing and looks healthy is the worst of all."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the readings are not read any more", problem=repr(error))
+            self._crashing = asyncio.get_running_loop().create_task(self.crash(error))
+
+
+class FaustWorker:
+    """A worker on Faust, as a coroutine: for a process that has an event loop and signals of its own."""
+
+    def __init__(self, config: WorkerConfig, clock: Clock) -> None:
+        self._app = build_app(config, clock=clock)
+        self.vitals: VitalsConsumer = self._app.vitals
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._app.start()
+        try:
+            await self.vitals.ended.wait()
+        finally:
+            await self._app.stop()
+
+
+class VitalsApp(faust.App):
+    """A Faust application with a consumer of readings."""
+
+    vitals: VitalsConsumer
+
+
+def build_app(config: WorkerConfig, *, clock: Clock | None = None) -> VitalsApp:
+    """A worker as a Faust application."""
+    kafka = config.kafka
+    told = connection(kafka)
+    app = VitalsApp(
+        f"{kafka.application}-faust",
+        broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap.split(",")],
+        broker_credentials=faust.SSLCredentials(told["ssl_context"]) if kafka.tls is not None else None,
+        broker_session_timeout=config.session_timeout_ms / 1_000,
+        broker_heartbeat_interval=max(0.1, config.session_timeout_ms / 4_000),
+        datadir=tempfile.gettempdir(),
+        key_serializer="raw",
+        value_serializer="raw",
+        producer_acks=-1,
+        store="memory://",
+        topic_allow_declare=False,  # ours are made by `vitalloom log init`, with settings that matter
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    app.vitals = VitalsConsumer(config, clock or SystemClock())
+    orders = app.topic(topic(kafka, KAFKA_ORDERS), value_serializer="raw")
+    readings = app.topic(topic(kafka, KAFKA_READINGS), value_serializer="raw", allow_empty=False)
+    health = app.topic(topic(kafka, KAFKA_HEALTH), value_serializer="raw")
+
+    @app.agent(orders)
+    async def pass_orders(stream: Any) -> None:
+        """What people want joins the readings; to be told twice what is wanted does no harm."""
+        async for value in stream:
+            try:
+                key, order = forwarded(value)
+            except DecodeError as error:
+                _log.error("an order cannot be read", problem=str(error))
+                continue
+            await readings.send(key=key, value=order)
+
+    @app.timer(interval=HEALTH_S)  # type: ignore[untyped-decorator]
+    async def tell_health() -> None:
+        for one in app.vitals.health():
+            await health.send(value=encode_record(one))
+
+    app.service(_with(app.vitals))
+    return app
+
+
+def _with(vitals: VitalsConsumer) -> type[Vitals]:
+    """A service class, as Faust wants it, that has its consumer already."""
+
+    class OfThisApp(Vitals):
+        def __init__(self, **more: Any) -> None:
+            super().__init__(vitals, **more)
+
+    return OfThisApp

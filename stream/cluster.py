@@ -1,0 +1,73 @@
+"""The processes of a cluster: `vitalloom log init`, `worker`, `ingest` and `store`."""
+
+import asyncio
+import gc
+from enum import StrEnum
+from pathlib import Path
+
+from runtime.clock import Clock, FileClock, SystemClock
+from runtime.config import load
+from runtime.lifetime import begin, until_told_to_stop
+from runtime.logs import get
+from stream.config import KafkaConfig, WorkerConfig
+from stream.kafka import check_topics, create_topics
+
+_log = get(__name__)
+
+
+class Engine(StrEnum):
+    """What carries the readings' consumer."""
+
+    FAUST = "faust"
+    PLAIN = "plain"
+
+
+def worker_config(path: Path | None) -> WorkerConfig:
+    """Raises ConfigError, naming the key."""
+    return load(WorkerConfig, path, env_prefix="VITALLOOM_WORKER")
+
+
+def run_worker(config: WorkerConfig, engine: Engine) -> int:
+    """The command `vitalloom worker`.
+
+    Raises:
+        LogUnusable: topics are missing or do not correspond.
+    """
+    begin(level=config.log_level)
+    # Monitors live for as long as their patients; to look through all of them for garbage costs more than there is.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    asyncio.run(until_told_to_stop(_worker(config, engine, clock)))
+    return 0
+
+
+async def _worker(config: WorkerConfig, engine: Engine, clock: Clock) -> None:
+    if engine is Engine.FAUST:
+        from stream.app import FaustWorker
+
+        await FaustWorker(config, clock).run()
+    else:
+        from stream.plain import PlainWorker
+
+        await PlainWorker(config, clock).run()
+
+
+def kafka_config(bootstrap: str, topic_prefix: str = "") -> KafkaConfig:
+    """For commands that need no more than that."""
+    return KafkaConfig(bootstrap=bootstrap, topic_prefix=topic_prefix)
+
+
+def init_log(kafka: KafkaConfig, *, partitions: int, replication: int) -> list[str]:
+    """The command `vitalloom log init`: make the topics that are missing, and check the others.
+
+    Raises:
+        LogUnusable: Kafka does not answer or refuses, or what is there does not correspond.
+    """
+
+    async def work() -> list[str]:
+        made = await create_topics(kafka, partitions=partitions, replication=replication)
+        await check_topics(kafka)
+        return made
+
+    return asyncio.run(work())

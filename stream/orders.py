@@ -1,0 +1,23 @@
+"""What people want of alarms, on its way to the patient it concerns. Pure."""
+
+from typing import Final
+
+from wire.errors import DecodeError, Reason
+from wire.log import Ordered, decode_for_patient, encode_record
+
+MOST_CHARACTERS: Final = 200
+
+
+def forwarded(value: bytes | None) -> tuple[bytes, bytes]:
+    """An order as it stands in the line of its patient's readings: key and value.
+
+    Raises:
+        DecodeError: it is none, or names nobody.
+    """
+    order = decode_for_patient(value)
+    if not isinstance(order, Ordered):
+        raise DecodeError(Reason.SCHEMA, "a reading among the orders")
+    message = order.message
+    if not message.by or len(message.by) > MOST_CHARACTERS or len(message.binding_id) != 32:
+        raise DecodeError(Reason.VALUE, "an order names who wants it, and a binding")
+    return message.binding_id.encode(), encode_record(order)

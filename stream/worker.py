@@ -1,0 +1,11 @@
+"""What `faust -A stream.worker worker --without-web` runs: an app made of the environment alone.
+
+The command line of Faust turns its web server on, whatever the app says, for everybody and without a password: hence
+``--without-web``. `vitalloom worker` does not have one.
+"""
+
+from runtime.config import load
+from stream.app import build_app
+from stream.config import WorkerConfig
+
+app = build_app(load(WorkerConfig, None, env_prefix="VITALLOOM_WORKER"))
