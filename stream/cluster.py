@@ -9,7 +9,7 @@ from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
-from stream.config import KafkaConfig, WorkerConfig
+from stream.config import KafkaConfig, StoreConfig, WorkerConfig
 from stream.kafka import check_topics, create_topics
 
 _log = get(__name__)
@@ -51,6 +51,38 @@ async def _worker(config: WorkerConfig, engine: Engine, clock: Clock) -> None:
         from stream.plain import PlainWorker
 
         await PlainWorker(config, clock).run()
+
+
+def store_config(path: Path | None) -> StoreConfig:
+    """Raises ConfigError, naming the key."""
+    return load(StoreConfig, path, env_prefix="VITALLOOM_STORE")
+
+
+def run_store(config: StoreConfig) -> int:
+    """The command `vitalloom store run`.
+
+    Raises:
+        DatabaseUnusable, LogUnusable: what is wrong, and the cure.
+    """
+    from stream.store import StoreWriter
+
+    begin(level=config.log_level)
+    asyncio.run(until_told_to_stop(StoreWriter(config, SystemClock()).run()))
+    return 0
+
+
+def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
+    """The command `vitalloom store init`.
+
+    Raises:
+        DatabaseUnusable: what is wrong, and the cure.
+    """
+    from stream.influx import prepare
+
+    return prepare(
+        config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,
+        tokens=tokens,
+    ).made  # fmt: skip
 
 
 def kafka_config(bootstrap: str, topic_prefix: str = "") -> KafkaConfig:

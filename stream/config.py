@@ -54,11 +54,11 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     kafka: KafkaConfig = KafkaConfig()
     influx: InfluxConfig = InfluxConfig()
-    batch_points: int = 5_000  # in one request
-    batch_ms: int = 1_000  # no later
-    queue_points: int = 20_000  # beyond that nothing is read until the database has taken some
+    batch_points: int = 5_000  # in one request; no more records than that are in memory
+    batch_ms: int = 1_000  # how long it waits for something to come
     retention_days: int = 90
     aggregate_retention_days: int = 3_650
+    log_level: str = "INFO"
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,3 +83,19 @@ class LogUnusable(StreamError):
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"Kafka at {address}: {problem}")
         self.address = address
+
+
+class DatabaseUnusable(StreamError):
+    """InfluxDB is not as it has to be; the message says what, and the cure."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"InfluxDB at {url}: {problem}")
+        self.url = url
+
+
+class LinesRefused(StreamError):
+    """InfluxDB does not want one or more of these lines."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(f"lines refused ({status}): {problem}")
+        self.status = status

@@ -92,6 +92,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="st
     """Frames of which everything is in the database; `vl.stored.v1`."""
 
     uplinks: tuple[Uplink, ...]
+    reason: str = ""  # or why it is not, and never will be: the dead letters have it
 
 
 class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="partition_health"):

@@ -1,0 +1,254 @@
+"""InfluxDB as this project uses it: buckets, tasks and tokens, writing lines, and windows worked out again."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from influxdb_client import BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
+from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
+from influxdb_client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from runtime.hardening import write_private
+from stream.config import InfluxConfig
+from stream.errors import DatabaseUnusable, LinesRefused
+from stream.line_protocol import HOUR, MINUTE, READING, window_line
+from vitals.messages import WindowOutdated
+from vitals.signs import INDEX, VitalSign
+
+HOUR_MS: Final = 3_600_000
+_DAY_S: Final = 86_400
+_TASK: Final = "vitalloom hours"
+_SPLIT_AT: Final = frozenset({400, 413, 422})  # something about these lines; of other answers time is the cure
+_OFF: Final = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class Buckets(NamedTuple):
+    """What lies where."""
+
+    raw: str
+    minutes: str
+    hours: str
+
+    @classmethod
+    def of(cls, config: InfluxConfig) -> "Buckets":
+        return cls(config.bucket, f"{config.bucket}_1m", f"{config.bucket}_1h")
+
+
+class Away(Exception):
+    """The database cannot take it now. What was asked can be asked again.
+
+    Args:
+        after_s: it said so itself; None: it did not.
+    """
+
+    def __init__(self, problem: str, *, after_s: float | None = None) -> None:
+        super().__init__(problem)
+        self.after_s = after_s
+
+
+class Database:
+    """A connection. Use as an asynchronous context manager."""
+
+    def __init__(self, config: InfluxConfig) -> None:
+        self.buckets = Buckets.of(config)
+        self._config = config
+        self._client: InfluxDBClientAsync | None = None
+
+    async def __aenter__(self) -> "Database":
+        self._client = InfluxDBClientAsync(
+            self._config.url, token=read_token(self._config), org=self._config.org, timeout=self._config.timeout_ms,
+            enable_gzip=True,
+        )  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def write(self, bucket: str, lines: Sequence[str]) -> None:
+        """Returns when the database has them on its disk.
+
+        Raises:
+            LinesRefused: nothing or a part of them was written, and it is one of the lines; halve and try again.
+            Away: later.
+        """
+        assert self._client is not None  # noqa: S101 - used as a context manager
+        try:
+            await self._client.write_api().write(bucket, record="\n".join(lines))
+        except ApiException as error:
+            if error.status in _SPLIT_AT:
+                raise LinesRefused(error.status, _message(error)) from error
+            raise _away(error, self._config, bucket) from error
+        except _OFF as error:
+            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+
+    async def query(self, flux: str) -> list[Any]:
+        """Records of all tables. Raises Away."""
+        assert self._client is not None  # noqa: S101 - used as a context manager
+        try:
+            tables = await self._client.query_api().query(flux)
+        except ApiException as error:
+            raise _away(error, self._config, self.buckets.raw) from error
+        except _OFF as error:
+            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+        return [record for table in tables for record in table.records]
+
+    async def windows_again(self, outdated: Iterable[WindowOutdated]) -> list[str]:
+        """Minutes that readings joined after they had closed, from the readings themselves. Raises Away."""
+        by_binding: dict[str, set[WindowOutdated]] = defaultdict(set)
+        for one in outdated:
+            by_binding[one.binding_id].add(one)
+        return [line for binding_id, these in by_binding.items() for line in await self._windows(binding_id, these)]
+
+    async def hours_again(self, binding_id: str, start_ms: int, end_ms: int) -> None:
+        """Hours of one patient whose minutes have changed after their time. Raises Away."""
+        start_ms, end_ms = start_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
+        await self.query(hours_flux(self.buckets, start=_moment(start_ms), stop=_moment(end_ms), binding_id=binding_id))
+
+    async def _windows(self, binding_id: str, outdated: set[WindowOutdated]) -> list[str]:
+        first = min(one.start_ms for one in outdated)
+        last = max(one.start_ms + one.width_ms for one in outdated)
+        signs = sorted({one.sign for one in outdated})
+        wanted = " or ".join(f'r._field == "{sign}"' for sign in (*signs, "unusable"))
+        found = await self.query(
+            f'from(bucket: "{self.buckets.raw}") |> range(start: {_moment(first)}, stop: {_moment(last)}) '
+            f'|> filter(fn: (r) => r._measurement == "{READING}" and r.binding == "{binding_id}" and ({wanted})) '
+            '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+        )
+        rows = [(int(one["_time"].timestamp() * 1_000), one.values) for one in found]
+        lines = []
+        for one in sorted(outdated, key=lambda one: (one.start_ms, one.sign)):
+            bit = 1 << INDEX[VitalSign(one.sign)]
+            values = [
+                row[one.sign]
+                for at_ms, row in rows
+                if one.start_ms <= at_ms < one.start_ms + one.width_ms
+                and row.get(one.sign) is not None
+                and not int(row["unusable"]) & bit
+            ]
+            if values:
+                mean = sum(round(value * 1_000) for value in values) / len(values) / 1_000
+                lines.append(
+                    window_line(
+                        binding_id, one.sign, one.start_ms, count=len(values), mean=mean, minimum=min(values),
+                        maximum=max(values),
+                    )
+                )  # fmt: skip
+        return lines
+
+
+def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
+    """Minutes to hours: a mean of means weighted by their counts."""
+    one = f' and r.binding == "{binding_id}"' if binding_id else ""
+    return f"""from(bucket: "{buckets.minutes}")
+  |> range(start: {start}, stop: {stop})
+  |> filter(fn: (r) => r._measurement == "{MINUTE}"{one})
+  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+  |> group(columns: ["binding", "sign"])
+  |> window(every: 1h)
+  |> reduce(
+    identity: {{count: 0, total: 0.0, min: 1000000000.0, max: -1000000000.0}},
+    fn: (r, accumulator) => ({{
+      count: accumulator.count + r.count,
+      total: accumulator.total + r.mean * float(v: r.count),
+      min: if r.min < accumulator.min then r.min else accumulator.min,
+      max: if r.max > accumulator.max then r.max else accumulator.max,
+    }}))
+  |> map(fn: (r) => ({{r with _measurement: "{HOUR}", _time: r._start, mean: r.total / float(v: r.count)}}))
+  |> to(
+    bucket: "{buckets.hours}", timeColumn: "_time", tagColumns: ["binding", "sign"],
+    fieldFn: (r) => ({{count: r.count, mean: r.mean, min: r.min, max: r.max}}))"""
+
+
+class Prepared(NamedTuple):
+    """What `prepare` did."""
+
+    made: list[str]
+    tokens: dict[str, Path]
+
+
+def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, tokens: Path | None = None) -> Prepared:
+    """Make the buckets, the task and the tokens that are missing; the token in the configuration has to be allowed to.
+
+    Args:
+        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them.
+
+    Raises:
+        DatabaseUnusable: what is wrong, and the cure.
+    """
+    buckets, made, files = Buckets.of(config), [], {}
+    keep = {buckets.raw: retention_days, buckets.minutes: aggregate_days, buckets.hours: aggregate_days}
+    with InfluxDBClient(config.url, token=read_token(config), org=config.org, timeout=config.timeout_ms) as client:
+        try:
+            (org,) = client.organizations_api().find_organizations(org=config.org)
+            there = {}
+            for name, days in keep.items():
+                found = client.buckets_api().find_bucket_by_name(name)
+                if found is None:
+                    rules = BucketRetentionRules(type="expire", every_seconds=days * _DAY_S)
+                    found = client.buckets_api().create_bucket(bucket_name=name, org=org, retention_rules=rules)
+                    made.append(f"bucket {name} ({days} days)")
+                there[name] = found
+            if not any(one.name == _task_name(config) for one in client.tasks_api().find_tasks(limit=500)):
+                flux = hours_flux(buckets, start="-3h", stop="now()")
+                client.tasks_api().create_task_every(_task_name(config), flux, "10m", org)
+                made.append(f"task {_task_name(config)!r}")
+            if tokens is not None:
+                for name, actions in (("writer", ("read", "write")), ("reader", ("read",))):
+                    allowed = [
+                        Permission(action=action, resource=PermissionResource(type="buckets", id=one.id, org_id=org.id))
+                        for one in there.values()
+                        for action in actions
+                    ]
+                    file = tokens / f"{name}.token"
+                    if not file.exists():
+                        token = client.authorizations_api().create_authorization(org.id, allowed).token
+                        write_private(file, token.encode())
+                        made.append(f"token {file}")
+                    files[name] = file
+        except ApiException as error:
+            raise DatabaseUnusable(config.url, _cure(error, config, buckets.raw)) from error
+        except (HTTPError, OSError, ValueError) as error:
+            raise DatabaseUnusable(config.url, f"does not answer ({type(error).__name__}); is it up?") from error
+    return Prepared(made, files)
+
+
+def read_token(config: InfluxConfig) -> str:
+    """Raises DatabaseUnusable, naming the file."""
+    try:
+        return config.token_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise DatabaseUnusable(
+            config.url, f"its token cannot be read: {config.token_file} ({error.strerror})"
+        ) from error
+
+
+def _task_name(config: InfluxConfig) -> str:
+    return f"{_TASK} of {config.bucket}"
+
+
+def _moment(at_ms: int) -> str:
+    return f"time(v: {at_ms * 1_000_000})"
+
+
+def _message(error: ApiException) -> str:
+    return str(getattr(error, "message", "") or error.reason or "")[:300]
+
+
+def _cure(error: ApiException, config: InfluxConfig, bucket: str) -> str:
+    cures = {
+        401: f"does not know the token in {config.token_file}; make another: vitalloom store init",
+        403: f"does not allow this with the token in {config.token_file}",
+        404: f"has no bucket {bucket} in organisation {config.org}; make it: vitalloom store init",
+    }
+    return cures.get(error.status, f"answers {error.status}: {_message(error)}")
+
+
+def _away(error: ApiException, config: InfluxConfig, bucket: str) -> Away:
+    wait = (error.headers or {}).get("Retry-After", "") if error.headers is not None else ""
+    return Away(
+        f"InfluxDB at {config.url} {_cure(error, config, bucket)}", after_s=float(wait) if wait.isdigit() else None
+    )

@@ -1,0 +1,181 @@
+"""Events as InfluxDB line protocol. Pure: the same event gives the same point, so that writing twice is writing once.
+
+The time of a point is that of its event in nanoseconds; below the millisecond stands a number made of the event's id,
+for two points of one series with equal times would be one. What was not measured has no field: missing is never zero.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from vitals.messages import (
+    AlarmChanged,
+    FreshnessChanged,
+    ModelScored,
+    News2Scored,
+    ReadingJudged,
+    WindowClosed,
+)
+from vitals.signs import SIGNS
+from wire.log import Beat, EdgeAlarmed, PartitionHealth
+
+NS_IN_MS: Final = 1_000_000
+READING: Final = "vitals"
+NEWS2: Final = "news2"
+SCORE: Final = "model_score"
+FRESHNESS: Final = "freshness"
+ALARM: Final = "alarm"
+EDGE_ALARM: Final = "edge_alarm"
+MINUTE: Final = "vitals_1m"
+HOUR: Final = "vitals_1h"
+EDGE: Final = "edge_health"
+PIPELINE: Final = "pipeline"
+
+_VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
+_IN_TAG: Final = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ ", "\\": "/", "\n": " ", "\r": " "})
+_IN_TEXT: Final = str.maketrans({'"': r"\"", "\\": r"\\", "\n": " ", "\r": " "})
+
+
+def time_ns(at_ms: int, event_id: bytes) -> int:
+    """A time that no other event of the same series and millisecond has, but for one in a million."""
+    return at_ms * NS_IN_MS + int.from_bytes(event_id[-8:], "big") % NS_IN_MS
+
+
+def line_of(event: Any) -> str:
+    """One event as one line.
+
+    Raises:
+        TypeError: it is none that is stored.
+    """
+    try:
+        make = _LINES[type(event)]
+    except KeyError:
+        raise TypeError(f"no measurement for {type(event).__name__}") from None
+    return make(event)
+
+
+def window_line(
+    binding_id: str, sign: str, start_ms: int, *, count: int, mean: float, minimum: float, maximum: float
+) -> str:
+    """An aggregate of one minute."""
+    return (
+        f"{MINUTE},binding={binding_id},sign={sign} count={count}i,mean={float(mean)!r},min={float(minimum)!r},"
+        f"max={float(maximum)!r} {start_ms * NS_IN_MS}"
+    )
+
+
+def _reading(event: ReadingJudged) -> str:
+    r = event.reading
+    fields = [f"{name}={float(value)!r}" for name in _VALUES if (value := getattr(r, name)) is not None]
+    if r.battery is not None:
+        fields.append(f"battery={float(r.battery)!r}")
+    fields.append(
+        f'session="{r.session_id.hex()}",counter={r.counter}i,received_ms={r.received_ms}i,flags={r.sensor_flags}i,'
+        f"unusable={r.unusable}i,late={_flag(event.late)},backfilled={_flag(event.backfilled)}"
+    )
+    return f"{READING},binding={r.binding_id} {','.join(fields)} {time_ns(r.at_ms, r.reading_id)}"
+
+
+def _news2(event: News2Scored) -> str:
+    fields = [f'at_least={event.at_least}i,risk="{event.risk}",spo2_scale={event.spo2_scale}i']
+    if event.total is not None:
+        fields.append(f"total={event.total}i")
+    for sign, value, points, age_ms in ((p.sign, p.value, p.points, p.age_ms) for p in event.parts):
+        if points is not None and value is not None and age_ms is not None:
+            fields.append(f"{sign}={float(value)!r},{sign}_points={points}i,{sign}_age_ms={age_ms}i")
+    return f"{NEWS2},binding={event.binding_id} {','.join(fields)} {time_ns(event.at_ms, event.reading_id)}"
+
+
+def _score(event: ModelScored) -> str:
+    s = event.score
+    score = "" if s.score is None else f"score={float(s.score)!r},"
+    return (
+        f"{SCORE},binding={s.binding_id},model={_tag(s.model)} {score}threshold={float(s.threshold)!r},"
+        f"version={_text(s.version)},reason={_text(s.reason)},late={_flag(event.late)},"
+        f"backfilled={_flag(event.backfilled)} {time_ns(s.at_ms, s.reading_id)}"
+    )
+
+
+def _window(event: WindowClosed) -> str:
+    return window_line(
+        event.binding_id, event.sign, event.start_ms, count=event.count, mean=event.mean, minimum=event.minimum,
+        maximum=event.maximum,
+    )  # fmt: skip
+
+
+def _freshness(event: FreshnessChanged) -> str:
+    return (
+        f"{FRESHNESS},binding={event.binding_id},sign={event.sign} "
+        f'state="{event.state}",age_ms={event.age_ms}i {event.at_ms * NS_IN_MS}'
+    )
+
+
+def _alarm(event: AlarmChanged) -> str:
+    fields = (
+        f'alarm_id="{event.alarm_id.hex()}",revision={event.revision}i,priority={int(event.priority)}i,'
+        f'state="{event.state.value}",kind="{event.kind.value}",key={_text(event.key)},text={_text(event.text)},'
+        f"basis={_text(event.basis)},onset_ms={event.onset_ms}i,latched={_flag(event.latched)},"
+        f"retrospective={_flag(event.retrospective)}"
+    )
+    if event.acknowledged_by is not None:
+        fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"
+    if event.silenced_until_ms is not None:
+        fields += f",silenced_until_ms={event.silenced_until_ms}i"
+    # Two revisions within a millisecond are two points.
+    at_ns = event.at_ms * NS_IN_MS + (int.from_bytes(event.alarm_id[-4:], "big") + event.revision) % NS_IN_MS
+    return f"{ALARM},binding={event.binding_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
+
+
+def _edge_alarm(record: EdgeAlarmed) -> str:
+    one = record.alarm
+    at_ns = one.at_ms * NS_IN_MS + (int.from_bytes(one.alarm_id[-4:], "big") + one.revision) % NS_IN_MS
+    return (
+        f"{EDGE_ALARM},binding={record.binding_id},edge={record.uplink.edge_id.hex()},rule={_tag(one.rule_id)} "
+        f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,state={_text(one.state)},'
+        f"kind={_text(one.kind)},text={_text(one.text)},onset_ms={one.onset_ms}i {at_ns}"
+    )
+
+
+def _beat(record: Beat) -> str:
+    one = record.heartbeat
+    oldest = "" if one.outbox_oldest_ms is None else f"outbox_oldest_ms={one.outbox_oldest_ms}i,"
+    return (
+        f"{EDGE},edge={record.uplink.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
+        f"outbox_used={float(one.outbox_used)!r},clock_quality={one.clock_quality}i,uptime_ms={one.uptime_ms}i,"
+        f"skew_ms={one.at_ms - record.arrived_ms}i,model={_text(one.model)},version={_text(one.version)},"
+        f"rejected={sum(one.rejected.values())}i,duplicates={one.duplicates}i,local_alarms={one.local_alarms}i,"
+        f"salvaged={_text(one.salvaged)} {record.arrived_ms * NS_IN_MS}"
+    )
+
+
+def _health(record: PartitionHealth) -> str:
+    low, medium, high = record.open_alarms
+    return (
+        f"{PIPELINE},partition={record.partition} worker={_text(record.worker)},patients={record.patients}i,"
+        f"open_low={low}i,open_medium={medium}i,open_high={high}i,unanswered={record.unanswered}i,lag={record.lag}i,"
+        f"worst_age_ms={record.worst_age_ms}i {record.at_ms * NS_IN_MS}"
+    )
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _tag(value: str) -> str:
+    return value.translate(_IN_TAG) or "none"
+
+
+def _text(value: str) -> str:
+    return f'"{value.translate(_IN_TEXT)}"'
+
+
+_LINES: Final[dict[type, Callable[[Any], str]]] = {
+    ReadingJudged: _reading,
+    News2Scored: _news2,
+    ModelScored: _score,
+    WindowClosed: _window,
+    FreshnessChanged: _freshness,
+    AlarmChanged: _alarm,
+    EdgeAlarmed: _edge_alarm,
+    Beat: _beat,
+    PartitionHealth: _health,
+}

@@ -1,0 +1,293 @@
+"""The store writer: what lies in the log goes to InfluxDB, and only after its 204 somebody is told that it is stored.
+
+Three lanes, each with a consumer group of its own, so that alarms never stand behind a backlog of vital signs. A lane
+reads no further than what it is writing: a database that is slow or away costs delay and no memory.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from runtime.clock import Clock
+from runtime.logs import get
+from runtime.version import __version__
+from stream.config import StoreConfig
+from stream.errors import LinesRefused
+from stream.influx import HOUR_MS, Away, Buckets, Database
+from stream.kafka import consumer, producer, topic
+from stream.line_protocol import line_of
+from vitals.messages import WindowClosed, WindowOutdated
+from wire.errors import DecodeError, Reason
+from wire.log import (
+    Alarmed,
+    DeadLetter,
+    Stored,
+    Uplink,
+    decode_alarmed,
+    decode_beat,
+    decode_health,
+    decode_judged,
+    encode_record,
+)
+from wire.topics import (
+    KAFKA_ALARMS,
+    KAFKA_DEAD_LETTERS,
+    KAFKA_EVENTS,
+    KAFKA_HEALTH,
+    KAFKA_HEARTBEATS,
+    KAFKA_STORED,
+)
+
+_log = get(__name__)
+
+_FIRST_WAIT_S: Final = 0.2
+_LONGEST_WAIT_S: Final = 10.0
+_UPLINKS_IN_A_RECORD: Final = 500
+_BURIED_CHARACTERS: Final = 16_384
+TASK_REACH_MS: Final = 2 * HOUR_MS
+"""What is older than this, the task that makes hours of minutes does not see any more."""
+
+
+class Entry(NamedTuple):
+    """What one record of the log comes to."""
+
+    lines: list[tuple[str, str]]  # bucket, line
+    outdated: list[WindowOutdated]
+    uplinks: Sequence[Uplink]
+
+
+class Counts(msgspec.Struct):
+    """What became of what was read."""
+
+    records: int = 0
+    points: int = 0
+    stored: int = 0  # frames of edges that were signed for
+    retries: int = 0
+    dead_letters: int = 0
+    windows_again: int = 0
+    largest_batch: int = 0
+    written_ms: int = 0  # monotonic: when the database last took something
+    waiting_since_ms: int | None = None  # monotonic: since when it takes nothing
+
+
+Reads = Callable[[ConsumerRecord, Buckets], Entry]
+
+
+def of_events(record: ConsumerRecord, buckets: Buckets) -> Entry:
+    """A record of `vl.events.v1`."""
+    judged = decode_judged(record.value)
+    outdated = [event for event in judged.events if isinstance(event, WindowOutdated)]
+    lines = [
+        (buckets.minutes if isinstance(event, WindowClosed) else buckets.raw, line_of(event))
+        for event in judged.events
+        if not isinstance(event, WindowOutdated)
+    ]
+    return Entry(lines, outdated, judged.uplinks)
+
+
+def of_alarms(record: ConsumerRecord, buckets: Buckets) -> Entry:
+    """A record of `vl.alarms.v1`."""
+    found = decode_alarmed(record.value)
+    if isinstance(found, Alarmed):
+        return Entry([(buckets.raw, line_of(found.alarm))], [], ())
+    return Entry([(buckets.raw, line_of(found))], [], (found.uplink,))
+
+
+def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
+    """A record of `vl.heartbeats.v1` or `vl.health.v1`."""
+    if record.topic.endswith(KAFKA_HEALTH):
+        return Entry([(buckets.raw, line_of(decode_health(record.value)))], [], ())
+    beat = decode_beat(record.value)
+    return Entry([(buckets.raw, line_of(beat))], [], (beat.uplink,))
+
+
+LANES: Final[dict[str, tuple[tuple[str, ...], Reads]]] = {
+    "alarms": ((KAFKA_ALARMS,), of_alarms),
+    "events": ((KAFKA_EVENTS,), of_events),
+    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH), of_health),
+}
+
+
+class StoreWriter:
+    """Everything between the log and the database."""
+
+    def __init__(self, config: StoreConfig, clock: Clock) -> None:
+        self.counts = {name: Counts() for name in LANES}
+        self._config = config
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with Database(self._config.influx) as database, asyncio.TaskGroup() as tasks:
+            for name in LANES:
+                tasks.create_task(self._serve(name, database), name=name)
+
+    async def _serve(self, name: str, database: Database) -> None:
+        while True:
+            lane = Lane(name, self._config, database, self._clock, self.counts[name])
+            try:
+                await lane.run()
+            except (KafkaError, OSError, TimeoutError) as error:
+                _log.warning("a lane begins again where it last committed", lane=name, problem=repr(error))
+                await asyncio.sleep(1)
+
+
+class Lane:
+    """Some topics, read in order, written in order, committed when written."""
+
+    def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: Counts) -> None:
+        self.counts = counts
+        self._name = name
+        self._config = config
+        self._database = database
+        self._clock = clock
+        self._topics, self._read = LANES[name]
+
+    async def run(self) -> None:
+        """Serve until cancelled, or until Kafka fails."""
+        kafka = self._config.kafka
+        reader = consumer(kafka, *self._topics, group=f"{kafka.application}-store-{self._name}")
+        teller = producer(kafka)
+        try:
+            await teller.start()
+            await reader.start()
+            while True:
+                await self._turn(reader, teller)
+        finally:
+            await reader.stop()
+            await teller.stop()
+
+    async def _turn(self, reader: AIOKafkaConsumer, teller: AIOKafkaProducer) -> None:
+        """A batch: read, write, tell, commit. Whatever fails before the commit comes again, and is the same points."""
+        found = await self._batch(reader)
+        if not found:
+            return
+        entries, dead = [], []
+        for record in found:
+            try:
+                entries.append(self._read(record, self._database.buckets))
+            except (DecodeError, TypeError) as error:
+                dead.append(self._letter(record.value or b"", _place(record), "schema", str(error)))
+        refused = await self._write(entries, dead)
+        await self._write_windows(entries)
+        await self._tell(teller, entries, refused, dead)
+        await reader.commit()
+        self.counts.records += len(found)
+
+    async def _batch(self, reader: AIOKafkaConsumer) -> list[ConsumerRecord]:
+        """Records for one write: what there is, up to a limit."""
+        records = await reader.getmany(timeout_ms=self._config.batch_ms, max_records=self._config.batch_points)
+        return [record for these in records.values() for record in these]
+
+    async def _write(self, entries: list[Entry], dead: list[DeadLetter]) -> set[int]:
+        """Returns which entries had a line that nobody wants."""
+        refused: set[int] = set()
+        by_bucket: dict[str, list[tuple[int, str]]] = {}
+        for index, entry in enumerate(entries):
+            for bucket, line in entry.lines:
+                by_bucket.setdefault(bucket, []).append((index, line))
+        for bucket, lines in by_bucket.items():
+            for start in range(0, len(lines), self._config.batch_points):
+                part = lines[start : start + self._config.batch_points]
+                for index, line, problem in await self._put(bucket, part):
+                    refused.add(index)
+                    dead.append(self._letter(line.encode(), f"bucket {bucket}", "refused", problem))
+        return refused
+
+    async def _put(self, bucket: str, lines: list[tuple[int, str]]) -> list[tuple[int, str, str]]:
+        """Write; what the database does not want is looked for by halving, and handed back."""
+        try:
+            await self._patiently(lambda: self._database.write(bucket, [line for _, line in lines]))
+        except LinesRefused as error:
+            if len(lines) == 1:
+                ((index, line),) = lines
+                return [(index, line, str(error))]
+            middle = len(lines) // 2
+            return await self._put(bucket, lines[:middle]) + await self._put(bucket, lines[middle:])
+        counts = self.counts
+        counts.points += len(lines)
+        counts.largest_batch = max(counts.largest_batch, len(lines))
+        counts.written_ms = self._clock.mono_ms()
+        return []
+
+    async def _write_windows(self, entries: list[Entry]) -> None:
+        outdated = {one for entry in entries for one in entry.outdated}
+        if not outdated:
+            return
+        again: list[str] = []
+
+        async def work_out() -> None:
+            again[:] = await self._database.windows_again(outdated)
+            await self._database.write(self._database.buckets.minutes, again)
+            for binding_id, (first, last) in self._old(outdated).items():
+                await self._database.hours_again(binding_id, first, last)
+
+        await self._patiently(work_out)
+        self.counts.windows_again += len(again)
+
+    def _old(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:
+        """By patient, from when to when hours are to be worked out again because no task will."""
+        before_ms = self._clock.now_ms() - TASK_REACH_MS
+        spans: dict[str, tuple[int, int]] = {}
+        for one in outdated:
+            if one.start_ms < before_ms:
+                first, last = spans.get(one.binding_id, (one.start_ms, one.start_ms + one.width_ms))
+                spans[one.binding_id] = (min(first, one.start_ms), max(last, one.start_ms + one.width_ms))
+        return spans
+
+    async def _patiently(self, work: Callable[[], Any]) -> None:
+        """Until it is done: the log keeps what the database cannot take."""
+        wait_s, counts = _FIRST_WAIT_S, self.counts
+        while True:
+            try:
+                await work()
+            except Away as error:
+                if counts.waiting_since_ms is None:
+                    counts.waiting_since_ms = self._clock.mono_ms()
+                    _log.error("the database takes nothing", lane=self._name, problem=str(error))
+                counts.retries += 1
+                await asyncio.sleep(wait_s if error.after_s is None else min(error.after_s, _LONGEST_WAIT_S))
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+                continue
+            if counts.waiting_since_ms is not None:
+                _log.info("the database takes points again", lane=self._name,
+                          after_ms=self._clock.mono_ms() - counts.waiting_since_ms)  # fmt: skip
+                counts.waiting_since_ms = None
+            return
+
+    async def _tell(
+        self, teller: AIOKafkaProducer, entries: list[Entry], refused: set[int], dead: list[DeadLetter]
+    ) -> None:
+        kafka, waiting = self._config.kafka, []
+        for letter in dead:
+            _log.error("dead letter", source=letter.source, reason=letter.reason)
+            waiting.append(
+                await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
+            )
+        self.counts.dead_letters += len(dead)
+        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.uplinks]
+        for reason, uplinks in (
+            ("", stored),
+            (Reason.VALUE.value, [one for index in refused for one in entries[index].uplinks]),
+        ):
+            for start in range(0, len(uplinks), _UPLINKS_IN_A_RECORD):
+                told = Stored(uplinks=tuple(uplinks[start : start + _UPLINKS_IN_A_RECORD]), reason=reason)
+                waiting.append(await teller.send(topic(kafka, KAFKA_STORED), value=encode_record(told)))
+        if waiting:
+            await asyncio.gather(*waiting)
+        self.counts.stored += len(stored)
+
+    def _letter(self, payload: bytes, source: str, reason: str, problem: str) -> DeadLetter:
+        return DeadLetter(
+            stage="store", reason=reason, problem=problem[:300], at_ms=self._clock.now_ms(), source=source,
+            payload=payload[:_BURIED_CHARACTERS], version=__version__,
+        )  # fmt: skip
+
+
+def _place(record: ConsumerRecord) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"

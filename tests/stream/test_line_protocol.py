@@ -1,0 +1,115 @@
+"""Line protocol: every event is one line, the same each time, and what is missing has no field."""
+
+import pytest
+from msgspec.structs import replace
+
+from stream.line_protocol import line_of, time_ns
+from tests.stream.nights import BED_1, reading
+from tests.stream.site import NOW
+from vitals.messages import (
+    AlarmChanged,
+    AlarmKind,
+    AlarmState,
+    FreshnessChanged,
+    ModelScore,
+    ModelScored,
+    News2Part,
+    News2Scored,
+    Priority,
+    ReadingJudged,
+    Tick,
+    WindowClosed,
+)
+
+ALARM = AlarmChanged(
+    binding_id=BED_1,
+    alarm_id=b"0123456789abcdef",
+    rule_id="news2",
+    kind=AlarmKind.PHYSIOLOGICAL,
+    priority=Priority.HIGH,
+    state=AlarmState.ACTIVE,
+    at_ms=NOW,
+    onset_ms=NOW - 5,
+    revision=2,
+    text='NEWS2 7: "SpO2 90" (+3), RR 25 \\ min',
+    basis="NEWS2",
+)
+
+
+def test_a_reading_has_a_field_for_what_was_measured_and_none_for_the_rest() -> None:
+    line = line_of(ReadingJudged(reading=reading(0, supplemental_oxygen=0.0), late=False, backfilled=True))
+
+    head, fields, at_ns = line.split(" ")
+    assert head == f"vitals,binding={BED_1}"
+    assert "heart_rate=70.0,respiratory_rate=14.0,spo2=98.0,supplemental_oxygen=0.0," in fields
+    assert "temperature" not in fields
+    assert fields.endswith("late=false,backfilled=true")
+    assert int(at_ns) // 1_000_000 == NOW
+
+
+def test_two_readings_of_one_millisecond_are_two_points_and_one_reading_is_one() -> None:
+    one, other = reading(0, counter=1), reading(0, counter=2)
+
+    times = [time_ns(each.at_ms, each.reading_id) for each in (one, other, one)]
+
+    assert times[0] != times[1]
+    assert times[0] == times[2]
+
+
+def test_a_score_that_is_not_known_is_not_written_and_its_lower_bound_is() -> None:
+    parts = (News2Part("spo2", 90.0, 3, 500), News2Part("temperature", None, None, None))
+    event = News2Scored(
+        binding_id=BED_1, reading_id=b"r" * 16, at_ms=NOW, total=None, at_least=3, risk="low-medium", spo2_scale=1,
+        parts=parts,
+    )  # fmt: skip
+
+    line = line_of(event)
+
+    assert " at_least=3i," in line
+    assert "total" not in line
+    assert "temperature" not in line
+    assert "spo2=90.0,spo2_points=3i,spo2_age_ms=500i" in line
+    assert ",total=3i" in line_of(replace(event, total=3))
+
+
+def test_words_cannot_break_out_of_their_quotes() -> None:
+    line = line_of(
+        replace(ALARM, text='a "b" \\ c\nalarm,binding=x text="y" 1', acknowledged_by="n1", acknowledged_ms=5)
+    )
+
+    assert "\n" not in line
+    assert r'text="a \"b\" \\ c alarm,binding=x text=\"y\" 1"' in line
+    assert 'acknowledged_by="n1",acknowledged_ms=5i' in line
+
+
+def test_each_revision_of_an_alarm_is_a_point_of_its_own() -> None:
+    times = {line_of(replace(ALARM, revision=n)).rsplit(" ", 1)[1] for n in range(5)}
+
+    assert len(times) == 5
+
+
+def test_a_model_that_abstains_has_no_score() -> None:
+    score = ModelScore(
+        binding_id=BED_1, reading_id=b"r" * 16, at_ms=NOW, received_ms=NOW, model="sepsis", version="1.1.0", score=None,
+        threshold=0.05, reason="too few values",
+    )  # fmt: skip
+
+    line = line_of(ModelScored(score=score, late=False, backfilled=False))
+
+    assert line.startswith(f'model_score,binding={BED_1},model=sepsis threshold=0.05,version="1.1.0",reason="too few')
+    assert ",score=" not in line
+
+
+def test_windows_and_freshness_have_a_time_of_their_own() -> None:
+    window = WindowClosed(
+        binding_id=BED_1, sign="spo2", start_ms=NOW, width_ms=60_000, count=2, mean=97, minimum=96, maximum=98
+    )
+    fresh = FreshnessChanged(binding_id=BED_1, sign="spo2", at_ms=NOW, state="STALE", age_ms=60_001)
+
+    assert line_of(window) == f"vitals_1m,binding={BED_1},sign=spo2 count=2i,mean=97.0,min=96.0,max=98.0 {NOW}000000"
+    assert line_of(fresh) == f'freshness,binding={BED_1},sign=spo2 state="STALE",age_ms=60001i {NOW}000000'
+
+
+def test_what_is_not_an_event_has_no_line() -> None:
+    with pytest.raises(TypeError, match="no measurement for Tick"):
+        line_of(Tick(now_ms=1))

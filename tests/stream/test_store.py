@@ -1,0 +1,308 @@
+"""The store writer on a real Kafka and InfluxDB: everything once, told when it is there, whatever the database does."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.clock import SystemClock
+from stream.config import InfluxConfig, StoreConfig
+from stream.embedded import Engine
+from stream.errors import DatabaseUnusable
+from stream.file_store import Store
+from stream.influx import Buckets, Database, hours_flux, prepare
+from stream.kafka import producer, topic
+from stream.store import StoreWriter
+from tests.services.influxdb import InfluxDB
+from tests.services.kafka import Kafka
+from tests.stream.cluster import Log, WallAt, until, working
+from tests.stream.nights import BED_1, BED_2, reading
+from tests.stream.site import HOUR, MINUTE, NOW
+from tests.stream.test_partitions import END, STORY
+from vitals.messages import ReadingJudged, WindowClosed, WindowOutdated
+from vitals.plan import MonitoringPlan
+from wire.log import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
+
+pytestmark = pytest.mark.services
+
+YEARS = 36_500  # the stories are older than the buckets' usual memory
+
+
+class Site:
+    """A log, a bucket and a writer between them."""
+
+    def __init__(self, kafka: Kafka, influxdb: InfluxDB, folder: Path, **wishes: Any) -> None:
+        self.log = Log(kafka)
+        token = folder / "token"
+        token.write_text(influxdb.token, encoding="utf-8")
+        self.influx = InfluxConfig(
+            url=influxdb.url, org=influxdb.org, token_file=token, bucket=self.log.config.application, timeout_ms=2_000
+        )
+        self.config = StoreConfig(kafka=self.log.config, influx=self.influx, batch_ms=50, **wishes)
+
+    async def begin(self) -> None:
+        await self.log.begin()
+        await asyncio.to_thread(prepare, self.influx, retention_days=YEARS, aggregate_days=YEARS)
+
+    async def put(self, *records: Judged, name: str = KAFKA_EVENTS) -> None:
+        async with self._sender() as send:
+            for one in records:
+                await send(topic(self.log.config, name), value=encode_record(one), key=one.binding_id.encode())
+
+    @contextlib.asynccontextmanager
+    async def writing(self, influx: InfluxConfig | None = None) -> AsyncIterator[StoreWriter]:
+        writer = StoreWriter(replace(self.config, influx=influx or self.influx), SystemClock())
+        running = asyncio.create_task(writer.run())
+        try:
+            yield writer
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    async def told(self) -> list[Stored]:
+        return [decode_stored(one.value) for one in await self.log.records(KAFKA_STORED)]
+
+    async def rows(self, measurement: str, bucket: str | None = None) -> list[dict[str, Any]]:
+        async with Database(self.influx) as database:
+            found = await database.query(
+                f'from(bucket: "{bucket or self.influx.bucket}") |> range(start: 0) '
+                f'|> filter(fn: (r) => r._measurement == "{measurement}") '
+                '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+            )
+        return [one.values for one in found]
+
+    @contextlib.asynccontextmanager
+    async def _sender(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+        sender = producer(self.log.config)
+        await sender.start()
+        try:
+            yield sender.send_and_wait
+        finally:
+            await sender.stop()
+
+
+def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> Judged:
+    events = tuple(
+        ReadingJudged(reading=reading(one, bed=bed, **signs), late=False, backfilled=False) for one in after_ms
+    )
+    return Judged(
+        binding_id=bed, events=events, uplinks=tuple(Uplink(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
+    )
+
+
+def test_a_night_is_in_the_database_as_one_process_would_store_it(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def night() -> None:
+        await site.begin()
+        sent = await site.log.put(STORY)
+        async with working(site.log.worker(tick_slack_ms=0), WallAt(END.now_ms)) as worker, site.writing() as writer:
+            await until(lambda: worker.progress.records == sent and worker.is_settled, "judged")
+            records = len(await site.log.records(KAFKA_EVENTS))
+            await until(lambda: writer.counts["events"].records >= records, "written")
+
+    asyncio.run(night())
+
+    with Store(tmp_path / "one.sqlite", synchronous="OFF") as store:
+        engine = Engine(store, lambda _: MonitoringPlan())
+        engine.apply(STORY)
+        expected = {
+            "vitals": store.query("SELECT binding_id, at_ms, counter, heart_rate, spo2 FROM reading"),
+            "news2": store.query("SELECT binding_id, at_ms, total, at_least FROM news2"),
+            "vitals_1m": store.query(
+                "SELECT binding_id, start_ms, sign, count, mean, minimum, maximum FROM vitals_window"
+            ),
+        }
+    fields = {
+        "vitals": ("counter", "heart_rate", "spo2"),
+        "news2": ("total", "at_least"),
+        "vitals_1m": ("sign", "count", "mean", "min", "max"),
+    }
+    for measurement, names in fields.items():
+        bucket = f"{site.influx.bucket}_1m" if measurement == "vitals_1m" else None
+        found = asyncio.run(site.rows(measurement, bucket))
+        rows = [
+            (one["binding"], int(one["_time"].timestamp() * 1_000), *(one.get(name) for name in names)) for one in found
+        ]
+        assert sorted(map(str, rows)) == sorted(map(str, expected[measurement])), measurement
+
+
+def test_frames_are_signed_for_when_a_query_finds_their_readings(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def story() -> tuple[list[Stored], list[Any]]:
+        await site.begin()
+        await site.put(judged(0, 5_000))
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].stored == 2, "stored")
+            found = await site.rows("vitals")
+        return await site.told(), found
+
+    told, found = asyncio.run(story())
+
+    assert [one.counter for stored in told for one in stored.uplinks] == [0, 5_000]
+    assert len(found) == 2
+
+
+def test_what_is_written_again_is_the_same_point(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def story() -> list[Any]:
+        await site.begin()
+        await site.put(judged(0, 5_000), judged(0, 5_000), judged(5_000))
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].records == 3, "written")
+        return await site.rows("vitals")
+
+    assert len(asyncio.run(story())) == 2
+
+
+def test_one_line_that_nobody_wants_is_buried_and_its_neighbours_are_stored(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def story() -> tuple[list[Any], list[Stored], list[Any]]:
+        await site.begin()
+        beyond = 2**46  # in the year 4199: no time that the database knows
+        await site.put(judged(0, 5_000), judged(beyond, bed=BED_2), judged(10_000))
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].records == 3, "written")
+        letters = [decode_dead_letter(one.value) for one in await site.log.records(KAFKA_DEAD_LETTERS)]
+        return await site.rows("vitals"), await site.told(), letters
+
+    rows, told, letters = asyncio.run(story())
+
+    assert len([row for row in rows if row["binding"] == BED_1]) == 3
+    assert [(one.reason, [uplink.counter for uplink in one.uplinks]) for one in told] == [
+        ("", [0, 5_000, 10_000]), ("value", [2**46]),
+    ]  # fmt: skip
+    assert [(one.stage, one.reason) for one in letters] == [("store", "refused")]
+    assert BED_2.encode() in letters[0].payload
+
+
+def test_a_database_that_is_away_costs_time_and_nothing_else(kafka: Kafka, tmp_path: Path) -> None:
+    own = InfluxDB(tmp_path / "influxdb")
+    own.start()
+    site = Site(kafka, own, tmp_path)
+
+    async def story() -> tuple[list[Any], int, int]:
+        await site.begin()
+        own.kill()
+        await site.put(*(judged(n * 5_000) for n in range(40)))
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].retries > 2, "tried")
+            assert await site.told() == []
+            assert writer.counts["events"].waiting_since_ms is not None
+            own.start()
+            await until(lambda: writer.counts["events"].stored == 40, "stored")
+            return await site.rows("vitals"), len(await site.told()), writer.counts["events"].retries
+
+    try:
+        rows, _, retries = asyncio.run(story())
+    finally:
+        own.stop()
+
+    assert len(rows) == 40
+    assert retries > 2
+
+
+def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_hours(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+    start_ms = NOW // HOUR * HOUR
+    after = start_ms - NOW
+    window = WindowClosed(
+        binding_id=BED_1,
+        sign="spo2",
+        start_ms=start_ms,
+        width_ms=MINUTE,
+        count=1,
+        mean=98.0,
+        minimum=98.0,
+        maximum=98.0,
+    )
+    outdated = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=start_ms, width_ms=MINUTE)
+
+    async def story() -> tuple[list[Any], list[Any]]:
+        await site.begin()
+        late = judged(after + 1_000, spo2=90.0)
+        unusable = ReadingJudged(
+            reading=replace(reading(after + 2_000, spo2=20.0), unusable=4), late=True, backfilled=True
+        )
+        await site.put(
+            judged(after), Judged(binding_id=BED_1, events=(window,)),
+            Judged(binding_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
+        )  # fmt: skip
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].records == 3, "written")
+        return await site.rows("vitals_1m", f"{site.influx.bucket}_1m"), await site.rows(
+            "vitals_1h", f"{site.influx.bucket}_1h"
+        )
+
+    minutes, hours = asyncio.run(story())
+
+    assert [(one["count"], one["mean"], one["min"], one["max"]) for one in minutes] == [(2, 94.0, 90.0, 98.0)]
+    assert [(one["count"], one["mean"], one["min"], one["max"]) for one in hours] == [(2, 94.0, 90.0, 98.0)]
+
+
+def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def story() -> list[Any]:
+        await site.begin()
+        sender = producer(site.log.config)
+        await sender.start()
+        await sender.send_and_wait(topic(site.log.config, KAFKA_EVENTS), value=b"nonsense", key=b"x")
+        await sender.stop()
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].records == 1, "read")
+        return [decode_dead_letter(one.value) for one in await site.log.records(KAFKA_DEAD_LETTERS)]
+
+    (letter,) = asyncio.run(story())
+    assert (letter.stage, letter.reason, letter.payload) == ("store", "schema", b"nonsense")
+
+
+def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: InfluxDB, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(influxdb.token, encoding="utf-8")
+    config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="twice")
+
+    first = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+    again = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+
+    assert [one.split(" ")[0] for one in first.made] == ["bucket", "bucket", "bucket", "task", "token", "token"]
+    assert again.made == []
+    assert {path.stat().st_mode & 0o777 for path in first.tokens.values()} == {0o600}
+    assert "vitals_1h" in hours_flux(Buckets.of(config), start="-3h", stop="now()")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [
+        ({"token": "not the token"}, "does not know the token in"),
+        ({"org": "another"}, "make it: vitalloom store init"),
+        ({"url": "http://127.0.0.1:9"}, "does not answer"),
+        ({"token_file": Path("/nowhere")}, "token cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_cure(
+    influxdb: InfluxDB, tmp_path: Path, wrong: dict[str, Any], cure: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(wrong.pop("token", influxdb.token), encoding="utf-8")
+    config = InfluxConfig(**{"url": influxdb.url, "org": influxdb.org, "token_file": token} | wrong)
+
+    with pytest.raises(DatabaseUnusable, match=cure):
+        prepare(config, retention_days=1, aggregate_days=1)
