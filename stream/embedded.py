@@ -5,7 +5,7 @@ is thrown away and made anew from what was committed, and the senders send again
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -16,22 +16,20 @@ from runtime.logs import get
 from stream.courier import Courier
 from stream.errors import StoreRefused
 from stream.file_store import Store
-from stream.ingest import Ingest, Observed, Taken
-from stream.tails import Tails
+from stream.ingest import Observed, Taken
+from stream.reception import Reception, Refused
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
-from wire.acks import AckBook, OwedAck
+from wire.acks import OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
-from wire.envelope import FrameClass, Stage, frame_class_of
-from wire.errors import DecodeError, Reason, Rejected
-from wire.identity import LATE_MS, DeviceIdentity, Directory
+from wire.errors import DecodeError, Reason
+from wire.identity import DeviceIdentity, Directory
 from wire.lanes import Lanes
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import RateLimits
-from wire.topics import E_UP_ALARMS, E_UP_VITALS, device_of, e_down, e_down_alarm
+from wire.topics import E_UP_ALARMS, E_UP_VITALS
 
 _log = get(__name__)
-_TIDY_EVERY_MS: Final = 3_600_000
 _EVENTS: Final = msgspec.msgpack.Encoder()
 
 
@@ -139,19 +137,13 @@ class EmbeddedStream:
         on_turn: Callable[[int], None] | None = None,
     ) -> None:
         self.counts = Counts()
-        self._me = me
-        self._directory = directory
-        self._courier = courier
-        self._parcels: deque[tuple[str, bytes]] = deque()  # documents that wait for room
         self._on_turn = on_turn
         self._store = store
         self._clock = clock
-        self._limits = limits
         self._engine = Engine(store, plan_of)
-        self._ingest = self._new_ingest()
-        self._tails = Tails(lambda session_id: self._ingest.highest(session_id))
-        self._acks = AckBook(me, interval_ms=ack_interval_ms)
-        self._tidy_ms = 0
+        self._reception = Reception(
+            me, directory, clock, store.sessions, limits=limits, ack_interval_ms=ack_interval_ms, courier=courier
+        )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
 
@@ -174,30 +166,13 @@ class EmbeddedStream:
             if self.take(inbound):
                 for message in inbound:
                     client.acknowledge(message)
-            self._speak(client)
-
-    def _speak(self, client: Lanes) -> None:
-        for owed in self.owed():
-            is_alarm = frame_class_of(owed.frame) == FrameClass.ALARM
-            client.publish(e_down_alarm(owed.to) if is_alarm else e_down(owed.to), owed.frame)
-        if self._courier is None:
-            return
-        if not self._parcels:
-            for parcel in self._courier.due(self._clock.mono_ms()):
-                self._parcels.extend((e_down(parcel.edge_id), frame) for frame in parcel.frames)
-        while self._parcels and client.publish(*self._parcels[0]):
-            self._parcels.popleft()
+            self._reception.speak(client)
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
-        now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
-        taken: list[Taken] = []
-        refused: Counter[tuple[str, str]] = Counter()
-        for message in inbound:
-            try:
-                taken.append(self._ingest.take(message.topic, message.payload, now_ms=now_ms, mono_ms=mono_ms))
-            except Rejected as error:
-                self._answer(message, error, refused)
+        now_ms = self._clock.now_ms()
+        refused: Refused = Counter()
+        taken = [one for message in inbound if (one := self._reception.take(message, refused)) is not None]
         if not taken and not refused and not self._is_due(now_ms):
             return True
         return self._try_to_commit(inbound, taken, refused, now_ms)
@@ -206,7 +181,7 @@ class EmbeddedStream:
         self,
         inbound: Sequence[Inbound],
         taken: list[Taken],
-        refused: Counter[tuple[str, str]],
+        refused: Refused,
         now_ms: int,
         *,
         burying: bool = False,
@@ -216,11 +191,11 @@ class EmbeddedStream:
         except StoreRefused as error:
             _log.error("commit failed, everything will be sent again", problem=str(error))
             self.counts.failed_commits += 1
-            self._ingest = self._new_ingest()
+            self._reception.begin_anew()
             return False
         except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
             _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
-            self._ingest = self._new_ingest()
+            self._reception.begin_anew()
             if len(inbound) > 1:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
@@ -230,7 +205,9 @@ class EmbeddedStream:
 
     def _bury(self, message: Inbound, now_ms: int) -> bool:
         """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
-        one = self._ingest.take(message.topic, message.payload, now_ms=now_ms, mono_ms=self._clock.mono_ms())
+        one = self._reception.take(message, Counter())
+        if one is None:
+            return False
         buried = one._replace(content=None, refused=DecodeError(Reason.PROCESSING, "the processor failed"))
         return self._try_to_commit([message], [buried], Counter(), now_ms, burying=True)
 
@@ -240,32 +217,22 @@ class EmbeddedStream:
 
     def owed(self) -> list[OwedAck]:
         """Acknowledgements that are due now."""
-        return self._acks.due(mono_ms=self._clock.mono_ms(), now_ms=self._clock.now_ms())
+        return self._reception.owed()
 
-    def _commit(self, taken: list[Taken], refused: Counter[tuple[str, str]], now_ms: int) -> list[Event]:
+    def _commit(self, taken: list[Taken], refused: Refused, now_ms: int) -> list[Event]:
         observed = [one.content for one in taken if isinstance(one.content, Observed)]
         messages: list[Message] = [message for one in observed for message in one.messages]
-        forgotten = self._old_sessions(now_ms)
+        forgotten = self._reception.forget_old()
 
         def beside() -> None:
             self._store.drop_sessions(forgotten)
-            self._store.put_sessions(self._ingest.dirty())
+            self._store.put_sessions(self._reception.dirty())
             for one in taken:
                 self._keep(one, now_ms)
             for (device, reason), count in refused.items():
                 self._store.count_reject(device, reason, now_ms, count)
 
         return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
-
-    def _old_sessions(self, now_ms: int) -> list[bytes]:
-        """Once an hour: sessions that nobody will speak in any more. Memory must not grow for ever."""
-        if now_ms < self._tidy_ms:
-            return []
-        self._tidy_ms = now_ms + _TIDY_EVERY_MS
-        forgotten = self._ingest.forget(before_ms=now_ms - LATE_MS)
-        for session_id in forgotten:
-            self._acks.forget(session_id)
-        return forgotten
 
     def _keep(self, one: Taken, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):
@@ -281,9 +248,7 @@ class EmbeddedStream:
             )
             self._store.count_reject(one.sender.hex(), one.refused.reason, now_ms)
 
-    def _settle(
-        self, events: list[Event], taken: list[Taken], refused: Counter[tuple[str, str]], received: int
-    ) -> None:
+    def _settle(self, events: list[Event], taken: list[Taken], refused: Refused, received: int) -> None:
         """The commit is on disk: count, acknowledge, tell."""
         counts = self.counts
         counts.commits += 1
@@ -294,15 +259,11 @@ class EmbeddedStream:
             if one.opened is None:
                 continue
             opened = one.opened
-            why = self._refusal(one)
-            stage = Stage.STORED if why is None else Stage.REJECTED
-            self._acks.add(opened.session_id, opened.sender, opened.frame_class, opened.counter, stage, reason=why)
+            self._reception.acknowledge(opened, self._refusal(one))
             counts.duplicates += opened.duplicate
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
-                self._compare(one.sender, one.content)
-                if self._courier is not None:
-                    self._courier.heard(one.sender, one.content.documents, self._clock.mono_ms())
+                counts.tails_missing += self._reception.heard_beat(one.sender, one.content)
             counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
             if one.refused is not None:
                 counts.dead_letters += 1
@@ -316,15 +277,6 @@ class EmbeddedStream:
                 if isinstance(event, AlarmChanged):
                     self._on_alarm(event)
 
-    def _compare(self, edge_id: bytes, beat: HeartbeatV1) -> None:
-        missing = self._tails.heard(edge_id, beat.last_counters, self._clock.mono_ms())
-        self.counts.tails_missing += len(missing)
-        if missing:
-            _log.error(
-                "an edge's newest readings do not come, and its heartbeats do: does somebody drop them?",
-                edge=edge_id.hex(), sessions=len(missing),
-            )  # fmt: skip
-
     def _refusal(self, one: Taken) -> Reason | None:
         """Why a frame is refused: just now, or when it came the first time."""
         if one.refused is not None:
@@ -333,28 +285,6 @@ class EmbeddedStream:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
-
-    def _answer(self, message: Inbound, error: Rejected, refused: Counter[tuple[str, str]]) -> None:
-        device = self._known(message.topic)
-        refused[device, str(error.reason)] += 1
-        if error.session_id is not None and error.reason in (Reason.NEED_SESSION, Reason.CLONE_OR_ROLLBACK):
-            self._acks.need_session(
-                error.session_id, bytes.fromhex(device), _class_of(message.topic), last_number=error.last_number or 0
-            )
-
-    def _known(self, topic: str) -> str:
-        """Who sent it. Names that somebody made up must not fill the table of refusals."""
-        device_id = device_of(topic)
-        is_known = device_id is not None and self._directory.sender(device_id) is not None
-        return device_id.hex() if device_id is not None and is_known else "unknown"
-
-    def _new_ingest(self) -> Ingest:
-        return Ingest(self._me, self._directory, limits=self._limits, restored=self._store.sessions())
-
-
-def _class_of(topic: str) -> int:
-    last = topic.rsplit("/", 1)[-1]
-    return int(last) if last in ("1", "2", "3", "4") else 1
 
 
 def lanes_of(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:

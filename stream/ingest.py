@@ -34,6 +34,7 @@ class Observed(NamedTuple):
 
     reading: Reading
     scores: list[ModelScore]
+    spo2_scale: int = 1  # as ordered for the binding
 
     @property
     def messages(self) -> list[Message]:
@@ -54,7 +55,11 @@ class Taken(NamedTuple):
 
 
 class Ingest:
-    """Opens what edges send to one data centre."""
+    """Opens what edges send to one data centre.
+
+    Args:
+        repeats: whether a frame that was received before has its content again.
+    """
 
     def __init__(
         self,
@@ -63,7 +68,9 @@ class Ingest:
         *,
         limits: RateLimits | None = None,
         restored: Iterable[SessionRow] = (),
+        repeats: bool = False,
     ) -> None:
+        self._repeats = repeats
         self._directory = directory
         self._receiver = Receiver(me, directory, limits=limits, restored=restored)
 
@@ -82,7 +89,7 @@ class Ingest:
         result = self._receiver.receive(frame, topic_device=named.device_id, now_ms=now_ms, mono_ms=mono_ms)
         if isinstance(result, SessionOpened):
             return Taken(None, result.sender)
-        if result.duplicate or not result.payload:
+        if (result.duplicate and not self._repeats) or not result.payload:
             return Taken(result, result.sender)
         try:
             return Taken(result, result.sender, self._content(result, now_ms))
@@ -113,7 +120,7 @@ class Ingest:
         if binding is None or binding.wearable_id != message.origin.wearable_id:
             raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
         reading = _arrived(to_reading(message, opened.binding_id), now_ms)
-        return Observed(reading, to_scores(message, reading))
+        return Observed(reading, to_scores(message, reading), binding.spo2_scale)
 
 
 def _arrived(reading: Reading, now_ms: int) -> Reading:
