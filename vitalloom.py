@@ -214,6 +214,29 @@ def stream(
 
 
 @app.command()
+def ingest(
+    site: Annotated[
+        Path, typer.Option(envvar="VITALLOOM_SITE", help="The site's folder: who is who, and the ingest's keys.")
+    ] = Path("site"),
+    data: Annotated[Path, typer.Option(help="Where it keeps which sessions it knows.")] = Path("data"),
+    config: Annotated[
+        Path | None, typer.Option(help="The ingest's TOML file; see --sample-config.", show_default=False)
+    ] = None,
+    sample_config: Annotated[
+        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
+    ] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
+) -> None:
+    """Open what edges send, pass it to Kafka, and sign for it when the database has it."""
+    if sample_config:
+        typer.echo(_sample("stream", "ingest"))
+        raise typer.Exit
+    _room("stream.gateway", extra="cluster")
+    module = _room("stream.process", extra="stream")
+    raise typer.Exit(module.run_ingest(site, data, config, check_only=check_config))
+
+
+@app.command()
 def worker(
     config: Annotated[
         Path | None, typer.Option(help="The worker's TOML file; see --sample-config.", show_default=False)

@@ -66,3 +66,5 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     kafka: KafkaConfig = KafkaConfig()
     in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
+    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    log_level: str = "INFO"

@@ -203,6 +203,15 @@ class Store:
             (session_id, counter, at_ms, reason, stage, payload),
         )
 
+    def note(self, key: str, value: str) -> None:
+        """Keep a fact about the store itself."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def noted(self, key: str) -> str | None:
+        """A fact that was kept."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
     def refusal(self, session_id: bytes, counter: int) -> str | None:
         """Why a frame went to the dead letters; None if it did not."""
         row = self._db.execute(

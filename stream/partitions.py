@@ -23,8 +23,16 @@ from stream.config import WorkerConfig
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.processor import Output, Processor
 from wire.errors import DecodeError, Reason
-from wire.log import DeadLetter, PartitionHealth, encode_record
-from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE
+from wire.log import (
+    Arrived,
+    DeadLetter,
+    PartitionHealth,
+    Stored,
+    Uplink,
+    decode_for_patient,
+    encode_record,
+)
+from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
 _log = get(__name__)
 
@@ -65,6 +73,7 @@ class _Owned:
         "next_offset",
         "processor",
         "producer",
+        "refused",
         "ticked_ms",
         "touched",
         "worst_age_ms",
@@ -80,6 +89,7 @@ class _Owned:
         self.ticked_ms = 0
         self.worst_age_ms = 0
         self.dead: list[bytes] = []
+        self.refused: list[Uplink] = []  # frames of them: their edges must not send them for ever
 
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -265,6 +275,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             version=__version__,
         )  # fmt: skip
         owned.dead.append(encode_record(letter))
+        uplink = _uplink_of(record.value)
+        if uplink is not None:
+            owned.refused.append(uplink)
         _log.error("dead letter", source=letter.source, reason=reason)
 
     # Commit
@@ -291,11 +304,12 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.error("the passing of time could not be judged", binding=binding_id[:8], problem=problem)
         output = owned.processor.take()
         dead, owned.dead = owned.dead, []
+        refused, owned.refused = owned.refused, []
         if output.is_empty and not dead and owned.next_offset == owned.committed:
             owned.touched = False
             return
         async with owned.producer.transaction():
-            waiting = await self._send(owned, output, dead)
+            waiting = await self._send(owned, output, dead, refused)
             await owned.producer.send_offsets_to_transaction(
                 {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
             )
@@ -304,7 +318,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress.commits += 1
         self.progress.committed_ms = self._clock.mono_ms()
 
-    async def _send(self, owned: _Owned, output: Output, dead: list[bytes]) -> "list[asyncio.Future[Any]]":
+    async def _send(
+        self, owned: _Owned, output: Output, dead: list[bytes], refused: list[Uplink]
+    ) -> "list[asyncio.Future[Any]]":
         waiting: list[asyncio.Future[Any]] = []
         # Alarms first.
         for name, rows in ((KAFKA_ALARMS, output.alarms), (KAFKA_EVENTS, output.judged), (KAFKA_STATE, output.states)):
@@ -312,6 +328,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if dead:
             rows = [(b"processor", one) for one in dead]
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
+        if refused:
+            told = encode_record(Stored(uplinks=tuple(refused), reason=Reason.PROCESSING.value))
+            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", told)])
         return waiting
 
     # Taking and letting go
@@ -417,6 +436,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await probe.stop()
             await check_topics(self._kafka)
             return
+
+
+def _uplink_of(value: bytes | None) -> Uplink | None:
+    try:
+        record = decode_for_patient(value)
+    except DecodeError:
+        return None
+    return record.uplink if isinstance(record, Arrived) else None
 
 
 async def _send_rows(

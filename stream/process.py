@@ -5,12 +5,14 @@ The first reads the registry and holds the opening keys; the second holds the si
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtime import logs
-from runtime.clock import Clock, SystemClock
+from runtime.clock import Clock, FileClock, SystemClock
+from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.courier import Courier
@@ -26,6 +28,10 @@ from wire.lanes import Lanes, tls_context
 from wire.mqtt import MqttClient
 from wire.upkeep import keep_up
 from wire.wallet import Wallet
+
+if TYPE_CHECKING:  # those of a cluster; one process alone needs no Kafka
+    from stream.config import IngestConfig
+    from stream.gateway import Gateway
 
 REFRESH_S: Final = 1.0
 TELL_S: Final = 10.0
@@ -49,6 +55,27 @@ def run_stream(site_folder: Path, data: Path) -> int:
     return 0
 
 
+def run_ingest(site_folder: Path, data: Path, config_file: Path | None, *, check_only: bool = False) -> int:
+    """The command `vitalloom ingest`.
+
+    Raises:
+        ConfigError, SiteUnusable, NotEnrolled, StoreUnusable: what is wrong, and the cure.
+    """
+    from stream.config import IngestConfig
+
+    config = load(IngestConfig, config_file, env_prefix="VITALLOOM_INGEST")
+    if check_only:
+        return 0
+    begin(level=config.log_level)
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    site = Site.open(site_folder, clock=clock, to_read=True)
+    wallet = Wallet.load(site.ingest_folder)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with Store(data / "ingest.sqlite") as ledger, contextlib.closing(site):
+        asyncio.run(until_told_to_stop(Stream(site, wallet, ledger, clock, cluster=config).run()))
+    return 0
+
+
 def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
     """The command `vitalloom registry serve`.
 
@@ -64,22 +91,34 @@ def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
 
 
 class Stream:
-    """The embedded engine of a site, its connections, and the courier."""
+    """What hears the edges of a site, its connections, and the courier.
 
-    def __init__(self, site: Site, wallet: Wallet, store: Store, clock: Clock) -> None:
+    Args:
+        cluster: None: the embedded engine, which judges and stores too. Otherwise what it hears goes to Kafka.
+    """
+
+    def __init__(
+        self, site: Site, wallet: Wallet, store: Store, clock: Clock, *, cluster: "IngestConfig | None" = None
+    ) -> None:
         self._wallet = wallet
         self._clock = clock
         self._directory = RegistryDirectory(site.registry)
         self._courier = Courier(site.registry)
-        self.engine = EmbeddedStream(
-            wallet.me,
-            self._directory,
-            store,
-            self._plan_of,
-            clock,
-            courier=self._courier,
-            on_turn=self._look,
-        )
+        self.engine: EmbeddedStream | Gateway
+        if cluster is None:
+            self.engine = EmbeddedStream(
+                wallet.me,
+                self._directory,
+                store,
+                self._plan_of,
+                clock,
+                courier=self._courier,
+                on_turn=self._look,
+            )
+        else:
+            self.engine = importlib.import_module("stream.gateway").Gateway(
+                wallet.me, self._directory, store, cluster, clock, courier=self._courier, on_turn=self._look
+            )
 
     async def run(self) -> None:
         """Serve until cancelled."""

@@ -1,0 +1,221 @@
+"""The gateway on a real Kafka: what it confirms is in the log, what it signs for is stored, and nothing is believed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.config import IngestConfig
+from stream.file_store import Store
+from stream.gateway import Gateway
+from stream.kafka import producer, topic
+from tests.services.kafka import Kafka
+from tests.stream.cluster import Log, until
+from tests.stream.site import MINUTE, SECOND, UNLIMITED, Site
+from vitals.messages import Reading
+from wire.envelope import Ack, FrameClass, Stage, open_ack
+from wire.log import Arrived, Stored, Uplink, decode_dead_letter, decode_for_patient, encode_record
+from wire.mqtt import Inbound
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS, KAFKA_STORED
+
+pytestmark = pytest.mark.services
+
+
+class Wire:
+    """What a gateway hears from and speaks to, instead of a broker: those are in the tests of whole sites."""
+
+    def __init__(self) -> None:
+        self.coming: list[Inbound] = []
+        self.confirmed: list[Inbound] = []
+        self.said: list[bytes] = []
+
+    async def receive(self, limit: int, *, within_s: float) -> list[Inbound]:
+        if not self.coming:
+            await asyncio.sleep(min(within_s, 0.01))
+        taken, self.coming = self.coming[:limit], self.coming[limit:]
+        return taken
+
+    def acknowledge(self, message: Inbound) -> None:
+        self.confirmed.append(message)
+
+    def publish(self, _topic: str, payload: bytes) -> bool:
+        self.said.append(payload)
+        return True
+
+
+class Hearing:
+    """A gateway, the edge that it hears, and the log between."""
+
+    def __init__(self, kafka: Kafka, folder: Path) -> None:
+        self.site = Site(folder)
+        self.log = Log(kafka)
+        self.folder = folder
+        self.wire = Wire()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Gateway]:
+        with Store(self.folder / "ledger.sqlite") as ledger:
+            gateway = Gateway(
+                self.site.demo.ingest.me, self.site.demo.ingest.directory, ledger, IngestConfig(kafka=self.log.config),
+                self.site.clock, limits=UNLIMITED, ack_interval_ms=0,
+            )  # fmt: skip
+            running = asyncio.create_task(gateway.run(self.wire))  # type: ignore[arg-type]
+            try:
+                yield gateway
+            finally:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+
+    async def send(self, *frames: bytes) -> None:
+        """Frames arrive; returns when all are confirmed."""
+        count = len(self.wire.confirmed) + len(frames)
+        self.wire.coming += [self.site.inbound(frame) for frame in frames]
+        await until(lambda: len(self.wire.confirmed) == count, "confirmed")
+
+    async def readings(self) -> list[Arrived]:
+        found = [decode_for_patient(one.value) for one in await self.log.records(KAFKA_READINGS)]
+        return [one for one in found if isinstance(one, Arrived)]
+
+    async def tell_stored(self, *uplinks: Uplink, reason: str = "") -> None:
+        sender = producer(self.log.config)
+        await sender.start()
+        await sender.send_and_wait(
+            topic(self.log.config, KAFKA_STORED), value=encode_record(Stored(uplinks=uplinks, reason=reason))
+        )
+        await sender.stop()
+
+    def answers(self) -> list[Ack]:
+        key = self.site.demo.ingest.me.signing_key.public_key()
+        return [open_ack(frame, key) for frame in self.wire.said]
+
+    def signed(self, stage: Stage = Stage.STORED) -> set[int]:
+        return {
+            n for ack in self.answers() if ack.stage is stage for low, high in ack.ranges for n in range(low, high + 1)
+        }
+
+
+def test_a_frame_is_confirmed_when_kafka_has_it_and_signed_for_when_it_is_stored(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+
+    async def story() -> list[Arrived]:
+        await hearing.log.begin()
+        async with hearing.running():
+            await hearing.send(hearing.site.session().frame, hearing.site.sealed(hearing.site.message(0)))
+            found = await hearing.readings()
+            assert hearing.signed() == set()
+            uplink = found[0].uplink
+            assert uplink is not None
+            await hearing.tell_stored(uplink)
+            await until(lambda: hearing.signed() == {uplink.counter}, "signed for")
+        return found
+
+    (arrived,) = asyncio.run(story())
+    (reading,) = arrived.messages
+    assert isinstance(reading, Reading)
+    assert reading.heart_rate == 70.0
+    assert reading.binding_id == hearing.site.demo.bindings[0].binding_id.hex()
+
+
+def test_what_comes_again_is_sent_again_until_it_is_stored_also_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    first, second = (hearing.site.sealed(hearing.site.message(n * SECOND)) for n in (0, 5))
+
+    async def story() -> tuple[int, int, int]:
+        await hearing.log.begin()
+        async with hearing.running():
+            await hearing.send(hearing.site.session().frame, first, second)
+            await hearing.send(first)
+            repeated = len(await hearing.readings())
+            uplink = (await hearing.readings())[0].uplink
+            assert uplink is not None
+            await hearing.tell_stored(uplink)
+            await until(lambda: uplink.counter in hearing.signed(), "signed for")
+        hearing.wire.said.clear()
+        async with hearing.running() as gateway:
+            await hearing.send(first, second)
+            await until(lambda: hearing.signed() == {uplink.counter}, "signed for again")
+            return repeated, len(await hearing.readings()), gateway.counts.duplicates
+
+    assert asyncio.run(story()) == (3, 4, 1)
+
+
+def test_an_old_session_cannot_be_played_again_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    frame = hearing.site.session().frame
+
+    async def story() -> dict[str, int]:
+        await hearing.log.begin()
+        async with hearing.running():
+            await hearing.send(frame)
+        flipped = bytearray(frame)
+        flipped[-1] ^= 1
+        async with hearing.running() as gateway:
+            await hearing.send(frame, bytes(flipped), b"nonsense")
+            return dict(gateway.counts.rejected)
+
+    assert asyncio.run(story()) == {"signature": 1, "length": 1}
+
+
+def test_one_per_cent_of_poison_is_buried_and_delays_nobody(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    site = hearing.site
+    frames = [
+        site.session().seal(b"\x93poison")[1] if n % 100 == 7 else site.sealed(site.message(n * SECOND))
+        for n in range(400)
+    ]
+    site.clock.set_wall(site.clock.now_ms() + 10 * MINUTE)
+
+    async def story() -> tuple[list[Arrived], list[Any]]:
+        await hearing.log.begin()
+        async with hearing.running() as gateway:
+            await hearing.send(site.session().frame, *frames)
+            await until(lambda: len(hearing.signed(Stage.REJECTED)) == 4, "refused")
+            assert gateway.counts.dead_letters == 4
+        letters = [decode_dead_letter(one.value) for one in await hearing.log.records(KAFKA_DEAD_LETTERS)]
+        return await hearing.readings(), letters
+
+    readings, letters = asyncio.run(story())
+    assert len(readings) == 396
+    assert {(one.stage, one.reason) for one in letters} == {("ingest", "schema")}
+    assert [one.payload for one in letters] == [b"\x93poison"] * 4
+
+
+def test_heartbeats_and_what_keeps_a_lane_warm_are_answered(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    session = hearing.site.session(frame_class=FrameClass.ALARM)
+
+    async def story() -> None:
+        await hearing.log.begin()
+        async with hearing.running():
+            await hearing.send(session.frame, session.seal(b"")[1])
+            await until(lambda: len(hearing.signed()) == 1, "answered")
+
+    asyncio.run(story())
+
+
+def test_while_kafka_is_away_nothing_is_confirmed_and_then_everything_is(tmp_path: Path) -> None:
+    own = Kafka(tmp_path / "kafka")
+    own.start()
+    hearing = Hearing(own, tmp_path)
+    frames = [hearing.site.sealed(hearing.site.message(n * SECOND)) for n in range(20)]
+
+    async def story() -> tuple[int, int]:
+        await hearing.log.begin()
+        async with hearing.running():
+            await hearing.send(hearing.site.session().frame)
+            own.kill()
+            hearing.wire.coming += [hearing.site.inbound(frame) for frame in frames]
+            await until(lambda: not hearing.wire.coming, "taken")
+            confirmed = len(hearing.wire.confirmed)
+            await asyncio.to_thread(own.start)
+            await until(lambda: len(hearing.wire.confirmed) == 21, "confirmed")
+        return confirmed, len({one.uplink.counter for one in await hearing.readings() if one.uplink is not None})
+
+    try:
+        assert asyncio.run(story()) == (1, 20)
+    finally:
+        own.stop()
