@@ -57,8 +57,8 @@ class Vitals(Service):
 class FaustWorker:
     """A worker on Faust, as a coroutine: for a process that has an event loop and signals of its own."""
 
-    def __init__(self, config: WorkerConfig, clock: Clock) -> None:
-        self._app = build_app(config, clock=clock)
+    def __init__(self, config: WorkerConfig, clock: Clock, *, vitals: VitalsConsumer | None = None) -> None:
+        self._app = build_app(config, clock=clock, vitals=vitals)
         self.vitals: VitalsConsumer = self._app.vitals
 
     async def run(self) -> None:
@@ -76,8 +76,12 @@ class VitalsApp(faust.App):
     vitals: VitalsConsumer
 
 
-def build_app(config: WorkerConfig, *, clock: Clock | None = None) -> VitalsApp:
-    """A worker as a Faust application."""
+def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: VitalsConsumer | None = None) -> VitalsApp:
+    """A worker as a Faust application.
+
+    Args:
+        vitals: the consumer of readings; None: one on this configuration and clock.
+    """
     kafka = config.kafka
     told = connection(kafka)
     app = VitalsApp(
@@ -95,7 +99,7 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None) -> VitalsApp:
         topic_disable_leader=True,
         web_enabled=False,
     )
-    app.vitals = VitalsConsumer(config, clock or SystemClock())
+    app.vitals = vitals or VitalsConsumer(config, clock or SystemClock())
     orders = app.topic(topic(kafka, KAFKA_ORDERS), value_serializer="raw")
     readings = app.topic(topic(kafka, KAFKA_READINGS), value_serializer="raw", allow_empty=False)
     health = app.topic(topic(kafka, KAFKA_HEALTH), value_serializer="raw")

@@ -34,12 +34,16 @@ def run_worker(config: WorkerConfig, engine: Engine) -> int:
         LogUnusable: topics are missing or do not correspond.
     """
     begin(level=config.log_level)
-    # Monitors live for as long as their patients; to look through all of them for garbage costs more than there is.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    calm_garbage()
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     asyncio.run(until_told_to_stop(_worker(config, engine, clock)))
     return 0
+
+
+def calm_garbage() -> None:
+    """Monitors live for as long as their patients: to look through all of them for garbage costs more than there is."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _worker(config: WorkerConfig, engine: Engine, clock: Clock) -> None:

@@ -97,11 +97,13 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     Args:
         clock: wall for ticks and ages, monotonic for intervals.
+        processor: what is made for each partition.
     """
 
-    def __init__(self, config: WorkerConfig, clock: Clock) -> None:
+    def __init__(self, config: WorkerConfig, clock: Clock, *, processor: type[Processor] = Processor) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.progress = Progress()
+        self._processor = processor
         self._config = config
         self._kafka = config.kafka
         self._clock = clock
@@ -125,14 +127,18 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return sum(len(owned.processor) for owned in self._owned.values())
 
     @property
+    def all_committed(self) -> bool:
+        """Whether everything that was read is committed."""
+        return bool(self._owned) and all(
+            owned.next_offset == owned.committed and not owned.touched for owned in self._owned.values()
+        )
+
+    @property
     def is_settled(self) -> bool:
         """Whether everything that was read is committed, and time has passed for everybody."""
         now_ms = self._clock.now_ms() - self._config.tick_slack_ms
-        return bool(self._owned) and all(
-            owned.next_offset == owned.committed
-            and not owned.touched
-            and ((at_ms := owned.processor.timer_at()) is None or at_ms > now_ms)
-            for owned in self._owned.values()
+        return self.all_committed and all(
+            (at_ms := owned.processor.timer_at()) is None or at_ms > now_ms for owned in self._owned.values()
         )
 
     def health(self) -> list[PartitionHealth]:
@@ -369,7 +375,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         committed = await reader.committed(place)
         first = (await reader.beginning_offsets([place]))[place]
         end = (await reader.end_offsets([place]))[place]
-        processor = Processor(rows, end=end, cadence_ms=self._config.cadence_ms)
+        processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
         start = first if committed is None else committed
         if not first <= start <= end or processor.log_was_lost:
             _log.error("the log is not the one that was read before; it is read from its beginning",

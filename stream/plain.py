@@ -27,8 +27,8 @@ _log = get(__name__)
 class PlainWorker:
     """A worker on aiokafka alone."""
 
-    def __init__(self, config: WorkerConfig, clock: Clock) -> None:
-        self.vitals = VitalsConsumer(config, clock)
+    def __init__(self, config: WorkerConfig, clock: Clock, *, vitals: VitalsConsumer | None = None) -> None:
+        self.vitals = vitals or VitalsConsumer(config, clock)
         self._config = config
 
     async def run(self) -> None:
