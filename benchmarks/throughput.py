@@ -36,7 +36,7 @@ from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.log import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
-from wire.topics import KAFKA_READINGS, KAFKA_STATE
+from wire.topics import KAFKA_ALARMS, KAFKA_READINGS, KAFKA_STATE
 
 PARTITIONS: Final = 4
 ALARM_EVERY: Final = 100
@@ -299,7 +299,7 @@ def _bytewax(log: KafkaConfig, records: int, job: str, *, durable: bool) -> floa
     source = KafkaSource([log.bootstrap], [topic(log, KAFKA_READINGS)], tail=False, batch_size=1_000)
     alarms = op.stateful_batch("judge", op.map("open", op.input("in", flow, source), opened), Logic)
     messages = op.map("message", alarms, lambda one: KafkaSinkMessage(one[0].encode(), one[1]))
-    op.output("out", messages, KafkaSink([log.bootstrap], f"{log.application}-alarms"))
+    op.output("out", messages, KafkaSink([log.bootstrap], topic(log, KAFKA_ALARMS)))
     recovery = None
     if durable:
         folder = Path(tempfile.mkdtemp())
@@ -326,20 +326,20 @@ SLOW: Final = 10
 """Stock Faust gets so much less to do, or a round would take minutes."""
 
 
-def fill(log: KafkaConfig, records: int, patients: int) -> int:
-    """Put readings in, a second apart for each patient; bytes of all of them."""
+def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000) -> int:
+    """Put readings in, so far apart for each patient, up to now; bytes of all of them."""
     from confluent_kafka import Producer
 
     sender = Producer({"bootstrap.servers": log.bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
     name, size = topic(log, KAFKA_READINGS), 0
-    at_ms = time.time_ns() // 1_000_000 - records // patients * 1_000
+    at_ms = time.time_ns() // 1_000_000 - records // patients * step_ms
     for number in range(records):
         patient, counter = number % patients, number // patients
         is_ill = patient % ALARM_EVERY == 0 and counter > 10
         reading = Reading(
             binding_id=f"{patient:032x}", reading_id=f"{patient:06d}{counter:010d}".encode(),
-            session_id=f"{patient:016d}".encode(), counter=counter, at_ms=at_ms + counter * 1_000,
-            received_ms=at_ms + counter * 1_000, arrived_ms=at_ms + counter * 1_000 + 50,
+            session_id=f"{patient:016d}".encode(), counter=counter, at_ms=at_ms + counter * step_ms,
+            received_ms=at_ms + counter * step_ms, arrived_ms=at_ms + counter * step_ms + 50,
             heart_rate=125.0 if is_ill else 70.0 + counter % 7, respiratory_rate=26.0 if is_ill else 14.0,
             spo2=89.0 if is_ill else 97.0, temperature=37.0, battery=80.0,
         )  # fmt: skip

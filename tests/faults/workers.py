@@ -212,13 +212,8 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
                 ages[step] = max(ages.get(step, 0), age_ms)
             elif isinstance(event, News2Scored):
                 scores[event.binding_id].append(event)
-    alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
-    for record in await log.records(KAFKA_ALARMS):
-        one = decode_alarmed(record.value)
-        assert isinstance(one, Alarmed)
-        if one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
-            alarms[one.alarm.binding_id].append(one.alarm)
-    expected_alarms, expected_scores = await _expected(log, folder)
+    alarms = await physiological(log)
+    alarms_due, scores_due = await expected_alarms(log, folder)
     rows, newest = await _rows(log)
     return Verdict(
         sent=sent,
@@ -226,9 +221,9 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
         lost=sent - len(times),
         duplicated=sum(count - 1 for count in times.values()),
         alarms=sum(map(len, alarms.values())),
-        alarms_expected=sum(map(len, expected_alarms.values())),
-        alarms_wrong=sum(alarms.get(one, []) != expected_alarms.get(one, []) for one in alarms | expected_alarms),
-        scores_wrong=sum(scores.get(one, []) != expected_scores.get(one, []) for one in scores | expected_scores),
+        alarms_expected=sum(map(len, alarms_due.values())),
+        alarms_wrong=sum(alarms.get(one, []) != alarms_due.get(one, []) for one in alarms | alarms_due),
+        scores_wrong=sum(scores.get(one, []) != scores_due.get(one, []) for one in scores | scores_due),
         stale_rows=sum(rows[key] != newest[key] for key in newest),
         worst_age_ms=worst_ms,
         age_by_step_ms=ages,
@@ -236,13 +231,25 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
     )
 
 
-async def _expected(log: Log, folder: Path) -> tuple[dict[str, list[AlarmChanged]], dict[str, list[Event]]]:
-    """What one process makes of the readings as they lie in the log."""
+async def physiological(log: Log) -> dict[str, list[AlarmChanged]]:
+    """Alarms of patients, by patient, as they lie in the log."""
+    alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
+    for record in await log.records(KAFKA_ALARMS):
+        one = decode_alarmed(record.value)
+        if isinstance(one, Alarmed) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
+            alarms[one.alarm.binding_id].append(one.alarm)
+    return alarms
+
+
+async def expected_alarms(
+    log: Log, folder: Path, *, cadence_ms: dict[str, int] | None = None
+) -> tuple[dict[str, list[AlarmChanged]], dict[str, list[Event]]]:
+    """What one process makes of the readings as they lie in the log: alarms of patients, and their scores."""
     alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
     scores: dict[str, list[Event]] = defaultdict(list)
     with Store(folder / f"expected-{time.monotonic_ns()}.sqlite", synchronous="OFF") as store:
         for partition in range(64):
-            engine = Engine(store, lambda _: MonitoringPlan())
+            engine = Engine(store, lambda _: MonitoringPlan(cadence_ms=cadence_ms or {}))
             records = [one for one in await log.records(KAFKA_READINGS) if one.partition == partition]
             if not records:
                 break

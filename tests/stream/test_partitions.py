@@ -2,17 +2,42 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
+from stream.app import FaustWorker
+from stream.config import WorkerConfig
 from stream.embedded import Engine
+from stream.errors import LogUnusable
 from stream.file_store import Store
+from stream.kafka import check_topics, create_topics, producer, topic
+from stream.partitions import TRIES, VitalsConsumer
+from stream.plain import PlainWorker
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, in_two, until, working
-from tests.stream.nights import a_bad_night, as_it_arrived
-from tests.stream.site import HOUR, NOW
-from vitals.messages import Event, Message, Tick
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
+from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
+from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
+from wire.log import (
+    Arrived,
+    Ordered,
+    Uplink,
+    decode_dead_letter,
+    decode_state,
+    decode_stored,
+    encode_record,
+)
+from wire.topics import (
+    KAFKA_DEAD_LETTERS,
+    KAFKA_ORDERS,
+    KAFKA_READINGS,
+    KAFKA_STATE,
+    KAFKA_STORED,
+)
 
 pytestmark = pytest.mark.services
 
@@ -27,17 +52,255 @@ def expected(folder: Path, story: list[Message]) -> dict[str, list[Event]]:
         return in_two([event for message in story for event in engine.apply([message])])
 
 
-def test_a_bad_night_gives_the_same_events_as_in_one_process(kafka: Kafka, tmp_path: Path) -> None:
+def of_all(worker: VitalsConsumer, records: int) -> Any:
+    return lambda: worker.progress.records >= records and worker.is_settled
+
+
+def together(records: int, *workers: VitalsConsumer) -> Any:
+    return lambda: sum(worker.progress.records for worker in workers) >= records
+
+
+@pytest.mark.parametrize("engine", [PlainWorker, FaustWorker], ids=["plain", "faust"])
+def test_a_bad_night_gives_the_same_events_as_in_one_process(kafka: Kafka, tmp_path: Path, engine: Any) -> None:
     log = Log(kafka)
 
     async def night() -> dict[str, list[Event]]:
         await log.begin()
         sent = await log.put(STORY)
-        async with working(log.worker(tick_slack_ms=0), WallAt(END.now_ms)) as worker:
-            await until(lambda: worker.progress.records == sent and worker.is_settled, "all records")
+        worker = engine(log.worker(tick_slack_ms=0), WallAt(END.now_ms))
+        running = asyncio.create_task(worker.run())
+        await until(of_all(worker.vitals, sent), "all records")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         return await log.events()
 
     found = asyncio.run(night())
 
     assert found == expected(tmp_path, STORY)
     assert sum(map(len, found.values())) > 500
+
+
+def test_workers_that_come_and_go_in_mid_window_change_nothing(kafka: Kafka, tmp_path: Path) -> None:
+    log = Log(kafka)
+    parts = [STORY[at : at + 60] for at in range(0, len(STORY), 60)]
+
+    async def night() -> dict[str, list[Event]]:
+        await log.begin()
+        config = log.worker(tick_slack_ms=HOUR)  # time passes by readings alone until the end
+        async with working(config, WallAt(NOW)) as first:
+            sent = await log.put(parts[0])
+            await until(lambda: first.progress.records == sent, "first part")
+            async with working(config, WallAt(NOW)) as second:
+                for part in parts[1:-1]:
+                    sent += await log.put(part)
+                    await until(together(sent, first, second), "a part of two workers")
+        sent = await log.put(parts[-1])
+        async with working(log.worker(tick_slack_ms=0), WallAt(END.now_ms)) as third:
+            await until(of_all(third, sent), "the end")
+        return await log.events()
+
+    assert asyncio.run(night()) == expected(tmp_path, STORY)
+
+
+def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_signed_for(kafka: Kafka) -> None:
+    log = Log(kafka)
+    ill = reading(0, spo2=85.0, respiratory_rate=26.0)
+
+    async def story() -> tuple[dict[str, list[Event]], list[Any]]:
+        await log.begin()
+        await put(log, *(encode_record(Arrived(messages=(ill,), uplink=Uplink(b"e", b"s", 1, n))) for n in (1, 2)))
+        async with working(log.worker()) as worker:
+            await until(of_all(worker, 2), "both")
+        return await log.events(), [one.value for one in await log.records("vl.events.v1")]
+
+    events, _ = asyncio.run(story())
+    assert sum(isinstance(event, ReadingJudged) for event in events[BED_1]) == 1
+    alarms = [event for event in events[BED_1] if isinstance(event, AlarmChanged)]
+    assert len(alarms) == 2 * len({(alarm.alarm_id, alarm.revision) for alarm in alarms})
+
+
+def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka) -> None:
+    log = Log(kafka)
+
+    async def story() -> list[Event]:
+        await log.begin()
+        await log.put([reading(0, spo2=85.0, respiratory_rate=26.0)])
+        worker = PlainWorker(log.worker(), WallAt(NOW))
+        running = asyncio.create_task(worker.run())
+        await until(of_all(worker.vitals, 1), "the reading")
+        (alarm, *_) = [event for event in (await log.events())[BED_1] if isinstance(event, AlarmChanged)]
+        order = Acknowledge(binding_id=BED_1, alarm_id=alarm.alarm_id, by="n1", at_ms=NOW + SECOND)
+        await put(log, b"nonsense", encode_record(Ordered(message=order)), name=KAFKA_ORDERS)
+        await until(of_all(worker.vitals, 2), "the order")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return (await log.events())[BED_1]
+
+    events = asyncio.run(story())
+    assert [one.acknowledged_by for one in events if isinstance(one, AlarmChanged)][-1] == "n1"
+
+
+def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(kafka)
+    healthy = PatientMonitor.on_reading
+
+    def on_reading(monitor: PatientMonitor, one: Reading) -> list[Event]:
+        if one.heart_rate == 99.0:
+            raise ZeroDivisionError
+        return healthy(monitor, one)
+
+    monkeypatch.setattr(PatientMonitor, "on_reading", on_reading)
+    poison = Arrived(messages=(reading(5 * SECOND, heart_rate=99.0),), uplink=Uplink(b"e", b"s", 1, 7))
+
+    async def story() -> tuple[dict[str, list[Event]], list[Any], list[Any], int]:
+        await log.begin(partitions=1)
+        await log.put([reading(0), reading(0, bed=BED_2)])
+        await put(log, encode_record(poison), b"nonsense")
+        await log.put([reading(10 * SECOND), reading(10 * SECOND, bed=BED_2)])
+        async with working(log.worker()) as worker:
+            await until(lambda: worker.progress.dead_letters == 2 and worker.is_settled, "buried", within_s=90)
+            taken = worker.progress.taken
+        letters = [decode_dead_letter(one.value) for one in await log.records(KAFKA_DEAD_LETTERS)]
+        told = [decode_stored(one.value) for one in await log.records(KAFKA_STORED)]
+        return await log.events(), letters, told, taken
+
+    events, letters, told, taken = asyncio.run(story())
+    judged = {bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in events.items()}
+    assert judged == {BED_1: 2, BED_2: 2}
+    assert [(one.stage, one.reason) for one in letters] == [("processor", "processing"), ("processor", "schema")]
+    assert [(one.reason, one.uplinks[0].counter) for one in told] == [("processing", 7)]
+    assert taken == TRIES + 1
+
+
+def test_states_that_are_lost_are_made_anew_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:
+    log = Log(kafka)
+    half = len(STORY) // 2
+
+    async def story() -> tuple[list[bytes], list[bytes]]:
+        await log.begin()
+        sent = await log.put(STORY[:half])
+        config = log.worker(tick_slack_ms=HOUR)
+        async with working(config) as worker:
+            await until(of_all(worker, sent), "half a night")
+        before = await states(log)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+        await admin.start()
+        await admin.delete_topics([topic(log.config, KAFKA_STATE)])
+        await admin.close()
+        while topic(log.config, KAFKA_STATE) not in await made(log):
+            await asyncio.sleep(0.1)
+        async with working(config) as worker:
+            await until(of_all(worker, sent), "read again")
+        return before, await states(log)
+
+    before, after = asyncio.run(story())
+    assert len(before) == 2
+    assert before == after
+
+
+def test_a_log_that_begins_again_is_read_from_its_beginning(tmp_path: Path) -> None:
+    own = Kafka(tmp_path / "kafka")
+    own.start()
+    log = Log(own)
+
+    async def story() -> tuple[int, int]:
+        await log.begin()
+        await log.put([reading(n * SECOND) for n in range(20)])
+        async with working(log.worker()) as worker:
+            await until(of_all(worker, 20), "before")
+            own.kill()
+            own.wipe()
+            await asyncio.to_thread(own.start)
+            await log.begin()
+            await log.put([reading(n * SECOND) for n in range(20, 25)])
+            await until(lambda: worker.progress.records >= 25 and worker.is_settled, "after", within_s=90)
+        found = (await log.events())[BED_1]
+        return sum(isinstance(event, ReadingJudged) for event in found), len(await states(log))
+
+    try:
+        assert asyncio.run(story()) == (5, 1)
+    finally:
+        own.stop()
+
+
+def test_silence_is_judged_only_where_nothing_waits_to_be_read(kafka: Kafka) -> None:
+    log = Log(kafka)
+
+    async def story() -> list[Event]:
+        await log.begin(partitions=1)
+        # The clock says ten minutes later, and what was measured meanwhile lies in the log.
+        await log.put([reading(n * 5 * SECOND) for n in range(120)])
+        config = log.worker(tick_slack_ms=0, fetch_records=7)
+        async with working(config, WallAt(NOW + 10 * MINUTE)) as worker:
+            await until(of_all(worker, 120), "all")
+        return (await log.events())[BED_1]
+
+    rules = {event.rule_id for event in asyncio.run(story()) if isinstance(event, AlarmChanged)}
+    assert "no_data" not in rules
+
+
+def test_topics_that_are_missing_or_do_not_correspond_are_named_with_the_cure(kafka: Kafka) -> None:
+    log = Log(kafka)
+
+    async def missing() -> None:
+        await check_topics(log.config)
+
+    async def uneven() -> None:
+        await create_topics(log.config, partitions=2)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+        await admin.start()
+        await admin.delete_topics([topic(log.config, KAFKA_STATE)])
+        await admin.close()
+        while topic(log.config, KAFKA_STATE) not in await made(log, partitions=3):
+            await asyncio.sleep(0.1)
+        await check_topics(log.config)
+
+    with pytest.raises(LogUnusable, match="vitalloom log init"):
+        asyncio.run(missing())
+    with pytest.raises(LogUnusable, match=r"vl\.state\.v1 has 3 partitions"):
+        asyncio.run(uneven())
+
+
+def test_a_worker_without_kafka_waits_for_it(tmp_path: Path) -> None:
+    own = Kafka(tmp_path / "kafka")
+    log = Log(own)
+
+    async def story() -> int:
+        worker = VitalsConsumer(WorkerConfig(kafka=log.config, commit_ms=50), WallAt(NOW))
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(own.start)
+        await log.begin()
+        await log.put([reading(0)])
+        await until(of_all(worker, 1), "it came")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return worker.progress.messages
+
+    try:
+        assert asyncio.run(story()) == 1
+    finally:
+        own.stop()
+
+
+async def put(log: Log, *values: bytes, name: str = KAFKA_READINGS) -> None:
+    sender = producer(log.config)
+    await sender.start()
+    for value in values:
+        await sender.send_and_wait(topic(log.config, name), key=BED_1.encode(), value=value)
+    await sender.stop()
+
+
+async def made(log: Log, *, partitions: int = 4) -> list[str]:
+    """Topics that could be made; one that is still being deleted cannot."""
+    try:
+        return await create_topics(log.config, partitions=partitions)
+    except LogUnusable:
+        return []
+
+
+async def states(log: Log) -> list[bytes]:
+    newest = {one.key: one.value for one in await log.records(KAFKA_STATE)}
+    return sorted(decode_state(value).snapshot for value in newest.values())

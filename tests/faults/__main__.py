@@ -1,0 +1,76 @@
+"""Faults against a whole site on real services: `python -m tests.faults F16 [F19 ...|all] [--json] [--seed N]`.
+
+Exit status 0 only if every reading that was accepted is stored once and every alarm is the right one.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from runtime import logs
+from tests.faults.pipeline import Verdict, live, site
+from tests.faults.table import FAULTS
+from tests.services.influxdb import InfluxDB
+from tests.services.kafka import Kafka
+from tests.services.native import REQUIRED
+
+
+async def one(number: str, folder: Path, *, seed: int, engine: str) -> Verdict:
+    """One row, on services of its own."""
+    fault = FAULTS[number]
+    kafka, influxdb = Kafka(folder / "kafka"), InfluxDB(folder / "influxdb")
+    kafka.start()
+    influxdb.start()
+    try:
+        async with site(
+            folder / "site", kafka, influxdb, seconds=fault.seconds, workers=fault.workers, engine=engine, seed=seed,
+            max_queued=fault.max_queued,
+        ) as pipeline:  # fmt: skip
+            await live(pipeline, fault.do)
+            pipeline.alive()
+            return await pipeline.verdict(f"{number} {fault.title}", log_lost=fault.log_lost)
+    finally:
+        influxdb.stop()
+        kafka.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("faults", nargs="+", help=f"all, or some of {', '.join(FAULTS)}")
+    parser.add_argument("--json", action="store_true", help="one line each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=("faust", "plain"), default="faust")
+    told = parser.parse_args()
+    names = list(FAULTS) if told.faults == ["all"] else told.faults
+    unknown = [name for name in names if name not in FAULTS]
+    if unknown:
+        parser.error(f"no such fault: {', '.join(unknown)}; known are {', '.join(FAULTS)}")
+    os.environ[REQUIRED] = "1"
+    logs.set_up(level="ERROR")
+    found = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="vitalloom-faults-") as folder:
+            found.append(asyncio.run(one(name, Path(folder), seed=told.seed, engine=told.engine)))
+        sys.stdout.write(msgspec.json.encode(found[-1]).decode() + "\n")
+        sys.stdout.flush()
+    if not told.json:
+        table = Table("fault", "sent", "accepted", "stored", "doubled", "alarms wrong", "MTTR", "after repair")
+        for each in found:
+            table.add_row(
+                each.fault, str(each.sent), str(each.accepted), str(each.stored), str(each.duplicated),
+                "-" if each.alarms_wrong is None else str(each.alarms_wrong), f"{each.mttr_s} s",
+                f"{each.whole_again_s} s",
+            )  # fmt: skip
+        Console().print(table)
+    return 0 if all(each.is_good for each in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

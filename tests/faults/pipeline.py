@@ -1,0 +1,331 @@
+"""A whole site on real services: wearables, edges, Mosquitto, ingest, Kafka, workers, the store writer, InfluxDB.
+
+Everything between the edges and the database is a process of its own that can be killed, stopped, frozen and started
+again. Whether a reading is stored is asked of the database, never of who says so.
+"""
+
+import asyncio
+import contextlib
+import getpass
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from runtime.clock import FileClock
+from simulators.agents import Agent, InProcess, cadences, config_of
+from simulators.broker import LOOPBACK, RealBroker, free_port
+from simulators.enrolled import EnrolledSite
+from simulators.fleet import Fleet
+from simulators.options import WardOptions, Wishes
+from simulators.stories import START_MS, Simulated
+from simulators.ward import Ward
+from stream.broker import BrokerFolder, BrokerSettings
+from stream.config import InfluxConfig
+from stream.file_store import Store
+from stream.influx import Away, Database, prepare
+from tests.faults.workers import expected_alarms, physiological
+from tests.services.influxdb import InfluxDB
+from tests.services.kafka import Kafka
+from tests.services.native import Server
+from tests.stream.cluster import Log
+from wire.codec import reading_id
+from wire.log import Arrived, decode_for_patient
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
+
+ROOT: Final = Path(__file__).parents[2]
+YEARS: Final = 36_500
+WHOLE_MS: Final = 4_000
+"""A site is whole again when no reading waits longer than this for the database."""
+_LOOK_S: Final = 0.3
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """What became of every reading, and how long it took to be whole again."""
+
+    fault: str
+    sent: int
+    accepted: int
+    stored: int
+    duplicated: int  # readings that are in the database twice
+    doubled_in_log: int  # records that came to Kafka again; they are harmless
+    dead_letters: int
+    alarms: int
+    alarms_wrong: int | None  # patients whose alarms are not those of one process; None: the log was lost
+    times: int  # that something was done to it
+    mttr_s: float  # from the worst blow until the site was whole, the outage included
+    whole_again_s: float  # from the repair
+    oldest_s: float  # the longest that a reading waited
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        return self.sent == self.accepted == self.stored and not self.duplicated and not self.alarms_wrong
+
+
+class _Elsewhere:
+    """Stands where a ward has its engine: asks the database what is stored."""
+
+    class Counts(msgspec.Struct):
+        stored: int = 0
+        duplicates: int = 0
+        rejected: Counter[str] = msgspec.field(default_factory=Counter)
+
+    def __init__(self, site: "Pipeline") -> None:
+        self.counts = self.Counts()
+        self._site = site
+        self._known: set[bytes] = set()
+
+    async def run(self, _client: Any) -> None:
+        async with Database(self._site.influx) as database:
+            while True:
+                try:
+                    points = await self._site.points(database)
+                except Away:
+                    points = []
+                new = set(points) - self._known
+                self._known |= new
+                self.counts.stored = len(self._known)
+                self._site.ward.pace.done(new)
+                self._site.look()
+                await asyncio.sleep(_LOOK_S)
+
+
+class _NoLanes:
+    """The ward itself hears no edge: the ingest is a process."""
+
+    connected = True
+
+    async def __aenter__(self) -> "_NoLanes":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was open."""
+
+
+class _Ward(Ward):
+    """A ward whose data centre is elsewhere."""
+
+    def __init__(self, pipeline: "Pipeline", *told: Any, **more: Any) -> None:
+        super().__init__(*told, **more)
+        self.stream = _Elsewhere(pipeline)  # type: ignore[assignment]
+        self.pace._slack_ms = 10**12  # time does not wait: what is late is late
+
+    def _stream_lanes(self) -> Any:
+        return _NoLanes()
+
+    def _make_agents(self, folder: Path) -> list[Agent]:
+        return [
+            InProcess(
+                config_of(
+                    folder / f"edge-{index + 1}", broker=self._address, cadence_ms=self._story.cadence_ms,
+                    clock_file=self._clock.path.resolve(), hurried=True, tls=True,
+                ),
+                wallet, self._clock, rng=random.Random(index),
+            )
+            for index, wallet in enumerate(self._site.edges)
+        ]  # fmt: skip
+
+
+class Pipeline:
+    """A site, for as long as a block lasts; see `site`."""
+
+    def __init__(self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str) -> None:
+        self.folder = folder
+        self.kafka, self.influxdb = kafka, influxdb
+        self.log = Log(kafka)
+        self.ward: _Ward
+        self.broker: RealBroker
+        self.enrolled: EnrolledSite
+        self._wearables: dict[str, bytes] = {}
+        token = folder / "token"
+        token.write_text(influxdb.token, encoding="utf-8")
+        self.influx = InfluxConfig(
+            url=influxdb.url, org=influxdb.org, token_file=token, bucket=self.log.config.application, timeout_ms=5_000
+        )
+        self.ingest = self.process("ingest", "ingest", "--site", str(folder / "site"), "--data", str(folder / "ingest"))
+        self.store = self.process("store", "store", "run")
+        self.workers = [self.process(f"worker-{n}", "worker", "--engine", engine) for n in range(workers)]
+        self.began = time.monotonic()
+        self.oldest_ms = 0
+        self.blows: list[float] = []
+        self.repaired = 0.0
+        self.whole = 0.0
+
+    def process(self, name: str, *command: str, module: str = "vitalloom") -> Server:
+        """One of ours; told by the environment, so that every kind gets what it needs."""
+        told = {"PYTHONPATH": str(ROOT)}
+        for kind in ("INGEST", "WORKER", "STORE"):
+            log = self.log.config
+            told |= {
+                f"VITALLOOM_{kind}__KAFKA__BOOTSTRAP": log.bootstrap,
+                f"VITALLOOM_{kind}__KAFKA__APPLICATION": log.application,
+                f"VITALLOOM_{kind}__KAFKA__TOPIC_PREFIX": log.topic_prefix,
+            }
+        told |= {f"VITALLOOM_{kind}__CLOCK_FILE": str(self.folder / "clock") for kind in ("INGEST", "WORKER")}
+        told |= {f"VITALLOOM_WORKER__CADENCE_MS__{sign.upper()}": str(ms) for sign, ms in cadences(1_000).items()}
+        told |= {
+            "VITALLOOM_WORKER__SESSION_TIMEOUT_MS": "3000",
+            "VITALLOOM_STORE__BATCH_MS": "200",
+            "VITALLOOM_STORE__INFLUX__URL": self.influx.url,
+            "VITALLOOM_STORE__INFLUX__ORG": self.influx.org,
+            "VITALLOOM_STORE__INFLUX__TOKEN_FILE": str(self.influx.token_file),
+            "VITALLOOM_STORE__INFLUX__BUCKET": self.influx.bucket,
+        }
+        return Server(
+            name, [sys.executable, "-m", module, *command], log=self.folder / f"{name}.log", is_ready=lambda: True,
+            environment=told,
+        )  # fmt: skip
+
+    async def points(self, database: Database, *, bucket: str = "") -> list[bytes]:
+        """Ids of all readings in the database, each as often as it is there."""
+        found = await database.query(
+            f'from(bucket: "{bucket or self.influx.bucket}") |> range(start: 0) '
+            '|> filter(fn: (r) => r._measurement == "vitals" and (r._field == "session" or r._field == "counter")) '
+            '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+        )
+        return [
+            reading_id(self._wearables[one["binding"]], bytes.fromhex(one["session"]), one["counter"]) for one in found
+        ]
+
+    def look(self) -> None:
+        """How old the oldest reading is that is on its way, and whether the site is whole again."""
+        now_ms = self.ward._clock.now_ms()
+        oldest = next(iter(self.ward.pace.on_the_way().values()), now_ms)
+        age_ms = now_ms - oldest
+        self.oldest_ms = max(self.oldest_ms, age_ms)
+        if age_ms > WHOLE_MS:
+            self.whole = 0.0
+        elif self.repaired and not self.whole:
+            self.whole = time.monotonic()
+
+    def blow(self) -> None:
+        """Something is done to it."""
+        self.blows.append(time.monotonic())
+        self.repaired = self.whole = 0.0
+
+    def repair(self) -> None:
+        self.repaired = time.monotonic()
+
+    async def start(self) -> None:
+        """Everything, in any order: each waits for the others."""
+        for one in (self.ingest, self.store, *self.workers):
+            await asyncio.to_thread(one.start)
+
+    def end(self) -> None:
+        for one in (self.ingest, *self.workers, self.store):
+            one.kill()
+
+    def alive(self) -> None:
+        """A process that ended by itself is a failure, whatever the figures say."""
+        for one in (self.ingest, *self.workers, self.store):
+            assert one.is_running, f"{one.name} ended: {one.said()}"
+
+    async def verdict(self, fault: str, *, log_lost: bool = False) -> Verdict:
+        """Ask the database and the log."""
+        async with Database(self.influx) as database:
+            points = await self.points(database)
+        fleets: list[Fleet] = self.ward.fleets
+        uplinks: Counter[Any] = Counter()
+        readings: Counter[bytes] = Counter()
+        for record in await self.log.records(KAFKA_READINGS):
+            arrived = decode_for_patient(record.value)
+            assert isinstance(arrived, Arrived)
+            uplinks[arrived.uplink] += 1
+            readings[arrived.messages[0].reading_id] += 1
+        alarms = await physiological(self.log)
+        expected = None if log_lost else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(1_000)))[0]
+        blow, now = (self.blows[-1] if self.blows else 0.0), time.monotonic()
+        whole = self.whole or now
+        return Verdict(
+            fault=fault,
+            sent=sum(fleet.counts.sent for fleet in fleets),
+            accepted=sum(fleet.counts.accepted for fleet in fleets),
+            stored=len(set(points)),
+            duplicated=len(points) - len(set(points)),
+            doubled_in_log=sum(readings.values()) - len(readings),
+            dead_letters=len(await self.log.records(KAFKA_DEAD_LETTERS)),
+            alarms=sum(map(len, alarms.values())),
+            alarms_wrong=None if expected is None else sum(
+                alarms.get(one, []) != expected.get(one, []) for one in alarms | expected
+            ),
+            times=len(self.blows),
+            mttr_s=round(whole - blow, 1) if blow else 0.0,
+            whole_again_s=round(whole - self.repaired, 1) if self.repaired else 0.0,
+            oldest_s=round(self.oldest_ms / 1_000, 1),
+            seconds=round(now - self.began, 1),
+        )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def site(
+    folder: Path,
+    kafka: Kafka,
+    influxdb: InfluxDB,
+    *,
+    seconds: int,
+    patients: int = 8,
+    edges: int = 2,
+    workers: int = 1,
+    engine: str = "faust",
+    seed: int = 1,
+    max_queued: int = 20_000,
+    speed: float = 1.0,
+) -> AsyncIterator[Pipeline]:
+    """A site with a simulated ward before it, ready to begin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = FileClock.create(folder / "clock", START_MS)
+    pipeline = Pipeline(folder, kafka, influxdb, workers=workers, engine=engine)
+    await pipeline.log.begin()
+    await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
+    options = WardOptions(
+        scenario="mixed", patients=patients, edges=edges, speed=speed, duration=f"{seconds}s", cadence="1s", seed=seed,
+        broker="mosquitto", headless=True, as_json=True,
+    )  # fmt: skip
+    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=1_000)
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        stack.callback(clock.close)
+        enrolled = pipeline.enrolled = stack.enter_context(
+            contextlib.closing(EnrolledSite(folder, clock, broker_port=port))
+        )
+        await enrolled.enrol(wearables=patients, edges=edges, now_ms=START_MS, about=story.about)
+        files = BrokerFolder((folder / "site" / "broker").resolve())
+        settings = BrokerSettings(
+            folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1,
+            max_queued=max_queued,
+        )  # fmt: skip
+        files.write(
+            enrolled.site.registry, enrolled.site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="t"
+        )
+        broker = pipeline.broker = RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
+        stack.enter_context(broker)
+        store = stack.enter_context(Store(folder / "unused.sqlite"))
+        pipeline._wearables = {one.binding_id.hex(): one.wearable_id for one in enrolled.bindings}
+        pipeline.ward = _Ward(
+            pipeline, options, Wishes.of(options), story, folder=folder, address=(LOOPBACK, port), broker=broker,
+            store=store, clock=clock, site=enrolled, began=time.monotonic(),
+        )  # fmt: skip
+        stack.callback(pipeline.end)
+        await pipeline.start()
+        yield pipeline
+
+
+async def live(pipeline: Pipeline, fault: Callable[[Pipeline], Awaitable[None]] | None = None) -> None:
+    """The ward from its first reading to its last, and meanwhile what is done to it."""
+    doing = None if fault is None else asyncio.ensure_future(fault(pipeline))
+    pipeline.began = time.monotonic()
+    try:
+        await pipeline.ward.run()
+        if doing is not None:
+            assert doing.done(), "the story ended before the fault did"
+            await doing
+    finally:
+        if doing is not None:
+            doing.cancel()

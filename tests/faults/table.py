@@ -1,0 +1,192 @@
+"""The faults that a site on Kafka and InfluxDB is put through, by their numbers in docs/durability.md."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from stream.kafka import create_topics, topic
+from tests.faults.pipeline import Pipeline
+from tests.stream.cluster import PARTITIONS
+from wire.topics import KAFKA_STATE
+
+
+class Fault(NamedTuple):
+    """One row."""
+
+    title: str
+    do: Callable[[Pipeline], Awaitable[None]]
+    seconds: int  # of the story
+    workers: int = 1
+    log_lost: bool = False
+    max_queued: int = 20_000
+
+
+async def broker_killed(site: Pipeline) -> None:
+    """The MQTT broker, five times; every other time it forgets everything."""
+    for turn in range(5):
+        await asyncio.sleep(4)
+        site.blow()
+        site.broker.kill()
+        if turn % 2:
+            for file in (site.folder / "site" / "broker").glob("**/mosquitto.db"):
+                file.unlink()
+        await asyncio.sleep(1)
+        site.broker.start()
+        site.repair()
+
+
+async def ingest_stopped(site: Pipeline) -> None:
+    """Nobody takes what the broker has; its queue is short, and it drops."""
+    await asyncio.sleep(5)
+    site.blow()
+    site.ingest.stop()
+    await asyncio.sleep(60)
+    site.ingest.start()
+    site.repair()
+
+
+async def ingest_killed_unconfirmed(site: Pipeline) -> None:
+    """Between Kafka's acknowledgement and the one to the broker."""
+    await asyncio.sleep(5)
+    site.ingest.stop()
+    told = ("ingest", "--site", str(site.folder / "site"), "--data", str(site.folder / "ingest"))
+    for _ in range(3):
+        dying = site.process("ingest", "ingest", *told, module="tests.faults.failing_process")
+        site.blow()
+        dying.start()
+        while dying.is_running:
+            await asyncio.sleep(0.1)
+        dying.kill()
+    site.ingest.start()
+    site.repair()
+
+
+async def kafka_killed(site: Pipeline) -> None:
+    """With its log on disk."""
+    await asyncio.sleep(5)
+    site.blow()
+    site.kafka.kill()
+    await asyncio.sleep(3)
+    await asyncio.to_thread(site.kafka.start)
+    site.repair()
+
+
+async def kafka_lost(site: Pipeline) -> None:
+    """With its log: readings, states, offsets, everything."""
+    await asyncio.sleep(8)
+    site.blow()
+    site.kafka.kill()
+    site.kafka.wipe()
+    await asyncio.to_thread(site.kafka.start)
+    await create_topics(site.log.config, partitions=PARTITIONS)
+    site.repair()
+
+
+async def kafka_away(site: Pipeline) -> None:
+    """A minute without Kafka."""
+    await asyncio.sleep(5)
+    site.blow()
+    site.kafka.stop()
+    await asyncio.sleep(60)
+    await asyncio.to_thread(site.kafka.start)
+    site.repair()
+
+
+async def worker_killed(site: Pipeline) -> None:
+    """Ten times, in the middle of whatever it does."""
+    for _ in range(10):
+        await asyncio.sleep(4)
+        site.blow()
+        site.workers[0].kill()
+        site.workers[0].start()
+        site.repair()
+
+
+async def rebalanced(site: Pipeline) -> None:
+    """A second and a third worker come and go."""
+    first, second, third = site.workers
+    second.stop()
+    third.stop()
+    await asyncio.sleep(5)
+    for one in (second, third):
+        site.blow()
+        one.start()
+        site.repair()
+        await asyncio.sleep(5)
+    for one in (first, second):
+        site.blow()
+        one.stop()
+        site.repair()
+        await asyncio.sleep(5)
+    first.start()
+    second.start()
+
+
+async def state_lost(site: Pipeline) -> None:
+    """The states of all patients; the readings are still there."""
+    await asyncio.sleep(8)
+    site.blow()
+    site.workers[0].kill()
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka.address)
+    await admin.start()
+    await admin.delete_topics([topic(site.log.config, KAFKA_STATE)])
+    await admin.close()
+    await asyncio.sleep(2)
+    await create_topics(site.log.config, partitions=PARTITIONS)
+    site.workers[0].start()
+    site.repair()
+
+
+async def database_away(site: Pipeline) -> None:
+    """A minute without the database."""
+    await asyncio.sleep(5)
+    site.blow()
+    site.influxdb.stop()
+    await asyncio.sleep(60)
+    await asyncio.to_thread(site.influxdb.start)
+    site.repair()
+
+
+async def writer_killed_after_write(site: Pipeline) -> None:
+    """Right after the 204, before it told anybody."""
+    await asyncio.sleep(5)
+    site.store.stop()
+    for _ in range(3):
+        dying = site.process("store", "store", module="tests.faults.failing_process")
+        site.blow()
+        dying.start()
+        while dying.is_running:
+            await asyncio.sleep(0.1)
+        dying.kill()
+    site.store.start()
+    site.repair()
+
+
+async def database_slow(site: Pipeline) -> None:
+    """Frozen for five seconds, again and again: every write takes that long."""
+    await asyncio.sleep(5)
+    site.blow()
+    for _ in range(6):
+        site.influxdb.server.freeze()
+        await asyncio.sleep(4.5)
+        site.influxdb.server.thaw()
+        await asyncio.sleep(0.5)
+    site.repair()
+
+
+FAULTS: Final[dict[str, Fault]] = {
+    "F04": Fault("MQTT broker killed 5 times, wiped every other time", broker_killed, 50),
+    "F05": Fault("ingest away 60 s, broker's queue of 100 overflows", ingest_stopped, 110, max_queued=100),
+    "F15": Fault("ingest killed between Kafka's ack and PUBACK, 3 times", ingest_killed_unconfirmed, 60),
+    "F16": Fault("Kafka killed and restarted", kafka_killed, 60),
+    "F17": Fault("Kafka loses its whole log", kafka_lost, 90, log_lost=True),
+    "F18": Fault("Kafka away 60 s", kafka_away, 120),
+    "F19": Fault("worker killed 10 times", worker_killed, 70),
+    "F20": Fault("rebalances: workers come and go", rebalanced, 60, workers=3),
+    "F21": Fault("states lost, readings kept", state_lost, 60, log_lost=True),
+    "F22": Fault("database away 60 s", database_away, 110),
+    "F22b": Fault("store writer killed right after the 204, 3 times", writer_killed_after_write, 60),
+    "F28": Fault("database slow: every write takes 5 s", database_slow, 70),
+}

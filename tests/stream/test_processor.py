@@ -1,0 +1,163 @@
+"""The processor of a partition, without a log: what a state holds is not applied again; who is damaged begins anew."""
+
+import pytest
+
+from stream.processor import EVENTS_IN_A_RECORD, Processor
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
+from tests.stream.site import HOUR, NOW, SECOND
+from vitals.messages import Message, News2Scored, ReadingJudged, Tick
+from wire.errors import DecodeError
+from wire.log import (
+    Alarmed,
+    Arrived,
+    Ordered,
+    Uplink,
+    decode_alarmed,
+    decode_judged,
+    decode_state,
+    encode_record,
+)
+
+
+def record(message: Message, *, uplink: int | None = None, scale: int = 1) -> bytes:
+    assert not isinstance(message, Tick)
+    if not hasattr(message, "reading_id"):
+        return encode_record(Ordered(message=message))  # type: ignore[arg-type]
+    frame = None if uplink is None else Uplink(b"e" * 16, b"s" * 16, 1, uplink)
+    return encode_record(Arrived(messages=(message,), uplink=frame, spo2_scale=scale))  # type: ignore[arg-type]
+
+
+def test_one_row_for_each_patient_who_was_touched_however_often() -> None:
+    processor = Processor()
+    for offset in range(20):
+        processor.apply(offset, record(reading(offset * SECOND)))
+    processor.apply(20, record(reading(0, bed=BED_2)))
+
+    output = processor.take()
+
+    rows = {key.decode(): decode_state(value) for key, value in output.states}
+    assert {bed: row.last_offset for bed, row in rows.items()} == {BED_1: 19, BED_2: 20}
+    assert processor.take().is_empty
+
+
+def test_what_is_in_a_state_is_not_applied_again() -> None:
+    first = Processor()
+    for offset in range(5):
+        first.apply(offset, record(reading(offset * SECOND)))
+    rows = first.take().states
+
+    again = Processor(rows, end=7)
+    for offset in range(7):
+        again.apply(offset, record(reading(offset * SECOND), uplink=offset))
+
+    (judged,) = [decode_judged(value) for _, value in again.take().judged]
+    assert [event.reading.at_ms - NOW for event in judged.events if isinstance(event, ReadingJudged)] == [5_000, 6_000]
+    assert [one.counter for one in judged.uplinks] == [5, 6]
+
+
+def test_a_state_of_a_log_that_is_lost_keeps_its_patient_and_forgets_its_offset() -> None:
+    first = Processor()
+    for offset in range(50):
+        first.apply(offset, record(reading(offset * SECOND)))
+
+    again = Processor(first.take().states, end=3)
+    again.apply(0, record(reading(60 * SECOND)))
+
+    assert again.log_was_lost
+    (judged,) = [decode_judged(value) for _, value in again.take().judged]
+    assert sum(isinstance(event, ReadingJudged) for event in judged.events) == 1
+
+
+def test_a_damaged_row_harms_nobody_else() -> None:
+    first = Processor()
+    first.apply(0, record(reading(0)))
+    first.apply(1, record(reading(0, bed=BED_2)))
+    rows = [(key, b"damaged" if key == BED_1.encode() else value) for key, value in first.take().states]
+
+    again = Processor(rows, end=2)
+
+    assert again.damaged == [BED_1]
+    assert len(again) == 1
+
+
+def test_a_state_that_the_kernel_cannot_read_is_told() -> None:
+    first = Processor()
+    first.apply(0, record(reading(0)))
+    ((key, value),) = first.take().states
+    row = decode_state(value)
+    broken = encode_record(type(row)(row.version, row.last_offset, row.spo2_scale, b"\x93nonsense"))
+
+    again = Processor([(key, broken)], end=1)
+
+    assert [binding for binding, _ in again.take_defects()] == [BED_1]
+
+
+def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
+    processor = Processor()
+    processor.apply(0, record(reading(0)))
+    assert not processor.alarm_waits
+
+    processor.apply(1, record(reading(5 * SECOND, spo2=84.0, respiratory_rate=27.0)))
+    assert processor.alarm_waits
+
+    alarms = [decode_alarmed(value) for _, value in processor.take().alarms]
+    assert {one.alarm.rule_id for one in alarms if isinstance(one, Alarmed)} >= {"news2", "red_sign"}
+    assert not processor.alarm_waits
+    (_, _, high), unanswered = processor.open_alarms()
+    assert high == unanswered > 0
+
+
+def test_the_scale_that_was_ordered_is_the_scale_also_after_a_restart() -> None:
+    first = Processor()
+    first.apply(0, record(reading(0, spo2=90.0), scale=2))
+    output = first.take()
+    again = Processor(output.states, end=1)
+    again.apply(1, record(reading(5 * SECOND, spo2=90.0), scale=2))
+
+    scales = {
+        event.spo2_scale
+        for one in (output, again.take())
+        for _, value in one.judged
+        for event in decode_judged(value).events
+        if isinstance(event, News2Scored)
+    }
+    assert scales == {2}
+
+
+def test_many_events_are_several_records_and_frames_are_named_by_the_last() -> None:
+    processor = Processor()
+    for offset in range(EVENTS_IN_A_RECORD):
+        processor.apply(offset, record(reading(offset * SECOND), uplink=offset))
+
+    records = [decode_judged(value) for _, value in processor.take().judged]
+
+    assert len(records) > 1
+    assert all(len(one.events) <= EVENTS_IN_A_RECORD for one in records)
+    assert [len(one.uplinks) for one in records] == [0] * (len(records) - 1) + [EVENTS_IN_A_RECORD]
+
+
+def test_what_is_no_record_changes_nothing() -> None:
+    processor = Processor()
+
+    for value in (b"", b"nonsense", None, b"\x92\xa7arrived\xc0"):
+        with pytest.raises(DecodeError):
+            processor.apply(0, value)
+
+    assert processor.take().is_empty
+
+
+def test_a_night_in_pieces_is_the_same_night() -> None:
+    story = [one for one in as_it_arrived(a_bad_night()) if not isinstance(one, Tick)]
+    whole, rows = Processor(), []
+    for offset, message in enumerate(story):
+        whole.apply(offset, record(message))
+    whole.tick(NOW + 6 * HOUR)
+    for start in range(0, len(story), 37):
+        piece = Processor(rows, end=len(story))
+        for offset in range(start, min(start + 37, len(story))):
+            piece.apply(offset, record(story[offset]))
+        rows = list((dict(rows) | dict(piece.take().states)).items())
+    last = Processor(rows, end=len(story))
+    last.tick(NOW + 6 * HOUR)
+
+    assert dict(rows) | dict(last.take().states) == dict(whole.take().states)
