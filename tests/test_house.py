@@ -12,7 +12,10 @@ from runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"}
-COMMANDS = ("ward", "edge", "score", "enrol", "stream", "wearable", "pki", "registry", "broker", "audit")
+COMMANDS = (
+    "ward", "edge", "score", "enrol", "stream", "ingest", "worker", "wearable", "pki", "registry", "broker", "audit",
+    "log", "store",
+)  # fmt: skip
 HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")
 
 

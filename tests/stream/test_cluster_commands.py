@@ -1,0 +1,96 @@
+"""The commands of a cluster, as somebody types them: what they make, what they say, and what is wrong with its cure."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runtime.config import load
+from stream.cluster import store_config, worker_config
+from stream.config import IngestConfig, StoreConfig, WorkerConfig
+from tests.services.influxdb import InfluxDB
+from tests.services.kafka import Kafka
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = {"worker": WorkerConfig, "store": StoreConfig, "ingest": IngestConfig}
+
+
+def vitalloom(*arguments: str, **told: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, env=os.environ | told, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.services
+def test_topics_are_made_once(kafka: Kafka) -> None:
+    told = ("log", "init", "--kafka", kafka.address, "--topic-prefix", "commands.", "--partitions", "3")
+
+    first, again = vitalloom(*told), vitalloom(*told)
+
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert "9 topics made: commands.vl.readings.v1" in first.stdout
+    assert "all were there" in again.stdout
+
+
+@pytest.mark.services
+def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(influxdb.token, encoding="utf-8")
+    told = {
+        "VITALLOOM_STORE__INFLUX__URL": influxdb.url,
+        "VITALLOOM_STORE__INFLUX__ORG": influxdb.org,
+        "VITALLOOM_STORE__INFLUX__TOKEN_FILE": str(tmp_path / "token"),
+        "VITALLOOM_STORE__INFLUX__BUCKET": "commands",
+    }
+
+    first, again = (vitalloom("store", "init", "--tokens", str(tmp_path), **told) for _ in range(2))
+
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert "made: bucket commands_1h (3650 days)" in first.stdout
+    assert "everything was there" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "cure"),
+    [
+        (("log", "init", "--kafka", "127.0.0.1:9"), "is it up?"),
+        (("store", "init"), "its token cannot be read: influxdb.token"),
+        (("worker", "--engine", "spark"), "known are faust, plain"),
+        (("worker", "--config", "/nowhere.toml"), "--sample-config"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_with_the_cure(command: tuple[str, ...], cure: str) -> None:
+    done = vitalloom(*command)
+
+    assert done.returncode == 2
+    assert cure in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_names_every_key_with_its_default(name: str) -> None:
+    sample = vitalloom(*(["store", "run"] if name == "store" else [name]), "--sample-config").stdout
+
+    def check(kind: type[msgspec.Struct], path: str) -> None:
+        for field in msgspec.structs.fields(kind):
+            if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+                assert f"[{path}{field.name}]" in sample
+                check(field.type, f"{path}{field.name}.")
+            else:
+                assert f"# {field.name} = " in sample or f".{field.name}]" in sample, field.name
+
+    check(SAMPLES[name], "")
+
+
+def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(tmp_path: Path) -> None:
+    told = {"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": "kafka:9092", "VITALLOOM_WORKER__CADENCE_MS__SPO2": "60000"}
+    found = load(WorkerConfig, None, env_prefix="VITALLOOM_WORKER", environment=told)
+    (tmp_path / "worker.toml").write_text("comit_ms = 5\n", encoding="utf-8")
+
+    assert (found.kafka.bootstrap, found.cadence_ms) == ("kafka:9092", {"spo2": 60_000})
+    assert "comit_ms" in vitalloom("worker", "--config", str(tmp_path / "worker.toml"), "--check-config").stderr
+    assert worker_config(None) == WorkerConfig()
+    assert store_config(None) == StoreConfig()
