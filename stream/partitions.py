@@ -170,13 +170,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=max(100, self._config.session_timeout_ms // 4),
             fetch_max_wait_ms=min(500, self._config.commit_ms),
         )  # fmt: skip
-        reader.subscribe([self._readings], listener=self)
-        await reader.start()
         try:
+            reader.subscribe([self._readings], listener=self)
+            await reader.start()
             while True:
                 await self._turn(reader)
         finally:
-            # What was applied is committed while we still own it; then the group is told.
+            # What was applied is committed while we still own it; then the group is told, also if we had only begun to
+            # join it: a member that nobody runs would keep its partitions for ever.
             try:
                 await self._let_go(list(self._owned))
                 await reader.stop()
@@ -398,8 +399,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if end == 0:
             return []
         loader = consumer(self._kafka, group=None)
-        await loader.start()
         try:
+            await loader.start()
             loader.assign([place])
             await loader.seek_to_beginning(place)
             while await loader.position(place) < end:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from runtime.clock import Clock
@@ -50,7 +50,8 @@ class PlainWorker:
         """What people want joins the readings; to be told twice what is wanted does no harm."""
         kafka = self._config.kafka
         reader = consumer(kafka, KAFKA_ORDERS, group=f"{kafka.application}-orders")
-        async with _started(kafka) as sender, reader:
+        async with _started(kafka) as sender, _ending(reader):
+            await reader.start()
             while True:
                 found = await reader.getmany(timeout_ms=1_000)
                 for records in found.values():
@@ -76,11 +77,18 @@ class PlainWorker:
 @contextlib.asynccontextmanager
 async def _started(config: KafkaConfig) -> AsyncIterator[AIOKafkaProducer]:
     made = producer(config)
-    await made.start()
-    try:
+    async with _ending(made):
+        await made.start()
         yield made
+
+
+@contextlib.asynccontextmanager
+async def _ending(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator[None]:
+    """It is stopped, also if it had only begun to start."""
+    try:
+        yield
     finally:
-        await made.stop()
+        await client.stop()
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
