@@ -41,8 +41,9 @@ from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
 ROOT: Final = Path(__file__).parents[2]
 YEARS: Final = 36_500
-WHOLE_MS: Final = 4_000
-"""A site is whole again when no reading waits longer than this for the database."""
+WHOLE_S: Final = 4.0
+"""A site is whole again when no reading waits longer than this for the database. Real seconds, as all in a verdict."""
+CADENCE_MS: Final = 5_000
 _LOOK_S: Final = 0.3
 
 
@@ -136,7 +137,10 @@ class _Ward(Ward):
 class Pipeline:
     """A site, for as long as a block lasts; see `site`."""
 
-    def __init__(self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str) -> None:
+    def __init__(
+        self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str, speed: float
+    ) -> None:
+        self.speed = speed
         self.folder = folder
         self.kafka, self.influxdb = kafka, influxdb
         self.log = Log(kafka)
@@ -153,7 +157,7 @@ class Pipeline:
         self.store = self.process("store", "store", "run")
         self.workers = [self.process(f"worker-{n}", "worker", "--engine", engine) for n in range(workers)]
         self.began = time.monotonic()
-        self.oldest_ms = 0
+        self.oldest_s = 0.0
         self.blows: list[float] = []
         self.repaired = 0.0
         self.whole = 0.0
@@ -169,7 +173,7 @@ class Pipeline:
                 f"VITALLOOM_{kind}__KAFKA__TOPIC_PREFIX": log.topic_prefix,
             }
         told |= {f"VITALLOOM_{kind}__CLOCK_FILE": str(self.folder / "clock") for kind in ("INGEST", "WORKER")}
-        told |= {f"VITALLOOM_WORKER__CADENCE_MS__{sign.upper()}": str(ms) for sign, ms in cadences(1_000).items()}
+        told |= {f"VITALLOOM_WORKER__CADENCE_MS__{sign.upper()}": str(ms) for sign, ms in cadences(CADENCE_MS).items()}
         told |= {
             "VITALLOOM_WORKER__SESSION_TIMEOUT_MS": "3000",
             "VITALLOOM_STORE__BATCH_MS": "200",
@@ -190,17 +194,19 @@ class Pipeline:
             '|> filter(fn: (r) => r._measurement == "vitals" and (r._field == "session" or r._field == "counter")) '
             '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
         )
+        # A query may see a point of which one field is not there yet.
+        whole = [one for one in found if one["session"] is not None and one["counter"] is not None]
         return [
-            reading_id(self._wearables[one["binding"]], bytes.fromhex(one["session"]), one["counter"]) for one in found
+            reading_id(self._wearables[one["binding"]], bytes.fromhex(one["session"]), one["counter"]) for one in whole
         ]
 
     def look(self) -> None:
         """How old the oldest reading is that is on its way, and whether the site is whole again."""
         now_ms = self.ward._clock.now_ms()
         oldest = next(iter(self.ward.pace.on_the_way().values()), now_ms)
-        age_ms = now_ms - oldest
-        self.oldest_ms = max(self.oldest_ms, age_ms)
-        if age_ms > WHOLE_MS:
+        age_s = (now_ms - oldest) / 1_000 / self.speed
+        self.oldest_s = max(self.oldest_s, age_s)
+        if age_s > WHOLE_S:
             self.whole = 0.0
         elif self.repaired and not self.whole:
             self.whole = time.monotonic()
@@ -240,7 +246,9 @@ class Pipeline:
             uplinks[arrived.uplink] += 1
             readings[arrived.messages[0].reading_id] += 1
         alarms = await physiological(self.log)
-        expected = None if log_lost else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(1_000)))[0]
+        expected = (
+            None if log_lost else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(CADENCE_MS)))[0]
+        )
         blow, now = (self.blows[-1] if self.blows else 0.0), time.monotonic()
         whole = self.whole or now
         return Verdict(
@@ -258,7 +266,7 @@ class Pipeline:
             times=len(self.blows),
             mttr_s=round(whole - blow, 1) if blow else 0.0,
             whole_again_s=round(whole - self.repaired, 1) if self.repaired else 0.0,
-            oldest_s=round(self.oldest_ms / 1_000, 1),
+            oldest_s=round(self.oldest_s, 1),
             seconds=round(now - self.began, 1),
         )  # fmt: skip
 
@@ -276,19 +284,20 @@ async def site(
     engine: str = "faust",
     seed: int = 1,
     max_queued: int = 20_000,
-    speed: float = 1.0,
+    speed: float = 10.0,
 ) -> AsyncIterator[Pipeline]:
     """A site with a simulated ward before it, ready to begin."""
     folder.mkdir(parents=True, exist_ok=True)
     clock = FileClock.create(folder / "clock", START_MS)
-    pipeline = Pipeline(folder, kafka, influxdb, workers=workers, engine=engine)
+    pipeline = Pipeline(folder, kafka, influxdb, workers=workers, engine=engine, speed=speed)
     await pipeline.log.begin()
     await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
-        scenario="mixed", patients=patients, edges=edges, speed=speed, duration=f"{seconds}s", cadence="1s", seed=seed,
+        scenario="mixed", patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
+        cadence=f"{CADENCE_MS // 1_000}s", seed=seed,
         broker="mosquitto", headless=True, as_json=True,
     )  # fmt: skip
-    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=1_000)
+    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=CADENCE_MS)
     port = free_port()
     with contextlib.ExitStack() as stack:
         stack.callback(clock.close)

@@ -97,7 +97,7 @@ def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
     processor.apply(0, record(reading(0)))
     assert not processor.alarm_waits
 
-    processor.apply(1, record(reading(5 * SECOND, spo2=84.0, respiratory_rate=27.0, heart_rate=140.0)))
+    processor.apply(1, record(reading(5 * SECOND, spo2=84.0, respiratory_rate=27.0, systolic_bp=85.0)))
     assert processor.alarm_waits
 
     alarms = [decode_alarmed(value) for _, value in processor.take().alarms]
