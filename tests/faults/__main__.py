@@ -1,4 +1,4 @@
-"""Faults against a whole site on real services: `python -m tests.faults F16 [F19 ...|all] [--json] [--seed N]`.
+"""Faults against a whole site on real services: `python -m tests.faults F16 [F19 ...|all|workers] [--json] [--seed N]`.
 
 Exit status 0 only if every reading that was accepted is stored once and every alarm is the right one.
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from runtime import logs
 from tests.faults.pipeline import Verdict, live, site
+from tests.faults.random_workers import survive
 from tests.faults.table import FAULTS
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -35,19 +36,38 @@ async def one(number: str, folder: Path, *, seed: int, engine: str) -> Verdict:
         ) as pipeline:  # fmt: skip
             await live(pipeline, fault.do)
             pipeline.alive()
-            return await pipeline.verdict(f"{number} {fault.title}", log_lost=fault.log_lost)
+            return await pipeline.verdict(
+                f"{number} {fault.title}", log_lost=fault.log_lost, judged_again=fault.judged_again
+            )
     finally:
         influxdb.stop()
         kafka.stop()
 
 
+def _workers(told: argparse.Namespace) -> int:
+    os.environ[REQUIRED] = "1"
+    with tempfile.TemporaryDirectory(prefix="vitalloom-faults-") as folder:
+        kafka = Kafka(Path(folder) / "kafka")
+        kafka.start()
+        try:
+            work = survive(kafka, Path(folder), minutes=told.minutes, seed=told.seed, engine=told.engine)
+            found = asyncio.run(work)
+        finally:
+            kafka.stop()
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    return 0 if found.is_good else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faults", nargs="+", help=f"all, or some of {', '.join(FAULTS)}")
+    parser.add_argument("faults", nargs="+", help=f"all, some of {', '.join(FAULTS)}, or workers: random blows")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of random blows")
     parser.add_argument("--json", action="store_true", help="one line each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=("faust", "plain"), default="faust")
     told = parser.parse_args()
+    if told.faults == ["workers"]:
+        return _workers(told)
     names = list(FAULTS) if told.faults == ["all"] else told.faults
     unknown = [name for name in names if name not in FAULTS]
     if unknown:

@@ -20,6 +20,7 @@ class Fault(NamedTuple):
     seconds: int  # of the story
     workers: int = 1
     log_lost: bool = False
+    judged_again: bool = False
     max_queued: int = 20_000
 
 
@@ -185,7 +186,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "F18": Fault("Kafka away 60 s", kafka_away, 120),
     "F19": Fault("worker killed 10 times", worker_killed, 70),
     "F20": Fault("rebalances: workers come and go", rebalanced, 60, workers=3),
-    "F21": Fault("states lost, readings kept", state_lost, 60, log_lost=True),
+    "F21": Fault("states lost, readings kept", state_lost, 60, judged_again=True),
     "F22": Fault("database away 60 s", database_away, 110),
     "F22b": Fault("store writer killed right after the 204, 3 times", writer_killed_after_write, 60),
     "F28": Fault("database slow: every write takes 5 s", database_slow, 70),

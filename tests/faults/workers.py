@@ -199,7 +199,7 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
         steps: name and wall time of what was done.
     """
     times: Counter[bytes] = Counter()
-    ages: dict[str, int] = {name: 0 for name, _ in steps}
+    ages: dict[str, int] = dict.fromkeys((name for name, _ in steps), 0)
     worst_ms = 0
     scores: dict[str, list[Event]] = defaultdict(list)
     for record in await log.records(KAFKA_EVENTS):
