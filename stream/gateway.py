@@ -49,6 +49,7 @@ _log = get(__name__)
 _OFFSET: Final = "stored_offset"
 _KEEP_EVERY_MS: Final = 2_000
 _AGAIN_S: Final = 0.5
+_REASONS: Final = {reason.value: reason for reason in Reason}
 
 
 class Counts(msgspec.Struct):
@@ -282,7 +283,7 @@ class Gateway:
             await reader.stop()
 
     def _note(self, stored: Stored) -> None:
-        reason = Reason(stored.reason) if stored.reason else None
+        reason = _REASONS.get(stored.reason, Reason.PROCESSING) if stored.reason else None
         for one in stored.uplinks:
             known = self._stored.get(one.session_id)
             if known is not None:

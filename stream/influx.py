@@ -141,7 +141,7 @@ class Database:
 
 
 def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
-    """Minutes to hours: a mean of means weighted by their counts."""
+    """Minutes to hours: a mean of means weighted by their counts. Nothing is said of hours that began before `start`."""
     one = f' and r.binding == "{binding_id}"' if binding_id else ""
     return f"""from(bucket: "{buckets.minutes}")
   |> range(start: {start}, stop: {stop})
@@ -158,6 +158,7 @@ def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "")
       max: if r.max > accumulator.max then r.max else accumulator.max,
     }}))
   |> map(fn: (r) => ({{r with _measurement: "{HOUR}", _time: r._start, mean: r.total / float(v: r.count)}}))
+  |> filter(fn: (r) => int(v: r._time) % {HOUR_MS * 1_000_000} == 0)
   |> to(
     bucket: "{buckets.hours}", timeColumn: "_time", tagColumns: ["binding", "sign"],
     fieldFn: (r) => ({{count: r.count, mean: r.mean, min: r.min, max: r.max}}))"""

@@ -1,4 +1,4 @@
-"""A whole site on real services, everything in it killed once: what was accepted is stored once, alarms are the same."""
+"""A whole site on real services, everything in it killed once: what was accepted is stored once, alarms are right."""
 
 import asyncio
 from pathlib import Path

@@ -119,13 +119,14 @@ def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_sig
     assert len(alarms) == 2 * len({(alarm.alarm_id, alarm.revision) for alarm in alarms})
 
 
-def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka) -> None:
+@pytest.mark.parametrize("engine", [PlainWorker, FaustWorker], ids=["plain", "faust"])
+def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka, engine: Any) -> None:
     log = Log(kafka)
 
     async def story() -> list[Event]:
         await log.begin()
         await log.put([reading(0, spo2=85.0, respiratory_rate=26.0)])
-        worker = PlainWorker(log.worker(), WallAt(NOW))
+        worker = engine(log.worker(), WallAt(NOW))
         running = asyncio.create_task(worker.run())
         await until(of_all(worker.vitals, 1), "the reading")
         (alarm, *_) = [event for event in (await log.events())[BED_1] if isinstance(event, AlarmChanged)]

@@ -16,6 +16,7 @@ from stream.errors import DatabaseUnusable
 from stream.file_store import Store
 from stream.influx import Buckets, Database, hours_flux, prepare
 from stream.kafka import producer, topic
+from stream.line_protocol import window_line
 from stream.store import StoreWriter
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -255,6 +256,30 @@ def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_h
 
     assert [(one["count"], one["mean"], one["min"], one["max"]) for one in minutes] == [(2, 94.0, 90.0, 98.0)]
     assert [(one["count"], one["mean"], one["min"], one["max"]) for one in hours] == [(2, 94.0, 90.0, 98.0)]
+
+
+def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxDB, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(influxdb.token, encoding="utf-8")
+    config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="hours")
+    prepare(config, retention_days=YEARS, aggregate_days=YEARS)
+    start_ms = NOW // HOUR * HOUR
+
+    async def story() -> list[Any]:
+        async with Database(config) as database:
+            lines = [
+                window_line(BED_1, "spo2", start_ms + n * 10 * MINUTE, count=1, mean=90 + n, minimum=90, maximum=99)
+                for n in range(12)
+            ]
+            await database.write(database.buckets.minutes, lines)
+            begins = f"time(v: {(start_ms + 15 * MINUTE) * 1_000_000})"
+            await database.query(hours_flux(database.buckets, start=begins, stop="now()"))
+            return await database.query('from(bucket: "hours_1h") |> range(start: 0)')
+
+    found = asyncio.run(story())
+
+    assert {int(one["_time"].timestamp() * 1_000) for one in found} == {start_ms + HOUR}
+    assert {one["_field"]: one["_value"] for one in found} == {"count": 6, "mean": 98.5, "min": 90.0, "max": 99.0}
 
 
 def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
