@@ -141,7 +141,7 @@ class Database:
 
 
 def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
-    """Minutes to hours: a mean of means weighted by their counts. Nothing is said of hours that began before `start`."""
+    """Minutes to hours: a mean of means weighted by their counts. Hours that began before `start` are left out."""
     one = f' and r.binding == "{binding_id}"' if binding_id else ""
     return f"""from(bucket: "{buckets.minutes}")
   |> range(start: {start}, stop: {stop})

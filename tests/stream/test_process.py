@@ -11,10 +11,12 @@ from runtime import logs
 from runtime.clock import SystemClock
 from stream import process
 from stream.broker import BrokerFolder, BrokerSettings
+from stream.file_store import Store
 from stream.site import Site
 from tests.stream.registries import FACTS
 from tests.stream.test_broker import ME
 from wire.authority import moment
+from wire.wallet import Wallet
 
 
 @pytest.fixture
@@ -52,6 +54,22 @@ def test_the_files_follow_the_registry_and_a_damaged_folder_ends_nothing(
         keeping.cancel()
 
     asyncio.run(story())
+
+
+def test_the_data_centre_scores_with_the_scale_that_was_ordered(site: Site, tmp_path: Path) -> None:
+    registry = site.registry
+    edge = registry.add_device("edge", who="tester")
+    scales = {}
+    for scale in (1, 2):
+        wearable = registry.add_device("wearable", who="tester")
+        scales[scale] = registry.bind(
+            wearable_id=wearable, edge_id=edge, patient=f"P{scale}", bed="1", spo2_scale=scale, who="tester"
+        )
+    with Store(tmp_path / "store.sqlite") as store:
+        stream = process.Stream(site, Wallet.load(site.ingest_folder), store, SystemClock())
+        found = {scale: stream._plan_of(binding.hex()).spo2_scale for scale, binding in scales.items()}
+
+    assert found == {1: 1, 2: 2}
 
 
 async def until(condition: Callable[[], bool]) -> None:
