@@ -4,12 +4,10 @@ The readings themselves are one service of the app, with a consumer and a group 
 """
 
 import asyncio
-import contextlib
 import tempfile
 from typing import Any, Final
 
 import faust
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from runtime.clock import Clock, SystemClock
@@ -23,7 +21,7 @@ from wire.errors import DecodeError
 from wire.log import encode_record
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
 
-_STOP_WITHIN_S: Final = 10.0
+_STOP_WITHIN_S: Final = 8.0
 
 _log = get(__name__)
 
@@ -41,11 +39,7 @@ class Vitals(Service):
         self._running.add_done_callback(self._ended)
 
     async def on_stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError, KafkaError, TimeoutError):
-                async with asyncio.timeout(_STOP_WITHIN_S):
-                    await self._running
+        await self.vitals.stop()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """An app that reads nothing and looks healthy is the worst of all."""
@@ -66,8 +60,17 @@ class FaustWorker:
         await self._app.start()
         try:
             await self.vitals.ended.wait()
+            if self.vitals.failure is not None:
+                raise self.vitals.failure
         finally:
-            await self._app.stop()
+            # The readings first, for others wait for our partitions. What Faust does after that is for itself alone,
+            # and in the middle of a rebalance it can take minutes.
+            try:
+                async with asyncio.timeout(_STOP_WITHIN_S):
+                    await self.vitals.stop()
+                    await self._app.stop()
+            except TimeoutError:
+                _log.warning("Faust does not stop; it is left behind")
 
 
 class VitalsApp(faust.App):

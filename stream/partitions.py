@@ -114,6 +114,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
         self.ended = asyncio.Event()
+        self.failure: Exception | None = None  # why it ended by itself
+        self._running: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -164,7 +166,17 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         Raises:
             LogUnusable: topics are missing or do not correspond.
         """
-        await self._until_there()
+        self._running = asyncio.current_task()
+        try:
+            await self._until_there()
+            await self._serve()
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            self.ended.set()
+
+    async def _serve(self) -> None:
         reader = self._consumer = consumer(
             self._kafka, group=self._group, committed=False, session_timeout_ms=self._config.session_timeout_ms,
             heartbeat_interval_ms=max(100, self._config.session_timeout_ms // 4),
@@ -178,11 +190,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             # What was applied is committed while we still own it; then the group is told, also if we had only begun to
             # join it: a member that nobody runs would keep its partitions for ever.
-            try:
-                await self._let_go(list(self._owned))
-                await reader.stop()
-            finally:
-                self.ended.set()
+            await self._let_go(list(self._owned))
+            await reader.stop()
+
+    async def stop(self) -> None:
+        """Let go of everything, if it runs; returns when that is done."""
+        if self._running is not None and not self._running.done():
+            self._running.cancel()
+            await asyncio.wait([self._running])
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Save what was applied while it is still ours."""

@@ -37,6 +37,17 @@ def test_topics_are_made_once(kafka: Kafka) -> None:
 
 
 @pytest.mark.services
+@pytest.mark.parametrize("engine", ["faust", "plain"])
+def test_a_worker_without_topics_ends_and_says_what_to_do(kafka: Kafka, engine: str) -> None:
+    told = {"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": kafka.address, "VITALLOOM_WORKER__KAFKA__TOPIC_PREFIX": "nowhere."}
+
+    done = vitalloom("worker", "--engine", engine, **told)
+
+    assert done.returncode == 2
+    assert "has no topic nowhere.vl.readings.v1; make them: vitalloom log init" in done.stderr
+
+
+@pytest.mark.services
 def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(influxdb.token, encoding="utf-8")
     told = {
