@@ -57,8 +57,8 @@ class FaustWorker:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self._app.start()
         try:
+            await self._app.start()
             await self.vitals.ended.wait()
             if self.vitals.failure is not None:
                 raise self.vitals.failure

@@ -36,7 +36,14 @@ def run_worker(config: WorkerConfig, engine: Engine) -> int:
     begin(level=config.log_level)
     calm_garbage()
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
-    asyncio.run(until_told_to_stop(_worker(config, engine, clock)))
+    # Not `asyncio.run`: it waits for every task that is left, and those of a Faust that was stopped in mid-rebalance
+    # start themselves again. By then everything of ours is committed and closed.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(until_told_to_stop(_worker(config, engine, clock)))
+    finally:
+        loop.set_exception_handler(lambda *_: None)  # of tasks that are left and now end with the process
     return 0
 
 
