@@ -1,10 +1,11 @@
 """What a cluster costs on real services, one question at a time.
 
-`python -m benchmarks.cluster growth|recovery|latency|store|footprint|gateway ... [--json] [--quick]`
+`python -m benchmarks.cluster growth|recovery|latency|journey|store|footprint|gateway ... [--json] [--quick]`
 
 growth      cost of a reading in a worker among 100 to 100,000 patients
 recovery    how long a worker needs to take over 100,000 patients
 latency     reading in Kafka -> alarm in Kafka -> point in InfluxDB, 1,000 patients at 1 reading/s, on this machine
+journey     wearable -> alarm in Kafka -> point in InfluxDB, wearables and edges and everything on this machine
 store       points a second against bare writes of the same lines
 footprint   bytes of Kafka and InfluxDB a patient-day
 gateway     frames a second that an ingest opens and passes on
@@ -39,7 +40,7 @@ from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from vitals.messages import Reading
-from wire.log import Arrived, Uplink, decode_alarmed, decode_stored, encode_record
+from wire.log import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
 PARTITIONS: Final = 4
@@ -165,6 +166,71 @@ def latency(services: Services) -> Facts:
         return asyncio.run(work())
 
 
+def journey(services: Services) -> Facts:
+    """Whole sites in real time: sealed by wearables, through Mosquitto, edges and all the rest, into the database."""
+    loads = ((4, 1_000),) if QUICK else ((100, 1_000), (200, 1_000), (1_000, 5_000))
+    return {
+        f"{patients} patients, one reading each {cadence_ms / 1_000:.0f} s": asyncio.run(
+            _journey(services, patients, cadence_ms, seconds=10 if QUICK else 60)
+        )
+        for patients, cadence_ms in loads
+    }
+
+
+async def _journey(services: Services, patients: int, cadence_ms: int, *, seconds: int) -> Facts:
+    from tests.faults.pipeline import live, site
+
+    taken_ms: dict[tuple[bytes, int], int] = {}  # by frame of an edge: when its wearable measured
+    stored: list[float] = []
+    alarms: list[float] = []
+    async with site(
+        services.folder / f"site-{patients}", services.kafka, services.influxdb, seconds=seconds, patients=patients,
+        edges=1 if patients < 100 else 2, speed=1.0, cadence_ms=cadence_ms, look_s=5.0,
+    ) as pipeline:  # fmt: skip
+        clock = pipeline.ward._clock
+        log = pipeline.log.config
+
+        async def note_readings(reader: Any) -> None:
+            async for record in reader:
+                one = decode_for_patient(record.value)
+                if isinstance(one, Arrived) and one.uplink is not None:
+                    taken_ms[one.uplink.session_id, one.uplink.counter] = one.messages[0].at_ms
+
+        async def note_stored(reader: Any) -> None:
+            async for record in reader:
+                now_ms = clock.now_ms()
+                for one in decode_stored(record.value).uplinks:
+                    at_ms = taken_ms.pop((one.session_id, one.counter), None)
+                    if at_ms is not None:
+                        stored.append(now_ms - at_ms)
+
+        async def note_alarms(reader: Any) -> None:
+            async for record in reader:
+                one = decode_alarmed(record.value)
+                if isinstance(one, Alarmed) and one.alarm.revision == 0 and one.alarm.kind == "physiological":
+                    alarms.append(clock.now_ms() - one.alarm.at_ms)
+
+        async with (
+            _listening(log, KAFKA_READINGS) as readings, _listening(log, KAFKA_STORED) as told,
+            _listening(log, KAFKA_ALARMS) as alarmed,
+        ):  # fmt: skip
+            listening = [
+                asyncio.create_task(note_readings(readings)), asyncio.create_task(note_stored(told)),
+                asyncio.create_task(note_alarms(alarmed)),
+            ]  # fmt: skip
+            try:
+                await live(pipeline)
+            finally:
+                for task in listening:
+                    task.cancel()
+        pipeline.alive()
+        sent = sum(fleet.counts.sent for fleet in pipeline.ward.fleets)
+    return {
+        "readings": sent, "stored": len(stored), "alarms": len(alarms), "stored_ms": _quantiles(stored),
+        "alarm_ms": _quantiles(alarms),
+    }  # fmt: skip
+
+
 def store(services: Services) -> Facts:
     """The writer over a log that is full, and the same lines through a bare client, in turn."""
     patients, readings = (50, 1_000) if QUICK else (1_000, 60_000)
@@ -274,6 +340,7 @@ QUESTIONS: Final[dict[str, Callable[[Services], Facts]]] = {
     "growth": growth,
     "recovery": recovery,
     "latency": latency,
+    "journey": journey,
     "store": store,
     "footprint": footprint,
     "gateway": gateway,
@@ -339,7 +406,7 @@ async def _listening(log: KafkaConfig, name: str) -> AsyncIterator[Any]:
     reader = consumer(log, group=None, fetch_max_wait_ms=5)
     await reader.start()
     full = topic(log, name)
-    places = [TopicPartition(full, index) for index in range(PARTITIONS if name == KAFKA_ALARMS else 1)]
+    places = [TopicPartition(full, index) for index in range(1 if name == KAFKA_STORED else PARTITIONS)]
     reader.assign(places)
     await reader.seek_to_end(*places)
     try:

@@ -1,6 +1,7 @@
 """The processes of a cluster: `vitalloom log init`, `worker`, `ingest` and `store`."""
 
 import asyncio
+import contextlib
 import gc
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,11 @@ from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
 from stream.config import KafkaConfig, StoreConfig, WorkerConfig
-from stream.kafka import check_topics, create_topics
+from stream.dead_letters import Letter, Resent, letters
+from stream.dead_letters import resend as send_again
+from stream.directory import RegistryDirectory
+from stream.kafka import LogStatus, check_topics, create_topics, status
+from stream.site import Site
 
 _log = get(__name__)
 
@@ -96,9 +101,9 @@ def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
     ).made  # fmt: skip
 
 
-def kafka_config(bootstrap: str, topic_prefix: str = "") -> KafkaConfig:
+def kafka_config(bootstrap: str, topic_prefix: str = "", *, application: str = "vitalloom") -> KafkaConfig:
     """For commands that need no more than that."""
-    return KafkaConfig(bootstrap=bootstrap, topic_prefix=topic_prefix)
+    return KafkaConfig(bootstrap=bootstrap, topic_prefix=topic_prefix, application=application)
 
 
 def init_log(kafka: KafkaConfig, *, partitions: int, replication: int) -> list[str]:
@@ -114,3 +119,35 @@ def init_log(kafka: KafkaConfig, *, partitions: int, replication: int) -> list[s
         return made
 
     return asyncio.run(work())
+
+
+def log_status(kafka: KafkaConfig) -> LogStatus:
+    """The command `vitalloom log status`.
+
+    Raises:
+        LogUnusable: Kafka does not answer, or topics are missing.
+    """
+    return asyncio.run(status(kafka))
+
+
+def dead_letters(kafka: KafkaConfig) -> list[Letter]:
+    """The command `vitalloom log dead-letters`.
+
+    Raises:
+        LogUnusable: Kafka does not answer.
+    """
+    return asyncio.run(letters(kafka))
+
+
+def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) -> Resent:
+    """The command `vitalloom log resend`.
+
+    Raises:
+        LogUnusable, SiteUnusable: what is wrong, and the cure.
+    """
+    clock = SystemClock()
+    if site is None:
+        return asyncio.run(send_again(kafka, clock, again=again, stage=stage))
+    with contextlib.closing(Site.open(site, clock=clock, to_read=True)) as opened:
+        directory = RegistryDirectory(opened.registry)
+        return asyncio.run(send_again(kafka, clock, directory=directory, again=again, stage=stage))

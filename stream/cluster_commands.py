@@ -1,11 +1,15 @@
 """The commands of a cluster that are groups: `vitalloom log` and `vitalloom store`. What they do lives elsewhere."""
 
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
 
-from stream.cluster import init_log, init_store, kafka_config, run_store, store_config
+from stream.cluster import dead_letters, init_log, init_store, kafka_config, log_status, resend, run_store, store_config
 
 log = typer.Typer(
     help="The topics in Kafka.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -29,6 +33,66 @@ def init_topics(
     config = kafka_config(kafka, topic_prefix)
     made = init_log(config, partitions=partitions, replication=replication)
     typer.echo(f"{len(made)} topics made{': ' + ', '.join(made) if made else ', all were there'}")
+
+
+@log.command("status")
+def show_log(kafka: BootstrapOption = "127.0.0.1:9092", topic_prefix: PrefixOption = "") -> None:
+    """What lies in each topic, how far behind each reader is, and how many dead letters wait."""
+    found = log_status(kafka_config(kafka, topic_prefix))
+    topics = Table("topic", Column("partitions", justify="right"), Column("records kept", justify="right"))
+    for one in found.topics:
+        topics.add_row(one.name, str(one.partitions), f"{one.records:,}")
+    readers = Table("read by", "of", Column("records behind", justify="right"))
+    for group, name, behind in found.behind:
+        readers.add_row(group, name, f"{behind:,}")
+    console = Console()
+    console.print(topics, readers)
+    if found.dead_letters:
+        console.print(f"{found.dead_letters:,} dead letters are kept: vitalloom log dead-letters")
+
+
+@log.command("dead-letters")
+def show_dead_letters(
+    kafka: BootstrapOption = "127.0.0.1:9092",
+    topic_prefix: PrefixOption = "",
+    last: Annotated[int, typer.Option(min=1, help="Show so many of the newest.")] = 20,
+) -> None:
+    """What could not be used, and why. What it said is not shown: it is a patient's."""
+    found = dead_letters(kafka_config(kafka, topic_prefix))
+    counts = Counter((one.content.stage, one.content.reason) for one in found)
+    summary = Table("failed at", "reason", Column("letters", justify="right"))
+    for (stage, reason), count in counts.most_common():
+        summary.add_row(stage, reason, f"{count:,}")
+    newest = Table("when (UTC)", "failed at", "reason", "problem", "where", "by version")
+    for _, one in found[-last:]:
+        at = datetime.fromtimestamp(one.at_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        newest.add_row(at, one.stage, one.reason, one.problem, one.source, one.version)
+    console = Console()
+    if found:
+        console.print(summary, newest)
+    else:
+        console.print("there are none")
+
+
+@log.command("resend")
+def send_again(
+    kafka: BootstrapOption = "127.0.0.1:9092",
+    topic_prefix: PrefixOption = "",
+    application: Annotated[str, typer.Option(help="As the workers are told.")] = "vitalloom",
+    site: Annotated[
+        Path | None,
+        typer.Option(help="The site's folder: without it, what the ingest refused stays.", show_default=False),
+    ] = None,
+    stage: Annotated[
+        str, typer.Option(help="Only what failed there: ingest, processor or store.", show_default=False)
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Also those that were sent again before.")] = False,
+) -> None:
+    """Send dead letters again, once what refused them is mended. What is there already changes nothing."""
+    found = resend(kafka_config(kafka, topic_prefix, application=application), site=site, again=again, stage=stage)
+    typer.echo(f"{found.sent.total()} sent again" + "".join(f"\n  {n} {name}" for name, n in found.sent.items()))
+    if found.kept:
+        typer.echo(f"{found.kept.total()} stay" + "".join(f"\n  {n} {why}" for why, n in found.kept.items()))
 
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see --sample-config of `run`.")]

@@ -48,6 +48,7 @@ _log = get(__name__)
 
 _OFFSET: Final = "stored_offset"
 _KEEP_EVERY_MS: Final = 2_000
+_SIGNED_AGAIN: Final = 100  # records, by one who does not know where to begin
 _AGAIN_S: Final = 0.5
 _REASONS: Final = {reason.value: reason for reason in Reason}
 
@@ -169,7 +170,7 @@ class Gateway:
         uplink = Uplink(opened.sender, opened.session_id, opened.frame_class, opened.counter)
         binding = opened.binding_id.hex()
         if one.refused is not None:
-            return [self._dead(one.refused, opened.payload, uplink)]
+            return [self._dead(one.refused, opened.payload, uplink, binding)]
         now_ms = self._clock.now_ms()
         match one.content:
             case Observed() as seen:
@@ -191,11 +192,11 @@ class Gateway:
     def _letter(self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | DeadLetter) -> _Letter:
         return _Letter(topic(self._kafka, name), key.encode(), encode_record(record))
 
-    def _dead(self, error: DecodeError, payload: bytes, uplink: Uplink) -> _Letter:
+    def _dead(self, error: DecodeError, payload: bytes, uplink: Uplink, binding: str) -> _Letter:
         letter = DeadLetter(
             stage="ingest", reason=error.reason, problem=str(error), at_ms=self._clock.now_ms(),
             source=f"session {uplink.session_id.hex()}/{uplink.counter}", payload=payload, version=__version__,
-            uplink=uplink,
+            uplink=uplink, binding_id=binding,
         )  # fmt: skip
         return self._letter(KAFKA_DEAD_LETTERS, uplink.edge_id.hex(), letter)
 
@@ -270,8 +271,9 @@ class Gateway:
             reader.assign([place])
             first = (await reader.beginning_offsets([place]))[place]
             end = (await reader.end_offsets([place]))[place]
-            kept = self._ledger.noted(_OFFSET)
-            start = end if kept is None else int(kept)
+            kept = self._ledger.noted(_OFFSET) if self._offset is None else self._offset
+            # To sign twice does no harm, and something may have been stored before we could begin to listen.
+            start = max(first, end - _SIGNED_AGAIN) if kept is None else int(kept)
             reader.seek(place, start if first <= start <= end else first)
             while True:
                 for records in (await reader.getmany(timeout_ms=1_000)).values():

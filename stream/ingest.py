@@ -92,7 +92,8 @@ class Ingest:
         if (result.duplicate and not self._repeats) or not result.payload:
             return Taken(result, result.sender)
         try:
-            return Taken(result, result.sender, self._content(result, now_ms))
+            content = content_of(self._directory, result.binding_id, result.frame_class, result.payload, now_ms)
+            return Taken(result, result.sender, content)
         except DecodeError as error:
             return Taken(result, result.sender, refused=error)
 
@@ -108,19 +109,25 @@ class Ingest:
         """As `Receiver.highest`."""
         return self._receiver.highest(session_id)
 
-    def _content(self, opened: Opened, now_ms: int) -> Content:
-        if opened.frame_class == FrameClass.HEARTBEAT:
-            return decode_heartbeat(opened.payload)
-        if opened.frame_class == FrameClass.ALARM:
-            return decode_edge_alarm(opened.payload)
-        if opened.frame_class != FrameClass.VITALS:
-            raise DecodeError(Reason.CLASS, f"class {opened.frame_class} is not for ingest")
-        message = decode_edge_vitals(opened.payload)
-        binding = self._directory.binding(opened.binding_id)
-        if binding is None or binding.wearable_id != message.origin.wearable_id:
-            raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
-        reading = _arrived(to_reading(message, opened.binding_id), now_ms)
-        return Observed(reading, to_scores(message, reading), binding.spo2_scale)
+
+def content_of(directory: Directory, binding_id: bytes, frame_class: int, payload: bytes, now_ms: int) -> Content:
+    """What an edge says, taken out of its seal.
+
+    Raises:
+        DecodeError: it cannot be read, or is not of this binding.
+    """
+    if frame_class == FrameClass.HEARTBEAT:
+        return decode_heartbeat(payload)
+    if frame_class == FrameClass.ALARM:
+        return decode_edge_alarm(payload)
+    if frame_class != FrameClass.VITALS:
+        raise DecodeError(Reason.CLASS, f"class {frame_class} is not for ingest")
+    message = decode_edge_vitals(payload)
+    binding = directory.binding(binding_id)
+    if binding is None or binding.wearable_id != message.origin.wearable_id:
+        raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
+    reading = _arrived(to_reading(message, binding_id), now_ms)
+    return Observed(reading, to_scores(message, reading), binding.spo2_scale)
 
 
 def _arrived(reading: Reading, now_ms: int) -> Reading:

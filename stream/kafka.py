@@ -3,7 +3,7 @@
 import ssl
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
@@ -54,6 +54,22 @@ TOPICS: Final = (
     TopicSpec(KAFKA_HEALTH, False, _DELETED_AFTER | {"retention.ms": str(7 * DAY_MS)}),
     TopicSpec(KAFKA_DEAD_LETTERS, False, _DELETED_AFTER | {"retention.ms": str(90 * DAY_MS)}),
 )
+
+
+class TopicStatus(NamedTuple):
+    """What lies in one topic."""
+
+    name: str
+    partitions: int
+    records: int  # that are kept; of a compacted one, offsets that were given
+
+
+class LogStatus(NamedTuple):
+    """What lies in the log, and who is behind."""
+
+    topics: list[TopicStatus]
+    behind: list[tuple[str, str, int]]  # group, topic, records
+    dead_letters: int
 
 
 def connection(config: KafkaConfig) -> dict[str, Any]:
@@ -168,3 +184,43 @@ async def check_topics(config: KafkaConfig) -> int:
                 f"{found[topic(config, KAFKA_READINGS)]}; they have to correspond",
             )
     return found[topic(config, KAFKA_READINGS)]
+
+
+async def status(config: KafkaConfig) -> LogStatus:
+    """What lies in the log, and how far behind those are that read it for this site.
+
+    Raises:
+        LogUnusable: Kafka does not answer, or topics are missing.
+    """
+    await check_topics(config)
+    admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    reader = consumer(config, group=None)
+    try:
+        await admin.start()
+        await reader.start()
+        names = [topic(config, spec.name) for spec in TOPICS]
+        found = await admin.describe_topics(names)
+        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
+        first, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
+        kept = {name: [ends[at] - first[at] for at in places if at.topic == name] for name in names}
+        behind: dict[tuple[str, str], int] = {}
+        for group in await _groups(admin, config):
+            for at, where in (await admin.list_consumer_group_offsets(group)).items():
+                if at in ends and where.offset >= 0:
+                    lag = max(0, ends[at] - max(where.offset, first[at]))
+                    behind[group, at.topic] = behind.get((group, at.topic), 0) + lag
+    except KafkaError as error:
+        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+    finally:
+        await reader.stop()
+        await admin.close()
+    return LogStatus(
+        [TopicStatus(name, len(counts), sum(counts)) for name, counts in kept.items()],
+        sorted((group, name, lag) for (group, name), lag in behind.items()),
+        sum(kept[topic(config, KAFKA_DEAD_LETTERS)]),
+    )
+
+
+async def _groups(admin: AIOKafkaAdminClient, config: KafkaConfig) -> list[str]:
+    """Those of this site."""
+    return sorted(name for name, *_ in await admin.list_consumer_groups() if name.startswith(f"{config.application}-"))

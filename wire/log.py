@@ -119,6 +119,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     payload: bytes
     version: str  # of the code that failed
     uplink: Uplink | None = None
+    binding_id: str = ""  # of what an edge said, as its seal says
 
 
 class StateRow(msgspec.Struct, frozen=True, array_like=True):

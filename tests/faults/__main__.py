@@ -5,9 +5,12 @@ Exit status 0 only if every reading that was accepted is stored once and every a
 
 import argparse
 import asyncio
+import contextlib
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,22 +29,37 @@ from tests.services.native import REQUIRED
 async def one(number: str, folder: Path, *, seed: int, engine: str) -> Verdict:
     """One row, on services of its own."""
     fault = FAULTS[number]
-    kafka, influxdb = Kafka(folder / "kafka"), InfluxDB(folder / "influxdb")
+    kafka = Kafka(folder / "kafka")
     kafka.start()
-    influxdb.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(kafka.stop)
+        if fault.disk_mb:
+            stack.enter_context(_small_disk(folder / "influxdb", fault.disk_mb))
+        influxdb = InfluxDB(folder / "influxdb")
+        influxdb.start()
+        stack.callback(influxdb.stop)
         async with site(
             folder / "site", kafka, influxdb, seconds=fault.seconds, workers=fault.workers, engine=engine, seed=seed,
-            max_queued=fault.max_queued,
+            max_queued=fault.max_queued, poison_every=fault.poison_every,
         ) as pipeline:  # fmt: skip
             await live(pipeline, fault.do)
             pipeline.alive()
             return await pipeline.verdict(
                 f"{number} {fault.title}", log_lost=fault.log_lost, judged_again=fault.judged_again
             )
+
+
+@contextlib.contextmanager
+def _small_disk(folder: Path, size_mb: int) -> Iterator[None]:
+    """A disk of its own at this folder. Only root may."""
+    if os.geteuid() != 0:
+        sys.exit("a fault that fills a disk mounts one first, and only root may: sudo, or leave F22c out")
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield
     finally:
-        influxdb.stop()
-        kafka.stop()
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def _workers(told: argparse.Namespace) -> int:
@@ -81,12 +99,14 @@ def main() -> int:
         sys.stdout.write(msgspec.json.encode(found[-1]).decode() + "\n")
         sys.stdout.flush()
     if not told.json:
-        table = Table("fault", "sent", "accepted", "stored", "doubled", "alarms wrong", "MTTR", "after repair")
+        table = Table(
+            "fault", "sent", "accepted", "stored", "doubled", "dead letters", "alarms wrong", "MTTR", "after repair"
+        )
         for each in found:
             table.add_row(
                 each.fault, str(each.sent), str(each.accepted), str(each.stored), str(each.duplicated),
-                "-" if each.alarms_wrong is None else str(each.alarms_wrong), f"{each.mttr_s} s",
-                f"{each.whole_again_s} s",
+                str(each.dead_letters), "-" if each.alarms_wrong is None else str(each.alarms_wrong),
+                f"{each.mttr_s} s", f"{each.whole_again_s} s",
             )  # fmt: skip
         Console().print(table)
     return 0 if all(each.is_good for each in found) else 1

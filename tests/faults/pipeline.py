@@ -7,17 +7,21 @@ again. Whether a reading is stored is asked of the database, never of who says s
 import asyncio
 import contextlib
 import getpass
+import itertools
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from edge.agent import EdgeAgent
+from edge.outbox import Keep
 from runtime.clock import FileClock
 from simulators.agents import Agent, InProcess, cadences, config_of
 from simulators.broker import LOOPBACK, RealBroker, free_port
@@ -37,7 +41,9 @@ from tests.services.native import Server
 from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged
 from wire.codec import reading_id
+from wire.envelope import FrameClass
 from wire.log import Arrived, decode_for_patient
+from wire.receiver import Opened
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -57,6 +63,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     stored: int
     duplicated: int  # readings that are in the database twice
     doubled_in_log: int  # records that came to Kafka again; they are harmless
+    poison: int  # frames that are authentic and make no sense
     dead_letters: int
     alarms: int
     alarms_wrong: int | None  # patients whose alarms are not those of one process; None: the log was lost
@@ -68,7 +75,12 @@ class Verdict(msgspec.Struct, kw_only=True):
 
     @property
     def is_good(self) -> bool:
-        return self.sent == self.accepted == self.stored and not self.duplicated and not self.alarms_wrong
+        return (
+            self.sent == self.accepted == self.stored
+            and self.dead_letters == self.poison
+            and not self.duplicated
+            and not self.alarms_wrong
+        )
 
 
 class _Elsewhere:
@@ -96,7 +108,7 @@ class _Elsewhere:
                 self.counts.stored = len(self._known)
                 self._site.ward.pace.done(new)
                 self._site.look()
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(self._site.look_s)
 
 
 class _NoLanes:
@@ -135,19 +147,41 @@ class _Ward(Ward):
         ]  # fmt: skip
 
 
+class _Poison:
+    """After one reading in so many, an edge seals something that nobody can read."""
+
+    def __init__(self, agents: list[Agent], *, every: int) -> None:
+        self.count = 0
+        self._taken = itertools.count(1)
+        for one in agents:
+            assert isinstance(one, InProcess)
+            agent = one._agent
+            agent._take_reading = partial(self._take, agent, agent._take_reading, every)  # type: ignore[method-assign]
+
+    def _take(self, agent: EdgeAgent, healthy: Callable[..., None], every: int, opened: Opened, now_ms: int) -> None:
+        healthy(opened, now_ms)
+        if next(self._taken) % every == 0:
+            self.count += 1
+            agent._keep(opened.binding_id, FrameClass.VITALS, b"\x93poison", Keep.ALWAYS, now_ms)
+
+
 class Pipeline:
     """A site, for as long as a block lasts; see `site`."""
 
     def __init__(
-        self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str, speed: float
-    ) -> None:
+        self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str, speed: float,
+        cadence_ms: int = CADENCE_MS, look_s: float = _LOOK_S,
+    ) -> None:  # fmt: skip
         self.speed = speed
+        self.cadence_ms = cadence_ms
+        self.look_s = look_s
         self.folder = folder
         self.kafka, self.influxdb = kafka, influxdb
         self.log = Log(kafka)
         self.ward: _Ward
         self.broker: RealBroker
         self.enrolled: EnrolledSite
+        self.poison: _Poison | None = None
         self._wearables: dict[str, bytes] = {}
         token = folder / "token"
         token.write_text(influxdb.token, encoding="utf-8")
@@ -174,7 +208,9 @@ class Pipeline:
                 f"VITALLOOM_{kind}__KAFKA__TOPIC_PREFIX": log.topic_prefix,
             }
         told |= {f"VITALLOOM_{kind}__CLOCK_FILE": str(self.folder / "clock") for kind in ("INGEST", "WORKER")}
-        told |= {f"VITALLOOM_WORKER__CADENCE_MS__{sign.upper()}": str(ms) for sign, ms in cadences(CADENCE_MS).items()}
+        told |= {
+            f"VITALLOOM_WORKER__CADENCE_MS__{sign.upper()}": str(ms) for sign, ms in cadences(self.cadence_ms).items()
+        }
         told |= {
             "VITALLOOM_WORKER__SESSION_TIMEOUT_MS": "3000",
             "VITALLOOM_STORE__BATCH_MS": "200",
@@ -252,7 +288,9 @@ class Pipeline:
             readings[arrived.messages[0].reading_id] += 1
         alarms = await physiological(self.log)
         expected = (
-            None if log_lost else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(CADENCE_MS)))[0]
+            None
+            if log_lost
+            else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(self.cadence_ms)))[0]
         )
         same: Callable[[Any, Any], bool] = _same_facts if judged_again else (lambda one, other: one == other)
         blow, now = (self.blows[-1] if self.blows else 0.0), time.monotonic()
@@ -264,6 +302,7 @@ class Pipeline:
             stored=len(set(points)),
             duplicated=len(points) - len(set(points)),
             doubled_in_log=sum(readings.values()) - len(readings),
+            poison=0 if self.poison is None else self.poison.count,
             dead_letters=len(await self.log.records(KAFKA_DEAD_LETTERS)),
             alarms=sum(map(len, alarms.values())),
             alarms_wrong=None if expected is None else sum(
@@ -294,20 +333,25 @@ async def site(
     engine: str = "faust",
     seed: int = 1,
     max_queued: int = 20_000,
+    poison_every: int = 0,
     speed: float = 10.0,
+    cadence_ms: int = CADENCE_MS,
+    look_s: float = _LOOK_S,
 ) -> AsyncIterator[Pipeline]:
     """A site with a simulated ward before it, ready to begin."""
     folder.mkdir(parents=True, exist_ok=True)
     clock = FileClock.create(folder / "clock", START_MS)
-    pipeline = Pipeline(folder, kafka, influxdb, workers=workers, engine=engine, speed=speed)
+    pipeline = Pipeline(
+        folder, kafka, influxdb, workers=workers, engine=engine, speed=speed, cadence_ms=cadence_ms, look_s=look_s
+    )
     await pipeline.log.begin()
     await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
         scenario="mixed", patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
-        cadence=f"{CADENCE_MS // 1_000}s", seed=seed,
+        cadence=f"{cadence_ms // 1_000}s", seed=seed,
         broker="mosquitto", headless=True, as_json=True,
     )  # fmt: skip
-    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=CADENCE_MS)
+    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=cadence_ms)
     port = free_port()
     with contextlib.ExitStack() as stack:
         stack.callback(clock.close)
@@ -331,6 +375,8 @@ async def site(
             pipeline, options, Wishes.of(options), story, folder=folder, address=(LOOPBACK, port), broker=broker,
             store=store, clock=clock, site=enrolled, began=time.monotonic(),
         )  # fmt: skip
+        if poison_every:
+            pipeline.poison = _Poison(pipeline.ward.agents, every=poison_every)
         stack.callback(pipeline.end)
         await pipeline.start()
         yield pipeline

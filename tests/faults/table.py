@@ -1,7 +1,9 @@
 """The faults that a site on Kafka and InfluxDB is put through, by their numbers in docs/durability.md."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -22,6 +24,8 @@ class Fault(NamedTuple):
     log_lost: bool = False
     judged_again: bool = False
     max_queued: int = 20_000
+    poison_every: int = 0
+    disk_mb: int = 0  # the database's own disk, so that it can be filled; needs root
 
 
 async def broker_killed(site: Pipeline) -> None:
@@ -165,6 +169,27 @@ async def writer_killed_after_write(site: Pipeline) -> None:
     site.repair()
 
 
+async def database_full(site: Pipeline) -> None:
+    """Its disk is full for half a minute."""
+    await asyncio.sleep(5)
+    filler = site.influxdb.folder / "filler"
+    site.blow()
+    await asyncio.to_thread(_fill, filler)
+    await asyncio.sleep(30)
+    filler.unlink()
+    site.repair()
+
+
+def _fill(file: Path) -> None:
+    with file.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+        while True:
+            out.write(bytes(4096))
+
+
+async def nothing(_: Pipeline) -> None:
+    """What is wrong is in what is sent."""
+
+
 async def database_slow(site: Pipeline) -> None:
     """Frozen for five seconds, again and again: every write takes that long."""
     await asyncio.sleep(5)
@@ -189,5 +214,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "F21": Fault("states lost, readings kept", state_lost, 60, judged_again=True),
     "F22": Fault("database away 60 s", database_away, 110),
     "F22b": Fault("store writer killed right after the 204, 3 times", writer_killed_after_write, 60),
+    "F22c": Fault("database's disk full for 30 s", database_full, 80, disk_mb=64),
+    "F26": Fault("poison: one frame in a hundred cannot be read", nothing, 40, poison_every=100),
     "F28": Fault("database slow: every write takes 5 s", database_slow, 70),
 }

@@ -24,6 +24,7 @@ class InfluxDB:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.org, self.token = ORG, TOKEN
+        self.folder = folder
         self._data = folder / "data"
         command = (
             str(installed("influxdb") / "bin" / "influxd"), "--reporting-disabled", "--log-level", "warn",

@@ -12,8 +12,9 @@ say() { echo "services: $*" >&2; }
 
 # need COMMAND PACKAGE WHY: a command, or its Debian package where that can be installed without asking.
 need() {
-  command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] && return 0
-  if [ -n "$2" ] && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+  # `type -P`: the functions below have the same names.
+  if type -P "$1" >/dev/null || [ -x "/usr/sbin/$1" ]; then return 0; fi
+  if [ -n "$2" ] && type -P apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $2 >/dev/null && return 0
   fi
   say "$3 needs \`$1\`, which is not installed${2:+ (Debian, Raspberry Pi OS: sudo apt-get install $2)}"
