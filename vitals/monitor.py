@@ -85,7 +85,7 @@ class PatientMonitor:
         self.plan = plan
         self._rules = _by_quantity(plan.rules)
         self._rules_by_sign = _by_sign(plan.rules)
-        self._valid_ms = plan.validity()
+        self._valid_ms = plan.validity
         self._seen = Seen()
         self._quality = Quality()
         self._windows = Windows(plan.window_ms, lateness_ms=plan.lateness_ms)

@@ -1,5 +1,6 @@
 """What has been ordered for one patient: scale, cadence, validity, rules."""
 
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from vitals.signs import SIGNS, SPEC, VitalSign, spec_of
 EXPECTED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)
 
 
-class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True):
+class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: for what is worked out once
     """Orders for one patient. The default is the RCP's NEWS2 with a wearable's cadence."""
 
     spo2_scale: int = 1  # 2 only by a documented prescription
@@ -37,8 +38,9 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True):
         """
         return self.valid_ms.get(sign, max(SPEC[sign].valid_ms, 3 * self.cadence_ms.get(sign, 0)))
 
+    @cached_property
     def validity(self) -> dict[VitalSign, int]:
-        """`valid` of every sign."""
+        """`valid` of every sign; one table for all patients of this plan."""
         return {sign: self.valid(sign) for sign in SPEC}
 
     def check(self) -> None:

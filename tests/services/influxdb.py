@@ -17,9 +17,14 @@ TOKEN: Final = "a-token-of-tests"
 
 
 class InfluxDB:
-    """A database whose data outlive its process, until `wipe`."""
+    """A database whose data outlive its process, until `wipe`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where its data lie.
+        more: further options of `influxd`.
+    """
+
+    def __init__(self, folder: Path, *more: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
@@ -31,7 +36,7 @@ class InfluxDB:
             "--http-bind-address", f"{LOOPBACK}:{self.port}",
             "--bolt-path", str(self._data / "bolt"),
             "--sqlite-path", str(self._data / "sqlite"),
-            "--engine-path", str(self._data / "engine"),
+            "--engine-path", str(self._data / "engine"), *more,
         )  # fmt: skip
         self.server = Server("InfluxDB", command, log=folder / "influxdb.log", is_ready=self._answers)
 

@@ -59,8 +59,8 @@ def test_an_order_overrules_the_table_of_signs(ordered: dict[str, Any], cadence_
 def test_validity_is_that_of_every_sign() -> None:
     plan = a_plan(valid_ms={"spo2": 7})
 
-    assert plan.validity() == {sign: plan.valid(sign) for sign in SPEC}
-    assert plan.validity()[VitalSign.SPO2] == 7
+    assert plan.validity == {sign: plan.valid(sign) for sign in SPEC}
+    assert plan.validity[VitalSign.SPO2] == 7
 
 
 @pytest.mark.parametrize(
