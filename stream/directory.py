@@ -22,6 +22,7 @@ class RegistryDirectory:
         self._looked_ms: int | None = None
         self._senders: dict[bytes, SenderRecord | None] = {}
         self._bindings: dict[bytes, BindingRecord | None] = {}
+        self._patients: dict[bytes, int] = {}
 
     def refresh(self, mono_ms: int) -> bool:
         """Forget everything if the registry has changed; whether it has. Cheap, and looks once a second at most."""
@@ -34,6 +35,7 @@ class RegistryDirectory:
         self._version = version
         self._senders.clear()
         self._bindings.clear()
+        self._patients.clear()
         return True
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
@@ -49,6 +51,13 @@ class RegistryDirectory:
                 self._bindings.clear()
             self._bindings[binding_id] = self._registry.binding(binding_id)
         return self._bindings[binding_id]
+
+    def patients_of(self, device_id: bytes) -> int:
+        if device_id not in self._patients:
+            if len(self._patients) >= _MOST:
+                self._patients.clear()
+            self._patients[device_id] = self._registry.patients_of(device_id)
+        return self._patients[device_id]
 
     def bindings(self) -> tuple[BindingRecord, ...]:
         """All of them, for whoever shows a ward."""

@@ -499,6 +499,14 @@ class Registry:
         ).fetchone()
         return None if row is None else _binding(row)
 
+    def patients_of(self, device_id: bytes) -> int:
+        """How many bindings a device has just now, as wearable or as edge."""
+        row = self._db.execute(
+            "SELECT count(*) FROM binding WHERE valid_to_ms IS NULL AND (wearable_id = ?1 OR edge_id = ?1)",
+            (device_id.hex(),),
+        ).fetchone()
+        return int(row[0])
+
     # Documents
 
     def documents_for(self, device_id: bytes) -> list[bytes]:

@@ -4,6 +4,7 @@ A process is handed one `Provision`: its own identity, the senders it may hear, 
 whom it writes to. `wire.wallet` fills it from what enrolment left on disk, the data centre from its registry.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -158,6 +159,10 @@ class Directory(Protocol):
     def sender(self, device_id: bytes) -> SenderRecord | None: ...
     def binding(self, binding_id: bytes) -> BindingRecord | None: ...
 
+    def patients_of(self, device_id: bytes) -> int:
+        """How many bindings a device has just now, as wearable or as edge."""
+        ...
+
 
 class InMemoryDirectory:
     """A directory that is a pair of tables."""
@@ -165,12 +170,19 @@ class InMemoryDirectory:
     def __init__(self, senders: Iterable[SenderRecord], bindings: Iterable[BindingRecord]) -> None:
         self._senders = {record.device_id: record for record in senders}
         self._bindings = {record.binding_id: record for record in bindings}
+        self._patients: Counter[bytes] | None = None  # by device; None: to be counted anew
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
         return self._senders.get(device_id)
 
     def binding(self, binding_id: bytes) -> BindingRecord | None:
         return self._bindings.get(binding_id)
+
+    def patients_of(self, device_id: bytes) -> int:
+        if self._patients is None:
+            current = [one for one in self._bindings.values() if one.valid_to_ms is None]
+            self._patients = Counter(device for one in current for device in (one.wearable_id, one.edge_id))
+        return self._patients[device_id]
 
     def senders(self) -> tuple[SenderRecord, ...]:
         return tuple(self._senders.values())
@@ -181,6 +193,7 @@ class InMemoryDirectory:
     def put(self, record: BindingRecord) -> None:
         """Add a binding, or replace it by its later state."""
         self._bindings[record.binding_id] = record
+        self._patients = None
 
     def put_sender(self, record: SenderRecord) -> None:
         """Add a sender, or replace it by its later state."""
@@ -189,6 +202,7 @@ class InMemoryDirectory:
     def drop(self, binding_id: bytes) -> None:
         """A binding whose frames nobody may send any more."""
         self._bindings.pop(binding_id, None)
+        self._patients = None
 
     def revoke(self, device_id: bytes) -> None:
         """From now on nothing of this device is believed."""

@@ -41,7 +41,7 @@ HEARS: Final[dict[Role, Role | None]] = {"edge": "wearable", "ingest": "edge", "
 
 
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Per sender, on the monotonic clock."""
+    """Per sender and patient, on the monotonic clock: an edge of forty patients may send forty times as much."""
 
     frames_per_s: float = 50.0
     frames_burst: int = 2_000  # a backlog drains
@@ -117,10 +117,18 @@ class Bucket:
         self._tokens = burst
         self._last_ms: int | None = None
 
-    def take(self, mono_ms: int) -> bool:
-        """Take one token, if there is one."""
-        if self._last_ms is not None:
-            self._tokens = min(self._burst, self._tokens + (mono_ms - self._last_ms) * self._per_ms)
+    def take(self, mono_ms: int, *, times: int = 1) -> bool:
+        """Take one token, if there is one.
+
+        Args:
+            mono_ms: now.
+            times: so many times faster the bucket fills, and so many times more it holds, from now on.
+        """
+        if self._last_ms is None:
+            self._tokens = self._burst * times
+        else:
+            earned = (mono_ms - self._last_ms) * self._per_ms * times
+            self._tokens = min(self._burst * times, self._tokens + earned)
         self._last_ms = mono_ms
         if self._tokens < 1:
             return False
@@ -216,7 +224,7 @@ class Receiver:
         return tuple(session.row() for session in self._sessions.values())
 
     def _data(self, frame: bytes, header: Header, now_ms: int, mono_ms: int) -> Opened:
-        if not self._bucket(header.sender)[0].take(mono_ms):
+        if not self._bucket(header.sender)[0].take(mono_ms, times=self._patients_of(header.sender)):
             raise Rejected(Reason.RATE, "frames")
         session = self._sessions.get(header.session_id)
         if session is None or session.sender != header.sender:
@@ -264,7 +272,7 @@ class Receiver:
             raise Rejected(Reason.CREDENTIAL, "unknown serial")
         if not credential.is_valid(now_ms):
             raise Rejected(Reason.CREDENTIAL, "not valid now")
-        if not self._bucket(header.sender)[1].take(mono_ms):
+        if not self._bucket(header.sender)[1].take(mono_ms, times=self._patients_of(header.sender)):
             raise Rejected(Reason.RATE, "sessions")
         try:
             credential.key.verify(
@@ -324,6 +332,9 @@ class Receiver:
         stream = (session.info.sender, session.info.binding_id, session.info.frame_class)
         if session.info.number > self._last.get(stream, (-1, b""))[0]:
             self._last[stream] = (session.info.number, session.session_id)
+
+    def _patients_of(self, sender: bytes) -> int:
+        return max(1, self._directory.patients_of(sender))
 
     def _bucket(self, sender: bytes) -> tuple[Bucket, Bucket]:
         buckets = self._buckets.get(sender)

@@ -128,3 +128,16 @@ def test_made_up_ids_fill_a_table_and_no_more(
 
     assert len(directory._senders) <= 10
     assert len(directory._bindings) <= 10
+
+
+def test_how_many_patients_a_device_has_follows_its_bindings(desk: Desk, registry: CountedRegistry) -> None:
+    edge = desk.enrol("edge")
+    bindings = [desk.bind(desk.enrol(), edge) for _ in range(3)]
+    directory = RegistryDirectory(registry)
+    assert directory.patients_of(edge.me.device_id) == 3
+
+    desk.registry.unbind(bindings[0], who="tester")
+
+    directory.refresh(LOOK_EVERY_MS)
+    assert directory.patients_of(edge.me.device_id) == 2
+    assert directory.patients_of(bytes(16)) == 0

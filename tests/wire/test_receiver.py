@@ -4,6 +4,7 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.wire.sites import AT_MS, DAY_MS, UNLIMITED, Site, begin, hear, identity, named, reason, refusal
 from wire.counters import MAX_RANGES
@@ -473,6 +474,32 @@ def test_ten_sessions_a_minute() -> None:
     assert refusal(receiver, sessions[10].frame).reason is Reason.RATE
     assert refusal(receiver, sessions[10].frame, mono_ms=5_999).reason is Reason.RATE
     assert not begin(receiver, sessions[10], mono_ms=6_000).known_before
+
+
+def test_a_sender_of_three_patients_may_send_three_times_as_much() -> None:
+    site = Site()
+    for bed in ("3", "4"):
+        site.directory.put(site._binding(site.ann, bed))
+    session = site.session()
+    receiver = site.hearing(session, limits=RateLimits(frames_per_s=2, frames_burst=5))
+    frames = [session.seal(b"x")[1] for _ in range(30)]
+
+    for frame in frames[:15]:
+        hear(receiver, frame)
+    assert refusal(receiver, frames[15]).reason is Reason.RATE
+    for frame in frames[15:21]:
+        hear(receiver, frame, mono_ms=1_000)
+    assert refusal(receiver, frames[21], mono_ms=1_000).reason is Reason.RATE
+
+
+def test_a_binding_that_has_ended_earns_nothing() -> None:
+    site = Site()
+    assert site.directory.patients_of(site.edge.device_id) == 2
+
+    site.directory.put(replace(site.on_bob, valid_to_ms=AT_MS))
+
+    assert site.directory.patients_of(site.edge.device_id) == 1
+    assert site.directory.patients_of(site.bob.device_id) == 0
 
 
 def test_one_sender_at_its_limit_does_not_slow_another() -> None:
