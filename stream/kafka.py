@@ -1,5 +1,7 @@
 """Kafka as this project uses it: how to connect, which topics there are, and what is wrong with them."""
 
+import asyncio
+import contextlib
 import ssl
 from typing import Any, Final, NamedTuple
 
@@ -148,11 +150,20 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
             if code:
                 raise LogUnusable(config.bootstrap, f"topic {name} cannot be made: {problem.__name__}")
             made.append(name)
+        await _until_known(admin, made)
     except KafkaError as error:
         raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
     finally:
         await admin.close()
     return made
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """A broker hears of a topic a moment after it was made; who asks before that is told that there is none."""
+    with contextlib.suppress(TimeoutError):  # then `check_topics` says what is missing
+        async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1_000):
+            while names and any(one["error_code"] for one in await admin.describe_topics(names)):
+                await asyncio.sleep(0.05)
 
 
 async def check_topics(config: KafkaConfig) -> int:

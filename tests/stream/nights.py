@@ -1,9 +1,15 @@
 """Stories of patients as messages, for every engine."""
 
+import hashlib
+from itertools import takewhile
+from pathlib import Path
+
 from msgspec.structs import replace
 
+from simulators.scenarios import NAMES
+from simulators.stories import START_MS, Recorded, Simulated, Story
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND
-from vitals.messages import Message, ModelScore, Reading, Silence, Tick
+from vitals.messages import Consciousness, Message, ModelScore, Reading, Silence, Tick
 
 BED_1, BED_2 = "b1" * 16, "b2" * 16
 
@@ -64,3 +70,45 @@ def as_it_arrived(story: list[Message]) -> list[Message]:
             now_ms = max(now_ms, message.at_ms)
             arrived.append(replace(message, at_ms=now_ms))
     return arrived
+
+
+def every_scenario(*, hours: int) -> list[Message]:
+    """One patient of each scenario of the simulated ward, a reading a minute."""
+    return _in_order(
+        [
+            message
+            for name in NAMES
+            for message in _readings(
+                Simulated(name, patients=1, seed=1, cadence_ms=MINUTE), name, until_ms=START_MS + hours * HOUR
+            )
+        ]
+    )
+
+
+def recorded_stays(path: Path, *, patients: int, hours: int) -> list[Message]:
+    """The first hours of recorded stays, a reading each ten minutes."""
+    story = Recorded(path, patients=patients, seed=1, cadence_ms=10 * MINUTE)
+    return _in_order(list(_readings(story, "stay", until_ms=START_MS + hours * HOUR)))
+
+
+def _readings(story: Story, name: str, *, until_ms: int) -> list[Message]:
+    readings: list[Message] = []
+    for moment in takewhile(lambda one: one.at_ms < until_ms, story.moments()):
+        for patient, said in moment.samples:
+            place = hashlib.md5(f"{name} {patient}".encode(), usedforsecurity=False).digest()
+            at_ms = said.t_ms - START_MS + NOW
+            readings.append(
+                Reading(
+                    binding_id=place.hex(), reading_id=place[:8] + at_ms.to_bytes(8), session_id=place,
+                    counter=(at_ms - NOW) // SECOND, at_ms=at_ms, received_ms=at_ms, heart_rate=said.hr,
+                    respiratory_rate=said.rr, spo2=said.spo2, systolic_bp=said.sbp, diastolic_bp=said.dbp,
+                    temperature=said.temp_c, supplemental_oxygen=said.o2, battery=said.battery,
+                    consciousness=None if said.avpu is None else Consciousness(said.avpu),
+                    sensor_flags=said.sensor_flags,
+                )
+            )  # fmt: skip
+    return readings
+
+
+def _in_order(story: list[Message]) -> list[Message]:
+    return as_it_arrived(sorted(story, key=lambda one: one.at_ms))  # type: ignore[union-attr]

@@ -1,6 +1,8 @@
 """The readings' consumer on a real Kafka: the same events as in one process, whatever happens to workers in between."""
 
 import asyncio
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from stream.partitions import TRIES, VitalsConsumer
 from stream.plain import PlainWorker
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, in_two, until, working
-from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
 from tests.stream.site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
 from vitals.monitor import PatientMonitor
@@ -40,6 +42,7 @@ from wire.topics import (
 )
 
 pytestmark = pytest.mark.services
+DATA = Path(os.environ.get("VITALLOOM_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 END = Tick(now_ms=NOW + 6 * HOUR)
 STORY = as_it_arrived([*a_bad_night(), END])
@@ -60,14 +63,34 @@ def together(records: int, *workers: VitalsConsumer) -> Any:
     return lambda: sum(worker.progress.records for worker in workers) >= records
 
 
+def stays() -> list[Message]:
+    path = DATA / "sepsis2019" / "setB_dev.parquet"
+    if not path.exists():
+        pytest.skip("no recorded stays; set VITALLOOM_DATA to the folder that holds sepsis2019/setB_dev.parquet")
+    return recorded_stays(path, patients=20, hours=24)
+
+
+STORIES: dict[str, Callable[[], list[Message]]] = {
+    "a bad night": a_bad_night,
+    "every scenario": lambda: every_scenario(hours=3),
+    "recorded stays": stays,
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("engine", [PlainWorker, FaustWorker], ids=["plain", "faust"])
-def test_a_bad_night_gives_the_same_events_as_in_one_process(kafka: Kafka, tmp_path: Path, engine: Any) -> None:
+def test_every_story_gives_the_same_events_as_in_one_process(
+    kafka: Kafka, tmp_path: Path, engine: Any, name: str
+) -> None:
     log = Log(kafka)
+    told = STORIES[name]()
+    end = Tick(now_ms=max(one.at_ms for one in told if isinstance(one, Reading)) + 2 * HOUR)
+    story = as_it_arrived([*told, end])
 
     async def night() -> dict[str, list[Event]]:
         await log.begin()
-        sent = await log.put(STORY)
-        worker = engine(log.worker(tick_slack_ms=0), WallAt(END.now_ms))
+        sent = await log.put(story)
+        worker = engine(log.worker(tick_slack_ms=0), WallAt(end.now_ms))
         running = asyncio.create_task(worker.run())
         await until(of_all(worker.vitals, sent), "all records")
         running.cancel()
@@ -76,8 +99,9 @@ def test_a_bad_night_gives_the_same_events_as_in_one_process(kafka: Kafka, tmp_p
 
     found = asyncio.run(night())
 
-    assert found == expected(tmp_path, STORY)
+    assert found == expected(tmp_path, story)
     assert sum(map(len, found.values())) > 500
+    assert any(isinstance(event, AlarmChanged) for events in found.values() for event in events)
 
 
 def test_workers_that_come_and_go_in_mid_window_change_nothing(kafka: Kafka, tmp_path: Path) -> None:
