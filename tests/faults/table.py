@@ -170,13 +170,18 @@ async def writer_killed_after_write(site: Pipeline) -> None:
 
 
 async def database_full(site: Pipeline) -> None:
-    """Its disk is full for half a minute."""
+    """Its disk is full for half a minute; then somebody makes room and starts it anew.
+
+    InfluxDB 2.7 keeps a shard closed that it could not open for want of room, until it is restarted.
+    """
     await asyncio.sleep(5)
     filler = site.influxdb.folder / "filler"
     site.blow()
     await asyncio.to_thread(_fill, filler)
     await asyncio.sleep(30)
     filler.unlink()
+    await asyncio.to_thread(site.influxdb.stop)
+    await asyncio.to_thread(site.influxdb.start)
     site.repair()
 
 
