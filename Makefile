@@ -15,11 +15,11 @@ ward: $(VENV)/.ward ## watch a simulated ward on this terminal (WARD_ARGS="--hel
 	@$(BIN)/vitalloom ward $(WARD_ARGS)
 
 test: $(VENV)/.dev ## everything: checks, unit tests, tests against real brokers and processes
-	@./tests/services/install.sh
+	@./deploy/native/install.sh
 	VITALLOOM_REQUIRE_SERVICES=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 services: $(VENV)/.dev ## start a Kafka and an InfluxDB without Docker, on loopback; make services-down stops them
-	@./tests/services/install.sh
+	@./deploy/native/install.sh
 	@$(BIN)/python -m tests.services up
 
 services-down: ## stop what `make services` has started

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The real services that the tests talk to: Mosquitto from the system's packages, Apache Kafka from Maven Central,
-# InfluxDB built from its Go module. Each is made once, into a cache of this user, and named after what it was made of.
+# The servers of a site without Docker, and of the tests: Mosquitto from the system's packages, Apache Kafka from Maven
+# Central, InfluxDB built from its Go module. Each is made once, into a cache of this user, and named after what it was
+# made of.
 #   install.sh [mosquitto] [kafka] [influxdb]      all of them if none is named
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
