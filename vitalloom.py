@@ -19,8 +19,11 @@ _GROUPS: Final = {
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
+
+_EXTRAS: Final = {"stream.cluster_commands": "cluster", "deploy.commands": "site"}
 
 
 app = typer.Typer(
@@ -47,7 +50,7 @@ def _room(module: str, *, extra: str) -> ModuleType:
         raise MissingExtra(extra=extra, module=missing) from error
 
 
-_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"})
+_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "deploy"})
 
 
 @app.callback(invoke_without_command=True)
@@ -273,6 +276,14 @@ def wearable(
 
 
 @app.command()
+def health(
+    what: Annotated[str, typer.Argument(help="http://host:port/ready, tcp://host:port or kafka://host:port.")],
+) -> None:
+    """Ask a process whether it is well: for containers and service managers. Says why not, and ends with 1."""
+    raise typer.Exit(_room("deploy.health", extra="site").main(what))
+
+
+@app.command()
 def predict(
     task: Annotated[str, typer.Argument(help="sepsis, heart or rhythm.")],
     data: Annotated[Path, typer.Option(help="Recorded patients; columns are in docs/models.md.")],
@@ -369,7 +380,7 @@ def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            extra = "cluster" if module.endswith("cluster_commands") else "stream"
+            extra = _EXTRAS.get(module, "stream")
             app.add_typer(getattr(_room(module, extra=extra), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)

@@ -112,6 +112,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int
     scales: bool = False  # any number of them share the work
     profile: str = ""
+    is_outside: bool = False  # a device, not a part of the site: it comes as devices do, by the site's public address
     is_optional: bool = False  # a machine without its program is no reason to start nothing
 
 
@@ -251,6 +252,60 @@ def processes(place: Place) -> tuple[Process, ...]:
             health=Health(Check.READY, "store_http", "/ready"),
             access=Access(reads=("config/store.toml",), secrets=("writer.token",)),
             memory_mb=512,
+        ),
+        *_demo(place),
+    )  # fmt: skip
+
+
+def _demo(place: Place) -> tuple[Process, ...]:
+    """A ward of simulated patients before the site, and a phone behind it."""
+    at = place.folder
+    ward = Access(writes=("demo",))
+    return (
+        Process(
+            name="phone",
+            about="shows what a phone would show",
+            arguments=(
+                "site", "phone", "--listen", f"{place.listen}:{place.facts['phone']}", "--file", f"{at}/data/phone.jsonl",
+            ),
+            health=Health(Check.HTTP, "phone"),
+            access=Access(writes=("data",), hides=("data/kafka", "data/influxdb", "data/ingest", "data/desk")),
+            memory_mb=128,
+            profile=DEMO,
+        ),
+        Process(
+            name="demo-enrol",
+            about="invites, enrols and binds the devices of the demo",
+            arguments=("site", "enrol-demo", at),
+            needs=("registry", "mosquitto"),
+            is_step=True,
+            access=Access(writes=(WHOLE,)),
+            memory_mb=512,
+            is_outside=True,
+            profile=DEMO,
+        ),
+        *(
+            Process(
+                name=f"edge-{number}",
+                about=f"agent of the beds that it hears, as on a Raspberry Pi ({number} of {DEMO_EDGES})",
+                arguments=("edge", "--config", f"{at}/demo/edge-{number}.toml"),
+                needs=("demo-enrol",),
+                access=ward,
+                memory_mb=512,
+                is_outside=True,
+                profile=DEMO,
+            )
+            for number in range(1, DEMO_EDGES + 1)
+        ),
+        Process(
+            name="wearables",
+            about=f"{DEMO_PATIENTS} simulated patients; one of them deteriorates at once",
+            arguments=("site", "wearables", at),
+            needs=("demo-enrol",),
+            access=ward,
+            memory_mb=512,
+            is_outside=True,
+            profile=DEMO,
         ),
     )  # fmt: skip
 

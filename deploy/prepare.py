@@ -35,7 +35,6 @@ def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_
         _set_up(influxdb, config, secrets)
         made.append("InfluxDB's organisation and administrator")
     admin = msgspec.structs.replace(config.influx, url=influxdb, token_file=secrets / "influxdb-admin.token")
-    _make_room(secrets)
     return made + prepare_database(
         admin, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days, tokens=secrets
     ).made
@@ -87,13 +86,3 @@ def _secret(path: Path) -> str:
         return read_private(path).decode().strip()
     except OSError as error:
         raise SiteIncomplete(path, f"cannot be read ({error.strerror}); run: vitalloom site init") from error
-
-
-def _make_room(secrets: Path) -> None:
-    """Empty token files stand where `prepare` looks for present ones."""
-    for name in ("writer.token", "reader.token"):
-        path = secrets / name
-        if path.exists() and not path.read_bytes().strip():
-            path.unlink()
-
-

@@ -50,10 +50,14 @@ class Story(Protocol):
 
 
 class Simulated:
-    """Patients of `simulators.physiology`."""
+    """Patients of `simulators.physiology`.
 
-    def __init__(self, name: str, *, patients: int, seed: int, cadence_ms: int) -> None:
-        story = scenario(name)
+    Args:
+        later_ms: so much of the story is over when it begins; of one story, not of a ward of them.
+    """
+
+    def __init__(self, name: str, *, patients: int, seed: int, cadence_ms: int, later_ms: int = 0) -> None:
+        story = scenario(name).later(later_ms)
         self.title = f"scenario {name}"
         self.patients = patients
         self.cadence_ms = cadence_ms

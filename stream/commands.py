@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import io
 import os
+import pwd
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -356,7 +357,7 @@ def write(
         written = folder.write(
             opened.registry,
             opened.authority,
-            BrokerSettings(folder=folder.folder, user=user or getpass.getuser(), port=facts.broker_port, host=listen),
+            BrokerSettings(folder=folder.folder, user=user or _account(), port=facts.broker_port, host=listen),
             hosts=tuple(dict.fromkeys([facts.broker_host, *(host or ())])),
             at=moment(SystemClock().now_ms()),
             who=_who(),
@@ -402,6 +403,14 @@ def _opened(folder: Path, *, to_read: bool = False) -> Iterator[Site]:
         yield site
     finally:
         site.close()
+
+
+def _account() -> str:
+    """Who the broker will run as, as the system calls it; in a container a user may have a number and no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _who() -> str:

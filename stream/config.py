@@ -61,10 +61,18 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_level: str = "INFO"
 
 
+class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another way to the site's MQTT broker than the one that devices are told; its certificate has to know the name."""
+
+    host: str = ""
+    port: int = 0
+
+
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an ingest does besides what the site's folder says."""
 
     kafka: KafkaConfig = KafkaConfig()
+    broker: BrokerWay = BrokerWay()
     in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
     clock_file: Path | None = None  # simulated time; only in a simulated ward
     log_level: str = "INFO"

@@ -175,7 +175,8 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
     """Make the buckets, the task and the tokens that are missing; the token in the configuration has to be allowed to.
 
     Args:
-        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them.
+        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them. An empty file
+            stands for one that is to come.
 
     Raises:
         DatabaseUnusable: what is wrong, and the cure.
@@ -205,7 +206,7 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
                         for action in actions
                     ]
                     file = tokens / f"{name}.token"
-                    if not file.exists():
+                    if not file.exists() or not file.stat().st_size:
                         token = client.authorizations_api().create_authorization(org.id, allowed).token
                         write_private(file, token.encode())
                         made.append(f"token {file}")

@@ -101,6 +101,9 @@ class Stream:
         self, site: Site, wallet: Wallet, store: Store, clock: Clock, *, cluster: "IngestConfig | None" = None
     ) -> None:
         self._wallet = wallet
+        self._way = (wallet.broker.host, wallet.broker.port)
+        if cluster is not None:
+            self._way = (cluster.broker.host or wallet.broker.host, cluster.broker.port or wallet.broker.port)
         self._clock = clock
         self._directory = RegistryDirectory(site.registry)
         self._courier = Courier(site.registry)
@@ -129,12 +132,12 @@ class Stream:
             tasks.create_task(self._tell(), name="progress")
 
     def _lanes(self) -> Lanes:
-        broker = self._wallet.broker
+        host, port = self._way
 
         def connection(name: str, subscriptions: Sequence[str]) -> MqttClient:
             return MqttClient(
-                host=broker.host,
-                port=broker.port,
+                host=host,
+                port=port,
                 client_id=name,
                 subscriptions=subscriptions,
                 tls=tls_context(self._wallet.tls, alarm=name.endswith("-a")),
