@@ -8,7 +8,6 @@ from deploy.settings import EVERYWHERE, SiteSettings, published
 from stream.site import SiteFacts
 
 FILE: Final = ".env"
-_INIT: Final = "run: vitalloom site init"
 NAMES: Final = ("mosquitto", "registry", "kafka", "influxdb", "grafana", "desk", "phone")
 
 
@@ -45,12 +44,12 @@ VITALLOOM_FOR_PEOPLE=127.0.0.1
 
 class _Variables(dict[str, str]):
     def __missing__(self, fact: str) -> str:
-        return f"${{{variable(fact)}:?{_INIT}}}"
+        return f"${{{variable(fact)}}}"
 
 
 def compose_place() -> Place:
     """A site in containers, whichever: what differs from site to site are variables of `.env`."""
     return Place(
-        folder=f"${{VITALLOOM_DIR:?{_INIT}}}", facts=_Variables(), hosts={name: name for name in NAMES},
+        folder="${VITALLOOM_DIR}", facts=_Variables(), hosts={name: name for name in NAMES},
         listen=EVERYWHERE, outside=EVERYWHERE,
     )  # fmt: skip
