@@ -7,11 +7,11 @@ from typing import Final
 
 import typer
 
+from deploy.description import Program
+from deploy.errors import ToolMissing
 from deploy.folder import Folder
 from deploy.native import tools
 from deploy.supervisor import command_of_program
-from deploy.description import Program
-from deploy.errors import ToolMissing
 from stream.site import SiteFacts
 
 _SERVERS: Final = {Program.MOSQUITTO: "mosquitto", Program.KAFKA: "kafka", Program.INFLUXDB: "influxdb"}

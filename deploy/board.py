@@ -43,12 +43,12 @@ def board(
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("", "process", "state", "for", "restarts", "what it does, or what is wrong"):
-        table.add_column(column, no_wrap=column not in ("what it does, or what is wrong",))
+        table.add_column(column, no_wrap=not column.startswith("what"))
     for one in watched:
         sign, style = _LOOKS[one.state]
         wrong = bool(one.problem) and one.state not in (State.READY, State.DONE)
         table.add_row(
-            Text(sign, style), Text(one.name, "bold" if not one.process.is_step else "dim"), Text(one.state.value, style),
+            Text(sign, style), Text(one.name, "dim" if one.process.is_step else "bold"), Text(one.state.value, style),
             _span(time.monotonic() - one.since), Text(str(one.restarts or ""), "red"),
             Text(one.problem if wrong else one.process.about, "red" if wrong else "dim", overflow="ellipsis"),
         )  # fmt: skip

@@ -35,7 +35,7 @@ def init(
         bool, typer.Option("--encrypt-root", help="Ask for a passphrase of the root key's file.")
     ] = False,
 ) -> None:
-    """Make a site's folder: authority, registry, configuration, secrets. Again: what is missing; nothing is replaced."""
+    """Make a site's folder: authority, registry, configuration, secrets. Again: what is missing."""
     from deploy.begin import begin
 
     passphrase = ""
@@ -50,7 +50,9 @@ def init(
 @site.command()
 def run(
     folder: FolderArgument = _SITE,
-    demo: Annotated[bool, typer.Option("--demo", help="With simulated patients, and a phone that shows alarms.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With simulated patients, and a phone that shows alarms.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Processes that judge. Default: site.toml.", show_default=False)
     ] = None,
@@ -91,7 +93,7 @@ def prepare(
     influxdb: Annotated[str, typer.Option(help="http://host:port of InfluxDB.")],
     partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Of the log.")] = 12,
 ) -> None:
-    """Set InfluxDB up, make buckets, tokens and Kafka's topics, as far as they are missing. A step of a site's start."""
+    """Set InfluxDB up, make buckets, tokens and Kafka's topics, as far as they are missing: a step of a start."""
     from deploy.prepare import prepare as prepare_site
 
     made = prepare_site(folder, kafka=kafka, influxdb=influxdb, partitions=partitions)

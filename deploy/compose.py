@@ -97,9 +97,7 @@ def service(one: Process, place: Place) -> dict[str, Any]:
     if mounts := _mounts(one, place):
         made["volumes"] = mounts
     if one.access.secrets:
-        made["secrets"] = [
-            {"source": name, "target": f"{place.folder}/secrets/{name}"} for name in one.access.secrets
-        ]
+        made["secrets"] = [{"source": name, "target": f"{place.folder}/secrets/{name}"} for name in one.access.secrets]
     needs = _needs(one, named(processes(place)))
     if needs:
         made["depends_on"] = needs
@@ -223,5 +221,3 @@ def variables() -> Iterable[str]:
     import re
 
     return sorted(set(re.findall(r"\$\{(VITALLOOM_[A-Z_]+)", text())))
-
-

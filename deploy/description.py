@@ -28,7 +28,7 @@ class Program(StrEnum):
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the processes of a site listen. Those of the registry and the MQTT broker are told to devices: `site.json`."""
+    """Where the processes of a site listen. Those that devices are told are in `site.json`."""
 
     kafka: int = 9_092
     kafka_controller: int = 9_093
@@ -128,6 +128,7 @@ def processes(place: Place) -> tuple[Process, ...]:
     kafka, influxdb = place.address("kafka"), f"http://{place.address('influxdb')}"
     java = ("-Xms256m", f"-Xmx{facts['kafka_heap']}", f"-Dlog4j2.configurationFile={at}/config/kafka-log4j2.xml")
     properties = f"{at}/config/kafka.properties"
+    controller = f"CONTROLLER://{place.loopback}:{facts['kafka_controller']}"
     return (
         Process(
             name="broker-files",
@@ -176,8 +177,7 @@ def processes(place: Place) -> tuple[Process, ...]:
             program=Program.KAFKA,
             arguments=(
                 *java, "kafka.Kafka", properties,
-                "--override", f"listeners=PLAINTEXT://{place.listen}:{facts['kafka']},"
-                f"CONTROLLER://{place.loopback}:{facts['kafka_controller']}",
+                "--override", f"listeners=PLAINTEXT://{place.listen}:{facts['kafka']},{controller}",
                 "--override", f"advertised.listeners=PLAINTEXT://{kafka}",
             ),
             needs=("kafka-format",),
@@ -266,7 +266,8 @@ def _demo(place: Place) -> tuple[Process, ...]:
             name="phone",
             about="shows what a phone would show",
             arguments=(
-                "site", "phone", "--listen", f"{place.listen}:{place.facts['phone']}", "--file", f"{at}/data/phone.jsonl",
+                "site", "phone", "--listen", f"{place.listen}:{place.facts['phone']}",
+                "--file", f"{at}/data/phone.jsonl",
             ),
             health=Health(Check.HTTP, "phone"),
             access=Access(writes=("data",), hides=("data/kafka", "data/influxdb", "data/ingest", "data/desk")),

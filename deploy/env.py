@@ -24,7 +24,7 @@ def text(folder: Path, settings: SiteSettings, site: SiteFacts, *, uid: int, gid
     """
     facts = "\n".join(f"{variable(name)}={value}" for name, value in settings.facts(site).items())
     if uid == 0:
-        user = "# Containers do not run as root, and this site belongs to root: give it to a user of its own and init again."
+        user = "# Containers do not run as root, and this site belongs to root: chown it, and init again as that user."
     else:
         user = f"VITALLOOM_UID={uid}\nVITALLOOM_GID={gid}"
     return f"""\

@@ -42,7 +42,7 @@ group.min.session.timeout.ms=1000
 
 
 def _toml(process: str, *lines: str) -> str:
-    return "\n".join([_WRITTEN, f"# Every key, with what it means: vitalloom {process} --sample-config", "", *lines, ""])
+    return "\n".join([_WRITTEN, f"# Every key and what it means: vitalloom {process} --sample-config", "", *lines, ""])
 
 
 def ingest_toml() -> str:

@@ -21,7 +21,8 @@ from runtime.hardening import make_private_dir, write_private
 from stream.site import Site, SiteFacts
 
 FOLDERS: Final = (
-    "config", "secrets", "logs", "data", "data/kafka", "data/influxdb", "data/ingest", "data/desk", "data/grafana",
+    "config", "secrets", "logs", "broker", "demo",
+    "data", "data/kafka", "data/influxdb", "data/ingest", "data/desk", "data/grafana",
 )  # fmt: skip
 
 DRAWN: Final = ("influxdb-admin.token", "influxdb-admin.password", "grafana-admin.password")
@@ -79,9 +80,7 @@ class Folder:
 
     # Within
 
-    def _site(
-        self, name: str, host: str, registry_port: int, broker_port: int, passphrase: str, who: str
-    ) -> SiteFacts:
+    def _site(self, name: str, host: str, registry_port: int, broker_port: int, passphrase: str, who: str) -> SiteFacts:
         if (self.folder / "site.json").exists():
             site = Site.open(self.folder, clock=SystemClock(), to_read=True)
             self.kept.append("authority and registry")

@@ -1,4 +1,4 @@
-"""What a site's Kafka and InfluxDB need before the others begin: `vitalloom site prepare`. Done once, safe to repeat."""
+"""What Kafka and InfluxDB need before the others begin: `vitalloom site prepare`. Done once, safe to repeat."""
 
 import time
 from http.client import HTTPConnection, HTTPException
@@ -35,9 +35,12 @@ def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_
         _set_up(influxdb, config, secrets)
         made.append("InfluxDB's organisation and administrator")
     admin = msgspec.structs.replace(config.influx, url=influxdb, token_file=secrets / "influxdb-admin.token")
-    return made + prepare_database(
-        admin, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days, tokens=secrets
-    ).made
+    return (
+        made
+        + prepare_database(
+            admin, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days, tokens=secrets
+        ).made
+    )
 
 
 def _wait_for(name: str, question: str, within_s: float) -> None:

@@ -53,7 +53,7 @@ class Native:
         if one.health is None:
             return ""
         scheme = {Check.TCP: "tcp", Check.KAFKA: "kafka"}.get(one.health.how, "http")
-        port = self.place.facts[one.health.port] if one.health.port in self.place.facts else one.health.port
+        port = self.place.facts.get(one.health.port, one.health.port)
         return f"{scheme}://{LOOPBACK}:{port}{one.health.path if scheme == 'http' else ''}"
 
     async def run(self, *, for_s: float | None) -> None:
@@ -99,7 +99,7 @@ class Native:
         ports, host = self.told.ports, self.facts.broker_host
         return [
             Where("devices", f"enrol at {self.facts.url}, MQTT at {host}:{self.facts.broker_port}"),
-            Where("InfluxDB", f"http://{LOOPBACK}:{ports.influxdb}, organisation vitalloom, token in secrets/reader.token"),
+            Where("InfluxDB", f"http://{LOOPBACK}:{ports.influxdb}, token in secrets/reader.token"),
             Where("logs", _near(self.folder / "logs")),
         ]
 

@@ -78,6 +78,7 @@ class Supervisor:
         folder: the site's; logs go to `logs/` in it.
         question: what `health.ask` is asked about a process.
         on_change: called after each change of a state.
+        call: how a process is called; default: `command_of`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Supervisor:
         question: Callable[[Process], str],
         *,
         on_change: Callable[[Watched], None] = lambda _: None,
+        call: Callable[[Process], Sequence[str]] | None = None,
     ) -> None:
         self._rounds = start_order(processes)
         self._folder = folder
@@ -95,11 +97,11 @@ class Supervisor:
         self._stopping = False
         self.watched: dict[str, Watched] = {}
         for one in processes:
-            self._take(one)
+            self._take(one, call or command_of)
 
-    def _take(self, one: Process) -> None:
+    def _take(self, one: Process, call: Callable[[Process], Sequence[str]]) -> None:
         try:
-            command = command_of(one)
+            command = call(one)
         except tools.ToolMissing as error:
             if not one.is_optional:
                 raise

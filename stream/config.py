@@ -62,7 +62,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another way to the site's MQTT broker than the one that devices are told; its certificate has to know the name."""
+    """Another way to the MQTT broker than the one that devices are told; its certificate has to know the name."""
 
     host: str = ""
     port: int = 0
