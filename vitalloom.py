@@ -210,10 +210,22 @@ def stream(
         Path, typer.Option(envvar="VITALLOOM_SITE", help="The site's folder: who is who, and the ingest's keys.")
     ] = Path("site"),
     data: Annotated[Path, typer.Option(help="Where the store lives.")] = Path("data"),
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--http-listen",
+            envvar="VITALLOOM_STREAM__HTTP__LISTEN",
+            help="host:port of /metrics, /ready and /live; empty: nowhere.",
+        ),
+    ] = "127.0.0.1:9101",
+    log_format: Annotated[
+        str, typer.Option(envvar="VITALLOOM_STREAM__LOG_FORMAT", help="plain, or json: one object a line.")
+    ] = "plain",
 ) -> None:
     """Run the data centre in one process: open what edges send, judge it, store it, sign for it."""
     module = _room("stream.process", extra="stream")
-    raise typer.Exit(module.run_stream(site, data))
+    http, form = _room("stream.config", extra="stream").told(listen, log_format)
+    raise typer.Exit(module.run_stream(site, data, http=http, log_format=form))
 
 
 @app.command()
@@ -236,7 +248,11 @@ def ingest(
         raise typer.Exit
     _room("stream.gateway", extra="cluster")
     module = _room("stream.process", extra="stream")
-    raise typer.Exit(module.run_ingest(site, data, config, check_only=check_config))
+    found = module.ingest_config(config)
+    if check_config:
+        typer.echo("the configuration can be used")
+        raise typer.Exit
+    raise typer.Exit(module.run_ingest(site, data, found))
 
 
 @app.command()
@@ -277,10 +293,15 @@ def wearable(
 
 @app.command()
 def health(
-    what: Annotated[str, typer.Argument(help="http://host:port/ready, tcp://host:port or kafka://host:port.")],
+    where: Annotated[str, typer.Argument(help="Its http.listen: a port of this machine, host:port, or a URL.")],
+    alive: Annotated[
+        bool, typer.Option("--live", help="Only whether it should be started anew, not whether it gets on.")
+    ] = False,
 ) -> None:
-    """Ask a process whether it is well: for containers and service managers. Says why not, and ends with 1."""
-    raise typer.Exit(_room("deploy.health", extra="site").main(what))
+    """Ask a running process whether there is progress: status 0, or 1 and why not. Needs no shell, for containers."""
+    from runtime.health import main as ask
+
+    raise typer.Exit(ask(where, alive=alive))
 
 
 @app.command()

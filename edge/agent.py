@@ -77,6 +77,8 @@ class AgentCounts(msgspec.Struct):
     given_up: int = 0  # rows that were shed, or whose session the cloud refuses
     forged_acks: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when the loop last turned
+    stuck_since_ms: int | None = None  # monotonic: since when nothing can be kept
 
 
 class EdgeAgent:
@@ -200,6 +202,11 @@ class EdgeAgent:
         return self._uplinks
 
     @property
+    def sent(self) -> int:
+        """Frames that were handed to the broker, some of them again."""
+        return sum(one.counts.rows_sent + one.counts.sessions_sent for one in self._uplinks.values())
+
+    @property
     def waiting(self) -> int:
         """Rows that the cloud has not signed for."""
         return self._outbox.depth
@@ -275,6 +282,8 @@ class EdgeAgent:
         self._beat(client, now_ms, mono_ms)
         self._tell_wearables(client, now_ms, mono_ms)
         self._send(client)
+        self.counts.turned_ms = self._clock.mono_ms()
+        self.counts.stuck_since_ms = self._stuck_since_ms
 
     def _now_ms(self) -> int:
         """The wall clock, never below the latest moment that this edge has put on disk."""

@@ -8,6 +8,8 @@ import msgspec
 from edge.errors import BadEdgeConfig
 from edge.uplink import Timing, Windows
 from runtime.config import load
+from runtime.logs import LogFormat, LogLevel
+from runtime.metrics import HttpConfig
 from vitals.signs import SPEC
 from wire.receiver import RateLimits
 
@@ -57,8 +59,9 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     models: Path | None = None  # None: those that come with vitalloom
     model_keys: tuple[str, ...] = ()  # hex: keys whose models are believed beside the released ones
     clock_file: Path | None = None  # simulated time, for wards of simulated patients
-    log_level: str = "INFO"
-    log_json: bool = False
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: HttpConfig = HttpConfig()
 
 
 def read(path: Path) -> EdgeConfig:

@@ -14,9 +14,11 @@ from edge.agent import EdgeAgent
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
+from edge.watched import EdgeWatch
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden
+from runtime.metrics import serving
 from wire.identity import Provision
 from wire.upkeep import keep_up
 from wire.wallet import Wallet
@@ -34,6 +36,7 @@ async def serve(
     rng: random.Random,
     wallet: Wallet | None = None,
     lock: StateLock | None = None,
+    watch: EdgeWatch | None = None,
 ) -> None:
     """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
 
@@ -45,6 +48,8 @@ async def serve(
         _log.info("judging", by=agent.judged_by)
         try:
             async with agent.client() as client:
+                if watch is not None:
+                    watch.follow(agent, client)
                 await agent.run(client)
         except OutboxDamaged as error:
             _log.error("the outbox is damaged", problem=str(error), start=start + 1)
@@ -58,12 +63,12 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
     """The command `vitalloom edge`.
 
     Raises:
-        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse: what is wrong, and the cure.
+        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse, CannotListen: what is wrong, and the cure.
     """
     hardening = harden()
     config = edge_config.read(config_path)
     wallet = Wallet.load(config.identity)
-    logs.set_up(level=config.log_level, as_json=config.log_json)
+    logs.set_up(level=config.log_level, form=config.log_format)
     if wallet.me.role != "edge":
         raise BadEdgeConfig(f"{config.identity}: is the identity of a device of role {wallet.me.role}, not of an edge")
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
@@ -92,6 +97,14 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
 
 
 async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
+    watch = EdgeWatch(clock)
+    async with serving(config.http, process="edge", watched=watch):
+        await _serve_until_told_to_stop(config, wallet, clock, lock, watch)
+
+
+async def _serve_until_told_to_stop(
+    config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock, watch: EdgeWatch
+) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,7 +112,7 @@ async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, 
     patients = len(wallet.provision.directory.bindings())
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
     work = asyncio.create_task(
-        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock), name="agent"
+        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch), name="agent"
     )
     upkeep = asyncio.create_task(keep_up(wallet, clock), name="upkeep")
     stop = asyncio.create_task(told.wait(), name="stop")

@@ -35,6 +35,13 @@ class CannotListen(RuntimeFault):
         self.listen = listen
 
 
+class NoSuchAddress(RuntimeFault):
+    """What was to be asked is no address."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where[:80]!r}: say which process by a port, host:port or http://host:port")
+
+
 class NotPrivate(RuntimeFault):
     """A file or folder with keys that others can reach."""
 

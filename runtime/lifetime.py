@@ -12,10 +12,10 @@ from runtime.hardening import harden
 _log = logs.get(__name__)
 
 
-def begin(*, level: str = "INFO") -> None:
+def begin(*, level: logs.LogLevel = "INFO", form: logs.LogFormat = "plain") -> None:
     """Nothing secret into core dumps and swap, and a log on stderr."""
     hardening = harden()
-    logs.set_up(level=level)
+    logs.set_up(level=level, form=form)
     for warning in hardening.warnings:
         _log.warning("keys at rest", problem=warning)
 

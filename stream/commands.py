@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
+from stream.config import REGISTRY_LISTEN, told
 from stream.errors import RegistryRefused
 from stream.site import SERVICES, Site, SiteFacts
 from wire.authority import moment
@@ -227,11 +228,23 @@ def serve(
     site: SiteOption = _SITE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices come from outside
     port: Annotated[int | None, typer.Option(help="Default: the site's.", show_default=False)] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--http-listen",
+            envvar="VITALLOOM_REGISTRY__HTTP__LISTEN",
+            help="host:port of /metrics, /ready and /live; empty: nowhere.",
+        ),
+    ] = REGISTRY_LISTEN,
+    log_format: Annotated[
+        str, typer.Option(envvar="VITALLOOM_REGISTRY__LOG_FORMAT", help="plain, or json: one object a line.")
+    ] = "plain",
 ) -> None:
     """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
     from stream.process import run_registry
 
-    raise typer.Exit(run_registry(site, host=host, port=port))
+    http, form = told(listen, log_format)
+    raise typer.Exit(run_registry(site, host=host, port=port, http=http, log_format=form))
 
 
 @registry.command()

@@ -1,8 +1,49 @@
 """What the processes of a cluster can be told: `vitalloom ingest`, `worker` and `store`. Each key is in sample.toml."""
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
+
+from runtime.errors import ConfigError
+from runtime.logs import LogFormat, LogLevel
+from runtime.metrics import HttpConfig
+
+
+class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an ingest says how it is."""
+
+    listen: str = "127.0.0.1:9101"
+
+
+class WorkerHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a worker says how it is. Several on one machine need a port each, or port 0."""
+
+    listen: str = "127.0.0.1:9102"
+
+
+class StoreHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a store writer says how it is."""
+
+    listen: str = "127.0.0.1:9103"
+
+
+REGISTRY_LISTEN: Final = "127.0.0.1:9105"
+"""Where a registry does."""
+
+
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    http: HttpConfig
+    log_format: LogFormat
+
+
+def told(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
+    """The same of a process that has options instead of a file. Raises ConfigError."""
+    try:
+        found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Told)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error), source="option") from error
+    return found.http, found.log_format
 
 
 class KafkaTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +76,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fetch_records: int = 4_000  # in one turn, all partitions together
     cadence_ms: dict[str, int] = {}  # by sign, where wearables measure at another pace than the table of signs says
     clock_file: Path | None = None  # simulated time; only in a simulated ward
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: WorkerHttp = WorkerHttp()
 
 
 class InfluxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +101,9 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_ms: int = 1_000  # how long it waits for something to come
     retention_days: int = 90
     aggregate_retention_days: int = 3_650
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: StoreHttp = StoreHttp()
 
 
 class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,4 +120,6 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     broker: BrokerWay = BrokerWay()
     in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
     clock_file: Path | None = None  # simulated time; only in a simulated ward
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: IngestHttp = IngestHttp()

@@ -66,6 +66,9 @@ class Counts(msgspec.Struct):
     tails_missing: int = 0
     failed_sends: int = 0  # batches that Kafka did not take at once
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when it last had nothing in hand that Kafka has not
+    waiting_since_ms: int | None = None  # monotonic: since when Kafka takes nothing
+    heard_ms: int = 0  # monotonic: when Kafka last answered the question what is stored
 
 
 class _Letter:
@@ -135,6 +138,7 @@ class Gateway:
                     for message in inbound:
                         client.acknowledge(message)
                 self._keep_stored()
+                self.counts.turned_ms = self._clock.mono_ms()
             for task in (listening, speaking):
                 if task.done():
                     task.result()
@@ -211,10 +215,13 @@ class Gateway:
                 (one, answer) for one, answer in zip(letters, answers, strict=True) if isinstance(answer, Exception)
             ]
             if not failed:
+                self.counts.waiting_since_ms = None
                 return
             if not isinstance(failed[0][1], KafkaError | TimeoutError):
                 raise failed[0][1]
             self.counts.failed_sends += 1
+            if self.counts.waiting_since_ms is None:
+                self.counts.waiting_since_ms = self._clock.mono_ms()
             _log.warning("Kafka does not take what edges send", waiting=len(failed), problem=repr(failed[0][1]))
             letters = [one for one, _ in failed]
             await asyncio.sleep(_AGAIN_S)
@@ -273,8 +280,12 @@ class Gateway:
             kept = self._ledger.noted(_OFFSET)
             start = end if kept is None else int(kept)
             reader.seek(place, start if first <= start <= end else first)
+            polled = None
             while True:
-                for records in (await reader.getmany(timeout_ms=1_000)).values():
+                found = await reader.getmany(timeout_ms=1_000)
+                if (now_polled := reader.last_poll_timestamp(place)) != polled:
+                    polled, self.counts.heard_ms = now_polled, self._clock.mono_ms()
+                for records in found.values():
                     for record in records:
                         with contextlib.suppress(DecodeError):  # nobody but the store writer may write here
                             self._note(decode_stored(record.value))

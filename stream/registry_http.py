@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -40,13 +41,23 @@ _log = get(__name__)
 _T = TypeVar("_T")
 
 
-def build_app(registry: Registry, *, server: bytes, root: bytes) -> Starlette:
+class Requests(msgspec.Struct):
+    """What became of what was asked."""
+
+    received: int = 0
+    granted: int = 0
+    refused: Counter[str] = msgspec.field(default_factory=Counter)  # by status of the answer
+
+
+def build_app(registry: Registry, *, server: bytes, root: bytes, requests: Requests | None = None) -> Starlette:
     """The application.
 
     Args:
         server: the certificate that it is served with, DER.
         root: the authority's root, PEM.
+        requests: where they are counted.
     """
+    counted = Requests() if requests is None else requests
 
     async def get_root(_: Request) -> Response:
         return Response(root, media_type="application/x-pem-file")
@@ -66,9 +77,9 @@ def build_app(registry: Registry, *, server: bytes, root: bytes) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/root", get_root, methods=["GET"]),
-            Route("/v1/enrol", _answered(enrol), methods=["POST"]),
-            Route("/v1/renew", _answered(renew), methods=["POST"]),
-            Route("/v1/prekey", _answered(prekey), methods=["POST"]),
+            Route("/v1/enrol", _answered(enrol, counted), methods=["POST"]),
+            Route("/v1/renew", _answered(renew, counted), methods=["POST"]),
+            Route("/v1/prekey", _answered(prekey, counted), methods=["POST"]),
         ]
     )
     app.router.redirect_slashes = False  # nobody is sent on to whatever the request calls our name
@@ -85,7 +96,8 @@ class RegistryServer:
 
     def __init__(self, registry: Registry, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
         certificate = x509.load_pem_x509_certificate(tls.read_bytes())
-        app = build_app(registry, server=certificate.public_bytes(Encoding.DER), root=root)
+        self.requests = Requests()
+        app = build_app(registry, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests)
         self.host = host
         self.port = port
         self._server = _Server(
@@ -182,13 +194,18 @@ def _context(tls: Path, clients: Path) -> ssl.SSLContext:
     return context
 
 
-def _answered(handler: Callable[[Request], Awaitable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
+def _answered(
+    handler: Callable[[Request], Awaitable[msgspec.Struct]], counted: Requests
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
+        counted.received += 1
         try:
             reply = await handler(request)
         except (EnrolmentRefused, BadRequest) as error:
+            counted.refused[str(error.status)] += 1
             _log.info("request refused", path=request.url.path, status=error.status)
             return Response(msgspec.json.encode({"problem": str(error)}), status_code=error.status, media_type=_JSON)
+        counted.granted += 1
         return Response(msgspec.json.encode(reply), media_type=_JSON)
 
     return answer

@@ -5,12 +5,14 @@ reads no further than what it is writing: a database that is slow or away costs 
 """
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from runtime.clock import Clock
@@ -47,6 +49,7 @@ _log = get(__name__)
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
+_LOOK_S: Final = 0.05
 _UPLINKS_IN_A_RECORD: Final = 500
 _BURIED_CHARACTERS: Final = 16_384
 TASK_REACH_MS: Final = 2 * HOUR_MS
@@ -73,6 +76,12 @@ class Counts(msgspec.Struct):
     largest_batch: int = 0
     written_ms: int = 0  # monotonic: when the database last took something
     waiting_since_ms: int | None = None  # monotonic: since when it takes nothing
+    why_waiting: str = ""
+    discarded: Counter[str] = msgspec.field(default_factory=Counter)
+    restarts: int = 0  # because of Kafka
+    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not in the database
+    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
+    lag: dict[str, int] = {}  # by topic and partition, as of the last turn
 
 
 Reads = Callable[[ConsumerRecord, Buckets], Entry]
@@ -133,6 +142,7 @@ class StoreWriter:
             try:
                 await lane.run()
             except (KafkaError, OSError, TimeoutError) as error:
+                lane.counts.restarts += 1
                 _log.warning("a lane begins again where it last committed", lane=name, problem=repr(error))
                 await asyncio.sleep(1)
 
@@ -147,6 +157,7 @@ class Lane:
         self._database = database
         self._clock = clock
         self._topics, self._read = LANES[name]
+        self._polled: dict[TopicPartition, int | None] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, or until Kafka fails."""
@@ -158,9 +169,29 @@ class Lane:
             await reader.start()
             while True:
                 await self._turn(reader, teller)
+                await self._look(reader)
         finally:
             await reader.stop()
             await teller.stop()
+
+    async def _look(self, reader: AIOKafkaConsumer) -> None:
+        """How we get on, for whoever asks from another thread."""
+        counts, now_ms = self.counts, self._clock.mono_ms()
+        counts.turned_ms = now_ms
+        assignment = reader.assignment()
+        polled = {place: reader.last_poll_timestamp(place) for place in assignment}
+        if polled != self._polled or not polled:
+            counts.heard_ms = now_ms
+        self._polled = polled
+        lag = {}
+        for place in assignment:
+            end = reader.last_stable_offset(place) if place in reader.assignment() else None
+            # A place that has just been lost, or is being looked for, has no position; nobody waits for it here.
+            with contextlib.suppress(IllegalStateError, TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    if end is not None:
+                        lag[f"{place.topic}/{place.partition}"] = max(0, end - await reader.position(place))
+        counts.lag = lag
 
     async def _turn(self, reader: AIOKafkaConsumer, teller: AIOKafkaProducer) -> None:
         """A batch: read, write, tell, commit. Whatever fails before the commit comes again, and is the same points."""
@@ -249,6 +280,7 @@ class Lane:
             except Away as error:
                 if counts.waiting_since_ms is None:
                     counts.waiting_since_ms = self._clock.mono_ms()
+                    counts.why_waiting = str(error)
                     _log.error("the database takes nothing", lane=self._name, problem=str(error))
                 counts.retries += 1
                 await asyncio.sleep(wait_s if error.after_s is None else min(error.after_s, _LONGEST_WAIT_S))
@@ -265,6 +297,7 @@ class Lane:
     ) -> None:
         kafka, waiting = self._config.kafka, []
         for letter in dead:
+            self.counts.discarded[letter.reason] += 1
             _log.error("dead letter", source=letter.source, reason=letter.reason)
             waiting.append(
                 await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))

@@ -96,7 +96,11 @@ def test_every_sample_names_every_key_with_its_default(name: str) -> None:
     check(SAMPLES[name], "")
 
 
-def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(tmp_path: Path) -> None:
+def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SAMPLES:
+        monkeypatch.delenv(f"VITALLOOM_{name.upper()}__HTTP__LISTEN")
     told = {"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": "kafka:9092", "VITALLOOM_WORKER__CADENCE_MS__SPO2": "60000"}
     found = load(WorkerConfig, None, env_prefix="VITALLOOM_WORKER", environment=told)
     (tmp_path / "worker.toml").write_text("comit_ms = 5\n", encoding="utf-8")
