@@ -80,7 +80,7 @@ def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, RegistryDown: what is wrong, and the cure.
+        SiteUnusable, CannotServe: what is wrong, and the cure.
     """
     begin()
     clock = SystemClock()
