@@ -1,4 +1,4 @@
-"""What the processes of a cluster can be told: `vitalloom ingest`, `worker` and `store`. Each key is in sample.toml."""
+"""What the processes of a cluster can be told: `ingest`, `worker`, `store`, `desk`. Each key is in a sample.toml."""
 
 from pathlib import Path
 from typing import Final
@@ -8,6 +8,7 @@ import msgspec
 from runtime.errors import ConfigError
 from runtime.logs import LogFormat, LogLevel
 from runtime.metrics import HttpConfig
+from vitals.escalation import Policy
 
 
 class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,3 +124,50 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"
     http: IngestHttp = IngestHttp()
+
+
+class DeskTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the desk shows to those who log in. PEM files."""
+
+    certificate: Path  # with its chain
+    key: Path
+
+
+class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where people answer alarms."""
+
+    listen: str = "127.0.0.1:8095"  # port 0: one that is free
+    tls: DeskTls | None = None
+    plain_text: bool = False  # without TLS beyond this machine; only behind something that adds it
+    users: Path | None = None  # the file; None: `users.json` in the data folder
+    session_hours: float = 12.0
+    longest_silence_minutes: int = 60
+
+
+class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the desk says how it is."""
+
+    listen: str = "127.0.0.1:9104"
+
+
+class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the alarm desk can be told."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    data: Path = Path("data")
+    addresses: Path = Path("addresses.toml")  # secret
+    roles: dict[str, tuple[str, ...]] = {}  # who has which role tonight
+    policy: Policy = Policy()
+    receipts: tuple[str, ...] = ()  # channels of which a message that is accepted counts as delivered
+    site_name: str = ""
+    site: Path | None = None  # the site's folder, for beds; None: messages name the binding
+    where: str = ""  # to look, for the last line of a message
+    detail: str = "none"  # or "values"
+    send_timeout_ms: int = 10_000
+    digest_after: int = 10
+    digest_window_ms: int = 600_000
+    keep_days: int = 90
+    api: DeskApiConfig = DeskApiConfig()
+    http: DeskHttpConfig = DeskHttpConfig()
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"

@@ -86,7 +86,7 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, RegistryDown, CannotListen: what is wrong, and the cure.
+        SiteUnusable, CannotServe, CannotListen: what is wrong, and the cure.
     """
     begin(form=log_format)
     clock = SystemClock()
