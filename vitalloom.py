@@ -19,8 +19,11 @@ _GROUPS: Final = {
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
+
+_EXTRAS: Final = {"stream.cluster_commands": "cluster", "dashboards.commands": "dashboards"}
 
 
 app = typer.Typer(
@@ -47,7 +50,7 @@ def _room(module: str, *, extra: str) -> ModuleType:
         raise MissingExtra(extra=extra, module=missing) from error
 
 
-_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"})
+_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards"})
 
 
 @app.callback(invoke_without_command=True)
@@ -369,7 +372,7 @@ def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            extra = "cluster" if module.endswith("cluster_commands") else "stream"
+            extra = _EXTRAS.get(module, "stream")
             app.add_typer(getattr(_room(module, extra=extra), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)
