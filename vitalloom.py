@@ -19,11 +19,12 @@ _GROUPS: Final = {
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
     "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
 
-_EXTRAS: Final = {"stream.cluster_commands": "cluster", "deploy.commands": "site"}
+_EXTRAS: Final = {"stream.cluster_commands": "cluster", "dashboards.commands": "dashboards", "deploy.commands": "site"}
 
 
 app = typer.Typer(
@@ -50,7 +51,7 @@ def _room(module: str, *, extra: str) -> ModuleType:
         raise MissingExtra(extra=extra, module=missing) from error
 
 
-_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "deploy"})
+_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"})
 
 
 @app.callback(invoke_without_command=True)

@@ -4,6 +4,7 @@ The time of a point is that of its event in nanoseconds; below the millisecond s
 for two points of one series with equal times would be one. What was not measured has no field: missing is never zero.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from vitals.messages import (
     WindowClosed,
 )
 from vitals.signs import SIGNS
-from wire.log import Beat, EdgeAlarmed, PartitionHealth
+from wire.log import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
 
 NS_IN_MS: Final = 1_000_000
 READING: Final = "vitals"
@@ -29,6 +30,8 @@ MINUTE: Final = "vitals_1m"
 HOUR: Final = "vitals_1h"
 EDGE: Final = "edge_health"
 PIPELINE: Final = "pipeline"
+BINDING: Final = "binding"
+DEAD_LETTER: Final = "dead_letter"
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _IN_TAG: Final = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ ", "\\": "/", "\n": " ", "\r": " "})
@@ -156,6 +159,26 @@ def _health(record: PartitionHealth) -> str:
     )
 
 
+def _placed(record: Placed) -> str:
+    """Where a patient is. A bed named `ward/bed` says its ward."""
+    ward = record.bed.rpartition("/")[0]
+    ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
+    return (
+        f"{BINDING},binding={record.binding_id},ward={_tag(ward)} bed={_text(record.bed)},"
+        f"patient={_text(record.patient)},edge={_text(record.edge_id)},valid_from_ms={record.valid_from_ms}i{ends} "
+        f"{record.at_ms * NS_IN_MS}"
+    )
+
+
+def _dead_letter(record: DeadLetter) -> str:
+    """That something could not be used, never what it was."""
+    place = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
+    return (
+        f"{DEAD_LETTER},stage={_tag(record.stage)},reason={_tag(record.reason)} count=1i,"
+        f"source={_text(record.source)} {record.at_ms * NS_IN_MS + place}"
+    )
+
+
 def _flag(value: bool) -> str:
     return "true" if value else "false"
 
@@ -178,4 +201,6 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     EdgeAlarmed: _edge_alarm,
     Beat: _beat,
     PartitionHealth: _health,
+    Placed: _placed,
+    DeadLetter: _dead_letter,
 }

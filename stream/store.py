@@ -32,6 +32,7 @@ from wire.log import (
     Uplink,
     decode_alarmed,
     decode_beat,
+    decode_dead_letter,
     decode_health,
     decode_judged,
     encode_record,
@@ -108,7 +109,9 @@ def of_alarms(record: ConsumerRecord, buckets: Buckets) -> Entry:
 
 
 def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
-    """A record of `vl.heartbeats.v1` or `vl.health.v1`."""
+    """A record of `vl.heartbeats.v1`, `vl.health.v1` or `vl.dlq.v1`."""
+    if record.topic.endswith(KAFKA_DEAD_LETTERS):
+        return Entry([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
     if record.topic.endswith(KAFKA_HEALTH):
         return Entry([(buckets.raw, line_of(decode_health(record.value)))], [], ())
     beat = decode_beat(record.value)
@@ -118,7 +121,7 @@ def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
 LANES: Final[dict[str, tuple[tuple[str, ...], Reads]]] = {
     "alarms": ((KAFKA_ALARMS,), of_alarms),
     "events": ((KAFKA_EVENTS,), of_events),
-    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH), of_health),
+    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH, KAFKA_DEAD_LETTERS), of_health),
 }
 
 

@@ -11,10 +11,10 @@ import pytest
 from runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "deploy"}
+ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (
     "ward", "edge", "score", "enrol", "stream", "ingest", "worker", "wearable", "pki", "registry", "broker", "audit",
-    "log", "store", "site", "health",
+    "log", "store", "site", "health", "dashboards",
 )  # fmt: skip
 HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")
 
