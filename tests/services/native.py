@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ def installed(name: str) -> Path:
     if not (found / "ready").exists():
         if os.environ.get(REQUIRED) != "1":
             pytest.skip(f"{name} is not installed; tests/services/install.sh {name} makes it")
-        done = subprocess.run([str(HERE / "install.sh"), name], capture_output=True, text=True, check=False)
+        environment = os.environ | {"PYTHON": sys.executable}
+        done = subprocess.run(
+            [str(HERE / "install.sh"), name], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     return found
 
