@@ -19,7 +19,7 @@ test: $(VENV)/.dev ## everything: checks, unit tests, tests against real brokers
 	VITALLOOM_REQUIRE_SERVICES=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 services: $(VENV)/.dev ## start a Kafka and an InfluxDB without Docker, on loopback; make services-down stops them
-	@./deploy/native/install.sh
+	@./deploy/native/install.sh kafka influxdb
 	@$(BIN)/python -m tests.services up
 
 services-down: ## stop what `make services` has started

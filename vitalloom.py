@@ -13,6 +13,7 @@ from runtime.version import __version__
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
 _GROUPS: Final = {
+    "edge": ("edge.commands", "The agent beside the bed, and the machine that it runs on."),
     "pki": ("stream.commands", "Certificates and keys: begin a site, issue, renew, revoke, show."),
     "registry": ("stream.commands", "Who belongs: add devices, invite them, put them on patients."),
     "broker": ("stream.commands", "The files of the site's Mosquitto."),
@@ -24,7 +25,12 @@ _GROUPS: Final = {
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
 
-_EXTRAS: Final = {"stream.cluster_commands": "cluster", "dashboards.commands": "dashboards", "deploy.commands": "site"}
+_EXTRAS: Final = {
+    "edge.commands": "edge",
+    "stream.cluster_commands": "cluster",
+    "dashboards.commands": "dashboards",
+    "deploy.commands": "site",
+}
 
 
 app = typer.Typer(
@@ -157,26 +163,6 @@ def ward(
             )
         )
     )
-
-
-@app.command()
-def edge(
-    config: Annotated[
-        Path | None, typer.Option(help="The agent's TOML file; see --sample-config.", show_default=False)
-    ] = None,
-    sample_config: Annotated[
-        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
-    ] = False,
-    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
-) -> None:
-    """Run the agent beside the bed: open, judge, keep, forward, and alarm alone when the cloud is silent."""
-    if sample_config:
-        typer.echo(_sample("edge"))
-        raise typer.Exit
-    if config is None:
-        raise typer.BadParameter("say which file: --config FILE (a template: vitalloom edge --sample-config)")
-    module = _room("edge.process", extra="edge")
-    raise typer.Exit(module.main(config, check_only=check_config))
 
 
 @app.command()

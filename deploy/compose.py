@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from deploy.description import WHOLE, Check, Health, Place, Process, Program, named, processes
+from deploy.description import WHOLE, Health, Place, Process, Program, named, processes
 from deploy.env import compose_place
 from deploy.folder import DRAWN, FILLED_LATER
 from runtime.version import __version__
@@ -176,8 +176,7 @@ def _asked(program: Program, health: Health, place: Place) -> list[str]:
     """A question that the image of the program has the means for."""
     at = f"{place.loopback}:{place.facts[health.port]}"
     if program is Program.VITALLOOM:
-        scheme = "tcp" if health.how is Check.TCP else "http"
-        return ["vitalloom", "health", f"{scheme}://{at}{health.path if scheme == 'http' else ''}"]
+        return ["vitalloom", "health", place.facts[health.port], *(["--live"] if health.path == "/live" else [])]
     if program is Program.INFLUXDB:
         return ["influx", "ping", "--host", f"http://{at}"]
     if program is Program.GRAFANA:

@@ -152,9 +152,12 @@ def processes(place: Place) -> tuple[Process, ...]:
         Process(
             name="registry",
             about="enrols and renews devices; keeps the broker's lists true",
-            arguments=("registry", "serve", "--site", at, "--host", place.outside),
+            arguments=(
+                "registry", "serve", "--site", at, "--host", place.outside, "--http-listen",
+                f"{place.listen}:{facts['registry_http']}",
+            ),
             needs=("broker-files",),
-            health=Health(Check.TCP, "registry"),
+            health=Health(Check.READY, "registry_http", "/ready"),
             access=Access(writes=(WHOLE,), hides=("secrets", "data")),
             publishes=(Published("registry", "devices"),),
             memory_mb=256,

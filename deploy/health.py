@@ -1,22 +1,13 @@
-"""Whether a process does its work: one question each, one answer. Nothing but the standard library, so it is quick."""
+"""Whether a server does its work, ours or another's: one question each, one answer."""
 
 import socket
-from http.client import HTTPConnection, HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
+from runtime.health import ask as ask_http
+
 PATIENCE_S: Final = 3.0
 _API_VERSIONS: Final = b"\x00\x12\x00\x00\x00\x00\x00\x01\x00\x04ask?"  # the question every Kafka answers, version 0
-
-
-def main(what: str) -> int:
-    """The command `vitalloom health`: 0 if it is well; otherwise 1, and why."""
-    import sys
-
-    problem = ask(what)
-    if problem:
-        sys.stderr.write(f"{problem}\n")
-    return 1 if problem else 0
 
 
 def ask(what: str) -> str:
@@ -30,19 +21,13 @@ def ask(what: str) -> str:
         return f"{what}: ask http://host:port/path, tcp://host:port or kafka://host:port"
     try:
         return _QUESTIONS[found.scheme](found.hostname, found.port, found.path or "/")
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         return f"{what} does not answer ({error or type(error).__name__})"
 
 
 def _http(host: str, port: int, path: str) -> str:
-    connection = HTTPConnection(host, port, timeout=PATIENCE_S)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        said = answer.read(500).decode("utf-8", "replace").strip()
-        return "" if answer.status == 200 else f"{answer.status}: {said}"
-    finally:
-        connection.close()
+    answer = ask_http(f"{host}:{port}", path=path, within_s=PATIENCE_S)
+    return "" if answer.is_well else answer.text or "does not say why not"
 
 
 def _tcp(host: str, port: int, _path: str) -> str:

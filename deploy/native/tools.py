@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,11 @@ def is_made(name: str) -> bool:
 
 def install(*names: str) -> None:
     """Make what is missing; minutes the first time. Raises ToolMissing with what `install.sh` said."""
-    done = subprocess.run(["bash", str(INSTALL), *names], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(  # noqa: S603
+        ["bash", str(INSTALL), *names],  # noqa: S607
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise ToolMissing(" and ".join(names), done.stderr.strip() or f"run {INSTALL}")
 
