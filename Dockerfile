@@ -12,6 +12,7 @@ COPY models models
 COPY edge edge
 COPY stream stream
 COPY simulators simulators
+COPY dashboards dashboards
 COPY deploy deploy
 # Of others only what is published as a wheel: there is no compiler here, and nothing is built from foreign sources.
 RUN ["python", "-m", "pip", "wheel", "--no-cache-dir", "--only-binary=:all:", "--wheel-dir", "/wheels", ".[site]"]

@@ -9,7 +9,7 @@ import typer
 
 from deploy.description import Program
 from deploy.errors import ToolMissing
-from deploy.folder import Folder
+from deploy.folder import SHOWN, Folder
 from deploy.native import tools
 from deploy.supervisor import command_of_program
 from stream.site import SiteFacts
@@ -26,6 +26,7 @@ def begin(
     broker_port: int,
     first_port: int | None,
     passphrase: str,
+    user: str,
 ) -> None:
     """The command `vitalloom site init`."""
     made = Folder(folder)
@@ -33,10 +34,18 @@ def begin(
         name=name, host=host, registry_port=registry_port, broker_port=broker_port, first_port=first_port,
         passphrase=passphrase, who=_who(),
     )  # fmt: skip
-    for one in made.made:
-        typer.echo(f"made  {folder / one}" if "." in one or "/" in one else f"made  {one}, in {folder}")
+    shown = [one for one in made.made if not one.startswith(SHOWN)]
+    for one in [*shown, *([f"{SHOWN}/"] if len(shown) < len(made.made) else [])]:
+        typer.echo(f"made  {folder}/{one}" if "." in one or "/" in one else f"made  {one}, in {folder}")
+    name_ = user or _who()
+    password = made.admit(name_)
     if made.kept:
-        typer.echo(f"kept  {', '.join(made.kept)}")
+        typer.echo(f"kept  {', '.join(one for one in made.kept if not one.startswith(SHOWN))}")
+    if password is not None:
+        typer.echo(f"\nAlarms are answered by {name_}, whose password is {password}")
+        typer.echo(
+            "It is kept nowhere; write it down. Others: vitalloom desk --config .../config/desk.toml user add NAME"
+        )
     _say_what_is_next(folder, facts)
 
 
@@ -45,8 +54,8 @@ def _say_what_is_next(folder: Path, facts: SiteFacts) -> None:
     option = "" if str(folder) == "site" else f" --site {folder}"
     typer.echo(f"""
 Site {facts.name}: devices enrol at {facts.url} and speak MQTT with {facts.broker_host}:{facts.broker_port}.
-Nobody knows a password of it yet but the files in {folder / "secrets"}. What is to be kept apart:
-  {folder / "ca" / "root.key"}   belongs in a safe, away from this machine; it is needed once a year
+Its other passwords and tokens are drawn, and lie in {folder / "secrets"} and nowhere else.
+{folder / "ca" / "root.key"} belongs in a safe, away from this machine; it is needed once a year.
 
 Next, one of
   vitalloom site run{at} --demo            on this machine, with simulated patients

@@ -31,6 +31,9 @@ def init(
             min=1_024, max=65_500, show_default=False, help="Other ports for Kafka and the rest, one after the other."
         ),
     ] = None,
+    user: Annotated[
+        str, typer.Option(help="Who may answer alarms; the password is shown once.", show_default="you")
+    ] = "",
     encrypt_root: Annotated[
         bool, typer.Option("--encrypt-root", help="Ask for a passphrase of the root key's file.")
     ] = False,
@@ -43,7 +46,7 @@ def init(
         passphrase = typer.prompt("passphrase of the root key", hide_input=True, confirmation_prompt=True)
     begin(
         folder, name=name, host=host, registry_port=registry_port, broker_port=broker_port, first_port=ports_from,
-        passphrase=passphrase,
+        passphrase=passphrase, user=user,
     )  # fmt: skip
 
 

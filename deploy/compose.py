@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from deploy.description import WHOLE, Health, Place, Process, Program, named, processes
-from deploy.env import compose_place
+from deploy.env import PHONE, compose_place
 from deploy.folder import DRAWN, FILLED_LATER
 from runtime.version import __version__
 
@@ -36,7 +36,7 @@ _PIDS: Final = "broker-pids"
 _NOBODY: Final = "say --env-file DIR/.env; containers do not run as root, so DIR belongs to another user"
 _SHORT: Final = 112
 _IN_ONE: Final = ("mosquitto", "registry")
-_OUTWARDS: Final = frozenset({"mosquitto", "registry", "ingest", "desk", "grafana", "phone"})
+_OUTWARDS: Final = frozenset({"mosquitto", "registry", "ingest", "desk", "grafana"})
 """Everybody else sees the inner network only, which has no way out."""
 
 _HEAD: Final = """\
@@ -85,6 +85,8 @@ def service(one: Process, place: Place) -> dict[str, Any]:
         made["environment"] = dict(one.environment)
     if one.is_outside:
         made["network_mode"] = "host"
+    elif one.name == "phone":
+        made["network_mode"] = f"service:{PHONE}"
     else:
         made["networks"] = _networks(one)
     if one.name in _IN_ONE:

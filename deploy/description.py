@@ -52,7 +52,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a site runs, as far as its description has to know."""
 
     folder: str  # of the site, as its processes see it
-    facts: Mapping[str, str]  # ports by name; kafka_id, kafka_heap, partitions
+    facts: Mapping[str, str]  # ports by name; kafka_id, kafka_heap, partitions, backstop_webhook
     hosts: Mapping[str, str]  # of processes, by name
     loopback: str = "127.0.0.1"
     listen: str  # the address that processes listen on
@@ -119,7 +119,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 WHOLE: Final = "."
 """The site's folder itself."""
 _KEYS: Final = ("ca", "control", "registry", "services", "broker", "secrets")
-"""What somebody who only reads the registry has no business with."""
+_SERVERS: Final = ("data/kafka", "data/influxdb", "data/grafana")
+"""Of what lies in the site's folder, what somebody who only reads the registry has no business with."""
 
 
 def processes(place: Place) -> tuple[Process, ...]:
@@ -158,7 +159,7 @@ def processes(place: Place) -> tuple[Process, ...]:
             ),
             needs=("broker-files",),
             health=Health(Check.READY, "registry_http", "/ready"),
-            access=Access(writes=(WHOLE,), hides=("secrets", "data")),
+            access=Access(writes=(WHOLE,), hides=("secrets", "people", "data")),
             publishes=(Published("registry", "devices"),),
             memory_mb=256,
         ),
@@ -228,7 +229,7 @@ def processes(place: Place) -> tuple[Process, ...]:
             },
             needs=("prepare", "mosquitto", "registry"),
             health=Health(Check.READY, "ingest_http", "/ready"),
-            access=Access(writes=(WHOLE,), hides=_KEYS),
+            access=Access(writes=(WHOLE,), hides=(*_KEYS, *_SERVERS, "people", "data/desk")),
             memory_mb=512,
         ),
         Process(
@@ -256,6 +257,46 @@ def processes(place: Place) -> tuple[Process, ...]:
             access=Access(reads=("config/store.toml",), secrets=("writer.token",)),
             memory_mb=512,
         ),
+        Process(
+            name="desk",
+            about="calls people until somebody answers, and lets them answer",
+            arguments=("desk", "--config", f"{at}/config/desk.toml"),
+            environment={
+                "VITALLOOM_DESK__KAFKA__BOOTSTRAP": kafka,
+                "VITALLOOM_DESK__API__LISTEN": f"{place.listen}:{facts['desk']}",
+                # In a container it has to listen beyond loopback; outside of it only this machine gets there.
+                "VITALLOOM_DESK__API__PLAIN_TEXT": "false" if place.listen == place.loopback else "true",
+                **_http("DESK", place, "desk_http"),
+            },
+            needs=("prepare",),
+            health=Health(Check.READY, "desk_http", "/ready"),
+            access=Access(writes=(WHOLE,), hides=(*_KEYS, *_SERVERS, "ingest", "data/ingest")),
+            publishes=(Published("desk", "people"),),
+            memory_mb=512,
+        ),
+        Process(
+            name="grafana",
+            about="trends and the wall screen; a backstop behind the alarms",
+            program=Program.GRAFANA,
+            arguments=("--config", f"{at}/config/grafana.ini"),
+            environment={
+                "GF_SERVER_HTTP_ADDR": place.listen,
+                "GF_SERVER_HTTP_PORT": facts["grafana"],
+                "VITALLOOM_INFLUX_URL": influxdb,
+                "VITALLOOM_INFLUX_ORG": "vitalloom",
+                "VITALLOOM_DASHBOARDS": f"{at}/config/grafana/grafana",
+                "VITALLOOM_BACKSTOP_WEBHOOK": facts["backstop_webhook"],
+            },
+            needs=("prepare",),
+            health=Health(Check.HTTP, "grafana", "/api/health"),
+            access=Access(
+                reads=("config/grafana.ini", "config/grafana"), writes=("data/grafana",),
+                secrets=("reader.token", "grafana-admin.password"),
+            ),
+            publishes=(Published("grafana", "people"),),
+            memory_mb=512,
+            is_optional=True,
+        ),
         *_demo(place),
     )  # fmt: skip
 
@@ -273,7 +314,7 @@ def _demo(place: Place) -> tuple[Process, ...]:
                 "--file", f"{at}/data/phone.jsonl",
             ),
             health=Health(Check.HTTP, "phone"),
-            access=Access(writes=("data",), hides=("data/kafka", "data/influxdb", "data/ingest", "data/desk")),
+            access=Access(writes=("data",), hides=(*_SERVERS, "data/ingest", "data/desk")),
             memory_mb=128,
             profile=DEMO,
         ),
@@ -283,7 +324,7 @@ def _demo(place: Place) -> tuple[Process, ...]:
             arguments=("site", "enrol-demo", at),
             needs=("registry", "mosquitto"),
             is_step=True,
-            access=Access(writes=(WHOLE,)),
+            access=Access(writes=(WHOLE,), hides=("secrets", "people", "data")),
             memory_mb=512,
             is_outside=True,
             profile=DEMO,

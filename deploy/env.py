@@ -8,6 +8,8 @@ from deploy.settings import EVERYWHERE, SiteSettings, published
 from stream.site import SiteFacts
 
 FILE: Final = ".env"
+PHONE: Final = "desk"
+"""Where the demo's phone is in containers: in the desk's network, so that it is on loopback for it, as natively."""
 NAMES: Final = ("mosquitto", "registry", "kafka", "influxdb", "grafana", "desk", "phone")
 
 
@@ -22,7 +24,7 @@ def text(folder: Path, settings: SiteSettings, site: SiteFacts, *, uid: int, gid
     Args:
         uid, gid: whom the folder belongs to; containers run as that user.
     """
-    facts = "\n".join(f"{variable(name)}={value}" for name, value in settings.facts(site).items())
+    facts = "\n".join(f"{variable(name)}={value}" for name, value in settings.facts(site, phone=PHONE).items())
     if uid == 0:
         user = "# Containers do not run as root, and this site belongs to root: chown it, and init again as that user."
     else:
@@ -50,6 +52,6 @@ class _Variables(dict[str, str]):
 def compose_place() -> Place:
     """A site in containers, whichever: what differs from site to site are variables of `.env`."""
     return Place(
-        folder="${VITALLOOM_DIR}", facts=_Variables(), hosts={name: name for name in NAMES},
+        folder="${VITALLOOM_DIR}", facts=_Variables(), hosts={name: name for name in NAMES} | {"phone": PHONE},
         listen=EVERYWHERE, outside=EVERYWHERE,
     )  # fmt: skip

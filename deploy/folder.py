@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from dashboards import files as dashboards
 from deploy import env, files, settings
 from deploy.description import Ports
 from deploy.errors import SiteIncomplete
@@ -18,10 +19,13 @@ from deploy.settings import SiteSettings
 from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from runtime.hardening import make_private_dir, write_private
+from stream.desk_users import Users
 from stream.site import Site, SiteFacts
 
+SHOWN: Final = "config/grafana"
+
 FOLDERS: Final = (
-    "config", "secrets", "logs", "broker", "demo",
+    "config", "secrets", "people", "logs", "broker", "demo",
     "data", "data/kafka", "data/influxdb", "data/ingest", "data/desk", "data/grafana",
 )  # fmt: skip
 
@@ -67,8 +71,14 @@ class Folder:
             raise SiteIncomplete(self.folder, str(error)) from error
         self._once(settings.FILE, lambda: settings.text(_drawn_settings(first_port)))
         told = settings.read(self.folder)
-        for name_, text in self._configuration(told).items():
+        for name_, text in self._configuration(told, facts).items():
             self._once(name_, lambda text=text: text)
+        for name_, text in self._shown().items():
+            # Dashboards come with the release; how they are provided and who is told is the site's.
+            if name_.endswith(".json"):
+                self._put(name_, text)
+            else:
+                self._once(name_, lambda text=text: text)
         for one in DRAWN:
             self._once(f"secrets/{one}", lambda: secrets.token_urlsafe(32))
         for one in FILLED_LATER:
@@ -77,6 +87,19 @@ class Folder:
         # Made of the other files, so it follows them.
         self._put(env.FILE, env.text(self.folder.resolve(), told, facts, uid=os.getuid(), gid=os.getgid()))
         return facts
+
+    def admit(self, name: str) -> str | None:
+        """Let somebody answer alarms, if nobody may yet.
+
+        Returns:
+            Their password, which is kept nowhere; None: somebody may already.
+        """
+        users = Users(self.folder / "data" / "desk" / "users.json")
+        if users.all():
+            return None
+        password = secrets.token_urlsafe(12)
+        users.put(name, password, now_ms=SystemClock().now_ms())
+        return password
 
     # Within
 
@@ -94,7 +117,7 @@ class Folder:
         with contextlib.closing(site):
             return site.facts
 
-    def _configuration(self, told: SiteSettings) -> dict[str, str]:
+    def _configuration(self, told: SiteSettings, facts: SiteFacts) -> dict[str, str]:
         here = self.folder.resolve()
         return {
             "config/kafka.properties": files.kafka_properties(
@@ -105,7 +128,16 @@ class Folder:
             "config/ingest.toml": files.ingest_toml(),
             "config/worker.toml": files.worker_toml(),
             "config/store.toml": files.store_toml(here),
+            "config/desk.toml": files.desk_toml(here, site=facts.name, port_of_people=told.ports.grafana),
+            "people/addresses.toml": files.addresses_toml(phone=told.ports.phone),
+            "config/grafana.ini": files.grafana_ini(here),
         }  # fmt: skip
+
+    def _shown(self) -> dict[str, str]:
+        """What Grafana is given; see `vitalloom dashboards build --into`."""
+        token = self.folder.resolve() / "secrets" / "reader.token"
+        found = dashboards.wanted("vitals", str(token))
+        return {f"{SHOWN}/{name}": text for name, text in found.items()}
 
     def _once(self, name: str, text: Callable[[], str]) -> None:
         if (self.folder / name).exists():
@@ -119,6 +151,7 @@ class Folder:
             if path.exists() and path.read_text(encoding="utf-8") == text:
                 self.kept.append(name)
                 return
+            make_private_dir(path.parent)
             write_private(path, text.encode())
         except OSError as error:
             raise SiteIncomplete(self.folder, f"{name} cannot be written ({error.strerror})") from error

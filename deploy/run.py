@@ -21,7 +21,7 @@ from deploy.description import DEMO, Check, Place, Process, chosen, processes, w
 from deploy.errors import PortTaken, SiteIncomplete
 from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
-from deploy.supervisor import Supervisor, Watched
+from deploy.supervisor import State, Supervisor, Watched
 
 _DRAW_S: Final = 0.5
 _NEWS: Final = 4
@@ -99,9 +99,17 @@ class Native:
         ports, host = self.told.ports, self.facts.broker_host
         return [
             Where("devices", f"enrol at {self.facts.url}, MQTT at {host}:{self.facts.broker_port}"),
+            Where("alarms", f"vitalloom alarms --url http://{LOOPBACK}:{ports.desk} list"),
+            Where("Grafana", self._grafana()),
             Where("InfluxDB", f"http://{LOOPBACK}:{ports.influxdb}, token in secrets/reader.token"),
             Where("logs", _near(self.folder / "logs")),
         ]
+
+    def _grafana(self) -> str:
+        one = self.supervisor.watched["grafana"]
+        if one.state is State.MISSING:
+            return "not installed on this machine, so not started; containers bring it"
+        return f"http://{LOOPBACK}:{self.told.ports.grafana}, admin, password in secrets/grafana-admin.password"
 
     def _changed(self, one: Watched) -> None:
         if not self._out.is_terminal:

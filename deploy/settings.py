@@ -25,14 +25,22 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workers: int = 1  # processes that judge; no more than partitions
     partitions: int = 12  # cannot be changed once there are patients
     kafka_heap: str = "512m"
+    backstop_webhook: str = (
+        ""  # whom Grafana tells when alarms themselves fail; empty: the demo's phone
+    )
     ports: Ports = Ports()
 
-    def facts(self, site: SiteFacts) -> dict[str, str]:
-        """What a `Place` has to know of it."""
+    def facts(self, site: SiteFacts, *, phone: str) -> dict[str, str]:
+        """What a `Place` has to know of it.
+
+        Args:
+            phone: where the phone of the demo is reached.
+        """
         ports = msgspec.structs.asdict(self.ports) | {"registry": site.registry_port, "broker": site.broker_port}
         return {
             **{name: str(port) for name, port in ports.items()},
             "kafka_id": self.kafka_id, "kafka_heap": self.kafka_heap, "partitions": str(self.partitions),
+            "backstop_webhook": self.backstop_webhook or f"http://{phone}:{self.ports.phone}/",
         }  # fmt: skip
 
 
@@ -52,6 +60,7 @@ def text(settings: SiteSettings) -> str:
 workers = {settings.workers}                     # processes that judge readings; at most as many as partitions
 partitions = {settings.partitions}                 # of the log; cannot be changed once there are patients
 kafka_heap = "{settings.kafka_heap}"
+backstop_webhook = "{settings.backstop_webhook}"           # whom Grafana tells when alarms themselves fail; empty: the demo's phone
 kafka_id = "{settings.kafka_id}"    # of Kafka's folder; leave it
 
 [ports]                         # those of the registry and the MQTT broker, which devices are told, are in site.json
@@ -68,6 +77,7 @@ def native(folder: Path, settings: SiteSettings, site: SiteFacts) -> Place:
     """This machine: everything on loopback, except what devices come to."""
     names = ("mosquitto", "registry", "kafka", "influxdb", "grafana", "desk", "phone")
     return Place(
-        folder=str(folder.resolve()), facts=settings.facts(site), hosts=dict.fromkeys(names, LOOPBACK), listen=LOOPBACK,
+        folder=str(folder.resolve()), facts=settings.facts(site, phone=LOOPBACK),
+        hosts=dict.fromkeys(names, LOOPBACK), listen=LOOPBACK,
         outside=published(site),
     )  # fmt: skip

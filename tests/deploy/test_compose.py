@@ -55,7 +55,9 @@ def test_the_file_is_what_the_description_gives() -> None:
 
 
 def test_it_follows_the_schema_of_compose() -> None:
-    jsonschema.validate(yaml.safe_load(FILE.read_text(encoding="utf-8")), json.loads(SCHEMA.read_text()))
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+    jsonschema.Draft7Validator(schema).validate(yaml.safe_load(FILE.read_text(encoding="utf-8")))
 
 
 def test_every_process_of_the_description_is_a_service(services: dict[str, Any]) -> None:
@@ -178,8 +180,8 @@ def _parse(words: list[str]) -> None:
     finally:
         vitalloom.app.registered_groups = kept
     context = command.make_context("vitalloom", list(words))
-    while hasattr(command, "resolve_command"):
-        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+    while hasattr(command, "resolve_command") and (rest := [*context._protected_args, *context.args]):
+        name, command, rest = command.resolve_command(context, rest)
         context = command.make_context(name, rest, parent=context)
 
 
