@@ -19,8 +19,12 @@ _GROUPS: Final = {
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "desk": ("stream.desk_commands", "The alarm desk: call people until somebody answers; say who may answer."),
+    "alarms": ("stream.alarm_commands", "What stands, and answering it: list, ack, silence."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
+
+_EXTRAS: Final = {"stream.cluster_commands": "cluster", "stream.desk_commands": "desk"}
 
 
 app = typer.Typer(
@@ -369,8 +373,7 @@ def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            extra = "cluster" if module.endswith("cluster_commands") else "stream"
-            app.add_typer(getattr(_room(module, extra=extra), name), name=name)
+            app.add_typer(getattr(_room(module, extra=_EXTRAS.get(module, "stream")), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)
 
