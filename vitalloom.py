@@ -20,6 +20,8 @@ _GROUPS: Final = {
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "desk": ("stream.desk_commands", "The alarm desk: call people until somebody answers; say who may answer."),
+    "alarms": ("stream.alarm_commands", "What stands, and answering it: list, ack, silence."),
     "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
     "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
@@ -28,6 +30,7 @@ _GROUPS: Final = {
 _EXTRAS: Final = {
     "edge.commands": "edge",
     "stream.cluster_commands": "cluster",
+    "stream.desk_commands": "desk",
     "dashboards.commands": "dashboards",
     "deploy.commands": "site",
 }
@@ -388,8 +391,7 @@ def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            extra = _EXTRAS.get(module, "stream")
-            app.add_typer(getattr(_room(module, extra=extra), name), name=name)
+            app.add_typer(getattr(_room(module, extra=_EXTRAS.get(module, "stream")), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)
 

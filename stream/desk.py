@@ -12,13 +12,13 @@ import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
 from vitals.escalation import Attempt, Due, Escalation, Outcome, Policy, due, follow, next_due_ms, overtaken
-from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 from wire.log import Alarmed, EdgeAlarmed
 
 EDGE_FRESH_MS: Final = 300_000
 """An edge's alarm that took longer to arrive is for the record: a backlog must not ring."""
 EDGE_ALONE_MS: Final = 12 * 3_600_000
-"""So long after its answer an alarm that only an edge has told of is taken off the list: nobody may be left to clear it."""
+"""So long after its answer an alarm that only an edge has told of leaves the list: nobody may be left to clear it."""
 
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
@@ -86,9 +86,9 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     def answered_ms(self) -> int | None:
         if self.answered_by is None:
             return None
-        return (
-            self.alarm.acknowledged_ms if self.alarm.acknowledged_by is not None else self.answer and self.answer.at_ms
-        )
+        if self.answer is None or self.alarm.acknowledged_by is not None:
+            return self.alarm.acknowledged_ms
+        return self.answer.at_ms
 
     @property
     def is_confirmed(self) -> bool:
@@ -142,9 +142,9 @@ def hear(
     """  # fmt: skip
     from_edge = isinstance(record, EdgeAlarmed)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmed) else record.alarm
-    if alarm is None or (from_edge and before is None and _needs_no_edge(alarm, rival)):
+    if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival)):
         return None
-    if before is not None and (before.replaced or alarm.revision <= before.alarm.revision):
+    if before is not None and alarm.revision <= before.alarm.revision:
         return Heard(before, news=False)
     if hush is not None and alarm.silenced_until_ms == hush.until_ms and alarm.priority > hush.priority:
         # It got worse while the order to be quiet was on its way: whoever gave it had not seen that.
@@ -152,10 +152,10 @@ def hear(
     escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
     answer = None if before is None else before.answer
     order = None
-    if answer is not None and before is not None and before.from_edge and not from_edge:
-        # The data centre has only now found what was answered already. Unless it is worse, it is answered.
-        if alarm.acknowledged_by is None and alarm.priority <= answer.priority:
-            order = answer = Answer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
+    found_now = before is not None and before.from_edge and not from_edge
+    if answer is not None and found_now and alarm.acknowledged_by is None and alarm.priority <= answer.priority:
+        # The data centre has only now found what was answered already, and no worse.
+        order = answer = Answer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
     kept = Kept(
         escalation=escalation,
         opened_ms=now_ms if before is None else before.opened_ms,
@@ -169,9 +169,11 @@ def hear(
     return Heard(kept, news=True, displaced=displaced, order=order)
 
 
-def _needs_no_edge(alarm: AlarmChanged, rival: Kept | None) -> bool:
-    """What the data centre knows under another id, and what was over before anybody heard of it."""
-    return alarm.state is not AlarmState.ACTIVE or (rival is not None and not rival.from_edge)
+def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None) -> bool:
+    """What the data centre knows under another id, what was put aside, and what was over before anybody heard of it."""
+    if rival is not None and not rival.from_edge:
+        return True
+    return alarm.state is not AlarmState.ACTIVE if before is None else before.replaced
 
 
 # Whom it calls
@@ -344,6 +346,17 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm
     return Hush(alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority)
+
+
+def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:
+    """Whether the log says what was ordered, or there is nothing left that it could say."""
+    alarm = kept.alarm
+    if kept.replaced or kept.from_edge or (alarm.state is AlarmState.CLEARED and not alarm.latched):
+        return True
+    if isinstance(order, Silence):
+        return now_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
+    # An answer to what has changed since was no answer: the log will not say so, however often it is told.
+    return kept.is_confirmed or order.revision is None or order.revision < alarm.revision
 
 
 def is_over(kept: Kept, now_ms: int) -> bool:

@@ -38,7 +38,8 @@ CREATE INDEX alarm_listed ON alarm (alarm_id) WHERE listed;
 CREATE TABLE delivery (
     key TEXT NOT NULL, person TEXT NOT NULL, channel TEXT NOT NULL, who TEXT NOT NULL, alarm_id BLOB NOT NULL,
     priority INTEGER NOT NULL, due_ms INTEGER NOT NULL, fate TEXT NOT NULL, tries INTEGER NOT NULL, begun_ms INTEGER,
-    again_ms INTEGER NOT NULL, done_ms INTEGER, leads INTEGER NOT NULL, PRIMARY KEY (key, person)) STRICT, WITHOUT ROWID;
+    again_ms INTEGER NOT NULL, done_ms INTEGER, leads INTEGER NOT NULL,
+    PRIMARY KEY (key, person)) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_of ON delivery (alarm_id);
 CREATE INDEX delivery_open ON delivery (again_ms) WHERE fate IN ('waiting', 'failed');
 CREATE INDEX delivery_begun ON delivery (begun_ms, person);
@@ -144,7 +145,8 @@ class DeskBook:
         """One of a condition may be active: whom it displaces has to be written before it."""
         alarm = kept.alarm
         self._db.execute(
-            "INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (alarm_id) DO UPDATE SET "
+            "active = excluded.active, listed = excluded.listed, heard_ms = excluded.heard_ms, body = excluded.body",
             (alarm.alarm_id, alarm.binding_id, alarm.rule_id, alarm.key, kept.is_active, kept.is_listed, kept.heard_ms,
              _PACK.encode(kept)),
         )  # fmt: skip

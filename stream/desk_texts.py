@@ -73,7 +73,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
     return Message(f"{mark} {word} {kind}, {where}{site}", "\n".join(lines), alarm.priority)
 
 
-def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling, *, now_ms: int) -> Message:
+def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
     """What came faster than a person is sent one by one; the worst first. Never a red one.
 
     Args:

@@ -210,7 +210,7 @@ def _hashed(password: str) -> str:
         ).derive_phc_encoded(password.encode())
     except UnsupportedAlgorithm as error:
         raise DeskUnusable(
-            "this build of cryptography knows no Argon2id; install its wheel: pip install --only-binary :all: cryptography"
+            "this build of cryptography knows no Argon2id; the cure: pip install --only-binary :all: cryptography"
         ) from error
 
 

@@ -42,6 +42,7 @@ class Serving:
     ) -> None:  # fmt: skip
         self.host = host
         self.port = port
+        self.is_secured = tls is not None
         self._name = name
         context: dict[str, Any] = {}
         if tls is not None:
@@ -92,7 +93,7 @@ class Serving:
         try:
             family = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][0]
             listening = socket.create_server((self.host, self.port), family=family, backlog=128)
-            # asyncio does this for sockets that it makes; else the second packet of an answer waits 40 ms for the first.
+            # asyncio does so for sockets that it makes; else the second packet of an answer waits 40 ms for the first.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return listening
         except OSError as error:
