@@ -98,8 +98,8 @@ def plan(root: Path, program: Path) -> Plan:
         Wanted("etc/systemd/system.conf.d/vitalloom.conf", _WATCHDOG),
     )
     commands = (
-        ("systemd-sysusers", "/etc/sysusers.d/vitalloom.conf"),
-        ("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/vitalloom.conf"),
+        ("systemd-sysusers", "vitalloom.conf"),
+        ("systemd-tmpfiles", "--create", "vitalloom.conf"),
         ("systemctl", "daemon-reload"),
         ("systemctl", "try-restart", "systemd-journald.service"),
         ("systemctl", "enable", *SERVICES),
@@ -120,6 +120,8 @@ def unit_text(name: str, program: Path) -> str:
     """A unit file as it comes with vitalloom, starting this program."""
     if any(character.isspace() or character in "%$\"'\\" for character in str(program)):
         raise BadMachine(f"{program}: systemd would misread this path; install vitalloom where it has plain letters")
+    if program.is_relative_to("/home") or program.is_relative_to("/root"):
+        raise BadMachine(f"{program}: services see no home folder; install vitalloom below /opt: docs/edge-install.md")
     return (_HERE / name).read_text(encoding="utf-8").replace(_PROGRAM, str(program))
 
 

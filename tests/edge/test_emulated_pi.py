@@ -152,18 +152,20 @@ def agent(pi: EmulatedPi, ward: Ward, bed: Bed) -> Iterator["subprocess.Popen[by
         process.wait(10)
 
 
-@contextmanager
-def wearable(ward: Ward, bed: Bed) -> Iterator[None]:
-    command = f"vitalloom wearable --identity {bed.wearable} --cadence 500ms"
+def put_on(ward: Ward, bed: Bed) -> None:
+    """The wearable begins to measure, and goes on until the ward is closed."""
+    command = f"vitalloom wearable --identity {bed.wearable} --cadence 0.5s"
     ward.journey.take(Block(command, is_service=True))
-    yield
 
 
-def until(condition: Callable[[], bool], what: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def until(
+    condition: Callable[[], bool], what: str, process: "subprocess.Popen[bytes]", log: Path, journey: Journey
+) -> None:
     deadline = time.monotonic() + BEGIN_WITHIN_S
     while not condition():
         said = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
         assert process.poll() is None, f"the agent ended: {said}"
+        assert not (gone := journey.ended()), [journey.said(name)[-1_000:] for name in gone]
         assert time.monotonic() < deadline, f"{what}: not within {BEGIN_WITHIN_S} s: {said}"
         time.sleep(0.05)
 
@@ -205,8 +207,9 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
     pi, bed = EmulatedPi(cpu), ward.beds[cpu]
     log = ward.folder / f"{bed.edge}.log"
     enrol(pi, ward, bed)
-    with agent(pi, ward, bed) as first, wearable(ward, bed):
-        until(lambda: _waiting(ward, bed) >= 8, "readings in the outbox", first, log)
+    put_on(ward, bed)
+    with agent(pi, ward, bed) as first:
+        until(lambda: _waiting(ward, bed) >= 8, "readings in the outbox", first, log, ward.journey)
         os.kill(first.pid, signal.SIGKILL)
         first.wait(10)
     kept = _waiting(ward, bed)
@@ -214,8 +217,8 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
 
     ward.journey.take(Block("vitalloom stream", is_service=True))
     with agent(pi, ward, bed) as second:
-        until(lambda: len(ward.stored(bed)) >= kept + 8, "readings in the data centre", second, log)
-        until(lambda: (status := ward.status(bed)) is not None and status.waiting < 4, "an empty outbox", second, log)
+        until(lambda: len(ward.stored(bed)) >= kept + 8, "readings in the data centre", second, log, ward.journey)
+        until(lambda: (status := ward.status(bed)) is not None and status.waiting < 4, "an empty outbox", second, log, ward.journey)
         status = ward.status(bed)
         os.kill(second.pid, signal.SIGTERM)
         assert second.wait(30) == 0
@@ -250,9 +253,10 @@ def test_the_agent_enrols_scores_and_forwards_on(cpu: str, ward: Ward) -> None:
     if not any(name == "vitalloom stream" for name in ward.journey._processes):
         ward.journey.take(Block("vitalloom stream", is_service=True))
     enrol(pi, ward, bed)
-    with agent(pi, ward, bed) as process, wearable(ward, bed):
-        until(lambda: len(ward.stored(bed)) >= 3, "readings in the data centre", process, log)
-        until(lambda: len(ward.scores(bed)) >= 2, "scores in the data centre", process, log)
+    put_on(ward, bed)
+    with agent(pi, ward, bed) as process:
+        until(lambda: len(ward.stored(bed)) >= 3, "readings in the data centre", process, log, ward.journey)
+        until(lambda: len(ward.scores(bed)) >= 2, "scores in the data centre", process, log, ward.journey)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 0
 
