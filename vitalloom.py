@@ -282,6 +282,48 @@ def wearable(
 
 
 @app.command()
+def doctor(
+    site: Annotated[
+        Path | None, typer.Option(help="A site's folder: certificates, registry, broker.", show_default=False)
+    ] = None,
+    ingest_config: Annotated[
+        Path | None, typer.Option("--ingest", help="An ingest's TOML file: Kafka and its topics.", show_default=False)
+    ] = None,
+    worker_config: Annotated[
+        Path | None,
+        typer.Option("--worker", help="A worker's: Kafka, and whether workers keep up.", show_default=False),
+    ] = None,
+    store_config: Annotated[
+        Path | None, typer.Option("--store", help="A store writer's: Kafka, lag, InfluxDB.", show_default=False)
+    ] = None,
+    edge_config: Annotated[
+        Path | None, typer.Option("--edge", help="An edge's: identity, broker, disk, models.", show_default=False)
+    ] = None,
+    process: Annotated[
+        list[str] | None,
+        typer.Option(help="http.listen of a process that has to be ready; may be repeated.", show_default=False),
+    ] = None,
+    pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks at what waits.")] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is well, too.")] = False,
+) -> None:
+    """Say what is wrong with a site or an edge, and the cure. Changes nothing. Status 1 if something is wrong."""
+    if not (site or ingest_config or worker_config or store_config or edge_config or process):
+        raise typer.BadParameter("say what to look at: --site, --ingest, --worker, --store, --edge, --process")
+    module = _room("deploy.doctor", extra="cluster")
+    patient = module.Patient(
+        site=site,
+        ingest=ingest_config,
+        worker=worker_config,
+        store=store_config,
+        edge=edge_config,
+        processes=tuple(process or ()),
+        pause_s=pause,
+    )
+    raise typer.Exit(module.main(patient, as_json=as_json, everything=everything))
+
+
+@app.command()
 def health(
     where: Annotated[str, typer.Argument(help="Its http.listen: a port of this machine, host:port, or a URL.")],
     alive: Annotated[

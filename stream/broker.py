@@ -284,6 +284,13 @@ class BrokerFolder:
             )
         return min(round(_next_update(one).timestamp() * 1_000) for one in lists) - now_ms
 
+    def certificate(self) -> x509.Certificate | None:
+        """The broker's own, if it is there and can be read."""
+        try:
+            return self._certificate()
+        except (SiteUnusable, ValueError):
+            return None
+
     # Within
 
     def _bring_up_to_date(

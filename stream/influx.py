@@ -194,10 +194,10 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
                     found = client.buckets_api().create_bucket(bucket_name=name, org=org, retention_rules=rules)
                     made.append(f"bucket {name} ({days} days)")
                 there[name] = found
-            if not any(one.name == _task_name(config) for one in client.tasks_api().find_tasks(limit=500)):
+            if not any(one.name == task_name(config) for one in client.tasks_api().find_tasks(limit=500)):
                 flux = hours_flux(buckets, start="-3h", stop="now()")
-                client.tasks_api().create_task_every(_task_name(config), flux, "10m", org)
-                made.append(f"task {_task_name(config)!r}")
+                client.tasks_api().create_task_every(task_name(config), flux, "10m", org)
+                made.append(f"task {task_name(config)!r}")
             if tokens is not None:
                 for name, actions in (("writer", ("read", "write")), ("reader", ("read",))):
                     allowed = [
@@ -228,7 +228,8 @@ def read_token(config: InfluxConfig) -> str:
         ) from error
 
 
-def _task_name(config: InfluxConfig) -> str:
+def task_name(config: InfluxConfig) -> str:
+    """Of the task that makes hours of minutes."""
     return f"{_TASK} of {config.bucket}"
 
 
