@@ -1,6 +1,6 @@
 """A ward that does not exist, in front of a site that does: its devices enrol like real ones and live in real time.
 
-One patient is four minutes into a story in which the oxygen saturation falls, so there is an alarm within a minute or
+One patient is five minutes into a story in which the oxygen saturation falls, so there is an alarm within a minute or
 two. Everything is in `demo/` of the site's folder.
 """
 
@@ -25,7 +25,7 @@ from wire.wallet import Wallet
 
 CADENCE_MS: Final = 2_000
 STORY: Final = "mixed"
-LATER_MS: Final = 4 * 60_000
+LATER_MS: Final = 5 * 60_000
 _WHO: Final = "demo"
 
 

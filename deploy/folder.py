@@ -151,7 +151,8 @@ class Folder:
             if path.exists() and path.read_text(encoding="utf-8") == text:
                 self.kept.append(name)
                 return
-            make_private_dir(path.parent)
+            for parent in reversed(Path(name).parents):
+                make_private_dir(self.folder / parent)
             write_private(path, text.encode())
         except OSError as error:
             raise SiteIncomplete(self.folder, f"{name} cannot be written ({error.strerror})") from error
