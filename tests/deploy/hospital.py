@@ -9,9 +9,12 @@ import os
 import pwd
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from runtime import health
 from runtime.clock import SystemClock
@@ -40,7 +43,7 @@ class Hospital:
         self.enrolled = EnrolledSite(folder, self.clock, broker_port=free_port())
         self.site = self.enrolled.site
         self.site_folder = folder / "site"
-        asyncio.run(self.enrolled.enrol(wearables=1, edges=1, now_ms=self.clock.now_ms()))
+        asyncio.run(self.enrolled.enrol(wearables=2, edges=1, now_ms=self.clock.now_ms()))
         self.files = BrokerFolder(self.site.broker_folder)
         log = folder / "mosquitto.log"
         self.settings = BrokerSettings(
@@ -54,7 +57,7 @@ class Hospital:
         self.influx = InfluxConfig(
             url=influxdb.url, org=influxdb.org, token_file=folder / "writer.token", bucket="hospital"
         )
-        self.ports = {name: free_port() for name in ("registry", "ingest", "worker", "store")}
+        self.ports = {name: free_port() for name in ("registry", "ingest", "worker", "store", "edge")}
         site, at = ("--site", str(self.site_folder)), "127.0.0.1"
         self.processes = {
             "registry": self._process("registry", "registry", "serve", *site, "--host", at),
@@ -63,6 +66,7 @@ class Hospital:
             ),
             "worker": self._process("worker", "worker", "--engine", "plain", "--config", str(self.config("worker"))),
             "store": self._process("store", "store", "run", "--config", str(self.config("store"))),
+            "edge": self._process("edge", "edge", "--config", str(self.edge())),
         }
 
     def begin(self) -> None:
@@ -71,8 +75,13 @@ class Hospital:
         asyncio.run(create_topics(self.kafka, partitions=2))
         made = InfluxConfig(url=self.influx.url, org=self.influx.org, token_file=self.token, bucket=self.influx.bucket)
         prepare(made, retention_days=90, aggregate_days=90, tokens=self.folder)
+        self.be_whole()
+
+    def be_whole(self) -> None:
+        """Start what does not run; returns when everything is ready."""
         for one in self.processes.values():
-            one.start()
+            if not one.is_running:
+                one.start()
         for name, port in self.ports.items():
             until(lambda port=str(port): health.ask(port).is_well, f"{name} is ready")  # type: ignore[misc]
 
@@ -142,11 +151,32 @@ class Hospital:
         made = authority.server(key.public_key(), hosts=[LOOPBACK], at=at, days=90)
         return pem(made) + pem(authority.issuing) + key_pem(key)
 
+    def another_worker(self, engine: str) -> Server:
+        """Beside the one that is there."""
+        return self._process(engine, "worker", "--engine", engine, "--config", str(self.config("worker")))
+
+    def wearable(self, number: int) -> Server:
+        """One of the two devices that are on a patient, measuring once a second."""
+        identity = self.folder / "wearables" / f"{number}"
+        return self._process(f"wearable-{number}", "wearable", "--identity", str(identity), "--cadence", "1s")
+
+    def figures(self, name: str) -> dict[str, float]:
+        """What a process says of itself: names with the values of their labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        return {
+            " ".join((sample.name.removeprefix("vitalloom_"), *sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith("vitalloom_")
+        }
+
     def _process(self, name: str, *command: str) -> Server:
         return Server(
             name, [sys.executable, "-m", "vitalloom", *command], log=self.folder / f"{name}.log",
             is_ready=lambda: True, environment={
-                "PYTHONPATH": str(ROOT), f"VITALLOOM_{name.upper()}__HTTP__LISTEN": f"127.0.0.1:{self.ports[name]}",
+                "PYTHONPATH": str(ROOT),
+                f"VITALLOOM_{name.upper()}__HTTP__LISTEN": f"127.0.0.1:{self.ports.get(name, 0)}",
             },
         )  # fmt: skip
 

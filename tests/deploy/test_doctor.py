@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,10 @@ from models.artifacts import RELEASED
 from runtime.clock import Clock, SystemClock
 from stream.kafka import TOPICS, producer, topic
 from tests.deploy.hospital import ROOT, Hospital
-from tests.services.influxdb import InfluxDB
-from tests.services.kafka import Kafka
 from wire.authority import Authority, moment
 from wire.topics import KAFKA_READINGS, KAFKA_STATE
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka, influxdb: InfluxDB) -> Iterator[Hospital]:
-    made = Hospital(tmp_path_factory.mktemp("hospital"), kafka, influxdb)
-    try:
-        made.begin()
-        yield made
-    finally:
-        made.end()
 
 
 class OffClock(SystemClock):

@@ -97,6 +97,17 @@ class Server:
                 process.kill()
                 process.wait(10)
 
+    def told_to_stop(self, *, within_s: float) -> int:
+        """SIGTERM, and the status with which it ends; one that does not end is killed, which is a status, too."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
+        try:
+            return process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(10)
+
     def kill(self) -> None:
         """As a power cut would. Safe to call twice."""
         process, self._process = self._process, None
