@@ -16,7 +16,7 @@ RED, AMBER, CYAN = Priority.HIGH, Priority.MEDIUM, Priority.LOW
 
 
 def an_id(number: int = 1) -> bytes:
-    return bytes(12) + number.to_bytes(4, "big")
+    return number.to_bytes(4, "big") + bytes(12)
 
 
 def an_alarm(number: int = 1, **changes: Any) -> AlarmChanged:
