@@ -268,6 +268,7 @@ def test_after_a_day_away_people_are_called_once_and_not_for_every_round() -> No
 
     assert len(found.due) == len({(one.who, one.channel) for one in found.due})
     assert len(found.passed) > 500
+    assert plan(Policy(), kept(told()), [], now_ms=NOW + 90 * 24 * 60 * MINUTE, known=frozenset()).due
 
 
 def test_what_is_on_its_way_is_not_begun_again() -> None:
