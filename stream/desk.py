@@ -19,6 +19,8 @@ EDGE_FRESH_MS: Final = 300_000
 """An edge's alarm that took longer to arrive is for the record: a backlog must not ring."""
 EDGE_ALONE_MS: Final = 12 * 3_600_000
 """So long after its answer an alarm that only an edge has told of leaves the list: nobody may be left to clear it."""
+LOOK_BACK_MS: Final = 86_400_000
+"""What was due before and was not sent is not looked for: an alarm that nobody answers for weeks must stay cheap."""
 
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
@@ -204,7 +206,8 @@ def plan(policy: Policy, kept: Kept, attempts: Sequence[Attempt], *, now_ms: int
     escalation, told = kept.escalation, tuple(attempts)
     if escalation.begins_ms is None:
         return Plan([], [], None)
-    found = due(policy, escalation, from_ms=escalation.begins_ms, until_ms=now_ms + 1, attempts=told)
+    from_ms = max(escalation.begins_ms, now_ms - LOOK_BACK_MS)
+    found = due(policy, escalation, from_ms=from_ms, until_ms=now_ms + 1, attempts=told)
     new = [one for one in found if one.key not in known]
     passed = {one.key for one in overtaken(new)}
     return Plan(

@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,8 +42,6 @@ class Address(NamedTuple):
 
     def __repr__(self) -> str:
         return f"{self.person}/{self.channel} ({self.scheme})"
-
-    __str__ = __repr__
 
     @property
     def scheme(self) -> str:
@@ -100,9 +99,8 @@ class Notifier:
         self._on_late = on_late
         self._red = _Threads(RED_THREADS, RED_AT_ONE_ADDRESS)
         self._other = _Threads(OTHER_THREADS, OTHER_AT_ONE_ADDRESS)
-        logging.getLogger("apprise").propagate = False  # what it writes may hold an address
-        if not any(isinstance(one, _Statuses) for one in logging.getLogger("apprise").handlers):
-            logging.getLogger("apprise").addHandler(_STATUSES)
+        for name in ("apprise", "urllib3"):
+            logging.getLogger(name).propagate = False  # what they write may hold an address
 
     @property
     def threads(self) -> int:
@@ -188,34 +186,12 @@ class _Threads:
             self._left.notify_all()
 
 
-class _Statuses(logging.Handler):
-    """Of what Apprise logs in a thread, the number that a service answered with, and nothing else."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self._of_thread = threading.local()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        found = _STATUS.search(record.getMessage())
-        if found is not None:
-            self._of_thread.status = found.group(1)
-
-    def take(self) -> str:
-        status: str = getattr(self._of_thread, "status", "")
-        self._of_thread.status = ""
-        return status
-
-
-_STATUSES: Final = _Statuses()
-
-
 def _deliver(address: Address, message: Message) -> str:
     """In a thread. What was wrong, without anything of the address; empty if it was accepted."""
-    service = _service(address)
-    if service is None:
-        return "Apprise cannot use this address"
-    _STATUSES.take()
     try:
+        service = _service(address)
+        if service is None:
+            return "Apprise cannot use this address"
         accepted = service.notify(
             body=message.body, title=message.title, notify_type=_KINDS[message.priority], body_format=NotifyFormat.TEXT
         )
@@ -223,17 +199,30 @@ def _deliver(address: Address, message: Message) -> str:
         return f"Apprise failed ({type(error).__name__})"
     if accepted:
         return ""
-    status = _STATUSES.take()
-    return f"the service answered {status}" if status else "not reached, or it refused"
+    statuses = [found.group(1) for line in accepted.logs() if (found := _STATUS.search(line.message))]
+    return f"the service answered {statuses[-1]}" if statuses else "not reached, or it refused"
 
 
 def _service(address: Address) -> Apprise | None:
     """One for each message: what an object remembers of the last one, such as when it was sent, must not slow this."""
-    made = Apprise(asset=AppriseAsset(
+    asset = AppriseAsset(
         app_id="vitalloom", app_desc="vitalloom alarm desk", async_mode=False, storage_mode=PersistentStoreMode.MEMORY,
-        secure_logging=True,
-    ))  # fmt: skip
+        secure_logging=True, result_log_memory_size=16_384,
+        # With a time of its own it would use one pool for all: six services that hang, and nobody is called any more.
+        service_timeout=0,
+    )  # fmt: skip
+    made = Apprise(asset=asset)
     return made if made.add(address.url) and len(made) == 1 else None
+
+
+def _load_plugins() -> None:
+    """All of Apprise's, once and not in a thread: the first address would do it, and some of what they use is old."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        Apprise.instantiate("json://localhost")
+
+
+_load_plugins()
 
 
 def _read(path: Path) -> list[Address]:
