@@ -283,6 +283,10 @@ def wearable(
 
 @app.command()
 def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A folder of `vitalloom site init`: all of that site.", show_default=False),
+    ] = None,
     site: Annotated[
         Path | None, typer.Option(help="A site's folder: certificates, registry, broker.", show_default=False)
     ] = None,
@@ -308,8 +312,11 @@ def doctor(
     everything: Annotated[bool, typer.Option("--all", help="Show what is well, too.")] = False,
 ) -> None:
     """Say what is wrong with a site or an edge, and the cure. Changes nothing. Status 1 if something is wrong."""
+    if folder is not None:
+        found = _room("deploy.whole", extra="site").patient(folder, pause_s=pause)
+        raise typer.Exit(_room("deploy.doctor", extra="site").main(found, as_json=as_json, everything=everything))
     if not (site or ingest_config or worker_config or store_config or edge_config or process):
-        raise typer.BadParameter("say what to look at: --site, --ingest, --worker, --store, --edge, --process")
+        raise typer.BadParameter("say what to look at: DIR, --site, --ingest, --worker, --store, --edge, --process")
     module = _room("deploy.doctor", extra="cluster")
     patient = module.Patient(
         site=site,

@@ -24,6 +24,7 @@ from wire.visitor import enrol
 from wire.wallet import Wallet
 
 CADENCE_MS: Final = 2_000
+CUFF_MS: Final = 60_000
 STORY: Final = "mixed"
 LATER_MS: Final = 5 * 60_000
 _WHO: Final = "demo"
@@ -74,12 +75,12 @@ async def _wear(folder: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         for number in range(1, DEMO_PATIENTS + 1):
             wallet = Wallet.load(folder / "demo" / f"wearable-{number}")
-            tasks.create_task(wear(wallet, _story(number), clock), name=f"wearable {number}")
+            tasks.create_task(wear(wallet, _story(number), clock, once_assigned=True), name=f"wearable {number}")
 
 
 def _story(number: int) -> Simulated:
     name = scenario(STORY).for_bed(number - 1).name
-    return Simulated(name, patients=1, seed=number, cadence_ms=CADENCE_MS, later_ms=LATER_MS)
+    return Simulated(name, patients=1, seed=number, cadence_ms=CADENCE_MS, later_ms=LATER_MS, cuff_ms=CUFF_MS)
 
 
 def _enrolled(site: Site, role: Role, number: int, done: list[str]) -> bytes:

@@ -1,6 +1,7 @@
 """A phone that does not exist: takes what the desk would send to people by webhook, and shows it. Part of the demo."""
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 LONGEST: Final = 64 * 1024
+_ALARM: Final = re.compile(r"\bAlarm ([0-9a-f]{4,})\b")
 
 
 class Shown(msgspec.Struct, kw_only=True):
@@ -20,6 +22,12 @@ class Shown(msgspec.Struct, kw_only=True):
     at: float  # seconds since the epoch
     title: str
     text: str
+
+    @property
+    def alarm(self) -> str:
+        """What the desk calls it; empty if it does not say."""
+        found = _ALARM.search(self.text)
+        return found[1] if found else ""
 
     def line(self) -> str:
         return f"{time.strftime('%H:%M:%S', time.localtime(self.at))}  {self.title}  {self.text}".strip()

@@ -25,9 +25,7 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workers: int = 1  # processes that judge; no more than partitions
     partitions: int = 12  # cannot be changed once there are patients
     kafka_heap: str = "512m"
-    backstop_webhook: str = (
-        ""  # whom Grafana tells when alarms themselves fail; empty: the demo's phone
-    )
+    backstop_webhook: str = ""  # whom Grafana tells when alarms themselves fail; empty: the demo's phone
     ports: Ports = Ports()
 
     def facts(self, site: SiteFacts, *, phone: str) -> dict[str, str]:

@@ -169,7 +169,7 @@ class FirstSite:
 
         alarms(f"login {USER}", typed=f"{self.password}\n")
         alarms("list")
-        (name,) = {one["id"][:8] for one in self.alarms() if one["priority"] == "high" and one["calling"]}
+        name = self.high()[0].alarm
         alarms(f"ack {name} --yes")
         self.until(lambda: self._alarm(name)["confirmed"], "the answer to come back from the log")
         self.mark("answered")
@@ -228,13 +228,26 @@ class FirstSite:
         return found
 
 
-def _elsewhere() -> str:
-    """Options of `site init` for ports that nobody has: below those that the system gives to outgoing connections."""
+class Row(NamedTuple):
+    """Ports one after the other that nobody has."""
+
+    first: int
+    registry: int
+    broker: int
+
+
+def free_row() -> Row:
+    """Below those that the system gives to outgoing connections."""
     count = len(Ports.__struct_fields__)
     while True:
         first = random.randrange(20_000, 32_000 - count)
         if all(_is_free(first + number) for number in range(count + 2)):
-            return f" --ports-from {first} --registry-port {first + count} --broker-port {first + count + 1}"
+            return Row(first, first + count, first + count + 1)
+
+
+def _elsewhere() -> str:
+    row = free_row()
+    return f" --ports-from {row.first} --registry-port {row.registry} --broker-port {row.broker}"
 
 
 def _is_free(port: int) -> bool:
