@@ -285,7 +285,7 @@ def wearable(
 def doctor(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="A folder of `vitalloom site init`: all of that site.", show_default=False),
+        typer.Argument(metavar="[DIR]", help="A folder of `vitalloom site init`: all of it.", show_default=False),
     ] = None,
     site: Annotated[
         Path | None, typer.Option(help="A site's folder: certificates, registry, broker.", show_default=False)

@@ -62,13 +62,16 @@ def run(
     for_: Annotated[
         str | None, typer.Option("--for", help="End by itself after so long: 90s, 45m.", show_default=False)
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the last screen to this file, as SVG.", show_default=False)
+    ] = None,
 ) -> None:
     """Run the whole site on this machine, from the description that docker-compose.yml is made of. Ctrl-C ends it."""
     from deploy.run import run as run_site
     from simulators.options import milliseconds
 
     for_s = None if for_ is None else milliseconds("--for", for_) / 1_000
-    raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s))
+    raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s, picture=picture))
 
 
 @site.command()

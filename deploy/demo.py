@@ -42,7 +42,7 @@ def prepare(folder: Path) -> list[str]:
         SiteUnusable, EnrolmentFailed: what is wrong, and the cure.
     """
     make_private_dir(folder / "demo")
-    done = []
+    done: list[str] = []
     with contextlib.closing(Site.open(folder, clock=SystemClock())) as site:
         edges = [_enrolled(site, "edge", number, done) for number in range(1, DEMO_EDGES + 1)]
         worn = {one.wearable_id for one in site.registry.bindings() if one.valid_to_ms is None}

@@ -22,6 +22,7 @@ from deploy.errors import PortTaken, SiteIncomplete
 from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
 from deploy.supervisor import State, Supervisor, Watched
+from simulators.screen import as_svg
 
 _DRAW_S: Final = 0.5
 _NEWS: Final = 4
@@ -56,8 +57,12 @@ class Native:
         port = self.place.facts.get(one.health.port, one.health.port)
         return f"{scheme}://{LOOPBACK}:{port}{one.health.path if scheme == 'http' else ''}"
 
-    async def run(self, *, for_s: float | None) -> None:
-        """Until it is told to stop, or for so long."""
+    async def run(self, *, for_s: float | None, picture: Path | None = None) -> None:
+        """Until it is told to stop, or for so long.
+
+        Args:
+            picture: where the last screen before the end goes, as SVG.
+        """
         _check_free(self.processes, self.place, self.told.ports.kafka_controller)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -66,13 +71,20 @@ class Native:
         if for_s is not None:
             loop.call_later(for_s, stop.set)
         showing = asyncio.create_task(self._show(), name="board")
+        drawing = asyncio.create_task(self._draw(stop, picture), name="picture")
         try:
             await self.supervisor.run(stop)
         finally:
+            drawing.cancel()
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
         self._out.print("everything has ended; the data is kept, and the next run goes on from here", highlight=False)
+
+    async def _draw(self, stop: asyncio.Event, picture: Path | None) -> None:
+        await stop.wait()
+        if picture is not None:
+            picture.write_text(as_svg(self.screen(), title="vitalloom site run", width=118), encoding="utf-8")
 
     async def _show(self) -> None:
         if not self._out.is_terminal:
@@ -124,12 +136,12 @@ class Native:
             self._out.print(f"  {where.what:<12} {where.where}", highlight=False, markup=False, soft_wrap=True)
 
 
-def run(folder: Path, *, demo: bool, workers: int | None, for_s: float | None) -> int:
+def run(folder: Path, *, demo: bool, workers: int | None, for_s: float | None, picture: Path | None = None) -> int:
     """The command `vitalloom site run`."""
     out = Console(file=sys.stdout)
     site = Native(folder, demo=demo, workers=workers, out=out)
     with _alone_with(site.folder):
-        asyncio.run(site.run(for_s=for_s))
+        asyncio.run(site.run(for_s=for_s, picture=picture))
     return 0
 
 

@@ -58,7 +58,7 @@ def text(settings: SiteSettings) -> str:
 workers = {settings.workers}                     # processes that judge readings; at most as many as partitions
 partitions = {settings.partitions}                 # of the log; cannot be changed once there are patients
 kafka_heap = "{settings.kafka_heap}"
-backstop_webhook = "{settings.backstop_webhook}"           # whom Grafana tells when alarms fail; empty: the demo's phone
+backstop_webhook = "{settings.backstop_webhook}"           # whom Grafana tells if alarms fail; empty: the demo's phone
 kafka_id = "{settings.kafka_id}"    # of Kafka's folder; leave it
 
 [ports]                         # those of the registry and the MQTT broker, which devices are told, are in site.json

@@ -141,7 +141,8 @@ async def strike(hospital: Hospital, database: Database, name: str) -> Blow:
     lost, twice = await hospital.holes(database)
     return Blow(
         process=name, seen=SEEN[name], back_s=None if back is None else round(back, 1),
-        whole_s=None if whole is None or back is None else round(max(whole, back), 1), oldest_s=round(oldest / 1_000, 1),
+        whole_s=None if whole is None or back is None else round(max(whole, back), 1),
+        oldest_s=round(oldest / 1_000, 1),
         blind_s=round(blind, 1), lost=lost - lost_before, twice=twice - twice_before,
     )  # fmt: skip
 
@@ -185,7 +186,7 @@ async def _until(running: "asyncio.Task[None]", condition: Any, what: str) -> No
 def table(blows: list[Blow]) -> str:
     """As it stands in docs/operations.md."""
     head = (
-        "| killed | what a clinician sees meanwhile | ready again | whole again | oldest newest reading | lost, twice |\n"
+        "| killed | what a clinician sees meanwhile | ready again | whole again | oldest on a screen | lost, twice |\n"
         "|---|---|---|---|---|---|"
     )
 
