@@ -1,6 +1,7 @@
 """The commands of a cluster, as somebody types them: what they make, what they say, and what is wrong with its cure."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,19 @@ def test_what_is_wrong_is_one_sentence_with_the_cure(command: tuple[str, ...], c
 
     assert done.returncode == 2
     assert cure in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["faust", "plain"])
+def test_two_workers_on_one_port_are_told_apart(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        listen = f"127.0.0.1:{first.getsockname()[1]}"
+
+        done = vitalloom("worker", "--engine", engine, VITALLOOM_WORKER__HTTP__LISTEN=listen)
+
+    assert done.returncode == 2
+    assert f"http.listen = {listen}: cannot be listened on" in done.stderr
+    assert "if another worker runs here, give each a port of its own, or port 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
