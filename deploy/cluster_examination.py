@@ -39,7 +39,7 @@ async def examine_kafka(kafka: KafkaConfig, *, source: str, groups: "Sequence[Gr
     except LogUnusable as error:
         what, _, cure = str(error).removeprefix(f"{about}: ").rpartition("; ")
         if "does not answer" in what:
-            return [wrong(about, what, f"start it, or correct kafka.bootstrap in {source}")]
+            return [wrong(about, "does not answer", f"start it, or correct kafka.bootstrap in {source}")]
         return [wrong(about, what, f"{cure} --kafka {kafka.bootstrap}{_prefix(kafka)}" if "log init" in cure else cure)]
     except TimeoutError:
         return [wrong(about, f"does not answer within {WITHIN_S:.0f} s", f"is kafka.bootstrap in {source} right?")]

@@ -62,7 +62,7 @@ class _PlainLines(logging.Formatter):
         facts = getattr(record, _FACTS, {})
         tail = "".join(f" {key}={value}" for key, value in facts.items())
         line = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}{tail}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonLines(logging.Formatter):
@@ -74,6 +74,6 @@ class _JsonLines(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, _FACTS, {}),
         }
-        if record.exc_info is not None:
+        if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -155,14 +155,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def health(self) -> list[PartitionHealth]:
         """How each of our partitions does; ages are since the last call."""
-        reader, found = self._consumer, []
-        for place, owned in self._owned.items():
+        found, lag = [], self._lag()
+        for owned in self._owned.values():
             open_alarms, unanswered = owned.processor.open_alarms()
             found.append(
                 PartitionHealth(
                     partition=owned.index, worker=self.name, at_ms=self._clock.now_ms(),
                     patients=len(owned.processor), open_alarms=open_alarms, unanswered=unanswered,
-                    lag=0 if reader is None else _lag(reader, place, owned),
+                    lag=lag[owned.index],
                     worst_age_ms=owned.worst_age_ms,
                 )
             )  # fmt: skip
@@ -243,12 +243,23 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if polled != self._polled or not polled:
             progress.heard_ms = now_ms
         self._polled = polled
-        progress.lag = {owned.index: _lag(reader, place, owned) for place, owned in self._owned.items()}
+        progress.lag = self._lag()
         progress.patients = self.patients
         if not any(progress.lag.values()):
             progress.behind_since_ms = None
         elif progress.behind_since_ms is None:
             progress.behind_since_ms = now_ms
+
+    def _lag(self) -> dict[int, int]:
+        """How many records wait, by partition; nobody knows of one that is not ours any more."""
+        reader, ends = self._consumer, {}
+        if reader is not None:
+            ours = reader.assignment()
+            ends = {place: reader.highwater(place) for place in self._owned if place in ours}
+        return {
+            owned.index: max(0, (ends.get(place) or owned.next_offset) - owned.next_offset)
+            for place, owned in self._owned.items()
+        }
 
     def _wait_ms(self) -> int:
         """Until something has to be committed, if nothing comes."""
@@ -491,12 +502,6 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await probe.stop()
             await check_topics(self._kafka)
             return
-
-
-def _lag(reader: AIOKafkaConsumer, place: TopicPartition, owned: _Owned) -> int:
-    """How many records wait; nobody knows while it is not ours any more."""
-    end = reader.highwater(place) if place in reader.assignment() else None
-    return max(0, (owned.next_offset if end is None else end) - owned.next_offset)
 
 
 def _uplink_of(value: bytes | None) -> Uplink | None:

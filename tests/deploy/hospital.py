@@ -151,9 +151,9 @@ class Hospital:
         made = authority.server(key.public_key(), hosts=[LOOPBACK], at=at, days=90)
         return pem(made) + pem(authority.issuing) + key_pem(key)
 
-    def another_worker(self, engine: str) -> Server:
+    def another_worker(self, name: str, engine: str = "faust") -> Server:
         """Beside the one that is there."""
-        return self._process(engine, "worker", "--engine", engine, "--config", str(self.config("worker")))
+        return self._process(name, "worker", "--engine", engine, "--config", str(self.config("worker")))
 
     def wearable(self, number: int) -> Server:
         """One of the two devices that are on a patient, measuring once a second."""

@@ -55,6 +55,16 @@ def test_times_in_json_are_of_one_zone_wherever_a_machine_stands(monkeypatch: py
     assert json.loads(out.getvalue())["at"] == "2023-11-14T22:13:20.250Z"
 
 
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_library_may_say_in_its_own_way_that_there_is_no_exception(form: logs.LogFormat) -> None:
+    out = io.StringIO()
+    logs.set_up(form=form, stream=out)
+
+    logging.getLogger("asyncio").error("unclosed connection", exc_info=False)  # as asyncio itself does
+
+    assert "unclosed connection" in out.getvalue()
+
+
 def test_quiet_levels_cost_nothing_and_say_nothing() -> None:
     out = io.StringIO()
     logs.set_up(level="WARNING", stream=out)

@@ -1,12 +1,14 @@
 """A process that is asked how it is: by Prometheus, by whoever waits for it, and while its event loop hangs."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from runtime.config import load
 from runtime.errors import CannotListen, ConfigError
 from runtime.metrics import Figure, Figures, HttpConfig, serving
 from runtime.version import __version__
+from stream.config import REGISTRY_LISTEN, IngestConfig, StoreConfig, WorkerConfig
 
 ANYWHERE = HttpConfig(listen="127.0.0.1:0")
 
@@ -160,3 +163,18 @@ def test_an_address_that_is_none_is_an_error_of_the_configuration(listen: str) -
 
 def test_an_address_may_be_of_the_sixth_version() -> None:
     assert metrics.address("[::1]:9101") == ("::1", 9_101)
+
+
+def test_the_document_names_the_base_set_and_the_ports() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    figures = Figures(progress_age_s=0.0)
+
+    names = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in metrics.families(figures, process="worker", ready=True)
+    }
+
+    assert names == set(re.findall(r"^\| `(vitalloom_\w+)` \|", text, re.MULTILINE))
+    for kind in (IngestConfig, WorkerConfig, StoreConfig):
+        assert f"| {kind().http.listen} |" in text
+    assert f"| {REGISTRY_LISTEN} (" in text
