@@ -385,25 +385,26 @@ class AlarmDesk:
     async def _send(self, letter: Letter) -> None:
         """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
         names = [(one.key, one.person) for one in letter.deliveries]
-        problem = ""
         try:
-            address = self.addresses.get(letter.person, letter.channel)
-            if address is None:
-                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
-            await self._notifier.send(address, self._message(letter), name=names)
-        except NobodyReached as error:
-            problem = str(error)
-            self.counts.failed[letter.channel] += 1
-            _log.warning("not accepted", problem=problem, tries=max(one.tries for one in letter.deliveries))
-        else:
-            self.counts.accepted += 1
-            self.counts.digests += len(names) > 1
-        try:
-            await self._record(names, accepted=not problem)
+            await self._record(names, accepted=await self._is_accepted(letter, names))
         finally:
             for name in names:
                 self._flying.pop(name, None)
             self.kick.set()
+
+    async def _is_accepted(self, letter: Letter, names: list[tuple[str, str]]) -> bool:
+        address = self.addresses.get(letter.person, letter.channel)
+        try:
+            if address is None:
+                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
+            await self._notifier.send(address, self._message(letter), name=names)
+        except NobodyReached as error:
+            self.counts.failed[letter.channel] += 1
+            _log.warning("not accepted", problem=str(error), tries=max(one.tries for one in letter.deliveries))
+            return False
+        self.counts.accepted += 1
+        self.counts.digests += len(names) > 1
+        return True
 
     async def _record(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
         while True:

@@ -387,3 +387,17 @@ def test_a_database_of_something_else_is_not_a_book(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnusable, match="schema none of a desk"):
         DeskBook(tmp_path / "store.sqlite")
+
+
+def test_of_a_storm_every_red_alarm_has_a_recorded_attempt_within_its_second(night: Night) -> None:
+    async def story() -> None:
+        night.channels.stuck = {"push", "sms", "call"}
+        night.hear(*(told(number, binding_id=f"{number:032x}") for number in range(1, 301)))
+        await night.pass_time()
+
+    lived(story)
+
+    ((alarms, first_ms, last_ms),) = night.book.query(
+        "SELECT count(DISTINCT alarm_id), min(begun_ms), max(begun_ms) FROM delivery"
+    )
+    assert (alarms, first_ms, last_ms) == (300, NOW, NOW)

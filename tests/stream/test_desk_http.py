@@ -354,7 +354,7 @@ def test_a_terminal_says_what_is_wrong(ward: Ward, home: Path, monkeypatch: pyte
 
 
 def test_what_ended_unseen_says_was(ward: Ward, home: Path) -> None:
-    ward.hear(told(state=AlarmState.CLEARED, latched=True))
+    ward.hear(told(state=AlarmState.CLEARED, latched=True, text="NEWS2 7\x1b[2J"))
     says("login", "anna", given=f"{PASSWORD}\n")
 
-    assert "was: NEWS2 7" in says("list")
+    assert "was: NEWS2 7?[2J" in says("list")
