@@ -119,6 +119,7 @@ class AlarmDesk:
         self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
         self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
         self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._down: dict[tuple[str, str], str] = {}  # what was said last of an address that takes nothing
         self._forgot_ms: int | None = None
 
     # Hearing
@@ -400,8 +401,12 @@ class AlarmDesk:
             await self._notifier.send(address, self._message(letter), name=names)
         except NobodyReached as error:
             self.counts.failed[letter.channel] += 1
-            _log.warning("not accepted", problem=str(error), tries=max(one.tries for one in letter.deliveries))
+            if self._down.get((letter.person, letter.channel)) != str(error):
+                self._down[letter.person, letter.channel] = str(error)
+                _log.warning("messages are not accepted", problem=str(error))
             return False
+        if self._down.pop((letter.person, letter.channel), None) is not None:
+            _log.info("messages are accepted again", person=letter.person, channel=letter.channel)
         self.counts.accepted += 1
         self.counts.digests += len(names) > 1
         return True
