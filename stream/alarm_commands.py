@@ -163,10 +163,10 @@ def show(found: Alarms, console: Console) -> None:
         table.add_row(
             Text(f" {one.mark} {one.priority} ", style=_STYLES[one.priority]),
             one.id[:8],
-            Text(one.place),
-            Text(f"was: {one.text}" if one.state == "was" else one.text),
+            Text(_printable(one.place)),
+            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
-            Text(_answered(one)),
+            Text(_answered(one), overflow="fold"),
             Text(_told(one)),
         )
     if found.alarms:
@@ -209,6 +209,11 @@ def _told(one: Alarm) -> str:
     if len(one.told) > 3:
         lines.append(f"and {len(one.told) - 3} before")
     return "\n".join(lines) or "nobody yet"
+
+
+def _printable(text: str) -> str:
+    """What came over a network does not steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _clock(at_ms: int) -> str:

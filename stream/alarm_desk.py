@@ -119,6 +119,7 @@ class AlarmDesk:
         self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
         self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
         self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._down: dict[tuple[str, str], str] = {}  # what was said last of an address that takes nothing
         self._forgot_ms: int | None = None
 
     # Hearing
@@ -385,25 +386,30 @@ class AlarmDesk:
     async def _send(self, letter: Letter) -> None:
         """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
         names = [(one.key, one.person) for one in letter.deliveries]
-        problem = ""
         try:
-            address = self.addresses.get(letter.person, letter.channel)
-            if address is None:
-                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
-            await self._notifier.send(address, self._message(letter), name=names)
-        except NobodyReached as error:
-            problem = str(error)
-            self.counts.failed[letter.channel] += 1
-            _log.warning("not accepted", problem=problem, tries=max(one.tries for one in letter.deliveries))
-        else:
-            self.counts.accepted += 1
-            self.counts.digests += len(names) > 1
-        try:
-            await self._record(names, accepted=not problem)
+            await self._record(names, accepted=await self._is_accepted(letter, names))
         finally:
             for name in names:
                 self._flying.pop(name, None)
             self.kick.set()
+
+    async def _is_accepted(self, letter: Letter, names: list[tuple[str, str]]) -> bool:
+        address = self.addresses.get(letter.person, letter.channel)
+        try:
+            if address is None:
+                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
+            await self._notifier.send(address, self._message(letter), name=names)
+        except NobodyReached as error:
+            self.counts.failed[letter.channel] += 1
+            if self._down.get((letter.person, letter.channel)) != str(error):
+                self._down[letter.person, letter.channel] = str(error)
+                _log.warning("messages are not accepted", problem=str(error))
+            return False
+        if self._down.pop((letter.person, letter.channel), None) is not None:
+            _log.info("messages are accepted again", person=letter.person, channel=letter.channel)
+        self.counts.accepted += 1
+        self.counts.digests += len(names) > 1
+        return True
 
     async def _record(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
         while True:

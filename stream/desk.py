@@ -148,6 +148,8 @@ def hear(
         return None
     if before is not None and alarm.revision <= before.alarm.revision:
         return Heard(before, news=False)
+    if from_edge and before is not None and not before.alarm.retrospective:
+        alarm = msgspec.structs.replace(alarm, retrospective=False)  # late news of what people were called for
     if hush is not None and alarm.silenced_until_ms == hush.until_ms and alarm.priority > hush.priority:
         # It got worse while the order to be quiet was on its way: whoever gave it had not seen that.
         alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)

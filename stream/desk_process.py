@@ -6,6 +6,7 @@ Its place in the log is in its own book, beside what was read: Kafka is told too
 import asyncio
 import contextlib
 import os
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -157,9 +158,13 @@ class Beds:
         self._clock = clock
 
     def __call__(self, binding_id: str) -> Place:
-        self._directory.refresh(self._clock.mono_ms())
         try:
+            self._directory.refresh(self._clock.mono_ms())
             found = self._directory.binding(bytes.fromhex(binding_id))
+        except sqlite3.Error as error:
+            # Nobody is left uncalled because it is not known where they lie: the message names the binding.
+            _log.error("the registry cannot be read", problem=str(error))
+            found = None
         except ValueError:  # of a simulated ward, whose bindings are not ids
             found = None
         return Place() if found is None else Place(found.bed, found.patient)

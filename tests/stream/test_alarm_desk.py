@@ -1,6 +1,7 @@
 """The alarm desk with a clock that a test moves and channels that a test holds: who is called, and until when."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -387,3 +388,66 @@ def test_a_database_of_something_else_is_not_a_book(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnusable, match="schema none of a desk"):
         DeskBook(tmp_path / "store.sqlite")
+
+
+def test_of_a_storm_every_red_alarm_has_a_recorded_attempt_within_its_second(night: Night) -> None:
+    async def story() -> None:
+        night.channels.stuck = {"push", "sms", "call"}
+        night.hear(*(told(number, binding_id=f"{number:032x}") for number in range(1, 301)))
+        await night.pass_time()
+
+    lived(story)
+
+    ((alarms, first_ms, last_ms),) = night.book.query(
+        "SELECT count(DISTINCT alarm_id), min(begun_ms), max(begun_ms) FROM delivery"
+    )
+    assert (alarms, first_ms, last_ms) == (300, NOW, NOW)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_desk_that_is_killed_between_any_two_things_calls_as_one_that_is_not(tmp_path: Path, seed: int) -> None:
+    def told_of(kills: bool) -> tuple[list[tuple[str, str, Message]], list[Any]]:
+        folder = tmp_path / f"kills-{kills}"
+        folder.mkdir()
+        night, draw = Night(folder), random.Random(seed)
+
+        async def story() -> None:
+            revisions: dict[int, int] = {}
+            for _ in range(40):
+                number = draw.randint(1, 4)
+                step = draw.choice(("hear", "hear", "edge", "answer", "silence", "break", "pass", "pass"))
+                if step in ("hear", "edge"):
+                    revisions[number] = revisions.get(number, -1) + 1
+                    state = draw.choice((AlarmState.ACTIVE, AlarmState.ACTIVE, AlarmState.ACTIVE, AlarmState.CLEARED))
+                    changes: dict[str, Any] = {"rule_id": f"rule{number % 2}", "revision": revisions[number]}
+                    if step == "edge":
+                        night.hear(told_by_edge(number, state=state.value, **changes))
+                    else:
+                        priority = draw.choice((AMBER, RED))
+                        night.hear(told(number, state=state, priority=priority, **changes))
+                elif step in ("answer", "silence"):
+                    for one in night.desk.standing()[:1]:
+                        alarm = one.kept.alarm
+                        if step == "answer":
+                            night.desk.acknowledge(alarm.alarm_id, by="anna", revision=alarm.revision)
+                        elif one.kept.is_active:
+                            night.desk.silence(alarm.alarm_id, by="anna", minutes=3, revision=alarm.revision)
+                elif step == "break":
+                    night.channels.broken = set(draw.sample(["push", "sms", "call"], draw.randint(0, 3)))
+                else:
+                    await night.pass_time(draw.choice((SECOND, 20 * SECOND, 2 * MINUTE)))
+                if kills:
+                    night.wake()
+                active = night.book.query("SELECT binding_id, rule_id, key FROM alarm WHERE active")
+                assert len(active) == len(set(active))  # one alarm a condition
+
+        lived(story)
+        kept = night.book.query("SELECT key, person, tries, fate FROM delivery ORDER BY key, person")
+        kept += night.book.query("SELECT alarm_id, body FROM wish ORDER BY wish_id")
+        night.book.close()
+        return night.channels.sent, kept
+
+    sent, kept = told_of(kills=False)
+
+    assert (sent, kept) == told_of(kills=True)
+    assert kept

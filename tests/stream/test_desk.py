@@ -132,6 +132,20 @@ def test_an_edge_s_backlog_does_not_ring() -> None:
     assert not calls(late, None, NOW + 6 * MINUTE)
 
 
+@pytest.mark.parametrize(
+    ("first_late", "then_late", "called"), [(False, True, True), (True, False, True), (True, True, False)]
+)
+def test_an_edge_that_was_cut_off_and_tells_more_takes_nothing_back(
+    first_late: bool, then_late: bool, called: bool
+) -> None:
+    records = [
+        told_by_edge(revision=revision, arrived_ms=NOW + 6 * MINUTE * late)
+        for revision, late in enumerate((first_late, then_late))
+    ]
+
+    assert calls(kept(*records), None, NOW) is called
+
+
 def test_what_was_answered_at_the_edge_s_word_is_answered_when_the_data_centre_finds_it() -> None:
     at_edge = kept(told_by_edge())
     answered = acknowledge(at_edge, by="anna", revision=at_edge.alarm.revision, now_ms=NOW)

@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from runtime.clock import ManualClock
+from runtime.clock import ManualClock, SystemClock
 from stream import alarm_commands, desk_users
 from stream.alarm_desk import AlarmDesk, Place, Read
-from stream.config import DeskApiConfig, DeskConfig
+from stream.config import DeskApiConfig, DeskConfig, DeskTls
 from stream.desk_book import DeskBook
+from stream.desk_client import DeskClient
 from stream.desk_http import DeskServer, build_app
 from stream.desk_users import Door, Users
-from stream.errors import DeskUnusable
+from stream.errors import DeskNotReached, DeskUnusable
 from stream.notify import Addresses
 from tests.stream.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
+from wire.authority import Authority, key_pem, moment, new_tls_key, pem
 
 PASSWORD = "a long way from home"
 RUN = CliRunner()
@@ -79,12 +81,12 @@ class Ward:
 
 
 @contextmanager
-def served(ward: Ward) -> Iterator[Ward]:
+def served(ward: Ward, *, tls: DeskTls | None = None) -> Iterator[Ward]:
     begun, ended = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with DeskServer(ward.app, DeskApiConfig(listen="127.0.0.1:0")) as server:
+        async with DeskServer(ward.app, DeskApiConfig(listen="127.0.0.1:0", tls=tls)) as server:
             ward.port = server.port
             begun.set()
             await ended.wait()
@@ -202,6 +204,30 @@ def test_the_file_of_users_is_private_and_holds_no_password(tmp_path: Path) -> N
     assert users.path.stat().st_mode & 0o777 == 0o600
     assert "$argon2id$" in users.path.read_text()
     assert PASSWORD not in users.path.read_text()
+
+
+def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_believed(tmp_path: Path) -> None:
+    authority, root = Authority.begin("site", at=moment(SystemClock().now_ms()))
+    key = new_tls_key()
+    made = authority.server(key.public_key(), hosts=("127.0.0.1",), at=moment(SystemClock().now_ms()), days=1)
+    for name, content in (
+        ("root.crt", pem(root.certificate)),
+        ("desk.crt", pem(made) + pem(authority.issuing)),
+        ("desk.key", key_pem(key)),
+    ):
+        (tmp_path / name).write_bytes(content)
+    tls = DeskTls(certificate=tmp_path / "desk.crt", key=tmp_path / "desk.key")
+
+    with served(Ward(tmp_path), tls=tls) as ward:
+        url = f"https://127.0.0.1:{ward.port}"
+        with pytest.raises(DeskNotReached, match="not logged in, or no longer"):
+            DeskClient(url, root=tmp_path / "root.crt", token="wrong").alarms(dict[str, Any])
+        with pytest.raises(DeskNotReached, match="certificate that is not believed"):
+            DeskClient(url, token="wrong").alarms(dict[str, Any])
+        with pytest.raises(DeskNotReached, match="cannot be reached"):
+            DeskClient(f"http://127.0.0.1:{ward.port}", token="wrong").alarms(dict[str, Any])
+    with pytest.raises(DeskUnusable, match="no certificate and its key"):
+        DeskServer(ward.app, DeskApiConfig(tls=DeskTls(certificate=tmp_path / "desk.key", key=tmp_path / "desk.crt")))
 
 
 # What comes in
@@ -354,7 +380,7 @@ def test_a_terminal_says_what_is_wrong(ward: Ward, home: Path, monkeypatch: pyte
 
 
 def test_what_ended_unseen_says_was(ward: Ward, home: Path) -> None:
-    ward.hear(told(state=AlarmState.CLEARED, latched=True))
+    ward.hear(told(state=AlarmState.CLEARED, latched=True, text="NEWS2 7\x1b[2J"))
     says("login", "anna", given=f"{PASSWORD}\n")
 
-    assert "was: NEWS2 7" in says("list")
+    assert "was: NEWS2 7?[2J" in says("list")
