@@ -3,9 +3,12 @@
 All times hang on the end of the range that is looked at, never on the clock, so that yesterday's ward can be looked
 at as it was. A value is old by its own age, whoever wrote it: a processor that has stopped cannot keep it current.
 Dollars stand for Grafana's variables alone; what alert rules ask has none, for provisioning would replace them.
+
+A text is never empty here, but a space: InfluxDB 2.7.12 (Flux 0.196.1) lets go of empty texts in the middle of a
+column, so that what stands below moves up a row, to another patient. The line protocol writes none either.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from stream.line_protocol import (
@@ -78,7 +81,8 @@ def patients(bucket: str = TENANT, wards: str = WARDS) -> str:
         f"{_HEAD}{_placed(bucket)}\n"
         + _pivoted(["placed"], ("ward", "bed", "patient"))
         + _in_wards(wards)
-        + '  |> map(fn: (r) => ({text: (if r.bed == "" then "?" else r.bed) + ", " + r.patient + " | " + r.binding}))\n'
+        + '  |> map(fn: (r) => ({text: (if r.bed == " " then "?" else r.bed) + ", " + r.patient'
+        ' + " | " + r.binding}))\n'
         '  |> sort(columns: ["text"])'
     )
 
@@ -102,22 +106,22 @@ def ward(bucket: str = TENANT, wards: str = WARDS, plan: MonitoringPlan | None =
     for name in names:
         valid = orders.valid(VitalSign(name))
         lets.append(f"a_{name} = whole(t: r.{name}_age_ms) + whole(t: r.{name}_seen_ms)")
-        lets.append(f'k_{name} = r.{name} != "" and a_{name} <= {valid}')
+        lets.append(f'k_{name} = r.{name} != " " and a_{name} <= {valid}')
         lets.append(f"p_{name} = if k_{name} then whole(t: r.{name}_points) else 0")
     now = " + ".join(f"p_{name}" for name in names)
     complete = " and ".join(f"k_{name}" for name in names)
     heard = " or ".join(f"k_{sign.value}" for sign in EXPECTED)
     three = " or ".join(f'r.{name}_points == "3"' for name in names)
     cells = ",\n            ".join(
-        f'{name}: cell(shown: {_shown(name)}, points: p_{name}, ok: k_{name}, known: r.{name} != "", age: a_{name})'
+        f'{name}: cell(shown: {_shown(name)}, points: p_{name}, ok: k_{name}, known: r.{name} != " ", age: a_{name})'
         for name in names
     )
     models = ",\n            ".join(f"{model}: {_model_cell(model)}" for model in MODELS)
     return f"""{_HEAD}
 {_SPAN}
-whole = (t) => if t == "" then 0 else int(v: float(v: t))
-tenths = (t) => if t == "" then "" else string(v: float(v: int(v: float(v: t) * 10.0 + 0.5)) / 10.0)
-cell = (shown, points, ok, known, age) => if not known then "" else if not ok then "– " + span(ms: age)
+whole = (t) => if t == " " then 0 else int(v: float(v: t))
+tenths = (t) => if t == " " then " " else string(v: float(v: int(v: float(v: t) * 10.0 + 0.5)) / 10.0)
+cell = (shown, points, ok, known, age) => if not known then " " else if not ok then "– " + span(ms: age)
     else shown + (if points > 0 then " (+" + string(v: points) + ")" else "") + "  " + span(ms: age)
 
 {_placed(bucket)}
@@ -145,7 +149,7 @@ worst_of = worst |> limit(n: 1)
 more = worst |> count(column: "priority")
   |> map(fn: (r) => ({{binding: r.binding, _field: "alarm_more", _value: string(v: r.priority - 1)}}))
 {_pivoted(["placed", "scores", "seen", "models", "asked", "alarm_text", "alarm_priority", "alarm_by", "more"], columns)}
-  |> filter(fn: (r) => r.valid_to_ms == "" or whole(t: r.valid_to_ms) > now_ms)
+  |> filter(fn: (r) => r.valid_to_ms == " " or whole(t: r.valid_to_ms) > now_ms)
 {_in_wards(wards)}  |> map(fn: (r) => {{
     {_lines(lets, 4)}
     now = {now}
@@ -157,21 +161,21 @@ more = worst |> count(column: "priority")
     priority = whole(t: r.alarm_priority)
 
     return {{
-            bed: if r.bed == "" then "? " + strings.substring(v: r.binding, start: 0, end: 8) else r.bed,
+            bed: if r.bed == " " then "? " + strings.substring(v: r.binding, start: 0, end: 8) else r.bed,
             patient: r.patient,
             binding: r.binding,
-            news2: if r.at_least == "" then "no data yet"
+            news2: if r.at_least == " " then "no data yet"
                 else if not heard then "was " + r.at_least + ", no data for " + span(ms: whole(t: r.at_least_seen_ms))
                 else if complete then string(v: now)
                 else if now < was then "≥ " + string(v: now) + ", was " + r.at_least
                 else "≥ " + string(v: now),
-            risk: if r.at_least == "" then "unknown" else if worst >= 7 then "high" else if worst >= 5 then "medium"
+            risk: if r.at_least == " " then "unknown" else if worst >= 7 then "high" else if worst >= 5 then "medium"
                 else if single then "low-medium" else "low",
             {cells},
             {models},
-            alarm: if priority == 0 then "" else {_marks("priority")} + " " + r.alarm_text
+            alarm: if priority == 0 then " " else {_marks("priority")} + " " + r.alarm_text
                 + (if whole(t: r.alarm_more) > 0 then " (and " + r.alarm_more + " more)" else ""),
-            acknowledged_by: if priority == 0 then "" else if r.alarm_by == "" then "nobody" else r.alarm_by,
+            acknowledged_by: if priority == 0 then " " else if r.alarm_by == " " then "nobody" else r.alarm_by,
             rank: (if priority == 3 then 1000 else 0) + worst * 10 + priority,
         }}
   }})
@@ -189,7 +193,7 @@ def open_alarms(bucket: str = TENANT, wards: str = WARDS) -> str:
 {_by_binding("open", "where", "rows")}
 rows
   |> group()
-  |> filter(fn: (r) => r.valid_to_ms == "" or int(v: r.valid_to_ms) > now_ms)
+  |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
 {_in_wards(wards)}  |> map(fn: (r) => ({{
     priority: {_marks("r.priority")},
     bed: r.bed,
@@ -199,9 +203,9 @@ rows
     rule: r.rule,
     since: span(ms: now_ms - r.onset_ms),
     state: if r.latched then "ended, nobody has looked" else "open",
-    acknowledged_by: if r.by == "" then "nobody" else r.by,
-    silenced_for: if r.silenced_ms > now_ms then span(ms: r.silenced_ms - now_ms) else "",
-    order: r.priority * 10 + (if r.by == "" then 1 else 0),
+    acknowledged_by: if r.by == " " then "nobody" else r.by,
+    silenced_for: if r.silenced_ms > now_ms then span(ms: r.silenced_ms - now_ms) else " ",
+    order: r.priority * 10 + (if r.by == " " then 1 else 0),
     onset_ms: r.onset_ms,
   }}))
   |> sort(columns: ["onset_ms"], desc: true)
@@ -219,9 +223,9 @@ def open_counts(bucket: str = TENANT, wards: str = WARDS) -> str:
 nothing = array.from(rows: [{{red_unanswered: 0, red: 0, yellow: 0, cyan: 0}}])
 counted = rows
   |> group()
-  |> filter(fn: (r) => r.valid_to_ms == "" or int(v: r.valid_to_ms) > now_ms)
+  |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
 {_in_wards(wards)}  |> map(fn: (r) => ({{
-    red_unanswered: if r.priority == 3 and r.by == "" then 1 else 0,
+    red_unanswered: if r.priority == 3 and r.by == " " then 1 else 0,
     red: if r.priority == 3 then 1 else 0,
     yellow: if r.priority == 2 then 1 else 0,
     cyan: if r.priority == 1 then 1 else 0,
@@ -239,13 +243,15 @@ def model_state(bucket: str = TENANT) -> str:
     """What judges at every edge, and how long ago it said so."""
     return f"""{_HEAD}
 {_SPAN}
-{_from(bucket, EDGE, _LOOK_BACK, "model", "version")}
+latest = {_from(bucket, EDGE, _LOOK_BACK, "model", "version")}
   |> last()
-  |> map(fn: (r) => ({{r with age: span(ms: now_ms - ms_of(t: r._time))}}))
-  |> pivot(rowKey: ["edge", "age"], columnKey: ["_field"], valueColumn: "_value")
-  |> group()
-  |> map(fn: (r) => ({{edge: strings.substring(v: r.edge, start: 0, end: 8), model: r.model, version: r.version,
-    told: r.age}}))
+told = latest |> toString() |> keep(columns: ["edge", "_field", "_value"])
+seen = latest
+  |> filter(fn: (r) => r._field == "model")
+  |> map(fn: (r) => ({{edge: r.edge, _field: "told", _value: span(ms: now_ms - ms_of(t: r._time))}}))
+{_wide("union(tables: [told, seen])", ("edge",), ("model", "version", "told"))}  |> map(fn: (r) => ({{
+    edge: strings.substring(v: r.edge, start: 0, end: 8), model: r.model, version: r.version, told: r.told,
+  }}))
   |> sort(columns: ["edge"])"""
 
 
@@ -315,19 +321,22 @@ def score_trend(bucket: str = TENANT, binding: str = PATIENT) -> str:
 
 def reasons(bucket: str = TENANT, binding: str = PATIENT) -> str:
     """What each model last said and why, or why it abstains."""
+    said = f"""{_from(bucket, SCORE, "v.timeRangeStart", "score", "threshold", "reason", "version")}
+  |> filter(fn: (r) => r.binding == "{binding}")
+  |> toString()
+  |> keep(columns: ["model", "_time", "_field", "_value"])"""
     return f"""{_HEAD}
 {_SPAN}
-{_from(bucket, SCORE, "v.timeRangeStart")}
-  |> filter(fn: (r) => r.binding == "{binding}")
-  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-  |> group(columns: ["model"])
+percent = (t) => string(v: float(v: int(v: float(v: t) * 1000.0 + 0.5)) / 10.0) + " %"
+{_wide(said, ("model", "_time"), ("score", "threshold", "reason", "version"))}  |> group(columns: ["model"])
   |> sort(columns: ["_time"], desc: true)
   |> limit(n: 5)
   |> map(fn: (r) => ({{
     at: r._time, model: r.model, version: r.version, reason: r.reason, age: span(ms: now_ms - ms_of(t: r._time)),
-    says: if not exists r.score then "abstains" else if r.score >= r.threshold then "speaks" else "nothing to add",
-    percent: if exists r.score then string(v: float(v: int(v: r.score * 1000.0 + 0.5)) / 10.0) + " %" else "–",
-    threshold: string(v: float(v: int(v: r.threshold * 1000.0 + 0.5)) / 10.0) + " %",
+    says: if r.score == " " then "abstains" else if float(v: r.score) >= float(v: r.threshold) then "speaks"
+      else "nothing to add",
+    percent: if r.score == " " then "–" else percent(t: r.score),
+    threshold: percent(t: r.threshold),
   }}))
   |> group()
   |> sort(columns: ["at"], desc: true)"""
@@ -347,19 +356,19 @@ def alarm_marks(bucket: str = TENANT, binding: str = PATIENT) -> str:
   |> group(columns: ["alarm_id"])
   |> sort(columns: ["revision"])
   |> reduce(
-    identity: {{first: 0, last: 0, priority: 0, text: "", rule: "", over: false, by: ""}},
+    identity: {{first: 0, last: 0, priority: 0, text: " ", rule: " ", over: false, by: " "}},
     fn: (r, accumulator) => ({{
       first: if accumulator.first == 0 then int(v: r._time) else accumulator.first,
       last: int(v: r._time),
       priority: if r.priority > accumulator.priority then r.priority else accumulator.priority,
       text: r.text, rule: r.rule, over: r.state == "cleared",
-      by: if exists r.acknowledged_by then r.acknowledged_by else "",
+      by: r.acknowledged_by,
     }}))
   |> group()
   |> filter(fn: (r) => r.last >= int(v: v.timeRangeStart) or not r.over)
   |> map(fn: (r) => ({{
     time: time(v: r.first), timeEnd: if r.over then time(v: r.last) else stop, title: {_marks("r.priority")},
-    text: r.text + (if r.by == "" then "" else "; acknowledged by " + r.by), tags: r.rule,
+    text: r.text + (if r.by == " " then "" else "; acknowledged by " + r.by), tags: r.rule,
   }}))
   |> sort(columns: ["time"])"""
 
@@ -367,14 +376,11 @@ def alarm_marks(bucket: str = TENANT, binding: str = PATIENT) -> str:
 def alarm_history(bucket: str = TENANT, binding: str = PATIENT) -> str:
     """Every change of every alarm of one patient, the newest first."""
     return f"""{_HEAD}
-{_from(bucket, ALARM, "v.timeRangeStart")}
-  |> filter(fn: (r) => r.binding == "{binding}")
-  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-  |> group()
+{_revisions(bucket, f' and r.binding == "{binding}"')}
+  |> filter(fn: (r) => r._time >= v.timeRangeStart)
   |> map(fn: (r) => ({{
     at: r._time, priority: {_marks("r.priority")}, state: if r.latched then "ended, nobody has looked" else r.state,
-    text: r.text, rule: r.rule, basis: r.basis,
-    acknowledged_by: if exists r.acknowledged_by then r.acknowledged_by else "",
+    text: r.text, rule: r.rule, basis: r.basis, acknowledged_by: r.acknowledged_by,
   }}))
   |> sort(columns: ["at"], desc: true)"""
 
@@ -426,7 +432,7 @@ def edges(bucket: str = TENANT) -> str:
     numbers = ("outbox_rows", "outbox_oldest_ms", "outbox_used", "skew_ms", "rejected", "local_alarms", "uptime_ms")
     return f"""{_HEAD}
 {_SPAN}
-whole = (t) => if t == "" then 0 else int(v: float(v: t))
+whole = (t) => if t == " " then 0 else int(v: float(v: t))
 latest = {_from(bucket, EDGE, _LOOK_BACK)}
   |> last()
 told = latest |> toString()
@@ -439,9 +445,9 @@ seen = latest
     heard: span(ms: whole(t: r.outbox_rows_seen_ms)),
     silent_s: whole(t: r.outbox_rows_seen_ms) / 1000,
     waiting: whole(t: r.outbox_rows),
-    oldest: if whole(t: r.outbox_rows) == 0 or r.outbox_oldest_ms_seen_ms != r.outbox_rows_seen_ms then ""
+    oldest: if whole(t: r.outbox_rows) == 0 or r.outbox_oldest_ms_seen_ms != r.outbox_rows_seen_ms then " "
       else span(ms: whole(t: r.outbox_oldest_ms)),
-    disk: (if r.outbox_used == "" then 0.0 else float(v: r.outbox_used)) * 100.0,
+    disk: (if r.outbox_used == " " then 0.0 else float(v: r.outbox_used)) * 100.0,
     clock_skew_s: float(v: whole(t: r.skew_ms)) / 1000.0,
     refused: whole(t: r.rejected),
     sounded: whole(t: r.local_alarms),
@@ -501,7 +507,7 @@ counts = lives
     identity: {{alarms: 0, answered: 0, alone: 0}},
     fn: (r, accumulator) => ({{
       alarms: accumulator.alarms + 1,
-      answered: accumulator.answered + (if r.by != "" then 1 else 0),
+      answered: accumulator.answered + (if r.by != " " then 1 else 0),
       alone: accumulator.alone + (if r.alone then 1 else 0),
     }}))
   |> map(fn: (r) => ({{class: r.kind + " " + string(v: r.priority), kind: r.kind, priority: r.priority,
@@ -521,11 +527,17 @@ def answer_times(bucket: str = TENANT) -> str:
 {_lives(bucket)}
 answered = lives |> filter(fn: (r) => r.answer_ms >= 0) |> group(columns: ["kind", "priority"])
   |> map(fn: (r) => ({{kind: r.kind, priority: r.priority, _value: float(v: r.answer_ms) / 1000.0}}))
-middle = answered |> quantile(q: 0.5, method: "exact_mean") |> map(fn: (r) => ({{r with what: "median_s"}}))
-slow = answered |> quantile(q: 0.95, method: "exact_selector") |> map(fn: (r) => ({{r with what: "p95_s"}}))
+middle = answered |> quantile(q: 0.5, method: "exact_mean") |> map(fn: (r) => ({{r with what: "median"}}))
+slow = answered |> quantile(q: 0.95, method: "exact_selector") |> map(fn: (r) => ({{r with what: "p95"}}))
 union(tables: [middle, slow])
+  |> group(columns: ["kind", "priority"])
+  |> reduce(
+    identity: {{median_s: 0.0, p95_s: 0.0}},
+    fn: (r, accumulator) => ({{
+      median_s: if r.what == "median" then r._value else accumulator.median_s,
+      p95_s: if r.what == "p95" then r._value else accumulator.p95_s,
+    }}))
   |> group()
-  |> pivot(rowKey: ["kind", "priority"], columnKey: ["what"], valueColumn: "_value")
   |> map(fn: (r) => ({{kind: r.kind, priority: {_marks("r.priority")}, median_s: r.median_s, p95_s: r.p95_s,
     order: (if r.kind == "physiological" then 0 else 10) - r.priority}}))
   |> sort(columns: ["order"])"""
@@ -575,13 +587,13 @@ def rule_red_unanswered(bucket: str) -> str:
 {_placed(bucket)}
 {_open_alarms(bucket)}
 red = open
-  |> filter(fn: (r) => r.priority == 3 and r.by == "" and r.silenced_ms <= now_ms)
+  |> filter(fn: (r) => r.priority == 3 and r.by == " " and r.silenced_ms <= now_ms)
   |> group(columns: ["binding"])
   |> count(column: "priority")
   |> map(fn: (r) => ({{binding: r.binding, _field: "red", _value: "1"}}))
 {_pivoted(["placed", "red"], ("bed", "valid_to_ms", "red"))}
-  |> filter(fn: (r) => r.valid_to_ms == "" or int(v: r.valid_to_ms) > now_ms)
-{_one_series_each('if r.red == "" then 0.0 else 1.0')}"""
+  |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
+{_one_series_each('if r.red == " " then 0.0 else 1.0')}"""
 
 
 def rule_no_data(bucket: str) -> str:
@@ -590,7 +602,7 @@ def rule_no_data(bucket: str) -> str:
     unknown = BY_NEWS2[-2][2]
     return f"""{_HEAD}
 {_SPAN}
-whole = (t) => if t == "" then 0 else int(v: float(v: t))
+whole = (t) => if t == " " then 0 else int(v: float(v: t))
 limit = (news2) => {limits} else {BY_NEWS2[-1][2]}
 {_placed(bucket)}
 heard = {_from(bucket, READING, _LOOK_BACK, "counter")}
@@ -601,10 +613,10 @@ ill = {_from(bucket, NEWS2, _LOOK_BACK, "at_least")}
   |> toString()
   |> keep(columns: ["binding", "_field", "_value"])
 {_pivoted(["placed", "heard", "ill"], ("bed", "valid_from_ms", "valid_to_ms", "heard_ms", "at_least"))}
-  |> filter(fn: (r) => r.valid_to_ms == "" or int(v: r.valid_to_ms) > now_ms)
+  |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
   |> map(fn: (r) => ({{r with
-    silent: now_ms - (if r.heard_ms == "" then whole(t: r.valid_from_ms) else whole(t: r.heard_ms)),
-    most: if r.at_least == "" then {unknown} else limit(news2: whole(t: r.at_least)),
+    silent: now_ms - (if r.heard_ms == " " then whole(t: r.valid_from_ms) else whole(t: r.heard_ms)),
+    most: if r.at_least == " " then {unknown} else limit(news2: whole(t: r.at_least)),
   }}))
 {_one_series_each("if r.silent > r.most then 1.0 else 0.0")}"""
 
@@ -647,12 +659,23 @@ placed = union(tables: [told_placed, told_ward])"""
 
 
 def _revisions(bucket: str, more: str = "") -> str:
-    fields = ("alarm_id", "revision", "priority", "state", "text", "onset_ms", "latched", "retrospective",
-              "acknowledged_by", "acknowledged_ms", "silenced_until_ms", "kind")  # fmt: skip
-    return (
-        _from(bucket, ALARM, _ALARMS_BACK, *fields).replace(f'"{ALARM}")', f'"{ALARM}"{more})')
-        + '\n  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
-    )
+    """Every announced change of alarms, each in its types; who has not answered is empty, no time is 0."""
+    texts = ("alarm_id", "state", "text", "kind", "basis", "acknowledged_by")
+    numbers = ("revision", "priority", "onset_ms", "acknowledged_ms", "silenced_until_ms")
+    flags = ("latched", "retrospective")
+    found = _from(bucket, ALARM, _ALARMS_BACK, *texts, *numbers, *flags).replace(f'"{ALARM}")', f'"{ALARM}"{more})')
+    long = f"""{found}
+  |> toString()
+  |> map(fn: (r) => ({{point: r.binding + "/" + r.rule, _time: r._time, _field: r._field, _value: r._value}}))"""
+    typed = [
+        "binding: strings.substring(v: r.point, start: 0, end: 32)",
+        "rule: strings.substring(v: r.point, start: 33, end: strings.strlen(v: r.point))",
+        *(f"{name}: r.{name}" for name in texts),
+        *(f'{name}: if r.{name} == " " then 0 else int(v: r.{name})' for name in numbers),
+        *(f'{name}: r.{name} == "true"' for name in flags),
+    ]
+    wide = _wide(long, ("point", "_time"), (*texts, *numbers, *flags))
+    return f"{wide}  |> map(fn: (r) => ({{_time: r._time, {', '.join(typed)}}}))"
 
 
 def _open_alarms(bucket: str) -> str:
@@ -664,9 +687,9 @@ def _open_alarms(bucket: str) -> str:
   |> filter(fn: (r) => not r.retrospective and (r.state == "active" or r.latched))
   |> map(fn: (r) => ({{
     binding: r.binding, alarm_id: r.alarm_id, rule: r.rule, priority: r.priority, text: r.text, latched: r.latched,
-    onset_ms: r.onset_ms, at: r._time, by: if exists r.acknowledged_by then r.acknowledged_by else "",
-    unanswered: if exists r.acknowledged_by then 0 else 1, says_most: if r.rule == "news2" then 1 else 0,
-    silenced_ms: if exists r.silenced_until_ms then r.silenced_until_ms else 0,
+    onset_ms: r.onset_ms, at: r._time, by: r.acknowledged_by,
+    unanswered: if r.acknowledged_by == " " then 1 else 0, says_most: if r.rule == "news2" then 1 else 0,
+    silenced_ms: r.silenced_until_ms,
   }}))"""
 
 
@@ -677,16 +700,16 @@ def _lives(bucket: str) -> str:
   |> group(columns: ["binding", "rule", "kind", "alarm_id"])
   |> sort(columns: ["revision"])
   |> reduce(
-    identity: {{began_ms: 0, priority: 0, by: "", over: false, alone: false, calling_ms: -1, answer_ms: -1}},
+    identity: {{began_ms: 0, priority: 0, by: " ", over: false, alone: false, calling_ms: -1, answer_ms: -1}},
     fn: (r, accumulator) => ({{
       began_ms: if r.revision == 0 and r.state == "active" then int(v: r._time) / 1000000 else accumulator.began_ms,
       priority: if r.priority > accumulator.priority then r.priority else accumulator.priority,
-      by: if exists r.acknowledged_by then r.acknowledged_by else "",
+      by: r.acknowledged_by,
       over: accumulator.over or r.state == "cleared",
-      alone: if r.state == "cleared" and not accumulator.over then not exists r.acknowledged_by else accumulator.alone,
-      calling_ms: if exists r.acknowledged_by then -1
+      alone: if r.state == "cleared" and not accumulator.over then r.acknowledged_by == " " else accumulator.alone,
+      calling_ms: if r.acknowledged_by != " " then -1
         else if accumulator.calling_ms < 0 then int(v: r._time) / 1000000 else accumulator.calling_ms,
-      answer_ms: if exists r.acknowledged_by and accumulator.calling_ms >= 0
+      answer_ms: if r.acknowledged_by != " " and accumulator.calling_ms >= 0
         then (if r.acknowledged_ms > accumulator.calling_ms then r.acknowledged_ms - accumulator.calling_ms else 0)
         else accumulator.answer_ms,
     }}))
@@ -703,9 +726,9 @@ def _by_binding(left: str, right: str, name: str) -> str:
   left: {left} |> group(), right: {right} |> group(),
   on: (l, r) => l.binding == r.binding,
   as: (l, r) => ({{l with
-    ward: if exists r.ward then r.ward else "", bed: if exists r.bed then r.bed else "? " + l.binding,
-    patient: if exists r.patient then r.patient else "",
-    valid_to_ms: if exists r.valid_to_ms then r.valid_to_ms else "",
+    ward: if exists r.ward then r.ward else " ", bed: if exists r.bed then r.bed else "? " + l.binding,
+    patient: if exists r.patient then r.patient else " ",
+    valid_to_ms: if exists r.valid_to_ms then r.valid_to_ms else " ",
   }}),
 )"""
 
@@ -719,16 +742,24 @@ def _long(stream: str, columns: Mapping[str, str]) -> str:
 
 def _pivoted(streams: Iterable[str], columns: Iterable[str]) -> str:
     """Long tables as one row a patient; every column is there and is text, empty where nothing is known."""
+    named = list(streams)
+    return _wide(named[0] if len(named) == 1 else f"union(tables: [{', '.join(named)}])", ("binding",), columns)
+
+
+def _wide(streams: str, keys: Sequence[str], columns: Iterable[str]) -> str:
+    """Fields as columns of text, one row for each of `keys`; what is missing is empty."""
     names = list(columns)
-    rows = ",\n  ".join(f'{{binding: "", _field: "{name}", _value: ""}}' for name in names)
-    filled = ", ".join(f'{name}: if exists r.{name} then r.{name} else ""' for name in names)
-    return f"""union(tables: [{", ".join(streams)}, array.from(rows: [
-  {rows},
-])])
+    by = ", ".join(f'"{key}"' for key in keys)
+    nothing = ", ".join(f'{name}: " "' for name in names)
+    taken = ",\n      ".join(f'{name}: if r._field == "{name}" then r._value else accumulator.{name}' for name in names)
+    return f"""{streams}
+  |> group(columns: [{by}])
+  |> reduce(
+    identity: {{{nothing}}},
+    fn: (r, accumulator) => ({{
+      {taken},
+    }}))
   |> group()
-  |> pivot(rowKey: ["binding"], columnKey: ["_field"], valueColumn: "_value")
-  |> filter(fn: (r) => r.binding != "")
-  |> map(fn: (r) => ({{binding: r.binding, {filled}}}))
 """
 
 
@@ -738,7 +769,7 @@ def _in_wards(wards: str) -> str:
 
 def _one_series_each(value: str) -> str:
     return f"""  |> map(fn: (r) => ({{_time: stop, _value: {value},
-    bed: if r.bed == "" then "unknown bed" else r.bed, binding: strings.substring(v: r.binding, start: 0, end: 8)}}))
+    bed: if r.bed == " " then "unknown bed" else r.bed, binding: strings.substring(v: r.binding, start: 0, end: 8)}}))
   |> group(columns: ["bed", "binding"])"""
 
 
@@ -775,10 +806,10 @@ def _shown(name: str) -> str:
 def _model_cell(model: str) -> str:
     """What a model says; what is older than its validity is a dash, and one that abstains says why."""
     return (
-        f'if r.{model}_threshold == "" then ""'
+        f'if r.{model}_threshold == " " then " "'
         f" else if whole(t: r.{model}_threshold_seen_ms) > {SCORE_VALID_MS}"
         f' then "– " + span(ms: whole(t: r.{model}_threshold_seen_ms))'
-        f' else if r.{model}_score == "" or r.{model}_score_seen_ms != r.{model}_threshold_seen_ms'
+        f' else if r.{model}_score == " " or r.{model}_score_seen_ms != r.{model}_threshold_seen_ms'
         f' then "abstains: " + r.{model}_reason'
         f' else tenths(t: string(v: float(v: r.{model}_score) * 100.0)) + " %"'
         f" + (if float(v: r.{model}_score) >= float(v: r.{model}_threshold)"

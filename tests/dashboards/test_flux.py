@@ -70,14 +70,12 @@ class Hour:
         stop_ms: int = END,
         interval_s: int = 60,
     ) -> list[list[Row]]:
-        text = interpolated(
-            query,
-            {"tenant": [self.config.bucket], "ward": wards, "patient": [patient.binding]},
-            start_ms=start_ms,
-            stop_ms=stop_ms,
-            interval_s=interval_s,
-        )
+        text = self.text(query, patient=patient, wards=wards, start_ms=start_ms, stop_ms=stop_ms, interval_s=interval_s)
         return asyncio.run(ask(self.config, text))
+
+    def text(self, query: str, *, patient: Bed = RED, wards: Sequence[str] = (".*",), **when: int) -> str:
+        variables = {"tenant": [self.config.bucket], "ward": wards, "patient": [patient.binding]}
+        return interpolated(query, variables, **({"start_ms": NOW, "stop_ms": END} | when))
 
     def rows(self, query: str, **wishes: Any) -> list[Row]:
         """Of a query that gives one table."""
@@ -314,7 +312,7 @@ def test_scores_have_their_threshold_and_their_reasons(bad: Hour) -> None:
     assert set(trend) == {("sepsis", "score"), ("sepsis", "threshold"), ("heart", "threshold")}
     assert [row["_value"] for row in trend["sepsis", "score"]][::6] == [0.012, 0.31]
     words = bad.rows(flux.reasons())
-    assert [(row["says"], row["percent"], row["reason"]) for row in words if row["model"] == "sepsis"][0] == (
+    assert next((row["says"], row["percent"], row["reason"]) for row in words if row["model"] == "sepsis") == (
         "speaks", "31 %", "heart rate, respiratory rate",
     )  # fmt: skip
     assert {row["says"] for row in words if row["model"] == "heart"} == {"abstains"}
@@ -382,7 +380,7 @@ def test_what_edges_refuse_is_counted_by_window(bad: Hour) -> None:
 def test_edges_say_how_they_are(bad: Hour) -> None:
     first, second = sorted(bad.rows(flux.edges()), key=lambda row: row["edge"])
 
-    assert (first["waiting"], first["oldest"]) == (0, None)
+    assert (first["waiting"], first["oldest"]) == (0, " ")
     assert (second["waiting"], second["oldest"]) == (7, "12 s")
     assert (first["heard"], first["disk"], first["clock_skew_s"]) == ("30 s", 1.0, 0.003)
 
@@ -477,7 +475,7 @@ def test_a_red_alarm_that_nobody_answers_fires(bad: Hour, good: Hour) -> None:
 def test_a_patient_without_data_fires_as_late_as_the_kernel_says_lost(bad: Hour, good: Hour) -> None:
     assert fires(bad, flux.rule_no_data) == {SILENT.bed}
     assert fires(good, flux.rule_no_data) == set()
-    lost_ms = dict((lowest, lost) for lowest, _, lost in BY_NEWS2)[5]
+    lost_ms = {lowest: lost for lowest, _, lost in BY_NEWS2}[5]
     silent_from = NOW + 40 * MINUTE - 5 * SECOND
     assert fires(bad, flux.rule_no_data, stop_ms=silent_from + lost_ms) == set()
     assert fires(bad, flux.rule_no_data, stop_ms=silent_from + lost_ms + 1) == {SILENT.bed}
@@ -538,11 +536,35 @@ def test_what_stands_in_a_file_is_answered(bad: Hour, where: str, query: str) ->
     for table in tables:
         assert table, where
         for row in table:
+            assert "" not in row.values()
+            assert None not in [value for name, value in row.items() if name != "_value"], where  # see dashboards.flux
             if "_value" in row:
                 assert "_time" in row
                 assert all(isinstance(value, str) for name, value in row.items() if not name.startswith("_")), where
             else:
                 assert not [name for name in row if name.startswith("_")], where
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_table_names_every_column_that_its_query_gives(bad: Hour, name: str) -> None:
+    for panel in built(name)["panels"]:
+        for one in panel.get("transformations", []):
+            (table,) = bad.tables(panel["targets"][0]["query"])
+            assert set(one["options"]["indexByName"]) == set(table[0]), panel["title"]
+
+
+def test_who_asks_again_is_told_the_same(bad: Hour) -> None:
+    async def again(query: str) -> list[Any]:
+        text = bad.text(query)
+        return await asyncio.gather(*(ask(bad.config, text) for _ in range(4)))
+
+    for where, query in _asked():
+        # Columns may come in any order, and tables; rows may not.
+        answers = [
+            sorted(str([sorted(row.items()) for row in table]) for table in answer)
+            for answer in asyncio.run(again(query))
+        ]
+        assert all(answer == answers[0] for answer in answers), where
 
 
 def test_a_database_that_knows_nothing_answers_every_query(influxdb: InfluxDB, tmp_path: Path) -> None:
