@@ -94,7 +94,7 @@ def _bytes(folder: Path) -> int:
 
 
 async def agent_memory() -> tuple[float, float]:
-    """Resident megabytes, and those of them that no file backs, of the process `vitalloom edge` with its models, when it has heard its patients for a while."""
+    """Resident megabytes of `vitalloom edge` that has heard its patients for a while, and those no file backs."""
     with tempfile.TemporaryDirectory() as text:
         folder, port, clock = Path(text), free_port(), SystemClock()
         site = EnrolledSite(folder, clock, broker_port=port)
@@ -110,7 +110,10 @@ async def agent_memory() -> tuple[float, float]:
                 encoding="utf-8",
             )
             tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
-            config, centre = str(folder / "edge.toml"), ("--site", str(folder / "site"), "--data", str(folder / "store"))
+            config, centre = (
+                str(folder / "edge.toml"),
+                ("--site", str(folder / "site"), "--data", str(folder / "store")),
+            )
             # Without a data centre nobody would tell the edge of its beds.
             with (
                 EmbeddedBroker(folder, port=port, tls=tls),
@@ -128,9 +131,7 @@ async def agent_memory() -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _process(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -138,9 +139,7 @@ def _process(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait(30)
 
 
-async def _until_heard(
-    status_file: Path, agent: "subprocess.Popen[bytes]", worn: list["asyncio.Task[None]"]
-) -> None:
+async def _until_heard(status_file: Path, agent: "subprocess.Popen[bytes]", worn: list["asyncio.Task[None]"]) -> None:
     deadline = time.monotonic() + WITHIN_S
     while True:
         status = read_status(status_file)
@@ -180,9 +179,7 @@ def _median_s(code: str) -> float:
         before = os.times()
         _call([sys.executable, "-c", code])
         after = os.times()
-        found.append(
-            after.children_user + after.children_system - before.children_user - before.children_system
-        )
+        found.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return statistics.median(found)
 
 

@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from edge import config as edge_config
+from edge import status as statuses
 from edge.agent import EdgeAgent
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
-from edge import status as statuses
 from edge.errors import BadEdgeConfig, OutboxDamaged
 from edge.status import Status
 from runtime import logs
@@ -50,7 +50,8 @@ class Teller:
         has_progress = self._last is None or status.progress_ms > self._last.progress_ms
         self._last = status
         self._write(status)
-        sentence = f"{len(status.beds)} beds, {status.waiting} waiting, broker {'up' if all(status.lanes.values()) else 'away'}"
+        broker = "up" if all(status.lanes.values()) else "away"
+        sentence = f"{len(status.beds)} beds, {status.waiting} waiting, broker {broker}"
         if has_progress:
             self._supervisor.alive(sentence)
         else:

@@ -36,7 +36,7 @@ _log = logs.get(__name__)
 class Switch(Protocol):
     """Something that is on or off."""
 
-    def set(self, on: bool) -> None: ...  # noqa: FBT001 - it is a switch
+    def set(self, on: bool) -> None: ...
     def close(self) -> None: ...
 
 
@@ -233,9 +233,7 @@ def main(config_path: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder:
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
         with Bedside(pins(config.pins), sounds) as bedside:
-            watch(
-                bedside, lambda: _seen(status_file), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000)
-            )
+            watch(bedside, lambda: _seen(status_file), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000))
     return 0
 
 

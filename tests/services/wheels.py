@@ -117,7 +117,8 @@ def main(arguments: Sequence[str]) -> int:
                 continue
             built = sorted(f"{one.name} {one.version}" for one in found if not one.is_for_any_machine)
             sys.stdout.write(
-                f"CPython {python}, vitalloom[{extra}]: {len(found)} wheels, none to build; for aarch64: {', '.join(built)}\n"
+                f"CPython {python}, vitalloom[{extra}]: {len(found)} wheels, none to build; "
+                f"for aarch64: {', '.join(built)}\n"
             )
     return int(failed)
 
