@@ -8,7 +8,7 @@ WARD_ARGS ?=
 SITE ?= site
 SITE_ARGS ?= --demo
 
-.PHONY: help ward site up down test services services-down check bench format clean
+.PHONY: help ward site up down test services services-down check wheels bench format clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -46,6 +46,9 @@ check: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheels: $(VENV)/.dev ## ask the package index whether a Pi finds a wheel of everything, for every CPython
+	@$(BIN)/python -m tests.services.wheels
 
 bench: $(VENV)/.dev ## run every benchmark; the last line of each is one JSON object
 	@set -e; for b in benchmarks/[a-z]*.py; do n=$$(basename $$b .py); echo "== $$n"; $(BIN)/python -m benchmarks.$$n; done

@@ -1,6 +1,6 @@
 """The commands of an edge: the agent itself, and what is done around it on the machine that it runs on.
 
-Each loads what it needs when it is called: `watch` and `status` stay small, and `setup` works before anything else does.
+Each loads what it needs when it is called: `watch` and `status` stay small, and `setup` works before anything else.
 """
 
 from pathlib import Path
@@ -69,10 +69,15 @@ def setup(
 def status(
     config: Installed = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    alive: Annotated[
+        bool, typer.Option("--is-alive", help="Print nothing; exit status 0 if the agent gets on, 1 if not.")
+    ] = False,
 ) -> None:
     """How this edge is, for the person in front of it. Exit status: 0 well, 1 look, 2 act."""
-    from edge.front import main
+    from edge.front import is_alive, main
 
+    if alive:
+        raise typer.Exit(is_alive(config))
     raise typer.Exit(main(config, as_json=as_json))
 
 

@@ -193,6 +193,20 @@ def span(ms: int | None) -> str:
     return f"{ms // _DAY_MS} days"
 
 
+def is_alive(config_path: Path | None) -> int:
+    """For a machine that asks one thing: 0 if the agent gets on, 1 if not. Nothing is printed.
+
+    Raises:
+        BadEdgeConfig, OSError: there is nothing to be read.
+    """
+    config, path = read_config(config_path)
+    now_ms = statuses.monotonic_ms()
+    what = condition(
+        statuses.read(path), now_ms, since_ms=now_ms - _DAY_MS, silent_ms=int(config.silent_after_s * 1_000)
+    )
+    return int(what is Condition.DEAD)
+
+
 def main(config_path: Path | None, *, as_json: bool = False) -> int:
     """The command `vitalloom edge status`; the exit status is the worst mark: 0 well, 1 look, 2 act.
 

@@ -52,7 +52,7 @@ _CONFIG_KEYS: Final = {
     '# status_file = "/run/vitalloom/status.json"': 'status_file = "/run/vitalloom/status.json"',
     "# commit_ms = 1000": "commit_ms = 5000",
 }
-"""What differs from the sample here. A commit every five seconds writes half as much to the card; alarms do not wait."""
+"""What differs from the sample. A commit every five seconds writes half as much to the card; alarms do not wait."""
 
 
 class Wanted(NamedTuple):
@@ -131,7 +131,9 @@ def _groups_drop_in(root: Path) -> Wanted | None:
     groups = [one for one in _SOUNDERS if one in known]
     if not groups:
         return None
-    text = f"# Groups of the sounders, those that this machine has.\n[Service]\nSupplementaryGroups={' '.join(groups)}\n"
+    text = (
+        f"# Groups of the sounders, those that this machine has.\n[Service]\nSupplementaryGroups={' '.join(groups)}\n"
+    )
     return Wanted(f"{UNITS}/{SERVICES[1]}.d/groups.conf", text)
 
 
@@ -141,7 +143,9 @@ def _advice(root: Path) -> Iterable[str]:
         fields = line.split()
         if len(fields) >= 4 and fields[1] == "/" and not line.startswith("#"):
             options = fields[3].split(",")
-            missing = [one for one in ("noatime", "commit=60") if one.split("=")[0] not in {o.split("=")[0] for o in options}]
+            missing = [
+                one for one in ("noatime", "commit=60") if one.split("=")[0] not in {o.split("=")[0] for o in options}
+            ]
             if missing:
                 yield (
                     f"card wear: in /etc/fstab add {','.join(missing)} to the options of / "
@@ -233,7 +237,9 @@ def _check_machine(*, is_here: bool, dry_run: bool) -> None:
 def _this_program() -> Path:
     """The command that was called, by the name it was called by: a link that an update moves stays a link."""
     called = Path(sys.argv[0])
-    return called if called.name == "vitalloom" and called.is_absolute() else Path(sys.executable).with_name("vitalloom")
+    return (
+        called if called.name == "vitalloom" and called.is_absolute() else Path(sys.executable).with_name("vitalloom")
+    )
 
 
 def _look(root: Path, wanted: Wanted) -> str:

@@ -52,7 +52,8 @@ class Teller:
         has_progress = self._last is None or status.progress_ms > self._last.progress_ms
         self._last = status
         self._write(status)
-        sentence = f"{len(status.beds)} beds, {status.waiting} waiting, broker {'up' if all(status.lanes.values()) else 'away'}"
+        broker = "up" if all(status.lanes.values()) else "away"
+        sentence = f"{len(status.beds)} beds, {status.waiting} waiting, broker {broker}"
         if has_progress:
             self._supervisor.alive(sentence)
         else:

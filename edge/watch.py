@@ -233,9 +233,7 @@ def main(config_path: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder:
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
         with Bedside(pins(config.pins), sounds) as bedside:
-            watch(
-                bedside, lambda: _seen(status_file), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000)
-            )
+            watch(bedside, lambda: _seen(status_file), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000))
     return 0
 
 

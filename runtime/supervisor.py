@@ -28,7 +28,7 @@ class Supervisor:
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
-        """The one that has started us. A program that we start is not to speak in our name, so the name is taken out."""
+        """The one that has started us. What we start is not to speak in our name, so its address is taken out."""
         return cls(environment.pop(SOCKET, ""))
 
     def ready(self) -> None:

@@ -218,7 +218,13 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
     ward.journey.take(Block("vitalloom stream", is_service=True))
     with agent(pi, ward, bed) as second:
         until(lambda: len(ward.stored(bed)) >= kept + 8, "readings in the data centre", second, log, ward.journey)
-        until(lambda: (status := ward.status(bed)) is not None and status.waiting < 4, "an empty outbox", second, log, ward.journey)
+        until(
+            lambda: (status := ward.status(bed)) is not None and status.waiting < 4,
+            "an empty outbox",
+            second,
+            log,
+            ward.journey,
+        )
         status = ward.status(bed)
         os.kill(second.pid, signal.SIGTERM)
         assert second.wait(30) == 0

@@ -1,4 +1,4 @@
-"""`vitalloom edge setup`: what it writes can be reviewed, does not change when it is right, and is not replaced unasked."""
+"""`vitalloom edge setup`: what it writes can be reviewed, stays when it is right, and is not replaced unasked."""
 
 import os
 import stat

@@ -62,7 +62,8 @@ def test_lamps_flash_as_the_table_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "low_hz", "high_hz"), [(Condition.ALARM, 1.4, 2.8), (Condition.DEAD, 1.4, 2.8), (Condition.ALONE, 0.4, 0.8)]
+    ("what", "low_hz", "high_hz"),
+    [(Condition.ALARM, 1.4, 2.8), (Condition.DEAD, 1.4, 2.8), (Condition.ALONE, 0.4, 0.8)],
 )
 def test_flashes_lie_within_what_is_said_of_the_standard(what: Condition, low_hz: float, high_hz: float) -> None:
     assert low_hz <= 1_000 / SHOWN[what].period_ms <= high_hz

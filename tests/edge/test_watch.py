@@ -167,9 +167,7 @@ def test_it_sounds_when_the_agent_stands_still_and_is_quiet_when_it_goes_on(tmp_
     statuses.write(file, a_status(progress_ms=NOW_MS, heard_ms=NOW_MS + 60_000))
     stop.wait = lambda *_: None  # type: ignore[method-assign,assignment]
 
-    watch(
-        Counted({}, heard), lambda: statuses.read(file), stop, Supervisor(), silent_ms=60_000, mono_ms=lambda: now_ms
-    )
+    watch(Counted({}, heard), lambda: statuses.read(file), stop, Supervisor(), silent_ms=60_000, mono_ms=lambda: now_ms)
 
     assert shown[60] is Condition.WELL
     assert shown[61:70] == [Condition.DEAD] * 9

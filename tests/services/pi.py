@@ -30,7 +30,11 @@ class EmulatedPi:
 
     def command(self, *arguments: str) -> list[str]:
         """Python with these arguments, on that processor."""
-        return [str(self._home / "qemu-aarch64-static"), str(self._home / "root" / "usr" / "bin" / "python3.11"), *arguments]
+        return [
+            str(self._home / "qemu-aarch64-static"),
+            str(self._home / "root" / "usr" / "bin" / "python3.11"),
+            *arguments,
+        ]
 
     @property
     def environment(self) -> Mapping[str, str]:
