@@ -14,7 +14,8 @@ COPY stream stream
 COPY simulators simulators
 COPY dashboards dashboards
 COPY deploy deploy
-# Of others only what is published as a wheel: there is no compiler here, and nothing is built from foreign sources.
+# Of others only what is published as a wheel: there is no compiler here, and nothing is built from foreign sources. For
+# x86-64 that is all of it; faust-streaming has none for aarch64. An edge on a Pi has an image of its own: edge/Dockerfile.
 RUN ["python", "-m", "pip", "wheel", "--no-cache-dir", "--only-binary=:all:", "--wheel-dir", "/wheels", ".[site]"]
 RUN ["python", "-m", "venv", "/opt/vitalloom"]
 RUN ["/opt/vitalloom/bin/python", "-m", "pip", "install", "--no-cache-dir", "--no-index", "--find-links", "/wheels", "vitalloom[site]"]

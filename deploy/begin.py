@@ -43,9 +43,8 @@ def begin(
         typer.echo(f"kept  {', '.join(one for one in made.kept if not one.startswith(SHOWN))}")
     if password is not None:
         typer.echo(f"\nAlarms are answered by {name_}, whose password is {password}")
-        typer.echo(
-            "It is kept nowhere; write it down. Others: vitalloom desk --config .../config/desk.toml user add NAME"
-        )
+        typer.echo("It is kept nowhere: write it down. For others:")
+        typer.echo(f"  vitalloom desk --config {folder / 'config' / 'desk.toml'} user add NAME")
     _say_what_is_next(folder, facts)
 
 

@@ -72,13 +72,13 @@ class Folder:
         self._once(settings.FILE, lambda: settings.text(_drawn_settings(first_port)))
         told = settings.read(self.folder)
         for name_, text in self._configuration(told, facts).items():
-            self._once(name_, lambda text=text: text)
+            self._once(name_, text)
         for name_, text in self._shown().items():
             # Dashboards come with the release; how they are provided and who is told is the site's.
             if name_.endswith(".json"):
                 self._put(name_, text)
             else:
-                self._once(name_, lambda text=text: text)
+                self._once(name_, text)
         for one in DRAWN:
             self._once(f"secrets/{one}", lambda: secrets.token_urlsafe(32))
         for one in FILLED_LATER:
@@ -139,11 +139,11 @@ class Folder:
         found = dashboards.wanted("vitals", str(token))
         return {f"{SHOWN}/{name}": text for name, text in found.items()}
 
-    def _once(self, name: str, text: Callable[[], str]) -> None:
+    def _once(self, name: str, text: str | Callable[[], str]) -> None:
         if (self.folder / name).exists():
             self.kept.append(name)
         else:
-            self._put(name, text())
+            self._put(name, text if isinstance(text, str) else text())
 
     def _put(self, name: str, text: str) -> None:
         path = self.folder / name

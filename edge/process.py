@@ -162,9 +162,7 @@ async def _serve_until_told_to_stop(
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
     teller = Teller(statuses.file_for(config.data_dir, config.status_file), Supervisor.of())
     work = asyncio.create_task(
-        serve(
-            config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch, tell=teller
-        ),
+        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch, tell=teller),
         name="agent",
     )
     upkeep = asyncio.create_task(keep_up(wallet, clock), name="upkeep")

@@ -135,7 +135,7 @@ There was no container engine and no Grafana where this was built. So:
 
 - `docker-compose.yml` was read by the client (`docker compose config`, 2.40.3), held against the schema of compose, and
   against the description, the folder of a site and the command line by tests. No container was started, and the image
-  was not built; its wheel was, and that every dependency has wheels for its Python was asked of the package index.
+  was not built; its wheel was, and the package index has wheels of all 76 packages in it for its Python on x86-64.
 - That the four foreign images behave on a read-only file system as another user is what their documents say.
 - Grafana's dashboards and rules were checked by schema, and each of their queries by the real InfluxDB.
 """
@@ -162,7 +162,7 @@ def _shell(first: FirstSite, said: list[Said]) -> str:
 
 def _clean(first: FirstSite, text: str) -> str:
     """Without what is of one machine, and without what is secret."""
-    for word, other in ((first.password, "..."), (str(first.folder), "."), (str(Path.home()), "~")):
+    for word, other in ((first.password, "..."), (str(first.folder), "."), (f"{Path.home()}/", "~/")):
         text = text.replace(word, other)
     text = re.sub(r"(cache/vitalloom/services/\w+)-[0-9a-f]{16}", r"\1", text)
     return "\n".join(line.rstrip() for line in text.splitlines())
