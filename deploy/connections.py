@@ -42,17 +42,22 @@ def handshake(host: str, port: int, context: Callable[[], ssl.SSLContext] | None
 
 
 def broker_finding(
-    who: str, host: str, port: int, context: Callable[[], ssl.SSLContext] | None, *, start: str
+    who: str, host: str, port: int, context: Callable[[], ssl.SSLContext] | None, *, here: str
 ) -> Finding:
-    """Whether the MQTT broker lets somebody in."""
+    """Whether the MQTT broker lets somebody in.
+
+    Args:
+        here: what can be done about it where we are.
+    """
     about = f"MQTT broker at {host}:{port}, as {who}"
     problem = handshake(host, port, context)
     if not problem:
         return ok(about, "lets it in" if context is not None else "is there")
-    if (cure := cure_of(problem)) is not None:
-        what, _, to_do = cure.partition(": ")
-        return wrong(about, what, to_do or start)
-    return wrong(about, f"is not reached ({problem})", f"start it, or correct the address: {start}")
+    known = cure_of(problem)
+    if known is None:
+        return wrong(about, f"is not reached ({problem})", f"start it, or correct the address: {here}")
+    what, _, cure = known.partition(": ")
+    return wrong(about, what, f"{cure}; {here}" if cure else here)
 
 
 def ask(

@@ -53,7 +53,8 @@ def _identity(config: EdgeConfig, clock: Clock) -> list[Finding]:
         found = [ok(about, f"edge {wallet.me.device_id.hex()[:8]}, certificate in order")]
     host, port = config.broker.host or wallet.broker.host, config.broker.port or wallet.broker.port
     context = tls_context(wallet.tls) if config.broker.tls else None
-    return [*found, broker_finding("this edge", host, port, context, start="broker.host and broker.port, or the site")]
+    here = "see broker.host and broker.port here, and `vitalloom doctor --site` at the site"
+    return [*found, broker_finding("this edge", host, port, context, here=here)]
 
 
 def _disk(config: EdgeConfig) -> list[Finding]:

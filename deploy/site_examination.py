@@ -95,9 +95,10 @@ def _broker(site: Site) -> list[Finding]:
         wallet = Wallet.load(site.ingest_folder)
     except NotEnrolled as error:
         return [wrong("identity of the ingest", str(error), "restore it from a backup of the site")]
-    start = f"mosquitto -c {BrokerFolder(site.broker_folder).config_file}"
+    config = BrokerFolder(site.broker_folder).config_file
+    here = f"vitalloom broker write --site {site.folder}, then mosquitto -c {config}"
     address = wallet.broker
-    return [broker_finding("the ingest", address.host, address.port, tls_context(wallet.tls), start=start)]
+    return [broker_finding("the ingest", address.host, address.port, tls_context(wallet.tls), here=here)]
 
 
 def _registry(site: Site, clock: Clock) -> list[Finding]:

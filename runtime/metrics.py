@@ -30,6 +30,7 @@ DEAD_S: Final = 60.0
 
 _PULSE_S: Final = 0.5
 _PATIENCE_S: Final = 5.0  # with whoever asks
+_MOST_AT_ONCE: Final = 16
 _PREFIX: Final = "vitalloom_"
 
 _log = get(__name__)
@@ -230,9 +231,23 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, answers: _Answers) -> None:
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         self.answers = answers
+        self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
         super().__init__((host, port), _Handler)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Whoever asks and asks must not take the process's threads and files."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, *_: Any) -> None:
         """Whoever asked gets no answer; the process goes on."""

@@ -1,6 +1,7 @@
 """A process that is asked how it is: by Prometheus, by whoever waits for it, and while its event loop hangs."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import threading
@@ -124,6 +125,32 @@ def test_an_event_loop_that_hangs_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     (before, _), (ready, why), (live, _) = answers
     assert (before, ready, live) == (200, 503, 503)
     assert why.startswith("the event loop has not turned for")
+
+
+def test_who_holds_many_connections_takes_no_more_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MOST_AT_ONCE", 3)
+
+    def crowd(url: str) -> tuple[int, tuple[int, str]]:
+        host, port = metrics.address(url.removeprefix("http://"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection((host, port)))
+            beside = stack.enter_context(socket.create_connection((host, port)))
+            beside.settimeout(5)
+            refused = len(beside.recv(1))
+            threads = sum("process_request_thread" in one.name for one in threading.enumerate())
+            assert threads == 3
+        deadline = time.monotonic() + 5
+        while True:  # they have gone, which their threads notice by themselves
+            with contextlib.suppress(OSError):
+                return refused, get(f"{url}/ready")
+            assert time.monotonic() < deadline
+
+    async def story() -> tuple[int, tuple[int, str]]:
+        async with serving(ANYWHERE, process="worker", watched=Worker()) as url:
+            return await asyncio.to_thread(crowd, url)
+
+    assert asyncio.run(story()) == (0, (200, "ok\n"))
 
 
 @pytest.fixture
