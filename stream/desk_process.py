@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from runtime import metrics
-from runtime.clock import Clock, SystemClock
+from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
@@ -143,7 +143,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     if not users_of(config).all():
         _log.warning("nobody may answer yet: vitalloom desk user add NAME")
     make_private_dir(config.data)
-    clock = SystemClock()
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     with contextlib.ExitStack() as stack:
         book = stack.enter_context(DeskBook(config.data / BOOK_FILE))
         beds: Callable[[str], Place] = lambda _: Place()  # noqa: E731
@@ -267,13 +267,15 @@ class DeskProcess:
         now_ms, counts = self._clock.mono_ms(), self._desk.counts
         if counts.refusing:
             return f"nothing can be written: {counts.refusing}"
+        if self._bad_files:
+            return self._bad_files
         if now_ms - (self._read_ms or self._began_ms) > _STALLED_MS:
             return f"alarms cannot be read from Kafka at {self._kafka.bootstrap}"
         if not self._caught_up.is_set():
             return "still reads what it has missed"
         if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
             return "people are not called"
-        return self._bad_files
+        return ""
 
     # Reading
 
