@@ -156,7 +156,9 @@ def silence(
 
 def show(found: Alarms, console: Console) -> None:
     """The list as a table."""
-    table = Table(title=f"Alarms{f', {found.site}' if found.site else ''}", title_justify="left", expand=False)
+    zone = datetime.fromtimestamp(found.now_ms / 1_000).astimezone().tzname()
+    title = f"Alarms{f', {found.site}' if found.site else ''} (columns in {zone}, texts in UTC)"
+    table = Table(title=title, title_justify="left", expand=False)
     for name in ("", "alarm", "where", "what", "since", "answered", "told"):
         table.add_column(name, no_wrap=name in ("", "alarm", "since"), overflow="fold")
     for one in found.alarms:

@@ -169,5 +169,6 @@ class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     keep_days: int = 90
     api: DeskApiConfig = DeskApiConfig()
     http: DeskHttpConfig = DeskHttpConfig()
+    clock_file: Path | None = None  # simulated time; only in a simulated ward
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"

@@ -4,6 +4,7 @@ An alarm, its escalation and the place in the log are one transaction, so that a
 neither loses one nor opens it twice. Nothing here decides.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from vitals.messages import Priority
 from wire.log import Ordered
 
 SCHEMA: Final = 1
+
+_RESERVE_BYTES: Final = 8 << 20
 
 _TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -87,12 +90,14 @@ class DeskBook:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._reserve = path.with_name(f"{path.name}.reserve")
         self._unlock = finalize(self, os.close, only_writer(path, "two desks would call everybody twice"))
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._set_up()
+            self._keep_reserve()
         except sqlite3.Error as error:
             self._unlock()
             raise StoreUnusable(path, f"is not a desk's book, or cannot be written ({error})") from error
@@ -125,6 +130,11 @@ class DeskBook:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
+                # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
+                self._reserve.unlink()
+                problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
+                raise StoreRefused(self.path, problem) from error
             raise StoreRefused(self.path, str(error)) from error
         except BaseException:
             self._roll_back()
@@ -325,6 +335,11 @@ class DeskBook:
             raise StoreUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+
+    def _keep_reserve(self) -> None:
+        """Room on the disk for when there is none; without it the desk works all the same."""
+        with contextlib.suppress(OSError), self._reserve.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from runtime import metrics
-from runtime.clock import Clock, SystemClock
+from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
@@ -135,19 +135,33 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
         DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
     """
     begin(level=config.log_level)
-    for note in check(config):
-        _log.warning(note)
+    addresses = Addresses(config.addresses)
+    problem = _usable(addresses) or people_problem(config, addresses)
+    if problem:
+        # A desk that calls some is better than none; that it does not call all is said until it is mended.
+        _log.error("not everybody can be called", problem=problem)
+    if not users_of(config).all():
+        _log.warning("nobody may answer yet: vitalloom desk user add NAME")
     make_private_dir(config.data)
-    clock = SystemClock()
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     with contextlib.ExitStack() as stack:
         book = stack.enter_context(DeskBook(config.data / BOOK_FILE))
         beds: Callable[[str], Place] = lambda _: Place()  # noqa: E731
         if config.site is not None:
             site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
             beds = Beds(RegistryDirectory(site.registry), clock)
-        desk = AlarmDesk(config, book, Addresses(config.addresses), clock, place_of=beds)
-        asyncio.run(until_told_to_stop(DeskProcess(config, desk, book, clock, file=file).run()))
+        desk = AlarmDesk(config, book, addresses, clock, place_of=beds)
+        process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
+        asyncio.run(until_told_to_stop(process.run()))
     return 0
+
+
+def _usable(addresses: Addresses) -> str:
+    try:
+        addresses.check()
+    except DeskUnusable as error:
+        return str(error)
+    return ""
 
 
 class Beds:
@@ -175,11 +189,13 @@ class DeskProcess:
 
     Args:
         file: the configuration's, so that a change of shift is noticed; None: roles stay as they are.
+        problem: who cannot be called, as it begins.
     """
 
     def __init__(
-        self, config: DeskConfig, desk: AlarmDesk, book: DeskBook, clock: Clock, *, file: Path | None = None
-    ) -> None:
+        self, config: DeskConfig, desk: AlarmDesk, book: DeskBook, clock: Clock, *, file: Path | None = None,
+        problem: str = "",
+    ) -> None:  # fmt: skip
         self._config = config
         self._kafka = config.kafka
         self._desk = desk
@@ -192,7 +208,7 @@ class DeskProcess:
         self._began_ms = clock.mono_ms()
         self._lag: dict[str, int] = {}
         self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
-        self._bad_files = ""
+        self._bad_files = problem
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -251,13 +267,15 @@ class DeskProcess:
         now_ms, counts = self._clock.mono_ms(), self._desk.counts
         if counts.refusing:
             return f"nothing can be written: {counts.refusing}"
+        if self._bad_files:
+            return self._bad_files
         if now_ms - (self._read_ms or self._began_ms) > _STALLED_MS:
             return f"alarms cannot be read from Kafka at {self._kafka.bootstrap}"
         if not self._caught_up.is_set():
             return "still reads what it has missed"
         if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
             return "people are not called"
-        return self._bad_files
+        return ""
 
     # Reading
 

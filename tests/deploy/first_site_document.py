@@ -16,6 +16,7 @@ from simulators.screen import as_svg
 from tests.deploy.first_site import ROOT, USER, FirstSite, Said
 
 IMAGES: Final = ROOT / "docs" / "images"
+COLOURS: Final = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
 DOCUMENT: Final = ROOT / "docs" / "first-site.md"
 _TEXT: Final = """\
 # A first site
@@ -171,7 +172,7 @@ def _clean(first: FirstSite, text: str) -> str:
 def _picture(first: FirstSite, command: str, name: str) -> None:
     """What a terminal would show."""
     done = subprocess.run(
-        ["bash", "-c", command], cwd=first.folder, env=first.environment | {"FORCE_COLOR": "1"}, capture_output=True,
+        ["bash", "-c", command], cwd=first.folder, env=first.environment | COLOURS, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     screen = Text.from_ansi(_clean(first, done.stdout))
@@ -187,7 +188,6 @@ def main() -> int:
         first.readings()
         first.answer()
         first.examine()
-        _picture(first, "vitalloom alarms list", "alarms")
         first.end()
         assert not first.left_over()
         (IMAGES / "site.svg").write_bytes((first.folder / ".board.svg").read_bytes())

@@ -363,10 +363,13 @@ def test_what_is_old_and_over_is_forgotten(night: Night) -> None:
 
 def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> None:
     async def story() -> None:
+        reserve = night.folder / "desk.sqlite.reserve"
+        assert reserve.stat().st_size == 8 << 20
         night.book._db.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreRefused, match="reserve of 8 MiB is used now, make room"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
         assert night.book.places("alarms") == {}
+        assert not reserve.exists()  # what it held is free for the next alarm
         night.book._db.execute("PRAGMA max_page_count = 100000")
         night.hear(told())
         await night.pass_time()

@@ -15,8 +15,8 @@ from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError
 from stream import desk_process
-from stream.alarm_desk import AlarmDesk
-from stream.config import DeskConfig
+from stream.alarm_desk import AlarmDesk, Read
+from stream.config import DeskConfig, KafkaConfig
 from stream.desk_book import DeskBook
 from stream.desk_commands import desk as desk_command
 from stream.desk_process import DeskProcess, desk_config
@@ -25,6 +25,7 @@ from stream.notify import Addresses
 from stream.plain import PlainWorker
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
+from tests.stream.alarms import told
 from tests.stream.cluster import Log
 from tests.stream.desks import DeskHouse
 from vitals.messages import Reading
@@ -45,7 +46,7 @@ def test_the_sample_shows_every_key_and_its_default(tmp_path: Path) -> None:
     found, default = load(DeskConfig, told, env_prefix="NONE"), DeskConfig()
 
     assert found.policy == default.policy
-    same = [name for name in DeskConfig.__struct_fields__ if name not in ("roles", "site", "kafka", "api")]
+    same = [name for name in DeskConfig.__struct_fields__ if name not in ("roles", "site", "kafka", "api", "clock_file")]
     assert {name: getattr(found, name) for name in same} == {name: getattr(default, name) for name in same}
     for name in DeskConfig.__struct_fields__:
         assert re.search(rf"^(# )?\[?{name}\b", text, re.MULTILINE), name
@@ -205,6 +206,54 @@ def test_a_change_of_shift_needs_no_restart_and_a_bad_one_changes_nothing(
             running.book.close()
 
     asyncio.run(story())
+
+
+def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_process, "CATCH_UP_S", 0.1)
+
+    async def story(push: Webhook) -> str:
+        told_ = {"anna": {"push": push.url}, "ben": {"push": push.url}}
+        running = Running(DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), told_))
+        running.desk.hear([Read("alarms", 0, 0, told())])
+        working = asyncio.create_task(running.process.run())
+        try:
+            await until(lambda: bool(push.taken))
+            return running.process.trouble()
+        finally:
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+            running.book.close()
+
+    with webhooks("takes") as (push,):
+        trouble = asyncio.run(story(push))
+
+    assert push.titles == ["*** high alarm, binding abababab, North"]
+    assert trouble == "still reads what it has missed"
+
+
+@pytest.mark.services
+def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(tmp_path: Path) -> None:
+    with webhooks("takes") as (push,):
+        house = DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), {"anna": {"push": push.url}})
+        try:
+            house.start()
+            deadline = time.monotonic() + 40
+            while house.says("ready")[0] == 0:
+                assert house.is_running, house.said()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            status, why = house.says("ready")
+            alarms = house.anna().alarms()
+            took = house.stop()
+        finally:
+            house.end()
+
+    assert status == 503
+    assert "has no address of ben, who is second" in why
+    assert alarms == []
+    assert took < 10
+    assert "s3cr3t" not in house.said()
 
 
 def an_ill_reading() -> Reading:
