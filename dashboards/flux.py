@@ -87,14 +87,18 @@ def patients(bucket: str = TENANT, wards: str = WARDS) -> str:
     )
 
 
-def ward(bucket: str = TENANT, wards: str = WARDS, plan: MonitoringPlan | None = None) -> str:
+def ward(
+    bucket: str = TENANT, wards: str = WARDS, plan: MonitoringPlan | None = None, binding: str | None = None
+) -> str:
     """One row a patient, the worst first: red alarms, then NEWS2 as last seen, then the worst other alarm.
 
     A sign is `value (+points) age` while it may be scored and a dash with its age afterwards. NEWS2 is made anew of
     what may be scored at this moment.
     """
     orders = plan or MonitoringPlan()
+    one = "" if binding is None else f' and r.binding == "{binding}"'
     names = [spec.sign.value for spec in SCORED]
+    timed = " or ".join(f'r._field == "{name}"' for name in ("at_least", *names))
     columns = [
         *(f"{name}{end}" for name in names for end in ("", "_points", "_age_ms", "_seen_ms")),
         "at_least", "at_least_seen_ms", "ward", "bed", "patient", "valid_to_ms", "alarm_text", "alarm_priority",
@@ -124,20 +128,22 @@ tenths = (t) => if t == " " then " " else string(v: float(v: int(v: float(v: t) 
 cell = (shown, points, ok, known, age) => if not known then " " else if not ok then "– " + span(ms: age)
     else shown + (if points > 0 then " (+" + string(v: points) + ")" else "") + "  " + span(ms: age)
 
-{_placed(bucket)}
-{_open_alarms(bucket)}
-latest = {_from(bucket, NEWS2, _LOOK_BACK)}
+{_placed(bucket, one)}
+{_open_alarms(bucket, one)}
+latest = {_from(bucket, NEWS2, _LOOK_BACK, more=one)}
   |> last()
 scores = latest |> toString() |> keep(columns: ["binding", "_field", "_value"])
 seen = latest
+  |> filter(fn: (r) => {timed})
   |> map(fn: (r) => ({{
     binding: r.binding, _field: r._field + "_seen_ms", _value: string(v: now_ms - ms_of(t: r._time)),
   }}))
-said = {_from(bucket, SCORE, _LOOK_BACK)}
+said = {_from(bucket, SCORE, _LOOK_BACK, "score", "threshold", "reason", more=one)}
   |> last()
 models = said |> toString()
   |> map(fn: (r) => ({{binding: r.binding, _field: r.model + "_" + r._field, _value: r._value}}))
 asked = said
+  |> filter(fn: (r) => r._field != "reason")
   |> map(fn: (r) => ({{
     binding: r.binding, _field: r.model + "_" + r._field + "_seen_ms", _value: string(v: now_ms - ms_of(t: r._time)),
   }}))
@@ -249,7 +255,7 @@ told = latest |> toString() |> keep(columns: ["edge", "_field", "_value"])
 seen = latest
   |> filter(fn: (r) => r._field == "model")
   |> map(fn: (r) => ({{edge: r.edge, _field: "told", _value: span(ms: now_ms - ms_of(t: r._time))}}))
-{_wide("union(tables: [told, seen])", ("edge",), ("model", "version", "told"))}  |> map(fn: (r) => ({{
+{_wide("told, seen", ("edge",), ("model", "version", "told"))}  |> map(fn: (r) => ({{
     edge: strings.substring(v: r.edge, start: 0, end: 8), model: r.model, version: r.version, told: r.told,
   }}))
   |> sort(columns: ["edge"])"""
@@ -344,8 +350,7 @@ percent = (t) => string(v: float(v: int(v: float(v: t) * 1000.0 + 0.5)) / 10.0) 
 
 def patient_now(bucket: str = TENANT, plan: MonitoringPlan | None = None) -> str:
     """The ward's row of one patient."""
-    one = ward(bucket, ".*", plan)
-    return f'{one}\n  |> filter(fn: (r) => r.binding == "{PATIENT}")'
+    return ward(bucket, ".*", plan, PATIENT)
 
 
 def alarm_marks(bucket: str = TENANT, binding: str = PATIENT) -> str:
@@ -635,18 +640,18 @@ SILENT_MS: Final = 180_000
 """A hop that says something every ten to sixty seconds, and has said nothing for so long, is silent."""
 
 
-def _from(bucket: str, measurement: str, start: str, *fields: str) -> str:
+def _from(bucket: str, measurement: str, start: str, *fields: str, more: str = "") -> str:
     wanted = " or ".join(f'r._field == "{field}"' for field in fields)
-    more = f"\n  |> filter(fn: (r) => {wanted})" if fields else ""
+    only = f"\n  |> filter(fn: (r) => {wanted})" if fields else ""
     return (
         f'from(bucket: "{bucket}")\n  |> range(start: {start}, stop: stop)\n'
-        f'  |> filter(fn: (r) => r._measurement == "{measurement}"){more}'
+        f'  |> filter(fn: (r) => r._measurement == "{measurement}"{more}){only}'
     )
 
 
-def _placed(bucket: str) -> str:
+def _placed(bucket: str, more: str = "") -> str:
     """Who is where, as ingest last told, in long form."""
-    return f"""last_placed = {_from(bucket, BINDING, _LOOK_BACK)}
+    return f"""last_placed = {_from(bucket, BINDING, _LOOK_BACK, more=more)}
   |> last()
   |> group(columns: ["binding", "_field"])
   |> sort(columns: ["_time"])
@@ -663,7 +668,7 @@ def _revisions(bucket: str, more: str = "") -> str:
     texts = ("alarm_id", "state", "text", "kind", "basis", "acknowledged_by")
     numbers = ("revision", "priority", "onset_ms", "acknowledged_ms", "silenced_until_ms")
     flags = ("latched", "retrospective")
-    found = _from(bucket, ALARM, _ALARMS_BACK, *texts, *numbers, *flags).replace(f'"{ALARM}")', f'"{ALARM}"{more})')
+    found = _from(bucket, ALARM, _ALARMS_BACK, *texts, *numbers, *flags, more=more)
     long = f"""{found}
   |> toString()
   |> map(fn: (r) => ({{point: r.binding + "/" + r.rule, _time: r._time, _field: r._field, _value: r._value}}))"""
@@ -678,9 +683,9 @@ def _revisions(bucket: str, more: str = "") -> str:
     return f"{wide}  |> map(fn: (r) => ({{_time: r._time, {', '.join(typed)}}}))"
 
 
-def _open_alarms(bucket: str) -> str:
+def _open_alarms(bucket: str, more: str = "") -> str:
     """Alarms that stand, or ended and nobody has looked, each as it was last announced."""
-    return f"""open = {_revisions(bucket)}
+    return f"""open = {_revisions(bucket, more)}
   |> group(columns: ["binding", "alarm_id"])
   |> sort(columns: ["revision"])
   |> last(column: "revision")
@@ -741,25 +746,28 @@ def _long(stream: str, columns: Mapping[str, str]) -> str:
 
 
 def _pivoted(streams: Iterable[str], columns: Iterable[str]) -> str:
-    """Long tables as one row a patient; every column is there and is text, empty where nothing is known."""
-    named = list(streams)
-    return _wide(named[0] if len(named) == 1 else f"union(tables: [{', '.join(named)}])", ("binding",), columns)
+    """Long tables as one row a patient; every column is there and is text, a space where nothing is known."""
+    return _wide(", ".join(streams), ("binding",), columns)
 
 
 def _wide(streams: str, keys: Sequence[str], columns: Iterable[str]) -> str:
-    """Fields as columns of text, one row for each of `keys`; what is missing is empty."""
+    """Fields as columns of text, one row for each of `keys`; what is missing is a space.
+
+    A row of our own has every column, for one that nobody has is no column, and is dropped afterwards.
+    """
     names = list(columns)
+    ours = ", ".join(f'{key}: "~"' if key == keys[0] else f"{key}: stop" for key in keys)
+    every = ",\n  ".join(f'{{{ours}, _field: "{name}", _value: " "}}' for name in names)
     by = ", ".join(f'"{key}"' for key in keys)
-    nothing = ", ".join(f'{name}: " "' for name in names)
-    taken = ",\n      ".join(f'{name}: if r._field == "{name}" then r._value else accumulator.{name}' for name in names)
-    return f"""{streams}
-  |> group(columns: [{by}])
-  |> reduce(
-    identity: {{{nothing}}},
-    fn: (r, accumulator) => ({{
-      {taken},
-    }}))
+    kept = ", ".join(f"{key}: r.{key}" for key in keys)
+    filled = ", ".join(f'{name}: if exists r.{name} then r.{name} else " "' for name in names)
+    return f"""union(tables: [{streams}, array.from(rows: [
+  {every},
+])])
   |> group()
+  |> pivot(rowKey: [{by}], columnKey: ["_field"], valueColumn: "_value")
+  |> filter(fn: (r) => r.{keys[0]} != "~")
+  |> map(fn: (r) => ({{{kept}, {filled}}}))
 """
 
 

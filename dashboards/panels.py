@@ -5,9 +5,10 @@ ignores the other's.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, stat, statetimeline, table, text, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as models
@@ -17,6 +18,8 @@ from vitals import news2
 from vitals.messages import Priority
 from vitals.news2 import Bands
 from vitals.signs import SPEC, SignSpec, VitalSign
+
+P = TypeVar("P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
@@ -48,18 +51,22 @@ _USUAL: Final[Mapping[VitalSign, tuple[float, float]]] = {
 _UNITS: Final = {"%": "percent", "°C": "celsius"}
 
 
-class Flux(Dataquery):
+class _Asked(Dataquery):
     """One target of a panel."""
 
-    def __init__(self, query: str, *, ref: str = "A") -> None:
-        self.ref_id = ref
+    def __init__(self, query: str) -> None:
         self._query = query
 
-    def build(self) -> "Flux":
-        return self
-
     def to_json(self) -> dict[str, object]:
-        return {"refId": self.ref_id, "datasource": SOURCE, "query": self._query}
+        return {"refId": "A", "datasource": SOURCE, "query": self._query}
+
+
+class _Flux(Builder[Dataquery]):
+    def __init__(self, query: str) -> None:
+        self._query = query
+
+    def build(self) -> Dataquery:
+        return _Asked(self._query)
 
 
 class Place:
@@ -290,5 +297,6 @@ def _interval(spec: SignSpec) -> str:
     return "1m" if spec.cadence_ms >= 3_600_000 else f"{max(1, 2 * spec.cadence_ms // 60_000)}m"
 
 
-def _base(panel: Any, title: str, query: str, why: str) -> Any:
-    return panel.title(title).description(why).datasource(SOURCE).with_target(Flux(query))
+def _base(panel: P, title: str, query: str, why: str) -> P:
+    panel.title(title).description(why).datasource(SOURCE).with_target(_Flux(query))
+    return panel

@@ -5,11 +5,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlparse
 
-from grafana_client import GrafanaApi, TokenAuth
-from grafana_client.client import GrafanaClientError, GrafanaException
+from grafana_client.api import GrafanaApi
+from grafana_client.client import GrafanaClientError, GrafanaException, TokenAuth
 from niquests.exceptions import RequestException
-from niquests.utils import urlparse
 
 from dashboards.build import BOARDS, built
 from dashboards.errors import DashboardsError, GrafanaRefused

@@ -134,7 +134,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     Raises:
         DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
     """
-    begin(level=config.log_level)
+    begin(level=config.log_level, form=config.log_format)
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
     if problem:

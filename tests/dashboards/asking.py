@@ -5,7 +5,7 @@ here in the same way.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ _TO_ESCAPE = re.compile(r"[-/\\^$*+?.()|\[\]{}]")
 
 
 def interpolated(
-    flux: str, variables: dict[str, Sequence[str]], *, start_ms: int, stop_ms: int, interval_s: int = 60
+    flux: str, variables: Mapping[str, Sequence[str]], *, start_ms: int, stop_ms: int, interval_s: int = 60
 ) -> str:
     """A query as it reaches the database."""
 

@@ -556,9 +556,9 @@ def test_a_table_names_every_column_that_its_query_gives(bad: Hour, name: str) -
 def test_who_asks_again_is_told_the_same(bad: Hour) -> None:
     async def again(query: str) -> list[Any]:
         text = bad.text(query)
-        return await asyncio.gather(*(ask(bad.config, text) for _ in range(4)))
+        return await asyncio.gather(*(ask(bad.config, text) for _ in range(3)))
 
-    for where, query in _asked():
+    for query, where in {query: where for where, query in _asked()}.items():
         # Columns may come in any order, and tables; rows may not.
         answers = [
             sorted(str([sorted(row.items()) for row in table]) for table in answer)
@@ -570,7 +570,7 @@ def test_who_asks_again_is_told_the_same(bad: Hour) -> None:
 def test_a_database_that_knows_nothing_answers_every_query(influxdb: InfluxDB, tmp_path: Path) -> None:
     empty = _hour(influxdb, tmp_path, "nothing", Points({"raw": [], "minutes": []}, []))
 
-    for _, query in _asked():
+    for query in {query for _, query in _asked()}:
         empty.tables(query.replace('"bad_hour"', '"nothing"'))
 
 
