@@ -199,10 +199,10 @@ def is_alive(config_path: Path | None) -> int:
     Raises:
         BadEdgeConfig, OSError: there is nothing to be read.
     """
-    config, path = read_config(config_path)
+    config, places = read_config(config_path)
     now_ms = statuses.monotonic_ms()
     what = condition(
-        statuses.read(path), now_ms, since_ms=now_ms - _DAY_MS, silent_ms=int(config.silent_after_s * 1_000)
+        statuses.read(places), now_ms, since_ms=now_ms - _DAY_MS, silent_ms=int(config.silent_after_s * 1_000)
     )
     return int(what is Condition.DEAD)
 
@@ -213,13 +213,13 @@ def main(config_path: Path | None, *, as_json: bool = False) -> int:
     Raises:
         BadEdgeConfig: no configuration to be found, or one that cannot be read.
     """
-    _, path = read_config(config_path)
+    _, places = read_config(config_path)
     now = Ages(statuses.monotonic_ms(), 0)
     try:
-        status = statuses.read(path)
+        status = statuses.read(places)
         hidden = ""
     except OSError as error:
-        status, hidden = None, f"{path}: {error.strerror}; ask as its user: sudo vitalloom edge status"
+        status, hidden = None, f"{error.filename}: {error.strerror}; ask as its user: sudo vitalloom edge status"
     if status is not None:
         # The wall as the agent takes it, which never goes below what is on its disk.
         now = now._replace(at_ms=status.at_ms + max(now.mono_ms - status.mono_ms, 0))
@@ -247,6 +247,6 @@ def _print(console: Console, found: list[Finding], beds: list[Finding]) -> None:
         cure = f"\n[dim]→ {escape(one.cure)}[/dim]" if one.cure else ""
         table.add_row(f"[{colour}]{text}[/{colour}]", escape(one.what), escape(one.says) + cure)
     console.print(table)
-    if not beds:
+    if not beds and len(found) > 1:
         console.print("No bed is assigned to this edge; at the data centre: vitalloom registry bind")
     console.print(f"[dim]{NOT_A_DEVICE}[/dim]")

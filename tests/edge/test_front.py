@@ -143,12 +143,15 @@ def test_a_status_that_may_not_be_read_says_as_whom_to_ask(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", "/run/vitalloom/status.json")
 
     monkeypatch.setattr(statuses, "read", denied)
 
     assert main(a_machine(tmp_path)) == 2
-    assert "sudo vitalloom edge status" in capsys.readouterr().out.replace("\n", " ")
+    text = capsys.readouterr().out
+    assert "/run/vitalloom/status.json: Permission denied" in text
+    assert "sudo vitalloom edge" in text
+    assert "No bed" not in text  # nobody knows
 
 
 @pytest.mark.parametrize(
