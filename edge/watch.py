@@ -208,6 +208,9 @@ def watch(
         now_ms = mono_ms()
         if now_ms - looked_ms >= _LOOK_MS:
             looked_ms, status = now_ms, read()
+            if status is not None and status.progress_ms <= now_ms:
+                # A service that is stopped takes its folder along; from its last progress on it has its minute.
+                since_ms = max(since_ms, status.progress_ms)
         what = condition(status, now_ms, since_ms=since_ms, silent_ms=silent_ms)
         bedside.show(what, now_ms)
         if looked_ms == now_ms:
