@@ -9,9 +9,12 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from deploy.description import DEMO_EDGES, DEMO_PATIENTS
 from deploy.errors import SiteIncomplete
 from runtime.clock import SystemClock
+from runtime.config import load
 from runtime.hardening import make_private_dir, write_private
 from runtime.lifetime import begin, until_told_to_stop
 from simulators.device import wear
@@ -23,11 +26,17 @@ from wire.identity import Role
 from wire.visitor import enrol
 from wire.wallet import Wallet
 
+ENVIRONMENT: Final = "VITALLOOM_DEMO"
 CADENCE_MS: Final = 2_000
 CUFF_MS: Final = 60_000
 STORY: Final = "mixed"
-LATER_MS: Final = 5 * 60_000
 _WHO: Final = "demo"
+
+
+class DemoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be told to a demo, by the environment alone."""
+
+    later_minutes: float = 5.0  # so much of each story is over when it begins
 
 
 def edge_folder(number: int) -> str:
@@ -51,7 +60,7 @@ def prepare(folder: Path) -> list[str]:
             if device_id not in worn:
                 site.registry.bind(
                     wearable_id=device_id, edge_id=edges[number % DEMO_EDGES], patient=f"DEMO-{number}",
-                    bed=str(number), about=_story(number).about(0), who=_WHO,
+                    bed=str(number), about=_story(number, DemoConfig()).about(0), who=_WHO,
                 )  # fmt: skip
                 done.append(f"bed {number}")
     for number in range(1, DEMO_EDGES + 1):
@@ -66,21 +75,30 @@ def run_wearables(folder: Path) -> int:
         NotEnrolled: the demo was not prepared.
     """
     begin()
-    asyncio.run(until_told_to_stop(_wear(folder)))
+    asyncio.run(until_told_to_stop(_wear(folder, load(DemoConfig, None, env_prefix=ENVIRONMENT))))
     return 0
 
 
-async def _wear(folder: Path) -> None:
+async def _wear(folder: Path, config: DemoConfig) -> None:
     clock = SystemClock()
     async with asyncio.TaskGroup() as tasks:
         for number in range(1, DEMO_PATIENTS + 1):
             wallet = Wallet.load(folder / "demo" / f"wearable-{number}")
-            tasks.create_task(wear(wallet, _story(number), clock, once_assigned=True), name=f"wearable {number}")
+            tasks.create_task(
+                wear(wallet, _story(number, config), clock, once_assigned=True), name=f"wearable {number}"
+            )
 
 
-def _story(number: int) -> Simulated:
+def _story(number: int, config: DemoConfig) -> Simulated:
     name = scenario(STORY).for_bed(number - 1).name
-    return Simulated(name, patients=1, seed=number, cadence_ms=CADENCE_MS, later_ms=LATER_MS, cuff_ms=CUFF_MS)
+    return Simulated(
+        name,
+        patients=1,
+        seed=number,
+        cadence_ms=CADENCE_MS,
+        later_ms=round(config.later_minutes * 60_000),
+        cuff_ms=CUFF_MS,
+    )
 
 
 def _enrolled(site: Site, role: Role, number: int, done: list[str]) -> bytes:

@@ -5,6 +5,7 @@ its colour says, and what to do.
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -26,6 +27,7 @@ _QUIET_MS: Final = 120_000  # a bed from which nothing came for so long is named
 _DAY_MS: Final = 86_400_000
 _SOON_DAYS: Final = 7
 _FILLING: Final = 0.70
+_CLOCK_MS: Final = 5_000
 _OLD_MS: Final = 300_000
 _BATTERY: Final = 20.0  # %
 
@@ -51,10 +53,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ages(NamedTuple):
-    """Now, on both clocks."""
+    """Now, on the clocks that there are."""
 
     mono_ms: int
-    at_ms: int
+    at_ms: int  # the wall as the agent takes it, which never goes below what is on its disk
+    wall_ms: int  # the wall as the machine has it
 
 
 def findings(status: Status | None, now: Ages) -> list[Finding]:
@@ -62,7 +65,7 @@ def findings(status: Status | None, now: Ages) -> list[Finding]:
     agent = _agent(status, now)
     if status is None:
         return [agent]
-    return [agent, *_ways(status, now), *_store(status), *_judging(status), *_credential(status, now)]
+    return [agent, *_clock(now), *_ways(status, now), *_store(status), *_judging(status), *_credential(status, now)]
 
 
 def _agent(status: Status | None, now: Ages) -> Finding:
@@ -76,6 +79,15 @@ def _agent(status: Status | None, now: Ages) -> Finding:
         return Finding(what="agent", mark=Mark.BAD, says=f"has achieved nothing for {span(ago_ms)}", cure=look)
     ran = span(age_ms(status.started_ms, now.mono_ms))
     return Finding(what="agent", mark=Mark.WELL, says=f"works; last progress {span(ago_ms)} ago; started {ran} ago")
+
+
+def _clock(now: Ages) -> Iterator[Finding]:
+    behind_ms = now.at_ms - now.wall_ms
+    if behind_ms > _CLOCK_MS:
+        yield Finding(
+            what="clock", mark=Mark.LOOK, says=f"{span(behind_ms)} behind what the agent has on its disk",
+            cure="timedatectl: is there a network, and a time server in it?",
+        )  # fmt: skip
 
 
 def _ways(status: Status, now: Ages) -> Iterator[Finding]:
@@ -199,10 +211,10 @@ def is_alive(config_path: Path | None) -> int:
     Raises:
         BadEdgeConfig, OSError: there is nothing to be read.
     """
-    config, path = read_config(config_path)
+    config, places = read_config(config_path)
     now_ms = statuses.monotonic_ms()
     what = condition(
-        statuses.read(path), now_ms, since_ms=now_ms - _DAY_MS, silent_ms=int(config.silent_after_s * 1_000)
+        statuses.read(places), now_ms, since_ms=now_ms - _DAY_MS, silent_ms=int(config.silent_after_s * 1_000)
     )
     return int(what is Condition.DEAD)
 
@@ -213,15 +225,15 @@ def main(config_path: Path | None, *, as_json: bool = False) -> int:
     Raises:
         BadEdgeConfig: no configuration to be found, or one that cannot be read.
     """
-    _, path = read_config(config_path)
-    now = Ages(statuses.monotonic_ms(), 0)
+    _, places = read_config(config_path)
+    wall_ms = time.time_ns() // 1_000_000
+    now = Ages(statuses.monotonic_ms(), wall_ms, wall_ms)
     try:
-        status = statuses.read(path)
+        status = statuses.read(places)
         hidden = ""
     except OSError as error:
-        status, hidden = None, f"{path}: {error.strerror}; ask as its user: sudo vitalloom edge status"
+        status, hidden = None, f"{error.filename}: {error.strerror}; ask as its user: sudo vitalloom edge status"
     if status is not None:
-        # The wall as the agent takes it, which never goes below what is on its disk.
         now = now._replace(at_ms=status.at_ms + max(now.mono_ms - status.mono_ms, 0))
     found = findings(status, now)
     if hidden:
@@ -247,6 +259,6 @@ def _print(console: Console, found: list[Finding], beds: list[Finding]) -> None:
         cure = f"\n[dim]→ {escape(one.cure)}[/dim]" if one.cure else ""
         table.add_row(f"[{colour}]{text}[/{colour}]", escape(one.what), escape(one.says) + cure)
     console.print(table)
-    if not beds:
+    if not beds and len(found) > 1:
         console.print("No bed is assigned to this edge; at the data centre: vitalloom registry bind")
     console.print(f"[dim]{NOT_A_DEVICE}[/dim]")

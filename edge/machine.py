@@ -194,10 +194,12 @@ def difference(wanted: Wanted, found: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in reversed([one for one in path.parents if not one.exists()]):
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask: the agent is another user
     half = path.with_name(f".{path.name}.new")
     half.write_text(text, encoding="utf-8")
-    half.chmod(0o644)  # whatever the umask: systemd and the agent read it, and no secret is in it
+    half.chmod(0o644)  # likewise; no secret is in it
     half.replace(path)
 
 

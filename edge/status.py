@@ -7,6 +7,7 @@ process of it shares and nobody sets: a clock that is put right makes nothing lo
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import msgspec
 
 EVERY_MS: Final = 1_000
 SCHEMA: Final = 1
+SERVICE_FOLDER: Final = "/run/vitalloom"
 _MOST_BYTES: Final = 1 << 20
 
 
@@ -52,13 +54,23 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool = False  # the agent was told to end
 
 
+def places(data_dir: Path, configured: Path | None) -> list[Path]:
+    """Where the agent of this outbox may have left its status, and where it leaves it: the first whose folder is there.
+
+    Whoever looks for it has another environment than a service, so the service's folder is looked into by its name.
+    """
+    if configured is not None:
+        return [configured]
+    # Not resolved: who reads may not be allowed to see where a link leads.
+    name = f"vitalloom-edge-{hashlib.sha256(os.path.abspath(data_dir).encode()).hexdigest()[:16]}.status"
+    memory = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - ours
+    return [Path(one) / name for one in (*memory, SERVICE_FOLDER) if one] + [data_dir / "status"]
+
+
 def file_for(data_dir: Path, configured: Path | None) -> Path:
     """Where the agent of this outbox leaves its status: where it was told to, or in a folder in memory."""
-    if configured is not None:
-        return configured
-    folders = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - ours alone
-    name = f"vitalloom-edge-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]}.status"
-    return next((Path(one) / name for one in folders if one and Path(one).is_dir()), data_dir / "status")
+    found = places(data_dir, configured)
+    return next((one for one in found if one.parent.is_dir()), found[-1])
 
 
 def write(path: Path, status: Status) -> None:
@@ -71,17 +83,25 @@ def write(path: Path, status: Status) -> None:
     half.replace(path)
 
 
-def read(path: Path) -> Status | None:
-    """The newest status, or None: no agent has left one here, or of another version.
+def read(paths: Path | Sequence[Path]) -> Status | None:
+    """The newest status, or None: no agent has left one here, or one of another version.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: one is there and cannot be read, and no other can.
     """
-    try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(_MOST_BYTES), type=Status)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    found: list[Status] = []
+    problem: OSError | None = None
+    for path in [paths] if isinstance(paths, Path) else paths:
+        try:
+            with path.open("rb") as file:
+                found.append(msgspec.json.decode(file.read(_MOST_BYTES), type=Status))
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        except OSError as error:
+            problem = error
+    if not found and problem is not None:
+        raise problem
+    return max(found, key=lambda one: one.at_ms, default=None)
 
 
 def monotonic_ms() -> int:

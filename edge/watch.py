@@ -171,8 +171,8 @@ def pins(numbers: Mapping[str, int]) -> dict[str, Switch]:
     return found
 
 
-def read_config(path: Path | None) -> tuple[BedsideConfig, Path]:
-    """The table `bedside` of an agent's file, and where that agent leaves its status. The rest is not ours to judge.
+def read_config(path: Path | None) -> tuple[BedsideConfig, list[Path]]:
+    """The table `bedside` of an agent's file, and where that agent may leave its status. The rest is not ours to judge.
 
     Raises:
         BadEdgeConfig: no such file, or something in these keys that cannot work.
@@ -188,7 +188,7 @@ def read_config(path: Path | None) -> tuple[BedsideConfig, Path]:
     check(config)
     home, told = path.resolve().parent, table.get("status_file")
     data_dir, configured = home / str(table.get("data_dir", "")), None if told is None else home / str(told)
-    return config, statuses.file_for(data_dir, configured)
+    return config, statuses.places(data_dir, configured)
 
 
 def watch(
@@ -208,6 +208,9 @@ def watch(
         now_ms = mono_ms()
         if now_ms - looked_ms >= _LOOK_MS:
             looked_ms, status = now_ms, read()
+            if status is not None and status.progress_ms <= now_ms:
+                # A service that is stopped takes its folder along; from its last progress on it has its minute.
+                since_ms = max(since_ms, status.progress_ms)
         what = condition(status, now_ms, since_ms=since_ms, silent_ms=silent_ms)
         bedside.show(what, now_ms)
         if looked_ms == now_ms:
@@ -224,7 +227,7 @@ def main(config_path: Path | None) -> int:
     """
     logs.set_up()
     supervisor = Supervisor.of()
-    config, status_file = read_config(config_path)
+    config, places = read_config(config_path)
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -233,12 +236,12 @@ def main(config_path: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder:
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
         with Bedside(pins(config.pins), sounds) as bedside:
-            watch(bedside, lambda: _seen(status_file), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000))
+            watch(bedside, lambda: _seen(places), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000))
     return 0
 
 
-def _seen(path: Path) -> Status | None:
+def _seen(places: list[Path]) -> Status | None:
     """One that may not be read is none: then it sounds, and somebody comes."""
     with contextlib.suppress(OSError):
-        return statuses.read(path)
+        return statuses.read(places)
     return None

@@ -42,7 +42,7 @@ class FirstSite:
 
     Args:
         folder: empty.
-        usual_ports: those of the document; otherwise ones that are free.
+        usual_ports: those of the document; otherwise ones that are free, and a patient who is worse at once.
     """
 
     def __init__(self, folder: Path, *, usual_ports: bool = False) -> None:
@@ -60,6 +60,8 @@ class FirstSite:
             "PATH": f"{shims}:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin", "PYTHONPATH": str(ROOT),
             "XDG_CONFIG_HOME": str(folder / ".config"), "COLUMNS": "118",
         }  # fmt: skip
+        if not usual_ports:
+            self.environment["VITALLOOM_DEMO__LATER_MINUTES"] = "8"
         self._running: subprocess.Popen[bytes] | None = None
         self._began = 0.0
         self.password = ""

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.services
 ABOUT = About(age_years=71.0, is_male=True, chest_pain=2)
 TOLERANCE = 1e-5
 """Of a probability, between processors. What was seen is 5e-7."""
-BEGIN_WITHIN_S = 60.0
+BEGIN_WITHIN_S = 120.0
 SCORES = """
 import json, sys
 import numpy as np
@@ -64,6 +64,7 @@ class Ward:
     def __init__(self, journey: Journey, folder: Path) -> None:
         self.journey, self.folder = journey, folder
         self.beds: dict[str, Bed] = {}
+        self._has_data_centre = False
 
     def begin(self) -> None:
         self._do(
@@ -88,6 +89,12 @@ class Ward:
         for n, cpu in enumerate(CPUS, start=1):
             self.beds[cpu] = Bed(f"pi-{n}", f"w-{n}", by_bed[str(n)])
             self._write_config(self.beds[cpu])
+
+    def begin_data_centre(self) -> None:
+        """It opens, judges, stores and signs from now on, until the ward is closed."""
+        if not self._has_data_centre:
+            self._has_data_centre = True
+            self.journey.take(Block("vitalloom stream", is_service=True))
 
     def _do(self, text: str) -> str:
         return self.journey.take(Block(text, is_service=False))
@@ -215,7 +222,7 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
     kept = _waiting(ward, bed)
     assert not ward.stored(bed)  # there was nobody to forward to
 
-    ward.journey.take(Block("vitalloom stream", is_service=True))
+    ward.begin_data_centre()
     with agent(pi, ward, bed) as second:
         until(lambda: len(ward.stored(bed)) >= kept + 8, "readings in the data centre", second, log, ward.journey)
         until(
@@ -233,7 +240,7 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
     stored = ward.stored(bed)
     for session in {one["session_id"] for one in stored}:
         counters = sorted(one["counter"] for one in stored if one["session_id"] == session)
-        assert counters == list(range(counters[0], counters[0] + len(counters)))
+        assert counters == list(range(len(counters)))
     assert len(stored) >= kept + 8
     # It has judged with its models, and says what this machine would have said.
     ours, theirs = as_computed_here(stored), {one["model"]: one["score"] for one in ward.scores(bed)[:2]}
@@ -256,8 +263,7 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
 def test_the_agent_enrols_scores_and_forwards_on(cpu: str, ward: Ward) -> None:
     pi, bed = EmulatedPi(cpu), ward.beds[cpu]
     log = ward.folder / f"{bed.edge}.log"
-    if not any(name == "vitalloom stream" for name in ward.journey._processes):
-        ward.journey.take(Block("vitalloom stream", is_service=True))
+    ward.begin_data_centre()
     enrol(pi, ward, bed)
     put_on(ward, bed)
     with agent(pi, ward, bed) as process:

@@ -15,7 +15,7 @@ from edge.status import Bed
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
 ROOT = Path(__file__).parents[2]
-NOW = Ages(NOW_MS, WALL_MS)
+NOW = Ages(NOW_MS, WALL_MS, WALL_MS)
 
 
 def of(what: str, **changed: Any) -> Finding:
@@ -62,6 +62,16 @@ def test_what_is_wrong_is_named_with_its_cure(
     assert found.mark is mark
     assert says in found.says
     assert cure in found.cure
+
+
+def test_a_machine_that_lost_its_time_is_told_so() -> None:
+    behind = NOW._replace(wall_ms=WALL_MS - 3 * DAY_MS)
+
+    (found,) = [one for one in findings(a_status(), behind) if one.what == "clock"]
+
+    assert found.mark is Mark.LOOK
+    assert found.says.startswith("3 days behind")
+    assert "timedatectl" in found.cure
 
 
 def test_without_a_status_the_first_line_says_where_to_look() -> None:
@@ -143,12 +153,15 @@ def test_a_status_that_may_not_be_read_says_as_whom_to_ask(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", "/run/vitalloom/status.json")
 
     monkeypatch.setattr(statuses, "read", denied)
 
     assert main(a_machine(tmp_path)) == 2
-    assert "sudo vitalloom edge status" in capsys.readouterr().out.replace("\n", " ")
+    text = capsys.readouterr().out
+    assert "/run/vitalloom/status.json: Permission denied" in text
+    assert "sudo vitalloom edge" in text
+    assert "No bed" not in text  # nobody knows
 
 
 @pytest.mark.parametrize(

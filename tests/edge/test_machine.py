@@ -37,13 +37,19 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_it_writes_what_is_wanted_and_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = a_pi(tmp_path)
+    (root / "etc").chmod(0o755)
 
-    assert main(root, program=PROGRAM, yes=False, dry_run=False) == 0
+    before = os.umask(0o077)
+    try:
+        assert main(root, program=PROGRAM, yes=False, dry_run=False) == 0
+    finally:
+        os.umask(before)
 
     text = said(capsys)
     for wanted in plan(root, PROGRAM).files:
         assert (root / wanted.path).read_text(encoding="utf-8") == wanted.text
         assert stat.S_IMODE((root / wanted.path).stat().st_mode) == 0o644
+        assert stat.S_IMODE((root / wanted.path).parent.stat().st_mode) == 0o755
         assert f"/{wanted.path}: written" in text
     assert f"sudo -u vitalloom {PROGRAM} enrol --dir /var/lib/vitalloom/identity" in text.splitlines()[-1]
     assert "commit=60" in text  # noatime is there already
@@ -155,11 +161,12 @@ def test_the_configuration_is_one_that_agent_and_watch_can_use(tmp_path: Path) -
     main(a_pi(tmp_path), program=PROGRAM, yes=False, dry_run=False)
 
     config = edge_config.read(tmp_path / CONFIG)
-    bedside, status_file = read_config(tmp_path / CONFIG)
+    bedside, places = read_config(tmp_path / CONFIG)
 
     assert config.identity == Path("/var/lib/vitalloom/identity")
     assert config.data_dir == Path("/var/lib/vitalloom/outbox")
-    assert config.status_file == status_file == Path("/run/vitalloom/status.json")
+    assert config.status_file == Path("/run/vitalloom/status.json")
+    assert places == [config.status_file]
     assert config.outbox.commit_ms == 5_000
     assert bedside == config.bedside
     assert tomllib.loads((tmp_path / CONFIG).read_text())["outbox"] == {"commit_ms": 5_000}

@@ -11,7 +11,7 @@ from edge.agent import OVERDUE_MS
 from edge.config import OutboxConfig
 from edge.outbox import Outbox
 from edge.process import Teller
-from edge.status import Status, age_ms, file_for
+from edge.status import Status, age_ms, file_for, places
 from runtime.supervisor import Supervisor
 from tests.edge.benches import ILL, Bench
 from tests.edge.statuses import NOW_MS, WELL, a_status
@@ -54,6 +54,28 @@ def test_each_agent_has_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     assert first == file_for(tmp_path / "b" / ".." / "a", None)
     assert first.parent == tmp_path
     assert file_for(tmp_path / "a", Path("/run/x")) == Path("/run/x")
+
+
+def test_it_is_found_from_another_environment_than_the_service_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuses, "SERVICE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    statuses.write(file_for(tmp_path / "data", None), WELL)
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+
+    assert statuses.read(places(tmp_path / "data", None)) == WELL
+
+
+def test_of_several_the_newest_counts_and_one_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    old, new, denied = tmp_path / "old", tmp_path / "new", tmp_path / "denied"
+    statuses.write(old, a_status(at_ms=1))
+    statuses.write(new, a_status(at_ms=2))
+    denied.mkdir()  # opened as a file it is an error for anybody
+
+    assert statuses.read([old, denied, new]) == a_status(at_ms=2)
+    with pytest.raises(IsADirectoryError):
+        statuses.read([tmp_path / "nowhere", denied])
 
 
 def test_a_time_before_the_machine_s_start_has_no_age() -> None:

@@ -38,7 +38,7 @@ def settings() -> list[tuple[str, str]]:
         # It runs, and goes on running.
         ("Unit", "StartLimitIntervalSec", "0"),
         ("Service", "Type", "notify"),
-        ("Service", "WatchdogSec", "60"),
+        ("Service", "WatchdogSec", "30"),
         ("Service", "MemoryMax", "384M"),
         ("Service", "ExecStart", "/opt/vitalloom/bin/vitalloom edge --config /etc/vitalloom/edge.toml"),
         ("Service", "Restart", "always"),

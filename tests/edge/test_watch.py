@@ -175,6 +175,32 @@ def test_it_sounds_when_the_agent_stands_still_and_is_quiet_when_it_goes_on(tmp_
     assert heard.bursts == [MEDIUM] * 2
 
 
+def test_a_status_that_is_taken_away_has_its_minute_from_the_last_progress_on() -> None:
+    now_ms, stop, shown = NOW_MS, Event(), []
+
+    class Counted(Bedside):
+        is_steady = False
+
+        def show(self, what: Condition, mono_ms: int) -> None:
+            nonlocal now_ms
+            shown.append(what)
+            now_ms += 1_000
+            if len(shown) == 70:
+                stop.set()
+
+    stop.wait = lambda *_: None  # type: ignore[method-assign,assignment]
+    there = a_status(progress_ms=NOW_MS + 2_000, heard_ms=NOW_MS)
+
+    watch(
+        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, Supervisor(),
+        silent_ms=60_000, mono_ms=lambda: now_ms,
+    )  # fmt: skip
+
+    assert shown[2:5] == [Condition.WELL] * 3
+    assert shown[5:63] == [Condition.ALONE] * 58
+    assert shown[63:] == [Condition.DEAD] * 7
+
+
 def test_what_is_not_there_or_not_toml_is_named(tmp_path: Path) -> None:
     bad = tmp_path / "edge.toml"
     bad.write_text("[bedside]\nrde = 17\n", encoding="utf-8")
