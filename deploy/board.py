@@ -1,6 +1,7 @@
 """What somebody sees while a site runs on this machine: each process, how it is, and where things are."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from typing import Final, NamedTuple
@@ -12,6 +13,7 @@ from rich.text import Text
 from deploy.supervisor import State, Watched
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
+OVER_S: Final = 10.0
 _LOOKS: Final = {
     State.READY: ("●", "green"),
     State.DONE: ("✓", "green"),
@@ -54,7 +56,10 @@ def board(
         )  # fmt: skip
     flowing = Text("readings per second: ", "bold").append("unknown" if rate is None else f"{rate:.1f}", "cyan")
     lines = [Text.assemble((f"{one.what:<12}", "bold"), one.where) for one in places]
-    told = [Text(line, "bright_white on dark_red" if "HIGH" in line else "bright_white") for line in news]
+    told = [
+        Text(one, "bright_white on dark_red" if "HIGH" in one else "bright_white", no_wrap=True, overflow="ellipsis")
+        for one in news
+    ]
     phone = [Text(), Text("on the phone", "bold"), *told] if told else []
     return Group(
         Text(title, "bold cyan"), Text(), table, Text(), flowing, Text(), *lines, *phone, Text(),
@@ -73,18 +78,24 @@ class Rate:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
-        self._before: tuple[float, float] | None = None
+        self._seen: deque[tuple[float, float]] = deque()
         self.now: float | None = None
 
     def look(self) -> None:
         """Ask; blocks for as long as the answer takes."""
         counted, at = _counter(*self._address, "vitalloom_received_total"), time.monotonic()
         if counted is None:
-            self._before = self.now = None
+            self._seen.clear()
+            self.now = None
             return
-        if self._before is not None and counted >= self._before[1]:
-            self.now = (counted - self._before[1]) / max(at - self._before[0], 0.001)
-        self._before = (at, counted)
+        if self._seen and counted < self._seen[-1][1]:  # it was started anew
+            self._seen.clear()
+        self._seen.append((at, counted))
+        # Edges gather readings for a second: over ten of them the rate is calm.
+        while at - self._seen[0][0] > OVER_S:
+            self._seen.popleft()
+        began, first = self._seen[0]
+        self.now = (counted - first) / (at - began) if at - began > OVER_S / 4 else None
 
 
 def _counter(host: str, port: int, name: str) -> float | None:

@@ -206,7 +206,7 @@ def processes(place: Place) -> tuple[Process, ...]:
         ),
         Process(
             name="prepare",
-            about="sets InfluxDB up, makes buckets, tokens and Kafka's topics, as far as they are missing",
+            about="makes topics, buckets and tokens, as far as they are missing",
             arguments=(
                 "site", "prepare", at, "--kafka", kafka, "--influxdb", influxdb, "--partitions", facts["partitions"],
             ),
@@ -217,7 +217,7 @@ def processes(place: Place) -> tuple[Process, ...]:
         ),
         Process(
             name="ingest",
-            about="opens what edges send, appends it to the log, signs when it is stored",
+            about="opens what edges send, signs when it is stored",
             arguments=(
                 "ingest", "--site", at, "--data", f"{at}/data/ingest", "--config", f"{at}/config/ingest.toml",
             ),

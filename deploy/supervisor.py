@@ -223,8 +223,10 @@ class Supervisor:
         child = one.child
         if child is None or child.returncode is not None:
             if one.state not in (State.MISSING, State.DONE):
+                one.problem = ""
                 self._change(one, State.STOPPED)
             return
+        one.problem = ""
         self._change(one, State.STOPPING)
         with contextlib.suppress(ProcessLookupError):
             child.terminate()

@@ -83,7 +83,9 @@ class Database:
                 raise LinesRefused(error.status, _message(error)) from error
             raise _away(error, self._config, bucket) from error
         except _OFF as error:
-            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+            raise Away(
+                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
+            ) from error
 
     async def query(self, flux: str) -> list[Any]:
         """Records of all tables. Raises Away."""
@@ -93,7 +95,9 @@ class Database:
         except ApiException as error:
             raise _away(error, self._config, self.buckets.raw) from error
         except _OFF as error:
-            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+            raise Away(
+                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
+            ) from error
         return [record for table in tables for record in table.records]
 
     async def windows_again(self, outdated: Iterable[WindowOutdated]) -> list[str]:

@@ -278,11 +278,12 @@ class Lane:
         """Until it is done: the log keeps what the database cannot take."""
         wait_s, counts = _FIRST_WAIT_S, self.counts
         while True:
+            began_ms = self._clock.mono_ms()
             try:
                 await work()
             except Away as error:
                 if counts.waiting_since_ms is None:
-                    counts.waiting_since_ms = self._clock.mono_ms()
+                    counts.waiting_since_ms = began_ms
                     counts.why_waiting = str(error)
                     _log.error("the database takes nothing", lane=self._name, problem=str(error))
                 counts.retries += 1
