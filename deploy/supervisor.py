@@ -17,7 +17,7 @@ from typing import Final
 
 from deploy import health
 from deploy.description import Check, Process, Program, start_order
-from deploy.errors import SiteDoesNotStart
+from deploy.errors import SiteDoesNotStart, ToolMissing
 from deploy.native import tools
 
 SOON_S: Final = 0.2  # between two looks at a process that is coming up
@@ -102,7 +102,7 @@ class Supervisor:
     def _take(self, one: Process, call: Callable[[Process], Sequence[str]]) -> None:
         try:
             command = call(one)
-        except tools.ToolMissing as error:
+        except ToolMissing as error:
             if not one.is_optional:
                 raise
             self.watched[one.name] = missing = Watched(one, ())
@@ -275,7 +275,7 @@ def pause_s(failed: int) -> float:
     >>> [pause_s(n) for n in (0, 1, 2, 3, 9)]
     [0.5, 0.5, 1.0, 2.0, 15.0]
     """
-    return min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** max(0, failed - 1))
+    return min(_LONGEST_PAUSE_S, _PAUSE_S * 2.0 ** max(0, failed - 1))
 
 
 def _exit(one: Watched) -> str:

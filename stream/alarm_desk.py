@@ -27,6 +27,7 @@ from wire.log import Alarmed, EdgeAlarmed, Ordered
 AGAIN_MS: Final = 60_000
 """So long the log has to say what was ordered; then it is ordered again."""
 
+_TOGETHER_S: Final = 0.02
 _RECORD_AGAIN_S: Final = 2.0
 _ENDING_S: Final = 3.0
 _FORGET_EVERY_MS: Final = 3_600_000
@@ -281,6 +282,8 @@ class AlarmDesk:
                         await self.kick.wait()
                 except TimeoutError:
                     continue
+                if self._flying:  # of a storm many come back at once: one turn for all of them
+                    await asyncio.sleep(_TOGETHER_S)
         finally:
             if self._flying:
                 await asyncio.wait(list(self._flying.values()), timeout=_ENDING_S)

@@ -100,7 +100,7 @@ def test_a_desk_killed_at_any_point_calls_for_every_red_alarm_and_keeps_every_an
             for number in (1, 2, 3):
                 anna.acknowledge(one_of(anna, number))
             until(lambda: {one.alarm_id for one in ordered(log)} == {an_id(number) for number in (1, 2, 3, 4)}, house)
-            time.sleep(0.6)  # what was on its way has arrived
+            time.sleep(1.0)  # what was on its way has arrived
             heard = len(push.taken) + len(sms.taken) + len(second.taken)
             time.sleep(2.0)  # longer than the pauses of the ladder
             assert len(push.taken) + len(sms.taken) + len(second.taken) == heard
