@@ -2,6 +2,7 @@
 
 All times hang on the end of the range that is looked at, never on the clock, so that yesterday's ward can be looked
 at as it was. A value is old by its own age, whoever wrote it: a processor that has stopped cannot keep it current.
+What is read is named once for each use: the database works out `last` itself only for a stream that has one reader.
 Dollars stand for Grafana's variables alone; what alert rules ask has none, for provisioning would replace them.
 
 A text is never empty here, but a space: InfluxDB 2.7.12 (Flux 0.196.1) lets go of empty texts in the middle of a
@@ -98,7 +99,6 @@ def ward(
     orders = plan or MonitoringPlan()
     one = "" if binding is None else f' and r.binding == "{binding}"'
     names = [spec.sign.value for spec in SCORED]
-    timed = " or ".join(f'r._field == "{name}"' for name in ("at_least", *names))
     columns = [
         *(f"{name}{end}" for name in names for end in ("", "_points", "_age_ms", "_seen_ms")),
         "at_least", "at_least_seen_ms", "ward", "bed", "patient", "valid_to_ms", "alarm_text", "alarm_priority",
@@ -130,20 +130,25 @@ cell = (shown, points, ok, known, age) => if not known then " " else if not ok t
 
 {_placed(bucket, one)}
 {_open_alarms(bucket, one)}
-latest = {_from(bucket, NEWS2, _LOOK_BACK, more=one)}
+scores = {_from(bucket, NEWS2, _LOOK_BACK, more=one)}
   |> last()
-scores = latest |> toString() |> keep(columns: ["binding", "_field", "_value"])
-seen = latest
-  |> filter(fn: (r) => {timed})
+  |> group(columns: ["_field"])
+  |> toString()
+  |> keep(columns: ["binding", "_field", "_value"])
+seen = {_from(bucket, NEWS2, _LOOK_BACK, "at_least", *names, more=one)}
+  |> last()
+  |> group(columns: ["_field"])
   |> map(fn: (r) => ({{
     binding: r.binding, _field: r._field + "_seen_ms", _value: string(v: now_ms - ms_of(t: r._time)),
   }}))
-said = {_from(bucket, SCORE, _LOOK_BACK, "score", "threshold", "reason", more=one)}
+models = {_from(bucket, SCORE, _LOOK_BACK, "score", "threshold", "reason", more=one)}
   |> last()
-models = said |> toString()
+  |> group(columns: ["_field"])
+  |> toString()
   |> map(fn: (r) => ({{binding: r.binding, _field: r.model + "_" + r._field, _value: r._value}}))
-asked = said
-  |> filter(fn: (r) => r._field != "reason")
+asked = {_from(bucket, SCORE, _LOOK_BACK, "score", "threshold", more=one)}
+  |> last()
+  |> group(columns: ["_field"])
   |> map(fn: (r) => ({{
     binding: r.binding, _field: r.model + "_" + r._field + "_seen_ms", _value: string(v: now_ms - ms_of(t: r._time)),
   }}))
@@ -651,14 +656,15 @@ def _from(bucket: str, measurement: str, start: str, *fields: str, more: str = "
 
 def _placed(bucket: str, more: str = "") -> str:
     """Who is where, as ingest last told, in long form."""
-    return f"""last_placed = {_from(bucket, BINDING, _LOOK_BACK, more=more)}
-  |> last()
-  |> group(columns: ["binding", "_field"])
-  |> sort(columns: ["_time"])
-  |> last()
-told_placed = last_placed |> toString() |> keep(columns: ["binding", "_field", "_value"])
-told_ward = last_placed
-  |> filter(fn: (r) => r._field == "bed")
+    read = _from(bucket, BINDING, _LOOK_BACK, more=more)
+    beds = _from(bucket, BINDING, _LOOK_BACK, "bed", more=more)
+    newest = '|> last()\n  |> group(columns: ["_field"])\n  |> sort(columns: ["_time"])'
+    return f"""told_placed = {read}
+  {newest}
+  |> toString()
+  |> keep(columns: ["binding", "_field", "_value"])
+told_ward = {beds}
+  {newest}
   |> map(fn: (r) => ({{binding: r.binding, _field: "ward", _value: r.ward}}))
 placed = union(tables: [told_placed, told_ward])"""
 
@@ -670,6 +676,7 @@ def _revisions(bucket: str, more: str = "") -> str:
     flags = ("latched", "retrospective")
     found = _from(bucket, ALARM, _ALARMS_BACK, *texts, *numbers, *flags, more=more)
     long = f"""{found}
+  |> group(columns: ["_field"])
   |> toString()
   |> map(fn: (r) => ({{point: r.binding + "/" + r.rule, _time: r._time, _field: r._field, _value: r._value}}))"""
     typed = [

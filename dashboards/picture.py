@@ -1,14 +1,10 @@
 """Pictures of the dashboards for documents: drawn from the JSON and the answers to its queries. No screenshot.
 
-    python -m dashboards.picture ward answers.json docs/images/dashboard-ward.png
-
-`answers.json` has the rows of each panel by its number, with times in seconds; whoever has a database makes it.
-Colours, order and names of columns are those of the JSON; fonts and widths are not Grafana's.
+`python -m tests.dashboards` asks a real InfluxDB and draws. Colours, order and names of columns are those of the JSON;
+fonts and widths are not Grafana's.
 """
 
-import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,11 +38,12 @@ def draw(name: str, answers: dict[str, list[list[dict[str, Any]]]], into: Path, 
         figure = plt.figure(figsize=(24 * _WIDE_IN, high * _UNIT_IN))
         for panel in panels:
             at = panel["gridPos"]
+            margin = 0.5 if panel["type"] == "timeseries" else 0.15  # for the numbers of the axis
             box = (
-                (at["x"] + 0.15) / 24,
-                1 - (at["y"] + at["h"] - 0.2) / high,
-                (at["w"] - 0.3) / 24,
-                (at["h"] - (1.5 if panel["type"] != "text" else 0.3)) / high,
+                (at["x"] + margin) / 24,
+                1 - (at["y"] + at["h"] - 0.4) / high,
+                (at["w"] - 0.15 - margin) / 24,
+                (at["h"] - (1.7 if panel["type"] != "text" else 0.3)) / high,
             )
             axes = figure.add_axes(box)
             if panel["type"] != "timeseries":
@@ -149,6 +146,7 @@ def _lines(axes: Any, panel: dict[str, Any], tables: list[list[dict[str, Any]]])
             axes.plot(times, seen, color=colour, linewidth=0.4, alpha=0.7)
         else:
             axes.plot(times, seen, color=colour, linewidth=1.2, marker="o" if points else "", markersize=3)
+    values += bottom.values()
     axes.tick_params(length=0)
     steps = defaults.get("thresholds", {}).get("steps", [])
     soft = defaults["custom"]
@@ -181,8 +179,3 @@ _DRAW: Final = {
     "timeseries": _lines,
     "state-timeline": _states,
 }
-
-
-if __name__ == "__main__":
-    _name, _answers, _into = sys.argv[1:]
-    draw(_name, json.loads(Path(_answers).read_text(encoding="utf-8")), Path(_into))
