@@ -125,6 +125,7 @@ def _configure(folder: Path, number: int) -> None:
 identity = "edge-{number}"
 data_dir = "edge-{number}-data"
 state_key = "edge-{number}-state.key"   # a demo's patients are nobody; on a Pi this lies in memory
+status_file = "edge-{number}-status.json"
 heartbeat_s = 10.0
 
 [cadence_ms]
