@@ -13,14 +13,27 @@ from runtime.version import __version__
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
 _GROUPS: Final = {
+    "edge": ("edge.commands", "The agent beside the bed, and the machine that it runs on."),
     "pki": ("stream.commands", "Certificates and keys: begin a site, issue, renew, revoke, show."),
     "registry": ("stream.commands", "Who belongs: add devices, invite them, put them on patients."),
     "broker": ("stream.commands", "The files of the site's Mosquitto."),
     "audit": ("stream.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "desk": ("stream.desk_commands", "The alarm desk: call people until somebody answers; say who may answer."),
+    "alarms": ("stream.alarm_commands", "What stands, and answering it: list, ack, silence."),
+    "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
+    "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
 """Commands with commands of their own: where they are, and what the help says of them without looking there."""
+
+_EXTRAS: Final = {
+    "edge.commands": "edge",
+    "stream.cluster_commands": "cluster",
+    "stream.desk_commands": "desk",
+    "dashboards.commands": "dashboards",
+    "deploy.commands": "site",
+}
 
 
 app = typer.Typer(
@@ -47,7 +60,7 @@ def _room(module: str, *, extra: str) -> ModuleType:
         raise MissingExtra(extra=extra, module=missing) from error
 
 
-_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"})
+_OWN: Final = frozenset({"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"})
 
 
 @app.callback(invoke_without_command=True)
@@ -156,26 +169,6 @@ def ward(
 
 
 @app.command()
-def edge(
-    config: Annotated[
-        Path | None, typer.Option(help="The agent's TOML file; see --sample-config.", show_default=False)
-    ] = None,
-    sample_config: Annotated[
-        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
-    ] = False,
-    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
-) -> None:
-    """Run the agent beside the bed: open, judge, keep, forward, and alarm alone when the cloud is silent."""
-    if sample_config:
-        typer.echo(_sample("edge"))
-        raise typer.Exit
-    if config is None:
-        raise typer.BadParameter("say which file: --config FILE (a template: vitalloom edge --sample-config)")
-    module = _room("edge.process", extra="edge")
-    raise typer.Exit(module.main(config, check_only=check_config))
-
-
-@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="CSV with a header; the columns are in docs/scores.md.")],
     out: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default=False)] = None,
@@ -207,10 +200,22 @@ def stream(
         Path, typer.Option(envvar="VITALLOOM_SITE", help="The site's folder: who is who, and the ingest's keys.")
     ] = Path("site"),
     data: Annotated[Path, typer.Option(help="Where the store lives.")] = Path("data"),
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--http-listen",
+            envvar="VITALLOOM_STREAM__HTTP__LISTEN",
+            help="host:port of /metrics, /ready and /live; empty: nowhere.",
+        ),
+    ] = "127.0.0.1:9101",
+    log_format: Annotated[
+        str, typer.Option(envvar="VITALLOOM_STREAM__LOG_FORMAT", help="plain, or json: one object a line.")
+    ] = "plain",
 ) -> None:
     """Run the data centre in one process: open what edges send, judge it, store it, sign for it."""
     module = _room("stream.process", extra="stream")
-    raise typer.Exit(module.run_stream(site, data))
+    http, form = _room("stream.config", extra="stream").told(listen, log_format)
+    raise typer.Exit(module.run_stream(site, data, http=http, log_format=form))
 
 
 @app.command()
@@ -233,7 +238,11 @@ def ingest(
         raise typer.Exit
     _room("stream.gateway", extra="cluster")
     module = _room("stream.process", extra="stream")
-    raise typer.Exit(module.run_ingest(site, data, config, check_only=check_config))
+    found = module.ingest_config(config)
+    if check_config:
+        typer.echo("the configuration can be used")
+        raise typer.Exit
+    raise typer.Exit(module.run_ingest(site, data, found))
 
 
 @app.command()
@@ -270,6 +279,68 @@ def wearable(
     """Run one simulated wearable that is enrolled like a real one, in real time."""
     module = _room("simulators.device", extra="simulators")
     raise typer.Exit(module.main(identity, scenario=scenario, cadence_ms=module.cadence_of(cadence)))
+
+
+@app.command()
+def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A folder of `vitalloom site init`: all of it.", show_default=False),
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(help="A site's folder: certificates, registry, broker.", show_default=False)
+    ] = None,
+    ingest_config: Annotated[
+        Path | None, typer.Option("--ingest", help="An ingest's TOML file: Kafka and its topics.", show_default=False)
+    ] = None,
+    worker_config: Annotated[
+        Path | None,
+        typer.Option("--worker", help="A worker's: Kafka, and whether workers keep up.", show_default=False),
+    ] = None,
+    store_config: Annotated[
+        Path | None, typer.Option("--store", help="A store writer's: Kafka, lag, InfluxDB.", show_default=False)
+    ] = None,
+    edge_config: Annotated[
+        Path | None, typer.Option("--edge", help="An edge's: identity, broker, disk, models.", show_default=False)
+    ] = None,
+    process: Annotated[
+        list[str] | None,
+        typer.Option(help="http.listen of a process that has to be ready; may be repeated.", show_default=False),
+    ] = None,
+    pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks at what waits.")] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is well, too.")] = False,
+) -> None:
+    """Say what is wrong with a site or an edge, and the cure. Changes nothing. Status 1 if something is wrong."""
+    if folder is not None:
+        found = _room("deploy.whole", extra="site").patient(folder, pause_s=pause)
+        raise typer.Exit(_room("deploy.doctor", extra="site").main(found, as_json=as_json, everything=everything))
+    if not (site or ingest_config or worker_config or store_config or edge_config or process):
+        raise typer.BadParameter("say what to look at: DIR, --site, --ingest, --worker, --store, --edge, --process")
+    module = _room("deploy.doctor", extra="cluster")
+    patient = module.Patient(
+        site=site,
+        ingest=ingest_config,
+        worker=worker_config,
+        store=store_config,
+        edge=edge_config,
+        processes=tuple(process or ()),
+        pause_s=pause,
+    )
+    raise typer.Exit(module.main(patient, as_json=as_json, everything=everything))
+
+
+@app.command()
+def health(
+    where: Annotated[str, typer.Argument(help="Its http.listen: a port of this machine, host:port, or a URL.")],
+    alive: Annotated[
+        bool, typer.Option("--live", help="Only whether it should be started anew, not whether it gets on.")
+    ] = False,
+) -> None:
+    """Ask a running process whether there is progress: status 0, or 1 and why not. Needs no shell, for containers."""
+    from runtime.health import main as ask
+
+    raise typer.Exit(ask(where, alive=alive))
 
 
 @app.command()
@@ -369,8 +440,7 @@ def mount(wanted: str | None) -> None:
     """Load the room of the group that is called; of the others the help needs to know no more than a sentence."""
     for name, (module, text) in _GROUPS.items():
         if name == wanted:
-            extra = "cluster" if module.endswith("cluster_commands") else "stream"
-            app.add_typer(getattr(_room(module, extra=extra), name), name=name)
+            app.add_typer(getattr(_room(module, extra=_EXTRAS.get(module, "stream")), name), name=name)
         else:
             app.add_typer(_closed(text), name=name)
 

@@ -25,6 +25,7 @@ from edge.outbox import FILLING, Batch, Gap, Keep, Outbox, Sealed, SentSession
 from edge.pipeline import Judged, Pipeline
 from edge.scoring import Scoring
 from edge.sealing import Sealer
+from edge.status import EVERY_MS, Bed, Status
 from edge.uplink import Opened as Sending
 from edge.uplink import Row, Uplink
 from models.artifacts import RELEASED, find
@@ -32,7 +33,7 @@ from models.passport import RELEASE_KEYS
 from runtime import logs
 from runtime.clock import Clock
 from runtime.version import __version__
-from vitals.messages import AlarmChanged, AlarmState, ClockQuality
+from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority, SensorFlag
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
 from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
@@ -52,6 +53,9 @@ STUCK_LOG_MS: Final = 60_000
 TELL_WEARABLES_MS: Final = 300_000
 TELL_AGAIN_MS: Final = 1_000  # at most, to one that asks
 TOLD_FOR_MS: Final = 86_400_000  # that a binding has ended
+
+OVERDUE_MS: Final = 30_000
+"""A commit that is due for so long, on a disk that is not full, is a defect; then there is no progress to speak of."""
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
 _BATCH: Final = 64
@@ -77,6 +81,8 @@ class AgentCounts(msgspec.Struct):
     given_up: int = 0  # rows that were shed, or whose session the cloud refuses
     forged_acks: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when the loop last turned
+    stuck_since_ms: int | None = None  # monotonic: since when nothing can be kept
 
 
 class EdgeAgent:
@@ -89,6 +95,7 @@ class EdgeAgent:
         rng: jitter.
         wallet: where documents of the data centre are kept; None where nobody sends any.
         lock: for patient states on the disk; None: nobody after this agent can read them.
+        tell: is given the status every second; None: nobody asks.
 
     Raises:
         OutboxInUse, NotCommitted: as `Outbox.open`.
@@ -104,6 +111,7 @@ class EdgeAgent:
         rng: random.Random,
         wallet: Wallet | None = None,
         lock: StateLock | None = None,
+        tell: Callable[[Status], None] | None = None,
     ) -> None:
         if provision.recipient is None:
             raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
@@ -161,6 +169,10 @@ class EdgeAgent:
         self._subscribed = set(self.subscriptions)
         self._followed = 0 if wallet is None else wallet.changes
         self._sensors: dict[bytes, str] = {}
+        self._tell_status = tell
+        self._status_ms = self._progress_ms = self._started_ms
+        self._cloud_ms: int | None = None
+        self._heard: dict[bytes, Bed] = {}  # by binding
 
     def _unlocked(self, what: str, kept: Mapping[bytes, bytes]) -> dict[str, bytes]:
         """What an earlier run knew of patients, as far as it can be unlocked. Of the others judging begins anew."""
@@ -198,6 +210,11 @@ class EdgeAgent:
     def uplinks(self) -> Mapping[int, Uplink]:
         """By class."""
         return self._uplinks
+
+    @property
+    def sent(self) -> int:
+        """Frames that were handed to the broker, some of them again."""
+        return sum(one.counts.rows_sent + one.counts.sessions_sent for one in self._uplinks.values())
 
     @property
     def waiting(self) -> int:
@@ -275,6 +292,11 @@ class EdgeAgent:
         self._beat(client, now_ms, mono_ms)
         self._tell_wearables(client, now_ms, mono_ms)
         self._send(client)
+        self.counts.turned_ms = self._clock.mono_ms()
+        self.counts.stuck_since_ms = self._stuck_since_ms
+        if self._tell_status is not None and mono_ms >= self._status_ms:
+            self._status_ms = mono_ms + EVERY_MS
+            self._tell_status(self._status(client, now_ms, mono_ms))
 
     def _now_ms(self) -> int:
         """The wall clock, never below the latest moment that this edge has put on disk."""
@@ -347,6 +369,12 @@ class EdgeAgent:
         judged = self._judge(opened, vitals, binding, now_ms)
         self.counts.accepted += 1
         self._sensors[opened.sender] = _sensor_text(judged.message.sensor_flags)
+        self._heard[opened.binding_id] = Bed(
+            bed=binding.bed,
+            heard_ms=self._clock.mono_ms(),
+            battery=vitals.battery,
+            flags=_flag_names(judged.message.sensor_flags),
+        )
         self._keep(binding.binding_id, FrameClass.VITALS, encode(judged.message), judged.keep, now_ms)
         self._keep_alarms(judged.alarms, now_ms)
         if len(self._batch.rows) >= self._config.outbox.commit_rows:
@@ -474,6 +502,7 @@ class EdgeAgent:
             self.counts.forged_acks += 1
             return
         self._local.heard(mono_ms)
+        self._cloud_ms = mono_ms
         if self._beats.owns(ack.session_id):
             self._beats.on_ack(ack)
             return
@@ -652,6 +681,45 @@ class EdgeAgent:
             documents=b"" if self._wallet is None else self._wallet.digest,
         )
 
+    def _status(self, client: Lanes, now_ms: int, mono_ms: int) -> Status:
+        """What the person in front of this machine may know, and whoever watches whether there is progress.
+
+        Raises:
+            OutboxDamaged: the outbox was asked, and turned out to be.
+        """
+        oldest_ms = self._outbox.oldest_ms()  # touches the file: an agent that cannot even read it achieves nothing
+        is_stuck = self._stuck_since_ms is not None
+        if is_stuck or self._commit_ms is None or mono_ms - self._commit_ms <= OVERDUE_MS:
+            self._progress_ms = mono_ms
+        return Status(
+            version=__version__,
+            device=self._me.device_id.hex(),
+            mono_ms=mono_ms,
+            at_ms=now_ms,
+            started_ms=self._started_ms,
+            progress_ms=self._progress_ms,
+            lanes={
+                "readings": client.is_up(int(FrameClass.VITALS)),
+                "alarms": client.is_up(int(FrameClass.ALARM)),
+            },
+            heard_ms=self._cloud_ms,
+            waiting=self._outbox.depth,
+            oldest_age_ms=None if oldest_ms is None else max(now_ms - oldest_ms, 0),
+            used=self._outbox.used(),
+            salvaged=self._outbox.start.text,
+            stuck=is_stuck,
+            alarms=_by_priority(self._pipeline.open_alarms()),
+            sounding=self._local.sounding,
+            models=self._scoring.title,
+            refused_models=tuple(self._scoring.refused),
+            credential_ends_ms=None if self._wallet is None else self._me.not_after_ms,
+            beds=tuple(
+                self._heard.get(one.binding_id, Bed(bed=one.bed))
+                for one in sorted(self._directory.bindings(), key=lambda one: one.bed)
+                if one.valid_from_ms <= now_ms and (one.valid_to_ms is None or now_ms < one.valid_to_ms)
+            ),
+        )
+
     def _sound(self, mono_ms: int) -> None:
         switched = self._local.switch(mono_ms)
         if switched is None:
@@ -729,3 +797,16 @@ def _told(alarm: AlarmChanged) -> EdgeAlarmV1:
 
 def _sensor_text(flags: int) -> str:
     return "ok" if not flags else f"flags {flags}"
+
+
+def _flag_names(flags: int) -> tuple[str, ...]:
+    return tuple((one.name or "").lower().replace("_", " ") for one in SensorFlag(flags))
+
+
+def _by_priority(alarms: Sequence[AlarmChanged]) -> dict[str, int]:
+    """How many stand, pending ones aside."""
+    found = {one.name.lower(): 0 for one in sorted(Priority, reverse=True)}
+    for alarm in alarms:
+        if alarm.state is not AlarmState.PENDING:
+            found[alarm.priority.name.lower()] += 1
+    return found

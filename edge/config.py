@@ -6,8 +6,12 @@ from pathlib import Path
 import msgspec
 
 from edge.errors import BadEdgeConfig
+from edge.signals import BedsideConfig
+from edge.signals import check as check_bedside
 from edge.uplink import Timing, Windows
 from runtime.config import load
+from runtime.logs import LogFormat, LogLevel
+from runtime.metrics import HttpConfig
 from vitals.signs import SPEC
 from wire.receiver import RateLimits
 
@@ -47,6 +51,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     broker: BrokerConfig = msgspec.field(default_factory=BrokerConfig)
     outbox: OutboxConfig = msgspec.field(default_factory=OutboxConfig)
     local_alarm: LocalAlarmConfig = msgspec.field(default_factory=LocalAlarmConfig)
+    bedside: BedsideConfig = msgspec.field(default_factory=BedsideConfig)  # for `vitalloom edge watch`
     windows: Windows = msgspec.field(default_factory=Windows)
     timing: Timing = msgspec.field(default_factory=Timing)
     limits: RateLimits = msgspec.field(default_factory=RateLimits)
@@ -54,11 +59,13 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ack_interval_ms: int = 1_000
     heartbeat_s: float = 30.0
     state_key: Path | None = None  # None: in memory, see `edge.at_rest`
+    status_file: Path | None = None  # None: in memory, see `edge.status`
     models: Path | None = None  # None: those that come with vitalloom
     model_keys: tuple[str, ...] = ()  # hex: keys whose models are believed beside the released ones
     clock_file: Path | None = None  # simulated time, for wards of simulated patients
-    log_level: str = "INFO"
-    log_json: bool = False
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: HttpConfig = HttpConfig()
 
 
 def read(path: Path) -> EdgeConfig:
@@ -76,6 +83,7 @@ def read(path: Path) -> EdgeConfig:
         identity=home / config.identity,
         data_dir=home / config.data_dir,
         state_key=None if config.state_key is None else home / config.state_key,
+        status_file=None if config.status_file is None else home / config.status_file,
         models=None if config.models is None else home / config.models,
         clock_file=None if config.clock_file is None else home / config.clock_file,
     )
@@ -101,6 +109,7 @@ def check(config: EdgeConfig) -> None:
     for key, is_good, cure in rows:
         if not is_good:
             raise BadEdgeConfig(f"{key} {cure}")
+    check_bedside(config.bedside)
     for key in config.model_keys:
         if not _KEY.fullmatch(key):
             raise BadEdgeConfig(f"model_keys: {key[:70]!r} is not a public key; give 64 hexadecimal digits")

@@ -34,3 +34,7 @@ class OutboxInUse(EdgeError):
 
 class BadEdgeConfig(EdgeError):
     """A configuration that is well formed and cannot work; the message names the key and the cure."""
+
+
+class BadMachine(EdgeError):
+    """This machine cannot be set up as it is; the message names what is in the way and the cure."""

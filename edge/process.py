@@ -6,17 +6,25 @@ import asyncio
 import contextlib
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from edge import config as edge_config
+from edge import status as statuses
 from edge.agent import EdgeAgent
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
+from edge.status import Status
+from edge.watched import EdgeWatch
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden
+from runtime.metrics import serving
+from runtime.supervisor import Supervisor
 from wire.identity import Provision
 from wire.upkeep import keep_up
 from wire.wallet import Wallet
@@ -24,6 +32,48 @@ from wire.wallet import Wallet
 _STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
 
 _log = logs.get(__name__)
+
+
+class Teller:
+    """Passes an agent's status on: to the file that people and the bedside read, and to whoever supervises us.
+
+    A sign of life goes out only with progress. It is the agent's, from its one loop: none of it comes from a timer.
+    """
+
+    def __init__(self, path: Path, supervisor: Supervisor) -> None:
+        self._path = path
+        self._supervisor = supervisor
+        self._last: Status | None = None
+        self._failed = False
+
+    def __call__(self, status: Status) -> None:
+        if self._last is None:
+            self._supervisor.ready()
+        has_progress = self._last is None or status.progress_ms > self._last.progress_ms
+        self._last = status
+        self._write(status)
+        broker = "up" if all(status.lanes.values()) else "away"
+        sentence = f"{len(status.beds)} beds, {status.waiting} waiting, broker {broker}"
+        if has_progress:
+            self._supervisor.alive(sentence)
+        else:
+            self._supervisor.in_trouble("a commit is overdue")
+
+    def stopped(self) -> None:
+        """The agent was told to end and has done so."""
+        self._supervisor.stopping()
+        if self._last is not None:
+            self._write(msgspec.structs.replace(self._last, stopped=True))
+
+    def _write(self, status: Status) -> None:
+        try:
+            statuses.write(self._path, status)
+        except OSError as error:
+            if not self._failed:
+                _log.error("the status cannot be written; beside the bed it will sound", problem=str(error))
+            self._failed = True
+            return
+        self._failed = False
 
 
 async def serve(
@@ -34,6 +84,8 @@ async def serve(
     rng: random.Random,
     wallet: Wallet | None = None,
     lock: StateLock | None = None,
+    watch: EdgeWatch | None = None,
+    tell: Callable[[Status], None] | None = None,
 ) -> None:
     """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
 
@@ -41,10 +93,12 @@ async def serve(
         OutboxDamaged: again and again.
     """
     for start in range(_STARTS):
-        agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock)
+        agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock, tell=tell)
         _log.info("judging", by=agent.judged_by)
         try:
             async with agent.client() as client:
+                if watch is not None:
+                    watch.follow(agent, client)
                 await agent.run(client)
         except OutboxDamaged as error:
             _log.error("the outbox is damaged", problem=str(error), start=start + 1)
@@ -58,12 +112,12 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
     """The command `vitalloom edge`.
 
     Raises:
-        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse: what is wrong, and the cure.
+        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse, CannotListen: what is wrong, and the cure.
     """
     hardening = harden()
     config = edge_config.read(config_path)
     wallet = Wallet.load(config.identity)
-    logs.set_up(level=config.log_level, as_json=config.log_json)
+    logs.set_up(level=config.log_level, form=config.log_format)
     if wallet.me.role != "edge":
         raise BadEdgeConfig(f"{config.identity}: is the identity of a device of role {wallet.me.role}, not of an edge")
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
@@ -92,14 +146,24 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
 
 
 async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
+    watch = EdgeWatch(clock)
+    async with serving(config.http, process="edge", watched=watch):
+        await _serve_until_told_to_stop(config, wallet, clock, lock, watch)
+
+
+async def _serve_until_told_to_stop(
+    config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock, watch: EdgeWatch
+) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     patients = len(wallet.provision.directory.bindings())
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
+    teller = Teller(statuses.file_for(config.data_dir, config.status_file), Supervisor.of())
     work = asyncio.create_task(
-        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock), name="agent"
+        serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch, tell=teller),
+        name="agent",
     )
     upkeep = asyncio.create_task(keep_up(wallet, clock), name="upkeep")
     stop = asyncio.create_task(told.wait(), name="stop")
@@ -110,4 +174,5 @@ async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, 
         work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work
+    teller.stopped()
     _log.info("agent stopped")

@@ -24,6 +24,24 @@ class MissingExtra(RuntimeFault):
         self.module = module
 
 
+class CannotListen(RuntimeFault):
+    """The address on which a process was to say how it is cannot be had."""
+
+    def __init__(self, listen: str, process: str, problem: str) -> None:
+        super().__init__(
+            f"http.listen = {listen}: cannot be listened on ({problem}); the cure: if another {process} runs here, "
+            f'give each a port of its own, or port 0 for any that is free, or switch it off with http.listen = ""'
+        )
+        self.listen = listen
+
+
+class NoSuchAddress(RuntimeFault):
+    """What was to be asked is no address."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where[:80]!r}: say which process by a port, host:port or http://host:port")
+
+
 class NotPrivate(RuntimeFault):
     """A file or folder with keys that others can reach."""
 

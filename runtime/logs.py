@@ -6,7 +6,12 @@
 import json
 import logging
 import sys
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO, TypeAlias
+
+LogFormat: TypeAlias = Literal["plain", "json"]
+LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+"""What configurations may say; a word that is none is an error that names its key."""
 
 _FACTS = "vitalloom_facts"
 
@@ -39,10 +44,14 @@ def get(name: str) -> Log:
     return Log(name)
 
 
-def set_up(*, level: str = "INFO", as_json: bool = False, stream: TextIO | None = None) -> None:
-    """Decide how this process logs. Called once, by `main`."""
+def set_up(*, level: LogLevel = "INFO", form: LogFormat = "plain", stream: TextIO | None = None) -> None:
+    """Decide how this process logs. Called once, by `main`.
+
+    Args:
+        form: `plain` for a person who looks on, with the time of this place; `json`: an object a line, in UTC.
+    """
     out = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    out.setFormatter(_JsonLines() if as_json else _PlainLines())
+    out.setFormatter(_JsonLines() if form == "json" else _PlainLines())
     root = logging.getLogger()
     root.handlers[:] = [out]
     root.setLevel(level)
@@ -53,18 +62,18 @@ class _PlainLines(logging.Formatter):
         facts = getattr(record, _FACTS, {})
         tail = "".join(f" {key}={value}" for key, value in facts.items())
         line = f"{self.formatTime(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}{tail}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "at": self.formatTime(record),
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
             **getattr(record, _FACTS, {}),
         }
-        if record.exc_info is not None:
+        if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -71,6 +71,7 @@ def config_of(
         identity=folder / "identity",
         data_dir=folder,
         state_key=folder / "state.key",  # a ward's folder is gone with the ward
+        status_file=folder / "status",
         broker=BrokerConfig(host=broker[0], port=broker[1], tls=tls, receive_maximum=500),
         outbox=OutboxConfig(budget_mb=512, commit_ms=20),
         timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
@@ -212,6 +213,7 @@ def _as_toml(config: EdgeConfig) -> Iterable[str]:
     yield f"identity = {json.dumps(config.identity.name)}"
     yield 'data_dir = "."'
     yield f"state_key = {json.dumps(str(config.state_key))}"
+    yield f"status_file = {json.dumps(str(config.status_file))}"
     yield f"clock_file = {json.dumps(str(config.clock_file))}"
     if config.models is not None:
         yield f"models = {json.dumps(str(config.models))}"

@@ -25,6 +25,7 @@ from wire.upkeep import keep_up
 from wire.wallet import Wallet
 
 TELL_S: Final = 10.0
+_LOOK_S: Final = 0.2
 
 _log = logs.get(__name__)
 
@@ -51,8 +52,12 @@ def cadence_of(text: str) -> int:
     return milliseconds("--cadence", text)
 
 
-async def wear(wallet: Wallet, story: Simulated, clock: Clock) -> None:
-    """Measure and send until cancelled."""
+async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned: bool = False) -> None:
+    """Measure and send until cancelled.
+
+    Args:
+        once_assigned: the story begins when the wearable has heard whose it is: nothing of it is measured for nobody.
+    """
     fleet = Fleet([wallet], clock, rng=random.Random())
     client = MqttClient(
         host=wallet.broker.host,
@@ -61,11 +66,17 @@ async def wear(wallet: Wallet, story: Simulated, clock: Clock) -> None:
         subscriptions=fleet.subscriptions,
         tls=tls_context(wallet.tls),
     )
+
+    async def live() -> None:
+        while once_assigned and wallet.assignment(clock.now_ms()) is None:
+            await asyncio.sleep(_LOOK_S)
+        await _measure(fleet, story, clock)
+
     async with client, asyncio.TaskGroup() as tasks:
         tasks.create_task(fleet.run(client), name="fleet")
         tasks.create_task(keep_up(wallet, clock), name="upkeep")
         tasks.create_task(_tell(fleet), name="progress")
-        tasks.create_task(_measure(fleet, story, clock), name="body")
+        tasks.create_task(live(), name="body")
 
 
 async def _measure(fleet: Fleet, story: Simulated, clock: Clock) -> None:

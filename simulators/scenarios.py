@@ -69,6 +69,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return scenario(dict(self.beds).get(bed % _BEDS, "stable"))
 
+    def later(self, by_ms: int) -> "Scenario":
+        """The same story, told from a later moment on: what was to come is near, and nobody has to wait for it."""
+        effects = tuple(msgspec.structs.replace(one, onset_ms=one.onset_ms - by_ms) for one in self.effects)
+        return msgspec.structs.replace(self, effects=effects, settled_ms=max(0, self.settled_ms - by_ms))
+
 
 def _minutes(value: float) -> int:
     return round(value * MINUTE_MS)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from simulators.replay import Stay, open_replay
 from simulators.scenarios import scenario
-from simulators.wearable import Wearables, WearableSpec
+from simulators.wearable import DEFAULT_SPEC, Wearables, WearableSpec
 from wire.codec import VitalsV1
 from wire.identity import About
 
@@ -50,17 +50,24 @@ class Story(Protocol):
 
 
 class Simulated:
-    """Patients of `simulators.physiology`."""
+    """Patients of `simulators.physiology`.
 
-    def __init__(self, name: str, *, patients: int, seed: int, cadence_ms: int) -> None:
-        story = scenario(name)
+    Args:
+        later_ms: so much of the story is over when it begins; of one story, not of a ward of them.
+    """
+
+    def __init__(
+        self, name: str, *, patients: int, seed: int, cadence_ms: int, later_ms: int = 0,
+        cuff_ms: int = DEFAULT_SPEC.cuff_ms,
+    ) -> None:  # fmt: skip
+        story = scenario(name).later(later_ms)
         self.title = f"scenario {name}"
         self.patients = patients
         self.cadence_ms = cadence_ms
         self._seed = seed
         self.ends_ms: int | None = None
         self._wearables = Wearables(
-            [story] * patients, seed=seed, start_ms=START_MS, spec=WearableSpec(cadence_ms=cadence_ms)
+            [story] * patients, seed=seed, start_ms=START_MS, spec=WearableSpec(cadence_ms=cadence_ms, cuff_ms=cuff_ms)
         )
 
     def about(self, patient: int) -> About:

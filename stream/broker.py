@@ -284,6 +284,13 @@ class BrokerFolder:
             )
         return min(round(_next_update(one).timestamp() * 1_000) for one in lists) - now_ms
 
+    def certificate(self) -> x509.Certificate | None:
+        """The broker's own, if it is there and can be read."""
+        try:
+            return self._certificate()
+        except (SiteUnusable, ValueError):
+            return None
+
     # Within
 
     def _bring_up_to_date(
@@ -471,6 +478,8 @@ class _Account(NamedTuple):
 
 
 def _account_named(user: str, folder: Path) -> _Account:
+    if user == str(os.geteuid()):  # in a container a user may have a number and no name
+        return _Account(user, os.geteuid(), os.getegid())
     try:
         found = pwd.getpwnam(user)
     except KeyError:
@@ -517,8 +526,9 @@ def _tell(pid_file: Path) -> str | None:
     """Have the broker read its files again. None if that worked, else a sentence."""
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
-        # The number may be an older one, and of another program by now; 0 and less would mean many.
-        if pid <= 1 or not _is_mosquitto(pid):
+        # The number may be an older one, and of another program by now; 0 and less would mean many. In a container of
+        # its own, it is the first process.
+        if pid < 1 or not _is_mosquitto(pid):
             return f"no broker is running ({pid_file} is an old one)"
         os.kill(pid, signal.SIGHUP)
     except FileNotFoundError:

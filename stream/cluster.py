@@ -5,17 +5,24 @@ import contextlib
 import gc
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
+from runtime.metrics import serving
 from stream.config import KafkaConfig, StoreConfig, WorkerConfig
 from stream.dead_letters import Letter, Resent, letters
 from stream.dead_letters import resend as send_again
 from stream.directory import RegistryDirectory
 from stream.kafka import LogStatus, check_topics, create_topics, status
 from stream.site import Site
+from stream.watched import StoreWatch, WorkerWatch
+
+if TYPE_CHECKING:
+    from stream.app import FaustWorker
+    from stream.plain import PlainWorker
 
 _log = get(__name__)
 
@@ -37,8 +44,9 @@ def run_worker(config: WorkerConfig, engine: Engine) -> int:
 
     Raises:
         LogUnusable: topics are missing or do not correspond.
+        CannotListen: somebody else has the port of `http.listen`.
     """
-    begin(level=config.log_level)
+    begin(level=config.log_level, form=config.log_format)
     calm_garbage()
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     # Not `asyncio.run`: it waits for every task that is left, and those of a Faust that was stopped in mid-rebalance
@@ -59,14 +67,20 @@ def calm_garbage() -> None:
 
 
 async def _worker(config: WorkerConfig, engine: Engine, clock: Clock) -> None:
+    worker = _on(engine, config, clock)
+    watch = WorkerWatch(worker.vitals.progress, clock)
+    async with serving(config.http, process="worker", watched=watch):
+        await worker.run()
+
+
+def _on(engine: Engine, config: WorkerConfig, clock: Clock) -> "FaustWorker | PlainWorker":
     if engine is Engine.FAUST:
         from stream.app import FaustWorker
 
-        await FaustWorker(config, clock).run()
-    else:
-        from stream.plain import PlainWorker
+        return FaustWorker(config, clock)
+    from stream.plain import PlainWorker
 
-        await PlainWorker(config, clock).run()
+    return PlainWorker(config, clock)
 
 
 def store_config(path: Path | None) -> StoreConfig:
@@ -78,12 +92,19 @@ def run_store(config: StoreConfig) -> int:
     """The command `vitalloom store run`.
 
     Raises:
-        DatabaseUnusable, LogUnusable: what is wrong, and the cure.
+        DatabaseUnusable, LogUnusable, CannotListen: what is wrong, and the cure.
     """
     from stream.store import StoreWriter
 
-    begin(level=config.log_level)
-    asyncio.run(until_told_to_stop(StoreWriter(config, SystemClock()).run()))
+    begin(level=config.log_level, form=config.log_format)
+    clock = SystemClock()
+    writer = StoreWriter(config, clock)
+
+    async def work() -> None:
+        async with serving(config.http, process="store", watched=StoreWatch(writer.counts, clock)):
+            await writer.run()
+
+    asyncio.run(until_told_to_stop(work()))
     return 0
 
 

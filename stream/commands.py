@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import io
 import os
+import pwd
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
+from stream.config import REGISTRY_LISTEN, told
 from stream.errors import RegistryRefused
 from stream.site import SERVICES, Site, SiteFacts
 from wire.authority import moment
@@ -226,11 +228,23 @@ def serve(
     site: SiteOption = _SITE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices come from outside
     port: Annotated[int | None, typer.Option(help="Default: the site's.", show_default=False)] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--http-listen",
+            envvar="VITALLOOM_REGISTRY__HTTP__LISTEN",
+            help="host:port of /metrics, /ready and /live; empty: nowhere.",
+        ),
+    ] = REGISTRY_LISTEN,
+    log_format: Annotated[
+        str, typer.Option(envvar="VITALLOOM_REGISTRY__LOG_FORMAT", help="plain, or json: one object a line.")
+    ] = "plain",
 ) -> None:
     """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
     from stream.process import run_registry
 
-    raise typer.Exit(run_registry(site, host=host, port=port))
+    http, form = told(listen, log_format)
+    raise typer.Exit(run_registry(site, host=host, port=port, http=http, log_format=form))
 
 
 @registry.command()
@@ -356,7 +370,7 @@ def write(
         written = folder.write(
             opened.registry,
             opened.authority,
-            BrokerSettings(folder=folder.folder, user=user or getpass.getuser(), port=facts.broker_port, host=listen),
+            BrokerSettings(folder=folder.folder, user=user or _account(), port=facts.broker_port, host=listen),
             hosts=tuple(dict.fromkeys([facts.broker_host, *(host or ())])),
             at=moment(SystemClock().now_ms()),
             who=_who(),
@@ -402,6 +416,14 @@ def _opened(folder: Path, *, to_read: bool = False) -> Iterator[Site]:
         yield site
     finally:
         site.close()
+
+
+def _account() -> str:
+    """Who the broker will run as, as the system calls it; in a container a user may have a number and no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _who() -> str:

@@ -1,8 +1,50 @@
-"""What the processes of a cluster can be told: `vitalloom ingest`, `worker` and `store`. Each key is in sample.toml."""
+"""What the processes of a cluster can be told: `ingest`, `worker`, `store`, `desk`. Each key is in a sample.toml."""
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
+
+from runtime.errors import ConfigError
+from runtime.logs import LogFormat, LogLevel
+from runtime.metrics import HttpConfig
+from vitals.escalation import Policy
+
+
+class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an ingest says how it is."""
+
+    listen: str = "127.0.0.1:9101"
+
+
+class WorkerHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a worker says how it is. Several on one machine need a port each, or port 0."""
+
+    listen: str = "127.0.0.1:9102"
+
+
+class StoreHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a store writer says how it is."""
+
+    listen: str = "127.0.0.1:9103"
+
+
+REGISTRY_LISTEN: Final = "127.0.0.1:9105"
+"""Where a registry does."""
+
+
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    http: HttpConfig
+    log_format: LogFormat
+
+
+def told(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
+    """The same of a process that has options instead of a file. Raises ConfigError."""
+    try:
+        found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Told)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error), source="option") from error
+    return found.http, found.log_format
 
 
 class KafkaTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +77,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fetch_records: int = 4_000  # in one turn, all partitions together
     cadence_ms: dict[str, int] = {}  # by sign, where wearables measure at another pace than the table of signs says
     clock_file: Path | None = None  # simulated time; only in a simulated ward
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: WorkerHttp = WorkerHttp()
 
 
 class InfluxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,13 +102,73 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_ms: int = 1_000  # how long it waits for something to come
     retention_days: int = 90
     aggregate_retention_days: int = 3_650
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: StoreHttp = StoreHttp()
+
+
+class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another way to the MQTT broker than the one that devices are told; its certificate has to know the name."""
+
+    host: str = ""
+    port: int = 0
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an ingest does besides what the site's folder says."""
 
     kafka: KafkaConfig = KafkaConfig()
+    broker: BrokerWay = BrokerWay()
     in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
     clock_file: Path | None = None  # simulated time; only in a simulated ward
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"
+    http: IngestHttp = IngestHttp()
+
+
+class DeskTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the desk shows to those who log in. PEM files."""
+
+    certificate: Path  # with its chain
+    key: Path
+
+
+class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where people answer alarms."""
+
+    listen: str = "127.0.0.1:8095"  # port 0: one that is free
+    tls: DeskTls | None = None
+    plain_text: bool = False  # without TLS beyond this machine; only behind something that adds it
+    users: Path | None = None  # the file; None: `users.json` in the data folder
+    session_hours: float = 12.0
+    longest_silence_minutes: int = 60
+
+
+class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the desk says how it is."""
+
+    listen: str = "127.0.0.1:9104"
+
+
+class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the alarm desk can be told."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    data: Path = Path("data")
+    addresses: Path = Path("addresses.toml")  # secret
+    roles: dict[str, tuple[str, ...]] = {}  # who has which role tonight
+    policy: Policy = Policy()
+    receipts: tuple[str, ...] = ()  # channels of which a message that is accepted counts as delivered
+    site_name: str = ""
+    site: Path | None = None  # the site's folder, for beds; None: messages name the binding
+    where: str = ""  # to look, for the last line of a message
+    detail: str = "none"  # or "values"
+    send_timeout_ms: int = 10_000
+    digest_after: int = 10
+    digest_window_ms: int = 600_000
+    keep_days: int = 90
+    api: DeskApiConfig = DeskApiConfig()
+    http: DeskHttpConfig = DeskHttpConfig()
+    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat = "plain"

@@ -104,6 +104,7 @@ class Counts(msgspec.Struct):
     commits: int = 0
     failed_commits: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not on its disk
 
 
 class EmbeddedStream:
@@ -166,6 +167,7 @@ class EmbeddedStream:
             if self.take(inbound):
                 for message in inbound:
                     client.acknowledge(message)
+                self.counts.turned_ms = self._clock.mono_ms()
             self._reception.speak(client)
 
     def take(self, inbound: Sequence[Inbound]) -> bool:

@@ -60,11 +60,11 @@ class SiteUnusable(StreamError):
         self.path = path
 
 
-class RegistryDown(StreamError):
-    """The registry's server does not come up."""
+class CannotServe(StreamError):
+    """A server of ours that does not come up."""
 
-    def __init__(self, host: str, port: int, problem: str) -> None:
-        super().__init__(f"the registry on {host}:{port} {problem}")
+    def __init__(self, name: str, host: str, port: int, problem: str) -> None:
+        super().__init__(f"{name} on {host}:{port} {problem}")
 
 
 class AuditBroken(StreamError):
@@ -99,3 +99,39 @@ class LinesRefused(StreamError):
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(f"lines refused ({status}): {problem}")
         self.status = status
+
+
+class DeskUnusable(StreamError):
+    """An alarm desk that cannot begin; the message names the key or file, and the cure."""
+
+
+class NobodyReached(StreamError):
+    """A notification that was not accepted; the message names channel and person, never an address."""
+
+
+class NothingToAnswer(StreamError):
+    """An alarm that is not on the list."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such alarm on the list; it may be over")
+
+
+class AlarmChangedMeanwhile(StreamError):
+    """An alarm that is not any more what somebody has seen."""
+
+    def __init__(self, *, revision: int) -> None:
+        super().__init__("the alarm has changed since you looked; look again, then answer")
+        self.revision = revision
+
+
+class NotAllowed(StreamError):
+    """A request to the desk that is answered with no."""
+
+    def __init__(self, status: int, problem: str, *, retry_s: int | None = None) -> None:
+        super().__init__(problem)
+        self.status = status  # of HTTP
+        self.retry_s = retry_s
+
+
+class DeskNotReached(StreamError):
+    """What a person's command cannot do at the desk; the message says why, and the cure."""

@@ -111,7 +111,9 @@ class Store:
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
         self.path = path
-        self._unlock = finalize(self, os.close, _only_writer(path))
+        self._unlock = finalize(
+            self, os.close, only_writer(path, "two engines on one store would overwrite each other's patients")
+        )
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -333,8 +335,11 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
 _PRIORITY_NAMES: Final = {1: "low", 2: "medium", 3: "high"}
 
 
-def _only_writer(path: Path) -> int:
-    """Hold the lock of a store, as an open file; readers need none.
+def only_writer(path: Path, why: str) -> int:
+    """Hold the lock of a database, as an open file; readers need none.
+
+    Args:
+        why: two of them would do harm.
 
     Raises:
         StoreUnusable: another process, or another part of this one, writes to it.
@@ -347,5 +352,5 @@ def _only_writer(path: Path) -> int:
         flock(lock, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise StoreUnusable(path, "is in use; two engines on one store would overwrite each other's patients") from None
+        raise StoreUnusable(path, f"is in use; {why}") from None
     return lock

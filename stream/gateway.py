@@ -35,6 +35,7 @@ from wire.log import (
     Beat,
     DeadLetter,
     EdgeAlarmed,
+    Placed,
     Stored,
     Uplink,
     decode_stored,
@@ -42,7 +43,14 @@ from wire.log import (
 )
 from wire.mqtt import Inbound
 from wire.receiver import RateLimits, SessionRow
-from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_HEARTBEATS, KAFKA_READINGS, KAFKA_STORED
+from wire.topics import (
+    KAFKA_ALARMS,
+    KAFKA_DEAD_LETTERS,
+    KAFKA_HEALTH,
+    KAFKA_HEARTBEATS,
+    KAFKA_READINGS,
+    KAFKA_STORED,
+)
 
 _log = get(__name__)
 
@@ -50,6 +58,9 @@ _OFFSET: Final = "stored_offset"
 _KEEP_EVERY_MS: Final = 2_000
 _SIGNED_AGAIN: Final = 100  # records, by one who does not know where to begin
 _AGAIN_S: Final = 0.5
+_PLACES_EVERY_MS: Final = 60_000
+_ENDED_TOLD_MS: Final = 86_400_000
+"""For so long after its end is a binding told of: a screen that was off has to hear of it, too."""
 _REASONS: Final = {reason.value: reason for reason in Reason}
 
 
@@ -67,6 +78,9 @@ class Counts(msgspec.Struct):
     tails_missing: int = 0
     failed_sends: int = 0  # batches that Kafka did not take at once
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when it last had nothing in hand that Kafka has not
+    waiting_since_ms: int | None = None  # monotonic: since when Kafka takes nothing
+    heard_ms: int = 0  # monotonic: when Kafka last answered the question what is stored
 
 
 class _Letter:
@@ -116,6 +130,8 @@ class Gateway:
         self._unkept: dict[bytes, None] = {}  # sessions of which more is stored than the ledger says
         self._rows = {row.session_id: row for row in ledger.sessions()}
         self._kept_ms = 0
+        self._directory = directory
+        self._placed_ms: int | None = None  # monotonic: when it was last told who is where
         self._offset: int | None = None
         self._reception = Reception(
             me, directory, clock, ledger.sessions, limits=limits, ack_interval_ms=ack_interval_ms, courier=courier,
@@ -132,10 +148,12 @@ class Gateway:
                 inbound = await client.receive(self._in_flight, within_s=0.05)
                 if self._on_turn is not None:
                     self._on_turn(self._clock.mono_ms())
+                await self._tell_places(sender)
                 if inbound and await self._pass_on(sender, inbound):
                     for message in inbound:
                         client.acknowledge(message)
                 self._keep_stored()
+                self.counts.turned_ms = self._clock.mono_ms()
             for task in (listening, speaking):
                 if task.done():
                     task.result()
@@ -189,7 +207,7 @@ class Gateway:
             case _:
                 return []  # it kept a lane warm
 
-    def _letter(self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | DeadLetter) -> _Letter:
+    def _letter(self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | Placed | DeadLetter) -> _Letter:
         return _Letter(topic(self._kafka, name), key.encode(), encode_record(record))
 
     def _dead(self, error: DecodeError, payload: bytes, uplink: Uplink, binding: str) -> _Letter:
@@ -212,10 +230,13 @@ class Gateway:
                 (one, answer) for one, answer in zip(letters, answers, strict=True) if isinstance(answer, Exception)
             ]
             if not failed:
+                self.counts.waiting_since_ms = None
                 return
             if not isinstance(failed[0][1], KafkaError | TimeoutError):
                 raise failed[0][1]
             self.counts.failed_sends += 1
+            if self.counts.waiting_since_ms is None:
+                self.counts.waiting_since_ms = self._clock.mono_ms()
             _log.warning("Kafka does not take what edges send", waiting=len(failed), problem=repr(failed[0][1]))
             letters = [one for one, _ in failed]
             await asyncio.sleep(_AGAIN_S)
@@ -252,6 +273,26 @@ class Gateway:
         found = self._stored.get(one.opened.session_id)
         return found is not None and one.opened.counter in found
 
+    async def _tell_places(self, sender: AIOKafkaProducer) -> None:
+        """Who is where, once a minute. For screens: what Kafka does not take now is told again, nobody waits for it."""
+        mono_ms, now_ms = self._clock.mono_ms(), self._clock.now_ms()
+        if self._placed_ms is not None and mono_ms - self._placed_ms < _PLACES_EVERY_MS:
+            return
+        self._placed_ms = mono_ms
+        try:
+            for one in self._directory.bindings():
+                if one.valid_to_ms is not None and one.valid_to_ms < now_ms - _ENDED_TOLD_MS:
+                    continue
+                placed = Placed(
+                    binding_id=one.binding_id.hex(), patient=one.patient, bed=one.bed, edge_id=one.edge_id.hex(),
+                    at_ms=now_ms, valid_from_ms=one.valid_from_ms, valid_to_ms=one.valid_to_ms,
+                )  # fmt: skip
+                letter = self._letter(KAFKA_HEALTH, placed.binding_id, placed)
+                sent = await sender.send(letter.topic, key=letter.key, value=letter.value)
+                sent.add_done_callback(_whatever_came_of_it)
+        except KafkaError as error:
+            _log.warning("Kafka does not take who is where", problem=repr(error))
+
     # What is stored
 
     async def _hear_of_stored(self) -> None:
@@ -275,8 +316,12 @@ class Gateway:
             # To sign twice does no harm, and something may have been stored before we could begin to listen.
             start = max(first, end - _SIGNED_AGAIN) if kept is None else int(kept)
             reader.seek(place, start if first <= start <= end else first)
+            polled = None
             while True:
-                for records in (await reader.getmany(timeout_ms=1_000)).values():
+                found = await reader.getmany(timeout_ms=1_000)
+                if (now_polled := reader.last_poll_timestamp(place)) != polled:
+                    polled, self.counts.heard_ms = now_polled, self._clock.mono_ms()
+                for records in found.values():
                     for record in records:
                         with contextlib.suppress(DecodeError):  # nobody but the store writer may write here
                             self._note(decode_stored(record.value))
@@ -362,3 +407,8 @@ class Gateway:
                 await asyncio.sleep(_AGAIN_S)
             else:
                 return made
+
+
+def _whatever_came_of_it(sent: "asyncio.Future[Any]") -> None:
+    if not sent.cancelled() and sent.exception() is not None:
+        _log.warning("Kafka does not take who is where", problem=repr(sent.exception()))

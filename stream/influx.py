@@ -83,7 +83,9 @@ class Database:
                 raise LinesRefused(error.status, _message(error)) from error
             raise _away(error, self._config, bucket) from error
         except _OFF as error:
-            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+            raise Away(
+                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
+            ) from error
 
     async def query(self, flux: str) -> list[Any]:
         """Records of all tables. Raises Away."""
@@ -93,7 +95,9 @@ class Database:
         except ApiException as error:
             raise _away(error, self._config, self.buckets.raw) from error
         except _OFF as error:
-            raise Away(f"InfluxDB at {self._config.url} does not answer ({error or type(error).__name__})") from error
+            raise Away(
+                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
+            ) from error
         return [record for table in tables for record in table.records]
 
     async def windows_again(self, outdated: Iterable[WindowOutdated]) -> list[str]:
@@ -175,7 +179,8 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
     """Make the buckets, the task and the tokens that are missing; the token in the configuration has to be allowed to.
 
     Args:
-        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them.
+        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them. An empty file
+            stands for one that is to come.
 
     Raises:
         DatabaseUnusable: what is wrong, and the cure.
@@ -193,10 +198,10 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
                     found = client.buckets_api().create_bucket(bucket_name=name, org=org, retention_rules=rules)
                     made.append(f"bucket {name} ({days} days)")
                 there[name] = found
-            if not any(one.name == _task_name(config) for one in client.tasks_api().find_tasks(limit=500)):
+            if not any(one.name == task_name(config) for one in client.tasks_api().find_tasks(limit=500)):
                 flux = hours_flux(buckets, start="-3h", stop="now()")
-                client.tasks_api().create_task_every(_task_name(config), flux, "10m", org)
-                made.append(f"task {_task_name(config)!r}")
+                client.tasks_api().create_task_every(task_name(config), flux, "10m", org)
+                made.append(f"task {task_name(config)!r}")
             if tokens is not None:
                 for name, actions in (("writer", ("read", "write")), ("reader", ("read",))):
                     allowed = [
@@ -205,7 +210,7 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
                         for action in actions
                     ]
                     file = tokens / f"{name}.token"
-                    if not file.exists():
+                    if not file.exists() or not file.stat().st_size:
                         token = client.authorizations_api().create_authorization(org.id, allowed).token
                         write_private(file, token.encode())
                         made.append(f"token {file}")
@@ -227,7 +232,8 @@ def read_token(config: InfluxConfig) -> str:
         ) from error
 
 
-def _task_name(config: InfluxConfig) -> str:
+def task_name(config: InfluxConfig) -> str:
+    """Of the task that makes hours of minutes."""
     return f"{_TASK} of {config.bucket}"
 
 

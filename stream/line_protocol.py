@@ -4,6 +4,7 @@ The time of a point is that of its event in nanoseconds; below the millisecond s
 for two points of one series with equal times would be one. What was not measured has no field: missing is never zero.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from vitals.messages import (
     WindowClosed,
 )
 from vitals.signs import SIGNS
-from wire.log import Beat, EdgeAlarmed, PartitionHealth
+from wire.log import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
 
 NS_IN_MS: Final = 1_000_000
 READING: Final = "vitals"
@@ -29,6 +30,8 @@ MINUTE: Final = "vitals_1m"
 HOUR: Final = "vitals_1h"
 EDGE: Final = "edge_health"
 PIPELINE: Final = "pipeline"
+BINDING: Final = "binding"
+DEAD_LETTER: Final = "dead_letter"
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _IN_TAG: Final = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ ", "\\": "/", "\n": " ", "\r": " "})
@@ -90,7 +93,7 @@ def _score(event: ModelScored) -> str:
     score = "" if s.score is None else f"score={float(s.score)!r},"
     return (
         f"{SCORE},binding={s.binding_id},model={_tag(s.model)} {score}threshold={float(s.threshold)!r},"
-        f"version={_text(s.version)},reason={_text(s.reason)},late={_flag(event.late)},"
+        f"{_said(version=s.version, reason=s.reason)}late={_flag(event.late)},"
         f"backfilled={_flag(event.backfilled)} {time_ns(s.at_ms, s.reading_id)}"
     )
 
@@ -112,9 +115,9 @@ def _freshness(event: FreshnessChanged) -> str:
 def _alarm(event: AlarmChanged) -> str:
     fields = (
         f'alarm_id="{event.alarm_id.hex()}",revision={event.revision}i,priority={int(event.priority)}i,'
-        f'state="{event.state.value}",kind="{event.kind.value}",key={_text(event.key)},text={_text(event.text)},'
-        f"basis={_text(event.basis)},onset_ms={event.onset_ms}i,latched={_flag(event.latched)},"
-        f"retrospective={_flag(event.retrospective)}"
+        f'state="{event.state.value}",kind="{event.kind.value}",'
+        f"{_said(key=event.key, text=event.text, basis=event.basis)}onset_ms={event.onset_ms}i,"
+        f"latched={_flag(event.latched)},retrospective={_flag(event.retrospective)}"
     )
     if event.acknowledged_by is not None:
         fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"
@@ -130,8 +133,8 @@ def _edge_alarm(record: EdgeAlarmed) -> str:
     at_ns = one.at_ms * NS_IN_MS + (int.from_bytes(one.alarm_id[-4:], "big") + one.revision) % NS_IN_MS
     return (
         f"{EDGE_ALARM},binding={record.binding_id},edge={record.uplink.edge_id.hex()},rule={_tag(one.rule_id)} "
-        f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,state={_text(one.state)},'
-        f"kind={_text(one.kind)},text={_text(one.text)},onset_ms={one.onset_ms}i {at_ns}"
+        f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,'
+        f"{_said(state=one.state, kind=one.kind, text=one.text)}onset_ms={one.onset_ms}i {at_ns}"
     )
 
 
@@ -141,18 +144,39 @@ def _beat(record: Beat) -> str:
     return (
         f"{EDGE},edge={record.uplink.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
         f"outbox_used={float(one.outbox_used)!r},clock_quality={one.clock_quality}i,uptime_ms={one.uptime_ms}i,"
-        f"skew_ms={one.at_ms - record.arrived_ms}i,model={_text(one.model)},version={_text(one.version)},"
-        f"rejected={sum(one.rejected.values())}i,duplicates={one.duplicates}i,local_alarms={one.local_alarms}i,"
-        f"salvaged={_text(one.salvaged)} {record.arrived_ms * NS_IN_MS}"
+        f"skew_ms={one.at_ms - record.arrived_ms}i,"
+        f"{_said(model=one.model, version=one.version, salvaged=one.salvaged)}"
+        f"rejected={sum(one.rejected.values())}i,duplicates={one.duplicates}i,local_alarms={one.local_alarms}i "
+        f"{record.arrived_ms * NS_IN_MS}"
     )
 
 
 def _health(record: PartitionHealth) -> str:
     low, medium, high = record.open_alarms
     return (
-        f"{PIPELINE},partition={record.partition} worker={_text(record.worker)},patients={record.patients}i,"
+        f"{PIPELINE},partition={record.partition} {_said(worker=record.worker)}patients={record.patients}i,"
         f"open_low={low}i,open_medium={medium}i,open_high={high}i,unanswered={record.unanswered}i,lag={record.lag}i,"
         f"worst_age_ms={record.worst_age_ms}i {record.at_ms * NS_IN_MS}"
+    )
+
+
+def _placed(record: Placed) -> str:
+    """Where a patient is. A bed named `ward/bed` says its ward."""
+    ward = record.bed.rpartition("/")[0]
+    ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
+    return (
+        f"{BINDING},binding={record.binding_id},ward={_tag(ward)} "
+        f"{_said(bed=record.bed, patient=record.patient, edge=record.edge_id)}"
+        f"valid_from_ms={record.valid_from_ms}i{ends} {record.at_ms * NS_IN_MS}"
+    )
+
+
+def _dead_letter(record: DeadLetter) -> str:
+    """That something could not be used, never what it was."""
+    place = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
+    return (
+        f"{DEAD_LETTER},stage={_tag(record.stage)},reason={_tag(record.reason)} "
+        f"{_said(source=record.source)}count=1i {record.at_ms * NS_IN_MS + place}"
     )
 
 
@@ -162,6 +186,11 @@ def _flag(value: bool) -> str:
 
 def _tag(value: str) -> str:
     return value.translate(_IN_TAG) or "none"
+
+
+def _said(**texts: str) -> str:
+    """Fields of text, each with its comma. An empty one has none: nothing was said, and Flux loses empty texts."""
+    return "".join(f"{name}={_text(value)}," for name, value in texts.items() if value)
 
 
 def _text(value: str) -> str:
@@ -178,4 +207,6 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     EdgeAlarmed: _edge_alarm,
     Beat: _beat,
     PartitionHealth: _health,
+    Placed: _placed,
+    DeadLetter: _dead_letter,
 }

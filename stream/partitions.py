@@ -56,10 +56,19 @@ class Progress(msgspec.Struct):
     taken: int = 0  # partitions, over and over
     let_go: int = 0
     defects: int = 0  # timers and states of single patients that failed
+    sent: int = 0  # rows of events and alarms, in transactions that were committed
+    failed_takes: int = 0
+    failed_records: int = 0  # tries to apply one
     worst_age_ms: int = 0  # of a record when it was applied
     turned_ms: int = 0  # monotonic: when the loop last turned
     committed_ms: int = 0  # monotonic: when something was last committed
     recovery_ms: int = 0  # how long the last take of a partition took
+    assigned: bool = False  # whether the group has said which partitions are ours, if only that none is
+    patients: int = 0
+    lag: dict[int, int] = {}  # by partition of ours, as of the last turn
+    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
+    behind_since_ms: int | None = None  # monotonic: since when something waits and nothing was committed
+    untaken: dict[int, int] = {}  # partition that is ours and cannot be read, monotonic: since when
     discarded: Counter[str] = msgspec.field(default_factory=Counter)
 
 
@@ -117,6 +126,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.failure: Exception | None = None  # why it ended by itself
         self._running: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
+        self._polled: dict[TopicPartition, int | None] = {}
         self._consumer: AIOKafkaConsumer | None = None
 
     @property
@@ -145,15 +155,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def health(self) -> list[PartitionHealth]:
         """How each of our partitions does; ages are since the last call."""
-        reader, found = self._consumer, []
-        for place, owned in self._owned.items():
-            end = None if reader is None or place not in reader.assignment() else reader.highwater(place)
+        found, lag = [], self._lag()
+        for owned in self._owned.values():
             open_alarms, unanswered = owned.processor.open_alarms()
             found.append(
                 PartitionHealth(
                     partition=owned.index, worker=self.name, at_ms=self._clock.now_ms(),
                     patients=len(owned.processor), open_alarms=open_alarms, unanswered=unanswered,
-                    lag=max(0, (owned.next_offset if end is None else end) - owned.next_offset),
+                    lag=lag[owned.index],
                     worst_age_ms=owned.worst_age_ms,
                 )
             )  # fmt: skip
@@ -201,10 +210,12 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Save what was applied while it is still ours."""
+        self.progress.assigned = False
         await self._let_go(list(revoked))
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Nothing: they are taken at the next turn, so that a rebalance waits for nobody's state."""
+    async def on_partitions_assigned(self, _: Iterable[TopicPartition]) -> None:
+        """They are taken at the next turn, so that a rebalance waits for nobody's state."""
+        self.progress.assigned = True
 
     # One turn
 
@@ -223,6 +234,32 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for place in list(self._owned):
                 if self._is_due(place):
                     await self._commit_or_drop(place)
+            self._look(reader)
+
+    def _look(self, reader: AIOKafkaConsumer) -> None:
+        """How we get on, for whoever asks from another thread."""
+        progress, now_ms = self.progress, self._clock.mono_ms()
+        polled = {place: reader.last_poll_timestamp(place) for place in reader.assignment()}
+        if polled != self._polled or not polled:
+            progress.heard_ms = now_ms
+        self._polled = polled
+        progress.lag = self._lag()
+        progress.patients = self.patients
+        if not any(progress.lag.values()):
+            progress.behind_since_ms = None
+        elif progress.behind_since_ms is None:
+            progress.behind_since_ms = now_ms
+
+    def _lag(self) -> dict[int, int]:
+        """How many records wait, by partition; nobody knows of one that is not ours any more."""
+        reader, ends = self._consumer, {}
+        if reader is not None:
+            ours = reader.assignment()
+            ends = {place: reader.highwater(place) for place in self._owned if place in ours}
+        return {
+            owned.index: max(0, (ends.get(place) or owned.next_offset) - owned.next_offset)
+            for place, owned in self._owned.items()
+        }
 
     def _wait_ms(self) -> int:
         """Until something has to be committed, if nothing comes."""
@@ -258,6 +295,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - one patient's poison must not stop a partition
                 key = (place, record.offset)
                 self._failures[key] += 1
+                progress.failed_records += 1
                 _log.error("a record cannot be applied", partition=owned.index, offset=record.offset,
                            problem=type(error).__name__, tries=self._failures[key])  # fmt: skip
                 if len(self._failures) > _KEPT_FAILURES:
@@ -339,6 +377,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         owned.committed, owned.touched = owned.next_offset, False
         self.progress.commits += 1
         self.progress.committed_ms = self._clock.mono_ms()
+        self.progress.behind_since_ms = None
+        self.progress.sent += len(output.alarms) + len(output.judged)
 
     async def _send(
         self, owned: _Owned, output: Output, dead: list[bytes], refused: list[Uplink]
@@ -370,6 +410,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
                 self._not_before[place] = self._clock.mono_ms() + _AGAIN_MS
+                self.progress.failed_takes += 1
+                self.progress.untaken.setdefault(place.partition, began_ms)
                 await _stop(maker)
                 return
             except BaseException:
@@ -379,6 +421,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await _stop(maker)
                 return
             self._owned[place] = owned
+            self.progress.untaken.pop(place.partition, None)
             self._committed_at[place] = self._clock.mono_ms()
             self.progress.taken += 1
             self.progress.recovery_ms = self._clock.mono_ms() - began_ms
@@ -433,6 +476,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._commit_or_drop(place)
                     await self._drop(place)
                 self._not_before.pop(place, None)
+                self.progress.untaken.pop(place.partition, None)
 
     async def _drop(self, place: TopicPartition) -> None:
         """Forget everything about a partition; it is taken anew if it is still ours."""

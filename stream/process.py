@@ -14,6 +14,8 @@ from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
+from runtime.logs import LogFormat
+from runtime.metrics import HttpConfig, Watched, serving
 from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.courier import Courier
 from stream.directory import RegistryDirectory
@@ -22,6 +24,7 @@ from stream.errors import SiteUnusable
 from stream.file_store import Store
 from stream.registry_http import RegistryServer
 from stream.site import Site
+from stream.watched import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
 from vitals.plan import MonitoringPlan
 from wire.authority import moment, pem
 from wire.lanes import Lanes, tls_context
@@ -39,54 +42,58 @@ TELL_S: Final = 10.0
 _log = logs.get(__name__)
 
 
-def run_stream(site_folder: Path, data: Path) -> int:
+def run_stream(site_folder: Path, data: Path, *, http: HttpConfig, log_format: LogFormat) -> int:
     """The command `vitalloom stream`.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable: what is wrong, and the cure.
+        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the cure.
     """
-    begin()
+    begin(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Store(data / "store.sqlite") as store, contextlib.closing(site):
-        asyncio.run(until_told_to_stop(Stream(site, wallet, store, clock).run()))
+        asyncio.run(until_told_to_stop(Stream(site, wallet, store, clock).serve(http, "stream")))
     return 0
 
 
-def run_ingest(site_folder: Path, data: Path, config_file: Path | None, *, check_only: bool = False) -> int:
+def ingest_config(path: Path | None) -> "IngestConfig":
+    """Raises ConfigError, naming the key."""
+    from stream.config import IngestConfig
+
+    return load(IngestConfig, path, env_prefix="VITALLOOM_INGEST")
+
+
+def run_ingest(site_folder: Path, data: Path, config: "IngestConfig") -> int:
     """The command `vitalloom ingest`.
 
     Raises:
-        ConfigError, SiteUnusable, NotEnrolled, StoreUnusable: what is wrong, and the cure.
+        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the cure.
     """
-    from stream.config import IngestConfig
-
-    config = load(IngestConfig, config_file, env_prefix="VITALLOOM_INGEST")
-    if check_only:
-        return 0
-    begin(level=config.log_level)
+    begin(level=config.log_level, form=config.log_format)
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Store(data / "ingest.sqlite") as ledger, contextlib.closing(site):
-        asyncio.run(until_told_to_stop(Stream(site, wallet, ledger, clock, cluster=config).run()))
+        stream = Stream(site, wallet, ledger, clock, cluster=config)
+        asyncio.run(until_told_to_stop(stream.serve(config.http, "ingest")))
     return 0
 
 
-def run_registry(site_folder: Path, *, host: str, port: int | None) -> int:
+def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpConfig, log_format: LogFormat) -> int:
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, RegistryDown: what is wrong, and the cure.
+        SiteUnusable, CannotServe, CannotListen: what is wrong, and the cure.
     """
-    begin()
+    begin(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock)
     with contextlib.closing(site):
-        asyncio.run(until_told_to_stop(_registry(site, clock, host=host, port=port or site.facts.registry_port)))
+        port = port or site.facts.registry_port
+        asyncio.run(until_told_to_stop(_registry(site, clock, host=host, port=port, http=http)))
     return 0
 
 
@@ -101,12 +108,17 @@ class Stream:
         self, site: Site, wallet: Wallet, store: Store, clock: Clock, *, cluster: "IngestConfig | None" = None
     ) -> None:
         self._wallet = wallet
+        self._way = (wallet.broker.host, wallet.broker.port)
+        if cluster is not None:
+            self._way = (cluster.broker.host or wallet.broker.host, cluster.broker.port or wallet.broker.port)
         self._clock = clock
         self._directory = RegistryDirectory(site.registry)
         self._courier = Courier(site.registry)
+        self.lanes: Lanes | None = None  # while it runs
         self.engine: EmbeddedStream | Gateway
+        self._watch: Watched
         if cluster is None:
-            self.engine = EmbeddedStream(
+            self.engine = embedded = EmbeddedStream(
                 wallet.me,
                 self._directory,
                 store,
@@ -115,26 +127,35 @@ class Stream:
                 courier=self._courier,
                 on_turn=self._look,
             )
+            self._watch = StreamWatch(self, embedded.counts, clock)
         else:
-            self.engine = importlib.import_module("stream.gateway").Gateway(
+            gateway: Gateway = importlib.import_module("stream.gateway").Gateway(
                 wallet.me, self._directory, store, cluster, clock, courier=self._courier, on_turn=self._look
             )
+            self.engine = gateway
+            self._watch = IngestWatch(self, gateway.counts, clock)
+
+    async def serve(self, http: HttpConfig, name: str) -> None:
+        """As `run`, and say how it is."""
+        async with serving(http, process=name, watched=self._watch):
+            await self.run()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         self._courier.changed(self._clock.mono_ms())
         async with self._lanes() as lanes, asyncio.TaskGroup() as tasks:
+            self.lanes = lanes
             tasks.create_task(self.engine.run(lanes), name="stream")
             tasks.create_task(keep_up(self._wallet, self._clock), name="upkeep")
             tasks.create_task(self._tell(), name="progress")
 
     def _lanes(self) -> Lanes:
-        broker = self._wallet.broker
+        host, port = self._way
 
         def connection(name: str, subscriptions: Sequence[str]) -> MqttClient:
             return MqttClient(
-                host=broker.host,
-                port=broker.port,
+                host=host,
+                port=port,
                 client_id=name,
                 subscriptions=subscriptions,
                 tls=tls_context(self._wallet.tls, alarm=name.endswith("-a")),
@@ -168,29 +189,31 @@ class Stream:
             await asyncio.sleep(TELL_S)
 
 
-async def _registry(site: Site, clock: Clock, *, host: str, port: int) -> None:
+async def _registry(site: Site, clock: Clock, *, host: str, port: int, http: HttpConfig) -> None:
+    kept = BrokerKept()
     server = RegistryServer(
         site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
         port=port,
     )  # fmt: skip
-    async with server:
+    watch = RegistryWatch(server.requests, kept, clock)
+    async with serving(http, process="registry", watched=watch), server:
         _log.info("registry is up", url=site.facts.url, port=server.port)
-        await _keep_broker(site, clock)
+        await _keep_broker(site, clock, kept)
 
 
-async def _keep_broker(site: Site, clock: Clock) -> None:
+async def _keep_broker(site: Site, clock: Clock, kept: BrokerKept) -> None:
     """The broker's access list and revocation list follow the registry within a second or two."""
     folder = BrokerFolder(site.broker_folder)
-    problem = ""
     while True:
         try:
             found = _refresh(folder, site, clock) if folder.config_file.exists() else ""
         except (SiteUnusable, OSError) as error:
             # Devices still enrol and renew; what the broker has not heard, it hears when it can be told again.
             found = str(error)
-        if found and found != problem:
+        if found and found != kept.problem:
+            kept.errors += 1
             _log.error("broker", problem=found)
-        problem = found
+        kept.problem, kept.turned_ms = found, clock.mono_ms()
         await asyncio.sleep(REFRESH_S)
 
 

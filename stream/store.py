@@ -5,12 +5,14 @@ reads no further than what it is writing: a database that is slow or away costs 
 """
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from runtime.clock import Clock
@@ -30,6 +32,7 @@ from wire.log import (
     Uplink,
     decode_alarmed,
     decode_beat,
+    decode_dead_letter,
     decode_health,
     decode_judged,
     encode_record,
@@ -47,6 +50,7 @@ _log = get(__name__)
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
+_LOOK_S: Final = 0.05
 _UPLINKS_IN_A_RECORD: Final = 500
 _BURIED_CHARACTERS: Final = 16_384
 TASK_REACH_MS: Final = 2 * HOUR_MS
@@ -73,6 +77,12 @@ class Counts(msgspec.Struct):
     largest_batch: int = 0
     written_ms: int = 0  # monotonic: when the database last took something
     waiting_since_ms: int | None = None  # monotonic: since when it takes nothing
+    why_waiting: str = ""
+    discarded: Counter[str] = msgspec.field(default_factory=Counter)
+    restarts: int = 0  # because of Kafka
+    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not in the database
+    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
+    lag: dict[str, int] = {}  # by topic and partition, as of the last turn
 
 
 Reads = Callable[[ConsumerRecord, Buckets], Entry]
@@ -99,7 +109,9 @@ def of_alarms(record: ConsumerRecord, buckets: Buckets) -> Entry:
 
 
 def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
-    """A record of `vl.heartbeats.v1` or `vl.health.v1`."""
+    """A record of `vl.heartbeats.v1`, `vl.health.v1` or `vl.dlq.v1`."""
+    if record.topic.endswith(KAFKA_DEAD_LETTERS):
+        return Entry([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
     if record.topic.endswith(KAFKA_HEALTH):
         return Entry([(buckets.raw, line_of(decode_health(record.value)))], [], ())
     beat = decode_beat(record.value)
@@ -109,7 +121,7 @@ def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
 LANES: Final[dict[str, tuple[tuple[str, ...], Reads]]] = {
     "alarms": ((KAFKA_ALARMS,), of_alarms),
     "events": ((KAFKA_EVENTS,), of_events),
-    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH), of_health),
+    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH, KAFKA_DEAD_LETTERS), of_health),
 }
 
 
@@ -133,6 +145,7 @@ class StoreWriter:
             try:
                 await lane.run()
             except (KafkaError, OSError, TimeoutError) as error:
+                lane.counts.restarts += 1
                 _log.warning("a lane begins again where it last committed", lane=name, problem=repr(error))
                 await asyncio.sleep(1)
 
@@ -147,6 +160,7 @@ class Lane:
         self._database = database
         self._clock = clock
         self._topics, self._read = LANES[name]
+        self._polled: dict[TopicPartition, int | None] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, or until Kafka fails."""
@@ -158,9 +172,29 @@ class Lane:
             await reader.start()
             while True:
                 await self._turn(reader, teller)
+                await self._look(reader)
         finally:
             await reader.stop()
             await teller.stop()
+
+    async def _look(self, reader: AIOKafkaConsumer) -> None:
+        """How we get on, for whoever asks from another thread."""
+        counts, now_ms = self.counts, self._clock.mono_ms()
+        counts.turned_ms = now_ms
+        assignment = reader.assignment()
+        polled = {place: reader.last_poll_timestamp(place) for place in assignment}
+        if polled != self._polled or not polled:
+            counts.heard_ms = now_ms
+        self._polled = polled
+        lag = {}
+        for place in assignment:
+            end = reader.last_stable_offset(place) if place in reader.assignment() else None
+            # A place that has just been lost, or is being looked for, has no position; nobody waits for it here.
+            with contextlib.suppress(IllegalStateError, TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    if end is not None:
+                        lag[f"{place.topic}/{place.partition}"] = max(0, end - await reader.position(place))
+        counts.lag = lag
 
     async def _turn(self, reader: AIOKafkaConsumer, teller: AIOKafkaProducer) -> None:
         """A batch: read, write, tell, commit. Whatever fails before the commit comes again, and is the same points."""
@@ -244,11 +278,13 @@ class Lane:
         """Until it is done: the log keeps what the database cannot take."""
         wait_s, counts = _FIRST_WAIT_S, self.counts
         while True:
+            began_ms = self._clock.mono_ms()
             try:
                 await work()
             except Away as error:
                 if counts.waiting_since_ms is None:
-                    counts.waiting_since_ms = self._clock.mono_ms()
+                    counts.waiting_since_ms = began_ms
+                    counts.why_waiting = str(error)
                     _log.error("the database takes nothing", lane=self._name, problem=str(error))
                 counts.retries += 1
                 await asyncio.sleep(wait_s if error.after_s is None else min(error.after_s, _LONGEST_WAIT_S))
@@ -265,6 +301,7 @@ class Lane:
     ) -> None:
         kafka, waiting = self._config.kafka, []
         for letter in dead:
+            self.counts.discarded[letter.reason] += 1
             _log.error("dead letter", source=letter.source, reason=letter.reason)
             waiting.append(
                 await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))

@@ -11,10 +11,10 @@ import pytest
 from runtime.version import __version__
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators"}
+ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (
     "ward", "edge", "score", "enrol", "stream", "ingest", "worker", "wearable", "pki", "registry", "broker", "audit",
-    "log", "store",
+    "log", "store", "desk", "alarms", "dashboards", "site", "doctor", "health",
 )  # fmt: skip
 HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")
 

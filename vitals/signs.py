@@ -43,6 +43,7 @@ class SignSpec(msgspec.Struct, frozen=True, kw_only=True):
     # stale, for a stale value is not scored.
     valid_ms: int
     entered: bool = False  # by a person, not by a sensor
+    colour: str  # of its line where signs are drawn; as bedside monitors have them
 
 
 _SECOND = 1_000
@@ -52,38 +53,46 @@ _HOUR = 60 * _MINUTE
 SIGNS: Final[tuple[SignSpec, ...]] = (
     SignSpec(
         sign=VitalSign.HEART_RATE, label="heart rate", abbreviation="HR", unit="/min", ucum="/min",
+        colour="#56d364",
         loinc="8867-4", mdc=147842, plausible=(20, 300), decimals=0, cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.RESPIRATORY_RATE, label="respiratory rate", abbreviation="RR", unit="/min", ucum="/min",
+        colour="#e3c04b",
         loinc="9279-1", mdc=151562, plausible=(2, 80), decimals=0, cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.SPO2, label="oxygen saturation", abbreviation="SpO2", unit="%", ucum="%",
+        colour="#4fc3f7",
         # R4's profile fixes 2708-6; 59408-5 says that it was measured by pulse oximetry.
         loinc="2708-6", loinc_also=("59408-5",), mdc=150456, plausible=(50, 100), decimals=0,
         cadence_ms=5 * _SECOND, valid_ms=_MINUTE,
     ),
     SignSpec(
         sign=VitalSign.SYSTOLIC_BP, label="systolic blood pressure", abbreviation="SBP", unit="mmHg", ucum="mm[Hg]",
+        colour="#f0718f",
         loinc="8480-6", mdc=150021, plausible=(40, 300), decimals=0, cadence_ms=_HOUR, valid_ms=3 * _HOUR,
     ),
     SignSpec(
         sign=VitalSign.DIASTOLIC_BP, label="diastolic blood pressure", abbreviation="DBP", unit="mmHg", ucum="mm[Hg]",
+        colour="#c2557a",
         loinc="8462-4", mdc=150022, plausible=(20, 200), decimals=0, cadence_ms=_HOUR, valid_ms=3 * _HOUR,
     ),
     SignSpec(
         sign=VitalSign.TEMPERATURE, label="body temperature", abbreviation="T", unit="°C", ucum="Cel",
+        colour="#f2a25c",
         loinc="8310-5", mdc=150364, plausible=(28, 45), decimals=1, cadence_ms=5 * _MINUTE, valid_ms=15 * _MINUTE,
     ),
     SignSpec(
         # Litres per minute; 0 is room air.
         sign=VitalSign.SUPPLEMENTAL_OXYGEN, label="supplemental oxygen", abbreviation="O2", unit="L/min", ucum="L/min",
+        colour="#9db4d6",
         loinc="3151-8", plausible=(0, 80), decimals=0, cadence_ms=6 * _HOUR, valid_ms=12 * _HOUR, entered=True,
     ),
     SignSpec(
         # A, C, V, P, U as `messages.Consciousness`.
         sign=VitalSign.CONSCIOUSNESS, label="consciousness", abbreviation="ACVPU", unit="", ucum="{ACVPU}",
+        colour="#b48ead",
         loinc="80288-4", plausible=(0, 4), decimals=0, cadence_ms=6 * _HOUR, valid_ms=12 * _HOUR, entered=True,
     ),
 )  # fmt: skip

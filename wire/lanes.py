@@ -57,6 +57,11 @@ class Lanes:
         """Why there is no connection, as far as that is known."""
         return next((client.trouble for client in self._all if client.trouble), "")
 
+    @property
+    def waiting(self) -> int:
+        """How many messages came and were not taken yet."""
+        return sum(client.waiting for client in self._all)
+
     def is_up(self, frame_class: int) -> bool:
         """Whether frames of a class can leave."""
         return self._lane(frame_class == FrameClass.ALARM).connected

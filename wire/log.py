@@ -108,6 +108,18 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     worst_age_ms: int  # of a record when it was applied, since the last one of these
 
 
+class Placed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="placed"):
+    """Which patient is where, as ingest's registry says; `vl.health.v1`. Told again and again, for screens."""
+
+    binding_id: str
+    patient: str  # a pseudonym
+    bed: str
+    edge_id: str
+    at_ms: int
+    valid_from_ms: int
+    valid_to_ms: int | None = None
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="dead_letter"):
     """What somebody authentic said and nobody could use, with the place where it failed; `vl.dlq.v1`."""
 
@@ -132,7 +144,17 @@ class StateRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 Record: TypeAlias = (
-    Arrived | Ordered | Judged | Alarmed | EdgeAlarmed | Beat | Stored | PartitionHealth | DeadLetter | StateRow
+    Arrived
+    | Ordered
+    | Judged
+    | Alarmed
+    | EdgeAlarmed
+    | Beat
+    | Stored
+    | PartitionHealth
+    | Placed
+    | DeadLetter
+    | StateRow
 )
 T = TypeVar("T")
 
@@ -142,7 +164,7 @@ _JUDGED: Final = msgspec.msgpack.Decoder(Judged)
 _ALARMED: Final[msgspec.msgpack.Decoder[Alarmed | EdgeAlarmed]] = msgspec.msgpack.Decoder(Alarmed | EdgeAlarmed)
 _BEAT: Final = msgspec.msgpack.Decoder(Beat)
 _STORED: Final = msgspec.msgpack.Decoder(Stored)
-_HEALTH: Final = msgspec.msgpack.Decoder(PartitionHealth)
+_HEALTH: Final[msgspec.msgpack.Decoder[PartitionHealth | Placed]] = msgspec.msgpack.Decoder(PartitionHealth | Placed)
 _DEAD: Final = msgspec.msgpack.Decoder(DeadLetter)
 _STATE: Final = msgspec.msgpack.Decoder(StateRow)
 
@@ -177,7 +199,7 @@ def decode_stored(value: bytes | None) -> Stored:
     return _decode(_STORED, value)
 
 
-def decode_health(value: bytes | None) -> PartitionHealth:
+def decode_health(value: bytes | None) -> PartitionHealth | Placed:
     """A record of `vl.health.v1`. Raises DecodeError."""
     return _decode(_HEALTH, value)
 

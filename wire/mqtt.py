@@ -58,6 +58,11 @@ _CURES: Final = {
 _log = get(__name__)
 
 
+def cure_of(problem: str) -> str | None:
+    """What is wrong and what to do, as far as it can be told from what TLS or a broker says."""
+    return next((cure for word, cure in _CURES.items() if word in problem.lower()), None)
+
+
 class Inbound(NamedTuple):
     """A message that came. It is acknowledged by `MqttClient.acknowledge` once its effect is on disk."""
 
@@ -254,9 +259,7 @@ class MqttClient:
 
     def _note_trouble(self, problem: str) -> None:
         """Log why there is no connection, once for each reason."""
-        known = next((cure for word, cure in _CURES.items() if word in problem.lower()), None)
-        if self._last_problem and known is None:
-            known = next((cure for word, cure in _CURES.items() if word in self._last_problem.lower()), None)
+        known = cure_of(problem) or cure_of(self._last_problem)
         self._last_problem = ""
         told = known or problem
         if told != self.trouble:

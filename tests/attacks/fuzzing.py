@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stream.directory import RegistryDirectory
 from stream.errors import BadRequest
 from stream.ingest import Ingest
-from stream.registry_http import read_request
+from stream.serving import read_request
 from tests.edge.benches import NOW, UNLIMITED, WELL
 from tests.stream.registries import Desk, new_keys
 from wire.authority import requested_key

@@ -9,6 +9,7 @@ import pytest
 import edge.config
 from edge.config import BrokerConfig, EdgeConfig, read
 from edge.errors import BadEdgeConfig
+from edge.signals import BedsideConfig
 from runtime.errors import ConfigError
 
 SAMPLE = Path(edge.config.__file__).with_name("sample.toml")
@@ -39,6 +40,8 @@ def test_the_sample_shows_every_key_with_its_default(tmp_path: Path) -> None:
 
     examples = {
         "state_key": Path("/run/vitalloom/state.key"),
+        "status_file": Path("/run/vitalloom/status.json"),
+        "bedside": BedsideConfig(red=17, yellow=27, green=22, buzzer=23),
         "models": tmp_path / "models",
         "clock_file": tmp_path / "clock",
         "cadence_ms": {"heart_rate": 5_000},

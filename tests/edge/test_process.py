@@ -17,6 +17,7 @@ from edge.agent import EdgeAgent
 from edge.config import BrokerConfig, EdgeConfig
 from edge.errors import OutboxDamaged
 from edge.process import serve
+from edge.status import read as read_status
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
 from simulators.enrolled import EnrolledSite
@@ -44,7 +45,8 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
     with contextlib.closing(site), EmbeddedBroker(tmp_path, port=port, tls=tls):
         config = tmp_path / "edge.toml"
         config.write_text(
-            'identity = "edge-1/identity"\ndata_dir = "data"\nstate_key = "state.key"\nheartbeat_s = 0.2\n',
+            'identity = "edge-1/identity"\ndata_dir = "data"\nstate_key = "state.key"\nstatus_file = "status"\n'
+            "heartbeat_s = 0.2\n",
             encoding="utf-8",
         )
         command = [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)]
@@ -65,6 +67,10 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
 
     assert process.returncode == 0
     assert "agent stopped" in said
+    status = read_status(tmp_path / "status")
+    assert status is not None
+    assert status.stopped
+    assert status.device == site.edges[0].me.device_id.hex()
     assert "whoever takes the disk can read the latest values" in said  # for this key lies beside them
     assert "P0001" not in said  # no pseudonyms in logs
     assert second.returncode == 2

@@ -1,23 +1,29 @@
 """The unit file keeps what the documents promise of the agent as a service."""
 
 import configparser
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from edge.machine import unit_text
+from tests.services.systemd import systemd
+
 UNIT = Path(__file__).parents[2] / "edge" / "vitalloom-edge.service"
+WATCH = UNIT.with_name("vitalloom-edge-watch.service")
+EXPOSED = {UNIT.name: 20, WATCH.name: 11}
+"""Tenths of what `systemd-analyze security` calls exposure: 0 is shut, 100 is open. What is left is the network, the
+devices of the sounder, and a view of /proc and of other users' ids."""
 VERIFY_S = 60
 
 
 class Unit(configparser.RawConfigParser):
     """As systemd reads it: names keep their case, and only = divides."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path = UNIT) -> None:
         super().__init__(strict=False, delimiters=("=",), comment_prefixes=("#",), interpolation=None)
         self.optionxform = str  # type: ignore[assignment,method-assign]
-        self.read_string(UNIT.read_text(encoding="utf-8"))
+        self.read_string(path.read_text(encoding="utf-8"))
 
 
 def settings() -> list[tuple[str, str]]:
@@ -31,7 +37,9 @@ def settings() -> list[tuple[str, str]]:
     [
         # It runs, and goes on running.
         ("Unit", "StartLimitIntervalSec", "0"),
-        ("Service", "Type", "exec"),
+        ("Service", "Type", "notify"),
+        ("Service", "WatchdogSec", "30"),
+        ("Service", "MemoryMax", "384M"),
         ("Service", "ExecStart", "/opt/vitalloom/bin/vitalloom edge --config /etc/vitalloom/edge.toml"),
         ("Service", "Restart", "always"),
         ("Install", "WantedBy", "multi-user.target"),
@@ -101,19 +109,57 @@ def test_what_the_agent_writes_lies_in_its_own_folder() -> None:
         assert f'#   {key} = "/var/lib/vitalloom/' in text
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("Service", "Type", "notify"),
+        ("Service", "WatchdogSec", "15"),
+        ("Service", "ExecStart", "/opt/vitalloom/bin/vitalloom edge watch --config /etc/vitalloom/edge.toml"),
+        ("Service", "Restart", "always"),
+        ("Service", "User", "vitalloom"),
+        ("Service", "ProtectSystem", "strict"),
+        ("Service", "InaccessiblePaths", "-/var/lib/vitalloom"),  # neither keys nor outbox
+        ("Service", "PrivateNetwork", "yes"),
+        ("Service", "RestrictAddressFamilies", "AF_UNIX"),
+        ("Service", "NoNewPrivileges", "yes"),
+        ("Service", "CapabilityBoundingSet", ""),
+        ("Install", "WantedBy", "multi-user.target"),
+    ],
+)
+def test_the_bedside_s_unit_promises(section: str, name: str, value: str) -> None:
+    assert Unit(WATCH).get(section, name) == value
+
+
+def test_the_bedside_outlives_the_agent() -> None:
+    for name in ("Requires", "BindsTo", "PartOf", "Requisite"):
+        assert not Unit(WATCH).has_option("Unit", name)
+
+
+@pytest.mark.services
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     # With a program that is there: without one, nothing but that is told.
-    here = shutil.which("true")
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/vitalloom/bin/vitalloom", str(here))
-    (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
+    files = [tmp_path / one.name for one in (UNIT, WATCH)]
+    for file in files:
+        file.write_text(unit_text(file.name, Path("/bin/true")), encoding="utf-8")
 
     told = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(tmp_path / UNIT.name)],
-        capture_output=True,
-        text=True,
+        [systemd("systemd-analyze"), "verify", "--man=no", *map(str, files)], capture_output=True, text=True,
         timeout=VERIFY_S,
-    )
+    )  # fmt: skip
 
     # What is wrong with other units of this machine is told as well.
-    assert [line for line in told.stderr.splitlines() if UNIT.name in line] == []
+    assert [line for line in told.stderr.splitlines() if "vitalloom" in line] == []
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("name", EXPOSED)
+def test_systemd_finds_it_shut_in(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(unit_text(name, Path("/bin/true")), encoding="utf-8")
+
+    told = subprocess.run(
+        [systemd("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSED[name]}", str(file)],
+        capture_output=True, text=True, timeout=VERIFY_S,
+    )  # fmt: skip
+
+    assert told.returncode == 0, told.stdout[-400:]

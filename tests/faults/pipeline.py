@@ -203,6 +203,7 @@ class Pipeline:
         for kind in ("INGEST", "WORKER", "STORE"):
             log = self.log.config
             told |= {
+                f"VITALLOOM_{kind}__HTTP__LISTEN": "",
                 f"VITALLOOM_{kind}__KAFKA__BOOTSTRAP": log.bootstrap,
                 f"VITALLOOM_{kind}__KAFKA__APPLICATION": log.application,
                 f"VITALLOOM_{kind}__KAFKA__TOPIC_PREFIX": log.topic_prefix,

@@ -49,6 +49,7 @@ class Worker:
 
     def __init__(self, log: Log, folder: Path, *, engine: str = "faust", point: str = "") -> None:
         told = {
+            "VITALLOOM_WORKER__HTTP__LISTEN": "",
             "VITALLOOM_WORKER__KAFKA__BOOTSTRAP": log.config.bootstrap,
             "VITALLOOM_WORKER__KAFKA__APPLICATION": log.config.application,
             "VITALLOOM_WORKER__KAFKA__TOPIC_PREFIX": log.config.topic_prefix,

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -30,12 +31,38 @@ def test_a_line_carries_its_facts() -> None:
 
 def test_json_lines_can_be_read_by_machines() -> None:
     out = io.StringIO()
-    logs.set_up(as_json=True, stream=out)
+    logs.set_up(form="json", stream=out)
 
     logs.get("edge.agent").warning("outbox filling", used=0.71)
 
     line = json.loads(out.getvalue())
     assert (line["event"], line["used"], line["level"]) == ("outbox filling", 0.71, "warning")
+
+
+def test_times_in_json_are_of_one_zone_wherever_a_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    out = io.StringIO()
+    logs.set_up(form="json", stream=out)
+    record = logging.makeLogRecord(
+        {"msg": "stopped", "created": 1_700_000_000.25, "levelno": logging.INFO, "levelname": "INFO"}
+    )
+
+    logging.getLogger().handle(record)
+    monkeypatch.undo()
+    time.tzset()
+
+    assert json.loads(out.getvalue())["at"] == "2023-11-14T22:13:20.250Z"
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_library_may_say_in_its_own_way_that_there_is_no_exception(form: logs.LogFormat) -> None:
+    out = io.StringIO()
+    logs.set_up(form=form, stream=out)
+
+    logging.getLogger("asyncio").error("unclosed connection", exc_info=False)  # as asyncio itself does
+
+    assert "unclosed connection" in out.getvalue()
 
 
 def test_quiet_levels_cost_nothing_and_say_nothing() -> None:

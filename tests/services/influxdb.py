@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import pytest
 
+from deploy import health
 from simulators.broker import LOOPBACK, free_port
 from tests.services.native import Server, installed
 
@@ -61,10 +62,7 @@ class InfluxDB:
         shutil.rmtree(self._data)
 
     def _answers(self) -> bool:
-        try:
-            return self._ask("GET", "/health") == 200
-        except OSError:
-            return False
+        return not health.ask(f"{self.url}/health")
 
     def _ask(self, method: str, path: str, body: object = None) -> int:
         connection = HTTPConnection(LOOPBACK, self.port, timeout=5)

@@ -47,7 +47,10 @@ class Journey:
         shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vitalloom "$@"\n', encoding="utf-8")
         shim.chmod(0o755)
         path = f"{shims}:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
-        self._environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+        # What processes leave in memory (keys of states, status) goes with the folder.
+        memory = folder / ".memory"
+        memory.mkdir(mode=0o700)
+        self._environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(memory)}
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """A real Apache Kafka for tests: one node in KRaft mode, on free loopback ports, in a folder of its own."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,27 +8,15 @@ from typing import Final
 
 import pytest
 
+from deploy import health
+from deploy.files import kafka_properties
 from simulators.broker import LOOPBACK, free_port
 from tests.services.native import Server, installed
 
-_CONFIG: Final = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{port}
-controller.listener.names=CONTROLLER
-log.dirs={data}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-group.initial.rebalance.delay.ms=0
+_HURRIED: Final = """
+# Who is killed here is missed at once.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-group.min.session.timeout.ms=1000
 """
 _JAVA: Final = ("java", "-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
@@ -44,8 +31,11 @@ class Kafka:
         self.address = f"{LOOPBACK}:{self.port}"
         self._config, self._data = folder / "server.properties", folder / "data"
         self._config.write_text(
-            _CONFIG.format(host=LOOPBACK, port=self.port, controller=free_port(), data=self._data), encoding="utf-8"
-        )
+            kafka_properties(
+                host=LOOPBACK, port=self.port, controller=free_port(), data=self._data, further=_HURRIED,
+            ),
+            encoding="utf-8",
+        )  # fmt: skip
         self._java = (*_JAVA, f"-Dlog4j2.configurationFile={home / 'log4j2.xml'}", "-cp", f"{home / 'lib'}/*")
         self.server = Server(
             "Kafka", (*self._java, "kafka.Kafka", str(self._config)), log=folder / "kafka.log", is_ready=self._answers
@@ -81,14 +71,7 @@ class Kafka:
         assert done.returncode == 0, f"Kafka's storage cannot be formatted: {done.stdout}{done.stderr}"
 
     def _answers(self) -> bool:
-        """Whether it says which versions of its protocol it speaks: it does when it serves."""
-        request = b"\x00\x12\x00\x00\x00\x00\x00\x01\x00\x04test"  # ApiVersions, version 0
-        try:
-            with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
-                connection.sendall(len(request).to_bytes(4, "big") + request)
-                return len(connection.recv(4)) == 4
-        except OSError:
-            return False
+        return not health.ask(f"kafka://{self.address}")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import time
@@ -12,11 +11,11 @@ from typing import Final
 
 import pytest
 
+from deploy.native import tools
 from simulators.broker import LOOPBACK, free_port
 from tests.services.native import REQUIRED
 
 _READY_WITHIN_S: Final = 10.0
-_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 
 # As in the field: at QoS 1, small packets, no retained messages; without TLS and names, for this is loopback.
 _CONFIG: Final = """\
@@ -91,9 +90,9 @@ class Mosquitto:
 
 def mosquitto_binary() -> str:
     """Where Mosquitto is. Where there is none the test is skipped, or fails if the environment demands services."""
-    binary = shutil.which("mosquitto", path=_PATH)
+    binary = tools.find("mosquitto")
     if binary is None:
-        problem = "Mosquitto is not installed; tests/services/install.sh installs it"
+        problem = "Mosquitto is not installed; deploy/native/install.sh installs it"
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(problem)
         pytest.skip(problem)

@@ -10,35 +10,22 @@ from typing import Final
 
 import pytest
 
+from deploy.native import tools
+
 REQUIRED: Final = "VITALLOOM_REQUIRE_SERVICES"
-HERE: Final = Path(__file__).parent
 _LOG_TAIL: Final = 2_000
 
 
 def installed(name: str) -> Path:
-    """The folder that `install.sh` made for a service.
+    """The folder of a server that is made once for all.
 
     Where there is none the test is skipped, or it is made there and then if the environment demands services.
     """
-    found = _folder(name)
-    if not (found / "ready").exists():
+    if not tools.is_made(name):
         if os.environ.get(REQUIRED) != "1":
-            pytest.skip(f"{name} is not installed; tests/services/install.sh {name} makes it")
-        done = subprocess.run([str(HERE / "install.sh"), name], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return found
-
-
-def _folder(name: str) -> Path:
-    """As `made_of` in `install.sh`."""
-    from hashlib import sha256
-
-    parts = sorted((HERE / f"{name}_server").iterdir(), key=lambda path: path.name)
-    key = sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
-    base = os.environ.get("VITALLOOM_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "vitalloom"
-    )
-    return Path(base, "services", f"{name}-{key}")
+            pytest.skip(f"{name} is not installed; deploy/native/install.sh {name} makes it")
+        tools.install(name)
+    return tools.folder_of(name)
 
 
 class Server:
@@ -109,6 +96,17 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+
+    def told_to_stop(self, *, within_s: float) -> int:
+        """SIGTERM, and the status with which it ends; one that does not end is killed, which is a status, too."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
+        try:
+            return process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(10)
 
     def kill(self) -> None:
         """As a power cut would. Safe to call twice."""

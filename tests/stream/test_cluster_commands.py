@@ -1,21 +1,20 @@
 """The commands of a cluster, as somebody types them: what they make, what they say, and what is wrong with its cure."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from runtime.config import load
 from stream.cluster import store_config, worker_config
-from stream.config import IngestConfig, StoreConfig, WorkerConfig
+from stream.config import StoreConfig, WorkerConfig
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"worker": WorkerConfig, "store": StoreConfig, "ingest": IngestConfig}
 
 
 def vitalloom(*arguments: str, **told: str) -> subprocess.CompletedProcess[str]:
@@ -81,22 +80,24 @@ def test_what_is_wrong_is_one_sentence_with_the_cure(command: tuple[str, ...], c
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_every_sample_names_every_key_with_its_default(name: str) -> None:
-    sample = vitalloom(*(["store", "run"] if name == "store" else [name]), "--sample-config").stdout
+@pytest.mark.parametrize("engine", ["faust", "plain"])
+def test_two_workers_on_one_port_are_told_apart(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        listen = f"127.0.0.1:{first.getsockname()[1]}"
 
-    def check(kind: type[msgspec.Struct], path: str) -> None:
-        for field in msgspec.structs.fields(kind):
-            if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-                assert f"[{path}{field.name}]" in sample
-                check(field.type, f"{path}{field.name}.")
-            else:
-                assert f"# {field.name} = " in sample or f".{field.name}]" in sample, field.name
+        done = vitalloom("worker", "--engine", engine, VITALLOOM_WORKER__HTTP__LISTEN=listen)
 
-    check(SAMPLES[name], "")
+    assert done.returncode == 2
+    assert f"http.listen = {listen}: cannot be listened on" in done.stderr
+    assert "if another worker runs here, give each a port of its own, or port 0" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(tmp_path: Path) -> None:
+def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORKER", "STORE"):
+        monkeypatch.delenv(f"VITALLOOM_{name}__HTTP__LISTEN")
     told = {"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": "kafka:9092", "VITALLOOM_WORKER__CADENCE_MS__SPO2": "60000"}
     found = load(WorkerConfig, None, env_prefix="VITALLOOM_WORKER", environment=told)
     (tmp_path / "worker.toml").write_text("comit_ms = 5\n", encoding="utf-8")

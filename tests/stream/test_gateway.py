@@ -17,9 +17,18 @@ from tests.stream.cluster import Log, until
 from tests.stream.site import MINUTE, SECOND, UNLIMITED, Site
 from vitals.messages import Reading
 from wire.envelope import Ack, FrameClass, Stage, open_ack
-from wire.log import Arrived, Stored, Uplink, decode_dead_letter, decode_for_patient, encode_record
+from wire.log import (
+    Arrived,
+    Placed,
+    Stored,
+    Uplink,
+    decode_dead_letter,
+    decode_for_patient,
+    decode_health,
+    encode_record,
+)
 from wire.mqtt import Inbound
-from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS, KAFKA_STORED
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_HEALTH, KAFKA_READINGS, KAFKA_STORED
 
 pytestmark = pytest.mark.services
 
@@ -219,3 +228,34 @@ def test_while_kafka_is_away_nothing_is_confirmed_and_then_everything_is(tmp_pat
         assert asyncio.run(story()) == (1, 20)
     finally:
         own.stop()
+
+
+def test_who_is_where_is_told_when_it_begins_and_every_minute(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    bindings = hearing.site.demo.bindings
+
+    async def placed() -> list[Placed]:
+        found = [decode_health(one.value) for one in await hearing.log.records(KAFKA_HEALTH)]
+        return [one for one in found if isinstance(one, Placed)]
+
+    async def told(count: int) -> list[Placed]:
+        for _ in range(200):
+            found = await placed()
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{count} were never told")
+
+    async def story() -> list[Placed]:
+        await hearing.log.begin()
+        async with hearing.running():
+            await told(len(bindings))
+            hearing.site.clock.advance(MINUTE)
+            return await told(2 * len(bindings))
+
+    found = asyncio.run(story())
+
+    assert {(one.binding_id, one.bed, one.patient) for one in found} == {
+        (one.binding_id.hex(), one.bed, one.patient) for one in bindings
+    }
+    assert len({one.at_ms for one in found}) == 2

@@ -20,6 +20,7 @@ from vitals.messages import (
     Tick,
     WindowClosed,
 )
+from wire.log import DeadLetter, Placed
 
 ALARM = AlarmChanged(
     binding_id=BED_1,
@@ -108,6 +109,42 @@ def test_windows_and_freshness_have_a_time_of_their_own() -> None:
 
     assert line_of(window) == f"vitals_1m,binding={BED_1},sign=spo2 count=2i,mean=97.0,min=96.0,max=98.0 {NOW}000000"
     assert line_of(fresh) == f'freshness,binding={BED_1},sign=spo2 state="STALE",age_ms=60001i {NOW}000000'
+
+
+def test_a_bed_says_its_ward_and_an_end_only_where_there_is_one() -> None:
+    placed = Placed(binding_id=BED_1, patient="p-17", bed="North/2", edge_id="e1", at_ms=NOW, valid_from_ms=NOW - 5)
+
+    line = line_of(placed)
+
+    assert line == (
+        f'binding,binding={BED_1},ward=North bed="North/2",patient="p-17",edge="e1",'
+        f"valid_from_ms={NOW - 5}i {NOW}000000"
+    )
+    assert f",valid_to_ms={NOW}i " in line_of(replace(placed, valid_to_ms=NOW))
+    assert ",ward=none bed=" in line_of(replace(placed, bed="12"))
+    assert r",ward=West\ wing/2 bed=" in line_of(replace(placed, bed="West wing/2/7"))
+
+
+def test_a_dead_letter_is_counted_without_what_was_in_it() -> None:
+    letter = DeadLetter(
+        stage="store", reason="refused", problem="heart_rate 250", at_ms=NOW, source="a/1/2", payload=b"secret",
+        version="0.1.0",
+    )  # fmt: skip
+
+    line = line_of(letter)
+
+    assert line.startswith('dead_letter,stage=store,reason=refused source="a/1/2",count=1i ')
+    assert "250" not in line
+    assert "secret" not in line
+    assert line != line_of(replace(letter, source="a/1/3"))  # two in one millisecond are two points
+
+
+def test_a_text_that_is_empty_is_no_field() -> None:
+    alarm = line_of(replace(ALARM, key="", basis=""))
+
+    assert '=""' not in alarm
+    assert ",key=" not in alarm
+    assert ',kind="physiological",text=' in alarm
 
 
 def test_what_is_not_an_event_has_no_line() -> None:

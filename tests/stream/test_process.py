@@ -13,6 +13,7 @@ from stream import process
 from stream.broker import BrokerFolder, BrokerSettings
 from stream.file_store import Store
 from stream.site import Site
+from stream.watched import BrokerKept
 from tests.stream.registries import FACTS
 from tests.stream.test_broker import ME
 from wire.authority import moment
@@ -37,7 +38,7 @@ def test_the_files_follow_the_registry_and_a_damaged_folder_ends_nothing(
     acl = site.broker_folder / "acl"
 
     async def story() -> None:
-        keeping = asyncio.create_task(process._keep_broker(site, SystemClock()))
+        keeping = asyncio.create_task(process._keep_broker(site, SystemClock(), BrokerKept()))
         edge = site.registry.add_device("edge", who="tester")
         await until(lambda: edge.hex() in acl.read_text())
 

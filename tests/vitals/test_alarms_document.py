@@ -181,7 +181,7 @@ def test_times_of_day_in_texts_are_utc() -> None:
 
 def test_the_document_says_what_the_system_is_not() -> None:
     assert "Not a certified medical device" in FLOWING
-    assert "Nobody is notified in this version" in FLOWING
+    assert "It calls people only where a site runs the alarm desk" in FLOWING
 
 
 # docs/time-and-quality.md

@@ -1,0 +1,101 @@
+"""How soon the desk calls: one red alarm in a quiet night, and a storm of them, to services that answer and that hang.
+
+`python -m benchmarks.desk [--json] [--quick]`
+
+Wall time, from the alarm's arrival at the desk to a webhook's yes. The real book, Apprise, HTTP on loopback; no Kafka.
+"""
+
+import asyncio
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks._timing import QUICK, report
+from runtime.clock import SystemClock
+from stream.alarm_desk import AlarmDesk, Read
+from stream.config import DeskConfig
+from stream.desk_book import DeskBook
+from stream.notify import Addresses
+from tests.services.receivers import Webhook, webhooks
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+from wire.log import Alarmed
+
+ALONE: Final = 5 if QUICK else 100
+STORM: Final = 20 if QUICK else 300
+
+
+class Bench:
+    """A desk, and alarms for it."""
+
+    def __init__(self, folder: Path, hook: Webhook, hanging: Webhook) -> None:
+        addresses = folder / "addresses.toml"
+        addresses.write_text(
+            f'[anna]\npush = "{hook.url}"\n[ben]\npush = "{hanging.url}"\n[dora]\npush = "{hook.url}"\n',
+            encoding="utf-8",
+        )
+        addresses.chmod(0o600)
+        self.hook = hook
+        self.book = DeskBook(folder / "desk.sqlite")
+        config = DeskConfig(addresses=addresses, roles={"nurse": ("anna",)}, send_timeout_ms=2_000)
+        self.desk = AlarmDesk(config, self.book, Addresses(addresses), SystemClock())
+        self.offset = 0
+
+    def hear(self, count: int) -> None:
+        now_ms, reads = time.time_ns() // 1_000_000, []
+        for _ in range(count):
+            self.offset += 1
+            alarm = AlarmChanged(
+                binding_id=f"{self.offset:032x}", alarm_id=os.urandom(16), rule_id="news2",
+                kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=now_ms,
+                onset_ms=now_ms, revision=0, text="", basis="NEWS2",
+            )  # fmt: skip
+            reads.append(Read("alarms", 0, self.offset, Alarmed(alarm=alarm)))
+        self.desk.hear(reads)
+
+    async def until_taken(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.hook.taken) < count:
+                await asyncio.sleep(0.0005)
+
+    async def measure(self) -> dict[str, float]:
+        """Milliseconds."""
+        serving = asyncio.create_task(self.desk.serve())
+        alone = []
+        for _ in range(ALONE):
+            began = time.perf_counter()
+            self.hear(1)
+            await self.until_taken(len(self.hook.taken) + 1)
+            alone.append((time.perf_counter() - began) * 1_000)
+        found = {"alone_median": statistics.median(alone), "alone_worst": max(alone)}
+        for name, roles in (("storm", ("anna",)), ("storm_beside_one_that_hangs", ("dora", "ben"))):
+            self.desk.roles = {"nurse": roles}
+            began = time.perf_counter()
+            taken = len(self.hook.taken)
+            self.hear(STORM)
+            await self.until_taken(taken + STORM)
+            found[name] = (time.perf_counter() - began) * 1_000
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        self.book.close()
+        return found
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, webhooks("takes", "hangs") as (hook, hanging):
+        ms = asyncio.run(Bench(Path(folder), hook, hanging).measure())
+    rows = [
+        ("one red alarm: arrival to the service's yes, median", f"{ms['alone_median']:.0f}"),
+        ("the slowest of them", f"{ms['alone_worst']:.0f}"),
+        (f"{STORM} red alarms at once: until the last yes", f"{ms['storm']:.0f}"),
+        ("the same, and half of the calls go to one that hangs", f"{ms['storm_beside_one_that_hangs']:.0f}"),
+    ]
+    report("desk", rows, ("", "ms"), {"alarms": STORM, "ms": {name: round(one, 1) for name, one in ms.items()}})
+
+
+if __name__ == "__main__":
+    main()

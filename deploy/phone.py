@@ -1,0 +1,88 @@
+"""A phone that does not exist: takes what the desk would send to people by webhook, and shows it. Part of the demo."""
+
+import json
+import re
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+LONGEST: Final = 64 * 1024
+_ALARM: Final = re.compile(r"\bAlarm ([0-9a-f]{4,})\b")
+
+
+class Shown(msgspec.Struct, kw_only=True):
+    """One notification."""
+
+    at: float  # seconds since the epoch
+    title: str
+    text: str
+
+    @property
+    def alarm(self) -> str:
+        """What the desk calls it; empty if it does not say."""
+        found = _ALARM.search(self.text)
+        return found[1] if found else ""
+
+    def line(self) -> str:
+        return f"{time.strftime('%H:%M:%S', time.localtime(self.at))}  {self.title}  {self.text}".strip()
+
+
+def shown(file: Path) -> list[Shown]:
+    """What it has shown, oldest first."""
+    if not file.exists():
+        return []
+    lines = file.read_bytes().splitlines()
+    return [msgspec.json.decode(one, type=Shown) for one in lines if one.endswith(b"}")]
+
+
+def run(host: str, port: int, file: Path) -> int:
+    """The command `vitalloom site phone`: until SIGINT or SIGTERM."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            if not 0 < length <= LONGEST:
+                self.send_error(413)
+                return
+            one = _read(self.rfile.read(length))
+            with lock, file.open("ab") as out:
+                out.write(msgspec.json.encode(one) + b"\n")
+            sys.stdout.write(f"{one.line()}\n")
+            sys.stdout.flush()
+            self.send_response(204)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok\n")
+
+        def log_message(self, *_: Any) -> None:
+            """It shows what it got, and no more."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(0.2)
+    server.server_close()
+    return 0
+
+
+def _read(body: bytes) -> Shown:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = {}
+    if not isinstance(told, dict):
+        told = {}
+    text = str(told.get("message") or told.get("text") or told.get("body") or "")
+    return Shown(at=time.time(), title=str(told.get("title") or ""), text=" ".join(text.split()))

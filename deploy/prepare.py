@@ -1,0 +1,91 @@
+"""What Kafka and InfluxDB need before the others begin: `vitalloom site prepare`. Done once, safe to repeat."""
+
+import time
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from deploy import health
+from deploy.errors import SiteDoesNotStart, SiteIncomplete
+from runtime.config import load
+from runtime.hardening import read_private
+from stream.cluster import init_log, kafka_config
+from stream.config import StoreConfig
+from stream.influx import prepare as prepare_database
+
+WITHIN_S: Final = 90.0
+ADMIN: Final = "vitalloom"
+
+
+def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_s: float = WITHIN_S) -> list[str]:
+    """Wait for both, then make what is missing; what was made.
+
+    Raises:
+        SiteDoesNotStart, LogUnusable, DatabaseUnusable, ConfigError: what is wrong, and the cure.
+    """
+    _wait_for("Kafka", f"kafka://{kafka}", within_s)
+    made = [f"topic {one}" for one in init_log(kafka_config(kafka), partitions=partitions, replication=1)]
+    _wait_for("InfluxDB", f"{influxdb}/health", within_s)
+    config = load(StoreConfig, folder / "config" / "store.toml", env_prefix="VITALLOOM_STORE")
+    secrets = folder / "secrets"
+    if _may_be_set_up(influxdb):
+        _set_up(influxdb, config, secrets)
+        made.append("InfluxDB's organisation and administrator")
+    admin = msgspec.structs.replace(config.influx, url=influxdb, token_file=secrets / "influxdb-admin.token")
+    return (
+        made
+        + prepare_database(
+            admin, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days, tokens=secrets
+        ).made
+    )
+
+
+def _wait_for(name: str, question: str, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while problem := health.ask(question):
+        if time.monotonic() > deadline:
+            raise SiteDoesNotStart(name, f"did not answer within {within_s:.0f} s", said=problem)
+        time.sleep(0.2)
+
+
+def _may_be_set_up(url: str) -> bool:
+    found = _asked(url, "GET", None)
+    return bool(found["allowed"])
+
+
+def _set_up(url: str, config: StoreConfig, secrets: Path) -> None:
+    told = {
+        "username": ADMIN,
+        "password": _secret(secrets / "influxdb-admin.password"),
+        "token": _secret(secrets / "influxdb-admin.token"),
+        "org": config.influx.org,
+        "bucket": "unused",  # it wants one; ours are made with their retention
+        "retentionPeriodSeconds": 86_400,
+    }
+    _asked(url, "POST", told)
+
+
+def _asked(url: str, method: str, body: Any) -> Any:
+    found = urlsplit(url)
+    connection = HTTPConnection(str(found.hostname), found.port, timeout=10)
+    try:
+        connection.request(method, "/api/v2/setup", None if body is None else msgspec.json.encode(body))
+        answer = connection.getresponse()
+        said = answer.read()
+    except (OSError, HTTPException) as error:
+        raise SiteDoesNotStart("InfluxDB", f"at {url} stopped answering", said=str(error)) from error
+    finally:
+        connection.close()
+    if answer.status not in (200, 201):
+        raise SiteDoesNotStart("InfluxDB", f"at {url} refuses to be set up", said=said[:200].decode(errors="replace"))
+    return msgspec.json.decode(said)
+
+
+def _secret(path: Path) -> str:
+    try:
+        return read_private(path).decode().strip()
+    except OSError as error:
+        raise SiteIncomplete(path, f"cannot be read ({error.strerror}); run: vitalloom site init") from error

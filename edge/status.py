@@ -1,0 +1,114 @@
+"""What an agent says to the person in front of it: one small file in memory, written anew every second.
+
+Beds, ages and counts; no value of a patient and no name. Times are of the machine's monotonic clock, which every
+process of it shares and nobody sets: a clock that is put right makes nothing look older than it is.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+EVERY_MS: Final = 1_000
+SCHEMA: Final = 1
+SERVICE_FOLDER: Final = "/run/vitalloom"
+_MOST_BYTES: Final = 1 << 20
+
+
+class Bed(msgspec.Struct, frozen=True, kw_only=True):
+    """One bed that this edge hears."""
+
+    bed: str
+    heard_ms: int | None = None  # monotonic: its last reading; None: none since the agent started
+    battery: float | None = None  # %, of the wearable; None: not told
+    flags: tuple[str, ...] = ()  # sensor off, battery low, clock corrected, ...
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent at one moment."""
+
+    schema: int = SCHEMA
+    version: str
+    device: str  # hex
+    mono_ms: int  # when this was written, on the machine's monotonic clock
+    at_ms: int  # the same, by the wall
+    started_ms: int  # monotonic
+    progress_ms: int  # monotonic: when the outbox was last touched, and nothing was overdue
+    lanes: dict[str, bool]  # the connections to the broker
+    heard_ms: int | None  # monotonic: the last signature of the data centre
+    waiting: int  # frames that the data centre has not signed for
+    oldest_age_ms: int | None  # of the oldest of them
+    used: float  # share of the outbox's budget
+    salvaged: str  # "ok", or what was found when the outbox was opened
+    stuck: bool  # nothing can be written
+    alarms: dict[str, int]  # open ones by priority
+    sounding: bool  # a high alarm that nobody else may have heard of: beside the bed it is to be heard
+    models: str
+    refused_models: tuple[str, ...]
+    credential_ends_ms: int | None  # wall
+    beds: tuple[Bed, ...]
+    stopped: bool = False  # the agent was told to end
+
+
+def places(data_dir: Path, configured: Path | None) -> list[Path]:
+    """Where the agent of this outbox may have left its status, and where it leaves it: the first whose folder is there.
+
+    Whoever looks for it has another environment than a service, so the service's folder is looked into by its name.
+    """
+    if configured is not None:
+        return [configured]
+    # Not resolved: who reads may not be allowed to see where a link leads.
+    name = f"vitalloom-edge-{hashlib.sha256(os.path.abspath(data_dir).encode()).hexdigest()[:16]}.status"
+    memory = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - ours
+    return [Path(one) / name for one in (*memory, SERVICE_FOLDER) if one] + [data_dir / "status"]
+
+
+def file_for(data_dir: Path, configured: Path | None) -> Path:
+    """Where the agent of this outbox leaves its status: where it was told to, or in a folder in memory."""
+    found = places(data_dir, configured)
+    return next((one for one in found if one.parent.is_dir()), found[-1])
+
+
+def write(path: Path, status: Status) -> None:
+    """Put the file there as a whole: who reads it reads the old one or the new one. Raises OSError."""
+    half = path.with_name(f".{path.name}.new")
+    half.unlink(missing_ok=True)
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(status))
+    half.replace(path)
+
+
+def read(paths: Path | Sequence[Path]) -> Status | None:
+    """The newest status, or None: no agent has left one here, or one of another version.
+
+    Raises:
+        OSError: one is there and cannot be read, and no other can.
+    """
+    found: list[Status] = []
+    problem: OSError | None = None
+    for path in [paths] if isinstance(paths, Path) else paths:
+        try:
+            with path.open("rb") as file:
+                found.append(msgspec.json.decode(file.read(_MOST_BYTES), type=Status))
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        except OSError as error:
+            problem = error
+    if not found and problem is not None:
+        raise problem
+    return max(found, key=lambda one: one.at_ms, default=None)
+
+
+def monotonic_ms() -> int:
+    """Now, as `Status` counts."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def age_ms(then_ms: int, now_ms: int) -> int | None:
+    """How long ago; None if it was before the machine was started, and nobody knows."""
+    return now_ms - then_ms if then_ms <= now_ms else None

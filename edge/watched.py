@@ -1,0 +1,73 @@
+"""What an edge agent says of itself over HTTP, from the counters that it keeps. Asked from another thread."""
+
+from typing import TYPE_CHECKING, Final
+
+from runtime.clock import Clock
+from runtime.metrics import Figure, Figures
+
+if TYPE_CHECKING:
+    from edge.agent import AgentCounts, EdgeAgent
+    from wire.lanes import Lanes
+
+STUCK_MS: Final = 15_000
+
+
+class EdgeWatch:
+    """`vitalloom edge`: the agent that runs now, or none while another one is started after damage."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._agent: EdgeAgent | None = None
+        self._lanes: Lanes | None = None
+
+    def follow(self, agent: "EdgeAgent", lanes: "Lanes") -> None:
+        """This one runs now."""
+        self._agent, self._lanes = agent, lanes
+
+    def figures(self) -> Figures:
+        agent, lanes = self._agent, self._lanes
+        if agent is None or lanes is None:
+            return Figures()
+        counts, now_ms = agent.counts, self._clock.mono_ms()
+        grown = (
+            ("accepted", "Readings, each once.", counts.accepted),
+            ("duplicates", "What came again.", counts.duplicates),
+            ("postponed", "What came while nothing could be kept; wearables have it.", counts.postponed),
+            ("commits", "Transactions of the outbox.", counts.commits),
+            ("alarms", "Alarms that were found here.", counts.alarms),
+            ("local_alarms", "Times that the local alarm sounded.", counts.local_alarms),
+        )
+        since_ms = counts.turned_ms if counts.stuck_since_ms is None else counts.stuck_since_ms
+        return Figures(
+            received=counts.received,
+            sent=agent.sent,
+            errors={"commit": counts.failed_commits, "judge": counts.not_judged},
+            discarded={
+                "given_up": counts.given_up,
+                "forged_ack": counts.forged_acks,
+                **{str(reason): number for reason, number in dict(counts.rejected).items()},
+            },
+            lag={"outbox": agent.waiting},
+            progress_age_s=max(0, now_ms - since_ms) / 1_000 if counts.turned_ms else None,
+            more=(
+                Figure("connected", "1 while the MQTT broker is reached, on both lanes.", lanes.connected),
+                *(Figure(name, about, number, grows=True) for name, about, number in grown),
+            ),
+        )
+
+    def trouble(self) -> str:
+        agent, lanes = self._agent, self._lanes
+        if agent is None or lanes is None:
+            return "it has just been started"
+        if not lanes.connected:
+            return f"the MQTT broker is not reached ({lanes.trouble or 'not yet'}); what is known is kept"
+        return trouble_of_agent(agent.counts, self._clock.mono_ms())
+
+
+def trouble_of_agent(counts: "AgentCounts", now_ms: int) -> str:
+    """Why no reading is taken."""
+    if (since_ms := counts.stuck_since_ms) is not None:
+        return f"readings cannot be kept for {(now_ms - since_ms) / 1_000:.0f} s: is the disk full?"
+    if counts.turned_ms and now_ms - counts.turned_ms > STUCK_MS:
+        return f"nothing has moved for {(now_ms - counts.turned_ms) / 1_000:.0f} s"
+    return ""

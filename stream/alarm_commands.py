@@ -1,0 +1,227 @@
+"""The command `vitalloom alarms`: what stands, who was told, and answering it from a terminal."""
+
+import os
+import sys
+from datetime import datetime
+from getpass import getpass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stream.desk_client import DeskClient
+from stream.errors import DeskNotReached
+
+NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
+
+# IEC 60601-1-8: red, yellow, cyan; the marks are for those who do not see colours, and for pipes.
+_STYLES: Final = {"high": "bold white on red", "medium": "black on yellow", "low": "black on cyan"}
+
+alarms = typer.Typer(
+    help=f"See what stands, and answer it. Log in first: vitalloom alarms login NAME\n\n{NOT_A_DEVICE}",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Told(msgspec.Struct, kw_only=True):
+    at_ms: int
+    who: str
+    person: str
+    channel: str
+    fate: str
+
+
+class Alarm(msgspec.Struct, kw_only=True):
+    """As the desk shows it; `stream.desk_http.ShownAlarm`."""
+
+    id: str
+    revision: int
+    priority: str
+    mark: str
+    kind: str
+    state: str
+    place: str
+    since_ms: int
+    text: str
+    acknowledged_by: str | None = None
+    acknowledged_ms: int | None = None
+    confirmed: bool = False
+    silenced_until_ms: int | None = None
+    calling: bool = False
+    told: list[Told] = []
+
+
+class Alarms(msgspec.Struct, kw_only=True):
+    now_ms: int
+    notice: str
+    site: str = ""
+    trouble: str = ""
+    alarms: list[Alarm]
+
+
+@alarms.callback()
+def _where(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Of the desk.")] = "http://127.0.0.1:8095",
+    root: Annotated[
+        Path | None,
+        typer.Option(envvar="VITALLOOM_DESK_ROOT", help="The site's root certificate, for TLS.", show_default=False),
+    ] = None,
+) -> None:
+    # The token of a script comes from the environment; a person's is in a private file.
+    context.obj = DeskClient(url, root=root, token=os.environ.get("VITALLOOM_DESK_TOKEN"))
+
+
+@alarms.command("login")
+def log_in(context: typer.Context, name: Annotated[str, typer.Argument(help="Yours, at the desk.")]) -> None:
+    """Log in for a shift. The password is asked for, or read from standard input."""
+    client: DeskClient = context.obj
+    password = getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    found = client.log_in(name, password)
+    typer.echo(f"{name} is logged in at {client.url} until {_clock(found['until_ms'])}")
+
+
+@alarms.command("logout")
+def log_out(context: typer.Context) -> None:
+    """End the login."""
+    context.obj.log_out()
+    typer.echo("logged out")
+
+
+@alarms.command("list")
+def list_alarms(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as the desk gives it.")] = False,
+) -> None:
+    """What stands, the worst first: what nobody has answered, then the rest."""
+    if as_json:
+        typer.echo(msgspec.json.encode(context.obj.alarms(dict[str, Any])).decode())
+        return
+    show(context.obj.alarms(Alarms), Console())
+
+
+AlarmArgument = Annotated[str, typer.Argument(help="The alarm, as `list` calls it.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not show it and ask; for who has just looked.")]
+RevisionOption = Annotated[
+    int | None, typer.Option(help="Of the alarm as it was seen, for scripts; see `list --json`.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
+
+
+@alarms.command("ack")
+def acknowledge(
+    context: typer.Context,
+    alarm: AlarmArgument,
+    yes: YesOption = False,
+    revision: RevisionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that you have seen an alarm and look after it: calling stops, the alarm stays until it is over.
+
+    What got worse after you looked is not answered: the desk says so, and goes on calling.
+    """
+    client: DeskClient = context.obj
+    found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
+    done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
+    if as_json:
+        typer.echo(msgspec.json.encode(done).decode())
+    else:
+        typer.echo(f"{alarm}: answered by {done['by']} at {_clock(done['at_ms'])}; nobody is called any more")
+
+
+@alarms.command("silence")
+def silence(
+    context: typer.Context,
+    alarm: AlarmArgument,
+    minutes: Annotated[int, typer.Option(min=1, max=1_440, help="For how long.")] = 10,
+    yes: YesOption = False,
+    revision: RevisionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep this condition of this patient quiet for a while. A higher priority breaks through."""
+    client: DeskClient = context.obj
+    found = _seen(client, alarm, f"silence it for {minutes} min", yes=yes or revision is not None)
+    done = client.silence(found.id, revision=found.revision if revision is None else revision, minutes=minutes)
+    if as_json:
+        typer.echo(msgspec.json.encode(done).decode())
+    else:
+        typer.echo(f"{alarm}: quiet until {_clock(done['until_ms'])}, unless it gets worse")
+
+
+def show(found: Alarms, console: Console) -> None:
+    """The list as a table."""
+    zone = datetime.fromtimestamp(found.now_ms / 1_000).astimezone().tzname()
+    title = f"Alarms{f', {found.site}' if found.site else ''} (columns in {zone}, texts in UTC)"
+    table = Table(title=title, title_justify="left", expand=False)
+    for name in ("", "alarm", "where", "what", "since", "answered", "told"):
+        table.add_column(name, no_wrap=name in ("", "alarm", "since"), overflow="fold")
+    for one in found.alarms:
+        table.add_row(
+            Text(f" {one.mark} {one.priority} ", style=_STYLES[one.priority]),
+            one.id[:8],
+            Text(_printable(one.place)),
+            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text)),
+            f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
+            Text(_answered(one), overflow="fold"),
+            Text(_told(one)),
+        )
+    if found.alarms:
+        console.print(table)
+    else:
+        console.print("No alarm stands.")
+    if found.trouble:
+        console.print(Text(f"This list may be old: {found.trouble}", style="bold red"))
+    console.print(Text(found.notice, style="dim"))
+
+
+def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
+    """The alarm of that name, shown to the person who is about to answer for it."""
+    found = client.alarms(Alarms)
+    matching = [one for one in found.alarms if one.id.startswith(name.lower())] if len(name) >= 4 else []
+    if len(matching) != 1:
+        problem = "stands for more than one alarm; write more of it" if matching else "is no alarm of the list"
+        raise DeskNotReached(f"{name}: {problem}: vitalloom alarms list")
+    (alarm,) = matching
+    if not yes:
+        show(msgspec.structs.replace(found, alarms=[alarm]), Console(stderr=True))
+        if not sys.stdin.isatty():
+            raise DeskNotReached("nobody is there to confirm it: add --yes, or --revision N")
+        typer.confirm(f"You have seen this, and {doing}?", abort=True, err=True)
+    return alarm
+
+
+def _answered(one: Alarm) -> str:
+    lines = []
+    if one.acknowledged_by is not None:
+        when = "" if one.acknowledged_ms is None else f" {_clock(one.acknowledged_ms)}"
+        lines.append(f"{one.acknowledged_by}{when}{'' if one.confirmed else ' (on its way)'}")
+    if one.silenced_until_ms is not None:
+        lines.append(f"quiet until {_clock(one.silenced_until_ms)}")
+    return "\n".join(lines) or ("nobody yet" if one.calling else "nobody")
+
+
+def _told(one: Alarm) -> str:
+    lines = [f"{sent.person} {sent.channel} {_clock(sent.at_ms)} {sent.fate}" for sent in one.told[:3]]
+    if len(one.told) > 3:
+        lines.append(f"and {len(one.told) - 3} before")
+    return "\n".join(lines) or "nobody yet"
+
+
+def _printable(text: str) -> str:
+    """What came over a network does not steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _clock(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1_000).astimezone():%H:%M:%S}"
+
+
+def _age(ms: int) -> str:
+    minutes = max(0, ms) // 60_000
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"

@@ -1,0 +1,470 @@
+"""The alarm desk: hears alarms, keeps them, calls people until somebody answers, and passes on what people want.
+
+Between the decisions (`stream.desk`), the book and the channels. Whatever it is to do it writes down first, so that it
+can be killed at any instruction: what was begun and is not known to be done is done again, under the same name.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from runtime.clock import Clock
+from runtime.logs import get
+from stream import desk, desk_texts
+from stream.config import DeskConfig
+from stream.desk import Delivery, Fate, Hush, Kept, Letter, Limit
+from stream.desk_book import DeskBook, Wish
+from stream.desk_texts import Message, Telling
+from stream.errors import NobodyReached, StoreRefused
+from stream.notify import Address, Addresses, Notifier
+from vitals.escalation import Attempt, Due, Outcome
+from vitals.messages import Acknowledge, Priority, Silence
+from wire.log import Alarmed, EdgeAlarmed, Ordered
+
+AGAIN_MS: Final = 60_000
+"""So long the log has to say what was ordered; then it is ordered again."""
+
+_TOGETHER_S: Final = 0.02
+_RECORD_AGAIN_S: Final = 2.0
+_ENDING_S: Final = 3.0
+_FORGET_EVERY_MS: Final = 3_600_000
+_DAY_MS: Final = 86_400_000
+
+_log = get(__name__)
+
+
+class Place(NamedTuple):
+    """Where a patient is; pseudonyms."""
+
+    bed: str = ""
+    patient: str = ""
+
+
+class Read(NamedTuple):
+    """One record of `vl.alarms.v1`; None: it could not be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    record: Alarmed | EdgeAlarmed | None
+
+
+class Standing(NamedTuple):
+    """One alarm of the list, with all that there is to say of it."""
+
+    kept: Kept
+    place: Place
+    hush: Hush | None
+    told: list[Delivery]
+    calls: bool
+
+
+class Counts(msgspec.Struct):
+    """What the desk has done since it began."""
+
+    records: int = 0
+    unreadable: int = 0
+    opened: int = 0
+    accepted: int = 0  # messages that a service took
+    failed: Counter[str] = msgspec.field(default_factory=Counter)  # by channel, tries that it did not take
+    late: int = 0  # taken after their time
+    digests: int = 0
+    nobody: int = 0  # notifications for which there was no address
+    answered: int = 0
+    silenced: int = 0
+    ordered: int = 0
+    refused_commits: int = 0
+    slowest_first_ms: int = 0  # from opening to the first try, of those that call at once
+    open_by_priority: tuple[int, int, int] = (0, 0, 0)
+    unanswered_high: int = 0
+    waiting: int = 0
+    wishes: int = 0
+    turned_ms: int | None = None  # monotonic
+    refusing: str = ""  # why nothing can be written
+
+
+class AlarmDesk:
+    """One desk on one book.
+
+    Args:
+        roles: who has which role; may be replaced at any time, as may `addresses`.
+        place_of: where the patient of a binding is.
+        notifier: None: one as the configuration says.
+    """
+
+    def __init__(
+        self,
+        config: DeskConfig,
+        book: DeskBook,
+        addresses: Addresses,
+        clock: Clock,
+        *,
+        place_of: Callable[[str], Place] = lambda _: Place(),
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.counts = Counts()
+        self.roles: Mapping[str, Sequence[str]] = config.roles
+        self.addresses = addresses
+        self.kick = asyncio.Event()  # there may be something to send
+        self.wished = asyncio.Event()  # there is something to pass on
+        self._config = config
+        self._policy = config.policy
+        self._limit = Limit(config.digest_after, config.digest_window_ms)
+        self._telling = Telling(config.site_name, config.where, config.detail == "values")
+        self._book = book
+        self._clock = clock
+        self._place_of = place_of
+        self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
+        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
+        self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._down: dict[tuple[str, str], str] = {}  # what was said last of an address that takes nothing
+        self._forgot_ms: int | None = None
+
+    # Hearing
+
+    def hear(self, batch: Sequence[Read]) -> None:
+        """Records of the log, and the place behind them, at once.
+
+        Raises:
+            StoreRefused: nothing of it happened.
+        """
+        now_ms = self._clock.now_ms()
+        opened = 0
+        with self._book.transaction():
+            hushes = self._book.hushes(now_ms)
+            for read in batch:
+                if read.record is not None:
+                    opened += self._hear(read.record, now_ms, hushes)
+                self._book.put_place(read.topic, read.partition, read.offset + 1)
+        counts = self.counts
+        counts.records += len(batch)
+        counts.unreadable += sum(one.record is None for one in batch)
+        counts.opened += opened
+        self.kick.set()
+
+    def _hear(self, record: Alarmed | EdgeAlarmed, now_ms: int, hushes: Mapping[tuple[str, str], Hush]) -> bool:
+        """Whether it opened an alarm."""
+        binding_id = record.binding_id if isinstance(record, EdgeAlarmed) else record.alarm.binding_id
+        alarm = record.alarm
+        hush = hushes.get((binding_id, alarm.rule_id))
+        before = self._book.alarm(alarm.alarm_id)
+        rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
+        if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
+            rival = None
+        heard = desk.hear(record, now_ms=now_ms, before=before, rival=rival, hush=hush)
+        if heard is None or not heard.news:
+            return False
+        if heard.displaced is not None:
+            self._book.put_alarm(heard.displaced)
+            self._book.stop(heard.displaced.alarm.alarm_id)
+        kept = heard.kept
+        self._book.put_alarm(kept)
+        if heard.order is not None:
+            self._wish_answer(kept, now_ms)
+        ladder = kept.escalation.ladder if desk.calls(kept, hush, now_ms) else None
+        self._book.stop(alarm.alarm_id, except_ladder=ladder)
+        return before is None and kept.is_active
+
+    # What people do
+
+    def acknowledge(self, alarm_id: bytes, *, by: str, revision: int) -> Kept:
+        """Durable when it returns; the log hears of it soon.
+
+        Raises:
+            NothingToAnswer, AlarmChangedMeanwhile, StoreRefused.
+        """
+        now_ms = self._clock.now_ms()
+        with self._book.transaction():
+            before = self._book.alarm(alarm_id)
+            kept = desk.acknowledge(before, by=by, revision=revision, now_ms=now_ms)
+            if kept is before:
+                return kept
+            self._book.put_alarm(kept)
+            self._book.stop(alarm_id)
+            self._wish_answer(kept, now_ms)
+        self.counts.answered += 1
+        _log.info("answered", alarm=desk_texts.ref(alarm_id), by=by)
+        self.wished.set()
+        return kept
+
+    def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> Hush:
+        """As `acknowledge`: the condition of this alarm, for so long."""
+        now_ms = self._clock.now_ms()
+        with self._book.transaction():
+            kept = self._book.alarm(alarm_id)
+            until_ms = now_ms + minutes * 60_000
+            hush = desk.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
+            self._book.put_hush(hush)
+            order = Silence(
+                binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
+            )
+            self._book.put_wish(alarm_id, Ordered(message=order), now_ms)
+            for one in self._book.listed():
+                same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
+                if same and not desk.calls(one, hush, now_ms):
+                    self._book.stop(one.alarm.alarm_id)
+        self.counts.silenced += 1
+        _log.info("silenced", alarm=desk_texts.ref(alarm_id), by=by, minutes=minutes)
+        self.wished.set()
+        return hush
+
+    def standing(self) -> list[Standing]:
+        """The list that people see: the worst first, what nobody has answered before the rest."""
+        now_ms = self._clock.now_ms()
+        hushes = self._book.hushes(now_ms)
+        found = []
+        for kept in self._book.listed():
+            alarm = kept.alarm
+            hush = hushes.get((alarm.binding_id, alarm.rule_id))
+            told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
+            place = self._place_of(alarm.binding_id)
+            found.append(Standing(kept, place, hush, told, desk.calls(kept, hush, now_ms)))
+        return sorted(
+            found,
+            key=lambda one: (
+                one.kept.is_answered,
+                not one.kept.is_active,
+                -one.kept.alarm.priority,
+                one.kept.opened_ms,
+            ),
+        )
+
+    def _wish_answer(self, kept: Kept, now_ms: int) -> None:
+        answer, alarm = kept.answer, kept.alarm
+        assert answer is not None  # noqa: S101 - it was just given
+        order = Acknowledge(
+            binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by=answer.by, at_ms=answer.at_ms,
+            revision=answer.revision if answer.revision >= 0 else None,
+        )  # fmt: skip
+        self._book.put_wish(alarm.alarm_id, Ordered(message=order), now_ms)
+
+    # What is passed on
+
+    def to_pass_on(self) -> list[Wish]:
+        """What the log has to hear now. What it has confirmed, or cannot any more, is struck off."""
+        now_ms = self._clock.now_ms()
+        wanted, done = [], []
+        for wish in self._book.wishes():
+            if wish.sent_ms is not None and self._is_fulfilled(wish, now_ms):
+                done.append(wish)
+            elif wish.sent_ms is None or now_ms - wish.sent_ms >= AGAIN_MS:
+                wanted.append(wish)
+        if done:
+            with self._book.transaction():
+                for wish in done:
+                    self._book.wish_done(wish.wish_id)
+        self.counts.wishes = sum(one.sent_ms is None for one in wanted)
+        return wanted
+
+    def passed_on(self, wish: Wish) -> None:
+        """Kafka has it."""
+        with self._book.transaction():
+            self._book.wish_sent(wish.wish_id, self._clock.now_ms())
+        self.counts.ordered += 1
+
+    def _is_fulfilled(self, wish: Wish, now_ms: int) -> bool:
+        kept = self._book.alarm(wish.alarm_id)
+        return kept is None or desk.is_fulfilled(wish.order.message, kept, now_ms)
+
+    # Calling
+
+    async def serve(self, *, every_s: float = 1.0) -> None:
+        """Turn every second, and whenever something happened, until cancelled; then let what is on its way arrive."""
+        try:
+            while True:
+                self.kick.clear()
+                self.turn()
+                try:
+                    async with asyncio.timeout(every_s):
+                        await self.kick.wait()
+                except TimeoutError:
+                    continue
+                if self._flying:  # of a storm many come back at once: one turn for all of them
+                    await asyncio.sleep(_TOGETHER_S)
+        finally:
+            if self._flying:
+                await asyncio.wait(list(self._flying.values()), timeout=_ENDING_S)
+            for task in list(self._flying.values()):
+                task.cancel()
+
+    def turn(self) -> None:
+        """Plan what is due, write down what is begun, and begin it."""
+        now_ms = self._clock.now_ms()
+        try:
+            with self._book.transaction():
+                standing = self._plan(now_ms)
+                begun = self._begin(now_ms, standing)
+                self._forget(now_ms)
+        except StoreRefused as error:
+            if not self.counts.refusing:
+                _log.error("the desk cannot write; people are not called for what is new", problem=str(error))
+            self.counts.refusing = str(error)
+            self.counts.refused_commits += 1
+            return
+        self.counts.refusing = ""
+        self.counts.turned_ms = self._clock.mono_ms()
+        for letter in begun:
+            task = asyncio.create_task(self._send(letter), name=f"{letter.person}/{letter.channel}")
+            for one in letter.deliveries:
+                self._flying[one.key, one.person] = task
+
+    def _plan(self, now_ms: int) -> dict[bytes, Kept]:
+        standing = {one.alarm.alarm_id: one for one in self._book.listed()}
+        hushes = self._book.hushes(now_ms)
+        by_priority, unanswered = [0, 0, 0], 0
+        for alarm_id, kept in list(standing.items()):
+            if desk.is_over(kept, now_ms):
+                self._book.put_alarm(msgspec.structs.replace(kept, replaced=True, heard_ms=now_ms))
+                continue
+            alarm = kept.alarm
+            by_priority[alarm.priority - 1] += kept.is_active
+            unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
+            if not desk.calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
+                self._look.pop(alarm_id, None)
+                continue
+            heard_ms, look_ms = self._look.get(alarm_id, (None, None))
+            if heard_ms != kept.heard_ms or (look_ms is not None and look_ms <= now_ms):
+                self._look[alarm_id] = (kept.heard_ms, self._plan_one(kept, now_ms))
+        for alarm_id in self._look.keys() - standing.keys():
+            del self._look[alarm_id]
+        low, medium, high = by_priority
+        self.counts.open_by_priority, self.counts.unanswered_high = (low, medium, high), unanswered
+        return standing
+
+    def _plan_one(self, kept: Kept, now_ms: int) -> int | None:
+        """Write down what is due; returns when to look again."""
+        alarm_id, ladder = kept.alarm.alarm_id, kept.escalation.ladder
+        while True:
+            known = frozenset(one.key for one in self._book.deliveries(alarm_id))
+            attempts = self._book.attempts(alarm_id, ladder)
+            plan = desk.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
+            self._book.put_passed(plan.passed, now_ms)
+            nobody = False
+            for due in plan.due:
+                deliveries = self._deliveries(due)
+                self._book.put_deliveries(deliveries)
+                for one in deliveries:
+                    self._book.overtake(one)
+                if not deliveries:
+                    # Nobody has this role and this channel: the next one at once, and somebody has to hear of that.
+                    nobody = True
+                    self.counts.nobody += 1
+                    _log.error("nobody can be called", role=due.who, channel=due.channel)
+                    self._book.put_attempt(alarm_id, Attempt(key=due.key, at_ms=now_ms, outcome=Outcome.FAILED))
+            if not nobody:
+                return plan.look_ms
+
+    def _deliveries(self, due: Due) -> list[Delivery]:
+        return [
+            Delivery(
+                key=due.key, person=person, channel=due.channel, who=due.who, alarm_id=due.alarm_id,
+                priority=due.priority, due_ms=due.due_ms,
+            )
+            for person in dict.fromkeys(self.roles.get(due.who, ()))
+            if self.addresses.get(person, due.channel) is not None
+        ]  # fmt: skip
+
+    def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[Letter]:
+        waiting = [one for one in self._book.waiting() if (one.key, one.person) not in self._flying]
+        self.counts.waiting = len(waiting)
+        sent = self._book.begun_since(now_ms - self._limit.within_ms)
+        found = desk.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
+        begun = []
+        for letter in found:
+            deliveries = tuple(
+                msgspec.structs.replace(one, tries=one.tries + 1, begun_ms=now_ms, leads=index == 0)
+                for index, one in enumerate(letter.deliveries)
+            )
+            for one in deliveries:
+                self._book.change(one)
+                kept = standing.get(one.alarm_id)
+                if one.tries == 1 and kept is not None and kept.escalation.begins_ms == one.due_ms:
+                    self.counts.slowest_first_ms = max(self.counts.slowest_first_ms, now_ms - one.due_ms)
+            begun.append(letter._replace(deliveries=deliveries))
+        return begun
+
+    async def _send(self, letter: Letter) -> None:
+        """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
+        names = [(one.key, one.person) for one in letter.deliveries]
+        try:
+            await self._record(names, accepted=await self._is_accepted(letter, names))
+        finally:
+            for name in names:
+                self._flying.pop(name, None)
+            self.kick.set()
+
+    async def _is_accepted(self, letter: Letter, names: list[tuple[str, str]]) -> bool:
+        address = self.addresses.get(letter.person, letter.channel)
+        try:
+            if address is None:
+                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
+            await self._notifier.send(address, self._message(letter), name=names)
+        except NobodyReached as error:
+            self.counts.failed[letter.channel] += 1
+            if self._down.get((letter.person, letter.channel)) != str(error):
+                self._down[letter.person, letter.channel] = str(error)
+                _log.warning("messages are not accepted", problem=str(error))
+            return False
+        if self._down.pop((letter.person, letter.channel), None) is not None:
+            _log.info("messages are accepted again", person=letter.person, channel=letter.channel)
+        self.counts.accepted += 1
+        self.counts.digests += len(names) > 1
+        return True
+
+    async def _record(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
+        while True:
+            try:
+                self._settle(names, accepted=accepted)
+            except StoreRefused as error:
+                # Until it is written it counts as on its way: nobody is called again every second.
+                _log.error("what became of a message cannot be written", problem=str(error))
+                await asyncio.sleep(_RECORD_AGAIN_S)
+            else:
+                return
+
+    def _settle(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
+        now_ms = self._clock.now_ms()
+        with self._book.transaction():
+            for key, person in names:
+                one = self._book.delivery(key, person)
+                if one is None or one.fate is Fate.SENT:
+                    continue
+                if accepted:
+                    one = msgspec.structs.replace(one, fate=Fate.SENT, done_ms=now_ms)
+                elif one.is_open:
+                    one = msgspec.structs.replace(one, fate=Fate.FAILED, again_ms=desk.again_ms(one.tries, now_ms))
+                self._book.change(one)
+                trusted = one.channel in self._config.receipts
+                outcome = desk.outcome(self._book.together(key), accepted_is_delivered=trusted)
+                if outcome is not None:
+                    self._book.put_attempt(one.alarm_id, Attempt(key=key, at_ms=now_ms, outcome=outcome))
+                self._look.pop(one.alarm_id, None)
+
+    def _late(self, address: Address, name: object) -> None:
+        """A service took a message when nobody waited for it any more: it is not sent again."""
+        self.counts.late += 1
+        _log.info("accepted late", channel=address.channel, person=address.person)
+        task = asyncio.get_running_loop().create_task(self._record(name, accepted=True), name="late")  # type: ignore[arg-type]
+        self._flying["late", str(id(task))] = task
+        task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))
+
+    def _message(self, letter: Letter) -> Message:
+        now_ms = self._clock.now_ms()
+        alarms = []
+        for alarm_id in dict.fromkeys(one.alarm_id for one in letter.deliveries):
+            kept = self._book.alarm(alarm_id)
+            if kept is not None:
+                binding_id = kept.alarm.binding_id
+                place = self._place_of(binding_id)
+                alarms.append((kept, desk_texts.place(place.bed, place.patient, binding_id)))
+        if len(alarms) == 1:
+            return desk_texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
+        return desk_texts.of_many(alarms, self._telling)
+
+    def _forget(self, now_ms: int) -> None:
+        if self._forgot_ms is None or now_ms - self._forgot_ms >= _FORGET_EVERY_MS:
+            self._forgot_ms = now_ms
+            self._book.forget(now_ms=now_ms, before_ms=now_ms - self._config.keep_days * _DAY_MS)

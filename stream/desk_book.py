@@ -1,0 +1,353 @@
+"""What the alarm desk must not forget, in one SQLite file: alarms, who was told, what people answered, where it reads.
+
+An alarm, its escalation and the place in the log are one transaction, so that a desk that is killed at any instruction
+neither loses one nor opens it twice. Nothing here decides.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+from weakref import finalize
+
+import msgspec
+
+from stream.desk import Delivery, Fate, Hush, Kept
+from stream.errors import StoreRefused, StoreUnusable
+from stream.file_store import only_writer
+from vitals.escalation import Attempt, Due, Outcome
+from vitals.messages import Priority
+from wire.log import Ordered
+
+SCHEMA: Final = 1
+
+_RESERVE_BYTES: Final = 8 << 20
+
+_TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE place (                     -- what was read of the log
+    topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) STRICT, WITHOUT ROWID;
+CREATE TABLE alarm (
+    alarm_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, key TEXT NOT NULL,
+    active INTEGER NOT NULL, listed INTEGER NOT NULL, heard_ms INTEGER NOT NULL,
+    body BLOB NOT NULL                   -- stream.desk.Kept
+    ) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX one_alarm ON alarm (binding_id, rule_id, key) WHERE active;
+CREATE INDEX alarm_listed ON alarm (alarm_id) WHERE listed;
+CREATE TABLE delivery (
+    key TEXT NOT NULL, person TEXT NOT NULL, channel TEXT NOT NULL, who TEXT NOT NULL, alarm_id BLOB NOT NULL,
+    priority INTEGER NOT NULL, due_ms INTEGER NOT NULL, fate TEXT NOT NULL, tries INTEGER NOT NULL, begun_ms INTEGER,
+    again_ms INTEGER NOT NULL, done_ms INTEGER, leads INTEGER NOT NULL,
+    PRIMARY KEY (key, person)) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_of ON delivery (alarm_id);
+CREATE INDEX delivery_open ON delivery (again_ms) WHERE fate IN ('waiting', 'failed');
+CREATE INDEX delivery_begun ON delivery (begun_ms, person);
+CREATE TABLE attempt (
+    alarm_id BLOB NOT NULL, key TEXT NOT NULL, outcome TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (alarm_id, key, outcome)) STRICT, WITHOUT ROWID;
+CREATE TABLE hush (
+    binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (binding_id, rule_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE wish (                      -- what people want, on its way to the log
+    wish_id INTEGER PRIMARY KEY, alarm_id BLOB NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    sent_ms INTEGER, done INTEGER NOT NULL) STRICT;
+CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;
+CREATE TABLE session (
+    digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_KEPT: Final = msgspec.msgpack.Decoder(Kept)
+_HUSH: Final = msgspec.msgpack.Decoder(Hush)
+_ORDER: Final = msgspec.msgpack.Decoder(Ordered)
+_PACK: Final = msgspec.msgpack.Encoder()
+_DELIVERY: Final = (
+    "key", "person", "channel", "who", "alarm_id", "priority", "due_ms", "fate", "tries", "begun_ms", "again_ms",
+    "done_ms", "leads",
+)  # fmt: skip
+_PUT_DELIVERY: Final = f"({', '.join(_DELIVERY)}) VALUES ({', '.join('?' * len(_DELIVERY))})"
+_GET_DELIVERY: Final = f"SELECT {', '.join(_DELIVERY)} FROM delivery"  # noqa: S608 - names from our own table
+
+
+class Wish(NamedTuple):
+    """What somebody wants, on its way to the log."""
+
+    wish_id: int
+    alarm_id: bytes
+    at_ms: int
+    order: Ordered
+    sent_ms: int | None
+
+
+class DeskBook:
+    """One file. Use as a context manager, or call `close`. Every change belongs into `with book.transaction()`.
+
+    Raises:
+        StoreUnusable: it is no book, or another desk has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reserve = path.with_name(f"{path.name}.reserve")
+        self._unlock = finalize(self, os.close, only_writer(path, "two desks would call everybody twice"))
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._set_up()
+            self._keep_reserve()
+        except sqlite3.Error as error:
+            self._unlock()
+            raise StoreUnusable(path, f"is not a desk's book, or cannot be written ({error})") from error
+        except StoreUnusable:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+        self._unlock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing.
+
+        Raises:
+            StoreRefused: the disk is full, or the database failed; nothing was written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
+                # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
+                self._reserve.unlink()
+                problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
+                raise StoreRefused(self.path, problem) from error
+            raise StoreRefused(self.path, str(error)) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    # Where it reads
+
+    def places(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition."""
+        return dict(self._db.execute("SELECT part, next FROM place WHERE topic = ?", (topic,)).fetchall())
+
+    def put_place(self, topic: str, part: int, offset: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (topic, part, offset))
+
+    # Alarms
+
+    def put_alarm(self, kept: Kept) -> None:
+        """One of a condition may be active: whom it displaces has to be written before it."""
+        alarm = kept.alarm
+        self._db.execute(
+            "INSERT INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (alarm_id) DO UPDATE SET "
+            "active = excluded.active, listed = excluded.listed, heard_ms = excluded.heard_ms, body = excluded.body",
+            (alarm.alarm_id, alarm.binding_id, alarm.rule_id, alarm.key, kept.is_active, kept.is_listed, kept.heard_ms,
+             _PACK.encode(kept)),
+        )  # fmt: skip
+
+    def alarm(self, alarm_id: bytes) -> Kept | None:
+        row = self._db.execute("SELECT body FROM alarm WHERE alarm_id = ?", (alarm_id,)).fetchone()
+        return None if row is None else _KEPT.decode(row[0])
+
+    def active(self, binding_id: str, rule_id: str, key: str) -> Kept | None:
+        """The one of this condition that stands."""
+        row = self._db.execute(
+            "SELECT body FROM alarm WHERE binding_id = ? AND rule_id = ? AND key = ? AND active",
+            (binding_id, rule_id, key),
+        ).fetchone()
+        return None if row is None else _KEPT.decode(row[0])
+
+    def listed(self) -> list[Kept]:
+        """Every alarm that people have to see."""
+        return [_KEPT.decode(row[0]) for row in self._db.execute("SELECT body FROM alarm WHERE listed")]
+
+    # Who was told
+
+    def put_deliveries(self, deliveries: Iterable[Delivery]) -> None:
+        """New ones; what is there stays as it is."""
+        self._db.executemany(f"INSERT OR IGNORE INTO delivery {_PUT_DELIVERY}", map(_row, deliveries))
+
+    def change(self, delivery: Delivery) -> None:
+        self._db.execute(f"INSERT OR REPLACE INTO delivery {_PUT_DELIVERY}", _row(delivery))
+
+    def delivery(self, key: str, person: str) -> Delivery | None:
+        found = self._deliveries("WHERE key = ? AND person = ?", (key, person))
+        return found[0] if found else None
+
+    def deliveries(self, alarm_id: bytes) -> list[Delivery]:
+        return self._deliveries("WHERE alarm_id = ?", (alarm_id,))
+
+    def together(self, key: str) -> list[Delivery]:
+        """The same notification to every person of its role."""
+        return self._deliveries("WHERE key = ?", (key,))
+
+    def waiting(self) -> list[Delivery]:
+        """What has to be sent, now or later."""
+        return self._deliveries("WHERE fate IN ('waiting', 'failed')", ())
+
+    def stop(self, alarm_id: bytes, *, except_ladder: int | None = None) -> None:
+        """Nobody needs them any more: the alarm calls nobody, or calls from the beginning again."""
+        for one in self._deliveries("WHERE alarm_id = ? AND fate IN ('waiting', 'failed')", (alarm_id,)):
+            if except_ladder is None or not one.key.startswith(f"{alarm_id.hex()}.{except_ladder}."):
+                self.change(msgspec.structs.replace(one, fate=Fate.STOPPED))
+
+    def overtake(self, newer: Delivery) -> None:
+        """An older notification of the same alarm to the same person by the same channel is not tried again."""
+        for one in self._deliveries(
+            "WHERE alarm_id = ? AND person = ? AND channel = ? AND fate = 'failed'",
+            (newer.alarm_id, newer.person, newer.channel),
+        ):
+            if one.key != newer.key:
+                self.change(msgspec.structs.replace(one, fate=Fate.STOPPED))
+
+    def begun_since(self, from_ms: int) -> dict[str, list[int]]:
+        """By person, when messages below red were begun."""
+        found: dict[str, list[int]] = {}
+        for person, begun_ms in self._db.execute(
+            "SELECT person, begun_ms FROM delivery WHERE begun_ms > ? AND priority < ? AND leads",
+            (from_ms, int(Priority.HIGH)),
+        ):
+            found.setdefault(person, []).append(begun_ms)
+        return found
+
+    def put_attempt(self, alarm_id: bytes, attempt: Attempt) -> None:
+        """The first of its kind counts."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?)",
+            (alarm_id, attempt.key, attempt.outcome.value, attempt.at_ms),
+        )
+
+    def put_passed(self, passed: Iterable[Due], now_ms: int) -> None:
+        for one in passed:
+            self.put_attempt(one.alarm_id, Attempt(key=one.key, at_ms=now_ms, outcome=Outcome.OVERTAKEN))
+
+    def attempts(self, alarm_id: bytes, ladder: int) -> list[Attempt]:
+        return [
+            Attempt(key=key, at_ms=at_ms, outcome=Outcome(outcome))
+            for key, outcome, at_ms in self._db.execute(
+                "SELECT key, outcome, at_ms FROM attempt WHERE alarm_id = ?", (alarm_id,)
+            )
+            if key.startswith(f"{alarm_id.hex()}.{ladder}.")
+        ]
+
+    # What people want
+
+    def put_wish(self, alarm_id: bytes, order: Ordered, now_ms: int) -> None:
+        self._db.execute(
+            "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
+            (alarm_id, now_ms, _PACK.encode(order)),
+        )
+
+    def wishes(self) -> list[Wish]:
+        """Those that are not known to be fulfilled, in their order."""
+        return [
+            Wish(wish_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
+            for wish_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
+                "SELECT wish_id, alarm_id, at_ms, body, sent_ms FROM wish WHERE NOT done ORDER BY wish_id"
+            )
+        ]
+
+    def wish_sent(self, wish_id: int, now_ms: int) -> None:
+        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, wish_id))
+
+    def wish_done(self, wish_id: int) -> None:
+        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (wish_id,))
+
+    def put_hush(self, hush: Hush) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO hush VALUES (?, ?, ?, ?)",
+            (hush.binding_id, hush.rule_id, hush.until_ms, _PACK.encode(hush)),
+        )
+
+    def hushes(self, now_ms: int) -> Mapping[tuple[str, str], Hush]:
+        """Those that hold, by binding and rule."""
+        rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
+        return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}
+
+    # Who may
+
+    def put_session(self, digest: bytes, user: str, until_ms: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO session VALUES (?, ?, ?)", (digest, user, until_ms))
+
+    def session(self, digest: bytes) -> tuple[str, int] | None:
+        """Whose it is, and until when."""
+        row = self._db.execute("SELECT user, until_ms FROM session WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else (str(row[0]), int(row[1]))
+
+    def end_session(self, digest: bytes) -> None:
+        self._db.execute("DELETE FROM session WHERE digest = ?", (digest,))
+
+    # What is not needed any more
+
+    def forget(self, *, now_ms: int, before_ms: int) -> None:
+        """Alarms that are off the list and older than that, with all that was said of them; silences, sessions."""
+        old = [
+            row[0]
+            for row in self._db.execute(
+                "SELECT alarm_id FROM alarm WHERE NOT listed AND NOT active AND heard_ms < ? LIMIT 1000", (before_ms,)
+            )
+        ]
+        for table in ("delivery", "attempt", "wish", "alarm"):
+            self._db.executemany(f"DELETE FROM {table} WHERE alarm_id = ?", [(one,) for one in old])  # noqa: S608
+        self._db.execute("DELETE FROM hush WHERE until_ms < ?", (now_ms,))
+        self._db.execute("DELETE FROM session WHERE until_ms < ?", (now_ms,))
+
+    def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read with SQL; for reports and tests."""
+        return self._db.execute(statement, tuple(parameters)).fetchall()
+
+    # Within
+
+    def _deliveries(self, where: str, parameters: Sequence[Any]) -> list[Delivery]:
+        return [
+            msgspec.convert(dict(zip(_DELIVERY, row, strict=True)), Delivery, strict=False)
+            for row in self._db.execute(f"{_GET_DELIVERY} {where} ORDER BY due_ms, key, person", parameters)
+        ]
+
+    def _set_up(self) -> None:
+        with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
+            raise StoreUnusable(self.path, "is a database of something else; name another folder")
+        if with_meta is None:
+            self._db.executescript(f"BEGIN;{_TABLES}")
+            self._db.execute("INSERT INTO meta VALUES ('desk', ?)", (str(SCHEMA),))
+            self._db.execute("COMMIT")
+            return
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'desk'").fetchone()
+        found = "none" if row is None else str(row[0])
+        if found != str(SCHEMA):
+            raise StoreUnusable(
+                self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
+            )
+
+    def _keep_reserve(self) -> None:
+        """Room on the disk for when there is none; without it the desk works all the same."""
+        with contextlib.suppress(OSError), self._reserve.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _row(one: Delivery) -> tuple[Any, ...]:
+    return (
+        one.key, one.person, one.channel, one.who, one.alarm_id, int(one.priority), one.due_ms, one.fate.value,
+        one.tries, one.begun_ms, one.again_ms, one.done_ms, one.leads,
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""A person's half of the desk: asks over HTTP, keeps the token in a private file, says plainly what went wrong."""
+
+import http.client
+import os
+import ssl
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from runtime.errors import NotPrivate
+from runtime.hardening import make_private_dir, read_private, write_private
+from stream.errors import DeskNotReached
+
+WITHIN_S: Final = 10.0
+MAX_REPLY_BYTES: Final = 16 << 20
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+_T = TypeVar("_T")
+
+
+def token_file() -> Path:
+    """Where a login is kept."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "vitalloom" / "desk.token"
+
+
+class _Kept(msgspec.Struct):
+    """A login, and at which desk: a token is shown to no other."""
+
+    url: str
+    token: str
+
+
+class DeskClient:
+    """One desk.
+
+    Args:
+        url: of it; in the clear only on this machine.
+        root: whom TLS believes; None: whom this machine believes.
+        token: of a login; None: that of the file, if it is of this desk.
+    """
+
+    def __init__(self, url: str, *, root: Path | None = None, token: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise DeskNotReached(f"{url!r} is no address of a desk; for instance https://desk.example:8095")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise DeskNotReached(f"{url}: passwords do not go over http beyond this machine; use https")
+        self.url = f"{parts.scheme}://{parts.netloc}"
+        self._host, self._port = parts.hostname, parts.port
+        self._context = None
+        if parts.scheme == "https":
+            try:
+                self._context = ssl.create_default_context(cafile=root)
+            except OSError as error:
+                raise DeskNotReached(f"{root}: is no certificate to believe ({error})") from error
+        self._token = token
+
+    def log_in(self, user: str, password: str) -> dict[str, Any]:
+        """Log in, and keep the token."""
+        found: dict[str, Any] = self._ask("POST", "/v1/login", {"user": user, "password": password}, dict[str, Any])
+        path = token_file()
+        make_private_dir(path.parent)
+        write_private(path, msgspec.json.encode(_Kept(self.url, found["token"])))
+        return found
+
+    def log_out(self) -> None:
+        self._ask("POST", "/v1/logout", {}, dict[str, Any], token=self._known_token())
+        token_file().unlink(missing_ok=True)
+
+    def alarms(self, kind: type[_T]) -> _T:
+        """What stands, as a struct."""
+        return self._ask("GET", "/v1/alarms", None, kind, token=self._known_token())
+
+    def acknowledge(self, alarm_id: str, *, revision: int) -> dict[str, Any]:
+        path = f"/v1/alarms/{alarm_id}/acknowledge"
+        return self._ask("POST", path, {"revision": revision}, dict[str, Any], token=self._known_token())
+
+    def silence(self, alarm_id: str, *, revision: int, minutes: int) -> dict[str, Any]:
+        asked = {"revision": revision, "minutes": minutes}
+        path = f"/v1/alarms/{alarm_id}/silence"
+        return self._ask("POST", path, asked, dict[str, Any], token=self._known_token())
+
+    def _known_token(self) -> str:
+        if self._token:
+            return self._token
+        path = token_file()
+        try:
+            kept = msgspec.json.decode(read_private(path), type=_Kept)
+        except FileNotFoundError:
+            raise DeskNotReached("not logged in: vitalloom alarms login NAME") from None
+        except (OSError, msgspec.DecodeError, NotPrivate) as error:
+            raise DeskNotReached(f"{path}: cannot be used ({error}); log in again") from error
+        if kept.url != self.url:
+            raise DeskNotReached(f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login")
+        return kept.token
+
+    def _ask(self, method: str, path: str, asked: object, kind: type[_T], *, token: str = "") -> _T:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        body = None if asked is None else msgspec.json.encode(asked)
+        made: http.client.HTTPConnection
+        if self._context is None:
+            made = http.client.HTTPConnection(self._host, self._port, timeout=WITHIN_S)
+        else:
+            made = http.client.HTTPSConnection(self._host, self._port, timeout=WITHIN_S, context=self._context)
+        try:
+            made.request(method, path, body, headers)
+            answer = made.getresponse()
+            content = answer.read(MAX_REPLY_BYTES + 1)
+        except ssl.SSLCertVerificationError as error:
+            raise DeskNotReached(
+                f"the desk at {self.url} shows a certificate that is not believed ({error.verify_message}); "
+                "name the site's root: --root FILE"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
+            raise DeskNotReached(f"the desk at {self.url} cannot be reached ({problem}); does it run?") from error
+        finally:
+            made.close()
+        if answer.status != 200 or len(content) > MAX_REPLY_BYTES:
+            raise DeskNotReached(_problem(answer.status, content))
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError as error:
+            raise DeskNotReached(f"what answers at {self.url} is no alarm desk of this version ({error})") from error
+
+
+def _problem(status: int, content: bytes) -> str:
+    try:
+        problem = str(msgspec.json.decode(content, type=dict[str, Any]).get("problem", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = ""
+    return problem or f"the desk answered {status}"

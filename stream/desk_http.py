@@ -1,0 +1,268 @@
+"""The desk over HTTP: log in, see what stands, answer. Everything that comes in is of known shape and small.
+
+What a person did is on disk before they are told that it is.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runtime.clock import Clock
+from runtime.logs import get
+from runtime.metrics import address
+from stream import desk_texts
+from stream.alarm_desk import AlarmDesk, Standing
+from stream.config import DeskApiConfig
+from stream.desk_users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Session
+from stream.errors import (
+    AlarmChangedMeanwhile,
+    BadRequest,
+    DeskUnusable,
+    NotAllowed,
+    NothingToAnswer,
+    StoreRefused,
+)
+from stream.serving import JSON, Serving, address_of, body_of
+
+MAX_BODY_BYTES: Final = 4_096
+_MOST_TOLD: Final = 50
+
+_log = get(__name__)
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME_CHARACTERS)]
+Revision = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
+
+
+class LogIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/login`."""
+
+    user: Name
+    password: Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_CHARACTERS)]
+
+
+class LoggedIn(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+    user: str
+    until_ms: int
+
+
+class AcknowledgeAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/alarms/{id}/acknowledge`."""
+
+    revision: Revision  # of the alarm as it was seen
+
+
+class SilenceAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/alarms/{id}/silence`: its condition, of this patient."""
+
+    revision: Revision
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=1_440)]
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to one person."""
+
+    at_ms: int
+    who: str  # the role
+    person: str
+    channel: str
+    fate: str  # waiting: nobody knows yet; sent: the service took it; failed: it did not, and is asked again; stopped
+
+
+class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """One alarm as people see it."""
+
+    id: str
+    revision: int
+    priority: str
+    mark: str
+    kind: str
+    rule: str
+    key: str
+    state: str  # active, or was: it ended, and nobody has looked
+    bed: str
+    patient: str
+    binding: str
+    place: str
+    since_ms: int
+    text: str
+    basis: str
+    acknowledged_by: str | None
+    acknowledged_ms: int | None
+    confirmed: bool  # the patient's record says so too
+    silenced_until_ms: int | None
+    calling: bool
+    told: list[Told]
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/alarms`."""
+
+    now_ms: int
+    notice: str
+    site: str
+    user: str
+    trouble: str  # why this list may be old or incomplete; empty if it is not
+    alarms: list[ShownAlarm]
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an answer or a silence."""
+
+    id: str
+    by: str
+    at_ms: int
+    until_ms: int | None = None
+
+
+def build_app(
+    desk: AlarmDesk, door: Door, clock: Clock, *, site: str, longest_silence_minutes: int, trouble: Callable[[], str]
+) -> Starlette:
+    """The application."""
+
+    async def log_in(request: Request) -> LoggedIn:
+        asked = await body_of(request, LogIn, most_bytes=MAX_BODY_BYTES)
+        token, session = await door.log_in(asked.user, asked.password, address_of(request))
+        _log.info("logged in", user=session.user)
+        return LoggedIn(token=token, user=session.user, until_ms=session.until_ms)
+
+    async def log_out(request: Request) -> Done:
+        session = _session(request, door)
+        door.log_out(session)
+        return Done(id="", by=session.user, at_ms=clock.now_ms())
+
+    async def alarms(request: Request) -> Shown:
+        session = _session(request, door)
+        shown = [shown_of(one) for one in desk.standing()]
+        return Shown(
+            now_ms=clock.now_ms(), notice=desk_texts.NOT_A_DEVICE, site=site, user=session.user, trouble=trouble(),
+            alarms=shown,
+        )  # fmt: skip
+
+    async def acknowledge(request: Request) -> Done:
+        session = _session(request, door)
+        asked = await body_of(request, AcknowledgeAlarm, most_bytes=MAX_BODY_BYTES)
+        alarm_id = _alarm_id(request)
+        kept = desk.acknowledge(alarm_id, by=session.user, revision=asked.revision)
+        return Done(id=alarm_id.hex(), by=kept.answered_by or session.user, at_ms=kept.answered_ms or clock.now_ms())
+
+    async def silence(request: Request) -> Done:
+        session = _session(request, door)
+        asked = await body_of(request, SilenceAlarm, most_bytes=MAX_BODY_BYTES)
+        if asked.minutes > longest_silence_minutes:
+            raise BadRequest(400, f"nothing is silenced for longer than {longest_silence_minutes} minutes here")
+        alarm_id = _alarm_id(request)
+        hush = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
+        return Done(id=alarm_id.hex(), by=hush.by, at_ms=hush.at_ms, until_ms=hush.until_ms)
+
+    app = Starlette(
+        routes=[
+            Route("/v1/login", _answered(log_in), methods=["POST"]),
+            Route("/v1/logout", _answered(log_out), methods=["POST"]),
+            Route("/v1/alarms", _answered(alarms), methods=["GET"]),
+            Route("/v1/alarms/{alarm}/acknowledge", _answered(acknowledge), methods=["POST"]),
+            Route("/v1/alarms/{alarm}/silence", _answered(silence), methods=["POST"]),
+        ]
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class DeskServer(Serving):
+    """The application on a port, for as long as the `async with` block lasts."""
+
+    def __init__(self, app: Starlette, config: DeskApiConfig) -> None:
+        host, port = address(config.listen)
+        tls = config.tls
+
+        def context() -> ssl.SSLContext:
+            assert tls is not None  # noqa: S101 - asked for below only then
+            made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            made.minimum_version = ssl.TLSVersion.TLSv1_2
+            try:
+                made.load_cert_chain(tls.certificate, tls.key)
+            except (OSError, ssl.SSLError) as error:
+                raise DeskUnusable(
+                    f"api.tls: {tls.certificate} and {tls.key} are no certificate and its key ({error})"
+                ) from error
+            return made
+
+        super().__init__(
+            app, name="the alarm desk", host=host, port=port, tls=None if tls is None else context,
+            most_bytes=MAX_BODY_BYTES * 4,
+        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.is_secured else ''}://{self.host}:{self.port}"
+
+
+def shown_of(one: Standing) -> ShownAlarm:
+    """An alarm of the list as it is answered."""
+    kept, alarm = one.kept, one.kept.alarm
+    until_ms = alarm.silenced_until_ms
+    if one.hush is not None and alarm.priority <= one.hush.priority:
+        until_ms = one.hush.until_ms
+    told = [
+        Told(at_ms=sent.begun_ms or sent.due_ms, who=sent.who, person=sent.person, channel=sent.channel,
+             fate=sent.fate.value)
+        for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_TOLD]
+    ]  # fmt: skip
+    return ShownAlarm(
+        id=alarm.alarm_id.hex(), revision=alarm.revision, priority=desk_texts.WORDS[alarm.priority],
+        mark=desk_texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
+        state="active" if kept.is_active else "was", bed=one.place.bed, patient=one.place.patient,
+        binding=alarm.binding_id, place=desk_texts.place(one.place.bed, one.place.patient, alarm.binding_id),
+        since_ms=alarm.onset_ms, text=alarm.text, basis=alarm.basis, acknowledged_by=kept.answered_by,
+        acknowledged_ms=kept.answered_ms, confirmed=kept.is_confirmed, silenced_until_ms=until_ms, calling=one.calls,
+        told=told,
+    )  # fmt: skip
+
+
+def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        more: dict[str, str] = {}
+        try:
+            reply = await handler(request)
+        except (NotAllowed, BadRequest) as error:
+            status, problem = error.status, str(error)
+            if isinstance(error, NotAllowed) and error.retry_s is not None:
+                more = {"Retry-After": str(error.retry_s)}
+            if status in (401, 429):
+                _log.warning("refused", status=status, address=address_of(request))
+        except NothingToAnswer as error:
+            status, problem = 404, str(error)
+        except AlarmChangedMeanwhile as error:
+            status, problem = 409, str(error)
+        except StoreRefused:
+            status, problem = 503, "the desk cannot write it down; it is NOT done. Call the person on duty for it."
+        else:
+            return Response(msgspec.json.encode(reply), media_type=JSON, headers={"Cache-Control": "no-store"})
+        body = msgspec.json.encode({"problem": problem})
+        return Response(body, status_code=status, media_type=JSON, headers=more)
+
+    return answer
+
+
+def _session(request: Request, door: Door) -> Session:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not 0 < len(token) <= 200:
+        raise NotAllowed(401, "not logged in: vitalloom alarms login")
+    return door.who(token)
+
+
+def _alarm_id(request: Request) -> bytes:
+    text = str(request.path_params["alarm"])
+    try:
+        found = bytes.fromhex(text) if len(text) == 32 else b""
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise BadRequest(400, "an alarm's id is 32 hexadecimal digits")
+    return found

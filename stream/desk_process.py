@@ -1,0 +1,422 @@
+"""The process `vitalloom desk`: reads alarms from the log, calls people, lets them answer, and tells the log.
+
+Its place in the log is in its own book, beside what was read: Kafka is told too, so that the group's lag can be seen.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from runtime import metrics
+from runtime.clock import Clock, FileClock, SystemClock
+from runtime.config import load
+from runtime.errors import ConfigError, NotPrivate
+from runtime.hardening import make_private_dir
+from runtime.lifetime import begin, until_told_to_stop
+from runtime.logs import get
+from runtime.metrics import Figure, Figures
+from stream.alarm_desk import AlarmDesk, Place, Read
+from stream.config import DeskConfig
+from stream.desk_book import DeskBook
+from stream.desk_http import DeskServer, build_app
+from stream.desk_users import Door, Users
+from stream.directory import RegistryDirectory
+from stream.errors import DeskUnusable, LogUnusable, StoreRefused
+from stream.kafka import check_topics, consumer, producer, topic
+from stream.notify import Addresses
+from stream.site import Site
+from vitals.errors import BadPlan
+from wire.errors import DecodeError
+from wire.log import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
+from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
+
+BOOK_FILE: Final = "desk.sqlite"
+USERS_FILE: Final = "users.json"
+
+CATCH_UP_S: Final = 30.0
+"""So long nobody is called for what a desk that was away finds: most of it was answered or is over by the end."""
+
+_BATCH: Final = 1_000
+_AGAIN_S: Final = 1.0
+_LOOK_AT_FILES_S: Final = 2.0
+_TELL_GROUP_S: Final = 5.0
+_STALLED_MS: Final = 15_000
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+_log = get(__name__)
+
+
+def desk_config(path: Path | None) -> DeskConfig:
+    """What the desk is told.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    config = load(DeskConfig, path, env_prefix="VITALLOOM_DESK")
+    source: Path | str = "environment" if path is None else path
+    problem = ""
+    try:
+        config.policy.check()
+        host, _ = metrics.address(config.api.listen)
+    except BadPlan as error:
+        raise ConfigError(f"policy.{error}", source=source) from error
+    except ValueError as error:
+        raise ConfigError(f"api.{error}", source=source) from error
+    if config.detail not in ("none", "values"):
+        problem = f'detail = "{config.detail}" is neither "none" nor "values"'
+    elif config.api.tls is None and host not in _LOOPBACK and not config.api.plain_text:
+        problem = (
+            "api.listen reaches beyond this machine and passwords would go in the clear; give api.tls, or "
+            "api.plain_text = true behind something that adds TLS"
+        )
+    elif not 1 <= config.api.longest_silence_minutes <= 1_440:
+        problem = "api.longest_silence_minutes is between 1 and 1440"
+    elif not 0 < config.api.session_hours <= 168:
+        problem = "api.session_hours is more than 0 and at most 168"
+    elif min(config.send_timeout_ms, config.digest_after, config.digest_window_ms, config.keep_days) < 1:
+        problem = "send_timeout_ms, digest_after, digest_window_ms and keep_days are 1 or more"
+    if problem:
+        raise ConfigError(problem, source=source)
+    return config
+
+
+def users_of(config: DeskConfig) -> Users:
+    """The file of those who may answer."""
+    return Users(config.api.users or config.data / USERS_FILE)
+
+
+def people_problem(config: DeskConfig, addresses: Addresses) -> str:
+    """Who cannot be called although the policy says so; empty if everybody can."""
+    for name in ("high", "medium", "low"):
+        for step in getattr(config.policy, name).steps:
+            people = config.roles.get(step.who, ())
+            if not people:
+                return f'roles.{step.who}: the policy calls this role and nobody has it; {step.who} = ["somebody"]'
+            for person in people:
+                if not addresses.of(person):
+                    return f"{addresses.path}: has no address of {person}, who is {step.who}"
+            if not any(addresses.get(person, way) for person in people for way in step.channels):
+                ways = ", ".join(step.channels)
+                return f"{addresses.path}: {step.who} is called by {ways}, and none of {', '.join(people)} has that"
+    return ""
+
+
+def check(config: DeskConfig) -> list[str]:
+    """The command `vitalloom desk --check-config`: everything but Kafka. What is worth saying all the same.
+
+    Raises:
+        ConfigError, DeskUnusable, NotPrivate, SiteUnusable: what is wrong, and the cure.
+    """
+    addresses = Addresses(config.addresses)
+    addresses.check()
+    if problem := people_problem(config, addresses):
+        raise DeskUnusable(problem)
+    if config.site is not None:
+        with contextlib.closing(Site.open(config.site, clock=SystemClock(), to_read=True)):
+            pass
+    notes = []
+    if not users_of(config).all():
+        notes.append("nobody may answer yet: vitalloom desk user add NAME")
+    return notes
+
+
+def run_desk(config: DeskConfig, file: Path | None) -> int:
+    """The command `vitalloom desk`.
+
+    Raises:
+        DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
+    """
+    begin(level=config.log_level, form=config.log_format)
+    addresses = Addresses(config.addresses)
+    problem = _usable(addresses) or people_problem(config, addresses)
+    if problem:
+        # A desk that calls some is better than none; that it does not call all is said until it is mended.
+        _log.error("not everybody can be called", problem=problem)
+    if not users_of(config).all():
+        _log.warning("nobody may answer yet: vitalloom desk user add NAME")
+    make_private_dir(config.data)
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    with contextlib.ExitStack() as stack:
+        book = stack.enter_context(DeskBook(config.data / BOOK_FILE))
+        beds: Callable[[str], Place] = lambda _: Place()  # noqa: E731
+        if config.site is not None:
+            site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
+            beds = Beds(RegistryDirectory(site.registry), clock)
+        desk = AlarmDesk(config, book, addresses, clock, place_of=beds)
+        process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
+        asyncio.run(until_told_to_stop(process.run()))
+    return 0
+
+
+def _usable(addresses: Addresses) -> str:
+    try:
+        addresses.check()
+    except DeskUnusable as error:
+        return str(error)
+    return ""
+
+
+class Beds:
+    """Where a patient is, as the registry says."""
+
+    def __init__(self, directory: RegistryDirectory, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    def __call__(self, binding_id: str) -> Place:
+        try:
+            self._directory.refresh(self._clock.mono_ms())
+            found = self._directory.binding(bytes.fromhex(binding_id))
+        except sqlite3.Error as error:
+            # Nobody is left uncalled because it is not known where they lie: the message names the binding.
+            _log.error("the registry cannot be read", problem=str(error))
+            found = None
+        except ValueError:  # of a simulated ward, whose bindings are not ids
+            found = None
+        return Place() if found is None else Place(found.bed, found.patient)
+
+
+class DeskProcess:
+    """Everything around one desk.
+
+    Args:
+        file: the configuration's, so that a change of shift is noticed; None: roles stay as they are.
+        problem: who cannot be called, as it begins.
+    """
+
+    def __init__(
+        self, config: DeskConfig, desk: AlarmDesk, book: DeskBook, clock: Clock, *, file: Path | None = None,
+        problem: str = "",
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._kafka = config.kafka
+        self._desk = desk
+        self._book = book
+        self._clock = clock
+        self._file = file
+        self._name = topic(config.kafka, KAFKA_ALARMS)
+        self._caught_up = asyncio.Event()
+        self._read_ms: int | None = None  # monotonic: when the log last answered
+        self._began_ms = clock.mono_ms()
+        self._lag: dict[str, int] = {}
+        self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
+        self._bad_files = problem
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        door = Door(
+            users_of(self._config), self._book, self._clock, session_ms=int(self._config.api.session_hours * 3_600_000)
+        )
+        app = build_app(
+            self._desk, door, self._clock, site=self._config.site_name, trouble=self.trouble,
+            longest_silence_minutes=self._config.api.longest_silence_minutes,
+        )  # fmt: skip
+        async with (
+            DeskServer(app, self._config.api) as server,
+            metrics.serving(self._config.http, process="desk", watched=self),
+            asyncio.TaskGroup() as tasks,
+        ):
+            _log.info("alarms are answered here", url=server.url)
+            tasks.create_task(_for_ever(self._read, self._failed("read")), name="alarms")
+            tasks.create_task(_for_ever(self._pass_on, self._failed("order")), name="orders")
+            tasks.create_task(self._call(), name="calls")
+            tasks.create_task(self._watch_files(), name="shifts")
+
+    # What it says of itself: asked from another thread, so it only reads
+
+    def figures(self) -> Figures:
+        counts = self._desk.counts
+        low, medium, high = counts.open_by_priority
+        turned_ms = counts.turned_ms
+        return Figures(
+            received=counts.records,
+            sent=counts.accepted,
+            errors={**self._errors, "notify": counts.failed.total(), "book": counts.refused_commits},
+            discarded={"unreadable": counts.unreadable},
+            lag={**self._lag, "notifications": counts.waiting, "orders": counts.wishes},
+            progress_age_s=None if turned_ms is None else (self._clock.mono_ms() - turned_ms) / 1_000,
+            more=(
+                *(
+                    Figure("desk_alarms_active", "Alarms whose condition stands.", count, (("priority", name),))
+                    for name, count in (("low", low), ("medium", medium), ("high", high))
+                ),
+                Figure("desk_high_unanswered", "High alarms that nobody has answered.", counts.unanswered_high),
+                Figure("desk_opened", "Alarms that were opened.", counts.opened, grows=True),
+                Figure("desk_answered", "Answers of people.", counts.answered, grows=True),
+                Figure("desk_silenced", "Silences by people.", counts.silenced, grows=True),
+                Figure("desk_ordered", "Orders of people that the log has taken.", counts.ordered, grows=True),
+                Figure("desk_digests", "Messages that stood for several alarms.", counts.digests, grows=True),
+                Figure("desk_late", "Messages that a service took after their time.", counts.late, grows=True),
+                Figure("desk_nobody", "Notifications that had no address.", counts.nobody, grows=True),
+                Figure(
+                    "desk_slowest_first_call_seconds", "From an alarm that calls at once to the first try.",
+                    counts.slowest_first_ms / 1_000,
+                ),
+            ),
+        )  # fmt: skip
+
+    def trouble(self) -> str:
+        now_ms, counts = self._clock.mono_ms(), self._desk.counts
+        if counts.refusing:
+            return f"nothing can be written: {counts.refusing}"
+        if self._bad_files:
+            return self._bad_files
+        if now_ms - (self._read_ms or self._began_ms) > _STALLED_MS:
+            return f"alarms cannot be read from Kafka at {self._kafka.bootstrap}"
+        if not self._caught_up.is_set():
+            return "still reads what it has missed"
+        if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
+            return "people are not called"
+        return ""
+
+    # Reading
+
+    async def _read(self) -> None:
+        kafka = self._kafka
+        partitions = await check_topics(kafka)
+        reader = consumer(kafka, group=f"{kafka.application}-desk", fetch_max_wait_ms=100)
+        try:
+            await reader.start()
+            places = [TopicPartition(self._name, index) for index in range(partitions)]
+            reader.assign(places)
+            ends = await self._seek(reader, places)
+            told_s = time.monotonic()
+            while True:
+                found = await reader.getmany(timeout_ms=500, max_records=_BATCH)
+                batch = [
+                    Read(self._name, place.partition, record.offset, self._decoded(record.value))
+                    for place, records in found.items()
+                    for record in records
+                ]
+                if batch:
+                    self._desk.hear(batch)
+                self._read_ms = self._clock.mono_ms()
+                self._lag = {
+                    str(place.partition): max(0, end - await reader.position(place))
+                    for place in places
+                    if (end := reader.highwater(place)) is not None
+                }
+                if not self._caught_up.is_set() and all([await reader.position(at) >= ends[at] for at in places]):
+                    self._caught_up.set()
+                    _log.info("has read what it missed")
+                if time.monotonic() - told_s > _TELL_GROUP_S:
+                    told_s = time.monotonic()
+                    await reader.commit()
+        finally:
+            await reader.stop()
+
+    async def _seek(self, reader: AIOKafkaConsumer, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """To where the book says; returns where the log ends now."""
+        kept = self._book.places(self._name)
+        begins = await reader.beginning_offsets(places)
+        ends: dict[TopicPartition, int] = await reader.end_offsets(places)
+        for place in places:
+            start = kept.get(place.partition, begins[place])
+            if not begins[place] <= start <= ends[place]:
+                _log.error("the log is not where it was; all of it is read", partition=place.partition, expected=start)
+                start = begins[place]
+            reader.seek(place, start)
+        return ends
+
+    def _decoded(self, value: bytes | None) -> Alarmed | EdgeAlarmed | None:
+        try:
+            return decode_alarmed(value)
+        except DecodeError as error:
+            _log.error("an alarm cannot be read", problem=str(error))  # the store writer buries it
+            return None
+
+    # Calling
+
+    async def _call(self) -> None:
+        """Once it is known what was missed; a desk that cannot read calls for what it knew."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S):
+                await self._caught_up.wait()
+        await self._desk.serve()
+
+    # Telling the log
+
+    async def _pass_on(self) -> None:
+        sender = producer(self._kafka)
+        try:
+            await sender.start()
+            while True:
+                self._desk.wished.clear()
+                for wish in self._desk.to_pass_on():
+                    await sender.send_and_wait(
+                        topic(self._kafka, KAFKA_ORDERS),
+                        key=wish.order.message.binding_id.encode(),
+                        value=encode_record(wish.order),
+                    )
+                    self._desk.passed_on(wish)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await self._desk.wished.wait()
+        finally:
+            await sender.stop()
+
+    def _failed(self, stage: str) -> Callable[[Exception], None]:
+        said = ""
+
+        def tell(error: Exception) -> None:
+            nonlocal said
+            self._errors[stage] += 1
+            if str(error) != said:
+                said = str(error)
+                _log.warning("begins again", stage=stage, problem=repr(error))
+
+        return tell
+
+    # Who has which role tonight
+
+    async def _watch_files(self) -> None:
+        """A shift changes without a restart: roles and addresses are read again when their files have changed."""
+        stamps = self._stamps()
+        while True:
+            await asyncio.sleep(_LOOK_AT_FILES_S)
+            found = self._stamps()
+            if found == stamps:
+                continue
+            stamps = found
+            try:
+                config = self._config if self._file is None else desk_config(self._file)
+                addresses = Addresses(config.addresses)
+                addresses.check()
+                if problem := people_problem(config, addresses):
+                    raise DeskUnusable(problem)
+            except (ConfigError, DeskUnusable, NotPrivate) as error:
+                self._bad_files = f"roles or addresses have changed and cannot be used: {error}"
+                self._errors["configuration"] += 1
+                _log.error("roles and addresses stay as they were", problem=str(error))
+                continue
+            self._bad_files = ""
+            self._desk.roles, self._desk.addresses = config.roles, addresses
+            _log.info("roles and addresses were read again")
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        stamps = []
+        for path in (self._file, self._config.addresses):
+            try:
+                found = os.stat(path) if path is not None else None
+            except OSError:
+                found = None
+            stamps.append((0, 0) if found is None else (found.st_mtime_ns, found.st_ino))
+        return stamps
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:
+    """What speaks with Kafka begins again by itself: a desk without it still calls for what it knows."""
+    while True:
+        try:
+            await work()
+        except (KafkaError, OSError, LogUnusable, StoreRefused) as error:
+            tell(error)
+            await asyncio.sleep(_AGAIN_S)

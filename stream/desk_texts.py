@@ -1,0 +1,105 @@
+"""What a notification says: as little as a locked screen may show, and that it is no certified medical device. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from stream.desk import Kept
+from vitals.alarms import clock_text
+from vitals.messages import AlarmKind, AlarmState, Priority
+
+NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
+MARKS: Final[Mapping[Priority, str]] = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
+WORDS: Final[Mapping[Priority, str]] = {Priority.HIGH: "high", Priority.MEDIUM: "medium", Priority.LOW: "low"}
+
+_LINES_IN_A_DIGEST: Final = 20
+_REASON_CHARACTERS: Final = 300
+
+
+class Telling(NamedTuple):
+    """What a site wants its notifications to say."""
+
+    site: str = ""
+    where: str = ""  # to look: an address of the ward's screen
+    values: bool = False  # the alarm's own line, with values, leaves the ward's systems
+
+
+class Message(NamedTuple):
+    title: str
+    body: str
+    priority: Priority
+
+
+def place(bed: str, patient: str, binding_id: str) -> str:
+    """Where the patient is, without a name: the bed, or a pseudonym, or the beginning of the binding's id."""
+    if bed:
+        return f"bed {bed}"
+    return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
+
+
+def ref(alarm_id: bytes) -> str:
+    """What people call an alarm by."""
+    return alarm_id.hex()[:8]
+
+
+def age_text(ms: int) -> str:
+    """Twelve seconds, four minutes, three hours: as short as it can be read."""
+    seconds = max(0, ms) // 1_000
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Message:
+    """One alarm to one person.
+
+    Args:
+        where: the patient's place; see `place`.
+    """
+    alarm = kept.alarm
+    mark, word = MARKS[alarm.priority], WORDS[alarm.priority]
+    kind = "technical alarm" if alarm.kind is AlarmKind.TECHNICAL else "alarm"
+    site = f", {telling.site}" if telling.site else ""
+    lines = [
+        f"{mark} {word.upper()} {kind}: {where}{site}.",
+        f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
+    ]
+    if telling.values:
+        lines.append(alarm.text[:_REASON_CHARACTERS])
+    lines += [_look(telling), NOT_A_DEVICE]
+    return Message(f"{mark} {word} {kind}, {where}{site}", "\n".join(lines), alarm.priority)
+
+
+def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
+    """What came faster than a person is sent one by one; the worst first. Never a red one.
+
+    Args:
+        alarms: each with the patient's place.
+    """
+    ordered = sorted(alarms, key=lambda one: (-one[0].alarm.priority, one[0].alarm.onset_ms))
+    worst = ordered[0][0].alarm.priority
+    site = f", {telling.site}" if telling.site else ""
+    lines = [f"{len(ordered)} alarms below high{site}, together because many came:"]
+    for kept, where in ordered[:_LINES_IN_A_DIGEST]:
+        alarm = kept.alarm
+        over = "" if alarm.state is AlarmState.ACTIVE else ", over"
+        reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values else ""
+        lines.append(f"{MARKS[alarm.priority]} {where}, since {clock_text(alarm.onset_ms)}{over}{reason}")
+    if len(ordered) > _LINES_IN_A_DIGEST:
+        lines.append(f"and {len(ordered) - _LINES_IN_A_DIGEST} more")
+    lines += [_look(telling), NOT_A_DEVICE]
+    return Message(f"{MARKS[worst]} {len(ordered)} alarms{site}", "\n".join(lines), worst)
+
+
+def of_trial(telling: Telling, *, now_ms: int) -> Message:
+    """To try a channel."""
+    site = f" at {telling.site}" if telling.site else ""
+    body = f"A test of the alarm desk{site} at {clock_text(now_ms)}. There is no alarm.\n{NOT_A_DEVICE}"
+    return Message(f"Test of the alarm desk{site}", body, Priority.LOW)
+
+
+def _look(telling: Telling) -> str:
+    return f"Open the ward to see why: {telling.where}" if telling.where else "Open the ward to see why."

@@ -1,0 +1,223 @@
+"""Who may answer alarms: a private file of names and Argon2id hashes, sessions that end, and patience that runs out.
+
+A session is a random token of which the book keeps a digest. Nobody has a password that somebody else has chosen.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections import OrderedDict, deque
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from runtime.clock import Clock
+from runtime.hardening import read_private, write_private
+from stream.desk_book import DeskBook
+from stream.errors import DeskUnusable, NotAllowed
+
+LEAST_CHARACTERS: Final = 12
+MOST_CHARACTERS: Final = 256
+MOST_NAME_CHARACTERS: Final = 64
+
+# RFC 9106, second recommendation: 64 MiB, three passes. A sixth of a second on one core.
+_MEMORY_KIB: Final = 64 * 1024
+_PASSES: Final = 3
+
+_FAILURES: Final = 5
+_WITHIN_MS: Final = 300_000
+_FAILURES_OF_ADDRESS: Final = 30
+_MOST_REMEMBERED: Final = 10_000
+_WAITING_LOGINS: Final = 8
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of the file."""
+
+    hash: str
+    added_ms: int
+
+
+class Users:
+    """The file of users, read again when it has changed.
+
+    Args:
+        path: of the file; without one nobody may answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._users: dict[str, User] = {}
+
+    def all(self) -> dict[str, User]:
+        """By name.
+
+        Raises:
+            DeskUnusable, NotPrivate: the file is there and cannot be used.
+        """
+        try:
+            found = os.stat(self.path)
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp:
+                self._users = msgspec.json.decode(read_private(self.path), type=dict[str, User])
+                self._stamp = stamp
+        except FileNotFoundError:
+            self._users, self._stamp = {}, None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DeskUnusable(f"{self.path}: is no file of users ({type(error).__name__}); move it away") from error
+        return self._users
+
+    def put(self, name: str, password: str, *, now_ms: int) -> None:
+        """Add somebody, or give them another password.
+
+        Raises:
+            DeskUnusable: a name or password that will not do, and why.
+        """
+        if problem := _problem(name, password):
+            raise DeskUnusable(problem)
+        self._write(self.all() | {name: User(hash=_hashed(password), added_ms=now_ms)})
+
+    def remove(self, name: str) -> None:
+        """Their sessions end with them. Raises DeskUnusable: there is nobody of that name."""
+        left = dict(self.all())
+        if left.pop(name, None) is None:
+            raise DeskUnusable(f"{self.path}: has no user {name}; `vitalloom desk user list` shows who there is")
+        self._write(left)
+
+    def is_right(self, name: str, password: str) -> bool:
+        """Whether it is their password. As slow for a name that is not there: nobody learns which names are."""
+        user = self.all().get(name)
+        try:
+            Argon2id.verify_phc_encoded(password.encode(), _NOBODY if user is None else user.hash)
+        except (InvalidKey, ValueError):
+            return False
+        return user is not None
+
+    def _write(self, users: dict[str, User]) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(self.path, msgspec.json.format(msgspec.json.encode(users), indent=1))
+
+
+class Session(NamedTuple):
+    """Somebody who has logged in."""
+
+    user: str
+    until_ms: int
+    digest: bytes
+
+
+class Door:
+    """Lets people in, for a while, and makes who guesses wait.
+
+    Args:
+        session_ms: how long a token holds.
+        clock: wall for sessions, monotonic for patience.
+    """
+
+    def __init__(self, users: Users, book: DeskBook, clock: Clock, *, session_ms: int) -> None:
+        self._users = users
+        self._book = book
+        self._clock = clock
+        self._session_ms = session_ms
+        self._failures: OrderedDict[str, deque[int]] = OrderedDict()
+        self._one_by_one = asyncio.Lock()  # 64 MiB and a core each
+        self._waiting = 0
+
+    async def log_in(self, name: str, password: str, address: str) -> tuple[str, Session]:
+        """A new token.
+
+        Raises:
+            NotAllowed: wrong, or too many were wrong, or too many ask.
+        """
+        names = (f"{address}\n{name}", address)
+        for key, most in zip(names, (_FAILURES, _FAILURES_OF_ADDRESS), strict=True):
+            self._be_patient(key, most)
+        if self._waiting >= _WAITING_LOGINS:
+            raise NotAllowed(429, "too many log in at once; again in a few seconds", retry_s=5)
+        self._waiting += 1
+        try:
+            # Counted before it is known: whoever asks a hundred times at once is not let off with one.
+            for key in names:
+                self._fail(key)
+            async with self._one_by_one:
+                right = await asyncio.to_thread(self._users.is_right, name, password)
+        finally:
+            self._waiting -= 1
+        if not right:
+            raise NotAllowed(401, "name or password is wrong")
+        for key in names:
+            if failed := self._failures.get(key):
+                failed.pop()
+        token = secrets.token_urlsafe(32)
+        session = Session(name, self._clock.now_ms() + self._session_ms, _digest(token))
+        with self._book.transaction():
+            self._book.put_session(session.digest, session.user, session.until_ms)
+        return token, session
+
+    def who(self, token: str) -> Session:
+        """Whose token it is.
+
+        Raises:
+            NotAllowed: nobody's, or not any more.
+        """
+        digest = _digest(token)
+        found = self._book.session(digest)
+        user = None if found is None else self._users.all().get(found[0])
+        # One that began before the password was changed ends with the old password.
+        began_ms = 0 if found is None else found[1] - self._session_ms
+        if found is None or user is None or found[1] <= self._clock.now_ms() or began_ms < user.added_ms:
+            raise NotAllowed(401, "not logged in, or no longer: vitalloom alarms login")
+        return Session(*found, digest)
+
+    def log_out(self, session: Session) -> None:
+        with self._book.transaction():
+            self._book.end_session(session.digest)
+
+    def _be_patient(self, key: str, most: int) -> None:
+        now_ms, failed = self._clock.mono_ms(), self._failures.get(key, deque())
+        while failed and failed[0] <= now_ms - _WITHIN_MS:
+            failed.popleft()
+        if len(failed) >= most:
+            wait_s = max(1, (failed[0] + _WITHIN_MS - now_ms) // 1_000)
+            raise NotAllowed(429, f"too many failed; again in {wait_s} s", retry_s=wait_s)
+
+    def _fail(self, key: str) -> None:
+        self._failures.setdefault(key, deque()).append(self._clock.mono_ms())
+        self._failures.move_to_end(key)
+        while len(self._failures) > _MOST_REMEMBERED:
+            self._failures.popitem(last=False)
+
+
+def _problem(name: str, password: str) -> str:
+    if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
+        return f"a name has 1 to {MOST_NAME_CHARACTERS} printable characters"
+    if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+        return f"a password has {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
+    if name.casefold() in password.casefold() or len(set(password)) < 5:
+        return "a password is not made of the name, and not of a few characters only"
+    return ""
+
+
+def _hashed(password: str) -> str:
+    try:
+        return Argon2id(
+            salt=os.urandom(16), length=32, iterations=_PASSES, lanes=1, memory_cost=_MEMORY_KIB
+        ).derive_phc_encoded(password.encode())
+    except UnsupportedAlgorithm as error:
+        raise DeskUnusable(
+            "this build of cryptography knows no Argon2id; the cure: pip install --only-binary :all: cryptography"
+        ) from error
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+_NOBODY: Final = (
+    f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)

@@ -1,0 +1,244 @@
+"""Notifications through Apprise: addresses from a private file, each message in a thread, none waited for too long.
+
+Apprise blocks, and some services accept a connection and never answer. So every message has a thread and a time, an
+address that hangs holds no more threads than its share, and red alarms have threads that nothing else may use.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import threading
+import tomllib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
+
+from runtime.hardening import read_private
+from stream.desk_texts import Message
+from stream.errors import DeskUnusable, NobodyReached
+from vitals.messages import Priority
+
+RED_THREADS: Final = 48
+RED_AT_ONE_ADDRESS: Final = 4
+OTHER_THREADS: Final = 16
+OTHER_AT_ONE_ADDRESS: Final = 1
+
+_KINDS: Final = {Priority.HIGH: NotifyType.FAILURE, Priority.MEDIUM: NotifyType.WARNING, Priority.LOW: NotifyType.INFO}
+_STATUS: Final = re.compile(r"\berror[ =:]+(\d{3})\b", re.IGNORECASE)
+
+
+class Address(NamedTuple):
+    """Where one person is reached by one channel. It shows as scheme and name: the rest is secret."""
+
+    person: str
+    channel: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"{self.person}/{self.channel} ({self.scheme})"
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition("://")[0]
+
+
+class Addresses:
+    """Everybody's addresses: a TOML file with a table for each person, and in it a URL for each channel.
+
+    Args:
+        path: of the file, which nobody else may read.
+
+    Raises:
+        DeskUnusable: no such file, or what is wrong in it; never with what an address says.
+        NotPrivate: others can read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._by_place = {(one.person, one.channel): one for one in _read(path)}
+
+    def get(self, person: str, channel: str) -> Address | None:
+        return self._by_place.get((person, channel))
+
+    def of(self, person: str) -> list[Address]:
+        return [one for one in self._by_place.values() if one.person == person]
+
+    @property
+    def people(self) -> list[str]:
+        return list(dict.fromkeys(person for person, _ in self._by_place))
+
+    def check(self) -> None:
+        """Whether Apprise can use them all.
+
+        Raises:
+            DeskUnusable: which one it cannot.
+        """
+        for one in self._by_place.values():
+            if _service(one) is None:
+                raise DeskUnusable(
+                    f"{self.path}: {one} is no address that Apprise can use; its form is in Apprise's list of services"
+                )
+
+
+class Notifier:
+    """Sends, within a time, in a bounded number of threads.
+
+    Args:
+        within_s: a service has to accept a message.
+        on_late: told when a service accepted a message after that: address, and what `send` was given as `name`.
+    """
+
+    def __init__(self, *, within_s: float, on_late: Callable[[Address, object], None] | None = None) -> None:
+        self._within_s = within_s
+        self._on_late = on_late
+        self._red = _Threads(RED_THREADS, RED_AT_ONE_ADDRESS)
+        self._other = _Threads(OTHER_THREADS, OTHER_AT_ONE_ADDRESS)
+        for name in ("apprise", "urllib3"):
+            logging.getLogger(name).propagate = False  # what they write may hold an address
+
+    @property
+    def threads(self) -> int:
+        """How many are busy."""
+        return self._red.busy + self._other.busy
+
+    async def send(self, address: Address, message: Message, *, name: object = None) -> None:
+        """Returns when the service has accepted it.
+
+        Raises:
+            NobodyReached: it did not, or not in time; what became of it then is not known.
+        """
+        threads = self._red if message.priority is Priority.HIGH else self._other
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._within_s
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await threads.enter(address)
+        except TimeoutError:
+            raise NobodyReached(
+                f"{address}: earlier messages still wait for its answer; not sent within {self._within_s:g} s"
+            ) from None
+        done = self._begin(threads, address, message)
+        await asyncio.wait((done,), timeout=deadline_s - loop.time())
+        if not done.done():
+            done.add_done_callback(lambda late: self._tell_late(late, address, name))
+            raise NobodyReached(f"{address}: no answer within {self._within_s:g} s")
+        problem = done.result()
+        if problem:
+            raise NobodyReached(f"{address}: {problem}")
+
+    def _begin(self, threads: "_Threads", address: Address, message: Message) -> "asyncio.Future[str]":
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[str] = loop.create_future()
+
+        def finish(problem: str) -> None:
+            threads.leave(address)
+            if not done.done():
+                done.set_result(problem)
+
+        def work() -> None:
+            problem = _deliver(address, message)
+            with contextlib.suppress(RuntimeError):  # the loop is gone, after minutes perhaps
+                loop.call_soon_threadsafe(finish, problem)
+
+        # A daemon, and no pool: a service that never answers must not keep the process from ending.
+        threading.Thread(target=work, name=f"to {address.person}/{address.channel}", daemon=True).start()
+        return done
+
+    def _tell_late(self, done: "asyncio.Future[str]", address: Address, name: object) -> None:
+        if not done.cancelled() and not done.result() and self._on_late is not None:
+            self._on_late(address, name)
+
+
+class _Threads:
+    """How many there may be, all together and for one address."""
+
+    def __init__(self, most: int, most_at_one: int) -> None:
+        self._most = most
+        self._most_at_one = most_at_one
+        self._by_address: Counter[Address] = Counter()
+        self._left = asyncio.Condition()
+        self._waking: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> int:
+        return self._by_address.total()
+
+    async def enter(self, address: Address) -> None:
+        """Wait until one more may begin; nobody stands behind those who wait for another address."""
+        async with self._left:
+            await self._left.wait_for(lambda: self.busy < self._most and self._by_address[address] < self._most_at_one)
+            self._by_address[address] += 1
+
+    def leave(self, address: Address) -> None:
+        self._by_address[address] -= 1
+        task = asyncio.get_running_loop().create_task(self._wake(), name="a thread is free")
+        self._waking.add(task)
+        task.add_done_callback(self._waking.discard)
+
+    async def _wake(self) -> None:
+        async with self._left:
+            self._left.notify_all()
+
+
+def _deliver(address: Address, message: Message) -> str:
+    """In a thread. What was wrong, without anything of the address; empty if it was accepted."""
+    try:
+        service = _service(address)
+        if service is None:
+            return "Apprise cannot use this address"
+        accepted = service.notify(
+            body=message.body, title=message.title, notify_type=_KINDS[message.priority], body_format=NotifyFormat.TEXT
+        )
+    except Exception as error:  # noqa: BLE001 - of a hundred plugins and what is below them; the alarm goes on elsewhere
+        return f"Apprise failed ({type(error).__name__})"
+    if accepted:
+        return ""
+    statuses = [found.group(1) for line in accepted.logs() if (found := _STATUS.search(line.message))]
+    return f"the service answered {statuses[-1]}" if statuses else "not reached, or it refused"
+
+
+def _service(address: Address) -> Apprise | None:
+    """One for each message: what an object remembers of the last one, such as when it was sent, must not slow this."""
+    asset = AppriseAsset(
+        app_id="vitalloom", app_desc="vitalloom alarm desk", async_mode=False, storage_mode=PersistentStoreMode.MEMORY,
+        secure_logging=True, result_log_memory_size=16_384,
+        # With a time of its own it would use one pool for all: six services that hang, and nobody is called any more.
+        service_timeout=0,
+    )  # fmt: skip
+    made = Apprise(asset=asset)
+    return made if made.add(address.url) and len(made) == 1 else None
+
+
+def _load_plugins() -> None:
+    """All of Apprise's, once and not in a thread: the first address would do it, and some of what they use is old."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        Apprise.instantiate("json://localhost")
+
+
+_load_plugins()
+
+
+def _read(path: Path) -> list[Address]:
+    try:
+        table = tomllib.loads(read_private(path).decode())
+        found: Mapping[str, Mapping[str, str]] = msgspec.convert(table, dict[str, dict[str, str]])
+    except FileNotFoundError:
+        raise DeskUnusable(
+            f"{path}: no such file; make it with mode 600: a table for each person, in it a URL for each channel"
+        ) from None
+    except OSError as error:
+        raise DeskUnusable(f"{path}: cannot be read ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        # Where, and not what: the message of the parser may hold a part of an address.
+        where = re.search(r"at line \d+, column \d+|at end of document", str(error))
+        raise DeskUnusable(f"{path}: is not TOML{f' ({where.group()})' if where else ''}") from None
+    except (UnicodeDecodeError, msgspec.ValidationError):
+        raise DeskUnusable(f'{path}: is not as it should be; a table for each person, in it channel = "URL"') from None
+    return [Address(person, channel, url) for person, ways in found.items() for channel, url in ways.items()]

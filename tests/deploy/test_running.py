@@ -1,0 +1,202 @@
+"""A site that runs, under load: what each process says of itself, and how each ends when it is told to."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deploy.doctor import Patient, examine
+from deploy.findings import Verdict
+from runtime import health
+from runtime.clock import SystemClock
+from stream.config import KafkaConfig
+from tests.deploy.hospital import Hospital, until
+from tests.faults.workers import Load
+from tests.services.kafka import Kafka
+from tests.services.native import Server
+
+pytestmark = pytest.mark.services
+
+WITHIN_S = 10.0
+BASE = ("ready", "received_total", "sent_total", "progress_age_seconds")
+
+
+class OneLog:
+    """As a `Log` of tests, of a site that has one already."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self.config = config
+
+
+@contextlib.contextmanager
+def worn(hospital: Hospital) -> Iterator[None]:
+    """Two patients measure, through edge, broker, ingest, worker and store writer."""
+    devices = [hospital.wearable(number) for number in (1, 2)]
+    try:
+        for one in devices:
+            one.start()
+        yield
+    finally:
+        for one in devices:
+            one.stop()
+
+
+@contextlib.asynccontextmanager
+async def loaded(hospital: Hospital) -> AsyncIterator[Load]:
+    """And two hundred readings a second beside them, straight into the log."""
+    load = Load(OneLog(hospital.kafka), patients=40, per_s=5.0)  # type: ignore[arg-type]
+    load.begin()
+    try:
+        yield load
+    finally:
+        await load.end()
+
+
+def test_a_reading_is_seen_at_every_stop_of_its_way(hospital: Hospital) -> None:
+    before = {name: hospital.figures(name) for name in hospital.ports}
+
+    with worn(hospital):
+        until(
+            lambda: hospital.figures("edge")["accepted_total"] >= before["edge"]["accepted_total"] + 4,
+            "readings at the edge",
+        )
+        until(
+            lambda: hospital.figures("store")["points_total events"] >= before["store"]["points_total events"] + 4,
+            "readings in the database",
+        )
+    until(lambda: hospital.figures("edge")["lag_records outbox"] == 0, "everything is signed for")
+    until(lambda: sum(lags(hospital, "store").values()) == sum(lags(hospital, "worker").values()) == 0, "no lag")
+
+    after = {name: hospital.figures(name) for name in hospital.ports}
+    for name, figures in after.items():
+        assert all(one in figures for one in BASE), name
+        assert figures["ready"] == 1, name
+        assert figures["progress_age_seconds"] < 5, name
+        assert [key for key in figures if key.startswith("build_info ")] == [f"build_info {name} 0.1.0"]
+        assert not [key for key, value in figures.items() if key.startswith("errors_total") and value], name
+    for name in ("edge", "ingest", "worker", "store"):
+        # Not how many: a record of the worker holds what a transaction says of a patient.
+        assert after[name]["received_total"] > before[name]["received_total"], name
+        assert after[name]["sent_total"] > before[name]["sent_total"], name
+    assert after["ingest"]["stored_total"] >= before["ingest"]["stored_total"] + 4
+    assert after["worker"]["partitions"] == 2
+    assert after["worker"]["patients"] >= 2
+    assert after["edge"]["connected"] == after["ingest"]["connected"] == 1
+
+
+def lags(hospital: Hospital, name: str) -> dict[str, float]:
+    return {key: value for key, value in hospital.figures(name).items() if key.startswith("lag_records ")}
+
+
+def test_who_is_not_ready_says_why_and_is_ready_again_by_itself(hospital: Hospital) -> None:
+    def said(name: str) -> health.Answer:
+        return health.ask(str(hospital.ports[name]))
+
+    hospital.broker.stop()
+    try:
+        for name in ("ingest", "edge"):
+            until(lambda name=name: not said(name).is_well, f"{name} is not ready")  # type: ignore[misc]
+            assert said(name).text.startswith("the MQTT broker is not reached")
+            assert health.ask(str(hospital.ports[name]), path="/live").is_well
+        assert said("worker").is_well
+        assert said("store").is_well
+    finally:
+        hospital.broker.start()
+    for name in ("ingest", "edge"):
+        until(lambda name=name: said(name).is_well, f"{name} is ready again")  # type: ignore[misc]
+
+
+def test_each_process_ends_within_ten_seconds_under_load(hospital: Hospital) -> None:
+    # Told to stop in the middle of it, one after the other, as an update does.
+    faust = hospital.another_worker("faust")
+    took: dict[str, float] = {}
+
+    async def story() -> None:
+        faust.start()
+        async with loaded(hospital) as load:
+            with worn(hospital):
+                received = hospital.figures("worker")["received_total"]
+                await asyncio.to_thread(until, lambda: "partition taken" in faust.log.read_text(), "Faust works")
+                await asyncio.to_thread(
+                    until, lambda: hospital.figures("worker")["received_total"] > received + 200, "the load"
+                )
+                for name, one in (("faust", faust), *hospital.processes.items()):
+                    took[name] = await asyncio.to_thread(ended, one)
+                assert load.sent > 200
+
+    asyncio.run(story())
+
+    assert set(took) == {"faust", "registry", "ingest", "worker", "store", "edge"}
+    assert max(took.values()) <= WITHIN_S, took
+    print({name: round(seconds, 1) for name, seconds in took.items()})  # noqa: T201 - for the documents
+
+
+def test_each_ends_as_soon_when_kafka_stands_still(hospital: Hospital, kafka: Kafka) -> None:
+    # As `docker compose down` may have it: what they would wait for is there, and says nothing any more.
+    faust = hospital.another_worker("faust, again")
+    faust.start()
+    until(lambda: "partition taken" in faust.log.read_text(), "Faust works")
+    ending = {"faust": faust} | {name: hospital.processes[name] for name in ("ingest", "worker", "store")}
+
+    kafka.server.freeze()
+    try:
+        with ThreadPoolExecutor() as pool:
+            took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
+    finally:
+        kafka.server.thaw()
+
+    assert max(took.values()) <= WITHIN_S, took
+
+
+def test_who_hears_the_broker_ends_as_soon_when_that_stands_still(hospital: Hospital) -> None:
+    ending = {name: hospital.processes[name] for name in ("ingest", "edge")}
+    for one in ending.values():
+        one.stop()
+    os.kill(hospital.broker.pid, signal.SIGSTOP)
+    try:
+        for name, one in ending.items():
+            one.start()
+            # It listens for signals by now, and hangs in the handshake with the broker.
+            until(lambda name=name: "not reached" in health.ask(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
+        with ThreadPoolExecutor() as pool:
+            took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
+    finally:
+        os.kill(hospital.broker.pid, signal.SIGCONT)
+
+    assert max(took.values()) <= WITHIN_S, took
+
+
+def left(process: Server) -> float:
+    """How long it took after SIGTERM, with status 0; what libraries say meanwhile is theirs."""
+    began = time.monotonic()
+    assert process.told_to_stop(within_s=2 * WITHIN_S) == 0, process.said()
+    return time.monotonic() - began
+
+
+def ended(process: Server) -> float:
+    """How long it took after SIGTERM; with status 0, and without a word that was not meant for people."""
+    began = time.monotonic()
+    status = process.told_to_stop(within_s=2 * WITHIN_S)
+    seconds = time.monotonic() - began
+    said = process.log.read_text(encoding="utf-8", errors="replace")
+    assert status == 0, said[-2_000:]
+    assert "Traceback" not in said, said[-4_000:]
+    assert "stopped" in said[-2_000:], said[-2_000:]
+    return seconds
+
+
+def test_a_site_that_works_hard_is_well(hospital: Hospital) -> None:
+    """Under load something always waits: that is no finding, as long as readers keep up."""
+    patient = Patient(worker=hospital.config("worker"), store=hospital.config("store"), pause_s=3)
+
+    async def story() -> list[str]:
+        async with loaded(hospital):
+            found = await examine(patient, SystemClock())
+        return [f"{one.about}: {one.what}" for one in found if one.verdict is not Verdict.OK]
+
+    assert asyncio.run(story()) == []

@@ -1,0 +1,77 @@
+"""docs/notifications.md says what the code does: times, limits, ports, the message, the API."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream import desk, desk_http, desk_process, desk_users, notify
+from stream.config import DeskConfig
+from stream.desk_texts import Telling, of_alarm
+from tests.stream.alarms import MINUTE, an_alarm, kept
+from vitals.escalation import Policy
+from wire.log import Alarmed
+
+TEXT = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
+FLOWING = " ".join(TEXT.split())  # wherever its lines end
+CONFIG, POLICY = DeskConfig(), Policy()
+_WORDS = {4: "four", 5: "five", 12: "twelve"}
+
+
+def row(mark: str) -> str:
+    return next(line for line in TEXT.splitlines() if line.startswith(f"| `{mark}` "))
+
+
+def test_the_ladders_are_the_default_ones() -> None:
+    for mark, ladder in (("***", POLICY.high), ("**", POLICY.medium)):
+        for step in ladder.steps:
+            minutes = step.delay_ms // MINUTE
+            assert (f"{minutes} min: {step.who}" if minutes else f"| {step.who} |") in row(mark)
+        assert ladder.repeat_ms is not None
+        assert f"every {ladder.repeat_ms // MINUTE} min" in row(mark)
+    assert not POLICY.low.steps
+    assert "on the list only" in row("*")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"SMS after {POLICY.receipt('push') // 1_000} s, then a call after another {POLICY.receipt('sms') // 1_000} s",
+        f"takes longer than {CONFIG.send_timeout_ms // 1_000} s",
+        ", ".join(str(desk.again_ms(tries, 0) // 1_000) for tries in (2, 3)) + " ... "
+        f"{desk.again_ms(99, 0) // 1_000} s",
+        f"{CONFIG.digest_after} messages in {CONFIG.digest_window_ms // MINUTE} minutes",
+        f"A login holds {CONFIG.api.session_hours:.0f} hours",
+        f"{_WORDS[desk_users._FAILURES].capitalize()} wrong passwords for a name from one address",
+        f"wait {_WORDS[desk_users._WITHIN_MS // MINUTE]} minutes",
+        f"more than {_WORDS[desk.EDGE_FRESH_MS // MINUTE]} minutes is for the record",
+        f"{_WORDS[desk.EDGE_ALONE_MS // (60 * MINUTE)]} hours after its answer",
+        f"for {desk_process.CATCH_UP_S:.0f} s at most",
+        f"{_WORDS[notify.RED_AT_ONE_ADDRESS]} at one address, {notify.RED_THREADS} for red, {notify.OTHER_THREADS} for",
+        f"At most {desk_http.MAX_BODY_BYTES} bytes".replace("At", "at"),
+        CONFIG.http.listen,
+        CONFIG.api.listen,
+    ],
+)
+def test_a_number_that_is_written_is_the_one_that_holds(sentence: str) -> None:
+    assert sentence in FLOWING
+
+
+def test_the_message_is_what_people_get() -> None:
+    onset_ms = (14 * 60 + 2) * MINUTE
+    alarm = an_alarm(alarm_id=bytes.fromhex("3f2a9c1b" + "00" * 12), onset_ms=onset_ms)
+    telling = Telling("North", "https://ward.example")
+
+    message = of_alarm(kept(Alarmed(alarm=alarm)), "bed 12", telling, now_ms=onset_ms + 3 * MINUTE)
+
+    assert f"```text\n{message.title}\n\n{message.body}\n```" in TEXT
+
+
+@pytest.mark.parametrize("kind", [desk_http.LogIn, desk_http.AcknowledgeAlarm, desk_http.SilenceAlarm])
+def test_the_api_takes_the_fields_that_are_named(kind: type[msgspec.Struct]) -> None:
+    for field in kind.__struct_fields__:
+        assert f"`{field}`" in TEXT
+
+
+def test_it_says_what_it_is_not() -> None:
+    assert FLOWING.count("Not a certified medical device") == 2

@@ -1,0 +1,195 @@
+"""Messages on their way: services that fail, hang and answer late, and addresses that nobody may see."""
+
+import asyncio
+import io
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import NotPrivate
+from stream import notify
+from stream.desk_texts import Message
+from stream.errors import DeskUnusable, NobodyReached
+from stream.notify import Address, Addresses, Notifier
+from tests.services.receivers import Mail, Webhook, webhooks
+from vitals.messages import Priority
+
+RED = Message("*** high alarm, bed 12", "*** HIGH alarm: bed 12.\nNot a certified medical device.", Priority.HIGH)
+AMBER = RED._replace(priority=Priority.MEDIUM)
+
+
+def a_file(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def at(webhook: Webhook, person: str = "anna") -> Address:
+    return Address(person, "push", webhook.url)
+
+
+def test_a_webhook_takes_a_message() -> None:
+    with webhooks("takes") as (hook,):
+        asyncio.run(Notifier(within_s=5).send(at(hook), RED))
+
+    assert [(one["title"], one["message"]) for one in hook.taken] == [(RED.title, RED.body)]
+    assert not [one for one in threading.enumerate() if "Executor" in one.name]  # none that all would share
+
+
+def test_a_mail_server_takes_a_message() -> None:
+    with Mail() as mail:
+        asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+
+    (message,) = mail.messages
+    assert message["Subject"] == RED.title
+    assert message["To"] == "anna@ward.example"
+    assert "Not a certified medical device." in message.get_content()
+
+
+@pytest.mark.parametrize(
+    ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no answer within 0.3 s")]
+)
+def test_who_is_not_reached_is_told_without_the_address(
+    mood: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()  # all that a process of ours would write at DEBUG
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(written)])
+    monkeypatch.setattr(logging.root, "level", logging.DEBUG)
+    with webhooks(mood) as (hook,), pytest.raises(NobodyReached) as refused:
+        asyncio.run(Notifier(within_s=0.3).send(at(hook), RED))
+
+    assert str(refused.value) == f"anna/push (json): {problem}"
+    assert "s3cr3t" not in written.getvalue()
+    assert str(hook.port) not in written.getvalue()
+
+
+def test_nobody_listens() -> None:
+    with webhooks("takes") as (hook,):
+        address = at(hook)
+
+    with pytest.raises(NobodyReached, match="not reached, or it refused"):
+        asyncio.run(Notifier(within_s=5).send(address, RED))
+
+
+def test_a_mail_server_that_refuses_is_a_failure() -> None:
+    with Mail() as mail:
+        mail.refuses = True
+        with pytest.raises(NobodyReached):
+            asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+
+    assert mail.messages == []
+
+
+def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
+    late: list[tuple[Address, object]] = []
+
+    async def story(hook: Webhook) -> float:
+        notifier = Notifier(within_s=0.2, on_late=lambda address, name: late.append((address, name)))
+        began = time.monotonic()
+        with pytest.raises(NobodyReached):
+            await notifier.send(at(hook), RED, name="key")
+        waited = time.monotonic() - began
+        async with asyncio.timeout(10):
+            while not late:
+                await asyncio.sleep(0.01)
+        assert notifier.threads == 0
+        return waited
+
+    with webhooks("late") as (hook,):
+        waited = asyncio.run(story(hook))
+
+    assert waited < 0.9
+    assert late == [(at(hook), "key")]
+    assert hook.titles == [RED.title]
+
+
+def test_an_address_that_hangs_holds_up_nobody_else_and_few_threads() -> None:
+    async def story(hanging: Webhook, well: Webhook) -> tuple[int, float]:
+        notifier = Notifier(within_s=0.5)
+        stuck = [asyncio.create_task(notifier.send(at(hanging), RED)) for _ in range(20)]
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        await asyncio.gather(*(notifier.send(at(well), RED) for _ in range(4)))
+        took = time.monotonic() - began
+        problems = [str(one) for one in await asyncio.gather(*stuck, return_exceptions=True)]
+        assert sum("no answer" in one for one in problems) == notify.RED_AT_ONE_ADDRESS
+        assert sum("earlier messages still wait" in one for one in problems) == 20 - notify.RED_AT_ONE_ADDRESS
+        return notifier.threads, took
+
+    with webhooks("hangs", "takes") as (hanging, well):
+        threads, took = asyncio.run(story(hanging, well))
+
+    assert threads == notify.RED_AT_ONE_ADDRESS  # those of the one that hangs
+    assert len(well.taken) == 4
+    assert took < 0.5
+
+
+def test_a_crowd_below_red_stands_before_no_red_one() -> None:
+    async def story(hanging: list[Webhook], well: Webhook) -> None:
+        notifier = Notifier(within_s=0.5)
+        crowd = [
+            asyncio.create_task(notifier.send(at(one, f"p{index}"), AMBER))
+            for one in hanging
+            for index in range(notify.OTHER_THREADS)
+        ]
+        await asyncio.sleep(0.05)
+        assert notifier.threads == notify.OTHER_THREADS
+        await notifier.send(at(well), RED)
+        await asyncio.gather(*crowd, return_exceptions=True)
+
+    with webhooks("hangs", "hangs", "takes") as (*hanging, well):
+        asyncio.run(story(hanging, well))
+
+    assert well.titles == [RED.title]
+
+
+# Addresses
+
+
+def test_addresses_are_read_and_shown_without_what_is_secret(tmp_path: Path) -> None:
+    path = a_file(
+        tmp_path / "a.toml", '[anna]\npush = "ntfys://user:s3cr3t@ntfy.example/topic"\n[ben]\nsms = "json://h"'
+    )
+
+    found = Addresses(path)
+    found.check()
+
+    assert found.people == ["anna", "ben"]
+    assert [str(one) for one in found.of("anna")] == ["anna/push (ntfys)"]
+    assert repr(found.get("ben", "sms")) == "ben/sms (json)"
+    assert found.get("ben", "push") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[anna]\npush = "nothing://s3cr3t"', r"anna/push \(nothing\) is no address that Apprise can use"),
+        ('[anna]\npush = "s3cr3t', r"is not TOML \(at line 2, column \d+\)|is not TOML"),
+        ('anna = "json://s3cr3t"', "a table for each person"),
+        ('[anna]\npush = ["json://s3cr3t"]', "a table for each person"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_without_what_is_secret(tmp_path: Path, text: str, says: str) -> None:
+    path = a_file(tmp_path / "a.toml", text)
+
+    with pytest.raises(DeskUnusable, match=says) as refused:
+        Addresses(path).check()
+
+    assert "s3cr3t" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_file_that_others_can_read_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(NotPrivate, match="chmod 600"):
+        Addresses(a_file(tmp_path / "a.toml", "", mode=0o644))
+
+
+def test_no_file_is_an_error_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(DeskUnusable, match="mode 600"):
+        Addresses(tmp_path / "none.toml")
+
+    assert os.listdir(tmp_path) == []
