@@ -247,7 +247,8 @@ def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
         signal.signal(number, lambda *_: stop.set())
     if not config.pins and not config.sound:
         _log.warning("nothing is connected; changes are only logged", cure="name pins or a sound in [bedside]")
-    with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder:
+    # lgpio makes a pipe in the folder that it is started in (joan2937/lg#22), and a service's is closed to it.
+    with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder, contextlib.chdir(folder):
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
         with Bedside(pins(config.pins), sounds) as bedside:
             if rehearsal:
