@@ -738,7 +738,8 @@ def _by_binding(left: str, right: str, name: str) -> str:
   left: {left} |> group(), right: {right} |> group(),
   on: (l, r) => l.binding == r.binding,
   as: (l, r) => ({{l with
-    ward: if exists r.ward then r.ward else " ", bed: if exists r.bed then r.bed else "? " + l.binding,
+    ward: if exists r.ward then r.ward else " ",
+    bed: if exists r.bed then r.bed else "? " + strings.substring(v: l.binding, start: 0, end: 8),
     patient: if exists r.patient then r.patient else " ",
     valid_to_ms: if exists r.valid_to_ms then r.valid_to_ms else " ",
   }}),
