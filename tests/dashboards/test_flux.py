@@ -503,6 +503,14 @@ def test_a_bed_of_which_nothing_ever_came_fires(influxdb: InfluxDB, tmp_path: Pa
     where = _hour(influxdb, tmp_path, "never", hour([never]))
 
     assert fires(where, flux.rule_no_data) == {never.bed}
+    assert fires(where, flux.rule_red_unanswered) == set()
+    # Beds, and not one alarm: that is no error.
+    assert where.rows(flux.open_alarms()) == []
+    (counts,) = where.rows(flux.open_counts())
+    assert set(counts.values()) == {0}
+    assert where.ward()[never.bed]["news2"] == "no data yet"
+    for query in {query for _, query in _asked()}:
+        where.tables(query.replace('"bad_hour"', '"never"'))
 
 
 def test_a_silent_pipeline_fires_by_its_hop(bad: Hour, influxdb: InfluxDB, tmp_path: Path) -> None:
