@@ -175,7 +175,9 @@ def _picture(first: FirstSite, command: str, name: str) -> None:
         ["bash", "-c", command], cwd=first.folder, env=first.environment | COLOURS, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
-    screen = Text.from_ansi(_clean(first, done.stdout))
+    # As long as it was, or the lines of a table part.
+    elsewhere = "/home/anna/wards/north/of/the/river"[: len(str(first.folder))]
+    screen = Text.from_ansi(_clean(first, done.stdout.replace(str(first.folder), elsewhere)))
     (IMAGES / f"{name}.svg").write_text(as_svg(screen, title=command, width=118), encoding="utf-8")
 
 
