@@ -81,11 +81,7 @@ class PatientMonitor:
     """
 
     def __init__(self, binding_id: str, plan: MonitoringPlan) -> None:
-        self.binding_id = binding_id
-        self.plan = plan
-        self._rules = _by_quantity(plan.rules)
-        self._rules_by_sign = _by_sign(plan.rules)
-        self._valid_ms = plan.validity
+        self._follow(binding_id, plan)
         self._seen = Seen()
         self._quality = Quality()
         self._windows = Windows(plan.window_ms, lateness_ms=plan.lateness_ms)
@@ -264,14 +260,23 @@ class PatientMonitor:
         Raises:
             BadSnapshot: the bytes are damaged or were written by a newer version.
         """
-        monitor = cls(binding_id, plan)
         if snapshot is None:
-            return monitor
+            return cls(binding_id, plan)
+        # Not by way of a new one: a worker that takes over has a hundred thousand of them to restore.
+        monitor = cls.__new__(cls)
+        monitor._follow(binding_id, plan)
         try:
             monitor._take(msgspec.msgpack.decode(snapshot), plan)
         except (msgspec.DecodeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             raise BadSnapshot(f"binding {binding_id}: the stored state cannot be read ({error})") from error
         return monitor
+
+    def _follow(self, binding_id: str, plan: MonitoringPlan) -> None:
+        self.binding_id = binding_id
+        self.plan = plan
+        self._rules = _by_quantity(plan.rules)
+        self._rules_by_sign = _by_sign(plan.rules)
+        self._valid_ms = plan.validity
 
     def _take(self, state: list[Any], plan: MonitoringPlan) -> None:
         version, self._frontier_ms, self._news2, self._timer_ms, latest, fresh, baselines, *rest = state
@@ -287,8 +292,8 @@ class PatientMonitor:
         self._quality = Quality.from_state(quality)
         self._windows = Windows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         self._book = AlarmBook.from_state(self.binding_id, plan.rules, book)
-        if later:  # nothing asked models before
-            self._asked = {model: msgspec.convert(asked, _Asked) for model, asked in later[0]}
+        # Nothing asked models before there were any.
+        self._asked = {model: msgspec.convert(asked, _Asked) for model, asked in later[0]} if later else {}
 
     # Facts
 
