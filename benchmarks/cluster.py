@@ -172,16 +172,23 @@ def journey(services: Services) -> Facts:
 
     The first seconds, in which everything finds everything, are left out.
     """
-    loads = ((4, 1_000),) if QUICK else ((100, 1_000), (200, 1_000), (1_000, 5_000))
-    return {
+    loads = ((4, 1_000),) if QUICK else ((200, 1_000), (1_000, 5_000))
+    found = {
         f"{patients} patients, one reading each {cadence_ms / 1_000:.0f} s": asyncio.run(
             _journey(services, patients, cadence_ms, seconds=10 if QUICK else 60)
         )
         for patients, cadence_ms in loads
     }
+    if not QUICK:  # the first alarms come after minutes
+        found["100 patients who all get worse, one reading each 1 s"] = asyncio.run(
+            _journey(services, 100, 1_000, seconds=420, scenario="hypoxia")
+        )
+    return found
 
 
-async def _journey(services: Services, patients: int, cadence_ms: int, *, seconds: int) -> Facts:
+async def _journey(
+    services: Services, patients: int, cadence_ms: int, *, seconds: int, scenario: str = "mixed"
+) -> Facts:
     from tests.faults.pipeline import live, site
 
     taken_ms: dict[tuple[bytes, int], int] = {}  # by frame of an edge: when its wearable measured
@@ -189,7 +196,7 @@ async def _journey(services: Services, patients: int, cadence_ms: int, *, second
     alarms: list[float] = []
     async with site(
         services.folder / f"site-{patients}", services.kafka, services.influxdb, seconds=seconds, patients=patients,
-        edges=1 if patients < 100 else 2, speed=1.0, cadence_ms=cadence_ms, look_s=5.0,
+        edges=1 if patients < 100 else 2, speed=1.0, cadence_ms=cadence_ms, look_s=5.0, scenario=scenario,
     ) as pipeline:  # fmt: skip
         clock = pipeline.ward._clock
         since_ms = clock.now_ms() + (2_000 if QUICK else 15_000)

@@ -338,6 +338,7 @@ async def site(
     speed: float = 10.0,
     cadence_ms: int = CADENCE_MS,
     look_s: float = _LOOK_S,
+    scenario: str = "mixed",
 ) -> AsyncIterator[Pipeline]:
     """A site with a simulated ward before it, ready to begin."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,11 +349,11 @@ async def site(
     await pipeline.log.begin()
     await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
-        scenario="mixed", patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
+        scenario=scenario, patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
         cadence=f"{cadence_ms // 1_000}s", seed=seed,
         broker="mosquitto", headless=True, as_json=True,
     )  # fmt: skip
-    story = Simulated("mixed", patients=patients, seed=seed, cadence_ms=cadence_ms)
+    story = Simulated(scenario, patients=patients, seed=seed, cadence_ms=cadence_ms)
     port = free_port()
     with contextlib.ExitStack() as stack:
         stack.callback(clock.close)
