@@ -201,7 +201,7 @@ def open_alarms(bucket: str = TENANT, wards: str = WARDS) -> str:
 {_placed(bucket)}
 {_open_alarms(bucket)}
 {_where(["ward", "bed", "patient", "valid_to_ms"])}
-{_by_binding("open", "where", "rows")}
+{_open_by_bed()}
 rows
   |> group()
   |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
@@ -230,7 +230,7 @@ def open_counts(bucket: str = TENANT, wards: str = WARDS) -> str:
 {_placed(bucket)}
 {_open_alarms(bucket)}
 {_where(["ward", "bed", "patient", "valid_to_ms"])}
-{_by_binding("open", "where", "rows")}
+{_open_by_bed()}
 nothing = array.from(rows: [{{red_unanswered: 0, red: 0, yellow: 0, cyan: 0}}])
 counted = rows
   |> group()
@@ -729,20 +729,31 @@ def _lives(bucket: str) -> str:
 
 
 def _where(columns: Iterable[str]) -> str:
-    return f"where = {_pivoted(['placed'], columns)}".rstrip("\n")
+    """Who is where, and one more, who is nobody: a join with an empty table is an error."""
+    names = list(columns)
+    nobody = ", ".join(f'{name}: " "' for name in names)
+    known = _pivoted(["placed"], names).rstrip("\n")
+    return f"""known = {known}
+where = union(tables: [known, array.from(rows: [{{binding: "~", {nobody}}}])])"""
 
 
-def _by_binding(left: str, right: str, name: str) -> str:
-    """Rows of `left` with what `right` knows of their patient; a patient of whom it knows nothing stays."""
-    return f"""{name} = join.left(
-  left: {left} |> group(), right: {right} |> group(),
+def _open_by_bed() -> str:
+    """`rows`: `open` with where each patient is; one of whom nobody told stays. No alarm at all is no error."""
+    return """none = array.from(rows: [{
+  binding: "~", alarm_id: " ", rule: " ", priority: 0, text: " ", latched: false, onset_ms: 0, at: stop, by: " ",
+  unanswered: 0, says_most: 0, silenced_ms: 0,
+}])
+rows = join.left(
+  left: union(tables: [open |> group(), none]), right: where |> group(),
   on: (l, r) => l.binding == r.binding,
-  as: (l, r) => ({{l with
-    ward: if exists r.ward then r.ward else " ", bed: if exists r.bed then r.bed else "? " + l.binding,
+  as: (l, r) => ({l with
+    ward: if exists r.ward then r.ward else " ",
+    bed: if exists r.bed then r.bed else "? " + strings.substring(v: l.binding, start: 0, end: 8),
     patient: if exists r.patient then r.patient else " ",
     valid_to_ms: if exists r.valid_to_ms then r.valid_to_ms else " ",
-  }}),
-)"""
+  }),
+)
+  |> filter(fn: (r) => r.binding != "~")"""
 
 
 def _long(stream: str, columns: Mapping[str, str]) -> str:

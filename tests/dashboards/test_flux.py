@@ -221,6 +221,17 @@ def test_models_say_speak_abstain_or_are_too_old(bad: Hour) -> None:
     assert rows[SILENT.bed]["sepsis"] == "– 25 min"
 
 
+def test_a_patient_of_whom_nobody_told_where_they_are_is_on_the_ward_all_the_same(
+    influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    where = _hour(influxdb, tmp_path, "untold", hour([RED], pipeline_until_ms=0))
+
+    (row,) = where.rows(flux.ward())
+    assert (row["bed"], row["risk"]) == ("? a2a2a2a2", "high")
+    assert {row["bed"] for row in where.rows(flux.open_alarms())} == {"? a2a2a2a2"}
+    assert fires(where, flux.rule_red_unanswered) == {"unknown bed"}
+
+
 def test_alarms_that_stand_are_those_of_the_processor(bad: Hour) -> None:
     latest = {one.alarm_id: one for one in bad.points.alarms if not one.retrospective}
     standing = [
@@ -492,6 +503,14 @@ def test_a_bed_of_which_nothing_ever_came_fires(influxdb: InfluxDB, tmp_path: Pa
     where = _hour(influxdb, tmp_path, "never", hour([never]))
 
     assert fires(where, flux.rule_no_data) == {never.bed}
+    assert fires(where, flux.rule_red_unanswered) == set()
+    # Beds, and not one alarm: that is no error.
+    assert where.rows(flux.open_alarms()) == []
+    (counts,) = where.rows(flux.open_counts())
+    assert set(counts.values()) == {0}
+    assert where.ward()[never.bed]["news2"] == "no data yet"
+    for query in {query for _, query in _asked()}:
+        where.tables(query.replace('"bad_hour"', '"never"'))
 
 
 def test_a_silent_pipeline_fires_by_its_hop(bad: Hour, influxdb: InfluxDB, tmp_path: Path) -> None:

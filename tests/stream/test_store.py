@@ -26,8 +26,8 @@ from tests.stream.site import HOUR, MINUTE, NOW
 from tests.stream.test_partitions import END, STORY
 from vitals.messages import ReadingJudged, WindowClosed, WindowOutdated
 from vitals.plan import MonitoringPlan
-from wire.log import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
-from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
+from wire.log import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_HEALTH, KAFKA_STORED
 
 pytestmark = pytest.mark.services
 
@@ -297,6 +297,26 @@ def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path:
 
     (letter,) = asyncio.run(story())
     assert (letter.stage, letter.reason, letter.payload) == ("store", "schema", b"nonsense")
+
+
+def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+    placed = Placed(binding_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
+
+    async def story() -> tuple[list[Any], list[Any]]:
+        await site.begin()
+        sender = producer(site.log.config)
+        await sender.start()
+        await sender.send_and_wait(topic(site.log.config, KAFKA_EVENTS), value=b"nonsense", key=b"x")
+        await sender.send_and_wait(topic(site.log.config, KAFKA_HEALTH), value=encode_record(placed), key=b"x")
+        await sender.stop()
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["health"].records == 2, "both, the letter by this very writer")
+        return await site.rows("dead_letter"), await site.rows("binding")
+
+    (letter,), (bed,) = asyncio.run(story())
+    assert (letter["stage"], letter["reason"], letter["count"]) == ("store", "schema", 1)
+    assert (bed["ward"], bed["bed"], bed["patient"]) == ("North", "North/1", "p-1")
 
 
 def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: InfluxDB, tmp_path: Path) -> None:
