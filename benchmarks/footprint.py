@@ -43,6 +43,10 @@ engines = [engine_of(found[name]) for name in {names}]
 print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')))
 """
 
+WITHOUT: Final = "import sys; sys.modules['{module}'] = None; import vitalloom; vitalloom.main()"
+ONNXRUNTIME: Final = ("onnxruntime", "protobuf", "flatbuffers", "packaging")
+"""What nothing else of an edge needs."""
+
 
 def main() -> None:
     """Measure and print."""
@@ -51,10 +55,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             facts |= sizes(Path(folder))
     agent, anonymous = asyncio.run(agent_memory())
+    in_numpy, _ = asyncio.run(agent_memory(without="onnxruntime"))
     rhythm = loaded_mb("['sepsis', 'heart-home', 'rhythm']") - loaded_mb("['sepsis', 'heart-home']")
     facts |= {
         "agent_mb": agent,
         "agent_anonymous_mb": anonymous,
+        "agent_without_onnxruntime_mb": in_numpy,
         "rhythm_adds_mb": max(rhythm, 0.1),
         "agent_and_rhythm_mb": agent + max(rhythm, 0.1),
         "watch_mb": rss_after("import edge.watch"),
@@ -81,8 +87,17 @@ def sizes(folder: Path) -> dict[str, float]:
     quiet = ["--quiet", "--no-deps", "--only-binary=:all:"]
     _call([*run, "pip", "download", *quiet, *there, "--dest", str(wheels), "-r", str(PINS)])
     _call([*run, "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)])
-    _call([*run, "pip", "install", *quiet, *there, "--target", str(site), *map(str, wheels.glob("*.whl"))])
-    return {"download_mb": _bytes(wheels) / 1e6, "installed_mb": _bytes(site) / 1e6}
+    files = list(wheels.glob("*.whl"))
+    fewer = [file for file in files if not file.name.startswith(ONNXRUNTIME)]
+    install = [*run, "pip", "install", *quiet, *there, "--target"]
+    _call([*install, str(site / "all"), *map(str, files)])
+    _call([*install, str(site / "fewer"), *map(str, fewer)])
+    return {
+        "download_mb": sum(file.stat().st_size for file in files) / 1e6,
+        "installed_mb": _bytes(site / "all") / 1e6,
+        "download_without_onnxruntime_mb": sum(file.stat().st_size for file in fewer) / 1e6,
+        "installed_without_onnxruntime_mb": _bytes(site / "fewer") / 1e6,
+    }
 
 
 def _call(command: list[str]) -> str:
@@ -93,7 +108,7 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-async def agent_memory() -> tuple[float, float]:
+async def agent_memory(*, without: str = "") -> tuple[float, float]:
     """Resident megabytes of `vitalloom edge` that has heard its patients for a while, and those no file backs."""
     with tempfile.TemporaryDirectory() as text:
         folder, port, clock = Path(text), free_port(), SystemClock()
@@ -118,7 +133,7 @@ async def agent_memory() -> tuple[float, float]:
             with (
                 EmbeddedBroker(folder, port=port, tls=tls),
                 _process("stream", *centre),
-                _process("edge", "--config", config) as agent,
+                _process("edge", "--config", config, without=without) as agent,
             ):
                 story = Simulated("mixed", patients=1, seed=1, cadence_ms=500)
                 worn = [asyncio.create_task(wear(one, story, clock)) for one in site.wearables]
@@ -130,8 +145,9 @@ async def agent_memory() -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def _process(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+def _process(*arguments: str, without: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+    command = ["-c", WITHOUT.replace("{module}", without), *arguments] if without else ["-m", "vitalloom", *arguments]
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

@@ -82,8 +82,13 @@ def status(
 
 
 @edge.command()
-def watch(config: Installed = None) -> None:
+def watch(
+    config: Installed = None,
+    rehearsal: Annotated[
+        bool, typer.Option("--try", help="Show every light and sound in turn, and leave. Stop the service first.")
+    ] = False,
+) -> None:
     """Light the lamps and sound the alarm of this bedside, for the agent and when the agent is dead."""
     from edge.watch import main
 
-    raise typer.Exit(main(config))
+    raise typer.Exit(main(config, rehearsal=rehearsal))

@@ -7,6 +7,7 @@ and no patient. Without anything to light or to sound it still writes every chan
 import contextlib
 import signal
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ CONFIG: Final = Path("/etc/vitalloom/edge.toml")
 
 _LOOK_MS: Final = 1_000
 _TICK_S: Final = 0.02  # while something flashes or sounds
+_REHEARSED_MS: Final = 7_000  # longer than a burst of ten pulses
 
 _log = logs.get(__name__)
 
@@ -219,7 +221,19 @@ def watch(
     supervisor.stopping()
 
 
-def main(config_path: Path | None) -> int:
+def rehearse(
+    bedside: Bedside, stop: Event, say: Callable[[str], object], *, mono_ms: Callable[[], int] = statuses.monotonic_ms
+) -> None:
+    """Show every condition in turn, whatever the agent says: for whoever has just connected a lamp."""
+    for what, shown in SHOWN.items():
+        say(f"{what.value}: {shown.lamp}, {'with' if shown.tone else 'without'} a sound\n")
+        began_ms = mono_ms()
+        while not stop.is_set() and mono_ms() - began_ms < _REHEARSED_MS:
+            bedside.show(what, mono_ms())
+            stop.wait(_TICK_S)
+
+
+def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
     """The command `vitalloom edge watch`.
 
     Raises:
@@ -233,9 +247,13 @@ def main(config_path: Path | None) -> int:
         signal.signal(number, lambda *_: stop.set())
     if not config.pins and not config.sound:
         _log.warning("nothing is connected; changes are only logged", cure="name pins or a sound in [bedside]")
-    with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder:
+    # lgpio makes a pipe in the folder that it is started in (joan2937/lg#22), and a service's is closed to it.
+    with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder, contextlib.chdir(folder):
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
         with Bedside(pins(config.pins), sounds) as bedside:
+            if rehearsal:
+                rehearse(bedside, stop, sys.stdout.write)
+                return 0
             watch(bedside, lambda: _seen(places), stop, supervisor, silent_ms=int(config.silent_after_s * 1_000))
     return 0
 

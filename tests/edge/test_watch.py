@@ -13,10 +13,11 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
+import edge.watch
 from edge import status as statuses
 from edge.errors import BadEdgeConfig
 from edge.signals import HIGH, MEDIUM, Condition, Tone
-from edge.watch import Aplay, Bedside, pins, read_config, watch
+from edge.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
 from runtime.supervisor import Supervisor
 from tests.edge.statuses import NOW_MS, a_status
 
@@ -199,6 +200,44 @@ def test_a_status_that_is_taken_away_has_its_minute_from_the_last_progress_on() 
     assert shown[2:5] == [Condition.WELL] * 3
     assert shown[5:63] == [Condition.ALONE] * 58
     assert shown[63:] == [Condition.DEAD] * 7
+
+
+def test_whoever_connects_a_lamp_sees_and_hears_everything_once(header: MockFactory) -> None:
+    now_ms, stop, heard, seen, said = 0, Event(), Heard(), set(), []
+
+    def passes(_: float) -> None:
+        nonlocal now_ms
+        now_ms += 20
+        seen.update(lit(header))
+
+    stop.wait = passes  # type: ignore[method-assign,assignment]
+    with Bedside(pins(NAMED), heard) as bedside:
+        rehearse(bedside, stop, said.append, mono_ms=lambda: now_ms)
+
+    assert seen == {"red", "yellow", "green", "buzzer"}
+    assert set(heard.bursts) == {HIGH, MEDIUM}
+    assert [line.split(":")[0] for line in said] == [what.value for what in Condition]
+
+
+def test_the_library_of_the_pins_finds_a_folder_that_it_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "edge.toml"
+    config.write_text('data_dir = "data"\n[bedside]\nred = 17\n', encoding="utf-8")
+    began, begun_in = Path.cwd(), []
+
+    def none_there(_: object) -> dict[str, Any]:
+        begun_in.append(Path.cwd())
+        return {}
+
+    monkeypatch.setattr(edge.watch, "pins", none_there)
+    monkeypatch.setattr(edge.watch, "rehearse", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("runtime.logs.set_up", lambda: None)
+
+    assert main(config, rehearsal=True) == 0
+    assert begun_in[0].name.startswith("vitalloom-")
+    assert Path.cwd() == began
 
 
 def test_what_is_not_there_or_not_toml_is_named(tmp_path: Path) -> None:
