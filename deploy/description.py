@@ -282,6 +282,11 @@ def processes(place: Place) -> tuple[Process, ...]:
             environment={
                 "GF_SERVER_HTTP_ADDR": place.listen,
                 "GF_SERVER_HTTP_PORT": facts["grafana"],
+                # Not in grafana.ini: the image sets these for itself, and the environment wins.
+                "GF_PATHS_DATA": f"{at}/data/grafana",
+                "GF_PATHS_LOGS": f"{at}/data/grafana/log",
+                "GF_PATHS_PLUGINS": f"{at}/data/grafana/plugins",
+                "GF_PATHS_PROVISIONING": f"{at}/config/grafana/provisioning",
                 "VITALLOOM_INFLUX_URL": influxdb,
                 "VITALLOOM_INFLUX_ORG": "vitalloom",
                 "VITALLOOM_DASHBOARDS": f"{at}/config/grafana/grafana",

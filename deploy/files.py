@@ -84,12 +84,7 @@ def grafana_ini(folder: PurePath) -> str:
     return f"""\
 ; Written by `vitalloom site init`, which does not write it again: it may be edited.
 ; Nobody looks in without a login; the password of `admin` is in a file. It speaks plain HTTP: put a proxy before it.
-[paths]
-data = {folder / "data" / "grafana"}
-logs = {folder / "data" / "grafana" / "log"}
-plugins = {folder / "data" / "grafana" / "plugins"}
-provisioning = {folder / "config" / "grafana" / "provisioning"}
-
+; Where its files are comes by the environment, as where it listens.
 [security]
 admin_user = admin
 admin_password = $__file{{{password}}}

@@ -22,7 +22,9 @@ from deploy.errors import PortTaken, SiteIncomplete
 from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
 from deploy.supervisor import State, Supervisor, Watched
+from runtime.config import load
 from simulators.screen import as_svg
+from stream.config import DeskConfig
 
 _DRAW_S: Final = 0.5
 _NEWS: Final = 4
@@ -37,8 +39,8 @@ class Native:
 
     def __init__(self, folder: Path, *, demo: bool, workers: int | None, out: Console) -> None:
         self.folder = folder.resolve()
-        self.facts = facts_of(folder)
         self.told: SiteSettings = settings.read(folder)
+        self.facts = facts_of(folder)
         self.demo = demo
         self.place: Place = settings.native(folder, self.told, self.facts)
         found = chosen(processes(self.place), profiles=(DEMO,) if demo else ())
@@ -111,11 +113,19 @@ class Native:
         ports, host = self.told.ports, self.facts.broker_host
         return [
             Where("devices", f"enrol at {self.facts.url}, MQTT at {host}:{self.facts.broker_port}"),
+            *self._nobody(),
             Where("alarms", f"vitalloom alarms --url http://{LOOPBACK}:{ports.desk} list"),
             Where("Grafana", self._grafana()),
             Where("InfluxDB", f"http://{LOOPBACK}:{ports.influxdb}, token in secrets/reader.token"),
             Where("logs", _near(self.folder / "logs")),
         ]
+
+    def _nobody(self) -> list[Where]:
+        """A site that calls nobody looks like one where all is well."""
+        roles = load(DeskConfig, self.folder / "config" / "desk.toml", env_prefix="VITALLOOM_DESK").roles
+        if self.demo or {name for names in roles.values() for name in names} - {DEMO}:
+            return []
+        return [Where("people", "NOBODY IS CALLED: config/desk.toml knows the demo's phone alone")]
 
     def _grafana(self) -> str:
         one = self.supervisor.watched["grafana"]

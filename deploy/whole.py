@@ -15,7 +15,8 @@ def patient(folder: Path, *, pause_s: float) -> Patient:
     Raises:
         SiteIncomplete, SiteUnusable: no site there, or a part of it is missing.
     """
-    facts, told = facts_of(folder), settings.read(folder)
+    told = settings.read(folder)
+    facts = facts_of(folder)
     place = settings.native(folder, told, facts)
     found = named(processes(place))
     for one in found.values():
