@@ -30,7 +30,7 @@ from stream.broker import BrokerFolder, BrokerSettings
 from wire.identity import About
 
 ROOT: Final = Path(__file__).parents[1]
-PINS: Final = ROOT / "tests" / "services" / "pi_server" / "requirements.txt"
+PINS: Final = ROOT / "deploy" / "native" / "pi_server" / "requirements.txt"
 PATIENTS: Final = 2 if QUICK else 8
 LONG_S: Final = 1.0 if QUICK else 30.0
 WITHIN_S: Final = 60.0
