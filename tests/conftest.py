@@ -9,5 +9,5 @@ from tests.services.mosquitto import mosquitto
 __all__ = ["influxdb", "kafka", "mosquitto"]
 
 # Many run at once, and whoever works on this machine may run others: none of them may have a port of its own choice.
-os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "" for name in ("INGEST", "WORKER", "STORE", "DESK")}
+os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "" for name in ("INGEST", "WORKER", "STORE")}
 os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "127.0.0.1:0" for name in ("STREAM", "REGISTRY")}
