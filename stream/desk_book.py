@@ -7,18 +7,15 @@ neither loses one nor opens it twice. Nothing here decides.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
-from weakref import finalize
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from stream.desk import Delivery, Fate, Hush, Kept
 from stream.errors import StoreRefused, StoreUnusable
-from stream.file_store import only_writer
+from stream.kept_file import KeptFile
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 from wire.log import Ordered
@@ -81,7 +78,7 @@ class Wish(NamedTuple):
     sent_ms: int | None
 
 
-class DeskBook:
+class DeskBook(KeptFile):
     """One file. Use as a context manager, or call `close`. Every change belongs into `with book.transaction()`.
 
     Raises:
@@ -89,56 +86,8 @@ class DeskBook:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._reserve = path.with_name(f"{path.name}.reserve")
-        self._unlock = finalize(self, os.close, only_writer(path, "two desks would call everybody twice"))
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._set_up()
-            self._keep_reserve()
-        except sqlite3.Error as error:
-            self._unlock()
-            raise StoreUnusable(path, f"is not a desk's book, or cannot be written ({error})") from error
-        except StoreUnusable:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._db.close()
-        self._unlock()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing.
-
-        Raises:
-            StoreRefused: the disk is full, or the database failed; nothing was written.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
-                # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
-                self._reserve.unlink()
-                problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
-                raise StoreRefused(self.path, problem) from error
-            raise StoreRefused(self.path, str(error)) from error
-        except BaseException:
-            self._roll_back()
-            raise
+        super().__init__(path, what="a desk's book", why_alone="two desks would call everybody twice")
 
     # Where it reads
 
@@ -321,29 +270,25 @@ class DeskBook:
         ]
 
     def _set_up(self) -> None:
-        with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
-        if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
-            raise StoreUnusable(self.path, "is a database of something else; name another folder")
-        if with_meta is None:
-            self._db.executescript(f"BEGIN;{_TABLES}")
-            self._db.execute("INSERT INTO meta VALUES ('desk', ?)", (str(SCHEMA),))
-            self._db.execute("COMMIT")
-            return
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'desk'").fetchone()
-        found = "none" if row is None else str(row[0])
+        found = self._schema(_TABLES, "desk", SCHEMA)
         if found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+        self._keep_reserve()
+
+    def _refused(self, error: sqlite3.Error) -> StoreRefused:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
+            # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
+            self._reserve.unlink()
+            problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
+            return StoreRefused(self.path, problem)
+        return super()._refused(error)
 
     def _keep_reserve(self) -> None:
         """Room on the disk for when there is none; without it the desk works all the same."""
         with contextlib.suppress(OSError), self._reserve.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
 
 def _row(one: Delivery) -> tuple[Any, ...]:

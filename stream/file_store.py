@@ -4,19 +4,14 @@ One connection, one transaction a commit. Every row has a key of its own, so tha
 Patients are bindings here; names are nowhere.
 """
 
-import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
-from weakref import finalize
+from typing import Any, Final
 
 import msgspec
 
-from stream.errors import StoreRefused, StoreUnusable
+from stream.errors import StoreUnusable
+from stream.kept_file import KeptFile
 from vitals.messages import (
     AlarmChanged,
     Event,
@@ -100,7 +95,7 @@ _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
 
 
-class Store:
+class Store(KeptFile):
     """One file. Use as a context manager, or call `close`.
 
     Args:
@@ -110,53 +105,10 @@ class Store:
     """
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
-        self.path = path
-        self._unlock = finalize(
-            self, os.close, only_writer(path, "two engines on one store would overwrite each other's patients")
-        )
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {synchronous}")
-            if max_pages is not None:
-                self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
-            self._set_up()
-        except sqlite3.Error as error:
-            self._unlock()
-            raise StoreUnusable(path, f"is not a store, or cannot be written ({error})") from error
-        except StoreUnusable:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._db.close()
-        self._unlock()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing.
-
-        Raises:
-            StoreRefused: the disk is full, or the database failed; nothing was written.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise StoreRefused(self.path, str(error)) from error
-        except BaseException:
-            self._roll_back()
-            raise
+        super().__init__(
+            path, what="a store", why_alone="two engines on one store would overwrite each other's patients",
+            synchronous=synchronous, max_pages=max_pages,
+        )  # fmt: skip
 
     def put_events(self, events: Iterable[Event]) -> None:
         """Write events. What is there already stays as it is."""
@@ -259,29 +211,15 @@ class Store:
         return {f"{_PRIORITY_NAMES[priority]} {rule}": count for rule, priority, count in counted}
 
     def _set_up(self) -> None:
-        with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
-        if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
-            raise StoreUnusable(self.path, "is a database of something else; name another file")
-        if with_meta is None:
-            self._db.executescript(f"BEGIN;{_TABLES}")
-            self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-            self._db.execute("COMMIT")
-            return
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-        found = "none" if row is None else str(row[0])
+        found = self._schema(_TABLES, "schema", SCHEMA)
         if found == "1":  # before edges asked models
             self._db.executescript(f"BEGIN;{_MODEL_SCORE}")
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
             self._db.execute("COMMIT")
-            return
-        if found != str(SCHEMA):
+        elif found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
     def _recompute(self, window: WindowOutdated) -> None:
         """A window that readings joined after it had closed, from the readings themselves."""
@@ -333,24 +271,3 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
 
 
 _PRIORITY_NAMES: Final = {1: "low", 2: "medium", 3: "high"}
-
-
-def only_writer(path: Path, why: str) -> int:
-    """Hold the lock of a database, as an open file; readers need none.
-
-    Args:
-        why: two of them would do harm.
-
-    Raises:
-        StoreUnusable: another process, or another part of this one, writes to it.
-    """
-    try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnusable(path, f"cannot be written ({error.strerror})") from error
-    try:
-        flock(lock, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StoreUnusable(path, f"is in use; {why}") from None
-    return lock

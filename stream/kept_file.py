@@ -1,0 +1,126 @@
+"""A SQLite file that outlives its process: one writer, one transaction a commit, safe from a power cut."""
+
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from weakref import finalize
+
+from stream.errors import StoreRefused, StoreUnusable
+
+
+class KeptFile(ABC):
+    """One file. Use as a context manager, or call `close`. What is in it says `_set_up`.
+
+    Args:
+        path: of the file; it is made if it is not there.
+        what: it is, for people: ``a store``.
+        why_alone: what two of its writers would do.
+        synchronous: FULL survives a power cut. NORMAL may lose the last commits to one and is for benchmarks.
+        max_pages: a limit on its size in pages of 4 kB.
+
+    Raises:
+        StoreUnusable: it is something else, or another process has it.
+    """
+
+    def __init__(
+        self, path: Path, *, what: str, why_alone: str, synchronous: str = "FULL", max_pages: int | None = None
+    ) -> None:
+        self.path = path
+        self._unlock = finalize(self, os.close, _only_writer(path, why_alone))
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {synchronous}")
+            if max_pages is not None:
+                self._db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
+            self._set_up()
+        except sqlite3.Error as error:
+            self._unlock()
+            raise StoreUnusable(path, f"is not {what}, or cannot be written ({error})") from error
+        except StoreUnusable:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+        self._unlock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing.
+
+        Raises:
+            StoreRefused: the disk is full, or the database failed; nothing was written.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._refused(error) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Make the tables, or see that they are ours."""
+
+    def _schema(self, tables: str, key: str, schema: int) -> str:
+        """The schema that is there, after the tables were made if there were none.
+
+        Args:
+            key: under which `meta` has it; other files of ours have another.
+        """
+        with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+        if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
+            raise StoreUnusable(self.path, "is a database of something else; name another file")
+        if with_meta is None:
+            self._db.executescript(f"BEGIN;{tables}")
+            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, str(schema)))
+            self._db.execute("COMMIT")
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return "none" if row is None else str(row[0])
+
+    def _refused(self, error: sqlite3.Error) -> StoreRefused:
+        return StoreRefused(self.path, str(error))
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _only_writer(path: Path, why: str) -> int:
+    """Hold the lock of a database, as an open file; readers need none.
+
+    Args:
+        why: two of them would do harm.
+
+    Raises:
+        StoreUnusable: another process, or another part of this one, writes to it.
+    """
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(path, f"cannot be written ({error.strerror})") from error
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreUnusable(path, f"is in use; {why}") from None
+    return lock
