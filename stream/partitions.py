@@ -411,7 +411,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
                 self._not_before[place] = self._clock.mono_ms() + _AGAIN_MS
                 self.progress.failed_takes += 1
-                self.progress.untaken.setdefault(place.partition, began_ms)
+                if place in reader.assignment():  # else it went to somebody else meanwhile, and that was the problem
+                    self.progress.untaken.setdefault(place.partition, began_ms)
                 await _stop(maker)
                 return
             except BaseException:
