@@ -130,6 +130,9 @@ Each container sees the parts of the folder that it needs, at the same paths as 
 signing key and no secret. All run as the folder's owner, without capabilities, on a file system that cannot be written.
 Only the broker and the registry are open to devices; Grafana and the desk are open to this machine.
 
+The ingest renews its certificate at the registry by the name that devices use. In containers that has to be a name: with
+the default host, 127.0.0.1, it would look for the registry in its own container, and its certificate ends after 30 days.
+
 ## What was not run
 
 There was no container engine and no Grafana where this was built. So:
@@ -137,7 +140,8 @@ There was no container engine and no Grafana where this was built. So:
 - `docker-compose.yml` was read by the client (`docker compose config`, 2.40.3), held against the schema of compose, and
   against the description, the folder of a site and the command line by tests. No container was started, and the image
   was not built; its wheel was, and the package index has wheels of all 76 packages in it for its Python on x86-64.
-- That the four foreign images behave on a read-only file system as another user is what their documents say.
+- That the four foreign images behave on a read-only file system as another user is what their documents say; their tags
+  were asked of no registry.
 - Grafana's dashboards and rules were checked by schema, and each of their queries by the real InfluxDB.
 """
 
