@@ -411,8 +411,8 @@ def _compare(address: str, told: argparse.Namespace) -> None:
         {
             "job": told.job, "records": told.records, "patients": told.patients, "rounds": told.rounds,
             "bytes_a_record": round(size / told.records), "records_per_s": {k: round(v) for k, v in median.items()},
-            "of_discarding": {k: round(v / base, 3) for k, v in median.items()},
-            "all": {k: [round(one) for one in v] for k, v in found.items()},
+            "of_discarding": {k: float(f"{v / base:.3g}") for k, v in median.items()},
+            "least": {k: round(min(v)) for k, v in found.items()}, "most": {k: round(max(v)) for k, v in found.items()},
         },
     )  # fmt: skip
 

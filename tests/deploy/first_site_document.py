@@ -130,8 +130,9 @@ Each container sees the parts of the folder that it needs, at the same paths as 
 signing key and no secret. All run as the folder's owner, without capabilities, on a file system that cannot be written.
 Only the broker and the registry are open to devices; Grafana and the desk are open to this machine.
 
-The ingest renews its certificate at the registry by the name that devices use. In containers that has to be a name: with
-the default host, 127.0.0.1, it would look for the registry in its own container, and its certificate ends after 30 days.
+The ingest renews its certificate at the registry by the name that devices use. In containers that has to be a name:
+with the default host, 127.0.0.1, it would look for the registry in its own container, and its certificate ends after
+30 days.
 
 ## What was not run
 

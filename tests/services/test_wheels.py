@@ -1,13 +1,10 @@
 """The emulated Pi runs what a Pi would install: its list of wheels fits the project's own requirements."""
 
-from pathlib import Path
-
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks.footprint import PINS
 from tests.services.wheels import requirements
-
-PINS = Path(__file__).with_name("pi_server") / "requirements.txt"
 
 
 def pinned() -> dict[str, Requirement]:
