@@ -28,7 +28,7 @@ SESSION_EXPIRY_S: Final = 0xFFFF_FFFF
 """Without end. Of a session with an end that sleeps through a SIGHUP, Mosquitto 2.0 reads freed memory later."""
 MAX_PACKET_BYTES: Final = 16_384
 FIRST_RETRY_S: Final = 0.2
-LONGEST_RETRY_S: Final = 30.0
+LONGEST_RETRY_S: Final = 10.0  # a patient nobody sees for longer than that is too long
 
 _KEEPALIVE_S: Final = 30
 _CONNECT_WITHIN_S: Final = 5.0
