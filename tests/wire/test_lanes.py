@@ -543,7 +543,13 @@ def test_a_broker_that_does_not_want_us_is_told_with_the_cure(tmp_path: Path, wh
         def tls() -> ssl.SSLContext:
             return tls_context(keys.files)() if what == "over" else site.context(None if what == "missing" else name)
 
-        assert asyncio.run(trouble_of(secure(site.broker.port, tls, name))) == cure
+        async def story() -> None:
+            # Not at the first attempt for certain: with TLS 1.3 a broker's reason can be overtaken by its hanging up.
+            async with secure(site.broker.port, tls, name) as one:
+                await until(lambda: one.trouble == cure)
+                assert not one.connected
+
+        asyncio.run(story())
 
 
 def test_a_broker_that_lets_nobody_in_by_this_name_is_told_with_the_cure(keys: Keys) -> None:
