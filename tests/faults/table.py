@@ -48,6 +48,8 @@ async def ingest_stopped(site: Pipeline) -> None:
     site.blow()
     site.ingest.stop()
     await asyncio.sleep(60)
+    said = (site.folder / "mosquitto.log").read_text(encoding="utf-8", errors="replace")
+    assert "messages are being dropped" in said, "the broker's queue did not overflow"
     site.ingest.start()
     site.repair()
 
@@ -219,7 +221,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "F21": Fault("states lost, readings kept", state_lost, 60, judged_again=True),
     "F22": Fault("database away 60 s", database_away, 110),
     "F22b": Fault("store writer killed right after the 204, 3 times", writer_killed_after_write, 60),
-    "F22c": Fault("database's disk full for 30 s", database_full, 80, disk_mb=64),
+    "F22c": Fault("database's disk full for 30 s, then room and a restart", database_full, 80, disk_mb=64),
     "F26": Fault("poison: one frame in a hundred cannot be read", nothing, 40, poison_every=100),
     "F28": Fault("database slow: every write takes 5 s", database_slow, 70),
 }
