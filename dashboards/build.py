@@ -368,7 +368,7 @@ def _begin(
 def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
     return (
         dashboard.QueryVariable(name)
-        .id(f"vitalloom-{name}")
+        .id(name)  # Grafana 9.3 looks variables up by their id, later versions by their name
         .label(label)
         .datasource(SOURCE)
         .query(query)

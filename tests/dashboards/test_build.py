@@ -126,6 +126,14 @@ def test_every_variable_that_is_used_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOARDS)
+def test_grafana_9_3_finds_every_variable_by_its_id(name: str) -> None:
+    variables = on_disk(name)["templating"]["list"]
+
+    assert variables
+    assert [one["id"] for one in variables] == [one["name"] for one in variables]
+
+
+@pytest.mark.parametrize("name", BOARDS)
 def test_every_dashboard_says_what_it_is_not_and_leads_to_the_others(name: str) -> None:
     board = on_disk(name)
 
