@@ -208,7 +208,7 @@ class Lane:
             except (DecodeError, TypeError) as error:
                 dead.append(self._letter(record.value or b"", _place(record), "schema", str(error)))
         refused = await self._write(entries, dead)
-        await self._write_windows(entries)
+        await self._write_windows(entries, dead)
         await self._tell(teller, entries, refused, dead)
         await reader.commit()
         self.counts.records += len(found)
@@ -249,7 +249,7 @@ class Lane:
         counts.written_ms = self._clock.mono_ms()
         return []
 
-    async def _write_windows(self, entries: list[Entry]) -> None:
+    async def _write_windows(self, entries: list[Entry], dead: list[DeadLetter]) -> None:
         outdated = {one for entry in entries for one in entry.outdated}
         if not outdated:
             return
@@ -257,11 +257,16 @@ class Lane:
 
         async def work_out() -> None:
             again[:] = await self._database.windows_again(outdated)
-            await self._database.write(self._database.buckets.minutes, again)
+
+        async def work_out_hours() -> None:
             for binding_id, (first, last) in self._old(outdated).items():
                 await self._database.hours_again(binding_id, first, last)
 
         await self._patiently(work_out)
+        # None of them, where no reading in these minutes can be used.
+        minutes = Entry([(self._database.buckets.minutes, line) for line in again], [], ())
+        await self._write([minutes], dead)
+        await self._patiently(work_out_hours)
         self.counts.windows_again += len(again)
 
     def _old(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:

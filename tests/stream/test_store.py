@@ -258,6 +258,28 @@ def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_h
     assert [(one["count"], one["mean"], one["min"], one["max"]) for one in hours] == [(2, 94.0, 90.0, 98.0)]
 
 
+def test_a_late_batch_without_a_usable_reading_does_not_stop_the_store(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+    unusable = ReadingJudged(reading=replace(reading(0, spo2=20.0), unusable=4), late=True, backfilled=True)
+    outdated = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=NOW // MINUTE * MINUTE, width_ms=MINUTE)
+
+    async def story() -> tuple[list[Any], list[Any]]:
+        await site.begin()
+        async with site.writing() as writer:
+            await site.put(Judged(binding_id=BED_1, events=(unusable, outdated)))
+            await until(lambda: writer.counts["events"].records == 1, "the late batch")
+            await site.put(judged(5_000))
+            await until(lambda: writer.counts["events"].stored == 1, "the next batch")
+        return await site.rows("vitals"), await site.rows("vitals_1m", f"{site.influx.bucket}_1m")
+
+    readings, minutes = asyncio.run(story())
+
+    assert len(readings) == 2
+    assert minutes == []
+
+
 def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxDB, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")

@@ -1,0 +1,129 @@
+"""No empty write is sent to InfluxDB, and recomputed minutes that it refuses do not stop a lane of the store."""
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runtime.clock import ManualClock
+from stream.config import StoreConfig
+from stream.influx import Database
+from stream.store import Counts, Lane
+from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
+from tests.stream.nights import BED_1
+from tests.stream.site import HOUR, MINUTE, NOW
+from vitals.messages import WindowOutdated
+from wire.log import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
+
+START = NOW // HOUR * HOUR
+OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
+LATE = Judged(binding_id=BED_1, events=(OUTDATED,), uplinks=(Uplink(b"e" * 16, b"s" * 16, 1, 7),))
+ONE_READING = (
+    "#datatype,string,long,dateTime:RFC3339,double,long\r\n"
+    "#group,false,false,false,false,false\r\n"
+    "#default,_result,,,,\r\n"
+    ",result,table,_time,spo2,unusable\r\n"
+    ",,0,{time},96,{unusable}\r\n\r\n"
+)
+
+
+class Log:
+    """Kafka as one lane sees it: one batch, a commit, and what was sent."""
+
+    def __init__(self, *records: Judged) -> None:
+        self.batch = [
+            SimpleNamespace(topic=KAFKA_EVENTS, partition=0, offset=n, value=encode_record(one))
+            for n, one in enumerate(records)
+        ]
+        self.commits = 0
+        self.sent: list[tuple[str, bytes]] = []
+
+    async def getmany(self, **_: object) -> dict[str, list[Any]]:
+        return {KAFKA_EVENTS: self.batch}
+
+    async def commit(self) -> None:
+        self.commits += 1
+
+    async def send(self, topic: str, *, value: bytes, key: bytes | None = None) -> Awaitable[None]:
+        self.sent.append((topic, value))
+        return asyncio.sleep(0)
+
+    def told(self) -> list[Stored]:
+        return [decode_stored(value) for topic, value in self.sent if topic == KAFKA_STORED]
+
+
+def one_turn(server: InfluxStandIn, log: Log) -> Counts:
+    async def turn() -> Counts:
+        async with Database(server.config) as database:
+            lane = Lane("events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), Counts())
+            await lane._turn(cast(Any, log), cast(Any, log))
+            return lane.counts
+
+    return asyncio.run(turn())
+
+
+def reading_at(at: str, *, unusable: int = 0) -> str:
+    return ONE_READING.format(time=at, unusable=unusable)
+
+
+@pytest.mark.parametrize("lines", [[], [""], ["", "\n", " "]])
+def test_the_database_client_sends_no_request_without_lines(lines: list[str], tmp_path: Path) -> None:
+    async def write(server: InfluxStandIn) -> None:
+        async with Database(server.config) as database:
+            await database.write("vitals", lines)
+
+    with influx_stand_in(tmp_path) as server:
+        asyncio.run(write(server))
+
+    assert server.written == []
+
+
+def test_lines_are_sent_as_they_are(tmp_path: Path) -> None:
+    async def write(server: InfluxStandIn) -> None:
+        async with Database(server.config) as database:
+            await database.write("vitals", ["a b=1 1", "a b=2 2"])
+
+    with influx_stand_in(tmp_path) as server:
+        asyncio.run(write(server))
+
+    assert server.written == [("vitals", "a b=1 1\na b=2 2")]
+
+
+def test_a_late_batch_without_a_usable_reading_is_committed_and_nothing_is_written(tmp_path: Path) -> None:
+    log = Log(LATE)
+
+    with influx_stand_in(tmp_path) as server:
+        counts = one_turn(server, log)
+
+    assert len(server.queries) == 1
+    assert server.written == []
+    assert log.commits == 1
+    assert [(one.reason, [uplink.counter for uplink in one.uplinks]) for one in log.told()] == [("", [7])]
+    assert (counts.records, counts.stored, counts.windows_again, counts.dead_letters) == (1, 1, 0, 0)
+
+
+def test_a_late_batch_with_a_usable_reading_replaces_its_minute(tmp_path: Path) -> None:
+    with influx_stand_in(tmp_path, rows=reading_at("2026-01-05T08:00:01Z")) as server:
+        assert START == 1_767_600_000_000  # 2026-01-05T08:00:00Z
+        counts = one_turn(server, Log(LATE))
+
+    ((bucket, line),) = server.written
+    assert bucket == "vitals_1m"
+    assert line.startswith(f"vitals_1m,binding={BED_1},sign=spo2 ")
+    assert counts.windows_again == 1
+
+
+def test_a_minute_that_influxdb_refuses_becomes_a_dead_letter_and_the_batch_is_committed(tmp_path: Path) -> None:
+    log = Log(LATE)
+
+    with influx_stand_in(tmp_path, rows=reading_at("2026-01-05T08:00:01Z"), refused="vitals_1m") as server:
+        counts = one_turn(server, log)
+
+    (letter,) = [decode_dead_letter(value) for topic, value in log.sent if topic == KAFKA_DEAD_LETTERS]
+    assert (letter.stage, letter.reason, letter.source) == ("store", "refused", "bucket vitals_1m")
+    assert log.commits == 1
+    assert counts.dead_letters == 1
