@@ -28,7 +28,8 @@ LABEL org.opencontainers.image.title="vitalloom" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=wheels /opt/vitalloom /opt/vitalloom
 # HOME is a file system in memory: libraries look there for files of a user who does not exist.
-ENV PATH="/opt/vitalloom/bin:$PATH" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH="/opt/vitalloom/bin:$PATH" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 ENTRYPOINT ["vitalloom"]
 CMD ["--help"]

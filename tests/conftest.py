@@ -11,3 +11,5 @@ __all__ = ["influxdb", "kafka", "mosquitto"]
 # Many run at once, and whoever works on this machine may run others: none of them may have a port of its own choice.
 os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "" for name in ("INGEST", "WORKER", "STORE")}
 os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "127.0.0.1:0" for name in ("STREAM", "REGISTRY")}
+# Some tests import onnxruntime themselves, before `models` can turn its telemetry off.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
