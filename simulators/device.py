@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import random
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +69,8 @@ async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned:
     )
 
     async def live() -> None:
-        while once_assigned and wallet.assignment(clock.now_ms()) is None:
-            await asyncio.sleep(_LOOK_S)
+        if once_assigned:
+            await until_assigned(fleet, wallet, clock)
         await _measure(fleet, story, clock)
 
     async with client, asyncio.TaskGroup() as tasks:
@@ -77,6 +78,15 @@ async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned:
         tasks.create_task(keep_up(wallet, clock), name="upkeep")
         tasks.create_task(_tell(fleet), name="progress")
         tasks.create_task(live(), name="body")
+
+
+async def until_assigned(
+    fleet: Fleet, wallet: Wallet, clock: Clock, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Ask the edge for this wearable's assignment until there is one: it may have been told before it could hear."""
+    while wallet.assignment(clock.now_ms()) is None:
+        fleet.ask(0)
+        await sleep(_LOOK_S)
 
 
 async def _measure(fleet: Fleet, story: Simulated, clock: Clock) -> None:

@@ -30,7 +30,9 @@ from wire.wallet import Wallet
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)
 
-ASK_MS = 5_000
+ASK_FIRST_MS = 1_000
+ASK_MOST_MS = 5_000
+"""How long a wearable without an assignment waits before it asks again: twice as long each time, up to the second."""
 
 _TURN_S = 0.02
 
@@ -64,6 +66,7 @@ class _Wearable:
         self.last_number = -1
         self.previous: dict[bytes, bytes] = {}  # by binding
         self.ask_ms = 0  # monotonic: not before
+        self.ask_wait_ms = ASK_FIRST_MS
 
     def binding_id(self, now_ms: int) -> bytes | None:
         """The patient that this wearable is on, as far as it was told."""
@@ -141,7 +144,7 @@ class Fleet:
         session = self._session_of(wearable)
         if session is None:
             self.counts.unassigned += 1
-            self._ask(wearable)
+            self.ask(index)
             return
         counter, frame = session.seal(encode(sample))
         before = len(wearable.buffer)
@@ -154,11 +157,12 @@ class Fleet:
             self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
         self._wake.set()
 
-    def _ask(self, wearable: _Wearable) -> None:
-        """It measures for nobody: somebody should say whom it is on."""
-        mono_ms = self._clock.mono_ms()
+    def ask(self, index: int) -> None:
+        """A wearable without an assignment asks its edge for its documents, unless it asked too short a time ago."""
+        wearable, mono_ms = self._wearables[index], self._clock.mono_ms()
         if mono_ms >= wearable.ask_ms:
-            wearable.ask_ms = mono_ms + ASK_MS
+            wearable.ask_ms = mono_ms + wearable.ask_wait_ms
+            wearable.ask_wait_ms = min(wearable.ask_wait_ms * 2, ASK_MOST_MS)
             self._questions[wearable.device_id] = None
             self._wake.set()
 
@@ -314,6 +318,7 @@ class Fleet:
             now_ms=now_ms,
         )
         wearable.session, wearable.began_ms = session, mono_ms
+        wearable.ask_wait_ms = ASK_FIRST_MS
         wearable.last_number, wearable.previous[binding_id] = number, session.session_id
         self._by_session[session.session_id] = wearable
         self._recipients[session.session_id] = recipient.device_id
