@@ -248,13 +248,6 @@ class TestImage:
         assert set(OURS) <= copied
         assert [one for one in copied if not (ROOT / one).exists()] == []
 
-    def test_the_engine_is_given_what_is_copied_and_nothing_else(self, lines: list[str]) -> None:
-        rows = (ROOT / ".dockerignore").read_text().splitlines()
-        let_in = {row[1:] for row in rows if row.startswith("!")}
-
-        assert "*" in rows
-        assert let_in == set(self.copied(lines))
-
     def test_it_is_nobody_and_needs_no_shell(self, lines: list[str]) -> None:
         assert "USER 10001:10001" in lines
         for line in lines:
