@@ -194,7 +194,8 @@ def processes(place: Place) -> tuple[Process, ...]:
             about="the database of readings, scores and alarms",
             program=Program.INFLUXDB,
             arguments=(
-                "--reporting-disabled", "--log-level", "warn",
+                # Hardening: Flux and templates fetch nothing from private addresses, and templates no local files.
+                "--reporting-disabled", "--hardening-enabled", "--log-level", "warn",
                 "--http-bind-address", f"{place.listen}:{facts['influxdb']}",
                 "--bolt-path", f"{at}/data/influxdb/bolt",
                 "--sqlite-path", f"{at}/data/influxdb/sqlite",

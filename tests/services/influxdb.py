@@ -33,7 +33,8 @@ class InfluxDB:
         self.folder = folder
         self._data = folder / "data"
         command = (
-            str(installed("influxdb") / "bin" / "influxd"), "--reporting-disabled", "--log-level", "warn",
+            str(installed("influxdb") / "bin" / "influxd"),
+            "--reporting-disabled", "--hardening-enabled", "--log-level", "warn",
             "--http-bind-address", f"{LOOPBACK}:{self.port}",
             "--bolt-path", str(self._data / "bolt"),
             "--sqlite-path", str(self._data / "sqlite"),
