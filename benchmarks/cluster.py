@@ -35,12 +35,12 @@ from stream.influx import Database, prepare
 from stream.kafka import consumer, create_topics, producer, topic
 from stream.partitions import VitalsConsumer
 from stream.processor import Processor
+from stream.records import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from stream.store import LANES, StoreWriter
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from vitals.messages import Reading
-from wire.log import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
 PARTITIONS: Final = 4

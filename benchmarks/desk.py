@@ -20,9 +20,9 @@ from stream.alarm_desk import AlarmDesk, Read
 from stream.config import DeskConfig
 from stream.desk_book import DeskBook
 from stream.notify import Addresses
+from stream.records import Alarmed
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
-from wire.log import Alarmed
 
 ALONE: Final = 5 if QUICK else 100
 STORM: Final = 20 if QUICK else 300

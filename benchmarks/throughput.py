@@ -32,10 +32,10 @@ from stream.errors import LogUnusable
 from stream.kafka import create_topics, topic
 from stream.partitions import VitalsConsumer
 from stream.processor import Output, Processor
+from stream.records import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
 from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
-from wire.log import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_READINGS, KAFKA_STATE
 
 PARTITIONS: Final = 4

@@ -20,9 +20,9 @@ from stream.desk_book import DeskBook, Wish
 from stream.desk_texts import Message, Telling
 from stream.errors import NobodyReached, StoreRefused
 from stream.notify import Address, Addresses, Notifier
+from stream.records import Alarmed, EdgeAlarmed, Ordered
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, Priority, Silence
-from wire.log import Alarmed, EdgeAlarmed, Ordered
 
 AGAIN_MS: Final = 60_000
 """So long the log has to say what was ordered; then it is ordered again."""

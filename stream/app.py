@@ -17,8 +17,8 @@ from stream.kafka import connection, topic
 from stream.orders import forwarded
 from stream.partitions import VitalsConsumer
 from stream.plain import HEALTH_S
+from stream.records import encode_record
 from wire.errors import DecodeError
-from wire.log import encode_record
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
 
 _STOP_WITHIN_S: Final = 8.0

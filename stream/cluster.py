@@ -17,8 +17,8 @@ from stream.dead_letters import Letter, Resent, letters
 from stream.dead_letters import resend as send_again
 from stream.directory import RegistryDirectory
 from stream.kafka import LogStatus, check_topics, create_topics, status
+from stream.progress import StoreWatch, WorkerWatch
 from stream.site import Site
-from stream.watched import StoreWatch, WorkerWatch
 
 if TYPE_CHECKING:
     from stream.app import FaustWorker

@@ -15,9 +15,9 @@ from stream.config import KafkaConfig
 from stream.errors import LogUnusable
 from stream.ingest import Observed, content_of
 from stream.kafka import TOPICS, consumer, producer, topic
+from stream.records import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
 from wire.errors import DecodeError
 from wire.identity import Directory
-from wire.log import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
 _WITHIN_MS: Final = 1_000

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
+from stream.records import Alarmed, EdgeAlarmed
 from vitals.escalation import Attempt, Due, Escalation, Outcome, Policy, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
-from wire.log import Alarmed, EdgeAlarmed
 
 EDGE_FRESH_MS: Final = 300_000
 """An edge's alarm that took longer to arrive is for the record: a backlog must not ring."""

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.desk import Delivery, Fate, Hush, Kept
+from stream.durable_file import KeptFile
 from stream.errors import StoreRefused, StoreUnusable
-from stream.kept_file import KeptFile
+from stream.records import Ordered
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
-from wire.log import Ordered
 
 SCHEMA: Final = 1
 

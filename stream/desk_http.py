@@ -28,7 +28,7 @@ from stream.errors import (
     NothingToAnswer,
     StoreRefused,
 )
-from stream.serving import JSON, Serving, address_of, body_of
+from stream.http import JSON, Serving, address_of, body_of
 
 MAX_BODY_BYTES: Final = 4_096
 _MOST_TOLD: Final = 50

@@ -32,10 +32,10 @@ from stream.directory import RegistryDirectory
 from stream.errors import DeskUnusable, LogUnusable, StoreRefused
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.notify import Addresses
+from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
 from stream.site import Site
 from vitals.errors import BadPlan
 from wire.errors import DecodeError
-from wire.log import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
 BOOK_FILE: Final = "desk.sqlite"

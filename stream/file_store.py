@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.durable_file import KeptFile
 from stream.errors import StoreUnusable
-from stream.kept_file import KeptFile
 from vitals.messages import (
     AlarmChanged,
     Event,

@@ -25,12 +25,7 @@ from stream.file_store import Store
 from stream.ingest import Observed, Taken
 from stream.kafka import consumer, producer, topic
 from stream.reception import Reception, Refused
-from wire.codec import EdgeAlarmV1, HeartbeatV1
-from wire.counters import CounterSet, RangesFull
-from wire.errors import DecodeError, Reason
-from wire.identity import DeviceIdentity, Directory
-from wire.lanes import Lanes
-from wire.log import (
+from stream.records import (
     Arrived,
     Beat,
     DeadLetter,
@@ -41,6 +36,11 @@ from wire.log import (
     decode_stored,
     encode_record,
 )
+from wire.codec import EdgeAlarmV1, HeartbeatV1
+from wire.counters import CounterSet, RangesFull
+from wire.errors import DecodeError, Reason
+from wire.identity import DeviceIdentity, Directory
+from wire.lanes import Lanes
 from wire.mqtt import Inbound
 from wire.receiver import RateLimits, SessionRow
 from wire.topics import (

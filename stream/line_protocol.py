@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from stream.records import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
 from vitals.messages import (
     AlarmChanged,
     FreshnessChanged,
@@ -17,7 +18,6 @@ from vitals.messages import (
     WindowClosed,
 )
 from vitals.signs import SIGNS
-from wire.log import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
 
 NS_IN_MS: Final = 1_000_000
 READING: Final = "vitals"

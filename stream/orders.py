@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from stream.records import Ordered, decode_for_patient, encode_record
 from wire.errors import DecodeError, Reason
-from wire.log import Ordered, decode_for_patient, encode_record
 
 MOST_CHARACTERS: Final = 200
 

@@ -24,8 +24,7 @@ from runtime.version import __version__
 from stream.config import WorkerConfig
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.processor import Output, Processor
-from wire.errors import DecodeError, Reason
-from wire.log import (
+from stream.records import (
     Arrived,
     DeadLetter,
     PartitionHealth,
@@ -34,6 +33,7 @@ from wire.log import (
     decode_for_patient,
     encode_record,
 )
+from wire.errors import DecodeError, Reason
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
 _log = get(__name__)

@@ -14,8 +14,8 @@ from stream.config import KafkaConfig, WorkerConfig
 from stream.kafka import consumer, producer, topic
 from stream.orders import forwarded
 from stream.partitions import VitalsConsumer
+from stream.records import encode_record
 from wire.errors import DecodeError
-from wire.log import encode_record
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
 
 HEALTH_S: Final = 10.0

@@ -22,9 +22,9 @@ from stream.directory import RegistryDirectory
 from stream.embedded import EmbeddedStream, lanes_of
 from stream.errors import SiteUnusable
 from stream.file_store import Store
+from stream.progress import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
 from stream.registry_http import RegistryServer
 from stream.site import Site
-from stream.watched import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
 from vitals.plan import MonitoringPlan
 from wire.authority import moment, pem
 from wire.lanes import Lanes, tls_context

@@ -8,11 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
-from vitals.patients import Patients
-from vitals.plan import MonitoringPlan
-from wire.errors import DecodeError
-from wire.log import (
+from stream.records import (
     STATE_VERSION,
     Alarmed,
     Arrived,
@@ -24,6 +20,10 @@ from wire.log import (
     decode_state,
     encode_record,
 )
+from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
+from vitals.patients import Patients
+from vitals.plan import MonitoringPlan
+from wire.errors import DecodeError
 
 EVENTS_IN_A_RECORD: Final = 500
 """More go into a second record: a broker refuses those of a megabyte."""

@@ -23,9 +23,7 @@ from stream.errors import LinesRefused
 from stream.influx import HOUR_MS, Away, Buckets, Database
 from stream.kafka import consumer, producer, topic
 from stream.line_protocol import line_of
-from vitals.messages import WindowClosed, WindowOutdated
-from wire.errors import DecodeError, Reason
-from wire.log import (
+from stream.records import (
     Alarmed,
     DeadLetter,
     Stored,
@@ -37,6 +35,8 @@ from wire.log import (
     decode_judged,
     encode_record,
 )
+from vitals.messages import WindowClosed, WindowOutdated
+from wire.errors import DecodeError, Reason
 from wire.topics import (
     KAFKA_ALARMS,
     KAFKA_DEAD_LETTERS,

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream.directory import RegistryDirectory
 from stream.errors import BadRequest
+from stream.http import read_request
 from stream.ingest import Ingest
-from stream.serving import read_request
 from tests.edge.benches import NOW, UNLIMITED, WELL
 from tests.stream.registries import Desk, new_keys
 from wire.authority import requested_key

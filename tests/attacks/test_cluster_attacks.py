@@ -13,6 +13,7 @@ import pytest
 
 from stream import desk_users
 from stream.kafka import status
+from stream.records import Alarmed, Arrived, Judged, decode_dead_letter, encode_record
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.stream.alarms import MINUTE, NOW, an_alarm, an_id, told
@@ -23,7 +24,6 @@ from tests.stream.test_desk_http import Ward, served
 from tests.stream.test_partitions import put
 from tests.stream.test_store import Site
 from vitals.messages import AlarmState, ReadingJudged, WindowOutdated
-from wire.log import Alarmed, Arrived, Judged, decode_dead_letter, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_STATE
 
 pytestmark = pytest.mark.services

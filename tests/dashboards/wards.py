@@ -9,11 +9,7 @@ from stream.config import InfluxConfig
 from stream.influx import Buckets, Database, prepare
 from stream.line_protocol import line_of
 from stream.processor import Processor
-from tests.services.influxdb import InfluxDB
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND
-from vitals.messages import Acknowledge, AlarmChanged, ModelScore, Reading, WindowClosed, WindowOutdated
-from wire.codec import EdgeAlarmV1, HeartbeatV1
-from wire.log import (
+from stream.records import (
     Alarmed,
     Arrived,
     Beat,
@@ -27,6 +23,10 @@ from wire.log import (
     decode_judged,
     encode_record,
 )
+from tests.services.influxdb import InfluxDB
+from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from vitals.messages import Acknowledge, AlarmChanged, ModelScore, Reading, WindowClosed, WindowOutdated
+from wire.codec import EdgeAlarmV1, HeartbeatV1
 
 YEARS = 36_500
 CADENCE = 5 * SECOND

@@ -34,6 +34,7 @@ from stream.broker import BrokerFolder, BrokerSettings
 from stream.config import InfluxConfig
 from stream.file_store import Store
 from stream.influx import Away, Database, prepare
+from stream.records import Arrived, decode_for_patient
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -42,7 +43,6 @@ from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged
 from wire.codec import reading_id
 from wire.envelope import FrameClass
-from wire.log import Arrived, decode_for_patient
 from wire.receiver import Opened
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 

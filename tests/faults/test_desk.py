@@ -10,6 +10,7 @@ import pytest
 
 from stream.errors import DeskNotReached
 from stream.kafka import producer, topic
+from stream.records import Alarmed, decode_for_patient, encode_record
 from tests.faults.failing_desk import POINTS
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
@@ -17,7 +18,6 @@ from tests.stream.alarms import an_alarm, an_id
 from tests.stream.cluster import Log
 from tests.stream.desks import DeskHouse, Person
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
-from wire.log import Alarmed, decode_for_patient, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
 pytestmark = pytest.mark.services

@@ -19,11 +19,7 @@ import msgspec
 from stream.embedded import Engine
 from stream.file_store import Store
 from stream.kafka import producer, topic
-from tests.services.kafka import Kafka
-from tests.stream.cluster import Log
-from vitals.messages import AlarmChanged, AlarmKind, Event, News2Scored, Reading, ReadingJudged
-from vitals.plan import MonitoringPlan
-from wire.log import (
+from stream.records import (
     Alarmed,
     Arrived,
     decode_alarmed,
@@ -32,6 +28,10 @@ from wire.log import (
     decode_state,
     encode_record,
 )
+from tests.services.kafka import Kafka
+from tests.stream.cluster import Log
+from vitals.messages import AlarmChanged, AlarmKind, Event, News2Scored, Reading, ReadingJudged
+from vitals.plan import MonitoringPlan
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE
 
 ROOT: Final = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 
 from stream.desk import Kept, hear
+from stream.records import Alarmed, EdgeAlarmed, Uplink
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from wire.codec import EdgeAlarmV1
-from wire.log import Alarmed, EdgeAlarmed, Uplink
 
 NOW = 1_700_000_000_000
 SECOND, MINUTE = 1_000, 60_000

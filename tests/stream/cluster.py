@@ -14,10 +14,10 @@ from runtime.clock import Clock, ManualClock
 from stream.config import KafkaConfig, WorkerConfig
 from stream.kafka import consumer, create_topics, producer, topic
 from stream.partitions import VitalsConsumer
+from stream.records import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.site import NOW
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
-from wire.log import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 
 PARTITIONS = 4

@@ -15,9 +15,9 @@ from stream.desk_book import DeskBook
 from stream.desk_texts import Message
 from stream.errors import NobodyReached, NothingToAnswer, StoreRefused, StoreUnusable
 from stream.notify import Address, Addresses, Notifier
+from stream.records import Alarmed, EdgeAlarmed
 from tests.stream.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
-from wire.log import Alarmed, EdgeAlarmed
 
 ROLES = {"nurse": ("anna",), "second": ("ben",), "lead": ("dora",), "everyone": ("anna", "ben", "dora")}
 

@@ -9,13 +9,13 @@ from stream.config import KafkaConfig
 from stream.dead_letters import Resent, letters, resend
 from stream.errors import LogUnusable
 from stream.kafka import producer, status, topic
+from stream.records import Arrived, DeadLetter, Judged, Uplink, decode_for_patient, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from tests.stream.site import Site
 from vitals.messages import Reading, WindowOutdated
 from wire.codec import encode
 from wire.envelope import FrameClass
-from wire.log import Arrived, DeadLetter, Judged, Uplink, decode_for_patient, encode_record
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS
 
 pytestmark = pytest.mark.services

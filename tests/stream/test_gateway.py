@@ -12,12 +12,7 @@ from stream.config import IngestConfig
 from stream.file_store import Store
 from stream.gateway import Gateway
 from stream.kafka import producer, topic
-from tests.services.kafka import Kafka
-from tests.stream.cluster import Log, until
-from tests.stream.site import MINUTE, SECOND, UNLIMITED, Site
-from vitals.messages import Reading
-from wire.envelope import Ack, FrameClass, Stage, open_ack
-from wire.log import (
+from stream.records import (
     Arrived,
     Placed,
     Stored,
@@ -27,6 +22,11 @@ from wire.log import (
     decode_health,
     encode_record,
 )
+from tests.services.kafka import Kafka
+from tests.stream.cluster import Log, until
+from tests.stream.site import MINUTE, SECOND, UNLIMITED, Site
+from vitals.messages import Reading
+from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.mqtt import Inbound
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_HEALTH, KAFKA_READINGS, KAFKA_STORED
 

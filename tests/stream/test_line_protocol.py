@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from stream.line_protocol import line_of, time_ns
+from stream.records import DeadLetter, Placed
 from tests.stream.nights import BED_1, reading
 from tests.stream.site import NOW
 from vitals.messages import (
@@ -20,7 +21,6 @@ from vitals.messages import (
     Tick,
     WindowClosed,
 )
-from wire.log import DeadLetter, Placed
 
 ALARM = AlarmChanged(
     binding_id=BED_1,

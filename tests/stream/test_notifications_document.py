@@ -8,9 +8,9 @@ import pytest
 from stream import desk, desk_http, desk_process, desk_users, notify
 from stream.config import DeskConfig
 from stream.desk_texts import Telling, of_alarm
+from stream.records import Alarmed
 from tests.stream.alarms import MINUTE, an_alarm, kept
 from vitals.escalation import Policy
-from wire.log import Alarmed
 
 TEXT = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())  # wherever its lines end

@@ -17,14 +17,7 @@ from stream.file_store import Store
 from stream.kafka import check_topics, create_topics, producer, topic
 from stream.partitions import TRIES, VitalsConsumer
 from stream.plain import PlainWorker
-from tests.services.kafka import Kafka
-from tests.stream.cluster import Log, WallAt, in_two, until, working
-from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
-from vitals.monitor import PatientMonitor
-from vitals.plan import MonitoringPlan
-from wire.log import (
+from stream.records import (
     Arrived,
     Ordered,
     Uplink,
@@ -33,6 +26,13 @@ from wire.log import (
     decode_stored,
     encode_record,
 )
+from tests.services.kafka import Kafka
+from tests.stream.cluster import Log, WallAt, in_two, until, working
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
+from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
 from wire.topics import (
     KAFKA_DEAD_LETTERS,
     KAFKA_ORDERS,

@@ -12,8 +12,8 @@ from runtime.clock import SystemClock
 from stream import process
 from stream.broker import BrokerFolder, BrokerSettings
 from stream.file_store import Store
+from stream.progress import BrokerKept
 from stream.site import Site
-from stream.watched import BrokerKept
 from tests.stream.registries import FACTS
 from tests.stream.test_broker import ME
 from wire.authority import moment

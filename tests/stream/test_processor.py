@@ -3,11 +3,7 @@
 import pytest
 
 from stream.processor import EVENTS_IN_A_RECORD, Processor
-from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
-from tests.stream.site import HOUR, NOW, SECOND
-from vitals.messages import Message, News2Scored, ReadingJudged, Tick
-from wire.errors import DecodeError
-from wire.log import (
+from stream.records import (
     Alarmed,
     Arrived,
     Ordered,
@@ -17,6 +13,10 @@ from wire.log import (
     decode_state,
     encode_record,
 )
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
+from tests.stream.site import HOUR, NOW, SECOND
+from vitals.messages import Message, News2Scored, ReadingJudged, Tick
+from wire.errors import DecodeError
 
 
 def record(message: Message, *, uplink: int | None = None, scale: int = 1) -> bytes:

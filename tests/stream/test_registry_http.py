@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
-from stream import serving as serving_room
+from stream import http
 from stream.errors import CannotServe
 from stream.registry import Policy, Registry
 from stream.registry_http import RegistryServer
@@ -327,7 +327,7 @@ def test_who_sends_nothing_does_not_stop_others(desk: Desk, port: int, tls: ssl.
 def test_nobody_is_waited_for_for_ever(
     desk: Desk, tls: ssl.SSLContext, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving_room, "VISIT_WITHIN_S", 0.3)
+    monkeypatch.setattr(http, "VISIT_WITHIN_S", 0.3)
     with serving(desk) as port, connect(port, tls) as sock:
         sock.settimeout(5)
         sock.sendall(begun)
@@ -341,8 +341,8 @@ def test_nobody_is_waited_for_for_ever(
 
 
 def test_one_address_cannot_take_every_place(desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_room, "MAX_PER_ADDRESS", 3)
-    monkeypatch.setattr(serving_room, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(http, "MAX_PER_ADDRESS", 3)
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 5)
     with serving(desk) as port:
         held = []
         for _ in range(8):
@@ -358,7 +358,7 @@ def test_one_address_cannot_take_every_place(desk: Desk, tls: ssl.SSLContext, mo
 def test_a_server_that_is_told_to_stop_does_though_somebody_is_slow(
     desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving_room, "VISIT_WITHIN_S", 1.0)
+    monkeypatch.setattr(http, "VISIT_WITHIN_S", 1.0)
     began = time.monotonic()
     with serving(desk) as port:
         sock = connect(port, tls)

@@ -17,6 +17,7 @@ from stream.file_store import Store
 from stream.influx import Buckets, Database, hours_flux, prepare
 from stream.kafka import producer, topic
 from stream.line_protocol import window_line
+from stream.records import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
 from stream.store import StoreWriter
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -26,7 +27,6 @@ from tests.stream.site import HOUR, MINUTE, NOW
 from tests.stream.test_partitions import END, STORY
 from vitals.messages import ReadingJudged, WindowClosed, WindowOutdated
 from vitals.plan import MonitoringPlan
-from wire.log import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_HEALTH, KAFKA_STORED
 
 pytestmark = pytest.mark.services

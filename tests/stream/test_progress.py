@@ -6,7 +6,7 @@ import pytest
 
 from stream import embedded, gateway, store
 from stream.partitions import Progress
-from stream.watched import (
+from stream.progress import (
     BEHIND_MS,
     STUCK_MS,
     StoreWatch,
