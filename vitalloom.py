@@ -14,10 +14,10 @@ NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certif
 
 _GROUPS: Final = {
     "edge": ("edge.commands", "The agent beside the bed, and the machine that it runs on."),
-    "pki": ("stream.commands", "Certificates and keys: begin a site, issue, renew, revoke, show."),
-    "registry": ("stream.commands", "Who belongs: add devices, invite them, put them on patients."),
-    "broker": ("stream.commands", "The files of the site's Mosquitto."),
-    "audit": ("stream.commands", "The audit log."),
+    "pki": ("stream.site.commands", "Certificates and keys: begin a site, issue, renew, revoke, show."),
+    "registry": ("stream.site.commands", "Who belongs: add devices, invite them, put them on patients."),
+    "broker": ("stream.site.commands", "The files of the site's Mosquitto."),
+    "audit": ("stream.site.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
     "desk": ("stream.desk_commands", "The alarm desk: call people until somebody answers; say who may answer."),

@@ -340,7 +340,7 @@ def gateway(services: Services) -> Facts:
     from stream.config import IngestConfig
     from stream.file_store import Store
     from stream.gateway import Gateway
-    from tests.stream.site import UNLIMITED, Site
+    from tests.stream.receiving_site import UNLIMITED, Site
 
     frames = 1_000 if QUICK else 20_000
     folder = services.folder / "gateway"

@@ -19,7 +19,7 @@ from dashboards.provisioning import rules
 from tests.dashboards.asking import ask, interpolated
 from tests.dashboards.wards import END, Bed, config_of, hour, well, without, worse, write
 from tests.services.influxdb import InfluxDB
-from tests.stream.site import MINUTE, NOW
+from tests.stream.receiving_site import MINUTE, NOW
 
 _BUCKET = "measured"
 

@@ -19,9 +19,9 @@ from rich.progress import track
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.registry import Policy
-from stream.registry_http import RegistryServer
-from stream.site import Site, SiteFacts
+from stream.site.folder import Site, SiteFacts
+from stream.site.http import RegistryServer
+from stream.site.registry import Policy
 from wire.authority import pem
 from wire.enrolment import Invitation
 from wire.visitor import ask_renewal, enrol, enrol_request

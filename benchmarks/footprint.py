@@ -26,7 +26,7 @@ from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
 from simulators.device import wear
 from simulators.enrolled import EnrolledSite
 from simulators.stories import Simulated
-from stream.broker import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder, BrokerSettings
 from wire.identity import About
 
 ROOT: Final = Path(__file__).parents[1]

@@ -26,8 +26,8 @@ from rich.progress import track
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
-from stream.broker import BrokerFolder, BrokerSettings
-from stream.site import Site, SiteFacts
+from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.folder import Site, SiteFacts
 from wire.identity import TlsFiles
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient

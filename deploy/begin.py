@@ -12,7 +12,7 @@ from deploy.errors import ToolMissing
 from deploy.folder import SHOWN, Folder
 from deploy.native import tools
 from deploy.supervisor import command_of_program
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
 
 _SERVERS: Final = {Program.MOSQUITTO: "mosquitto", Program.KAFKA: "kafka", Program.INFLUXDB: "influxdb"}
 

@@ -21,7 +21,7 @@ from simulators.device import wear
 from simulators.scenarios import scenario
 from simulators.stories import Simulated
 from stream.errors import NoSuchDevice
-from stream.site import Site
+from stream.site.folder import Site
 from wire.identity import Role
 from wire.visitor import enrol
 from wire.wallet import Wallet

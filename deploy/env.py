@@ -5,7 +5,7 @@ from typing import Final
 
 from deploy.description import Place
 from deploy.settings import EVERYWHERE, SiteSettings, published
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
 
 FILE: Final = ".env"
 PHONE: Final = "desk"

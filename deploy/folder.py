@@ -20,7 +20,7 @@ from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from runtime.hardening import make_private_dir, write_private
 from stream.desk_users import Users
-from stream.site import Site, SiteFacts
+from stream.site.folder import Site, SiteFacts
 
 SHOWN: Final = "config/grafana"
 

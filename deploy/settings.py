@@ -8,7 +8,7 @@ import msgspec
 from deploy.description import Place, Ports
 from deploy.errors import SiteIncomplete
 from runtime.config import load
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
 
 FILE: Final = "site.toml"
 LOOPBACK: Final = "127.0.0.1"

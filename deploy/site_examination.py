@@ -23,9 +23,9 @@ from deploy.findings import (
     wrong,
 )
 from runtime.clock import Clock
-from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.errors import SiteUnusable
-from stream.site import Site
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from stream.site.folder import Site
 from wire.errors import NotEnrolled
 from wire.lanes import tls_context
 from wire.wallet import Wallet

@@ -12,9 +12,9 @@ from typing import Final
 
 from runtime.clock import Clock, SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.registry import Policy
-from stream.registry_http import RegistryServer
-from stream.site import Site, SiteFacts
+from stream.site.folder import Site, SiteFacts
+from stream.site.http import RegistryServer
+from stream.site.registry import Policy
 from wire.authority import pem
 from wire.identity import NOTHING, About, BindingRecord, Role
 from wire.visitor import enrol

@@ -15,10 +15,10 @@ from runtime.metrics import serving
 from stream.config import KafkaConfig, StoreConfig, WorkerConfig
 from stream.dead_letters import Letter, Resent, letters
 from stream.dead_letters import resend as send_again
-from stream.directory import RegistryDirectory
 from stream.kafka import LogStatus, check_topics, create_topics, status
 from stream.progress import StoreWatch, WorkerWatch
-from stream.site import Site
+from stream.site.directory import RegistryDirectory
+from stream.site.folder import Site
 
 if TYPE_CHECKING:
     from stream.app import FaustWorker

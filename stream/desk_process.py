@@ -28,12 +28,12 @@ from stream.config import DeskConfig
 from stream.desk_book import DeskBook
 from stream.desk_http import DeskServer, build_app
 from stream.desk_users import Door, Users
-from stream.directory import RegistryDirectory
 from stream.errors import DeskUnusable, LogUnusable, StoreRefused
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.notify import Addresses
 from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
-from stream.site import Site
+from stream.site.directory import RegistryDirectory
+from stream.site.folder import Site
 from vitals.errors import BadPlan
 from wire.errors import DecodeError
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS

@@ -16,15 +16,15 @@ from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, Watched, serving
-from stream.broker import WARN_LIST_MS, BrokerFolder
 from stream.courier import Courier
-from stream.directory import RegistryDirectory
 from stream.embedded import EmbeddedStream, lanes_of
 from stream.errors import SiteUnusable
 from stream.file_store import Store
 from stream.progress import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
-from stream.registry_http import RegistryServer
-from stream.site import Site
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from stream.site.directory import RegistryDirectory
+from stream.site.folder import Site
+from stream.site.http import RegistryServer
 from vitals.plan import MonitoringPlan
 from wire.authority import moment, pem
 from wire.lanes import Lanes, tls_context

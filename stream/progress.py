@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # one process alone needs no Kafka, and no process needs all 
     from stream import embedded, gateway, store
     from stream.partitions import Progress
     from stream.process import Stream
-    from stream.registry_http import Requests
+    from stream.site.http import Requests
     from wire.lanes import Lanes
 
 STUCK_MS: Final = 15_000

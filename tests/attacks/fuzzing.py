@@ -23,12 +23,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stream.directory import RegistryDirectory
 from stream.errors import BadRequest
 from stream.http import read_request
 from stream.ingest import Ingest
+from stream.site.directory import RegistryDirectory
 from tests.edge.benches import NOW, UNLIMITED, WELL
-from tests.stream.registries import Desk, new_keys
+from tests.stream.site.registries import Desk, new_keys
 from wire.authority import requested_key
 from wire.codec import (
     EdgeAlarmV1,

@@ -25,7 +25,7 @@ from stream.embedded import EmbeddedStream
 from stream.file_store import Store
 from tests.attacks import published_scheme
 from tests.edge.benches import Bench
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site
+from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site
 from vitals.plan import MonitoringPlan
 from wire.codec import decode_edge_vitals, encode
 from wire.envelope import HEADER_BYTES, Ack, FrameClass, Stage, build_ack

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stream.broker import WARN_LIST_MS, BrokerFolder
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
 from tests.services.secured import (
     NO_SUBSCRIBERS,
     NOT_AUTHORIZED,

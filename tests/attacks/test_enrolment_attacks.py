@@ -30,9 +30,9 @@ from msgspec.structs import replace
 from runtime import logs
 from runtime.clock import SystemClock
 from stream.errors import RegistryRefused
-from stream.registry import Policy
-from tests.stream.registries import HOUR, Desk, new_keys
+from stream.site.registry import Policy
 from tests.stream.servers import WITHIN_S, Answer, ask, context, serving
+from tests.stream.site.registries import HOUR, Desk, new_keys
 from wire.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
 from wire.enrolment import EnrolReply, EnrolRequest, Invitation, RenewRequest, b64, enrol_transcript, proof, token_hash
 from wire.errors import BadSigningRequest, EnrolmentFailed

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.fuzzing import CORPUS, Doors, Target, run
-from tests.stream.registries import NOW
+from tests.stream.site.registries import NOW
 
 MEGABYTE = 1 << 20
 

@@ -22,7 +22,7 @@ from edge.at_rest import KEY_BYTES, StateLock
 from edge.config import EdgeConfig, OutboxConfig
 from edge.outbox import Outbox
 from tests.edge.benches import NOW, UNLIMITED, WELL, Hand
-from tests.stream.registries import Desk
+from tests.stream.site.registries import Desk
 from wire.codec import VitalsV1, encode
 from wire.envelope import HEADER_BYTES, HPKE_BYTES, INFO_BYTES, FrameClass
 from wire.identity import DeviceIdentity

@@ -11,7 +11,7 @@ from stream.config import InfluxConfig
 from tests.dashboards.asking import ask, interpolated
 from tests.dashboards.wards import A_BAD_HOUR, END, RED, SILENT, config_of, hour, write
 from tests.services.influxdb import InfluxDB
-from tests.stream.site import NOW
+from tests.stream.receiving_site import NOW
 
 INTO = Path(__file__).parent.parent.parent / "docs" / "images"
 SECONDS = {"m": 60, "h": 3_600}

@@ -40,7 +40,7 @@ from tests.dashboards.wards import (
     write,
 )
 from tests.services.influxdb import InfluxDB
-from tests.stream.site import MINUTE, NOW, SECOND
+from tests.stream.receiving_site import MINUTE, NOW, SECOND
 from vitals.alarm_load import alarm_load
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind

@@ -24,7 +24,7 @@ from stream.records import (
     encode_record,
 )
 from tests.services.influxdb import InfluxDB
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Acknowledge, AlarmChanged, ModelScore, Reading, WindowClosed, WindowOutdated
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 

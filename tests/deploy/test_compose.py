@@ -18,7 +18,7 @@ import vitalloom
 from deploy import compose, env, settings
 from deploy.description import Program, named, processes
 from deploy.folder import Folder
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"

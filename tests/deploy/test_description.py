@@ -18,7 +18,7 @@ from deploy.description import (
     with_copies,
 )
 from deploy.settings import SiteSettings, native
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
 
 FACTS = SiteFacts(
     name="north", tenant_id="00" * 16, registry_host="127.0.0.1", registry_port=8_443, broker_host="127.0.0.1",

@@ -8,9 +8,9 @@ import pytest
 
 from edge.agent import EdgeAgent
 from edge.config import EdgeConfig, OutboxConfig
-from stream.directory import RegistryDirectory
+from stream.site.directory import RegistryDirectory
 from tests.edge.benches import HOUR, MINUTE, SECOND, UNLIMITED, WELL, Hand
-from tests.stream.registries import NOW, Desk
+from tests.stream.site.registries import NOW, Desk
 from wire.codec import HeartbeatV1, VitalsV1, decode_heartbeat, encode
 from wire.envelope import FrameClass
 from wire.errors import Reason

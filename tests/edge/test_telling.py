@@ -8,7 +8,7 @@ import pytest
 from edge.agent import TELL_AGAIN_MS, TELL_WEARABLES_MS, EdgeAgent
 from edge.config import EdgeConfig, OutboxConfig
 from tests.edge.benches import UNLIMITED, Hand
-from tests.stream.registries import Desk
+from tests.stream.site.registries import Desk
 from wire.documents import WANTED, DocumentType, is_document, open_document
 from wire.envelope import FrameClass
 from wire.mqtt import Inbound

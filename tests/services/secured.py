@@ -20,8 +20,8 @@ from paho.mqtt.properties import Properties
 
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.broker import BrokerFolder, BrokerSettings, Written
-from stream.registry import Registry, Signers
+from stream.site.broker_files import BrokerFolder, BrokerSettings, Written
+from stream.site.registry import Registry, Signers
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 from wire.authority import LIST_DAYS, Authority, key_pem, new_tls_key, pem
 from wire.identity import Role

@@ -16,7 +16,7 @@ from stream.kafka import consumer, create_topics, producer, topic
 from stream.partitions import VitalsConsumer
 from stream.records import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
 from tests.services.kafka import Kafka
-from tests.stream.site import NOW
+from tests.stream.receiving_site import NOW
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 

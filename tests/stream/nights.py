@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from simulators.scenarios import NAMES
 from simulators.stories import START_MS, Recorded, Simulated, Story
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Consciousness, Message, ModelScore, Reading, Silence, Tick
 
 BED_1, BED_2 = "b1" * 16, "b2" * 16

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stream.registry import Registry
-from stream.registry_http import RegistryServer
-from tests.stream.registries import Desk
+from stream.site.http import RegistryServer
+from stream.site.registry import Registry
+from tests.stream.site.registries import Desk
 from wire.authority import pem
 
 WITHIN_S = 10.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stream.courier import AGAIN_MS, SLOW_MS, SOON_MS, Courier, Parcel
-from tests.stream.registries import HOUR, SECOND, Desk
+from tests.stream.site.registries import HOUR, SECOND, Desk
 from wire.wallet import Wallet
 
 ANN, BEN = b"a" * 16, b"b" * 16

@@ -12,7 +12,7 @@ from stream.kafka import producer, status, topic
 from stream.records import Arrived, DeadLetter, Judged, Uplink, decode_for_patient, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
-from tests.stream.site import Site
+from tests.stream.receiving_site import Site
 from vitals.messages import Reading, WindowOutdated
 from wire.codec import encode
 from wire.envelope import FrameClass

@@ -13,7 +13,7 @@ from stream.errors import StoreRefused
 from stream.file_store import Store
 from tests.oracle import check_store
 from tests.stream.nights import BED_1, a_bad_night, reading
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND, Site, worse
+from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site, worse
 from vitals.messages import Acknowledge, AlarmChanged, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan

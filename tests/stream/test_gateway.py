@@ -24,7 +24,7 @@ from stream.records import (
 )
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, until
-from tests.stream.site import MINUTE, SECOND, UNLIMITED, Site
+from tests.stream.receiving_site import MINUTE, SECOND, UNLIMITED, Site
 from vitals.messages import Reading
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.mqtt import Inbound

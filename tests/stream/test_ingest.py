@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.ingest import Ingest, Observed
-from tests.stream.site import NOW, SECOND, UNLIMITED, Site, worse
+from tests.stream.receiving_site import NOW, SECOND, UNLIMITED, Site, worse
 from vitals.messages import SensorFlag
 from wire.codec import ScoreV1, encode
 from wire.envelope import FrameClass

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from stream.line_protocol import line_of, time_ns
 from stream.records import DeadLetter, Placed
 from tests.stream.nights import BED_1, reading
-from tests.stream.site import NOW
+from tests.stream.receiving_site import NOW
 from vitals.messages import (
     AlarmChanged,
     AlarmKind,

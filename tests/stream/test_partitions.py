@@ -29,7 +29,7 @@ from stream.records import (
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, in_two, until, working
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
-from tests.stream.site import HOUR, MINUTE, NOW, SECOND
+from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan

@@ -10,12 +10,12 @@ import pytest
 from runtime import logs
 from runtime.clock import SystemClock
 from stream import process
-from stream.broker import BrokerFolder, BrokerSettings
 from stream.file_store import Store
 from stream.progress import BrokerKept
-from stream.site import Site
-from tests.stream.registries import FACTS
-from tests.stream.test_broker import ME
+from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.folder import Site
+from tests.stream.site.registries import FACTS
+from tests.stream.site.test_broker_files import ME
 from wire.authority import moment
 from wire.wallet import Wallet
 

@@ -14,7 +14,7 @@ from stream.records import (
     encode_record,
 )
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
-from tests.stream.site import HOUR, NOW, SECOND
+from tests.stream.receiving_site import HOUR, NOW, SECOND
 from vitals.messages import Message, News2Scored, ReadingJudged, Tick
 from wire.errors import DecodeError
 

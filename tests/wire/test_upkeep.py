@@ -17,7 +17,7 @@ import pytest
 import wire.upkeep
 import wire.wallet
 from stream.errors import EnrolmentRefused
-from tests.stream.registries import DAY, FACTS, HOUR, NOW, Desk
+from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
 from wire.enrolment import EnrolReply, PrekeyReply
 from wire.errors import EnrolmentFailed, Reason, Rejected
 from wire.upkeep import keep_up, look_after

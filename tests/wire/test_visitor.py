@@ -23,9 +23,9 @@ import wire.visitor
 from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from simulators.broker import free_port
-from stream.registry import Policy
-from tests.stream.registries import NOW, Desk, new_keys
+from stream.site.registry import Policy
 from tests.stream.servers import serving
+from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.authority import Authority, key_pem, new_tls_key, pem
 from wire.enrolment import Invitation
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import wire.wallet
-from tests.stream.registries import DAY, FACTS, HOUR, NOW, SECOND, Desk, new_keys
+from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, SECOND, Desk, new_keys
 from tests.wire.sites import UNLIMITED, begin, named, reason
 from wire.authority import key_pem, new_tls_key
 from wire.documents import (

@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from stream.audit import AuditLog
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
-from stream.registry import Policy, Registry
-from stream.site import Site
-from tests.stream.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
+from stream.site.audit import AuditLog
+from stream.site.folder import Site
+from stream.site.registry import Policy, Registry
+from tests.stream.site.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
 from wire.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
 from wire.enrolment import (
     EnrolReply,

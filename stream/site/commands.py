@@ -19,7 +19,7 @@ from runtime.clock import SystemClock
 from runtime.hardening import write_private
 from stream.config import REGISTRY_LISTEN, told
 from stream.errors import RegistryRefused
-from stream.site import SERVICES, Site, SiteFacts
+from stream.site.folder import SERVICES, Site, SiteFacts
 from wire.authority import moment
 from wire.identity import About, BindingRecord, Role
 
@@ -362,7 +362,7 @@ def write(
     ] = None,
 ) -> None:
     """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
-    from stream.broker import BrokerFolder, BrokerSettings
+    from stream.site.broker_files import BrokerFolder, BrokerSettings
 
     with _opened(site) as opened:
         folder = BrokerFolder(opened.broker_folder if into is None else into.resolve())
@@ -396,7 +396,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check every line of the audit log against the one before it."""
-    from stream.audit import verify as check
+    from stream.site.audit import verify as check
 
     if file is not None:
         found = check(file, head=head)
@@ -467,7 +467,7 @@ def _write_png(code: Any, png: Path) -> None:
 
 def _refresh(site: Site) -> tuple[str, ...]:
     """Tell the broker at once, and not when somebody looks."""
-    from stream.broker import BrokerFolder
+    from stream.site.broker_files import BrokerFolder
 
     folder = BrokerFolder(site.broker_folder)
     if not folder.config_file.exists():

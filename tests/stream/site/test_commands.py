@@ -15,9 +15,9 @@ import pytest
 
 import vitalloom
 from runtime.clock import SystemClock
-from stream import commands
-from stream.site import Site
-from tests.stream.registries import DAY, new_keys
+from stream.site import commands
+from stream.site.folder import Site
+from tests.stream.site.registries import DAY, new_keys
 from wire.enrolment import Invitation
 from wire.identity import Role
 from wire.visitor import enrol_request

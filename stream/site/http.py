@@ -21,7 +21,7 @@ from starlette.routing import Route
 from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
 from stream.http import JSON, Serving, address_of, body_of
-from stream.registry import Registry
+from stream.site.registry import Registry
 from wire.enrolment import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 _log = get(__name__)

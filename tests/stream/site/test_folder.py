@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from runtime.clock import ManualClock
 from stream.errors import RegistryRefused, SiteUnusable
-from stream.site import Site
-from tests.stream.registries import DAY, FACTS, NOW, Desk
+from stream.site.folder import Site
+from tests.stream.site.registries import DAY, FACTS, NOW, Desk
 from wire.authority import moment
 from wire.documents import ControlKeysV1, control_key_id, open_document
 from wire.wallet import Wallet

@@ -16,8 +16,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stream.audit import AuditLog
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
+from stream.site.audit import AuditLog
 from wire.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
 from wire.documents import (
     EVERYBODY,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stream import directory as module
-from stream.directory import LOOK_EVERY_MS, RegistryDirectory
-from stream.registry import Registry
-from tests.stream.registries import MINUTE, NOW, Desk
+from stream.site import directory as module
+from stream.site.directory import LOOK_EVERY_MS, RegistryDirectory
+from stream.site.registry import Registry
+from tests.stream.site.registries import MINUTE, NOW, Desk
 from wire.identity import BindingRecord, SenderRecord
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from runtime.clock import Clock, ManualClock
-from stream.registry import Policy
-from stream.site import Site, SiteFacts
+from stream.site.folder import Site, SiteFacts
+from stream.site.registry import Policy
 from wire.documents import control_key_id
 from wire.enrolment import EnrolReply, EnrolRequest, Invitation
 from wire.identity import Role

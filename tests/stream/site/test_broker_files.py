@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from runtime.clock import ManualClock
-from stream import broker
-from stream.broker import WARN_LIST_MS, BrokerFolder, BrokerSettings, Written, access_list, mosquitto_conf
 from stream.errors import RegistryRefused, SiteUnusable
-from stream.registry import Registry, Signers
+from stream.site import broker_files
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerSettings, Written, access_list, mosquitto_conf
+from stream.site.registry import Registry, Signers
 from wire.authority import Authority, Ca, moment, new_tls_key
 from wire.identity import BindingRecord
 
@@ -449,7 +449,7 @@ class TestTelling:
 
     def test_it_is_told_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[Path] = []
-        monkeypatch.setattr(broker, "_tell", calls.append)
+        monkeypatch.setattr(broker_files, "_tell", calls.append)
         desk.write()
         desk.refresh()
         desk.bind(WORN_2)
@@ -460,7 +460,7 @@ class TestTelling:
 
     def test_what_could_not_be_told_is_told_the_next_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         answers: list[str | None] = ["away", None, None]
-        monkeypatch.setattr(broker, "_tell", lambda _: answers.pop(0))
+        monkeypatch.setattr(broker_files, "_tell", lambda _: answers.pop(0))
         desk.write()
 
         assert desk.refresh() == Written((), told=True, notes=())

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from stream.errors import SiteUnusable
-from stream.registry import Clock, Policy, Registry, Signers
+from stream.site.registry import Clock, Policy, Registry, Signers
 from wire.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
 from wire.enrolment import BrokerAddress, Offered
 from wire.errors import BadKeyFile

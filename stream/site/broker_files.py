@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 
 from runtime.hardening import write_private
 from stream.errors import RegistryRefused, SiteUnusable
-from stream.registry import DAY_MS, Registry
+from stream.site.registry import DAY_MS, Registry
 from wire.authority import LIST_DAYS, Authority, key_hash, key_pem, load_key, new_tls_key, pem, pin_of
 from wire.enrolment import is_device_id
 from wire.errors import BadKeyFile

@@ -17,10 +17,10 @@ from runtime.clock import SystemClock
 from runtime.hardening import write_private
 from stream import http
 from stream.errors import CannotServe
-from stream.registry import Policy, Registry
-from stream.registry_http import RegistryServer
-from tests.stream.registries import NOW, Desk, new_keys
+from stream.site.http import RegistryServer
+from stream.site.registry import Policy, Registry
 from tests.stream.servers import Answer, ask, chunked, connect, context, read_answer, serving
+from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.authority import Authority, key_pem, moment, new_tls_key, pem
 from wire.enrolment import MAX_BODY_BYTES, EnrolReply, Invitation
 from wire.errors import EnrolmentFailed

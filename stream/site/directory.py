@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stream.registry import Registry
+from stream.site.registry import Registry
 from wire.identity import BindingRecord, SenderRecord
 
 LOOK_EVERY_MS: Final = 1_000

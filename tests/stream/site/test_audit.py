@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from stream import audit
-from stream.audit import LINE_BYTES, TEXT_CHARACTERS, AuditLog, Head, Record, verify
-from stream.audit import head as head_of
 from stream.errors import AuditBroken, StreamError
+from stream.site import audit
+from stream.site.audit import LINE_BYTES, TEXT_CHARACTERS, AuditLog, Head, Record, verify
+from stream.site.audit import head as head_of
 
 NOW = 1_767_600_000_000
 ZEROS = "00" * 32
@@ -477,7 +477,7 @@ def test_a_log_that_is_gone_is_broken(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from stream.audit import AuditLog
+from stream.site.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
