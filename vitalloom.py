@@ -236,7 +236,7 @@ def ingest(
     if sample_config:
         typer.echo(_sample("stream", "ingest"))
         raise typer.Exit
-    _room("stream.gateway", extra="cluster")
+    _room("stream.ingest.kafka_ingest", extra="cluster")
     module = _room("stream.process", extra="stream")
     found = module.ingest_config(config)
     if check_config:

@@ -339,7 +339,7 @@ def gateway(services: Services) -> Facts:
     """Frames of one edge, opened and passed on to Kafka; without the MQTT connection."""
     from stream.config import IngestConfig
     from stream.file_store import Store
-    from stream.gateway import Gateway
+    from stream.ingest.kafka_ingest import Gateway
     from tests.stream.receiving_site import UNLIMITED, Site
 
     frames = 1_000 if QUICK else 20_000

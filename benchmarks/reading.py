@@ -19,7 +19,7 @@ from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded import Engine
 from stream.file_store import Store
-from stream.ingest import Ingest
+from stream.ingest.frames import Ingest
 from vitals import news2
 from vitals.messages import Message, Reading, Tick
 from vitals.monitor import PatientMonitor

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from runtime.clock import Clock
 from stream.config import KafkaConfig
 from stream.errors import LogUnusable
-from stream.ingest import Observed, content_of
+from stream.ingest.frames import Observed, content_of
 from stream.kafka import TOPICS, consumer, producer, topic
 from stream.records import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
 from wire.errors import DecodeError

@@ -13,11 +13,11 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
-from stream.courier import Courier
 from stream.errors import StoreRefused
 from stream.file_store import Store
-from stream.ingest import Observed, Taken
-from stream.reception import Reception, Refused
+from stream.ingest.courier import Courier
+from stream.ingest.frames import Observed, Taken
+from stream.ingest.reception import Reception, Refused
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck

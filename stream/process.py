@@ -16,10 +16,10 @@ from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, Watched, serving
-from stream.courier import Courier
 from stream.embedded import EmbeddedStream, lanes_of
 from stream.errors import SiteUnusable
 from stream.file_store import Store
+from stream.ingest.courier import Courier
 from stream.progress import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
 from stream.site.directory import RegistryDirectory
@@ -34,7 +34,7 @@ from wire.wallet import Wallet
 
 if TYPE_CHECKING:  # those of a cluster; one process alone needs no Kafka
     from stream.config import IngestConfig
-    from stream.gateway import Gateway
+    from stream.ingest.kafka_ingest import Gateway
 
 REFRESH_S: Final = 1.0
 TELL_S: Final = 10.0
@@ -129,7 +129,7 @@ class Stream:
             )
             self._watch = StreamWatch(self, embedded.counts, clock)
         else:
-            gateway: Gateway = importlib.import_module("stream.gateway").Gateway(
+            gateway: Gateway = importlib.import_module("stream.ingest.kafka_ingest").Gateway(
                 wallet.me, self._directory, store, cluster, clock, courier=self._courier, on_turn=self._look
             )
             self.engine = gateway

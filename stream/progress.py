@@ -13,7 +13,8 @@ from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 
 if TYPE_CHECKING:  # one process alone needs no Kafka, and no process needs all of these
-    from stream import embedded, gateway, store
+    from stream import embedded, store
+    from stream.ingest import kafka_ingest
     from stream.partitions import Progress
     from stream.process import Stream
     from stream.site.http import Requests
@@ -28,7 +29,7 @@ BEHIND_MS: Final = 30_000
 class IngestWatch:
     """`vitalloom ingest`."""
 
-    def __init__(self, stream: "Stream", counts: "gateway.Counts", clock: Clock) -> None:
+    def __init__(self, stream: "Stream", counts: "kafka_ingest.Counts", clock: Clock) -> None:
         self._stream = stream
         self._counts = counts
         self._clock = clock
@@ -43,7 +44,7 @@ class IngestWatch:
         return trouble_of_lanes(self._stream.lanes) or trouble_of_ingest(self._counts, self._clock.mono_ms())
 
 
-def trouble_of_ingest(counts: "gateway.Counts", now_ms: int) -> str:
+def trouble_of_ingest(counts: "kafka_ingest.Counts", now_ms: int) -> str:
     """Why what edges send does not get into the log, or what is stored not back to them."""
     if counts.waiting_since_ms is not None:
         return f"Kafka has taken nothing for {_span(now_ms, counts.waiting_since_ms)}"
@@ -92,7 +93,7 @@ def trouble_of_lanes(lanes: "Lanes | None") -> str:
 
 def _heard(
     lanes: "Lanes | None",
-    counts: "gateway.Counts | embedded.Counts",
+    counts: "kafka_ingest.Counts | embedded.Counts",
     clock: Clock,
     *,
     sent: int,

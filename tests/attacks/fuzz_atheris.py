@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-not-found,unused-ignore]
 
-with atheris.instrument_imports(include=["wire", "stream.ingest", "stream.http"]):
+with atheris.instrument_imports(include=["wire", "stream.ingest.frames", "stream.http"]):
     from tests.attacks.fuzzing import Doors
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream.errors import BadRequest
 from stream.http import read_request
-from stream.ingest import Ingest
+from stream.ingest.frames import Ingest
 from stream.site.directory import RegistryDirectory
 from tests.edge.benches import NOW, UNLIMITED, WELL
 from tests.stream.site.registries import Desk, new_keys

@@ -16,7 +16,7 @@ def _die() -> None:
 
 
 def _ingest() -> None:
-    from stream.gateway import Gateway
+    from stream.ingest.kafka_ingest import Gateway
 
     deliver, reached = Gateway._deliver, 0
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from stream import embedded, gateway, store
+from stream import embedded, store
+from stream.ingest import kafka_ingest
 from stream.partitions import Progress
 from stream.progress import (
     BEHIND_MS,
@@ -41,7 +42,7 @@ class Lanes:
     ],
 )
 def test_an_ingest(counts: dict[str, Any], said: str) -> None:
-    assert trouble_of_ingest(gateway.Counts(**counts), NOW) == said
+    assert trouble_of_ingest(kafka_ingest.Counts(**counts), NOW) == said
 
 
 @pytest.mark.parametrize(

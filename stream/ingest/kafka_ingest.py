@@ -19,12 +19,12 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import IngestConfig
-from stream.courier import Courier
 from stream.errors import StoreRefused
 from stream.file_store import Store
-from stream.ingest import Observed, Taken
+from stream.ingest.courier import Courier
+from stream.ingest.frames import Observed, Taken
+from stream.ingest.reception import Reception, Refused
 from stream.kafka import consumer, producer, topic
-from stream.reception import Reception, Refused
 from stream.records import (
     Arrived,
     Beat,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.courier import AGAIN_MS, SLOW_MS, SOON_MS, Courier, Parcel
+from stream.ingest.courier import AGAIN_MS, SLOW_MS, SOON_MS, Courier, Parcel
 from tests.stream.site.registries import HOUR, SECOND, Desk
 from wire.wallet import Wallet
 

@@ -10,7 +10,7 @@ import pytest
 
 from stream.config import IngestConfig
 from stream.file_store import Store
-from stream.gateway import Gateway
+from stream.ingest.kafka_ingest import Gateway
 from stream.kafka import producer, topic
 from stream.records import (
     Arrived,

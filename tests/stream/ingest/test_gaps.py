@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.tails import KEPT_MS, TAIL_MS, Tails
+from stream.ingest.gaps import KEPT_MS, TAIL_MS, Tails
 
 EDGE, OTHER, SID = b"e" * 16, b"f" * 16, b"s" * 16
 BEAT_MS = 30_000

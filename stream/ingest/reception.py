@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 
 from runtime.clock import Clock
 from runtime.logs import get
-from stream.courier import Courier
-from stream.ingest import Ingest, Taken
-from stream.tails import Tails
+from stream.ingest.courier import Courier
+from stream.ingest.frames import Ingest, Taken
+from stream.ingest.gaps import Tails
 from wire.acks import AckBook, OwedAck
 from wire.codec import HeartbeatV1
 from wire.envelope import FrameClass, Stage, frame_class_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.ingest import Ingest, Observed
+from stream.ingest.frames import Ingest, Observed
 from tests.stream.receiving_site import NOW, SECOND, UNLIMITED, Site, worse
 from vitals.messages import SensorFlag
 from wire.codec import ScoreV1, encode
