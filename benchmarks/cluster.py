@@ -31,10 +31,10 @@ from benchmarks.throughput import fill
 from runtime.clock import SystemClock
 from stream.cluster import calm_garbage
 from stream.config import InfluxConfig, KafkaConfig, StoreConfig, WorkerConfig
+from stream.engine.partitions import VitalsConsumer
+from stream.engine.processor import Processor
 from stream.influx import Database, prepare
 from stream.kafka import consumer, create_topics, producer, topic
-from stream.partitions import VitalsConsumer
-from stream.processor import Processor
 from stream.records import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from stream.store import LANES, StoreWriter
 from tests.faults.workers import Worker

@@ -28,10 +28,10 @@ from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from stream.cluster import calm_garbage
 from stream.config import KafkaConfig, WorkerConfig
+from stream.engine.partitions import VitalsConsumer
+from stream.engine.processor import Output, Processor
 from stream.errors import LogUnusable
 from stream.kafka import create_topics, topic
-from stream.partitions import VitalsConsumer
-from stream.processor import Output, Processor
 from stream.records import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
 from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
@@ -131,11 +131,11 @@ async def _ours(engine: str, log: KafkaConfig, records: int, job: str) -> float:
     config = WorkerConfig(kafka=log, commit_ms=round(COMMIT_S * 1_000))
     vitals = VitalsConsumer(config, SystemClock(), processor=Counting if job == "update" else Processor)
     if engine == "faust":
-        from stream.app import FaustWorker
+        from stream.engine.faust_app import FaustWorker
 
         worker: Any = FaustWorker(config, SystemClock(), vitals=vitals)
     else:
-        from stream.plain import PlainWorker
+        from stream.engine.plain import PlainWorker
 
         worker = PlainWorker(config, SystemClock(), vitals=vitals)
     calm_garbage()

@@ -21,8 +21,8 @@ from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 
 if TYPE_CHECKING:
-    from stream.app import FaustWorker
-    from stream.plain import PlainWorker
+    from stream.engine.faust_app import FaustWorker
+    from stream.engine.plain import PlainWorker
 
 _log = get(__name__)
 
@@ -75,10 +75,10 @@ async def _worker(config: WorkerConfig, engine: Engine, clock: Clock) -> None:
 
 def _on(engine: Engine, config: WorkerConfig, clock: Clock) -> "FaustWorker | PlainWorker":
     if engine is Engine.FAUST:
-        from stream.app import FaustWorker
+        from stream.engine.faust_app import FaustWorker
 
         return FaustWorker(config, clock)
-    from stream.plain import PlainWorker
+    from stream.engine.plain import PlainWorker
 
     return PlainWorker(config, clock)
 

@@ -14,8 +14,8 @@ from runtime.metrics import Figure, Figures
 
 if TYPE_CHECKING:  # one process alone needs no Kafka, and no process needs all of these
     from stream import embedded, store
+    from stream.engine.partitions import Progress
     from stream.ingest import kafka_ingest
-    from stream.partitions import Progress
     from stream.process import Stream
     from stream.site.http import Requests
     from wire.lanes import Lanes

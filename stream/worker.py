@@ -5,7 +5,7 @@ The command line of Faust turns its web server on, whatever the app says, for ev
 """
 
 from runtime.config import load
-from stream.app import build_app
 from stream.config import WorkerConfig
+from stream.engine.faust_app import build_app
 
 app = build_app(load(WorkerConfig, None, env_prefix="VITALLOOM_WORKER"))

@@ -18,10 +18,10 @@ from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.stream.alarms import MINUTE, NOW, an_alarm, an_id, told
 from tests.stream.cluster import Log, until, working
+from tests.stream.engine.test_partitions import put
 from tests.stream.nights import BED_1, BED_2, reading
 from tests.stream.receiving_site import HOUR, SECOND
 from tests.stream.test_desk_http import Ward, served
-from tests.stream.test_partitions import put
 from tests.stream.test_store import Site
 from vitals.messages import AlarmState, ReadingJudged, WindowOutdated
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_STATE

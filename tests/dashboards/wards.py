@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stream.config import InfluxConfig
+from stream.engine.processor import Processor
 from stream.influx import Buckets, Database, prepare
 from stream.line_protocol import line_of
-from stream.processor import Processor
 from stream.records import (
     Alarmed,
     Arrived,

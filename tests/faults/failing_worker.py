@@ -9,7 +9,7 @@ import sys
 from typing import Any, Final
 
 from stream.cluster import Engine, run_worker, worker_config
-from stream.partitions import VitalsConsumer
+from stream.engine.partitions import VitalsConsumer
 
 POINTS: Final = ("before", "within", "after")
 _NTH: Final = 5

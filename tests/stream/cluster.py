@@ -12,8 +12,8 @@ from aiokafka import TopicPartition
 
 from runtime.clock import Clock, ManualClock
 from stream.config import KafkaConfig, WorkerConfig
+from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, producer, topic
-from stream.partitions import VitalsConsumer
 from stream.records import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.receiving_site import NOW

@@ -20,9 +20,9 @@ from stream.config import DeskConfig, KafkaConfig
 from stream.desk_book import DeskBook
 from stream.desk_commands import desk as desk_command
 from stream.desk_process import DeskProcess, desk_config
+from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
 from stream.notify import Addresses
-from stream.plain import PlainWorker
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.alarms import told

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stream import embedded, store
+from stream.engine.partitions import Progress
 from stream.ingest import kafka_ingest
-from stream.partitions import Progress
 from stream.progress import (
     BEHIND_MS,
     STUCK_MS,

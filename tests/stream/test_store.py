@@ -22,9 +22,9 @@ from stream.store import StoreWriter
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, until, working
+from tests.stream.engine.test_partitions import END, STORY
 from tests.stream.nights import BED_1, BED_2, reading
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
-from tests.stream.test_partitions import END, STORY
 from vitals.messages import ReadingJudged, WindowClosed, WindowOutdated
 from vitals.plan import MonitoringPlan
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_HEALTH, KAFKA_STORED

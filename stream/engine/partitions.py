@@ -22,8 +22,8 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import WorkerConfig
+from stream.engine.processor import Output, Processor
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.processor import Output, Processor
 from stream.records import (
     Arrived,
     DeadLetter,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.processor import EVENTS_IN_A_RECORD, Processor
+from stream.engine.processor import EVENTS_IN_A_RECORD, Processor
 from stream.records import (
     Alarmed,
     Arrived,

@@ -1,6 +1,6 @@
 """The Faust application: lifecycle, timers and agents around the readings' consumer. The only import of Faust.
 
-The readings themselves are one service of the app, with a consumer and a group of its own (`stream.partitions`).
+The readings themselves are one service of the app, with a consumer and a group of its own (`stream.engine.partitions`).
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from mode import Service
 from runtime.clock import Clock, SystemClock
 from runtime.logs import get
 from stream.config import WorkerConfig
+from stream.engine.orders import forwarded
+from stream.engine.partitions import VitalsConsumer
+from stream.engine.plain import HEALTH_S
 from stream.kafka import connection, topic
-from stream.orders import forwarded
-from stream.partitions import VitalsConsumer
-from stream.plain import HEALTH_S
 from stream.records import encode_record
 from wire.errors import DecodeError
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS

@@ -10,7 +10,7 @@ from aiokafka.errors import IllegalStateError
 
 from runtime.clock import ManualClock
 from stream.config import WorkerConfig
-from stream.partitions import VitalsConsumer
+from stream.engine.partitions import VitalsConsumer
 
 PLACE = TopicPartition("vl.readings.v1", 11)
 
@@ -38,7 +38,9 @@ def test_only_what_is_ours_is_missed(monkeypatch: pytest.MonkeyPatch, is_still_o
             reader.ours = set()
         raise IllegalStateError("No current assignment for partition")
 
-    monkeypatch.setattr("stream.partitions.producer", lambda *_, **__: SimpleNamespace(start=nothing, stop=nothing))
+    monkeypatch.setattr(
+        "stream.engine.partitions.producer", lambda *_, **__: SimpleNamespace(start=nothing, stop=nothing)
+    )
     consumer = VitalsConsumer(WorkerConfig(), ManualClock(0))
     monkeypatch.setattr(consumer, "_restored", restored)
 

@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import KafkaConfig, WorkerConfig
+from stream.engine.orders import forwarded
+from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, producer, topic
-from stream.orders import forwarded
-from stream.partitions import VitalsConsumer
 from stream.records import encode_record
 from wire.errors import DecodeError
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
