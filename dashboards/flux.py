@@ -12,7 +12,7 @@ column, so that what stands below moves up a row, to another patient. The line p
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from stream.line_protocol import (
+from stream.store.line_protocol import (
     ALARM,
     BINDING,
     DEAD_LETTER,

@@ -17,9 +17,9 @@ from deploy.findings import Finding, Look, Rights, judge_bucket, judge_lag, judg
 from runtime.clock import Clock
 from stream.config import InfluxConfig, KafkaConfig
 from stream.errors import DatabaseUnusable, LogUnusable
-from stream.influx import Buckets, read_token, task_name
 from stream.kafka import check_topics, connection, consumer, topic
-from stream.store import LANES
+from stream.store.influx import Buckets, read_token, task_name
+from stream.store.writer import LANES
 from wire.topics import KAFKA_READINGS
 
 WITHIN_S: Final = 12.0

@@ -14,7 +14,7 @@ from runtime.config import load
 from runtime.hardening import read_private
 from stream.cluster import init_log, kafka_config
 from stream.config import StoreConfig
-from stream.influx import prepare as prepare_database
+from stream.store.influx import prepare as prepare_database
 
 WITHIN_S: Final = 90.0
 ADMIN: Final = "vitalloom"

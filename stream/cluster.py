@@ -94,7 +94,7 @@ def run_store(config: StoreConfig) -> int:
     Raises:
         DatabaseUnusable, LogUnusable, CannotListen: what is wrong, and the cure.
     """
-    from stream.store import StoreWriter
+    from stream.store.writer import StoreWriter
 
     begin(level=config.log_level, form=config.log_format)
     clock = SystemClock()
@@ -114,7 +114,7 @@ def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
     Raises:
         DatabaseUnusable: what is wrong, and the cure.
     """
-    from stream.influx import prepare
+    from stream.store.influx import prepare
 
     return prepare(
         config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,

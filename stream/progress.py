@@ -13,11 +13,12 @@ from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 
 if TYPE_CHECKING:  # one process alone needs no Kafka, and no process needs all of these
-    from stream import embedded, store
+    from stream import embedded
     from stream.engine.partitions import Progress
     from stream.ingest import kafka_ingest
     from stream.process import Stream
     from stream.site.http import Requests
+    from stream.store import writer
     from wire.lanes import Lanes
 
 STUCK_MS: Final = 15_000
@@ -180,7 +181,7 @@ def trouble_of_worker(progress: "Progress", now_ms: int) -> str:
 class StoreWatch:
     """`vitalloom store run`."""
 
-    def __init__(self, counts: "dict[str, store.Counts]", clock: Clock) -> None:
+    def __init__(self, counts: "dict[str, writer.Counts]", clock: Clock) -> None:
         self._counts = counts
         self._clock = clock
 
@@ -189,7 +190,7 @@ class StoreWatch:
         every = list(lanes.values())
         ages = [_age_s(now_ms, one.turned_ms) for one in every]
 
-        def waiting_s(one: "store.Counts") -> float:
+        def waiting_s(one: "writer.Counts") -> float:
             return 0 if one.waiting_since_ms is None else (now_ms - one.waiting_since_ms) / 1_000
 
         return Figures(
@@ -220,7 +221,7 @@ class StoreWatch:
         return next((found for name, one in self._counts.items() if (found := trouble_of_lane(name, one, now_ms))), "")
 
 
-def trouble_of_lane(name: str, counts: "store.Counts", now_ms: int) -> str:
+def trouble_of_lane(name: str, counts: "writer.Counts", now_ms: int) -> str:
     """Why some topics do not get into the database."""
     if counts.waiting_since_ms is not None:
         return (
@@ -235,11 +236,11 @@ def trouble_of_lane(name: str, counts: "store.Counts", now_ms: int) -> str:
     return ""
 
 
-def _points(counts: "store.Counts") -> int:
+def _points(counts: "writer.Counts") -> int:
     return counts.points
 
 
-def _windows(counts: "store.Counts") -> int:
+def _windows(counts: "writer.Counts") -> int:
     return counts.windows_again
 
 

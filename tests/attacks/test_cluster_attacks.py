@@ -21,8 +21,8 @@ from tests.stream.cluster import Log, until, working
 from tests.stream.engine.test_partitions import put
 from tests.stream.nights import BED_1, BED_2, reading
 from tests.stream.receiving_site import HOUR, SECOND
+from tests.stream.store.test_writer import Site
 from tests.stream.test_desk_http import Ward, served
-from tests.stream.test_store import Site
 from vitals.messages import AlarmState, ReadingJudged, WindowOutdated
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_STATE
 

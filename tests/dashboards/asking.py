@@ -12,7 +12,7 @@ from typing import Any
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 
 from stream.config import InfluxConfig
-from stream.influx import read_token
+from stream.store.influx import read_token
 
 _MACRO = re.compile(r"([a-zA-Z]+)\.([a-zA-Z]+)")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from stream.config import InfluxConfig
 from stream.engine.processor import Processor
-from stream.influx import Buckets, Database, prepare
-from stream.line_protocol import line_of
 from stream.records import (
     Alarmed,
     Arrived,
@@ -23,6 +21,8 @@ from stream.records import (
     decode_judged,
     encode_record,
 )
+from stream.store.influx import Buckets, Database, prepare
+from stream.store.line_protocol import line_of
 from tests.services.influxdb import InfluxDB
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Acknowledge, AlarmChanged, ModelScore, Reading, WindowClosed, WindowOutdated

@@ -21,9 +21,9 @@ from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
 from simulators.enrolled import EnrolledSite
 from stream.config import InfluxConfig, KafkaConfig
-from stream.influx import prepare
 from stream.kafka import create_topics
 from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.store.influx import prepare
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary

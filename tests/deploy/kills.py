@@ -25,7 +25,7 @@ from deploy.folder import Folder
 from deploy.run import Native
 from deploy.supervisor import State
 from stream.config import InfluxConfig
-from stream.influx import Away, Database
+from stream.store.influx import Away, Database
 from tests.deploy.first_site import free_row
 
 IN_TURN: Final = (

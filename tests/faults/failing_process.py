@@ -31,7 +31,7 @@ def _ingest() -> None:
 
 
 def _store() -> None:
-    from stream.store import Lane
+    from stream.store.writer import Lane
 
     tell, reached = Lane._tell, 0
 

@@ -32,9 +32,9 @@ from simulators.stories import START_MS, Simulated
 from simulators.ward import Ward
 from stream.config import InfluxConfig
 from stream.file_store import Store
-from stream.influx import Away, Database, prepare
 from stream.records import Arrived, decode_for_patient
 from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.store.influx import Away, Database, prepare
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stream import embedded, store
+from stream import embedded
 from stream.engine.partitions import Progress
 from stream.ingest import kafka_ingest
 from stream.progress import (
@@ -18,6 +18,7 @@ from stream.progress import (
     trouble_of_stream,
     trouble_of_worker,
 )
+from stream.store import writer
 from tests.stream.cluster import WallAt
 
 NOW = 1_000_000
@@ -101,14 +102,14 @@ def test_a_worker(progress: dict[str, Any], said: str) -> None:
 def test_a_lane_of_the_store(counts: dict[str, Any], said: str) -> None:
     well = {"turned_ms": NOW, "heard_ms": NOW} if counts else {}
 
-    assert trouble_of_lane("events", store.Counts(**(well | counts)), NOW) == said
+    assert trouble_of_lane("events", writer.Counts(**(well | counts)), NOW) == said
 
 
 def test_one_lane_that_waits_is_the_store_that_waits() -> None:
     clock = WallAt(0)
     now_ms = clock.mono_ms()
-    well = store.Counts(turned_ms=now_ms, heard_ms=now_ms, records=5, points=9)
-    ill = store.Counts(turned_ms=now_ms, heard_ms=now_ms, waiting_since_ms=now_ms, why_waiting="it is full", points=1)
+    well = writer.Counts(turned_ms=now_ms, heard_ms=now_ms, records=5, points=9)
+    ill = writer.Counts(turned_ms=now_ms, heard_ms=now_ms, waiting_since_ms=now_ms, why_waiting="it is full", points=1)
 
     watch = StoreWatch({"alarms": well, "events": ill}, clock)
 

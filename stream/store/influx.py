@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 from runtime.hardening import write_private
 from stream.config import InfluxConfig
 from stream.errors import DatabaseUnusable, LinesRefused
-from stream.line_protocol import HOUR, MINUTE, READING, window_line
+from stream.store.line_protocol import HOUR, MINUTE, READING, window_line
 from vitals.messages import WindowOutdated
 from vitals.signs import INDEX, VitalSign
 

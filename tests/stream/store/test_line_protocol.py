@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from stream.line_protocol import line_of, time_ns
 from stream.records import DeadLetter, Placed
+from stream.store.line_protocol import line_of, time_ns
 from tests.stream.nights import BED_1, reading
 from tests.stream.receiving_site import NOW
 from vitals.messages import (

@@ -14,11 +14,11 @@ from stream.config import InfluxConfig, StoreConfig
 from stream.embedded import Engine
 from stream.errors import DatabaseUnusable
 from stream.file_store import Store
-from stream.influx import Buckets, Database, hours_flux, prepare
 from stream.kafka import producer, topic
-from stream.line_protocol import window_line
 from stream.records import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
-from stream.store import StoreWriter
+from stream.store.influx import Buckets, Database, hours_flux, prepare
+from stream.store.line_protocol import window_line
+from stream.store.writer import StoreWriter
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, until, working

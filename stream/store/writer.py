@@ -20,9 +20,7 @@ from runtime.logs import get
 from runtime.version import __version__
 from stream.config import StoreConfig
 from stream.errors import LinesRefused
-from stream.influx import HOUR_MS, Away, Buckets, Database
 from stream.kafka import consumer, producer, topic
-from stream.line_protocol import line_of
 from stream.records import (
     Alarmed,
     DeadLetter,
@@ -35,6 +33,8 @@ from stream.records import (
     decode_judged,
     encode_record,
 )
+from stream.store.influx import HOUR_MS, Away, Buckets, Database
+from stream.store.line_protocol import line_of
 from vitals.messages import WindowClosed, WindowOutdated
 from wire.errors import DecodeError, Reason
 from wire.topics import (
