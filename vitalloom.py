@@ -213,7 +213,7 @@ def stream(
     ] = "plain",
 ) -> None:
     """Run the data centre in one process: open what edges send, judge it, store it, sign for it."""
-    module = _room("stream.process", extra="stream")
+    module = _room("stream.embedded.process", extra="stream")
     http, form = _room("stream.config", extra="stream").told(listen, log_format)
     raise typer.Exit(module.run_stream(site, data, http=http, log_format=form))
 
@@ -237,7 +237,7 @@ def ingest(
         typer.echo(_sample("stream", "ingest"))
         raise typer.Exit
     _room("stream.ingest.kafka_ingest", extra="cluster")
-    module = _room("stream.process", extra="stream")
+    module = _room("stream.embedded.process", extra="stream")
     found = module.ingest_config(config)
     if check_config:
         typer.echo("the configuration can be used")

@@ -338,7 +338,7 @@ def _settled(engine: Path) -> int:
 def gateway(services: Services) -> Facts:
     """Frames of one edge, opened and passed on to Kafka; without the MQTT connection."""
     from stream.config import IngestConfig
-    from stream.file_store import Store
+    from stream.embedded.store import Store
     from stream.ingest.kafka_ingest import Gateway
     from tests.stream.receiving_site import UNLIMITED, Site
 

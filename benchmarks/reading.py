@@ -17,8 +17,8 @@ from edge.scoring import Scoring
 from models.artifacts import RELEASED, find
 from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
-from stream.embedded import Engine
-from stream.file_store import Store
+from stream.embedded.store import Store
+from stream.embedded.stream import Engine
 from stream.ingest.frames import Ingest
 from vitals import news2
 from vitals.messages import Message, Reading, Tick

@@ -43,8 +43,8 @@ from simulators.screen import Row, Status, as_svg
 from simulators.screen import ward as ward_screen
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
 from simulators.summary import Summary
-from stream.embedded import EmbeddedStream, lanes_of
-from stream.file_store import Store
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream, lanes_of
 from stream.ingest.courier import Courier
 from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.site.directory import RegistryDirectory

@@ -13,10 +13,10 @@ from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 
 if TYPE_CHECKING:  # one process alone needs no Kafka, and no process needs all of these
-    from stream import embedded
+    from stream.embedded import stream
+    from stream.embedded.process import Stream
     from stream.engine.partitions import Progress
     from stream.ingest import kafka_ingest
-    from stream.process import Stream
     from stream.site.http import Requests
     from stream.store import writer
     from wire.lanes import Lanes
@@ -61,7 +61,7 @@ def trouble_of_ingest(counts: "kafka_ingest.Counts", now_ms: int) -> str:
 class StreamWatch:
     """`vitalloom stream`, which keeps what it hears itself."""
 
-    def __init__(self, stream: "Stream", counts: "embedded.Counts", clock: Clock) -> None:
+    def __init__(self, stream: "Stream", counts: "stream.Counts", clock: Clock) -> None:
         self._stream = stream
         self._counts = counts
         self._clock = clock
@@ -76,7 +76,7 @@ class StreamWatch:
         return trouble_of_lanes(self._stream.lanes) or trouble_of_stream(self._counts, self._clock.mono_ms())
 
 
-def trouble_of_stream(counts: "embedded.Counts", now_ms: int) -> str:
+def trouble_of_stream(counts: "stream.Counts", now_ms: int) -> str:
     """Why what edges send is not kept."""
     if not counts.turned_ms:
         return "it has just been started"
@@ -94,7 +94,7 @@ def trouble_of_lanes(lanes: "Lanes | None") -> str:
 
 def _heard(
     lanes: "Lanes | None",
-    counts: "kafka_ingest.Counts | embedded.Counts",
+    counts: "kafka_ingest.Counts | stream.Counts",
     clock: Clock,
     *,
     sent: int,

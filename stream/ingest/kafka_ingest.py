@@ -19,8 +19,8 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import IngestConfig
+from stream.embedded.store import Store
 from stream.errors import StoreRefused
-from stream.file_store import Store
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Observed, Taken
 from stream.ingest.reception import Reception, Refused

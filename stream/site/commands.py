@@ -241,7 +241,7 @@ def serve(
     ] = "plain",
 ) -> None:
     """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
-    from stream.process import run_registry
+    from stream.embedded.process import run_registry
 
     http, form = told(listen, log_format)
     raise typer.Exit(run_registry(site, host=host, port=port, http=http, log_format=form))

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from runtime import logs
 from runtime.clock import ManualClock
 from simulators.made_up import demo_site
-from stream.embedded import EmbeddedStream
-from stream.file_store import Store
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream
 from tests.attacks import published_scheme
 from tests.edge.benches import Bench
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site

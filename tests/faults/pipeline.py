@@ -31,7 +31,7 @@ from simulators.options import WardOptions, Wishes
 from simulators.stories import START_MS, Simulated
 from simulators.ward import Ward
 from stream.config import InfluxConfig
-from stream.file_store import Store
+from stream.embedded.store import Store
 from stream.records import Arrived, decode_for_patient
 from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.store.influx import Away, Database, prepare

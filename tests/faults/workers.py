@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.embedded import Engine
-from stream.file_store import Store
+from stream.embedded.store import Store
+from stream.embedded.stream import Engine
 from stream.kafka import producer, topic
 from stream.records import (
     Alarmed,

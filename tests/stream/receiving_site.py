@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from runtime.clock import ManualClock
 from simulators.made_up import demo_site
-from stream.embedded import EmbeddedStream
-from stream.file_store import Store
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream
 from vitals.messages import AlarmChanged
 from vitals.plan import MonitoringPlan
 from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, encode

@@ -385,7 +385,7 @@ def test_two_desks_on_one_book_would_call_everybody_twice(night: Night) -> None:
 
 
 def test_a_database_of_something_else_is_not_a_book(tmp_path: Path) -> None:
-    from stream.file_store import Store
+    from stream.embedded.store import Store
 
     Store(tmp_path / "store.sqlite").close()
 

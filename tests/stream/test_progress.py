@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stream import embedded
+from stream.embedded import stream
 from stream.engine.partitions import Progress
 from stream.ingest import kafka_ingest
 from stream.progress import (
@@ -65,7 +65,7 @@ def test_connections_to_the_broker(lanes: Any, said: str) -> None:
     [(0, "it has just been started"), (NOW, ""), (STUCK, "what edges send has not been kept for 15 s")],
 )
 def test_one_process_alone(turned_ms: int, said: str) -> None:
-    assert trouble_of_stream(embedded.Counts(turned_ms=turned_ms), NOW) == said
+    assert trouble_of_stream(stream.Counts(turned_ms=turned_ms), NOW) == said
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.config import WorkerConfig
-from stream.embedded import Engine
+from stream.embedded.store import Store
+from stream.embedded.stream import Engine
 from stream.engine.faust_app import FaustWorker
 from stream.engine.partitions import TRIES, VitalsConsumer
 from stream.engine.plain import PlainWorker
 from stream.errors import LogUnusable
-from stream.file_store import Store
 from stream.kafka import check_topics, create_topics, producer, topic
 from stream.records import (
     Arrived,

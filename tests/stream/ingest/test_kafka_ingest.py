@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stream.config import IngestConfig
-from stream.file_store import Store
+from stream.embedded.store import Store
 from stream.ingest.kafka_ingest import Gateway
 from stream.kafka import producer, topic
 from stream.records import (

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from runtime.clock import SystemClock
 from stream.config import InfluxConfig, StoreConfig
-from stream.embedded import Engine
+from stream.embedded.store import Store
+from stream.embedded.stream import Engine
 from stream.errors import DatabaseUnusable
-from stream.file_store import Store
 from stream.kafka import producer, topic
 from stream.records import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
 from stream.store.influx import Buckets, Database, hours_flux, prepare

@@ -9,8 +9,8 @@ import pytest
 
 from runtime import logs
 from runtime.clock import SystemClock
-from stream import process
-from stream.file_store import Store
+from stream.embedded import process
+from stream.embedded.store import Store
 from stream.progress import BrokerKept
 from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.site.folder import Site

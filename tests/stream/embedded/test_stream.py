@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.embedded import Engine, encode_events
+from stream.embedded.store import Store
+from stream.embedded.stream import Engine, encode_events
 from stream.errors import StoreRefused
-from stream.file_store import Store
 from tests.oracle import check_store
 from tests.stream.nights import BED_1, a_bad_night, reading
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site, worse

@@ -16,9 +16,9 @@ from runtime.config import load
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, Watched, serving
-from stream.embedded import EmbeddedStream, lanes_of
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream, lanes_of
 from stream.errors import SiteUnusable
-from stream.file_store import Store
 from stream.ingest.courier import Courier
 from stream.progress import BrokerKept, IngestWatch, RegistryWatch, StreamWatch
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder

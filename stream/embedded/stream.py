@@ -13,8 +13,8 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
+from stream.embedded.store import Store
 from stream.errors import StoreRefused
-from stream.file_store import Store
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Observed, Taken
 from stream.ingest.reception import Reception, Refused

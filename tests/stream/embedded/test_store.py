@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from stream.embedded.store import Store
 from stream.errors import StoreRefused, StoreUnusable
-from stream.file_store import Store
 from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
 from vitals.messages import AlarmChanged, Event, WindowClosed, WindowOutdated
 from vitals.monitor import PatientMonitor
