@@ -20,8 +20,8 @@ _GROUPS: Final = {
     "audit": ("stream.site.commands", "The audit log."),
     "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
     "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
-    "desk": ("stream.desk_commands", "The alarm desk: call people until somebody answers; say who may answer."),
-    "alarms": ("stream.alarm_commands", "What stands, and answering it: list, ack, silence."),
+    "desk": ("stream.desk.commands", "The alarm desk: call people until somebody answers; say who may answer."),
+    "alarms": ("stream.desk.alarm_commands", "What stands, and answering it: list, ack, silence."),
     "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
     "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
@@ -30,7 +30,7 @@ _GROUPS: Final = {
 _EXTRAS: Final = {
     "edge.commands": "edge",
     "stream.cluster_commands": "cluster",
-    "stream.desk_commands": "desk",
+    "stream.desk.commands": "desk",
     "dashboards.commands": "dashboards",
     "deploy.commands": "site",
 }
@@ -234,7 +234,7 @@ def ingest(
 ) -> None:
     """Open what edges send, pass it to Kafka, and sign for it when the database has it."""
     if sample_config:
-        typer.echo(_sample("stream", "ingest"))
+        typer.echo(_sample("stream.ingest"))
         raise typer.Exit
     _room("stream.ingest.kafka_ingest", extra="cluster")
     module = _room("stream.embedded.process", extra="stream")
@@ -258,7 +258,7 @@ def worker(
 ) -> None:
     """Judge readings from Kafka: scores, windows and alarms. As many of these as there are partitions may run."""
     if sample_config:
-        typer.echo(_sample("stream", "worker"))
+        typer.echo(_sample("stream.engine"))
         raise typer.Exit
     module = _room("stream.cluster", extra="cluster")
     if engine not in list(module.Engine):
@@ -431,9 +431,8 @@ def train(
     )
 
 
-def _sample(room: str, process: str = "") -> str:
-    name = f"{process}.sample.toml" if process else "sample.toml"
-    return (Path(importlib.import_module(room).__path__[0]) / name).read_text(encoding="utf-8")
+def _sample(room: str) -> str:
+    return (Path(importlib.import_module(room).__path__[0]) / "sample.toml").read_text(encoding="utf-8")
 
 
 def mount(wanted: str | None) -> None:

@@ -16,10 +16,10 @@ from typing import Final
 
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
-from stream.alarm_desk import AlarmDesk, Read
 from stream.config import DeskConfig
-from stream.desk_book import DeskBook
-from stream.notify import Addresses
+from stream.desk.book import DeskBook
+from stream.desk.desk import AlarmDesk, Read
+from stream.desk.notify import Addresses
 from stream.records import Alarmed
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority

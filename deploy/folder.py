@@ -19,7 +19,7 @@ from deploy.settings import SiteSettings
 from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from runtime.hardening import make_private_dir, write_private
-from stream.desk_users import Users
+from stream.desk.users import Users
 from stream.site.folder import Site, SiteFacts
 
 SHOWN: Final = "config/grafana"

@@ -11,18 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream import desk_users
+from stream.desk import users
 from stream.kafka import status
 from stream.records import Alarmed, Arrived, Judged, decode_dead_letter, encode_record
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
-from tests.stream.alarms import MINUTE, NOW, an_alarm, an_id, told
 from tests.stream.cluster import Log, until, working
+from tests.stream.desk.alarms import MINUTE, NOW, an_alarm, an_id, told
+from tests.stream.desk.test_http import Ward, served
 from tests.stream.engine.test_partitions import put
 from tests.stream.nights import BED_1, BED_2, reading
 from tests.stream.receiving_site import HOUR, SECOND
 from tests.stream.store.test_writer import Site
-from tests.stream.test_desk_http import Ward, served
 from vitals.messages import AlarmState, ReadingJudged, WindowOutdated
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_STATE
 
@@ -98,7 +98,7 @@ def test_a32_what_people_write_is_text_in_the_database_and_nothing_else(
 
 @pytest.fixture
 def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
-    monkeypatch.setattr(desk_users, "_MEMORY_KIB", 64)
+    monkeypatch.setattr(users, "_MEMORY_KIB", 64)
     with served(Ward(tmp_path)) as made:
         made.hear(told())
         yield made

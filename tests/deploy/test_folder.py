@@ -10,7 +10,7 @@ from deploy import env, settings
 from deploy.description import Ports
 from deploy.errors import SiteIncomplete
 from deploy.folder import DRAWN, Folder
-from stream.desk_users import Users
+from stream.desk.users import Users
 
 
 def begin(folder: Path, **more: Any) -> Folder:

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, Final
 
-from stream.alarm_desk import AlarmDesk
+from stream.desk.desk import AlarmDesk
 
 POINTS: Final = ("opened", "begun", "sent", "answered", "ordered")
 

@@ -14,9 +14,9 @@ from stream.records import Alarmed, decode_for_patient, encode_record
 from tests.faults.failing_desk import POINTS
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
-from tests.stream.alarms import an_alarm, an_id
 from tests.stream.cluster import Log
-from tests.stream.desks import DeskHouse, Person
+from tests.stream.desk.alarms import an_alarm, an_id
+from tests.stream.desk.desks import DeskHouse, Person
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 

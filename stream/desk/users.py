@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from runtime.clock import Clock
 from runtime.hardening import read_private, write_private
-from stream.desk_book import DeskBook
+from stream.desk.book import DeskBook
 from stream.errors import DeskUnusable, NotAllowed
 
 LEAST_CHARACTERS: Final = 12

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stream.desk_client import DeskClient
+from stream.desk.client import DeskClient
 from stream.errors import DeskNotReached
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
@@ -38,7 +38,7 @@ class Told(msgspec.Struct, kw_only=True):
 
 
 class Alarm(msgspec.Struct, kw_only=True):
-    """As the desk shows it; `stream.desk_http.ShownAlarm`."""
+    """As the desk shows it; `stream.desk.http.ShownAlarm`."""
 
     id: str
     revision: int

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from stream.desk import Kept, hear
+from stream.desk.decisions import Kept, hear
 from stream.records import Alarmed, EdgeAlarmed, Uplink
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from wire.codec import EdgeAlarmV1

@@ -9,16 +9,14 @@ from typing import Annotated
 import typer
 
 from runtime.clock import SystemClock
-from stream import desk_texts
-from stream.desk_process import check, desk_config, run_desk, users_of
-from stream.desk_texts import Telling
+from stream.desk import texts
+from stream.desk.notify import Addresses, Notifier
+from stream.desk.process import check, desk_config, run_desk, users_of
+from stream.desk.texts import Telling
 from stream.errors import DeskUnusable, NobodyReached
-from stream.notify import Addresses, Notifier
 
 desk = typer.Typer(
-    help=(
-        f"Call people until somebody answers: run the alarm desk, and say who may answer.\n\n{desk_texts.NOT_A_DEVICE}"
-    ),
+    help=(f"Call people until somebody answers: run the alarm desk, and say who may answer.\n\n{texts.NOT_A_DEVICE}"),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -48,7 +46,7 @@ def run(
         context.obj = config
         return
     if sample_config:
-        typer.echo((Path(__file__).parent / "desk.sample.toml").read_text(encoding="utf-8"))
+        typer.echo((Path(__file__).with_name("sample.toml")).read_text(encoding="utf-8"))
         raise typer.Exit
     if config is None:
         raise typer.BadParameter("say which file: --config FILE (a template: vitalloom desk --sample-config)")
@@ -98,7 +96,7 @@ def try_channels(
     wanted = [one for name in people for one in addresses.of(name)]
     if not wanted:
         raise DeskUnusable(f"{found.addresses}: has no address{f' of {person}' if person else ''}")
-    message = desk_texts.of_trial(Telling(found.site_name, found.where), now_ms=SystemClock().now_ms())
+    message = texts.of_trial(Telling(found.site_name, found.where), now_ms=SystemClock().now_ms())
 
     async def send_all() -> int:
         notifier, failed = Notifier(within_s=found.send_timeout_ms / 1_000), 0

@@ -1,7 +1,8 @@
-"""The alarm desk: hears alarms, keeps them, calls people until somebody answers, and passes on what people want.
+"""The alarm desk: hears alarms, keeps them, calls people until an alarm is answered, and passes their answers on.
 
-Between the decisions (`stream.desk`), the book and the channels. Whatever it is to do it writes down first, so that it
-can be killed at any instruction: what was begun and is not known to be done is done again, under the same name.
+Stands between the decisions (`stream.desk.decisions`), the book and the channels. It writes down what it is about to
+do before it does it, so that it can be killed at any instruction: what was begun and is not known to be done is done
+again, under the same name.
 """
 
 import asyncio
@@ -13,13 +14,13 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
-from stream import desk, desk_texts
 from stream.config import DeskConfig
-from stream.desk import Delivery, Fate, Hush, Kept, Letter, Limit
-from stream.desk_book import DeskBook, Wish
-from stream.desk_texts import Message, Telling
+from stream.desk import decisions, texts
+from stream.desk.book import DeskBook, Wish
+from stream.desk.decisions import Delivery, Fate, Hush, Kept, Letter, Limit
+from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.texts import Message, Telling
 from stream.errors import NobodyReached, StoreRefused
-from stream.notify import Address, Addresses, Notifier
 from stream.records import Alarmed, EdgeAlarmed, Ordered
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, Priority, Silence
@@ -154,7 +155,7 @@ class AlarmDesk:
         rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
         if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
             rival = None
-        heard = desk.hear(record, now_ms=now_ms, before=before, rival=rival, hush=hush)
+        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, hush=hush)
         if heard is None or not heard.news:
             return False
         if heard.displaced is not None:
@@ -164,7 +165,7 @@ class AlarmDesk:
         self._book.put_alarm(kept)
         if heard.order is not None:
             self._wish_answer(kept, now_ms)
-        ladder = kept.escalation.ladder if desk.calls(kept, hush, now_ms) else None
+        ladder = kept.escalation.ladder if decisions.calls(kept, hush, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
 
@@ -179,14 +180,14 @@ class AlarmDesk:
         now_ms = self._clock.now_ms()
         with self._book.transaction():
             before = self._book.alarm(alarm_id)
-            kept = desk.acknowledge(before, by=by, revision=revision, now_ms=now_ms)
+            kept = decisions.acknowledge(before, by=by, revision=revision, now_ms=now_ms)
             if kept is before:
                 return kept
             self._book.put_alarm(kept)
             self._book.stop(alarm_id)
             self._wish_answer(kept, now_ms)
         self.counts.answered += 1
-        _log.info("answered", alarm=desk_texts.ref(alarm_id), by=by)
+        _log.info("answered", alarm=texts.ref(alarm_id), by=by)
         self.wished.set()
         return kept
 
@@ -196,7 +197,7 @@ class AlarmDesk:
         with self._book.transaction():
             kept = self._book.alarm(alarm_id)
             until_ms = now_ms + minutes * 60_000
-            hush = desk.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
+            hush = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
             self._book.put_hush(hush)
             order = Silence(
                 binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
@@ -204,10 +205,10 @@ class AlarmDesk:
             self._book.put_wish(alarm_id, Ordered(message=order), now_ms)
             for one in self._book.listed():
                 same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
-                if same and not desk.calls(one, hush, now_ms):
+                if same and not decisions.calls(one, hush, now_ms):
                     self._book.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
-        _log.info("silenced", alarm=desk_texts.ref(alarm_id), by=by, minutes=minutes)
+        _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
         self.wished.set()
         return hush
 
@@ -221,7 +222,7 @@ class AlarmDesk:
             hush = hushes.get((alarm.binding_id, alarm.rule_id))
             told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
             place = self._place_of(alarm.binding_id)
-            found.append(Standing(kept, place, hush, told, desk.calls(kept, hush, now_ms)))
+            found.append(Standing(kept, place, hush, told, decisions.calls(kept, hush, now_ms)))
         return sorted(
             found,
             key=lambda one: (
@@ -267,7 +268,7 @@ class AlarmDesk:
 
     def _is_fulfilled(self, wish: Wish, now_ms: int) -> bool:
         kept = self._book.alarm(wish.alarm_id)
-        return kept is None or desk.is_fulfilled(wish.order.message, kept, now_ms)
+        return kept is None or decisions.is_fulfilled(wish.order.message, kept, now_ms)
 
     # Calling
 
@@ -316,13 +317,13 @@ class AlarmDesk:
         hushes = self._book.hushes(now_ms)
         by_priority, unanswered = [0, 0, 0], 0
         for alarm_id, kept in list(standing.items()):
-            if desk.is_over(kept, now_ms):
+            if decisions.is_over(kept, now_ms):
                 self._book.put_alarm(msgspec.structs.replace(kept, replaced=True, heard_ms=now_ms))
                 continue
             alarm = kept.alarm
             by_priority[alarm.priority - 1] += kept.is_active
             unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
-            if not desk.calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
+            if not decisions.calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
                 self._look.pop(alarm_id, None)
                 continue
             heard_ms, look_ms = self._look.get(alarm_id, (None, None))
@@ -340,7 +341,7 @@ class AlarmDesk:
         while True:
             known = frozenset(one.key for one in self._book.deliveries(alarm_id))
             attempts = self._book.attempts(alarm_id, ladder)
-            plan = desk.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
+            plan = decisions.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
             self._book.put_passed(plan.passed, now_ms)
             nobody = False
             for due in plan.due:
@@ -371,7 +372,7 @@ class AlarmDesk:
         waiting = [one for one in self._book.waiting() if (one.key, one.person) not in self._flying]
         self.counts.waiting = len(waiting)
         sent = self._book.begun_since(now_ms - self._limit.within_ms)
-        found = desk.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
+        found = decisions.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
         begun = []
         for letter in found:
             deliveries = tuple(
@@ -435,10 +436,10 @@ class AlarmDesk:
                 if accepted:
                     one = msgspec.structs.replace(one, fate=Fate.SENT, done_ms=now_ms)
                 elif one.is_open:
-                    one = msgspec.structs.replace(one, fate=Fate.FAILED, again_ms=desk.again_ms(one.tries, now_ms))
+                    one = msgspec.structs.replace(one, fate=Fate.FAILED, again_ms=decisions.again_ms(one.tries, now_ms))
                 self._book.change(one)
                 trusted = one.channel in self._config.receipts
-                outcome = desk.outcome(self._book.together(key), accepted_is_delivered=trusted)
+                outcome = decisions.outcome(self._book.together(key), accepted_is_delivered=trusted)
                 if outcome is not None:
                     self._book.put_attempt(one.alarm_id, Attempt(key=key, at_ms=now_ms, outcome=outcome))
                 self._look.pop(one.alarm_id, None)
@@ -459,10 +460,10 @@ class AlarmDesk:
             if kept is not None:
                 binding_id = kept.alarm.binding_id
                 place = self._place_of(binding_id)
-                alarms.append((kept, desk_texts.place(place.bed, place.patient, binding_id)))
+                alarms.append((kept, texts.place(place.bed, place.patient, binding_id)))
         if len(alarms) == 1:
-            return desk_texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
-        return desk_texts.of_many(alarms, self._telling)
+            return texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
+        return texts.of_many(alarms, self._telling)
 
     def _forget(self, now_ms: int) -> None:
         if self._forgot_ms is None or now_ms - self._forgot_ms >= _FORGET_EVERY_MS:

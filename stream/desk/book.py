@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stream.desk import Delivery, Fate, Hush, Kept
+from stream.desk.decisions import Delivery, Fate, Hush, Kept
 from stream.durable_file import KeptFile
 from stream.errors import StoreRefused, StoreUnusable
 from stream.records import Ordered
@@ -31,7 +31,7 @@ CREATE TABLE place (                     -- what was read of the log
 CREATE TABLE alarm (
     alarm_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, key TEXT NOT NULL,
     active INTEGER NOT NULL, listed INTEGER NOT NULL, heard_ms INTEGER NOT NULL,
-    body BLOB NOT NULL                   -- stream.desk.Kept
+    body BLOB NOT NULL                   -- stream.desk.decisions.Kept
     ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX one_alarm ON alarm (binding_id, rule_id, key) WHERE active;
 CREATE INDEX alarm_listed ON alarm (alarm_id) WHERE listed;

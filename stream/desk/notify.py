@@ -20,7 +20,7 @@ import msgspec
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
 
 from runtime.hardening import read_private
-from stream.desk_texts import Message
+from stream.desk.texts import Message
 from stream.errors import DeskUnusable, NobodyReached
 from vitals.messages import Priority
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream.desk import Kept
+from stream.desk.decisions import Kept
 from vitals.alarms import clock_text
 from vitals.messages import AlarmKind, AlarmState, Priority
 

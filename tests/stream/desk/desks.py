@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from simulators.broker import free_port
 from stream.config import KafkaConfig
-from stream.desk_client import DeskClient
-from stream.desk_users import Users
+from stream.desk.client import DeskClient
+from stream.desk.users import Users
 
 ROOT: Final = Path(__file__).parents[2]
 PASSWORD: Final = "a long way from home"

@@ -23,14 +23,14 @@ from runtime.hardening import make_private_dir
 from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
-from stream.alarm_desk import AlarmDesk, Place, Read
 from stream.config import DeskConfig
-from stream.desk_book import DeskBook
-from stream.desk_http import DeskServer, build_app
-from stream.desk_users import Door, Users
+from stream.desk.book import DeskBook
+from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.http import DeskServer, build_app
+from stream.desk.notify import Addresses
+from stream.desk.users import Door, Users
 from stream.errors import DeskUnusable, LogUnusable, StoreRefused
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.notify import Addresses
 from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site

@@ -10,28 +10,27 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import vitalloom
 from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError
-from stream import desk_process
-from stream.alarm_desk import AlarmDesk, Read
 from stream.config import DeskConfig, KafkaConfig
-from stream.desk_book import DeskBook
-from stream.desk_commands import desk as desk_command
-from stream.desk_process import DeskProcess, desk_config
+from stream.desk import process
+from stream.desk.book import DeskBook
+from stream.desk.commands import desk as desk_command
+from stream.desk.desk import AlarmDesk, Read
+from stream.desk.notify import Addresses
+from stream.desk.process import DeskProcess, desk_config
 from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
-from stream.notify import Addresses
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
-from tests.stream.alarms import told
 from tests.stream.cluster import Log
-from tests.stream.desks import DeskHouse
+from tests.stream.desk.alarms import told
+from tests.stream.desk.desks import DeskHouse
 from vitals.messages import Reading
 
 RUN = CliRunner()
-SAMPLE = Path(vitalloom.__file__).parent / "stream" / "desk.sample.toml"
+SAMPLE = Path(process.__file__).with_name("sample.toml")
 
 
 # What it is told
@@ -91,7 +90,7 @@ def test_people_who_cannot_be_called_are_named(tmp_path: Path, roles: Any, addre
     path.chmod(0o600)
 
     with pytest.raises(DeskUnusable, match=says):
-        desk_process.check(DeskConfig(addresses=path, roles=roles))
+        process.check(DeskConfig(addresses=path, roles=roles))
 
 
 def test_users_are_added_listed_and_removed(tmp_path: Path) -> None:
@@ -131,7 +130,7 @@ class Running:
 
     def __init__(self, house: DeskHouse) -> None:
         config = desk_config(house.config)
-        self.book = DeskBook(config.data / desk_process.BOOK_FILE)
+        self.book = DeskBook(config.data / process.BOOK_FILE)
         self.desk = AlarmDesk(config, self.book, Addresses(config.addresses), SystemClock())
         self.process = DeskProcess(config, self.desk, self.book, SystemClock(), file=house.config)
 
@@ -183,7 +182,7 @@ def test_from_a_reading_to_an_answer_in_the_patient_s_record(kafka: Kafka, tmp_p
 def test_a_change_of_shift_needs_no_restart_and_a_bad_one_changes_nothing(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_process, "_LOOK_AT_FILES_S", 0.02)
+    monkeypatch.setattr(process, "_LOOK_AT_FILES_S", 0.02)
     log = Log(kafka)
 
     async def story() -> None:
@@ -210,7 +209,7 @@ def test_a_change_of_shift_needs_no_restart_and_a_bad_one_changes_nothing(
 
 
 def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_process, "CATCH_UP_S", 0.1)
+    monkeypatch.setattr(process, "CATCH_UP_S", 0.1)
 
     async def story(push: Webhook) -> str:
         told_ = {"anna": {"push": push.url}, "ben": {"push": push.url}}

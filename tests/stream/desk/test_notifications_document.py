@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream import desk, desk_http, desk_process, desk_users, notify
 from stream.config import DeskConfig
-from stream.desk_texts import Telling, of_alarm
+from stream.desk import decisions, http, notify, process, users
+from stream.desk.texts import Telling, of_alarm
 from stream.records import Alarmed
-from tests.stream.alarms import MINUTE, an_alarm, kept
+from tests.stream.desk.alarms import MINUTE, an_alarm, kept
 from vitals.escalation import Policy
 
 TEXT = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
@@ -38,17 +38,17 @@ def test_the_ladders_are_the_default_ones() -> None:
     [
         f"SMS after {POLICY.receipt('push') // 1_000} s, then a call after another {POLICY.receipt('sms') // 1_000} s",
         f"takes longer than {CONFIG.send_timeout_ms // 1_000} s",
-        ", ".join(str(desk.again_ms(tries, 0) // 1_000) for tries in (2, 3)) + " ... "
-        f"{desk.again_ms(99, 0) // 1_000} s",
+        ", ".join(str(decisions.again_ms(tries, 0) // 1_000) for tries in (2, 3)) + " ... "
+        f"{decisions.again_ms(99, 0) // 1_000} s",
         f"{CONFIG.digest_after} messages in {CONFIG.digest_window_ms // MINUTE} minutes",
         f"A login holds {CONFIG.api.session_hours:.0f} hours",
-        f"{_WORDS[desk_users._FAILURES].capitalize()} wrong passwords for a name from one address",
-        f"wait {_WORDS[desk_users._WITHIN_MS // MINUTE]} minutes",
-        f"more than {_WORDS[desk.EDGE_FRESH_MS // MINUTE]} minutes is for the record",
-        f"{_WORDS[desk.EDGE_ALONE_MS // (60 * MINUTE)]} hours after its answer",
-        f"for {desk_process.CATCH_UP_S:.0f} s at most",
+        f"{_WORDS[users._FAILURES].capitalize()} wrong passwords for a name from one address",
+        f"wait {_WORDS[users._WITHIN_MS // MINUTE]} minutes",
+        f"more than {_WORDS[decisions.EDGE_FRESH_MS // MINUTE]} minutes is for the record",
+        f"{_WORDS[decisions.EDGE_ALONE_MS // (60 * MINUTE)]} hours after its answer",
+        f"for {process.CATCH_UP_S:.0f} s at most",
         f"{_WORDS[notify.RED_AT_ONE_ADDRESS]} at one address, {notify.RED_THREADS} for red, {notify.OTHER_THREADS} for",
-        f"At most {desk_http.MAX_BODY_BYTES} bytes".replace("At", "at"),
+        f"At most {http.MAX_BODY_BYTES} bytes".replace("At", "at"),
         CONFIG.http.listen,
         CONFIG.api.listen,
     ],
@@ -67,7 +67,7 @@ def test_the_message_is_what_people_get() -> None:
     assert f"```text\n{message.title}\n\n{message.body}\n```" in TEXT
 
 
-@pytest.mark.parametrize("kind", [desk_http.LogIn, desk_http.AcknowledgeAlarm, desk_http.SilenceAlarm])
+@pytest.mark.parametrize("kind", [http.LogIn, http.AcknowledgeAlarm, http.SilenceAlarm])
 def test_the_api_takes_the_fields_that_are_named(kind: type[msgspec.Struct]) -> None:
     for field in kind.__struct_fields__:
         assert f"`{field}`" in TEXT

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import NotPrivate
-from stream import notify
-from stream.desk_texts import Message
+from stream.desk import notify
+from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.texts import Message
 from stream.errors import DeskUnusable, NobodyReached
-from stream.notify import Address, Addresses, Notifier
 from tests.services.receivers import Mail, Webhook, webhooks
 from vitals.messages import Priority
 

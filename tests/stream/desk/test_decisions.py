@@ -5,10 +5,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream import desk
-from stream.desk import Answer, Delivery, Fate, Hush, Letter, Limit, acknowledge, calls, hear, letters, outcome, plan
+from stream.desk import decisions
+from stream.desk.decisions import (
+    Answer,
+    Delivery,
+    Fate,
+    Hush,
+    Letter,
+    Limit,
+    acknowledge,
+    calls,
+    hear,
+    letters,
+    outcome,
+    plan,
+)
 from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
-from tests.stream.alarms import (
+from tests.stream.desk.alarms import (
     AMBER,
     BINDING,
     CYAN,
@@ -166,9 +179,9 @@ def test_an_alarm_that_only_an_edge_knows_leaves_the_list_long_after_its_answer(
     alarm = kept(told_by_edge())
     answered = acknowledge(alarm, by="anna", revision=alarm.alarm.revision, now_ms=NOW)
 
-    assert not desk.is_over(alarm, NOW + 2 * desk.EDGE_ALONE_MS)
-    assert not desk.is_over(answered, NOW + desk.EDGE_ALONE_MS)
-    assert desk.is_over(answered, NOW + desk.EDGE_ALONE_MS + 1)
+    assert not decisions.is_over(alarm, NOW + 2 * decisions.EDGE_ALONE_MS)
+    assert not decisions.is_over(answered, NOW + decisions.EDGE_ALONE_MS)
+    assert decisions.is_over(answered, NOW + decisions.EDGE_ALONE_MS + 1)
 
 
 # Answers and silences
@@ -263,15 +276,15 @@ def test_what_got_red_while_the_order_to_be_quiet_was_on_its_way_is_not_silenced
 def test_an_answer_is_ordered_until_the_log_says_so_or_cannot(record: Any, fulfilled: bool) -> None:
     order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=0)
 
-    assert desk.is_fulfilled(order, kept(record), NOW) is fulfilled
+    assert decisions.is_fulfilled(order, kept(record), NOW) is fulfilled
 
 
 def test_a_silence_is_ordered_until_the_log_says_so_or_it_is_over() -> None:
     order = Silence(binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=NOW + MINUTE)
 
-    assert not desk.is_fulfilled(order, kept(told()), NOW)
-    assert desk.is_fulfilled(order, kept(told(silenced_until_ms=NOW + MINUTE)), NOW)
-    assert desk.is_fulfilled(order, kept(told()), NOW + MINUTE)
+    assert not decisions.is_fulfilled(order, kept(told()), NOW)
+    assert decisions.is_fulfilled(order, kept(told(silenced_until_ms=NOW + MINUTE)), NOW)
+    assert decisions.is_fulfilled(order, kept(told()), NOW + MINUTE)
 
 
 # Planning
@@ -330,7 +343,7 @@ def test_another_person_s_share_is_their_own() -> None:
 
 
 def test_what_failed_waits_for_its_pause() -> None:
-    failed = a_delivery(fate=Fate.FAILED, tries=3, again_ms=desk.again_ms(3, NOW))
+    failed = a_delivery(fate=Fate.FAILED, tries=3, again_ms=decisions.again_ms(3, NOW))
 
     assert failed.again_ms == NOW + 8 * SECOND
     assert letters([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
@@ -339,7 +352,7 @@ def test_what_failed_waits_for_its_pause() -> None:
 
 @pytest.mark.parametrize(("tries", "pause_s"), [(1, 2), (2, 4), (5, 32), (6, 60), (500, 60)])
 def test_pauses_double_up_to_a_minute(tries: int, pause_s: int) -> None:
-    assert desk.again_ms(tries, NOW) - NOW == pause_s * SECOND
+    assert decisions.again_ms(tries, NOW) - NOW == pause_s * SECOND
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from runtime.clock import ManualClock, SystemClock
-from stream import alarm_commands, desk_users
-from stream.alarm_desk import AlarmDesk, Place, Read
 from stream.config import DeskApiConfig, DeskConfig, DeskTls
-from stream.desk_book import DeskBook
-from stream.desk_client import DeskClient
-from stream.desk_http import DeskServer, build_app
-from stream.desk_users import Door, Users
+from stream.desk import alarm_commands, users
+from stream.desk.book import DeskBook
+from stream.desk.client import DeskClient
+from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.http import DeskServer, build_app
+from stream.desk.notify import Addresses
+from stream.desk.users import Door, Users
 from stream.errors import DeskNotReached, DeskUnusable
-from stream.notify import Addresses
-from tests.stream.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
+from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
 from wire.authority import Authority, key_pem, moment, new_tls_key, pem
 
@@ -105,7 +105,7 @@ def served(ward: Ward, *, tls: DeskTls | None = None) -> Iterator[Ward]:
 
 @pytest.fixture
 def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
-    monkeypatch.setattr(desk_users, "_MEMORY_KIB", 64)  # tests need not be slow to guess at
+    monkeypatch.setattr(users, "_MEMORY_KIB", 64)  # tests need not be slow to guess at
     with served(Ward(tmp_path)) as made:
         yield made
 

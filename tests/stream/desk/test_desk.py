@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from runtime.clock import ManualClock
-from stream.alarm_desk import AlarmDesk, Place, Read
 from stream.config import DeskConfig
-from stream.desk_book import DeskBook
-from stream.desk_texts import Message
+from stream.desk.book import DeskBook
+from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.texts import Message
 from stream.errors import NobodyReached, NothingToAnswer, StoreRefused, StoreUnusable
-from stream.notify import Address, Addresses, Notifier
 from stream.records import Alarmed, EdgeAlarmed
-from tests.stream.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
+from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
 
 ROLES = {"nurse": ("anna",), "second": ("ben",), "lead": ("dora",), "everyone": ("anna", "ben", "dora")}

@@ -16,10 +16,10 @@ from starlette.routing import Route
 from runtime.clock import Clock
 from runtime.logs import get
 from runtime.metrics import address
-from stream import desk_texts
-from stream.alarm_desk import AlarmDesk, Standing
 from stream.config import DeskApiConfig
-from stream.desk_users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Session
+from stream.desk import texts
+from stream.desk.desk import AlarmDesk, Standing
+from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Session
 from stream.errors import (
     AlarmChangedMeanwhile,
     BadRequest,
@@ -141,7 +141,7 @@ def build_app(
         session = _session(request, door)
         shown = [shown_of(one) for one in desk.standing()]
         return Shown(
-            now_ms=clock.now_ms(), notice=desk_texts.NOT_A_DEVICE, site=site, user=session.user, trouble=trouble(),
+            now_ms=clock.now_ms(), notice=texts.NOT_A_DEVICE, site=site, user=session.user, trouble=trouble(),
             alarms=shown,
         )  # fmt: skip
 
@@ -215,10 +215,10 @@ def shown_of(one: Standing) -> ShownAlarm:
         for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_TOLD]
     ]  # fmt: skip
     return ShownAlarm(
-        id=alarm.alarm_id.hex(), revision=alarm.revision, priority=desk_texts.WORDS[alarm.priority],
-        mark=desk_texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
+        id=alarm.alarm_id.hex(), revision=alarm.revision, priority=texts.WORDS[alarm.priority],
+        mark=texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
         state="active" if kept.is_active else "was", bed=one.place.bed, patient=one.place.patient,
-        binding=alarm.binding_id, place=desk_texts.place(one.place.bed, one.place.patient, alarm.binding_id),
+        binding=alarm.binding_id, place=texts.place(one.place.bed, one.place.patient, alarm.binding_id),
         since_ms=alarm.onset_ms, text=alarm.text, basis=alarm.basis, acknowledged_by=kept.answered_by,
         acknowledged_ms=kept.answered_ms, confirmed=kept.is_confirmed, silenced_until_ms=until_ms, calling=one.calls,
         told=told,
