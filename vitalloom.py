@@ -18,8 +18,8 @@ _GROUPS: Final = {
     "registry": ("stream.site.commands", "Who belongs: add devices, invite them, put them on patients."),
     "broker": ("stream.site.commands", "The files of the site's Mosquitto."),
     "audit": ("stream.site.commands", "The audit log."),
-    "log": ("stream.cluster_commands", "The topics in Kafka: make them, look at them, send dead letters again."),
-    "store": ("stream.cluster_commands", "The database: prepare it, write to it."),
+    "log": ("stream.topics.commands", "The topics in Kafka: make them, look at them, send dead letters again."),
+    "store": ("stream.topics.commands", "The database: prepare it, write to it."),
     "desk": ("stream.desk.commands", "The alarm desk: call people until somebody answers; say who may answer."),
     "alarms": ("stream.desk.alarm_commands", "What stands, and answering it: list, ack, silence."),
     "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
@@ -29,7 +29,7 @@ _GROUPS: Final = {
 
 _EXTRAS: Final = {
     "edge.commands": "edge",
-    "stream.cluster_commands": "cluster",
+    "stream.topics.commands": "cluster",
     "stream.desk.commands": "desk",
     "dashboards.commands": "dashboards",
     "deploy.commands": "site",
@@ -174,7 +174,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default=False)] = None,
 ) -> None:
     """Add NEWS2, qSOFA, SIRS, MEWS and shock index to a spreadsheet of vital signs. An empty cell is not measured."""
-    module = _room("stream.spreadsheet", extra="stream")
+    module = _room("models.spreadsheet", extra="stream")
     raise typer.Exit(module.main(file, out))
 
 
@@ -260,7 +260,7 @@ def worker(
     if sample_config:
         typer.echo(_sample("stream.engine"))
         raise typer.Exit
-    module = _room("stream.cluster", extra="cluster")
+    module = _room("stream.topics.admin", extra="cluster")
     if engine not in list(module.Engine):
         raise typer.BadParameter(f"{engine}: known are {', '.join(module.Engine)}")
     found = module.worker_config(config)

@@ -29,7 +29,6 @@ from msgspec.structs import replace
 from benchmarks._timing import QUICK, report
 from benchmarks.throughput import fill
 from runtime.clock import SystemClock
-from stream.cluster import calm_garbage
 from stream.config import InfluxConfig, KafkaConfig, StoreConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.processor import Processor
@@ -37,6 +36,7 @@ from stream.kafka import consumer, create_topics, producer, topic
 from stream.records import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from stream.store.influx import Database, prepare
 from stream.store.writer import LANES, StoreWriter
+from stream.topics.admin import calm_garbage
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka

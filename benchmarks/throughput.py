@@ -26,13 +26,13 @@ from rich.progress import Progress
 
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
-from stream.cluster import calm_garbage
 from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.processor import Output, Processor
 from stream.errors import LogUnusable
 from stream.kafka import create_topics, topic
 from stream.records import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
+from stream.topics.admin import calm_garbage
 from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan

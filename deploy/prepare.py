@@ -12,9 +12,9 @@ from deploy import health
 from deploy.errors import SiteDoesNotStart, SiteIncomplete
 from runtime.config import load
 from runtime.hardening import read_private
-from stream.cluster import init_log, kafka_config
 from stream.config import StoreConfig
 from stream.store.influx import prepare as prepare_database
+from stream.topics.admin import init_log, kafka_config
 
 WITHIN_S: Final = 90.0
 ADMIN: Final = "vitalloom"

@@ -8,8 +8,8 @@ import signal
 import sys
 from typing import Any, Final
 
-from stream.cluster import Engine, run_worker, worker_config
 from stream.engine.partitions import VitalsConsumer
+from stream.topics.admin import Engine, run_worker, worker_config
 
 POINTS: Final = ("before", "within", "after")
 _NTH: Final = 5

@@ -13,12 +13,12 @@ from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
 from runtime.metrics import serving
 from stream.config import KafkaConfig, StoreConfig, WorkerConfig
-from stream.dead_letters import Letter, Resent, letters
-from stream.dead_letters import resend as send_again
 from stream.kafka import LogStatus, check_topics, create_topics, status
 from stream.progress import StoreWatch, WorkerWatch
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
+from stream.topics.dead_letters import Letter, Resent, letters
+from stream.topics.dead_letters import resend as send_again
 
 if TYPE_CHECKING:
     from stream.engine.faust_app import FaustWorker

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from stream.config import KafkaConfig
-from stream.dead_letters import Resent, letters, resend
 from stream.errors import LogUnusable
 from stream.kafka import producer, status, topic
 from stream.records import Arrived, DeadLetter, Judged, Uplink, decode_for_patient, encode_record
+from stream.topics.dead_letters import Resent, letters, resend
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from tests.stream.receiving_site import Site

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.config import load
-from stream.cluster import store_config, worker_config
 from stream.config import StoreConfig, WorkerConfig
+from stream.topics.admin import store_config, worker_config
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream import spreadsheet
+from models import spreadsheet
+from models.spreadsheet import COLUMNS, RESULTS, BadSpreadsheet, FileRefused, Summary, score_file
 from stream.errors import StreamError
-from stream.spreadsheet import COLUMNS, RESULTS, BadSpreadsheet, FileRefused, Summary, score_file
 from vitals.signs import SPEC, VitalSign
 
 HEADER = "respiratory_rate,spo2,spo2_scale,supplemental_oxygen,systolic_bp,heart_rate,consciousness,temperature"
@@ -378,7 +378,7 @@ class TestFiles:
     def test_a_reader_that_leaves_early_is_no_error(self, source: Path) -> None:
         source.write_text(f"{HEADER}\n" + f"{ILL}\n" * 3_000, encoding="utf-8")
         script = (
-            "import sys, pathlib; from stream import spreadsheet; "
+            "import sys, pathlib; from models import spreadsheet; "
             "sys.exit(spreadsheet.main(pathlib.Path(sys.argv[1]), None))"
         )
 

@@ -9,7 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stream.cluster import dead_letters, init_log, init_store, kafka_config, log_status, resend, run_store, store_config
+from stream.topics.admin import (
+    dead_letters,
+    init_log,
+    init_store,
+    kafka_config,
+    log_status,
+    resend,
+    run_store,
+    store_config,
+)
 
 log = typer.Typer(
     help="The topics in Kafka.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False

@@ -17,13 +17,13 @@ from typing import Final, TextIO
 
 import msgspec
 
-from stream.errors import StreamError
+from models.errors import ModelsError
 from vitals import news2, scores
 from vitals.messages import Consciousness
 from vitals.signs import SPEC, VitalSign
 
 
-class BadSpreadsheet(StreamError):
+class BadSpreadsheet(ModelsError):
     """A file that cannot be scored as it is. `row` counts as a spreadsheet shows it: the header is row 1."""
 
     def __init__(self, source: str, problem: str, *, row: int | None = None, column: str | None = None) -> None:
@@ -33,7 +33,7 @@ class BadSpreadsheet(StreamError):
         self.column = column
 
 
-class FileRefused(StreamError):
+class FileRefused(ModelsError):
     """The system does not let us read or write a file."""
 
     def __init__(self, verb: str, path: Path, error: OSError) -> None:
