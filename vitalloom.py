@@ -190,7 +190,7 @@ def enrol(
 
     A line on the command line can be seen by other users of this machine; paste it, or name a file.
     """
-    module = _room("wire.visitor", extra="edge")
+    module = _room("wire.enrol.client", extra="edge")
     raise typer.Exit(module.main(invitation, folder, again=again))
 
 

@@ -22,10 +22,10 @@ from simulators.broker import LOOPBACK, free_port
 from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
 from stream.site.registry import Policy
-from wire.authority import pem
-from wire.enrolment import Invitation
-from wire.visitor import ask_renewal, enrol, enrol_request
-from wire.wallet import NewKeys, Wallet
+from wire.enrol.authority import pem
+from wire.enrol.client import ask_renewal, enrol, enrol_request
+from wire.enrol.requests import Invitation
+from wire.enrol.wallet import NewKeys, Wallet
 
 ROUNDS: Final = 1 if QUICK else 5
 DEVICES: Final = 5 if QUICK else 60  # a round

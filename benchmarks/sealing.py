@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from benchmarks._timing import QUICK, microseconds, report
 from simulators.made_up import demo_site
 from wire.codec import VitalsV1, encode
-from wire.documents import (
+from wire.enrol.documents import (
     EVERYBODY,
     AssignmentV1,
     Document,

@@ -22,9 +22,9 @@ from simulators.scenarios import scenario
 from simulators.stories import Simulated
 from stream.errors import NoSuchDevice
 from stream.site.folder import Site
+from wire.enrol.client import enrol
+from wire.enrol.wallet import Wallet
 from wire.identity import Role
-from wire.visitor import enrol
-from wire.wallet import Wallet
 
 ENVIRONMENT: Final = "VITALLOOM_DEMO"
 CADENCE_MS: Final = 2_000

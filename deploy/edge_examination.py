@@ -15,10 +15,10 @@ from models.artifacts import RELEASED, find
 from models.passport import RELEASE_KEYS
 from runtime.clock import Clock
 from runtime.errors import ConfigError
+from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 from wire.identity import NOTHING
 from wire.lanes import tls_context
-from wire.wallet import Wallet
 
 
 async def examine_edge(path: Path, clock: Clock) -> list[Finding]:

@@ -26,9 +26,9 @@ from runtime.clock import Clock
 from stream.errors import SiteUnusable
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
 from stream.site.folder import Site
+from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 from wire.lanes import tls_context
-from wire.wallet import Wallet
 
 
 async def examine_site(folder: Path, clock: Clock) -> list[Finding]:

@@ -37,7 +37,8 @@ from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority, Se
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
 from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
-from wire.documents import EVERYBODY, WANTED, DocumentType, is_document
+from wire.enrol.documents import EVERYBODY, WANTED, DocumentType, is_document
+from wire.enrol.wallet import Wallet
 from wire.envelope import Ack, FrameClass, Stage, frame_class_of, open_ack
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Provision
@@ -45,7 +46,6 @@ from wire.lanes import ALARM_RECEIVE_MAXIMUM, Lanes, tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
 from wire.topics import Topic, e_down, e_down_alarm, e_up, parse, w_down, w_up_of
-from wire.wallet import Wallet
 
 RETRY_COMMIT_MS: Final = 1_000
 STUCK_LOG_MS: Final = 60_000

@@ -25,9 +25,9 @@ from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden
 from runtime.metrics import serving
 from runtime.supervisor import Supervisor
+from wire.enrol.renewal import keep_up
+from wire.enrol.wallet import Wallet
 from wire.identity import Provision
-from wire.upkeep import keep_up
-from wire.wallet import Wallet
 
 _STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
 

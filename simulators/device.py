@@ -20,10 +20,10 @@ from simulators.errors import BadWard
 from simulators.fleet import Fleet
 from simulators.options import milliseconds
 from simulators.stories import START_MS, Simulated
+from wire.enrol.renewal import keep_up
+from wire.enrol.wallet import Wallet
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient
-from wire.upkeep import keep_up
-from wire.wallet import Wallet
 
 TELL_S: Final = 10.0
 _LOOK_S: Final = 0.2

@@ -15,10 +15,10 @@ from simulators.broker import LOOPBACK, free_port
 from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
 from stream.site.registry import Policy
-from wire.authority import pem
+from wire.enrol.authority import pem
+from wire.enrol.client import enrol
+from wire.enrol.wallet import Wallet
 from wire.identity import NOTHING, About, BindingRecord, Role
-from wire.visitor import enrol
-from wire.wallet import Wallet
 
 POLICY: Final = Policy(credential_days=400, tries_per_min=1e9)
 """A ward's days pass in minutes, and all of its devices have one address."""

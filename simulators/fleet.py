@@ -18,14 +18,14 @@ from runtime.clock import Clock
 from simulators.faults import LossyLink
 from simulators.wearable import StoreBuffer
 from wire.codec import VitalsV1, encode, reading_id
-from wire.documents import WANTED, is_document
+from wire.enrol.documents import WANTED, is_document
+from wire.enrol.wallet import Wallet
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
 from wire.topics import device_of, w_down, w_up
-from wire.wallet import Wallet
 
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)

@@ -63,7 +63,7 @@ def test_help_loads_no_heavy_library() -> None:
 
 def test_the_edge_agent_needs_no_cluster_library() -> None:
     loaded = _python(
-        "import sys, edge.process, wire.visitor\nprint(*sorted({name.split('.')[0] for name in sys.modules}))"
+        "import sys, edge.process, wire.enrol.client\nprint(*sorted({name.split('.')[0] for name in sys.modules}))"
     ).split()
 
     assert set(loaded).isdisjoint({"torch", "faust", "aiokafka", "pandas", "pyarrow", "stream", "simulators"})

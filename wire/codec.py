@@ -117,7 +117,7 @@ class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
     salvaged: str = ""  # what became of a damaged outbox
     local_alarms: int = 0  # times that it sounded at the bedside
     duplicates: int = 0  # frames that came again
-    documents: bytes = b""  # what it has taken of them; see wire.documents.digest_of
+    documents: bytes = b""  # what it has taken of them; see wire.enrol.documents.digest_of
 
 
 T = TypeVar("T", VitalsV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)

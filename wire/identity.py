@@ -1,7 +1,7 @@
 """Who is who: what a device is, what it knows of others, and which device is on which patient.
 
 A process is handed one `Provision`: its own identity, the senders it may hear, the bindings of devices to patients, and
-whom it writes to. `wire.wallet` fills it from what enrolment left on disk, the data centre from its registry.
+whom it writes to. `wire.enrol.wallet` fills it from what enrolment left on disk, the data centre from its registry.
 """
 
 from collections import Counter

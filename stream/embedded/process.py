@@ -26,11 +26,11 @@ from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from stream.site.http import RegistryServer
 from vitals.plan import MonitoringPlan
-from wire.authority import moment, pem
+from wire.enrol.authority import moment, pem
+from wire.enrol.renewal import keep_up
+from wire.enrol.wallet import Wallet
 from wire.lanes import Lanes, tls_context
 from wire.mqtt import MqttClient
-from wire.upkeep import keep_up
-from wire.wallet import Wallet
 
 if TYPE_CHECKING:  # those of a cluster; one process alone needs no Kafka
     from stream.config import IngestConfig

@@ -21,8 +21,8 @@ from cryptography.exceptions import InvalidSignature
 from runtime.hardening import write_private
 from stream.errors import RegistryRefused, SiteUnusable
 from stream.site.registry import DAY_MS, Registry
-from wire.authority import LIST_DAYS, Authority, key_hash, key_pem, load_key, new_tls_key, pem, pin_of
-from wire.enrolment import is_device_id
+from wire.enrol.authority import LIST_DAYS, Authority, key_hash, key_pem, load_key, new_tls_key, pem, pin_of
+from wire.enrol.requests import is_device_id
 from wire.errors import BadKeyFile
 from wire.identity import BindingRecord
 from wire.topics import E_UP_ALARMS, E_UP_VITALS

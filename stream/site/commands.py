@@ -20,7 +20,7 @@ from runtime.hardening import write_private
 from stream.config import REGISTRY_LISTEN, told
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
-from wire.authority import moment
+from wire.enrol.authority import moment
 from wire.identity import About, BindingRecord, Role
 
 DAY_MS: Final = 86_400_000

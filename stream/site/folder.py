@@ -21,10 +21,10 @@ from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from stream.errors import SiteUnusable
 from stream.site.registry import Clock, Policy, Registry, Signers
-from wire.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
-from wire.enrolment import BrokerAddress, Offered
+from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
+from wire.enrol.requests import BrokerAddress, Offered
+from wire.enrol.wallet import NewKeys, Wallet
 from wire.errors import BadKeyFile
-from wire.wallet import NewKeys, Wallet
 
 CONTROL_KEYS: Final = 2  # one signs, the next is known already
 SERVER_DAYS: Final = 90

@@ -22,7 +22,7 @@ from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
 from stream.http import JSON, Serving, address_of, body_of
 from stream.site.registry import Registry
-from wire.enrolment import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
+from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 _log = get(__name__)
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
 from stream.site.audit import AuditLog
-from wire.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
-from wire.documents import (
+from wire.enrol.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
+from wire.enrol.documents import (
     EVERYBODY,
     AssignmentV1,
     BindingV1,
@@ -33,7 +33,7 @@ from wire.documents import (
     digest_of,
     encode_content,
 )
-from wire.enrolment import (
+from wire.enrol.requests import (
     TOKEN_MS,
     BrokerAddress,
     EnrolReply,
@@ -54,11 +54,11 @@ from wire.enrolment import (
     renew_transcript,
     token_hash,
 )
+from wire.enrol.wallet import record_of
 from wire.errors import BadProof, BadSigningRequest
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 from wire.receiver import Bucket
 from wire.sessions import Recipient
-from wire.wallet import record_of
 
 DAY_MS: Final = 86_400_000
 TENANT: Final = bytes(16)

@@ -29,7 +29,6 @@ from stream.ingest.frames import Ingest
 from stream.site.directory import RegistryDirectory
 from tests.edge.benches import NOW, UNLIMITED, WELL
 from tests.stream.site.registries import Desk, new_keys
-from wire.authority import requested_key
 from wire.codec import (
     EdgeAlarmV1,
     EdgeVitalsV1,
@@ -42,8 +41,10 @@ from wire.codec import (
     decode_vitals,
     encode,
 )
-from wire.documents import open_document
-from wire.enrolment import EnrolReply, EnrolRequest, Invitation, PrekeyRequest, RenewRequest, offered
+from wire.enrol.authority import requested_key
+from wire.enrol.client import renew_request
+from wire.enrol.documents import open_document
+from wire.enrol.requests import EnrolReply, EnrolRequest, Invitation, PrekeyRequest, RenewRequest, offered
 from wire.envelope import (
     HEADER_BYTES,
     SIGNATURE_BYTES,
@@ -58,7 +59,6 @@ from wire.errors import BadInvitation, BadProof, BadSigningRequest, BadTopic, De
 from wire.receiver import Receiver
 from wire.sessions import SendSession
 from wire.topics import e_up, parse
-from wire.visitor import renew_request
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 MOST_BYTES: Final = 9_000

@@ -33,12 +33,21 @@ from stream.errors import RegistryRefused
 from stream.site.registry import Policy
 from tests.stream.servers import WITHIN_S, Answer, ask, context, serving
 from tests.stream.site.registries import HOUR, Desk, new_keys
-from wire.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
-from wire.enrolment import EnrolReply, EnrolRequest, Invitation, RenewRequest, b64, enrol_transcript, proof, token_hash
+from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
+from wire.enrol.client import enrol, enrol_request
+from wire.enrol.renewal import look_after
+from wire.enrol.requests import (
+    EnrolReply,
+    EnrolRequest,
+    Invitation,
+    RenewRequest,
+    b64,
+    enrol_transcript,
+    proof,
+    token_hash,
+)
+from wire.enrol.wallet import IDENTITY_FILE
 from wire.errors import BadSigningRequest, EnrolmentFailed
-from wire.upkeep import look_after
-from wire.visitor import enrol, enrol_request
-from wire.wallet import IDENTITY_FILE
 
 GENEROUS = Policy(tries_per_min=1e6)
 

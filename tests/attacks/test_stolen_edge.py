@@ -24,12 +24,12 @@ from edge.outbox import Outbox
 from tests.edge.benches import NOW, UNLIMITED, WELL, Hand
 from tests.stream.site.registries import Desk
 from wire.codec import VitalsV1, encode
+from wire.enrol.wallet import Wallet
 from wire.envelope import HEADER_BYTES, HPKE_BYTES, INFO_BYTES, FrameClass
 from wire.identity import DeviceIdentity
 from wire.mqtt import Inbound
 from wire.sessions import HPKE_CONTEXT, HPKE_SUITE, FrameKeys, SendSession
 from wire.topics import w_up
-from wire.wallet import Wallet
 
 ODD = {"hr": 71.123456789, "spo2": 97.987654321, "temp_c": 36.555555555}
 

@@ -28,7 +28,7 @@ from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 from tests.services.native import Server
-from wire.authority import Authority, key_pem, moment, new_tls_key, pem
+from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
 
 ROOT = Path(__file__).parents[2]
 WHO = "tester"

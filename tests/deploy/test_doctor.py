@@ -23,7 +23,7 @@ from models.artifacts import RELEASED
 from runtime.clock import Clock, SystemClock
 from stream.kafka import TOPICS, producer, topic
 from tests.deploy.hospital import ROOT, Hospital
-from wire.authority import Authority, moment
+from wire.enrol.authority import Authority, moment
 from wire.topics import KAFKA_READINGS, KAFKA_STATE
 
 pytestmark = pytest.mark.services

@@ -12,13 +12,13 @@ from stream.site.directory import RegistryDirectory
 from tests.edge.benches import HOUR, MINUTE, SECOND, UNLIMITED, WELL, Hand
 from tests.stream.site.registries import NOW, Desk
 from wire.codec import HeartbeatV1, VitalsV1, decode_heartbeat, encode
+from wire.enrol.wallet import Wallet
 from wire.envelope import FrameClass
 from wire.errors import Reason
 from wire.mqtt import Inbound
 from wire.receiver import Opened, Receiver
 from wire.sessions import SendSession
 from wire.topics import e_down, parse, w_up, w_up_of
-from wire.wallet import Wallet
 
 
 class Bed:
@@ -218,7 +218,7 @@ def test_a_full_disk_keeps_no_revocation_from_being_in_force(bed: Bed, monkeypat
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wire.wallet.write_private", full)
+    monkeypatch.setattr("wire.enrol.wallet.write_private", full)
     bed.hear(*bed.documents())
 
     record = bed.edge.provision.directory.sender(bed.ann.me.device_id)

@@ -9,11 +9,11 @@ from edge.agent import TELL_AGAIN_MS, TELL_WEARABLES_MS, EdgeAgent
 from edge.config import EdgeConfig, OutboxConfig
 from tests.edge.benches import UNLIMITED, Hand
 from tests.stream.site.registries import Desk
-from wire.documents import WANTED, DocumentType, is_document, open_document
+from wire.enrol.documents import WANTED, DocumentType, is_document, open_document
+from wire.enrol.wallet import Wallet
 from wire.envelope import FrameClass
 from wire.mqtt import Inbound
 from wire.topics import w_down, w_up
-from wire.wallet import Wallet
 
 
 class Ward:

@@ -23,7 +23,7 @@ from simulators.broker import LOOPBACK, free_port
 from stream.site.broker_files import BrokerFolder, BrokerSettings, Written
 from stream.site.registry import Registry, Signers
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
-from wire.authority import LIST_DAYS, Authority, key_pem, new_tls_key, pem
+from wire.enrol.authority import LIST_DAYS, Authority, key_pem, new_tls_key, pem
 from wire.identity import Role
 
 WITHIN_S = 5.0

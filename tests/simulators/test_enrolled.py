@@ -11,7 +11,7 @@ from runtime.clock import ManualClock
 from simulators.broker import free_port
 from simulators.enrolled import EnrolledSite
 from simulators.stories import START_MS
-from wire.wallet import Wallet
+from wire.enrol.wallet import Wallet
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stream.site.http import RegistryServer
 from stream.site.registry import Registry
 from tests.stream.site.registries import Desk
-from wire.authority import pem
+from wire.enrol.authority import pem
 
 WITHIN_S = 10.0
 

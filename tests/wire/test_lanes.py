@@ -19,7 +19,7 @@ from tests.services.mosquitto import Mosquitto
 from tests.services.secured import a_secured_site
 from tests.wire.sites import named
 from tests.wire.test_mqtt import WITHIN_S, Pulse, a_line, client, payloads, publish, serving, silent, until, up
-from wire.authority import Authority, key_pem, new_tls_key, pem
+from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
 from wire.envelope import FrameClass
 from wire.identity import TlsFiles
 from wire.lanes import Lanes, tls_context

@@ -15,7 +15,7 @@ from stream.config import KafkaConfig
 from stream.desk.client import DeskClient
 from stream.desk.users import Users
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 PASSWORD: Final = "a long way from home"
 
 # As the default ladder, and so quick that a test can watch it: the second channel after 0.6 s, ben after 2.

@@ -24,7 +24,7 @@ from stream.desk.users import Door, Users
 from stream.errors import DeskNotReached, DeskUnusable
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
-from wire.authority import Authority, key_pem, moment, new_tls_key, pem
+from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
 
 PASSWORD = "a long way from home"
 RUN = CliRunner()

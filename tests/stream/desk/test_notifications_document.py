@@ -12,7 +12,7 @@ from stream.records import Alarmed
 from tests.stream.desk.alarms import MINUTE, an_alarm, kept
 from vitals.escalation import Policy
 
-TEXT = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())  # wherever its lines end
 CONFIG, POLICY = DeskConfig(), Policy()
 _WORDS = {4: "four", 5: "five", 12: "twelve"}

@@ -16,8 +16,8 @@ from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.site.folder import Site
 from tests.stream.site.registries import FACTS
 from tests.stream.site.test_broker_files import ME
-from wire.authority import moment
-from wire.wallet import Wallet
+from wire.enrol.authority import moment
+from wire.enrol.wallet import Wallet
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from wire.topics import (
 )
 
 pytestmark = pytest.mark.services
-DATA = Path(os.environ.get("VITALLOOM_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("VITALLOOM_DATA", Path(__file__).parents[3] / "../shared/data"))
 
 END = Tick(now_ms=NOW + 6 * HOUR)
 STORY = as_it_arrived([*a_bad_night(), END])

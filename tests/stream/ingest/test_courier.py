@@ -8,7 +8,7 @@ import pytest
 
 from stream.ingest.courier import AGAIN_MS, SLOW_MS, SOON_MS, Courier, Parcel
 from tests.stream.site.registries import HOUR, SECOND, Desk
-from wire.wallet import Wallet
+from wire.enrol.wallet import Wallet
 
 ANN, BEN = b"a" * 16, b"b" * 16
 

@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from runtime.clock import Clock, ManualClock
 from stream.site.folder import Site, SiteFacts
 from stream.site.registry import Policy
-from wire.documents import control_key_id
-from wire.enrolment import EnrolReply, EnrolRequest, Invitation
+from wire.enrol.client import enrol_request, renew_request
+from wire.enrol.documents import control_key_id
+from wire.enrol.requests import EnrolReply, EnrolRequest, Invitation
+from wire.enrol.wallet import NewKeys, Wallet
 from wire.identity import Role
-from wire.visitor import enrol_request, renew_request
-from wire.wallet import NewKeys, Wallet
 
 NOW = 1_767_600_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

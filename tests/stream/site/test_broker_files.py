@@ -21,7 +21,7 @@ from stream.errors import RegistryRefused, SiteUnusable
 from stream.site import broker_files
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerSettings, Written, access_list, mosquitto_conf
 from stream.site.registry import Registry, Signers
-from wire.authority import Authority, Ca, moment, new_tls_key
+from wire.enrol.authority import Authority, Ca, moment, new_tls_key
 from wire.identity import BindingRecord
 
 NOW = 1_767_600_000_000

@@ -18,12 +18,12 @@ from runtime.clock import SystemClock
 from stream.site import commands
 from stream.site.folder import Site
 from tests.stream.site.registries import DAY, new_keys
-from wire.enrolment import Invitation
+from wire.enrol.client import enrol_request
+from wire.enrol.requests import Invitation
+from wire.enrol.wallet import Wallet
 from wire.identity import Role
-from wire.visitor import enrol_request
-from wire.wallet import Wallet
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GROUPS = {
     "pki": ["init", "issue", "renew", "revoke", "show"],
     "registry": ["serve", "add", "invite", "bind", "unbind", "bindings"],

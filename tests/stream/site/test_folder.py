@@ -15,9 +15,9 @@ from runtime.clock import ManualClock
 from stream.errors import RegistryRefused, SiteUnusable
 from stream.site.folder import Site
 from tests.stream.site.registries import DAY, FACTS, NOW, Desk
-from wire.authority import moment
-from wire.documents import ControlKeysV1, control_key_id, open_document
-from wire.wallet import Wallet
+from wire.enrol.authority import moment
+from wire.enrol.documents import ControlKeysV1, control_key_id, open_document
+from wire.enrol.wallet import Wallet
 
 
 @pytest.fixture

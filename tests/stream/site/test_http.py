@@ -21,10 +21,10 @@ from stream.site.http import RegistryServer
 from stream.site.registry import Policy, Registry
 from tests.stream.servers import Answer, ask, chunked, connect, context, read_answer, serving
 from tests.stream.site.registries import NOW, Desk, new_keys
-from wire.authority import Authority, key_pem, moment, new_tls_key, pem
-from wire.enrolment import MAX_BODY_BYTES, EnrolReply, Invitation
+from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
+from wire.enrol.client import announce_prekey, ask_renewal, enrol, enrol_request, prekey_request, renew_request
+from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, Invitation
 from wire.errors import EnrolmentFailed
-from wire.visitor import announce_prekey, ask_renewal, enrol, enrol_request, prekey_request, renew_request
 
 SLOW = b"POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{"
 GENEROUS = Policy(tries_per_min=1e6, bad_tokens=10**6)

@@ -19,8 +19,9 @@ from stream.site.audit import AuditLog
 from stream.site.folder import Site
 from stream.site.registry import Policy, Registry
 from tests.stream.site.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
-from wire.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
-from wire.enrolment import (
+from wire.enrol.client import enrol_request, prekey_request, renew_request
+from wire.enrol.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
+from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
     Invitation,
@@ -32,9 +33,8 @@ from wire.enrolment import (
     token_hash,
     un64,
 )
+from wire.enrol.wallet import NewKeys, Wallet
 from wire.identity import LATE_MS, NOTHING, About
-from wire.visitor import enrol_request, prekey_request, renew_request
-from wire.wallet import NewKeys, Wallet
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from stream.topics.admin import store_config, worker_config
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def vitalloom(*arguments: str, **told: str) -> subprocess.CompletedProcess[str]:

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import wire.wallet
+import wire.enrol.wallet
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, SECOND, Desk, new_keys
 from tests.wire.sites import UNLIMITED, begin, named, reason
-from wire.authority import key_pem, new_tls_key
-from wire.documents import (
+from wire.enrol.authority import key_pem, new_tls_key
+from wire.enrol.client import next_keys, renew_request
+from wire.enrol.documents import (
     EVERYBODY,
     AssignmentV1,
     BindingV1,
@@ -32,14 +33,13 @@ from wire.documents import (
     build_document,
     open_document,
 )
-from wire.enrolment import EnrolReply, b64
+from wire.enrol.requests import EnrolReply, b64
+from wire.enrol.wallet import IDENTITY_FILE, PREKEY_KEPT_DAYS, NewKeys, Wallet
 from wire.envelope import FrameClass
 from wire.errors import EnrolmentFailed, NotEnrolled, Reason, Rejected
 from wire.identity import LATE_MS, Role
 from wire.receiver import Receiver
 from wire.sessions import SendSession
-from wire.visitor import next_keys, renew_request
-from wire.wallet import IDENTITY_FILE, PREKEY_KEPT_DAYS, NewKeys, Wallet
 
 FOREVER = 10_000 * DAY
 
@@ -336,7 +336,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     "change",
     [
-        *(lambda facts, key=key: facts.pop(key) for key in wire.wallet._Facts.__struct_fields__),
+        *(lambda facts, key=key: facts.pop(key) for key in wire.enrol.wallet._Facts.__struct_fields__),
         lambda facts: facts.update(unknown=1),
         lambda facts: facts.update(device_id="not hex"),
         lambda facts: facts.update(device_id="00" * 15),
@@ -475,7 +475,7 @@ def test_a_revocation_is_in_force_even_if_the_disk_is_full(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     pair.desk.registry.revoke(pair.wearable.me.device_id, why="stolen", who="tester")
-    monkeypatch.setattr(wire.wallet, "write_private", full)
+    monkeypatch.setattr(wire.enrol.wallet, "write_private", full)
 
     pair.desk.deliver(pair.edge)
 
@@ -828,7 +828,7 @@ def test_a_prekey_that_cannot_be_kept_is_not_used(desk: Desk, monkeypatch: pytes
     before = known(edge)
 
     with monkeypatch.context() as patched:
-        patched.setattr(wire.wallet, "write_private", cut(0))
+        patched.setattr(wire.enrol.wallet, "write_private", cut(0))
         with pytest.raises(PowerCut):
             new_prekey(edge, NOW)
 
@@ -1041,13 +1041,13 @@ def cut(after: int) -> Callable[..., None]:
     return write
 
 
-write_private = wire.wallet.write_private
+write_private = wire.enrol.wallet.write_private
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, after: int, work: Callable[[], object]) -> bool:
     """Whether the power was gone before the work was done."""
     with monkeypatch.context() as patched:
-        patched.setattr(wire.wallet, "write_private", cut(after))
+        patched.setattr(wire.enrol.wallet, "write_private", cut(after))
         try:
             work()
         except PowerCut:

@@ -20,8 +20,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from runtime.hardening import make_private_dir
-from wire.authority import pem, pin_of
-from wire.enrolment import (
+from wire.enrol.authority import pem, pin_of
+from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
     Invitation,
@@ -34,8 +34,8 @@ from wire.enrolment import (
     proof,
     renew_transcript,
 )
+from wire.enrol.wallet import IDENTITY_FILE, NewKeys, Wallet
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled
-from wire.wallet import IDENTITY_FILE, NewKeys, Wallet
 
 WITHIN_S: Final = 10.0
 MAX_REPLY_BYTES: Final = 1 << 20

@@ -19,18 +19,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-import wire.visitor
+import wire.enrol.client
 from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from simulators.broker import free_port
 from stream.site.registry import Policy
 from tests.stream.servers import serving
 from tests.stream.site.registries import NOW, Desk, new_keys
-from wire.authority import Authority, key_pem, new_tls_key, pem
-from wire.enrolment import Invitation
+from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
+from wire.enrol.client import announce_prekey, ask_renewal, enrol, enrol_request, main
+from wire.enrol.requests import Invitation
+from wire.enrol.wallet import IDENTITY_FILE, Wallet
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled
-from wire.visitor import announce_prekey, ask_renewal, enrol, enrol_request, main
-from wire.wallet import IDENTITY_FILE, Wallet
 
 GENEROUS = Policy(tries_per_min=1e6, bad_tokens=10**6)
 WITHIN_S = 10.0
@@ -432,7 +432,7 @@ def test_a_root_whose_key_nobody_knows_is_no_root(desk: Desk, folder: Path) -> N
 def test_nobody_waits_for_a_registry_that_does_not_answer(
     desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch, speaks_tls: bool
 ) -> None:
-    monkeypatch.setattr(wire.visitor, "WITHIN_S", 0.2)
+    monkeypatch.setattr(wire.enrol.client, "WITHIN_S", 0.2)
     tls = shows(desk.site.registry_tls) if speaks_tls else None
 
     visited(desk, folder, lambda _: None, tls, says=r"not reached \(.*timed out.*\); is the registry up")
@@ -531,7 +531,7 @@ def test_a_long_complaint_is_cut(desk: Desk, folder: Path) -> None:
 def test_a_registry_that_falls_asleep_is_not_waited_for(
     desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire.visitor, "WITHIN_S", 0.3)
+    monkeypatch.setattr(wire.enrol.client, "WITHIN_S", 0.3)
 
     assert "broke off (TimeoutError); try again" in told(desk, folder, None)
 
@@ -550,7 +550,7 @@ def test_an_answer_that_does_not_fit_is_not_kept(desk: Desk, folder: Path, key: 
     def answers(asked: bytes) -> bytes:
         if asked.startswith(b"GET"):
             return http(pem(desk.site.authority.root))
-        request = msgspec.json.decode(asked.partition(b"\r\n\r\n")[2], type=wire.visitor.EnrolRequest)
+        request = msgspec.json.decode(asked.partition(b"\r\n\r\n")[2], type=wire.enrol.client.EnrolRequest)
         return http(msgspec.json.encode(replace(desk.ask(request), **{key: value})))
 
     with Somebody(answers, shows(desk.site.registry_tls)) as somebody, pytest.raises(EnrolmentFailed, match=said):
@@ -565,7 +565,7 @@ def test_what_an_answer_calls_its_root_is_not_asked(desk: Desk, folder: Path) ->
     def answers(asked: bytes) -> bytes:
         if asked.startswith(b"GET"):
             return http(pem(desk.site.authority.root))
-        request = msgspec.json.decode(asked.partition(b"\r\n\r\n")[2], type=wire.visitor.EnrolRequest)
+        request = msgspec.json.decode(asked.partition(b"\r\n\r\n")[2], type=wire.enrol.client.EnrolRequest)
         return http(msgspec.json.encode(replace(desk.ask(request), root=pem(his.root).decode())))
 
     with Somebody(answers, shows(desk.site.registry_tls)) as somebody:

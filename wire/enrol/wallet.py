@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from runtime.logs import get
-from wire.authority import RENEW_AFTER_DAYS, key_pem, load_key, new_tls_key, signing_request
-from wire.documents import (
+from wire.enrol.authority import RENEW_AFTER_DAYS, key_pem, load_key, new_tls_key, signing_request
+from wire.enrol.documents import (
     EVERYBODY,
     AssignmentV1,
     BindingV1,
@@ -31,7 +31,7 @@ from wire.documents import (
     digest_of,
     open_document,
 )
-from wire.enrolment import BrokerAddress, EnrolReply, un64
+from wire.enrol.requests import BrokerAddress, EnrolReply, un64
 from wire.errors import BadKeyFile, EnrolmentFailed, NotEnrolled, Reason, Rejected
 from wire.identity import (
     LATE_MS,

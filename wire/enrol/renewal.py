@@ -10,9 +10,9 @@ from typing import Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from runtime.logs import get
+from wire.enrol.client import announce_prekey, ask_renewal
+from wire.enrol.wallet import Wallet
 from wire.errors import EnrolmentFailed, Rejected
-from wire.visitor import announce_prekey, ask_renewal
-from wire.wallet import Wallet
 
 EVERY_S: Final = 3_600.0
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from wire.authority import (
+from wire.enrol.authority import (
     DEVICE_DAYS,
     ISSUING_DAYS,
     MAX_REQUEST_BYTES,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.wire.sites import named
-from wire.enrolment import (
+from wire.enrol.requests import (
     TOKEN_BYTES,
     EnrolRequest,
     Invitation,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.sites import AT_MS, named
-from wire.documents import (
+from wire.enrol.documents import (
     EVERYBODY,
     MAX_CONTENT,
     AssignmentV1,

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-import wire.upkeep
-import wire.wallet
+import wire.enrol.renewal
+import wire.enrol.wallet
 from stream.errors import EnrolmentRefused
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
-from wire.enrolment import EnrolReply, PrekeyReply
+from wire.enrol.client import next_keys, prekey_request, renew_request
+from wire.enrol.renewal import keep_up, look_after
+from wire.enrol.requests import EnrolReply, PrekeyReply
+from wire.enrol.wallet import NewKeys, Wallet
 from wire.errors import EnrolmentFailed, Reason, Rejected
-from wire.upkeep import keep_up, look_after
-from wire.visitor import next_keys, prekey_request, renew_request
-from wire.wallet import NewKeys, Wallet
 
 ADDRESS = "192.0.2.7"
 
@@ -84,8 +84,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 @pytest.fixture
 def line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Line:
     made = Line(desk)
-    monkeypatch.setattr(wire.upkeep, "ask_renewal", made.ask_renewal)
-    monkeypatch.setattr(wire.upkeep, "announce_prekey", made.announce_prekey)
+    monkeypatch.setattr(wire.enrol.renewal, "ask_renewal", made.ask_renewal)
+    monkeypatch.setattr(wire.enrol.renewal, "announce_prekey", made.announce_prekey)
     return made
 
 
@@ -111,7 +111,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[t
     return [
         (one.getMessage(), getattr(one, "vitalloom_facts", {}).get("problem", ""))
         for one in caplog.records
-        if one.levelno >= level and one.name == "wire.upkeep"
+        if one.levelno >= level and one.name == "wire.enrol.renewal"
     ]
 
 
@@ -278,7 +278,7 @@ def test_a_full_disk_stops_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(wire.wallet, "write_private", full)
+        patched.setattr(wire.enrol.wallet, "write_private", full)
         look(desk, edge, after_ms=day * DAY)
     assert [event for event, _ in lines(heard, logging.WARNING)] == ["could not renew"]
     assert line.visits == []
@@ -363,7 +363,7 @@ def test_upkeep_looks_at_once_and_then_every_hour_until_it_is_cancelled(
         with pytest.raises(asyncio.CancelledError):
             await keeping
 
-    monkeypatch.setattr(wire.upkeep, "look_after", look_once)
+    monkeypatch.setattr(wire.enrol.renewal, "look_after", look_once)
     asyncio.run(story())
 
     assert looked[:3] == [NOW, NOW + HOUR, NOW + 2 * HOUR]
