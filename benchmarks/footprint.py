@@ -63,9 +63,9 @@ def main() -> None:
         "agent_without_onnxruntime_mb": in_numpy,
         "rhythm_adds_mb": max(rhythm, 0.1),
         "agent_and_rhythm_mb": agent + max(rhythm, 0.1),
-        "watch_mb": rss_after("import edge.watch"),
+        "watch_mb": rss_after("import edge.bedside.watch"),
         "import_agent_s": seconds("import edge.process"),
-        "import_watch_s": seconds("import edge.watch"),
+        "import_watch_s": seconds("import edge.bedside.watch"),
         "bytes_a_reading": {f"{rows} a commit": written(rows) for rows in (2, 8, 48)},
     }
     rows = [(name, _text(value)) for name, value in facts.items()]

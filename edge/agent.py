@@ -26,8 +26,6 @@ from edge.pipeline import Judged, Pipeline
 from edge.scoring import Scoring
 from edge.sealing import Sealer
 from edge.status import EVERY_MS, Bed, Status
-from edge.uplink import Opened as Sending
-from edge.uplink import Row, Uplink
 from models.artifacts import RELEASED, find
 from models.passport import RELEASE_KEYS
 from runtime import logs
@@ -45,6 +43,8 @@ from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Provision
 from wire.lanes import ALARM_RECEIVE_MAXIMUM, Lanes, tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
+from wire.sender import Opened as Sending
+from wire.sender import Row, Uplink
 from wire.topics import Topic, e_down, e_down_alarm, e_up, parse, w_down, w_up_of
 
 RETRY_COMMIT_MS: Final = 1_000

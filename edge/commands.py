@@ -60,7 +60,7 @@ def setup(
 
     It may be run again at any time: what is right stays as it is.
     """
-    from edge.machine import main
+    from edge.setup import main
 
     raise typer.Exit(main(root, program=program, yes=yes, dry_run=dry_run))
 
@@ -74,7 +74,7 @@ def status(
     ] = False,
 ) -> None:
     """How this edge is, for the person in front of it. Exit status: 0 well, 1 look, 2 act."""
-    from edge.front import is_alive, main
+    from edge.bedside.status_report import is_alive, main
 
     if alive:
         raise typer.Exit(is_alive(config))
@@ -89,6 +89,6 @@ def watch(
     ] = False,
 ) -> None:
     """Light the lamps and sound the alarm of this bedside, for the agent and when the agent is dead."""
-    from edge.watch import main
+    from edge.bedside.watch import main
 
     raise typer.Exit(main(config, rehearsal=rehearsal))

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import msgspec
 
+from edge.bedside.signals import BedsideConfig
+from edge.bedside.signals import check as check_bedside
 from edge.errors import BadEdgeConfig
-from edge.signals import BedsideConfig
-from edge.signals import check as check_bedside
-from edge.uplink import Timing, Windows
 from runtime.config import load
 from runtime.logs import LogFormat, LogLevel
 from runtime.metrics import HttpConfig
 from vitals.signs import SPEC
 from wire.receiver import RateLimits
+from wire.sender import Timing, Windows
 
 ENVIRONMENT = "VITALLOOM_EDGE"
 _KEY = re.compile("[0-9a-f]{64}")

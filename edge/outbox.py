@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from edge.errors import NotCommitted, OutboxDamaged, OutboxInUse
-from edge.uplink import Row
 from wire.envelope import NO_BINDING, FrameClass
 from wire.receiver import SessionRow
+from wire.sender import Row
 
 PAGE_BYTES: Final = 4_096
 KEEP_AGE_MS: Final = 86_400_000

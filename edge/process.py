@@ -15,11 +15,11 @@ import msgspec
 from edge import config as edge_config
 from edge import status as statuses
 from edge.agent import EdgeAgent
+from edge.agent_metrics import EdgeWatch
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
 from edge.status import Status
-from edge.watched import EdgeWatch
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden

@@ -14,13 +14,13 @@ from typing import Final, Protocol
 from edge.agent import EdgeAgent
 from edge.at_rest import StateLock
 from edge.config import BrokerConfig, EdgeConfig, OutboxConfig
-from edge.uplink import Timing
 from runtime.clock import Clock
 from simulators.errors import BadWard
 from vitals.plan import EXPECTED
 from wire.codec import HeartbeatV1
 from wire.enrol.wallet import Wallet
 from wire.receiver import RateLimits
+from wire.sender import Timing
 
 LIMITS: Final = RateLimits(frames_per_s=1e6, frames_burst=1_000_000, sessions_per_min=60_000)
 """Simulated time runs fast, so what a wearable may send in a second says nothing here."""

@@ -13,7 +13,6 @@ from itertools import islice
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from edge.uplink import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
 from runtime.clock import Clock
 from simulators.faults import LossyLink
 from simulators.wearable import StoreBuffer
@@ -24,6 +23,7 @@ from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
+from wire.sender import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
 from wire.topics import device_of, w_down, w_up
 

@@ -26,7 +26,6 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
-from edge.uplink import Timing
 from runtime import logs
 from runtime.clock import FileClock
 from simulators.agents import LIMITS, Agent, Apart, InProcess, cadences, config_of
@@ -55,6 +54,7 @@ from wire.codec import HeartbeatV1, VitalsV1
 from wire.identity import BindingRecord
 from wire.lanes import Lanes, tls_context
 from wire.mqtt import MqttClient
+from wire.sender import Timing
 
 READY_WITHIN_S: Final = 20.0
 DRAIN_WITHIN_S: Final = 60.0  # of no progress at all

@@ -129,7 +129,7 @@ def run_writer(
 ) -> None:
     """Write what workers have judged to InfluxDB, and say so when it is there."""
     if sample_config:
-        typer.echo((Path(__file__).parent / "store" / "sample.toml").read_text(encoding="utf-8"))
+        typer.echo((Path(__file__).parents[1] / "store" / "sample.toml").read_text(encoding="utf-8"))
         raise typer.Exit
     found = store_config(config)
     if check_config:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 import edge.config
+from edge.bedside.signals import BedsideConfig
 from edge.config import BrokerConfig, EdgeConfig, read
 from edge.errors import BadEdgeConfig
-from edge.signals import BedsideConfig
 from runtime.errors import ConfigError
 
 SAMPLE = Path(edge.config.__file__).with_name("sample.toml")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.machine import plan
-from edge.signals import HIGH, MEDIUM, SHOWN, Condition
+from edge.bedside.signals import HIGH, MEDIUM, SHOWN, Condition
+from edge.setup import plan
 from runtime.version import __version__
 
 ROOT = Path(__file__).parents[2]

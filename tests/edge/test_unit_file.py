@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.machine import unit_text
+from edge.setup import unit_text
 from tests.services.systemd import systemd
 
 UNIT = Path(__file__).parents[2] / "edge" / "vitalloom-edge.service"

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.errors import BadEdgeConfig
-from edge.signals import (
+from edge.bedside.signals import (
     FAILURE_SOUND_MS,
     HIGH,
     MEDIUM,
@@ -23,6 +22,7 @@ from edge.signals import (
     outputs,
     wav,
 )
+from edge.errors import BadEdgeConfig
 from tests.edge.statuses import NOW_MS, a_status
 
 

@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol, Self
 import msgspec
 
 from edge import status as statuses
+from edge.bedside.signals import SHOWN, BedsideConfig, Condition, Tone, check, condition, outputs, wav
 from edge.errors import BadEdgeConfig
-from edge.signals import SHOWN, BedsideConfig, Condition, Tone, check, condition, outputs, wav
 from edge.status import Status
 from runtime import logs
 from runtime.supervisor import Supervisor

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge import config as edge_config
+from edge.bedside.watch import read_config
 from edge.errors import BadMachine
-from edge.machine import CONFIG, OLD, SERVICES, Done, Plan, Wanted, main, plan, put, unit_text
-from edge.watch import read_config
+from edge.setup import CONFIG, OLD, SERVICES, Done, Plan, Wanted, main, plan, put, unit_text
 from tests.services.systemd import systemd
 
 ROOT = Path(__file__).parents[2]

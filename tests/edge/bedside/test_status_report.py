@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from edge import status as statuses
-from edge.front import Ages, Finding, Mark, bed_finding, findings, is_alive, main, span
+from edge.bedside.status_report import Ages, Finding, Mark, bed_finding, findings, is_alive, main, span
 from edge.status import Bed
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = Ages(NOW_MS, WALL_MS, WALL_MS)
 
 

@@ -13,15 +13,15 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-import edge.watch
+import edge.bedside.watch
 from edge import status as statuses
+from edge.bedside.signals import HIGH, MEDIUM, Condition, Tone
+from edge.bedside.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
 from edge.errors import BadEdgeConfig
-from edge.signals import HIGH, MEDIUM, Condition, Tone
-from edge.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
 from runtime.supervisor import Supervisor
 from tests.edge.statuses import NOW_MS, a_status
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMED = {"red": 17, "yellow": 27, "green": 22, "buzzer": 23}
 
 
@@ -231,8 +231,8 @@ def test_the_library_of_the_pins_finds_a_folder_that_it_may_write_to(
         begun_in.append(Path.cwd())
         return {}
 
-    monkeypatch.setattr(edge.watch, "pins", none_there)
-    monkeypatch.setattr(edge.watch, "rehearse", lambda *_: None)
+    monkeypatch.setattr(edge.bedside.watch, "pins", none_there)
+    monkeypatch.setattr(edge.bedside.watch, "rehearse", lambda *_: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("runtime.logs.set_up", lambda: None)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.uplink import Opened, Outgoing, Row, Timing, Uplink, Windows
 from wire.envelope import Ack, FrameClass, Stage
+from wire.sender import Opened, Outgoing, Row, Timing, Uplink, Windows
 
 VITALS, ALARM = int(FrameClass.VITALS), int(FrameClass.ALARM)
 ANN, BOB = b"a" * 16, b"b" * 16

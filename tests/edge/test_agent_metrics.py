@@ -3,7 +3,7 @@
 import pytest
 
 from edge.agent import AgentCounts
-from edge.watched import STUCK_MS, EdgeWatch, trouble_of_agent
+from edge.agent_metrics import STUCK_MS, EdgeWatch, trouble_of_agent
 from runtime.clock import ManualClock
 from runtime.metrics import Figures
 

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge import status as statuses
-from edge.signals import SILENT_MS, Condition, condition
+from edge.bedside.signals import SILENT_MS, Condition, condition
+from edge.bedside.watch import read_config
 from edge.status import Bed, Status, age_ms
-from edge.watch import read_config
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
