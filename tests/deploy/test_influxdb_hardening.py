@@ -12,8 +12,8 @@ from deploy.description import named, processes
 from deploy.settings import SiteSettings, native
 from deploy.supervisor import command_of
 from stream.config import InfluxConfig
-from stream.influx import Away, Database
-from stream.site import SiteFacts
+from stream.site.folder import SiteFacts
+from stream.store.influx import Away, Database
 from tests.services.influxdb import InfluxDB
 
 ROOT = Path(__file__).parents[2]

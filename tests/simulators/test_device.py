@@ -20,15 +20,15 @@ from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from simulators.fleet import ASK_MOST_MS, Fleet
 from simulators.stories import Simulated
-from stream.broker import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder, BrokerSettings
 from tests.edge.test_telling import Ward
 from tests.simulators.test_fleet import Hand
-from wire.documents import WANTED
+from wire.enrol.documents import WANTED
+from wire.enrol.wallet import Wallet
 from wire.envelope import FrameClass
 from wire.lanes import tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.topics import w_down, w_up, w_up_of
-from wire.wallet import Wallet
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,13 +10,13 @@ import pytest
 
 from runtime.clock import ManualClock
 from stream.config import StoreConfig
-from stream.influx import Database
-from stream.store import Counts, Lane
+from stream.records import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from stream.store.influx import Database
+from stream.store.writer import Counts, Lane
 from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
 from tests.stream.nights import BED_1
-from tests.stream.site import HOUR, MINUTE, NOW
+from tests.stream.receiving_site import HOUR, MINUTE, NOW
 from vitals.messages import WindowOutdated
-from wire.log import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 
 START = NOW // HOUR * HOUR
