@@ -49,8 +49,9 @@ from stream.directory import RegistryDirectory
 from stream.embedded import EmbeddedStream, lanes_of
 from stream.file_store import Store
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
-from vitals.monitor import PatientMonitor, PatientView
+from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
+from vitals.view import PatientView
 from wire.codec import HeartbeatV1, VitalsV1
 from wire.identity import BindingRecord
 from wire.lanes import Lanes, tls_context

@@ -10,10 +10,11 @@ from vitals.alarms import WORSE_BY, clock_text
 from vitals.escalation import Ladder, Policy
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
-from vitals.monitor import LOST_WHILE_ILL, PatientMonitor
+from vitals.monitor import PatientMonitor
 from vitals.quality import JUMPS
 from vitals.risk import duration
 from vitals.rules import DEFAULT_RULES, Rule
+from vitals.sign_freshness import LOST_WHILE_ILL
 from vitals.signs import SIGNS, SPEC, SignSpec, VitalSign
 
 DOCS = Path(__file__).parents[2] / "docs"
