@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from vitals.alarms import AlarmBook, Observation
 from vitals.messages import Event
-from vitals.rules import Level, Rule
+from vitals.rules import Rule, Truth
 
 
-class Moment(NamedTuple):
+class JudgingContext(NamedTuple):
     """What all rules share that are judged at one moment."""
 
     at_ms: int
@@ -38,7 +38,7 @@ class Conditions:
         self,
         rule: Rule,
         value: float,
-        moment: Moment,
+        context: JudgingContext,
         explain: Callable[[], str],
         *,
         key: str = "",
@@ -61,25 +61,25 @@ class Conditions:
         priority = rule.reached(value)
         if priority is None:
             if self.book.has(rule.rule_id, key):
-                self._ease(rule, value, moment, (rule.rule_id, key))
+                self._ease(rule, value, context, (rule.rule_id, key))
             return
         if causes:
             # A sign that made it true and then went missing must still be measured again and be better.
             place = (rule.rule_id, key)
-            self._causes[place] = causes | self._causes.get(place, 0) & moment.missing
+            self._causes[place] = causes | self._causes.get(place, 0) & context.missing
         seen = Observation(
-            level=Level.TRUE,
-            at_ms=moment.at_ms,
-            reading_id=moment.reading_id,
+            truth=Truth.TRUE,
+            at_ms=context.at_ms,
+            reading_id=context.reading_id,
             priority=priority,
             grade=grade,
             onset_ms=onset_ms,
         )
-        moment.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
+        context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
 
     def mark_unknown(self, rule: Rule, at_ms: int, events: list[Event], *, key: str = "") -> None:
         """A condition cannot be judged now. It has not ended: an open alarm stays open."""
-        seen = Observation(level=Level.UNKNOWN, at_ms=at_ms)
+        seen = Observation(truth=Truth.UNKNOWN, at_ms=at_ms)
         events.extend(self.book.observe(rule, seen, key=key))
 
     def mark_missing(self, rules: Iterable[Rule], missing: int, at_ms: int, events: list[Event]) -> None:
@@ -97,12 +97,12 @@ class Conditions:
         """Replace the causes with those of `to_state`."""
         self._causes = {(rule_id, key): mask for rule_id, key, mask in state}
 
-    def _ease(self, rule: Rule, value: float, moment: Moment, place: tuple[str, str]) -> None:
-        unknown = bool(self._causes.get(place, 0) & moment.missing)
+    def _ease(self, rule: Rule, value: float, context: JudgingContext, place: tuple[str, str]) -> None:
+        unknown = bool(self._causes.get(place, 0) & context.missing)
         if not unknown and not rule.is_well_inside(value):
-            moment.events.extend(self.book.waver(*place, at_ms=moment.at_ms))
+            context.events.extend(self.book.waver(*place, at_ms=context.at_ms))
             return
-        seen = Observation(level=Level.UNKNOWN if unknown else Level.FALSE, at_ms=moment.at_ms)
-        moment.events.extend(self.book.observe(rule, seen, key=place[1]))
+        seen = Observation(truth=Truth.UNKNOWN if unknown else Truth.FALSE, at_ms=context.at_ms)
+        context.events.extend(self.book.observe(rule, seen, key=place[1]))
         if not self.book.has(*place):
             self._causes.pop(place, None)

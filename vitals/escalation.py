@@ -21,7 +21,7 @@ RECEIPT_MS: Final = 60 * _SECOND
 """How long a channel that the policy does not name has for its delivery receipt."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rung: after so long without an answer, this person hears of it."""
 
     delay_ms: int  # after the ladder began
@@ -33,7 +33,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The steps of one priority. Without steps an alarm is listed and nobody is called."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[EscalationStep, ...] = ()
     repeat_ms: int | None = None  # the last step comes again this often; None: once
 
 
@@ -42,18 +42,18 @@ _ONE_BY_ONE: Final = ("push", "sms", "call")
 # Clinical rule 5: a NEWS2 of 7 or a red sign at once, then after 2, 5, 10 min; a NEWS2 of 5 after 15, 30, 60 min.
 _HIGH: Final = Ladder(
     steps=(
-        Step(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
-        Step(delay_ms=2 * _MINUTE, who="second", channels=_ONE_BY_ONE),
-        Step(delay_ms=5 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
-        Step(delay_ms=10 * _MINUTE, who="everyone", channels=_ONE_BY_ONE, every_channel=True),
+        EscalationStep(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=2 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=5 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=10 * _MINUTE, who="everyone", channels=_ONE_BY_ONE, every_channel=True),
     ),
     repeat_ms=5 * _MINUTE,
 )
 _MEDIUM: Final = Ladder(
     steps=(
-        Step(delay_ms=15 * _MINUTE, who="nurse", channels=_ONE_BY_ONE),
-        Step(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
-        Step(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=15 * _MINUTE, who="nurse", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
     ),
     repeat_ms=60 * _MINUTE,  # an alarm that nobody answered is never given up
 )
@@ -233,10 +233,10 @@ class _Turn(NamedTuple):
     level: int
     repetition: int
     at_ms: int
-    step: Step
+    step: EscalationStep
 
 
-_Told: TypeAlias = dict[str, list[Attempt]]
+_Results: TypeAlias = dict[str, list[Attempt]]
 
 
 def _acknowledged_for(before: Escalation | None, alarm: AlarmChanged) -> Priority | None:
@@ -277,7 +277,7 @@ def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> 
         yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
 
 
-def _tries(policy: Policy, alarm: Escalation, turn: _Turn, told: _Told) -> Iterator[Due]:
+def _tries(policy: Policy, alarm: Escalation, turn: _Turn, told: _Results) -> Iterator[Due]:
     step, at_ms = turn.step, turn.at_ms
     for index, channel in enumerate(step.channels):
         attempt = turn.repetition * len(step.channels) + index
@@ -316,8 +316,8 @@ def _given_up_ms(due_ms: int, receipt_ms: int, results: list[Attempt]) -> int | 
     return max(failed_ms, due_ms)
 
 
-def _by_key(attempts: Iterable[Attempt]) -> _Told:
-    told: _Told = {}
+def _by_key(attempts: Iterable[Attempt]) -> _Results:
+    told: _Results = {}
     for attempt in attempts:
         told.setdefault(attempt.key, []).append(attempt)
     return told

@@ -10,13 +10,13 @@ from typing import Any, Final, TypeAlias
 from vitals import news2, scores
 from vitals.alarms import Observation, clock_text
 from vitals.baseline import Baseline
-from vitals.conditions import Conditions, Moment
+from vitals.conditions import Conditions, JudgingContext
 from vitals.latest import LatestValues, SignValue
 from vitals.messages import Event, News2Part, Reading, SensorFlag
 from vitals.news2_history import News2History
 from vitals.plan import MonitoringPlan
 from vitals.risk import duration, explain_news2
-from vitals.rules import Level, Rule
+from vitals.rules import Rule, Truth
 from vitals.signs import INDEX, SPEC, VitalSign, mask_of
 
 _LEARNED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE)
@@ -55,37 +55,37 @@ class ReadingJudge:
             if sign in baselines:
                 baselines[sign].update(at_ms, value)
 
-    def judge_news2(self, score: news2.News2, moment: Moment) -> None:
+    def judge_news2(self, score: news2.News2, context: JudgingContext) -> None:
         """Judge the rules on the total of NEWS2."""
         for rule in self._rules.get("news2", ()):
             causes = 0
             if score.at_least >= rule.limits[0].threshold:
                 causes = sum(_BIT[part.sign] for part in score.parts if part.points)
-            explain = partial(self.history.explain, score, moment.at_ms)
-            self._conditions.observe(rule, score.at_least, moment, explain, causes=causes, grade=float(score.at_least))
+            explain = partial(self.history.explain, score, context.at_ms)
+            self._conditions.observe(rule, score.at_least, context, explain, causes=causes, grade=float(score.at_least))
 
-    def judge_signs(self, score: news2.News2, moment: Moment) -> None:
+    def judge_signs(self, score: news2.News2, context: JudgingContext) -> None:
         """Judge the rules on signs: points of single NEWS2 parameters, values, baselines, and scores of several."""
-        self._judge_red_signs(score, moment)
-        self._judge_values(moment)
-        self._judge_baselines(moment)
-        self._judge_derived(moment)
+        self._judge_red_signs(score, context)
+        self._judge_values(context)
+        self._judge_baselines(context)
+        self._judge_derived(context)
 
-    def judge_device(self, reading: Reading, sensor_off_since_ms: int | None, moment: Moment) -> None:
+    def judge_device(self, reading: Reading, sensor_off_since_ms: int | None, context: JudgingContext) -> None:
         """Judge the rules on the device: on the body or not, battery, clock."""
         conditions, rules = self._conditions, self._rules
         for rule in rules.get("sensor_off", ()):
             if sensor_off_since_ms is not None or conditions.book.has(rule.rule_id):
-                off_ms = 0 if sensor_off_since_ms is None else moment.at_ms - sensor_off_since_ms
-                explain = partial(_sensor_off_text, moment.at_ms - off_ms, moment.at_ms)
-                conditions.observe(rule, off_ms, moment, explain, onset_ms=sensor_off_since_ms)
+                off_ms = 0 if sensor_off_since_ms is None else context.at_ms - sensor_off_since_ms
+                explain = partial(_sensor_off_text, context.at_ms - off_ms, context.at_ms)
+                conditions.observe(rule, off_ms, context, explain, onset_ms=sensor_off_since_ms)
         for rule in rules.get("battery", ()):
             if reading.battery is not None:
-                conditions.observe(rule, reading.battery, moment, partial(str, f"battery {reading.battery:.0f} %"))
+                conditions.observe(rule, reading.battery, context, partial(str, f"battery {reading.battery:.0f} %"))
         for rule in rules.get("clock", ()):
             wrong = bool(reading.sensor_flags & _CLOCK_FLAGS)
             if wrong or conditions.book.has(rule.rule_id):
-                conditions.observe(rule, float(wrong), moment, partial(str, _CLOCK_TEXT))
+                conditions.observe(rule, float(wrong), context, partial(str, _CLOCK_TEXT))
 
     def judge_backfilled(self, reading: Reading, values: Iterable[tuple[VitalSign, float]]) -> list[Event]:
         """Judge a reading by itself that came too late to sound: its alarms are for the record only."""
@@ -105,7 +105,7 @@ class ReadingJudge:
             priority = rule.reached(points)
             if priority is not None:
                 seen = Observation(
-                    level=Level.TRUE, at_ms=reading.at_ms, reading_id=reading.reading_id, priority=priority
+                    truth=Truth.TRUE, at_ms=reading.at_ms, reading_id=reading.reading_id, priority=priority
                 )
                 events += self._conditions.book.backfill(rule, seen, key=key, explain=explain)
         return events
@@ -119,7 +119,7 @@ class ReadingJudge:
         self._baselines = {sign: Baseline.from_state(one) for sign, one in zip(_LEARNED, baselines, strict=True)}
         self.history.load_state(history)
 
-    def _judge_red_signs(self, score: news2.News2, moment: Moment) -> None:
+    def _judge_red_signs(self, score: news2.News2, context: JudgingContext) -> None:
         conditions = self._conditions
         for rule in self._rules.get("red_sign", ()):
             for part in score.parts:
@@ -128,42 +128,42 @@ class ReadingJudge:
                 if part.points >= rule.limits[0].threshold or conditions.book.has(rule.rule_id, part.sign):
                     explain = partial(_red_text, part, self._plan.spo2_scale)
                     causes = _BIT[part.sign]
-                    conditions.observe(rule, part.points, moment, explain, key=part.sign, causes=causes)
+                    conditions.observe(rule, part.points, context, explain, key=part.sign, causes=causes)
 
-    def _judge_values(self, moment: Moment) -> None:
+    def _judge_values(self, context: JudgingContext) -> None:
         values = self._latest.by_sign
         for sign, rules in self._plan.rules_by_sign:
             latest = values.get(sign)
-            if latest is None or moment.missing >> INDEX[sign] & 1:
+            if latest is None or context.missing >> INDEX[sign] & 1:
                 continue
             for rule in rules:
                 # A fast sign is judged where it was measured. A slow one, a cuff's, holds until the next.
-                if latest.at_ms == moment.at_ms or self._plan.cadence(sign) > rule.for_ms:
+                if latest.at_ms == context.at_ms or self._plan.cadence(sign) > rule.for_ms:
                     explain = partial(_sign_text, rule, sign, latest.value)
-                    self._conditions.observe(rule, latest.value, moment, explain, causes=1 << INDEX[sign])
+                    self._conditions.observe(rule, latest.value, context, explain, causes=1 << INDEX[sign])
 
-    def _judge_baselines(self, moment: Moment) -> None:
+    def _judge_baselines(self, context: JudgingContext) -> None:
         for sign, quantity in _BASELINES:
             for rule in self._rules.get(quantity, ()):
                 latest, baseline = self._latest.by_sign.get(sign), self._baselines[sign]
-                if latest is None or latest.at_ms != moment.at_ms or baseline.mean is None:
+                if latest is None or latest.at_ms != context.at_ms or baseline.mean is None:
                     continue
                 z = baseline.z(latest.value)
                 if z is not None:
                     explain = partial(_baseline_text, rule, sign, latest.value, baseline.mean)
-                    self._conditions.observe(rule, abs(z), moment, explain, causes=1 << INDEX[sign])
+                    self._conditions.observe(rule, abs(z), context, explain, causes=1 << INDEX[sign])
 
-    def _judge_derived(self, moment: Moment) -> None:
+    def _judge_derived(self, context: JudgingContext) -> None:
         """Scores and ratios of several signs. They are worked out only where a limit can be near."""
         latest = self._latest
         for quantity, (signs, may_be_near, work_out) in _DERIVED.items():
             for rule in self._rules.get(quantity, ()):
                 if not self._conditions.book.has(rule.rule_id) and not may_be_near(latest.by_sign):
                     continue
-                value, text = work_out(latest.inputs(moment.at_ms), self._plan.validity)
+                value, text = work_out(latest.inputs(context.at_ms), self._plan.validity)
                 if value is not None:
-                    causes = signs & ~moment.missing
-                    self._conditions.observe(rule, value, moment, partial(str, text), causes=causes)
+                    causes = signs & ~context.missing
+                    self._conditions.observe(rule, value, context, partial(str, text), causes=causes)
 
 
 def _red_text(part: News2Part, scale: int) -> str:

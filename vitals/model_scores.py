@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from vitals.conditions import Conditions, Moment
+from vitals.conditions import Conditions, JudgingContext
 from vitals.latest import LatestValues
 from vitals.messages import Event, ModelScore, ModelScored
 from vitals.plan import MonitoringPlan
@@ -76,9 +76,9 @@ class ModelScores:
         self._last[score.model] = _LastScore(
             score.at_ms, score.version, probability, score.threshold, score.reason, unavailable_since_ms
         )
-        moment = Moment(score.at_ms, score.reading_id, 0, events)
-        self._judge_risk(score, probability, moment)
-        self._judge_availability(score, unavailable_since_ms, moment)
+        context = JudgingContext(score.at_ms, score.reading_id, 0, events)
+        self._judge_risk(score, probability, context)
+        self._judge_availability(score, unavailable_since_ms, context)
         return events
 
     def views(self, now_ms: int) -> tuple[ModelView, ...]:
@@ -103,23 +103,23 @@ class ModelScores:
         """Replace the scores with those of `to_state`."""
         self._last = {model: msgspec.convert(last, _LastScore) for model, last in state}
 
-    def _judge_risk(self, score: ModelScore, probability: float | None, moment: Moment) -> None:
+    def _judge_risk(self, score: ModelScore, probability: float | None, context: JudgingContext) -> None:
         conditions = self._conditions
         for rule in self._rules.get(f"model:{score.model}", ()):
             if probability is not None:
                 explain = partial(self._explain, rule, score, probability)
-                conditions.observe(rule, probability / score.threshold, moment, explain)
+                conditions.observe(rule, probability / score.threshold, context, explain)
             elif conditions.book.has(rule.rule_id):
-                conditions.mark_unknown(rule, moment.at_ms, moment.events)
+                conditions.mark_unknown(rule, context.at_ms, context.events)
 
-    def _judge_availability(self, score: ModelScore, unavailable_since_ms: int | None, moment: Moment) -> None:
+    def _judge_availability(self, score: ModelScore, unavailable_since_ms: int | None, context: JudgingContext) -> None:
         unavailable = 0
         if unavailable_since_ms is not None:
-            unavailable = 1 if moment.at_ms - unavailable_since_ms < _HOUR_MS else 2
+            unavailable = 1 if context.at_ms - unavailable_since_ms < _HOUR_MS else 2
         why = score.reason if score.score is None else "gave no probability"
         for rule in self._rules.get("model_unavailable", ()):
             explain = partial(str, f"{score.model} model: {why}")
-            self._conditions.observe(rule, unavailable, moment, explain, key=score.model)
+            self._conditions.observe(rule, unavailable, context, explain, key=score.model)
 
     def _explain(self, rule: Rule, score: ModelScore, probability: float) -> str:
         news2_now = self._latest.news2(score.at_ms)

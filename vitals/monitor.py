@@ -14,7 +14,7 @@ import msgspec
 
 from vitals import news2
 from vitals.alarms import AlarmBook
-from vitals.conditions import Conditions, Moment
+from vitals.conditions import Conditions, JudgingContext
 from vitals.errors import BadSnapshot
 from vitals.judge import ReadingJudge
 from vitals.latest import LatestValues, SignValue
@@ -37,7 +37,7 @@ from vitals.seen import Seen
 from vitals.sign_freshness import SignFreshness
 from vitals.signs import INDEX, SPEC, VitalSign
 from vitals.view import PatientView
-from vitals.windows import Windows
+from vitals.windows import EventTimeWindows
 
 SNAPSHOT_VERSION: Final = 1
 
@@ -64,7 +64,7 @@ class PatientMonitor:
         self._connect(binding_id, plan, AlarmBook(binding_id, plan.rules))
         self._seen = Seen()
         self._quality = Quality()
-        self._windows = Windows(plan.window_ms, lateness_ms=plan.lateness_ms)
+        self._windows = EventTimeWindows(plan.window_ms, lateness_ms=plan.lateness_ms)
         self._frontier_ms: int | None = None  # event time of the newest reading
         self._timer_ms: int | None = None
 
@@ -219,7 +219,7 @@ class PatientMonitor:
         self._conditions.load_state(causes)
         self._seen = Seen.from_state(seen)
         self._quality = Quality.from_state(quality)
-        self._windows = Windows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
+        self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         if later:  # the first snapshots had no models
             self._models.load_state(later[0])
 
@@ -274,12 +274,12 @@ class PatientMonitor:
         self._reschedule(now_ms)
 
     def _judge_reading(self, reading: Reading, score: news2.News2, events: list[Event]) -> None:
-        moment = Moment(reading.at_ms, reading.reading_id, self._latest.missing(reading.at_ms), events)
-        self._judge.judge_news2(score, moment)
+        context = JudgingContext(reading.at_ms, reading.reading_id, self._latest.missing(reading.at_ms), events)
+        self._judge.judge_news2(score, context)
         if self._freshness.update_news2(self._latest.news2_of_any_age(score)):
             self._reschedule(reading.at_ms)
-        self._judge.judge_signs(score, moment)
-        self._judge.judge_device(reading, self._quality.sensor_off_since_ms, moment)
+        self._judge.judge_signs(score, context)
+        self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
 
     def _scored(self, score: news2.News2, reading: Reading) -> News2Scored:
         return News2Scored(

@@ -117,8 +117,12 @@ class Quality:
         return [
             [[name, *level] for name, level in self._level.items()],
             [[name, *doubt] for name, doubt in self._doubted.items()],
-            self._flat_values, self._flat, self._last_ms, self._warmth, self._off_since_ms,
-        ]  # fmt: skip
+            self._flat_values,
+            self._flat,
+            self._last_ms,
+            self._warmth,
+            self._off_since_ms,
+        ]
 
     @classmethod
     def from_state(cls, state: list[Any]) -> Self:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from vitals import news2
 from vitals.alarms import clock_text
-from vitals.conditions import Conditions, Moment
-from vitals.freshness import Freshness, Limits, limits_for, next_change_ms, state_at
+from vitals.conditions import Conditions, JudgingContext
+from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
 from vitals.latest import LatestValues
 from vitals.messages import Event, FreshnessChanged
 from vitals.plan import MEASURED, MonitoringPlan
@@ -93,9 +93,9 @@ class SignFreshness:
     def next_change_ms(self, now_ms: int) -> int | None:
         """When a sign changes its state if no value comes; None if there is no such moment."""
         due = [
-            moment
+            change_ms
             for sign, latest in self._latest.by_sign.items()
-            if sign in _MEASURED and (moment := self._next_change_of(sign, latest.at_ms, now_ms)) is not None
+            if sign in _MEASURED and (change_ms := self._next_change_of(sign, latest.at_ms, now_ms)) is not None
         ]
         return min(due, default=None)
 
@@ -106,22 +106,22 @@ class SignFreshness:
             return
         conditions, latest = self._conditions, self._latest.by_sign
         all_silent = all(self._states[sign] >= Freshness.STALE for sign in expected)
-        moment = Moment(now_ms, b"", 0, events)
+        context = JudgingContext(now_ms, b"", 0, events)
         for rule in self._plan.rules_by_quantity.get("freshness", ()):
             if all_silent:
                 since_ms = max(latest[sign].at_ms for sign in expected)
                 worst = max(self._severity(sign) for sign in expected)
                 explain = partial(self._explain, "any sign", since_ms, now_ms)
-                conditions.observe(rule, worst, moment, explain, onset_ms=since_ms)
+                conditions.observe(rule, worst, context, explain, onset_ms=since_ms)
                 continue
             if conditions.book.has(rule.rule_id):
-                conditions.observe(rule, 0, moment, str)
+                conditions.observe(rule, 0, context, str)
             for sign in expected:
                 if self._states[sign] >= Freshness.STALE or conditions.book.has(rule.rule_id, sign):
                     since_ms = latest[sign].at_ms
                     explain = partial(self._explain, SPEC[sign].label, since_ms, now_ms)
                     value = self._severity(sign)
-                    conditions.observe(rule, value, moment, explain, key=sign.value, onset_ms=since_ms)
+                    conditions.observe(rule, value, context, explain, key=sign.value, onset_ms=since_ms)
 
     def views(self, now_ms: int) -> tuple[SignView, ...]:
         """The newest value of each sign with its age and freshness at `now_ms`."""
@@ -153,7 +153,7 @@ class SignFreshness:
             age_ms=now_ms - self._latest.by_sign[sign].at_ms,
         )
 
-    def _limits(self, sign: VitalSign) -> Limits:
+    def _limits(self, sign: VitalSign) -> FreshnessLimits:
         plan = self._plan
         return limits_for(self._news2, plan.cadence(sign), stale_ms=plan.stale_after_ms, lost_ms=plan.lost_after_ms)
 

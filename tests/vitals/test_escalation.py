@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from vitals import escalation
 from vitals.errors import BadPlan
-from vitals.escalation import Attempt, Due, Escalation, Ladder, Outcome, Policy, Step, due, follow, next_due_ms
+from vitals.escalation import (
+    Attempt,
+    Due,
+    Escalation,
+    EscalationStep,
+    Ladder,
+    Outcome,
+    Policy,
+    due,
+    follow,
+    next_due_ms,
+)
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
@@ -22,7 +33,7 @@ DEFAULT = Policy()
 PLAIN = Policy(
     high=Ladder(
         steps=tuple(
-            Step(delay_ms=minute * MINUTE, who=who, channels=("push",))
+            EscalationStep(delay_ms=minute * MINUTE, who=who, channels=("push",))
             for minute, who in [(0, "nurse"), (2, "second"), (5, "lead"), (10, "everyone")]
         ),
         repeat_ms=5 * MINUTE,
@@ -300,7 +311,9 @@ def test_a_delivered_message_is_no_answer() -> None:
 
 
 def test_a_channel_that_the_policy_does_not_name_has_a_minute() -> None:
-    pager = Policy(high=Ladder(steps=(Step(delay_ms=0, who="nurse", channels=("pager", "push")),), repeat_ms=HOUR))
+    pager = Policy(
+        high=Ladder(steps=(EscalationStep(delay_ms=0, who="nurse", channels=("pager", "push")),), repeat_ms=HOUR)
+    )
 
     assert next_due_ms(pager, fresh(), NOW + 1) == NOW + 60 * SECOND
 
@@ -308,8 +321,8 @@ def test_a_channel_that_the_policy_does_not_name_has_a_minute() -> None:
 def test_a_slow_channel_does_not_hide_that_the_second_person_is_next() -> None:
     #   0      2        3 min
     #   push   second   nurse's pager, for push had three minutes
-    nurse = Step(delay_ms=0, who="nurse", channels=("push", "pager"))
-    second = Step(delay_ms=2 * MINUTE, who="second", channels=("push",))
+    nurse = EscalationStep(delay_ms=0, who="nurse", channels=("push", "pager"))
+    second = EscalationStep(delay_ms=2 * MINUTE, who="second", channels=("push",))
     policy = Policy(high=Ladder(steps=(nurse, second), repeat_ms=HOUR), receipt_ms={"push": 3 * MINUTE})
 
     assert next_due_ms(policy, fresh(), NOW + 1) == NOW + 2 * MINUTE
@@ -341,7 +354,7 @@ CHANNELS = ("push", "sms", "call", "pager")
 def ladders(draw: st.DrawFn) -> Ladder:
     delays = sorted(draw(st.lists(st.integers(1, 15), max_size=3)))
     steps = tuple(
-        Step(
+        EscalationStep(
             delay_ms=minute * MINUTE, who=f"person {level}", every_channel=draw(st.booleans()),
             channels=tuple(draw(st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True))),
         )
@@ -460,8 +473,8 @@ def test_a_ward_writes_its_own_policy() -> None:
     assert policy.high == DEFAULT.high
 
 
-NURSE = Step(delay_ms=0, who="nurse", channels=("push",))
-LATER = Step(delay_ms=MINUTE, who="lead", channels=("push",))
+NURSE = EscalationStep(delay_ms=0, who="nurse", channels=("push",))
+LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
 
 
 @pytest.mark.parametrize(
@@ -472,9 +485,12 @@ LATER = Step(delay_ms=MINUTE, who="lead", channels=("push",))
         (Policy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
         (Policy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
         (Policy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=-1, who="nurse", channels=("push",)),))), "low.steps: order them"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=5, who="", channels=("push",)),))), "at 5 ms needs somebody"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
+        (
+            Policy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
+            "low.steps: order them",
+        ),
+        (Policy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))), "at 5 ms needs somebody"),
+        (Policy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
         (Policy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
     ],
 )

@@ -53,12 +53,12 @@ from vitals.messages import (
 )
 from vitals.monitor import PatientMonitor
 from vitals.plan import EXPECTED
-from vitals.rules import DEFAULT_RULES, Limit
+from vitals.rules import DEFAULT_RULES, AlarmLimit
 from vitals.signs import INDEX, VitalSign
 
 LOW, MEDIUM, HIGH = Priority
 ACTIVE, CLEARED = AlarmState.ACTIVE, AlarmState.CLEARED
-NEWS2 = a_rule("news2", Limit(5, MEDIUM), Limit(7, HIGH), label="NEWS2", basis="NEWS2")
+NEWS2 = a_rule("news2", AlarmLimit(5, MEDIUM), AlarmLimit(7, HIGH), label="NEWS2", basis="NEWS2")
 RULE = {rule.rule_id: rule for rule in DEFAULT_RULES}
 ILL = {"heart_rate": 95, "respiratory_rate": 26, "spo2": 91}
 """+1, +3, +3: NEWS2 of 7 with the rest of WELL."""
@@ -259,7 +259,7 @@ def test_short_desaturation_stays_pending() -> None:
     #   97   86   86   97        rule: 87 or less for 15 s
     #   |----|----|----|
     #   0    5    15   25 s
-    monitor = a_monitor(below(VitalSign.SPO2, Limit(87, MEDIUM), for_ms=15_000))
+    monitor = a_monitor(below(VitalSign.SPO2, AlarmLimit(87, MEDIUM), for_ms=15_000))
 
     events = feed(monitor, spo2=[(0, 97), (5_000, 86), (15_000, 86), (25_000, 97)])
 
@@ -306,7 +306,7 @@ def test_news2_that_rises_is_one_alarm_that_rises_and_stays_until_somebody_looks
 
 
 def test_a_cuff_that_measures_once_an_hour_holds_until_the_next_time() -> None:
-    monitor = a_monitor(a_rule("systolic_bp", Limit(90, HIGH), comparison="<=", for_ms=MINUTE))
+    monitor = a_monitor(a_rule("systolic_bp", AlarmLimit(90, HIGH), comparison="<=", for_ms=MINUTE))
 
     events = feed(monitor, a_reading(0, systolic_bp=85), *time_line(heart_rate=[(30_000, 70), (60_000, 70)]))
 
@@ -317,7 +317,7 @@ def test_a_cuff_that_measures_once_an_hour_holds_until_the_next_time() -> None:
 
 
 def test_a_condition_that_is_already_true_raises_its_alarm_when_the_limit_is_changed() -> None:
-    monitor = a_monitor(a_rule("news2", Limit(7, HIGH)))
+    monitor = a_monitor(a_rule("news2", AlarmLimit(7, HIGH)))
     assert alarms(feed(monitor, *steady(0, MINUTE, respiratory_rate=26, spo2=93))) == []
 
     later = restarted(monitor, a_plan(NEWS2))

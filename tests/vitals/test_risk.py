@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vitals import news2
 from vitals.messages import Consciousness, ModelScore, News2Scored, Priority
-from vitals.risk import Topic, duration, explain_news2, statement
+from vitals.risk import RiskTopic, duration, explain_news2, statement
 from vitals.signs import VitalSign
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -26,8 +26,8 @@ def says(score: float | None, *, reason: str = "", threshold: float = 0.7) -> Mo
     ("points", "level"),
     [(0, None), (4, None), (5, Priority.MEDIUM), (6, Priority.MEDIUM), (7, Priority.HIGH), (20, Priority.HIGH)],
 )
-@pytest.mark.parametrize("topic", list(Topic))
-def test_without_a_model_the_rule_speaks(topic: Topic, points: int, level: Priority | None) -> None:
+@pytest.mark.parametrize("topic", list(RiskTopic))
+def test_without_a_model_the_rule_speaks(topic: RiskTopic, points: int, level: Priority | None) -> None:
     said = statement(topic, points, None)
 
     assert (said.level, said.basis) == (level, "NEWS2")
@@ -53,9 +53,9 @@ def test_a_calm_model_does_not_lower_a_loud_rule() -> None:
     points=st.integers(0, 20),
     score=st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)),
     threshold=st.floats(0, 1),
-    topic=st.sampled_from(list(Topic)),
+    topic=st.sampled_from(list(RiskTopic)),
 )
-def test_no_model_ever_lowers(points: int, score: float | None, threshold: float, topic: Topic) -> None:
+def test_no_model_ever_lowers(points: int, score: float | None, threshold: float, topic: RiskTopic) -> None:
     alone = statement(topic, points, None)
     together = statement(topic, points, says(score, threshold=threshold))
 

@@ -32,15 +32,15 @@ from tests.vitals.stories import (
 from vitals.messages import Consciousness, Event, Message, Priority, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
-from vitals.rules import DEFAULT_RULES, Limit
+from vitals.rules import DEFAULT_RULES, AlarmLimit
 from vitals.signs import VitalSign
 
 STEPS: Final = 2_000
 EVERY_RULE: Final = a_plan(
     *(msgspec.structs.replace(rule, enabled=True) for rule in DEFAULT_RULES),
-    a_rule("mews", Limit(3, Priority.LOW), Limit(5, Priority.MEDIUM)),
-    a_rule("baseline:respiratory_rate", Limit(3.0, Priority.LOW), clear_margin=1.0),
-    a_rule("baseline:heart_rate", Limit(2.0, Priority.LOW)),
+    a_rule("mews", AlarmLimit(3, Priority.LOW), AlarmLimit(5, Priority.MEDIUM)),
+    a_rule("baseline:respiratory_rate", AlarmLimit(3.0, Priority.LOW), clear_margin=1.0),
+    a_rule("baseline:heart_rate", AlarmLimit(2.0, Priority.LOW)),
     spo2_scale=2,
     cadence_ms={VitalSign.SYSTOLIC_BP: 15 * MINUTE},
     stale_after_ms=5 * MINUTE,
