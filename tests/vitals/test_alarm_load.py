@@ -22,9 +22,18 @@ def answered(after_ms: int) -> dict[str, Any]:
 def story(name: str, *changes: dict[str, Any], **always: Any) -> list[AlarmChanged]:
     """One alarm, active at NOW; then a change every minute."""
     alarm = AlarmChanged(
-        binding_id="b1", alarm_id=name.encode(), rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL,
-        priority=Priority.MEDIUM, state=AlarmState.ACTIVE, at_ms=NOW, onset_ms=NOW, revision=0, text="", basis="NEWS2",
-    )  # fmt: skip
+        binding_id="b1",
+        alarm_id=name.encode(),
+        rule_id="news2",
+        kind=AlarmKind.PHYSIOLOGICAL,
+        priority=Priority.MEDIUM,
+        state=AlarmState.ACTIVE,
+        at_ms=NOW,
+        onset_ms=NOW,
+        revision=0,
+        text="",
+        basis="NEWS2",
+    )
     told = []
     for revision, change in enumerate(({}, *changes)):
         fields = {"revision": revision, "at_ms": NOW + revision * MINUTE} | always | change
@@ -55,9 +64,15 @@ def test_four_alarms_in_two_patient_days() -> None:
     )
 
     assert load == LoadMeasures(
-        kind=None, priority=None, alarms=4, per_patient_day=2.0, acknowledged=0.5, cleared_alone=0.25,
-        median_ms=2 * MINUTE, p95_ms=3 * MINUTE,
-    )  # fmt: skip
+        kind=None,
+        priority=None,
+        alarms=4,
+        per_patient_day=2.0,
+        acknowledged=0.5,
+        cleared_alone=0.25,
+        median_ms=2 * MINUTE,
+        p95_ms=3 * MINUTE,
+    )
 
 
 def test_each_class_and_priority_has_a_row_of_its_own() -> None:

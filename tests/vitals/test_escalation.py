@@ -44,12 +44,20 @@ PLAIN = Policy(
 def an_alarm(**changes: Any) -> AlarmChanged:
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id="b1", alarm_id=bytes(15) + b"\x01", rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL,
-            priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=NOW, onset_ms=NOW, revision=0, text="NEWS2 7",
+            binding_id="b1",
+            alarm_id=bytes(15) + b"\x01",
+            rule_id="news2",
+            kind=AlarmKind.PHYSIOLOGICAL,
+            priority=Priority.HIGH,
+            state=AlarmState.ACTIVE,
+            at_ms=NOW,
+            onset_ms=NOW,
+            revision=0,
+            text="NEWS2 7",
             basis="NEWS2",
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def told(*history: tuple[int, dict[str, Any]]) -> Escalation:
@@ -110,9 +118,15 @@ def test_an_id_says_alarm_ladder_level_and_attempt() -> None:
     (first, *_) = due(PLAIN, fresh(), from_ms=NOW, until_ms=NOW + 1)
 
     assert first == Due(
-        key="00000000000000000000000000000001.0.0.0", alarm_id=bytes(15) + b"\x01", priority=Priority.HIGH,
-        level=0, attempt=0, who="nurse", channel="push", due_ms=NOW,
-    )  # fmt: skip
+        key="00000000000000000000000000000001.0.0.0",
+        alarm_id=bytes(15) + b"\x01",
+        priority=Priority.HIGH,
+        level=0,
+        attempt=0,
+        who="nurse",
+        channel="push",
+        due_ms=NOW,
+    )
 
 
 @pytest.mark.parametrize(
@@ -355,11 +369,13 @@ def ladders(draw: st.DrawFn) -> Ladder:
     delays = sorted(draw(st.lists(st.integers(1, 15), max_size=3)))
     steps = tuple(
         EscalationStep(
-            delay_ms=minute * MINUTE, who=f"person {level}", every_channel=draw(st.booleans()),
+            delay_ms=minute * MINUTE,
+            who=f"person {level}",
+            every_channel=draw(st.booleans()),
             channels=tuple(draw(st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True))),
         )
         for level, minute in enumerate([0, *delays])
-    )  # fmt: skip
+    )
     return Ladder(steps=steps, repeat_ms=draw(st.integers(1, 10)) * MINUTE)
 
 

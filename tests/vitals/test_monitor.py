@@ -75,8 +75,11 @@ def judged(events: list[Event]) -> ReadingJudged:
 
 def freshness(events: list[Event], sign: str = "heart_rate") -> list[tuple[int, str]]:
     """When a sign became what, in ms after the start."""
-    return [(event.at_ms - START, event.state) for event in events if isinstance(event, FreshnessChanged)
-            and event.sign == sign]  # fmt: skip
+    return [
+        (event.at_ms - START, event.state)
+        for event in events
+        if isinstance(event, FreshnessChanged) and event.sign == sign
+    ]
 
 
 def states(events: list[AlarmChanged]) -> list[tuple[AlarmState, Priority]]:
@@ -245,8 +248,9 @@ def test_a_pulse_that_is_normal_for_others_is_told_when_it_is_not_this_patient_s
     monitor = a_monitor()
     feed(monitor, *steady(0, 2 * HOUR, every_ms=MINUTE, heart_rate=55))
 
-    (alarm,) = alarms(feed(monitor, *steady(2 * HOUR + MINUTE, 2 * HOUR + 12 * MINUTE, heart_rate=85)),
-                      "unusual_heart_rate")  # fmt: skip
+    (alarm,) = alarms(
+        feed(monitor, *steady(2 * HOUR + MINUTE, 2 * HOUR + 12 * MINUTE, heart_rate=85)), "unusual_heart_rate"
+    )
 
     assert (alarm.priority, alarm.basis) == (LOW, "baseline")
     assert alarm.text.startswith("heart rate unlike this patient: HR 85, usually 5")
@@ -641,11 +645,8 @@ def test_backfilled_readings_never_sound_and_are_told_once_per_episode() -> None
 
     events = feed(
         monitor,
-        *(
-            a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL})
-            for minute in range(20)
-        ),
-    )  # fmt: skip
+        *(a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL}) for minute in range(20)),
+    )
 
     assert {event.retrospective for event in alarms(events)} == {True}
     assert [(event.rule_id, event.key) for event in alarms(events)] == [
@@ -985,8 +986,8 @@ STEPS = st.lists(
         Step,
         st.sampled_from([0, 5 * SECOND, 30 * SECOND, MINUTE, 3 * MINUTE, 11 * MINUTE, 40 * MINUTE]),
         st.sampled_from(
-            ["reading"] * 6 + ["late", "duplicate", "backfilled", "time passes", "time passes", "answer", "silence",
-             "score"]
+            ["reading"] * 6
+            + ["late", "duplicate", "backfilled", "time passes", "time passes", "answer", "silence", "score"]
         ),
         st.sampled_from([None, 34, 70, 95, 135, 160, 400]),
         st.sampled_from([None, 14, 14, 22, 26]),
@@ -995,7 +996,7 @@ STEPS = st.lists(
         st.integers(0, 9),
     ),
     max_size=30,
-)  # fmt: skip
+)
 MODEL_RULES = frozenset({"sepsis_risk", "heart_risk", "model_unavailable"})
 story = settings(deadline=None, max_examples=150, derandomize=True)
 
@@ -1099,9 +1100,10 @@ def test_no_alarm_is_cleared_by_silence_or_by_what_is_missing_or_too_old(steps: 
     over: set[bytes] = set()
     for _, message, events in told:
         ended = [
-            event for event in alarms(events)
+            event
+            for event in alarms(events)
             if event.state is CLEARED and not event.retrospective and event.alarm_id not in over
-        ]  # fmt: skip
+        ]
         over |= {event.alarm_id for event in ended}
         if not ended or isinstance(message, ModelScore):
             assert all(event.rule_id in MODEL_RULES for event in ended)
@@ -1136,9 +1138,11 @@ def test_a_model_never_suppresses_and_never_delays_the_alarm_of_a_rule(steps: li
 
     def of_rules(told: list[Told]) -> list[Event]:
         return [
-            event for one in told for event in one.events
+            event
+            for one in told
+            for event in one.events
             if not isinstance(event, ModelScored)
             and not (isinstance(event, AlarmChanged) and event.rule_id in MODEL_RULES)
-        ]  # fmt: skip
+        ]
 
     assert of_rules(with_models) == of_rules(without)

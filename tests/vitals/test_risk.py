@@ -17,9 +17,16 @@ NOW = 1_700_000_000_000
 
 def says(score: float | None, *, reason: str = "", threshold: float = 0.7) -> ModelScore:
     return ModelScore(
-        binding_id="00" * 16, reading_id=bytes(16), at_ms=NOW, received_ms=NOW, model="sepsis", version="1.2",
-        score=score, threshold=threshold, reason=reason,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=bytes(16),
+        at_ms=NOW,
+        received_ms=NOW,
+        model="sepsis",
+        version="1.2",
+        score=score,
+        threshold=threshold,
+        reason=reason,
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,9 +138,7 @@ def test_an_earlier_lower_bound_stays_one() -> None:
 
 
 def test_nothing_scored_nothing_listed() -> None:
-    calm = INPUTS | {
-        VitalSign.RESPIRATORY_RATE: (16.0, 0), VitalSign.SPO2: (97.0, 0), VitalSign.HEART_RATE: (70.0, 0)
-    }  # fmt: skip
+    calm = INPUTS | {VitalSign.RESPIRATORY_RATE: (16.0, 0), VitalSign.SPO2: (97.0, 0), VitalSign.HEART_RATE: (70.0, 0)}
 
     assert explain_news2(news2.score(calm), None, NOW) == "NEWS2 0"
 
@@ -149,9 +154,15 @@ def test_scale_2_says_why_a_high_saturation_scores() -> None:
 def test_a_stored_score_reads_the_same() -> None:
     fresh = news2.score(INPUTS)
     stored = News2Scored(
-        binding_id="00" * 16, reading_id=bytes(16), at_ms=NOW, total=fresh.total, at_least=fresh.at_least,
-        risk=fresh.risk, spo2_scale=1, parts=fresh.parts,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=bytes(16),
+        at_ms=NOW,
+        total=fresh.total,
+        at_least=fresh.at_least,
+        risk=fresh.risk,
+        spo2_scale=1,
+        parts=fresh.parts,
+    )
 
     assert explain_news2(stored, None, NOW) == explain_news2(fresh, None, NOW)
 
