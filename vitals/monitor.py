@@ -139,7 +139,7 @@ class PatientMonitor:
         return {sign: (latest.value, latest.at_ms) for sign, latest in self._latest.by_sign.items()}
 
     @property
-    def asked_ms(self) -> int | None:
+    def last_score_ms(self) -> int | None:
         """Event time of the newest score of any model."""
         return self._models.newest_ms
 
