@@ -59,7 +59,7 @@ _MEDIUM: Final = Ladder(
 )
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one ward escalates. Call `check` on a policy that people wrote."""
 
     high: Ladder = _HIGH
@@ -177,7 +177,7 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
 
 
 def due(
-    policy: Policy, alarm: Escalation, *, from_ms: int, until_ms: int, attempts: tuple[Attempt, ...] = ()
+    policy: EscalationPolicy, alarm: Escalation, *, from_ms: int, until_ms: int, attempts: tuple[Attempt, ...] = ()
 ) -> list[Due]:
     """Everything that becomes due in `from_ms <= due_ms < until_ms`, in the order of time.
 
@@ -203,7 +203,9 @@ def due(
     return sorted(found, key=lambda one: (one.due_ms, one.level, one.attempt))
 
 
-def next_due_ms(policy: Policy, alarm: Escalation, now_ms: int, attempts: tuple[Attempt, ...] = ()) -> int | None:
+def next_due_ms(
+    policy: EscalationPolicy, alarm: Escalation, now_ms: int, attempts: tuple[Attempt, ...] = ()
+) -> int | None:
     """When the first notification becomes due, not before `now_ms`; None if there will be none."""
     if alarm.begins_ms is None:
         return None
@@ -263,7 +265,7 @@ def _is_running(alarm: Escalation, now_ms: int) -> bool:
     return alarm.begins_ms is not None and (alarm.begins_ms <= now_ms or not alarm.after_silence)
 
 
-def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
+def _turns(policy: EscalationPolicy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
     """The steps, then the repetitions, without end, that can still matter at `from_ms`; in the order of time."""
     ladder = policy.ladder(priority)
     for level, step in enumerate(ladder.steps):
@@ -277,7 +279,7 @@ def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> 
         yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
 
 
-def _tries(policy: Policy, alarm: Escalation, turn: _Turn, told: _Results) -> Iterator[Due]:
+def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, told: _Results) -> Iterator[Due]:
     step, at_ms = turn.step, turn.at_ms
     for index, channel in enumerate(step.channels):
         attempt = turn.repetition * len(step.channels) + index

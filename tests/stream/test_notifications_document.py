@@ -9,12 +9,12 @@ from stream import desk, desk_http, desk_process, desk_users, notify
 from stream.config import DeskConfig
 from stream.desk_texts import Telling, of_alarm
 from tests.stream.alarms import MINUTE, an_alarm, kept
-from vitals.escalation import Policy
+from vitals.escalation import EscalationPolicy
 from wire.log import Alarmed
 
 TEXT = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())  # wherever its lines end
-CONFIG, POLICY = DeskConfig(), Policy()
+CONFIG, POLICY = DeskConfig(), EscalationPolicy()
 _WORDS = {4: "four", 5: "five", 12: "twelve"}
 
 

@@ -14,10 +14,10 @@ from vitals.escalation import (
     Attempt,
     Due,
     Escalation,
+    EscalationPolicy,
     EscalationStep,
     Ladder,
     Outcome,
-    Policy,
     due,
     follow,
     next_due_ms,
@@ -27,10 +27,10 @@ from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 NOW = 1_700_000_000_000
 FOR_EVER = NOW + 10 * 24 * HOUR
-DEFAULT = Policy()
+DEFAULT = EscalationPolicy()
 
 # One channel each, so that a rung is one line.
-PLAIN = Policy(
+PLAIN = EscalationPolicy(
     high=Ladder(
         steps=tuple(
             EscalationStep(delay_ms=minute * MINUTE, who=who, channels=("push",))
@@ -325,7 +325,7 @@ def test_a_delivered_message_is_no_answer() -> None:
 
 
 def test_a_channel_that_the_policy_does_not_name_has_a_minute() -> None:
-    pager = Policy(
+    pager = EscalationPolicy(
         high=Ladder(steps=(EscalationStep(delay_ms=0, who="nurse", channels=("pager", "push")),), repeat_ms=HOUR)
     )
 
@@ -337,7 +337,7 @@ def test_a_slow_channel_does_not_hide_that_the_second_person_is_next() -> None:
     #   push   second   nurse's pager, for push had three minutes
     nurse = EscalationStep(delay_ms=0, who="nurse", channels=("push", "pager"))
     second = EscalationStep(delay_ms=2 * MINUTE, who="second", channels=("push",))
-    policy = Policy(high=Ladder(steps=(nurse, second), repeat_ms=HOUR), receipt_ms={"push": 3 * MINUTE})
+    policy = EscalationPolicy(high=Ladder(steps=(nurse, second), repeat_ms=HOUR), receipt_ms={"push": 3 * MINUTE})
 
     assert next_due_ms(policy, fresh(), NOW + 1) == NOW + 2 * MINUTE
     assert next_due_ms(policy, fresh(), NOW + 2 * MINUTE + 1) == NOW + 3 * MINUTE
@@ -380,13 +380,13 @@ def ladders(draw: st.DrawFn) -> Ladder:
 
 
 policies = st.builds(
-    Policy, high=ladders(), receipt_ms=st.dictionaries(st.sampled_from(CHANNELS), st.integers(1, 5 * MINUTE))
+    EscalationPolicy, high=ladders(), receipt_ms=st.dictionaries(st.sampled_from(CHANNELS), st.integers(1, 5 * MINUTE))
 )
 offsets = st.integers(-5 * MINUTE, 90 * MINUTE)
 
 
 @st.composite
-def attempts_of(draw: st.DrawFn, policy: Policy) -> tuple[Attempt, ...]:
+def attempts_of(draw: st.DrawFn, policy: EscalationPolicy) -> tuple[Attempt, ...]:
     found = due(policy, fresh(), from_ms=NOW, until_ms=NOW + HOUR)
     picked = draw(st.lists(st.sampled_from(found), max_size=8))
     return tuple(after(one, draw(st.integers(-MINUTE, 6 * MINUTE)), draw(st.sampled_from(Outcome))) for one in picked)
@@ -394,7 +394,9 @@ def attempts_of(draw: st.DrawFn, policy: Policy) -> tuple[Attempt, ...]:
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(data=st.data(), policy=policies, cuts=st.lists(offsets, min_size=2, max_size=8))
-def test_an_interval_split_anywhere_gives_the_same(data: st.DataObject, policy: Policy, cuts: list[int]) -> None:
+def test_an_interval_split_anywhere_gives_the_same(
+    data: st.DataObject, policy: EscalationPolicy, cuts: list[int]
+) -> None:
     policy.check()
     attempts = data.draw(attempts_of(policy))
     edges = sorted(NOW + cut for cut in cuts)
@@ -413,7 +415,7 @@ def test_an_interval_split_anywhere_gives_the_same(data: st.DataObject, policy: 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(data=st.data(), policy=policies, offset=offsets)
-def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: Policy, offset: int) -> None:
+def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: EscalationPolicy, offset: int) -> None:
     attempts = data.draw(attempts_of(policy))
     now_ms = NOW + offset
 
@@ -426,7 +428,7 @@ def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: Policy, of
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(policy=policies, minutes=st.integers(0, 48 * 60))
-def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: Policy, minutes: int) -> None:
+def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: EscalationPolicy, minutes: int) -> None:
     delays = [step.delay_ms for step in policy.high.steps]
     gaps = [later - earlier for earlier, later in pairwise(delays)]
     longest = max([*gaps, policy.high.repeat_ms or 0])
@@ -441,7 +443,9 @@ def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: Policy, minutes:
     policy=policies,
     jumps=st.lists(st.tuples(st.integers(-HOUR, HOUR), st.sampled_from(Outcome)), min_size=1, max_size=12),
 )
-def test_whatever_the_clock_does_no_key_is_sent_twice(policy: Policy, jumps: list[tuple[int, Outcome]]) -> None:
+def test_whatever_the_clock_does_no_key_is_sent_twice(
+    policy: EscalationPolicy, jumps: list[tuple[int, Outcome]]
+) -> None:
     now_ms, sent, attempts = NOW, [], ()
     for jump, outcome in jumps:
         found = due(policy, fresh(), from_ms=NOW, until_ms=now_ms + 1, attempts=attempts)
@@ -481,7 +485,7 @@ def test_the_default_policy_can_be_followed() -> None:
 
 def test_a_ward_writes_its_own_policy() -> None:
     policy = msgspec.json.decode(
-        b'{"medium": {"steps": [{"delay_ms": 60000, "who": "ward", "channels": ["pager"]}]}}', type=Policy
+        b'{"medium": {"steps": [{"delay_ms": 60000, "who": "ward", "channels": ["pager"]}]}}', type=EscalationPolicy
     )
     policy.check()
 
@@ -496,25 +500,28 @@ LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [
-        (Policy(high=Ladder()), "high: begin with a step at delay_ms 0"),
-        (Policy(high=Ladder(steps=(NURSE,))), "never left alone"),
-        (Policy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
-        (Policy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
-        (Policy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
+        (EscalationPolicy(high=Ladder()), "high: begin with a step at delay_ms 0"),
+        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "never left alone"),
+        (EscalationPolicy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
+        (EscalationPolicy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
+        (EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
         (
-            Policy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
+            EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
             "low.steps: order them",
         ),
-        (Policy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))), "at 5 ms needs somebody"),
-        (Policy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
-        (Policy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
+        (
+            EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))),
+            "at 5 ms needs somebody",
+        ),
+        (EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
+        (EscalationPolicy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
     ],
 )
-def test_a_policy_that_cannot_be_followed_says_why(policy: Policy, sentence: str) -> None:
+def test_a_policy_that_cannot_be_followed_says_why(policy: EscalationPolicy, sentence: str) -> None:
     with pytest.raises(BadPlan, match=sentence):
         policy.check()
 
 
 def test_a_typo_in_a_policy_names_its_key() -> None:
     with pytest.raises(msgspec.ValidationError, match="repeat_sm"):
-        msgspec.json.decode(b'{"high": {"repeat_sm": 5}}', type=Policy)
+        msgspec.json.decode(b'{"high": {"repeat_sm": 5}}', type=EscalationPolicy)
