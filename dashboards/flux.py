@@ -27,7 +27,7 @@ from stream.store.line_protocol import (
 )
 from vitals.freshness import BY_NEWS2
 from vitals.messages import Priority
-from vitals.monitor import SCORE_VALID_MS
+from vitals.model_scores import SCORE_VALID_MS
 from vitals.plan import EXPECTED, MonitoringPlan
 from vitals.signs import SIGNS, VitalSign
 

@@ -45,7 +45,7 @@ class Pipeline:
         self._patients = Patients(plan_of, states)
         self._scoring = scoring
         for binding_id, monitor in self._patients.monitors():
-            scoring.resume(binding_id, monitor.latest(), monitor.asked_ms)
+            scoring.resume(binding_id, monitor.latest(), monitor.last_score_ms)
         self._uptimes: dict[bytes, Uptime] = {}  # by session: a device that restarts begins a new one
         self._kept: dict[str, tuple[int, int]] = {}  # minute and five minutes of which a reading was kept
         self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
@@ -80,15 +80,15 @@ class Pipeline:
 
     def take_states(self) -> Mapping[str, bytes]:
         """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""
-        return self._patients.take().snapshots
+        return self._patients.drain().snapshots
 
     def take_memories(self) -> Mapping[str, bytes]:
         """What models remember of the patients whose hours ended since the last call; for the same transaction."""
         return self._scoring.take_states()
 
     def take_defects(self) -> list[str]:
-        """As `Patients.take_defects`, without saying whose."""
-        return [problem for _, problem in self._patients.take_defects()]
+        """As `Patients.drain_defects`, without saying whose."""
+        return [problem for _, problem in self._patients.drain_defects()]
 
     def open_alarms(self) -> list[AlarmChanged]:
         """Every alarm that stands."""

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from vitals.freshness import Freshness
 from vitals.messages import AlarmChanged, AlarmState, Priority
-from vitals.monitor import ModelView, PatientView, SignView
 from vitals.risk import duration
 from vitals.signs import SPEC, VitalSign
+from vitals.view import ModelView, PatientView, SignView
 
 NOT_A_DEVICE: Final = "Simulation. Decision support, not a certified medical device."
 

@@ -48,8 +48,9 @@ from stream.ingest.courier import Courier
 from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.site.directory import RegistryDirectory
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality
-from vitals.monitor import PatientMonitor, PatientView
+from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
+from vitals.view import PatientView
 from wire.codec import HeartbeatV1, VitalsV1
 from wire.identity import BindingRecord
 from wire.lanes import Lanes, tls_context

@@ -8,7 +8,7 @@ import msgspec
 from runtime.errors import ConfigError
 from runtime.logs import LogFormat, LogLevel
 from runtime.metrics import HttpConfig
-from vitals.escalation import Policy
+from vitals.escalation import EscalationPolicy
 
 
 class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,7 +157,7 @@ class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     data: Path = Path("data")
     addresses: Path = Path("addresses.toml")  # secret
     roles: dict[str, tuple[str, ...]] = {}  # who has which role tonight
-    policy: Policy = Policy()
+    policy: EscalationPolicy = EscalationPolicy()
     receipts: tuple[str, ...] = ()  # channels of which a message that is accepted counts as delivered
     site_name: str = ""
     site: Path | None = None  # the site's folder, for beds; None: messages name the binding

@@ -14,7 +14,7 @@ from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 DAY_MS: Final = 86_400_000
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
+class LoadMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """The measures of one class of alarms at one priority, or of all; None where the record cannot say."""
 
     kind: AlarmKind | None  # None: all kinds
@@ -30,8 +30,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
     """A period's alarms."""
 
-    total: Load
-    rows: tuple[Load, ...]  # every class and priority, the worst first; those without alarms too
+    total: LoadMeasures
+    rows: tuple[LoadMeasures, ...]  # every class and priority, the worst first; those without alarms too
 
 
 def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad:
@@ -97,10 +97,10 @@ def _life(changes: list[AlarmChanged]) -> _Life:
     )
 
 
-def _measure(lives: list[_Life], patient_ms: int, kind: AlarmKind | None, priority: Priority | None) -> Load:
+def _measure(lives: list[_Life], patient_ms: int, kind: AlarmKind | None, priority: Priority | None) -> LoadMeasures:
     n = len(lives)
     times = sorted(after_ms for one in lives for after_ms in one.answered_after_ms)
-    return Load(
+    return LoadMeasures(
         kind=kind,
         priority=priority,
         alarms=n,

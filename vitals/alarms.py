@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
-from vitals.rules import Level, Rule
+from vitals.rules import Rule, Truth
 
 KEPT_LATCHED: Final = 20
 """How many alarms that nobody looked at are kept after their condition ended; the oldest beyond that are let go."""
@@ -42,7 +42,7 @@ def clock_text(at_ms: int) -> str:
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one condition at one moment."""
 
-    level: Level
+    truth: Truth
     at_ms: int  # event time
     reading_id: bytes = _NO_READING  # the reading that it was judged on
     priority: Priority = Priority.LOW  # of the worst limit crossed; only with TRUE
@@ -109,13 +109,13 @@ class AlarmBook:
             explain: makes the one-line text of a condition that is true; called only when it is needed.
         """
         episode = self._episodes.get((rule.rule_id, key))
-        if seen.level is Level.TRUE:
+        if seen.truth is Truth.TRUE:
             if episode is None:
                 episode = self._begin(rule, key, seen)
             return self._continue(rule, episode, seen, explain or _unexplained)
         if episode is None:
             return []
-        if seen.level is Level.UNKNOWN:
+        if seen.truth is Truth.UNKNOWN:
             return self._lose_sight(episode, seen.at_ms)
         return self._ease(rule, episode, seen.at_ms)
 

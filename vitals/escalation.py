@@ -21,7 +21,7 @@ RECEIPT_MS: Final = 60 * _SECOND
 """How long a channel that the policy does not name has for its delivery receipt."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rung: after so long without an answer, this person hears of it."""
 
     delay_ms: int  # after the ladder began
@@ -33,7 +33,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The steps of one priority. Without steps an alarm is listed and nobody is called."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[EscalationStep, ...] = ()
     repeat_ms: int | None = None  # the last step comes again this often; None: once
 
 
@@ -42,24 +42,24 @@ _ONE_BY_ONE: Final = ("push", "sms", "call")
 # Clinical rule 5: a NEWS2 of 7 or a red sign at once, then after 2, 5, 10 min; a NEWS2 of 5 after 15, 30, 60 min.
 _HIGH: Final = Ladder(
     steps=(
-        Step(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
-        Step(delay_ms=2 * _MINUTE, who="second", channels=_ONE_BY_ONE),
-        Step(delay_ms=5 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
-        Step(delay_ms=10 * _MINUTE, who="everyone", channels=_ONE_BY_ONE, every_channel=True),
+        EscalationStep(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=2 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=5 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=10 * _MINUTE, who="everyone", channels=_ONE_BY_ONE, every_channel=True),
     ),
     repeat_ms=5 * _MINUTE,
 )
 _MEDIUM: Final = Ladder(
     steps=(
-        Step(delay_ms=15 * _MINUTE, who="nurse", channels=_ONE_BY_ONE),
-        Step(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
-        Step(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=15 * _MINUTE, who="nurse", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
     ),
     repeat_ms=60 * _MINUTE,  # an alarm that nobody answered is never given up
 )
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one ward escalates. Call `check` on a policy that people wrote."""
 
     high: Ladder = _HIGH
@@ -177,7 +177,7 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
 
 
 def due(
-    policy: Policy, alarm: Escalation, *, from_ms: int, until_ms: int, attempts: tuple[Attempt, ...] = ()
+    policy: EscalationPolicy, alarm: Escalation, *, from_ms: int, until_ms: int, attempts: tuple[Attempt, ...] = ()
 ) -> list[Due]:
     """Everything that becomes due in `from_ms <= due_ms < until_ms`, in the order of time.
 
@@ -203,7 +203,9 @@ def due(
     return sorted(found, key=lambda one: (one.due_ms, one.level, one.attempt))
 
 
-def next_due_ms(policy: Policy, alarm: Escalation, now_ms: int, attempts: tuple[Attempt, ...] = ()) -> int | None:
+def next_due_ms(
+    policy: EscalationPolicy, alarm: Escalation, now_ms: int, attempts: tuple[Attempt, ...] = ()
+) -> int | None:
     """When the first notification becomes due, not before `now_ms`; None if there will be none."""
     if alarm.begins_ms is None:
         return None
@@ -233,10 +235,10 @@ class _Turn(NamedTuple):
     level: int
     repetition: int
     at_ms: int
-    step: Step
+    step: EscalationStep
 
 
-_Told: TypeAlias = dict[str, list[Attempt]]
+_Results: TypeAlias = dict[str, list[Attempt]]
 
 
 def _acknowledged_for(before: Escalation | None, alarm: AlarmChanged) -> Priority | None:
@@ -263,7 +265,7 @@ def _is_running(alarm: Escalation, now_ms: int) -> bool:
     return alarm.begins_ms is not None and (alarm.begins_ms <= now_ms or not alarm.after_silence)
 
 
-def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
+def _turns(policy: EscalationPolicy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
     """The steps, then the repetitions, without end, that can still matter at `from_ms`; in the order of time."""
     ladder = policy.ladder(priority)
     for level, step in enumerate(ladder.steps):
@@ -277,7 +279,7 @@ def _turns(policy: Policy, priority: Priority, begins_ms: int, from_ms: int) -> 
         yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
 
 
-def _tries(policy: Policy, alarm: Escalation, turn: _Turn, told: _Told) -> Iterator[Due]:
+def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, told: _Results) -> Iterator[Due]:
     step, at_ms = turn.step, turn.at_ms
     for index, channel in enumerate(step.channels):
         attempt = turn.repetition * len(step.channels) + index
@@ -316,8 +318,8 @@ def _given_up_ms(due_ms: int, receipt_ms: int, results: list[Attempt]) -> int | 
     return max(failed_ms, due_ms)
 
 
-def _by_key(attempts: Iterable[Attempt]) -> _Told:
-    told: _Told = {}
+def _by_key(attempts: Iterable[Attempt]) -> _Results:
+    told: _Results = {}
     for attempt in attempts:
         told.setdefault(attempt.key, []).append(attempt)
     return told

@@ -111,8 +111,12 @@ def news2_observation(scored: News2Scored, *, subject: str, device: str, derived
     made = _observation(
         # Without the value: a score that late data corrected replaces the one it corrects.
         _uuid(device, subject, _NEWS2_TOTAL, str(scored.at_ms), scored.reading_id.hex()),
-        codings, "NEWS2", at_ms=scored.at_ms, subject=subject, device=device,
-    )  # fmt: skip
+        codings,
+        "NEWS2",
+        at_ms=scored.at_ms,
+        subject=subject,
+        device=device,
+    )
     made["valueQuantity"] = _points(scored.at_least, lower_bound=scored.total is None)
     made["interpretation"] = [{"text": f"{scored.risk} clinical risk"}]
     made["component"] = [_news2_component(part, scored) for part in scored.parts]
@@ -204,8 +208,13 @@ def _sign(reading: Reading, sign: VitalSign, subject: str, device: str) -> Resou
     spec = SPEC[sign]
     made = _observation(
         _uuid(device, subject, str(spec.mdc or spec.loinc), str(reading.at_ms), _canonical(_value(reading, sign))),
-        _codings(sign), spec.label, at_ms=reading.at_ms, subject=subject, device=device, profile=_PROFILE.get(sign),
-    )  # fmt: skip
+        _codings(sign),
+        spec.label,
+        at_ms=reading.at_ms,
+        subject=subject,
+        device=device,
+        profile=_PROFILE.get(sign),
+    )
     made.update(_measured(reading, sign))
     return made
 
@@ -219,8 +228,13 @@ def _pressures(reading: Reading, subject: str, device: str) -> Resource:
     ]
     made = _observation(
         _uuid(device, subject, _BLOOD_PRESSURE_MDC, str(reading.at_ms), *values),
-        codings, "blood pressure", at_ms=reading.at_ms, subject=subject, device=device, profile="bp",
-    )  # fmt: skip
+        codings,
+        "blood pressure",
+        at_ms=reading.at_ms,
+        subject=subject,
+        device=device,
+        profile="bp",
+    )
     made["component"] = [
         {"code": {"coding": _codings(sign), "text": SPEC[sign].label}} | _measured(reading, sign) for sign in _PRESSURES
     ]
@@ -228,9 +242,15 @@ def _pressures(reading: Reading, subject: str, device: str) -> Resource:
 
 
 def _observation(
-    observation_id: str, codings: list[Resource], text: str, *, at_ms: int, subject: str, device: str,
+    observation_id: str,
+    codings: list[Resource],
+    text: str,
+    *,
+    at_ms: int,
+    subject: str,
+    device: str,
     profile: str | None = None,
-) -> Resource:  # fmt: skip
+) -> Resource:
     made: Resource = {
         "resourceType": "Observation",
         "id": observation_id,

@@ -20,7 +20,7 @@ class Freshness(IntEnum):
     LOST = 3
 
 
-class Limits(NamedTuple):
+class FreshnessLimits(NamedTuple):
     """Ages in milliseconds beyond which a sign is late, stale, lost."""
 
     late_ms: int
@@ -41,7 +41,7 @@ _UNKNOWN_NEWS2: Final = 1  # nobody is presumed well
 @lru_cache(maxsize=1_024)
 def limits_for(
     news2: int | None, cadence_ms: int, *, stale_ms: int | None = None, lost_ms: int | None = None
-) -> Limits:
+) -> FreshnessLimits:
     """The limits of a sign that is expected every `cadence_ms`, for a patient last seen at `news2`.
 
     A sign is late at twice its cadence. It is stale by the table, but never before three cadences, and lost never
@@ -55,14 +55,14 @@ def limits_for(
     """
     score = _UNKNOWN_NEWS2 if news2 is None else news2
     stale, lost = next((stale, lost) for lowest, stale, lost in BY_NEWS2 if score >= lowest)
-    return Limits(
+    return FreshnessLimits(
         2 * cadence_ms,
         max(stale if stale_ms is None else stale_ms, 3 * cadence_ms),
         max(lost if lost_ms is None else lost_ms, 6 * cadence_ms),
     )
 
 
-def state_at(age_ms: int, limits: Limits) -> Freshness:
+def state_at(age_ms: int, limits: FreshnessLimits) -> Freshness:
     """How fresh a value of that age is."""
     if age_ms <= limits.late_ms:
         return Freshness.FRESH
@@ -71,7 +71,7 @@ def state_at(age_ms: int, limits: Limits) -> Freshness:
     return Freshness.STALE if age_ms <= limits.lost_ms else Freshness.LOST
 
 
-def next_change_ms(last_seen_ms: int, limits: Limits, now_ms: int) -> int | None:
+def next_change_ms(last_seen_ms: int, limits: FreshnessLimits, now_ms: int) -> int | None:
     """The first moment after `now_ms` at which the state becomes another one; None when it is lost already."""
     for limit in limits:
         if last_seen_ms + limit >= now_ms:

@@ -238,28 +238,43 @@ _HOUR = 60 * _MINUTE
 # for totals of 5 and of 7; the hour for a single 3 is ours, equal to the interval at which it is to be measured again.
 RESPONSES: Final[tuple[Response, ...]] = (
     Response(
-        risk=Risk.LOW, at_least=0, monitor_every_ms=12 * _HOUR, assess_within_ms=None,
+        risk=Risk.LOW,
+        at_least=0,
+        monitor_every_ms=12 * _HOUR,
+        assess_within_ms=None,
         text="keep measuring routinely, at least every 12 h",
     ),
     Response(
-        risk=Risk.LOW, at_least=1, monitor_every_ms=6 * _HOUR, assess_within_ms=None,
+        risk=Risk.LOW,
+        at_least=1,
+        monitor_every_ms=6 * _HOUR,
+        assess_within_ms=None,
         text="a registered nurse assesses, decides how often to measure (every 4 to 6 h at least) and on escalation",
     ),
     Response(
-        risk=Risk.LOW_MEDIUM, at_least=3, monitor_every_ms=_HOUR, assess_within_ms=_HOUR,
+        risk=Risk.LOW_MEDIUM,
+        at_least=3,
+        monitor_every_ms=_HOUR,
+        assess_within_ms=_HOUR,
         text="the nurse tells the medical team, who review and decide on escalation; measure at least hourly",
     ),
     Response(
-        risk=Risk.MEDIUM, at_least=5, monitor_every_ms=_HOUR, assess_within_ms=_HOUR,
+        risk=Risk.MEDIUM,
+        at_least=5,
+        monitor_every_ms=_HOUR,
+        assess_within_ms=_HOUR,
         text="urgent: tell the medical team now; assessment by a clinician competent in acute illness, "
         "care where there is monitoring; measure at least hourly",
     ),
     Response(
-        risk=Risk.HIGH, at_least=7, monitor_every_ms=0, assess_within_ms=30 * _MINUTE,
+        risk=Risk.HIGH,
+        at_least=7,
+        monitor_every_ms=0,
+        assess_within_ms=30 * _MINUTE,
         text="emergency: tell the medical team now, at least at specialist registrar level; assessment by a team with "
         "critical-care and airway skills, consider level 2 or 3 care; measure continuously",
     ),
-)  # fmt: skip
+)
 
 
 def response_to(news2: News2 | News2Scored) -> Response:

@@ -46,7 +46,7 @@ class _Silent(msgspec.Struct, array_like=True):
     may_be_grouped: bool
 
 
-class _Open(msgspec.Struct, array_like=True):
+class _OpenOutage(msgspec.Struct, array_like=True):
     outage_id: bytes
     first_ms: int
     last_ms: int
@@ -66,7 +66,7 @@ class SiteOutages:
     def __init__(self, site: str) -> None:
         self._site = site
         self._silent: dict[bytes, _Silent] = {}  # by alarm
-        self._open: list[_Open] = []
+        self._open: list[_OpenOutage] = []
 
     def observe(self, alarm: AlarmChanged, *, patients: int) -> list[Outage]:
         """One alarm of one patient of the site, of any kind; those that do not matter change nothing.
@@ -107,22 +107,22 @@ class SiteOutages:
         """The outages as they were when `to_state` was called."""
         outages = cls(site)
         outages._silent = {one.alarm_id: one for one in msgspec.convert(state[0], list[_Silent])}
-        outages._open = msgspec.convert(state[1], list[_Open])
+        outages._open = msgspec.convert(state[1], list[_OpenOutage])
         return outages
 
-    def _holding(self, alarm_id: bytes) -> _Open | None:
+    def _holding(self, alarm_id: bytes) -> _OpenOutage | None:
         return next((one for one in self._open if alarm_id in one.alarms), None)
 
-    def _join(self, new: _Silent) -> _Open | None:
+    def _join(self, new: _Silent) -> _OpenOutage | None:
         for one in self._open:
             first_ms, last_ms = min(one.first_ms, new.onset_ms), max(one.last_ms, new.onset_ms)
             if last_ms - first_ms <= WITHIN_MS:
                 one.first_ms, one.last_ms = first_ms, last_ms
-                _take(one, [new])
+                _add_alarms(one, [new])
                 return one
         return None
 
-    def _begin(self, new: _Silent, patients: int) -> _Open | None:
+    def _begin(self, new: _Silent, patients: int) -> _OpenOutage | None:
         free = sorted(
             (one for one in self._silent.values() if self._holding(one.alarm_id) is None),
             key=lambda one: (one.onset_ms, one.alarm_id),
@@ -135,10 +135,10 @@ class SiteOutages:
                     largest = together
         if not _is_common(len(_bindings(largest)), patients):
             return None
-        found = _Open(
+        found = _OpenOutage(
             _outage_id(self._site, largest), largest[0].onset_ms, largest[-1].onset_ms, alarms=[], bindings=[]
-        )  # fmt: skip
-        _take(found, largest)
+        )
+        _add_alarms(found, largest)
         self._open.append(found)
         return found
 
@@ -154,7 +154,7 @@ class SiteOutages:
         self._open.remove(one)
         return [self._changed(one, alarm.at_ms, patients, ended_ms=alarm.at_ms)]
 
-    def _changed(self, one: _Open, at_ms: int, patients: int, *, ended_ms: int | None = None) -> Outage:
+    def _changed(self, one: _OpenOutage, at_ms: int, patients: int, *, ended_ms: int | None = None) -> Outage:
         one.revision += 1
         alarms = [self._silent[alarm_id] for alarm_id in one.alarms]
         silent = _bindings(alarms)
@@ -176,7 +176,7 @@ class SiteOutages:
         )
 
 
-def _take(one: _Open, alarms: list[_Silent]) -> None:
+def _add_alarms(one: _OpenOutage, alarms: list[_Silent]) -> None:
     one.alarms += [alarm.alarm_id for alarm in alarms]
     one.bindings += [binding_id for binding_id in _bindings(alarms) if binding_id not in one.bindings]
 

@@ -1,6 +1,6 @@
 """All patients of one place: their monitors, each message to the right one, each timer when it is due.
 
-No I/O and no clock: an engine feeds it, and asks with `take` for what must be committed. The cost of a message
+No I/O and no clock: an engine feeds it, and asks with `drain` for what must be committed. The cost of a message
 does not depend on how many patients there are.
 """
 
@@ -82,7 +82,7 @@ class Patients:
             heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
-    def take(self) -> Commit:
+    def drain(self) -> Commit:
         """Everything since the last call."""
         commit = Commit(
             snapshots={binding_id: self._monitors[binding_id].snapshot() for binding_id in self._touched},
@@ -91,7 +91,7 @@ class Patients:
         self._touched, self._events = {}, []
         return commit
 
-    def take_defects(self) -> list[tuple[str, str]]:
+    def drain_defects(self) -> list[tuple[str, str]]:
         """(binding, kind of error) of every timer and state that failed since the last call; somebody should know."""
         defects, self._defects = self._defects, []
         return defects

@@ -43,6 +43,21 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         """`valid` of every sign; one table for all patients of this plan."""
         return {sign: self.valid(sign) for sign in SPEC}
 
+    @cached_property
+    def rules_by_quantity(self) -> dict[str, tuple[Rule, ...]]:
+        """The enabled rules of every quantity that has one."""
+        found: dict[str, tuple[Rule, ...]] = {}
+        for rule in self.rules:
+            if rule.enabled:
+                found[rule.quantity] = (*found.get(rule.quantity, ()), rule)
+        return found
+
+    @cached_property
+    def rules_by_sign(self) -> tuple[tuple[VitalSign, tuple[Rule, ...]], ...]:
+        """The enabled rules on the value of a single sign, in the order of the table of signs."""
+        found = self.rules_by_quantity
+        return tuple((sign, found[sign.value]) for sign in SPEC if sign.value in found)
+
     def check(self) -> None:
         """Raise BadPlan, naming the key and the cure, if this plan cannot be followed."""
         if self.spo2_scale not in {1, 2}:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 from msgspec.structs import replace
 
 from vitals.messages import Reading, SensorFlag
-from vitals.signs import INDEX, SPEC, VitalSign
+from vitals.signs import INDEX, SPEC, VitalSign, mask_of
 
 
 class Jump(NamedTuple):
@@ -45,20 +45,16 @@ COOLING_MS: Final = 300_000
 _FAST: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)
 
 
-def _mask(*signs: VitalSign) -> int:
-    return sum(1 << INDEX[sign] for sign in signs)
-
-
-WORN: Final = _mask(*_FAST, VitalSign.TEMPERATURE)
+WORN: Final = mask_of(*_FAST, VitalSign.TEMPERATURE)
 """Signs of the device on the body; a cuff and what people enter are not among them."""
 SPOILT_BY: Final = (
     (SensorFlag.SENSOR_OFF, WORN),
-    (SensorFlag.LOW_PERFUSION, _mask(VitalSign.SPO2)),
-    (SensorFlag.MOTION, _mask(VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)),
+    (SensorFlag.LOW_PERFUSION, mask_of(VitalSign.SPO2)),
+    (SensorFlag.MOTION, mask_of(VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)),
 )
 _ROWS: Final = tuple((sign.value, 1 << INDEX[sign], *SPEC[sign].plausible, *JUMPS[sign]) for sign in JUMPS)
 _ENTERED: Final = ((VitalSign.SUPPLEMENTAL_OXYGEN.value, 1 << INDEX[VitalSign.SUPPLEMENTAL_OXYGEN], 0.0, 80.0),)
-_PRESSURES: Final = _mask(VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP)
+_PRESSURES: Final = mask_of(VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP)
 _FLAGS: Final = int(SensorFlag.SENSOR_OFF | SensorFlag.LOW_PERFUSION | SensorFlag.MOTION)
 
 
@@ -121,8 +117,12 @@ class Quality:
         return [
             [[name, *level] for name, level in self._level.items()],
             [[name, *doubt] for name, doubt in self._doubted.items()],
-            self._flat_values, self._flat, self._last_ms, self._warmth, self._off_since_ms,
-        ]  # fmt: skip
+            self._flat_values,
+            self._flat,
+            self._last_ms,
+            self._warmth,
+            self._off_since_ms,
+        ]
 
     @classmethod
     def from_state(cls, state: list[Any]) -> Self:

@@ -16,7 +16,7 @@ from vitals.scores import because, shown
 from vitals.signs import SPEC, VitalSign
 
 
-class Topic(StrEnum):
+class RiskTopic(StrEnum):
     """What a statement is about. The value is the name of the model that judges it."""
 
     SEPSIS = "sepsis"
@@ -26,13 +26,13 @@ class Topic(StrEnum):
 class RiskStatement(msgspec.Struct, frozen=True, kw_only=True):
     """What rule and model say together."""
 
-    topic: Topic
+    topic: RiskTopic
     level: Priority | None  # None: nothing to say
     basis: str  # "NEWS2", or "NEWS2+model 1.2" when a usable model score was looked at
     text: str
 
 
-class _TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
+class _RiskTopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     rule: str
     levels: tuple[tuple[int, Priority], ...]  # (from these points on, level), highest first
@@ -44,13 +44,15 @@ class _TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
 _NEWS2_LEVELS: Final = ((7, Priority.HIGH), (5, Priority.MEDIUM))
 
 _TOPICS: Final = {
-    Topic.SEPSIS: _TopicSpec(label="sepsis risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM),
-    Topic.HEART: _TopicSpec(label="heart risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM),
+    RiskTopic.SEPSIS: _RiskTopicSpec(
+        label="sepsis risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM
+    ),
+    RiskTopic.HEART: _RiskTopicSpec(label="heart risk", rule="NEWS2", levels=_NEWS2_LEVELS, model_adds=Priority.MEDIUM),
 }
 
 
 def statement(
-    topic: Topic | str,
+    topic: RiskTopic | str,
     rule_points: int,
     model_score: ModelScore | None,
     *,
@@ -64,14 +66,14 @@ def statement(
     Raises:
         ValueError: there is no such topic.
     """
-    spec = _TOPICS[Topic(topic)]
+    spec = _TOPICS[RiskTopic(topic)]
     by_rule = next((level for points, level in spec.levels if rule_points >= points), None)
     points = f"{'' if rule_complete else '>= '}{rule_points}"
     rule_text = f"{spec.label} {_level_text(by_rule)} by {spec.rule} {points}"
     probability = None if model_score is None else probability_of(model_score)
     if model_score is None or probability is None:
         return RiskStatement(
-            topic=Topic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
+            topic=RiskTopic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
         )
     fires = probability >= model_score.threshold
     level = max(by_rule or spec.model_adds, spec.model_adds) if fires else by_rule
@@ -79,7 +81,7 @@ def statement(
     reason = f" ({model_score.reason})" if fires and model_score.reason else ""
     verdict = f"{_level_text(spec.model_adds)} by {model}" if fires else f"nothing added by {model}"
     return RiskStatement(
-        topic=Topic(topic),
+        topic=RiskTopic(topic),
         level=level,
         basis=f"{spec.rule}+{model}",
         text=f"{rule_text}; {verdict}: {probability:.1%}, speaks from {model_score.threshold:.1%}{reason}",
@@ -93,7 +95,7 @@ def probability_of(score: ModelScore) -> float | None:
     return score.score
 
 
-_TOLD_AGE_MS: Final = 300_000
+_SHOWN_AGE_MS: Final = 300_000
 
 AnyNews2: TypeAlias = News2 | News2Scored
 
@@ -149,7 +151,7 @@ def _shown(part: News2Part, value: float, spo2_scale: int) -> str:
     text = shown(VitalSign(part.sign), value)
     if part.sign == VitalSign.SPO2 and spo2_scale == 2:
         text = f"{text} on scale 2"  # 96 % that scores needs its reason
-    return text if (part.age_ms or 0) < _TOLD_AGE_MS else f"{text} [{duration(part.age_ms or 0)} old]"
+    return text if (part.age_ms or 0) < _SHOWN_AGE_MS else f"{text} [{duration(part.age_ms or 0)} old]"
 
 
 def _missing_text(part: News2Part) -> str:

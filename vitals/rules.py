@@ -15,7 +15,7 @@ from vitals.messages import AlarmKind, Priority
 from vitals.signs import SPEC, VitalSign
 
 
-class Level(IntEnum):
+class Truth(IntEnum):
     """What an observation says of a condition. Unknown is never cleared."""
 
     UNKNOWN = -1
@@ -23,7 +23,7 @@ class Level(IntEnum):
     TRUE = 1
 
 
-class Limit(msgspec.Struct, frozen=True):
+class AlarmLimit(msgspec.Struct, frozen=True):
     """A threshold, inclusive, and the priority from there on."""
 
     threshold: float
@@ -39,7 +39,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     kind: AlarmKind = AlarmKind.PHYSIOLOGICAL
     quantity: str  # a sign of `vitals.signs` or one of QUANTITIES
     comparison: Literal[">=", "<="] = ">="
-    limits: tuple[Limit, ...]
+    limits: tuple[AlarmLimit, ...]
     for_ms: int = 0  # the condition must last this long, in event time, before the alarm is active
     clear_margin: float = 0.0  # how far the value must be back inside the mildest limit
     clear_for_ms: int = 600_000  # and for how long
@@ -108,67 +108,76 @@ _MINUTE = 60_000
 
 DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     # RCP 2017, chart 4: 5 is the threshold for an urgent response, 7 for an emergency.
-    Rule(rule_id="news2", label="NEWS2", quantity="news2", limits=(Limit(5, _MEDIUM), Limit(7, _HIGH)), basis="NEWS2"),
+    Rule(
+        rule_id="news2", label="NEWS2", quantity="news2",
+        limits=(AlarmLimit(5, _MEDIUM), AlarmLimit(7, _HIGH)), basis="NEWS2",
+    ),
     # One parameter in the red zone. A minute of it: a single noisy breath count is not an emergency.
     Rule(
-        rule_id="red_sign", label="single red sign", quantity="red_sign", limits=(Limit(3, _HIGH),),
+        rule_id="red_sign", label="single red sign", quantity="red_sign", limits=(AlarmLimit(3, _HIGH),),
         for_ms=_MINUTE, basis="NEWS2",
     ),
     # Fifteen seconds cut low-saturation alarms by 60 % (Biomed Instrum Technol 2011); below 85 nobody waits longer.
     Rule(
         rule_id="low_spo2", label="low oxygen saturation", quantity=VitalSign.SPO2, comparison="<=",
-        limits=(Limit(87, _MEDIUM), Limit(84, _HIGH)), for_ms=15_000, clear_margin=2, clear_for_ms=2 * _MINUTE,
+        limits=(AlarmLimit(87, _MEDIUM), AlarmLimit(84, _HIGH)),
+        for_ms=15_000, clear_margin=2, clear_for_ms=2 * _MINUTE,
     ),
     Rule(
         rule_id="high_heart_rate", label="very high heart rate", quantity=VitalSign.HEART_RATE,
-        limits=(Limit(150, _HIGH),), for_ms=15_000, clear_margin=5, clear_for_ms=2 * _MINUTE,
+        limits=(AlarmLimit(150, _HIGH),), for_ms=15_000, clear_margin=5, clear_for_ms=2 * _MINUTE,
     ),
     Rule(
         rule_id="low_heart_rate", label="very low heart rate", quantity=VitalSign.HEART_RATE, comparison="<=",
-        limits=(Limit(35, _HIGH),), for_ms=15_000, clear_margin=3, clear_for_ms=2 * _MINUTE,
+        limits=(AlarmLimit(35, _HIGH),), for_ms=15_000, clear_margin=3, clear_for_ms=2 * _MINUTE,
     ),
     # Seymour, JAMA 2016;315:762: two of three.
-    Rule(rule_id="qsofa", label="qSOFA", quantity="qsofa", limits=(Limit(2, _MEDIUM),), for_ms=_MINUTE, basis="qSOFA"),
     Rule(
-        rule_id="shock_index", label="shock index", quantity="shock_index", limits=(Limit(1.0, _MEDIUM),),
+        rule_id="qsofa", label="qSOFA", quantity="qsofa", limits=(AlarmLimit(2, _MEDIUM),),
+        for_ms=_MINUTE, basis="qSOFA",
+    ),
+    Rule(
+        rule_id="shock_index", label="shock index", quantity="shock_index", limits=(AlarmLimit(1.0, _MEDIUM),),
         for_ms=5 * _MINUTE, clear_margin=0.05, basis="shock index",
     ),
     # SIRS is met by every other patient in hospital: there for the record and for those who ask for it.
-    Rule(rule_id="sirs", label="SIRS", quantity="sirs", limits=(Limit(2, _LOW),), basis="SIRS", enabled=False),
+    Rule(rule_id="sirs", label="SIRS", quantity="sirs", limits=(AlarmLimit(2, _LOW),), basis="SIRS", enabled=False),
     Rule(
         rule_id="unusual_heart_rate", label="heart rate unlike this patient", quantity="baseline:heart_rate",
-        limits=(Limit(4.0, _LOW),), for_ms=10 * _MINUTE, clear_margin=1.0, basis="baseline",
+        limits=(AlarmLimit(4.0, _LOW),), for_ms=10 * _MINUTE, clear_margin=1.0, basis="baseline",
     ),
     # A model's passport says from which score on it speaks: chosen for a number of alarms a patient and day. Medium:
     # high stays with the rules until models have proved themselves.
     Rule(
-        rule_id="sepsis_risk", version=2, label="sepsis risk", quantity="model:sepsis", limits=(Limit(1.0, _MEDIUM),),
-        clear_margin=0.2, basis="model",
+        rule_id="sepsis_risk", version=2, label="sepsis risk", quantity="model:sepsis",
+        limits=(AlarmLimit(1.0, _MEDIUM),), clear_margin=0.2, basis="model",
     ),
     Rule(
-        rule_id="heart_risk", version=2, label="heart risk", quantity="model:heart", limits=(Limit(1.0, _MEDIUM),),
-        clear_margin=0.2, basis="model",
+        rule_id="heart_risk", version=2, label="heart risk", quantity="model:heart",
+        limits=(AlarmLimit(1.0, _MEDIUM),), clear_margin=0.2, basis="model",
     ),
     Rule(
         rule_id="sensor_off", label="sensor off", kind=AlarmKind.TECHNICAL, quantity="sensor_off",
-        limits=(Limit(_MINUTE, _LOW), Limit(10 * _MINUTE, _MEDIUM)), clear_for_ms=0, clear_count=1, latching=False,
+        limits=(AlarmLimit(_MINUTE, _LOW), AlarmLimit(10 * _MINUTE, _MEDIUM)),
+        clear_for_ms=0, clear_count=1, latching=False,
     ),
     Rule(
         rule_id="battery", label="battery low", kind=AlarmKind.TECHNICAL, quantity="battery", comparison="<=",
-        limits=(Limit(15, _LOW), Limit(5, _MEDIUM)), clear_margin=5, clear_for_ms=0, clear_count=1, latching=False,
+        limits=(AlarmLimit(15, _LOW), AlarmLimit(5, _MEDIUM)),
+        clear_margin=5, clear_for_ms=0, clear_count=1, latching=False,
     ),
     # 2 is STALE, 3 is LOST, 4 is LOST of a patient who was ill (NEWS2 of 5 or more, or this sign alone in the red).
     Rule(
         rule_id="no_data", label="no data", kind=AlarmKind.TECHNICAL, quantity="freshness",
-        limits=(Limit(2, _MEDIUM), Limit(4, _HIGH)), clear_for_ms=0, clear_count=1, latching=False,
+        limits=(AlarmLimit(2, _MEDIUM), AlarmLimit(4, _HIGH)), clear_for_ms=0, clear_count=1, latching=False,
     ),
     Rule(
         rule_id="clock", label="device clock wrong", kind=AlarmKind.TECHNICAL, quantity="clock",
-        limits=(Limit(1, _LOW),), for_ms=_MINUTE, clear_for_ms=_MINUTE, latching=False,
+        limits=(AlarmLimit(1, _LOW),), for_ms=_MINUTE, clear_for_ms=_MINUTE, latching=False,
     ),
     Rule(
         rule_id="model_unavailable", version=2, label="model unavailable", kind=AlarmKind.TECHNICAL,
-        quantity="model_unavailable", limits=(Limit(1, _LOW), Limit(2, _MEDIUM)), clear_for_ms=0, clear_count=1,
-        latching=False,
+        quantity="model_unavailable", limits=(AlarmLimit(1, _LOW), AlarmLimit(2, _MEDIUM)),
+        clear_for_ms=0, clear_count=1, latching=False,
     ),
 )  # fmt: skip

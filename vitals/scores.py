@@ -15,7 +15,7 @@ from vitals.news2 import DEFAULT_VALID_MS, Bands, Inputs, Validity, current, to_
 from vitals.signs import SPEC, VitalSign
 
 
-class Chart(msgspec.Struct, frozen=True, kw_only=True):
+class ScoreChart(msgspec.Struct, frozen=True, kw_only=True):
     """One score as a table."""
 
     name: str
@@ -36,7 +36,7 @@ class ScorePart(msgspec.Struct, frozen=True):
 class Score(msgspec.Struct, frozen=True, kw_only=True):
     """One score of one patient."""
 
-    chart: Chart
+    chart: ScoreChart
     points: int | None  # None: incomplete
     at_least: int
     missing: tuple[VitalSign, ...]
@@ -57,7 +57,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Derived(msgspec.Struct, frozen=True, kw_only=True):
+class DerivedQuantity(msgspec.Struct, frozen=True, kw_only=True):
     """A number made of other signs; it has a usual limit and no points."""
 
     name: str
@@ -68,7 +68,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The pages that print qSOFA agree on its edges. Altered mentation, GCS below 15, is here anything but alert.
-QSOFA: Final = Chart(
+QSOFA: Final = ScoreChart(
     name="qSOFA",
     rows=(
         (VitalSign.RESPIRATORY_RATE, Bands((-inf, 0), (22, 1))),
@@ -82,7 +82,7 @@ QSOFA: Final = Chart(
 
 # The fourth criterion, white cells, cannot be worn: a result here is itself a lower bound of the full SIRS. This is the
 # 1992 limit of 38 °C; a variant with 38.3 °C, confusion and glucose exists.
-SIRS: Final = Chart(
+SIRS: Final = ScoreChart(
     name="SIRS (vital signs only)",
     rows=(
         (VitalSign.TEMPERATURE, Bands((-inf, 1), (36.0, 0), (38.1, 1), decimals=1)),
@@ -96,7 +96,7 @@ SIRS: Final = Chart(
 
 # Printed forms differ in "<" and "<=" at some edges; these are ours: systolic 70 and 200 and pulse 40 belong to the
 # outer band, respiration 9 and 35.0 °C to the normal one. The AVPU of 2001 has no "new confusion": C counts as V.
-MEWS: Final = Chart(
+MEWS: Final = ScoreChart(
     name="MEWS",
     rows=(
         (VitalSign.SYSTOLIC_BP, Bands((-inf, 3), (71, 2), (81, 1), (101, 0), (200, 2))),
@@ -119,7 +119,7 @@ MAP_TARGET: Final = 65
 MAP_SOURCE: Final = "DBP + (SBP - DBP) / 3; target in septic shock 65 mmHg, Surviving Sepsis Campaign 2021"
 
 
-def score(chart: Chart, inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Score:
+def score(chart: ScoreChart, inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Score:
     """A chart filled in with what is known now."""
     parts: list[ScorePart] = []
     missing: list[VitalSign] = []
@@ -154,7 +154,7 @@ def mews(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Score:
     return score(MEWS, inputs, valid_ms=valid_ms)
 
 
-def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Derived:
+def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> DerivedQuantity:
     """Heart rate over systolic pressure, of the values as measured.
 
     Says less in old age, in hypertension, and under beta or calcium blockers.
@@ -164,25 +164,31 @@ def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Der
     systolic = systolic if systolic is not None and systolic > 0 else None
     missing = _absent((VitalSign.HEART_RATE, pulse), (VitalSign.SYSTOLIC_BP, systolic))
     if pulse is None or systolic is None:
-        return Derived(name="shock index", value=None, missing=missing, text="shock index unknown" + _missing(missing),
-                       source=SHOCK_INDEX_SOURCE)  # fmt: skip
+        return DerivedQuantity(
+            name="shock index",
+            value=None,
+            missing=missing,
+            text="shock index unknown" + _missing(missing),
+            source=SHOCK_INDEX_SOURCE,
+        )
     value = pulse / systolic
     given = f"{shown(VitalSign.HEART_RATE, pulse)}, {shown(VitalSign.SYSTOLIC_BP, systolic)}"
     text = f"shock index {to_resolution(value, 2):.2f}, alert from {SHOCK_INDEX_ALERT}: {given}"
-    return Derived(name="shock index", value=value, missing=(), text=text, source=SHOCK_INDEX_SOURCE)
+    return DerivedQuantity(name="shock index", value=value, missing=(), text=text, source=SHOCK_INDEX_SOURCE)
 
 
-def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Derived:
+def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> DerivedQuantity:
     """Mean arterial pressure in mmHg, estimated from a cuff's two values. Here *low* is abnormal."""
     systolic, diastolic = (current(inputs, sign, valid_ms) for sign in (VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP))
     missing = _absent((VitalSign.SYSTOLIC_BP, systolic), (VitalSign.DIASTOLIC_BP, diastolic))
     if systolic is None or diastolic is None:
-        return Derived(name="MAP", value=None, missing=missing, text="MAP unknown" + _missing(missing),
-                       source=MAP_SOURCE)  # fmt: skip
+        return DerivedQuantity(
+            name="MAP", value=None, missing=missing, text="MAP unknown" + _missing(missing), source=MAP_SOURCE
+        )
     value = diastolic + (systolic - diastolic) / 3
     given = f"{shown(VitalSign.SYSTOLIC_BP, systolic)}, {shown(VitalSign.DIASTOLIC_BP, diastolic)}"
     text = f"MAP {to_resolution(value, 0):.0f} mmHg, low below {MAP_TARGET}: {given}"
-    return Derived(name="MAP", value=value, missing=(), text=text, source=MAP_SOURCE)
+    return DerivedQuantity(name="MAP", value=value, missing=(), text=text, source=MAP_SOURCE)
 
 
 def shown(sign: VitalSign, value: float) -> str:

@@ -102,6 +102,15 @@ INDEX: Final[dict[VitalSign, int]] = {spec.sign: index for index, spec in enumer
 """Position of a sign in the table: the bit it has in a mask of signs. Rows are only ever appended."""
 
 
+def mask_of(*signs: VitalSign) -> int:
+    """A mask of signs: an integer with the bit of each of them set.
+
+    >>> bin(mask_of(VitalSign.HEART_RATE, VitalSign.SPO2))
+    '0b101'
+    """
+    return sum(1 << INDEX[sign] for sign in signs)
+
+
 def spec_of(name: str) -> SignSpec:
     """The row of a sign by its name.
 

@@ -11,7 +11,7 @@ import msgspec
 _THOUSANDTHS: Final = 1_000
 
 
-class Closed(msgspec.Struct, frozen=True):
+class ClosedWindow(msgspec.Struct, frozen=True):
     """One window that nothing may join any more."""
 
     sign: str
@@ -23,7 +23,7 @@ class Closed(msgspec.Struct, frozen=True):
     maximum: float
 
 
-class Windows:
+class EventTimeWindows:
     """Count, mean, minimum and maximum of each sign, window by window, for one patient.
 
     Args:
@@ -59,7 +59,7 @@ class Windows:
             start -= self.hop_ms
         return tuple(missed)
 
-    def advance(self, at_ms: int) -> list[Closed]:
+    def advance(self, at_ms: int) -> list[ClosedWindow]:
         """Event time has reached `at_ms`: close the windows that ended `lateness_ms` before, oldest first."""
         if self._frontier_ms is None or at_ms > self._frontier_ms:
             self._frontier_ms = at_ms
@@ -68,7 +68,9 @@ class Windows:
         limit = self._frontier_ms - self.lateness_ms
         ready = sorted(start for start in self._open if start + self.width_ms <= limit)
         closed = [
-            Closed(sign, start, self.width_ms, n, total / n / _THOUSANDTHS, low / _THOUSANDTHS, high / _THOUSANDTHS)
+            ClosedWindow(
+                sign, start, self.width_ms, n, total / n / _THOUSANDTHS, low / _THOUSANDTHS, high / _THOUSANDTHS
+            )
             for start in ready
             for sign, (n, total, low, high) in sorted(self._open.pop(start).items())
         ]

@@ -12,7 +12,7 @@ import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
 from stream.records import Alarmed, EdgeAlarmed
-from vitals.escalation import Attempt, Due, Escalation, Outcome, Policy, due, follow, next_due_ms, overtaken
+from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
 EDGE_FRESH_MS: Final = 300_000
@@ -198,7 +198,9 @@ class Plan(NamedTuple):
     look_ms: int | None  # when it will need something again
 
 
-def plan(policy: Policy, kept: Kept, attempts: Sequence[Attempt], *, now_ms: int, known: frozenset[str]) -> Plan:
+def plan(
+    policy: EscalationPolicy, kept: Kept, attempts: Sequence[Attempt], *, now_ms: int, known: frozenset[str]
+) -> Plan:
     """What is due of an alarm that calls.
 
     Args:

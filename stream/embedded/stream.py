@@ -79,10 +79,10 @@ class Engine:
         self._patients = Patients(self._plan_of, self.store.states())
 
     def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
-        for _, problem in self._patients.take_defects():
+        for _, problem in self._patients.drain_defects():
             self.defects += 1
             _log.error("the passing of time could not be judged for a patient", problem=problem)
-        commit = self._patients.take()
+        commit = self._patients.drain()
         with self.store.transaction():
             self.store.put_events(commit.events)
             self.store.put_states(commit.snapshots)

@@ -112,12 +112,12 @@ class Processor:
         return self._patients.timer_at()
 
     def take_defects(self) -> list[tuple[str, str]]:
-        """As `Patients.take_defects`."""
-        return self._patients.take_defects()
+        """As `Patients.drain_defects`."""
+        return self._patients.drain_defects()
 
     def take(self) -> Output:
         """Everything since the last call."""
-        commit = self._patients.take()
+        commit = self._patients.drain()
         uplinks, self._uplinks = self._uplinks, {}
         self.alarm_waits = False
         judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in uplinks}

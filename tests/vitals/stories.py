@@ -21,7 +21,7 @@ from vitals.messages import (
 )
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
-from vitals.rules import Limit, Rule
+from vitals.rules import AlarmLimit, Rule
 from vitals.signs import SPEC, VitalSign
 
 SECOND: Final = 1_000
@@ -110,12 +110,12 @@ def a_silence(rule_id: str, after_ms: int, *, until_ms: int, by: str = "anna") -
     return Silence(binding_id=BINDING, rule_id=rule_id, by=by, at_ms=START + after_ms, until_ms=START + until_ms)
 
 
-def a_rule(quantity: str, *limits: Limit, **changes: Any) -> Rule:
+def a_rule(quantity: str, *limits: AlarmLimit, **changes: Any) -> Rule:
     """A rule named for what it judges, active at once."""
     return Rule(**{"rule_id": quantity, "label": quantity, "quantity": quantity, "limits": limits} | changes)
 
 
-def below(sign: VitalSign, *limits: Limit, **changes: Any) -> Rule:
+def below(sign: VitalSign, *limits: AlarmLimit, **changes: Any) -> Rule:
     return a_rule(sign.value, *limits, comparison="<=", label=f"low {SPEC[sign].label}", **changes)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitals.alarm_load import DAY_MS, Load, alarm_load
+from vitals.alarm_load import DAY_MS, LoadMeasures, alarm_load
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
 SECOND, MINUTE = 1_000, 60_000
@@ -22,9 +22,18 @@ def answered(after_ms: int) -> dict[str, Any]:
 def story(name: str, *changes: dict[str, Any], **always: Any) -> list[AlarmChanged]:
     """One alarm, active at NOW; then a change every minute."""
     alarm = AlarmChanged(
-        binding_id="b1", alarm_id=name.encode(), rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL,
-        priority=Priority.MEDIUM, state=AlarmState.ACTIVE, at_ms=NOW, onset_ms=NOW, revision=0, text="", basis="NEWS2",
-    )  # fmt: skip
+        binding_id="b1",
+        alarm_id=name.encode(),
+        rule_id="news2",
+        kind=AlarmKind.PHYSIOLOGICAL,
+        priority=Priority.MEDIUM,
+        state=AlarmState.ACTIVE,
+        at_ms=NOW,
+        onset_ms=NOW,
+        revision=0,
+        text="",
+        basis="NEWS2",
+    )
     told = []
     for revision, change in enumerate(({}, *changes)):
         fields = {"revision": revision, "at_ms": NOW + revision * MINUTE} | always | change
@@ -32,12 +41,12 @@ def story(name: str, *changes: dict[str, Any], **always: Any) -> list[AlarmChang
     return told
 
 
-def total(*stories: list[AlarmChanged], days: float = 1) -> Load:
+def total(*stories: list[AlarmChanged], days: float = 1) -> LoadMeasures:
     changes = [change for one in stories for change in one]
     return alarm_load(changes, patient_ms=round(days * DAY_MS)).total
 
 
-def row(kind: AlarmKind, priority: Priority, *stories: list[AlarmChanged]) -> Load:
+def row(kind: AlarmKind, priority: Priority, *stories: list[AlarmChanged]) -> LoadMeasures:
     changes = [change for one in stories for change in one]
     (found,) = [
         one for one in alarm_load(changes, patient_ms=DAY_MS).rows if (one.kind, one.priority) == (kind, priority)
@@ -54,10 +63,16 @@ def test_four_alarms_in_two_patient_days() -> None:
         days=2,
     )
 
-    assert load == Load(
-        kind=None, priority=None, alarms=4, per_patient_day=2.0, acknowledged=0.5, cleared_alone=0.25,
-        median_ms=2 * MINUTE, p95_ms=3 * MINUTE,
-    )  # fmt: skip
+    assert load == LoadMeasures(
+        kind=None,
+        priority=None,
+        alarms=4,
+        per_patient_day=2.0,
+        acknowledged=0.5,
+        cleared_alone=0.25,
+        median_ms=2 * MINUTE,
+        p95_ms=3 * MINUTE,
+    )
 
 
 def test_each_class_and_priority_has_a_row_of_its_own() -> None:

@@ -11,17 +11,23 @@ from hypothesis import strategies as st
 from tests.vitals.stories import BINDING, MINUTE, SECOND, START, a_rule
 from vitals.alarms import KEPT_LATCHED, AlarmBook, Observation, alarm_id, clock_text
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
-from vitals.rules import Level, Limit, Rule
+from vitals.rules import AlarmLimit, Rule, Truth
 
 LOW, MEDIUM, HIGH = Priority
-TRUE, FALSE, UNKNOWN = Level.TRUE, Level.FALSE, Level.UNKNOWN
+TRUE, FALSE, UNKNOWN = Truth.TRUE, Truth.FALSE, Truth.UNKNOWN
 ACTIVE, CLEARED = AlarmState.ACTIVE, AlarmState.CLEARED
 
-NEWS2 = a_rule("news2", Limit(5, MEDIUM), Limit(7, HIGH), label="NEWS2", basis="NEWS2")
-RED_SIGN = a_rule("red_sign", Limit(3, HIGH), for_ms=MINUTE)
-SPO2 = a_rule("spo2", Limit(87, MEDIUM), comparison="<=", for_ms=15 * SECOND)
+NEWS2 = a_rule("news2", AlarmLimit(5, MEDIUM), AlarmLimit(7, HIGH), label="NEWS2", basis="NEWS2")
+RED_SIGN = a_rule("red_sign", AlarmLimit(3, HIGH), for_ms=MINUTE)
+SPO2 = a_rule("spo2", AlarmLimit(87, MEDIUM), comparison="<=", for_ms=15 * SECOND)
 BATTERY = a_rule(
-    "battery", Limit(15, LOW), comparison="<=", kind=AlarmKind.TECHNICAL, latching=False, clear_for_ms=0, clear_count=1
+    "battery",
+    AlarmLimit(15, LOW),
+    comparison="<=",
+    kind=AlarmKind.TECHNICAL,
+    latching=False,
+    clear_for_ms=0,
+    clear_count=1,
 )
 RULES = (NEWS2, RED_SIGN, SPO2, BATTERY)
 
@@ -37,11 +43,11 @@ def restarted(book: AlarmBook, *rules: Rule) -> AlarmBook:
 
 
 def see(
-    book: AlarmBook, rule: Rule, level: Level, after_ms: int, *, key: str = "", text: str = "it", **seen: Any
+    book: AlarmBook, rule: Rule, truth: Truth, after_ms: int, *, key: str = "", text: str = "it", **seen: Any
 ) -> list[AlarmChanged]:
-    if level is TRUE:
+    if truth is TRUE:
         seen = {"priority": MEDIUM, "reading_id": after_ms.to_bytes(16, "big")} | seen
-    observation = Observation(level=level, at_ms=START + after_ms, **seen)
+    observation = Observation(truth=truth, at_ms=START + after_ms, **seen)
     return book.observe(rule, observation, key=key, explain=lambda: text)
 
 
@@ -144,8 +150,8 @@ def test_a_condition_that_was_over_in_between_starts_its_duration_again() -> Non
     #   |------|-------|-------|-------|
     #   0      10      12      20      27 s
     book = a_book()
-    for level, after_ms in ((TRUE, 0), (FALSE, 10_000), (TRUE, 12_000), (TRUE, 20_000)):
-        assert see(book, SPO2, level, after_ms) == []
+    for truth, after_ms in ((TRUE, 0), (FALSE, 10_000), (TRUE, 12_000), (TRUE, 20_000)):
+        assert see(book, SPO2, truth, after_ms) == []
 
     (alarm,) = see(book, SPO2, TRUE, 27_000)
 
@@ -193,14 +199,14 @@ def test_it_is_over_after_two_scores_below_for_ten_minutes(quiet_s: list[int], o
 
 
 @pytest.mark.parametrize("not_below", [TRUE, UNKNOWN, "waver"])
-def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: Level | str) -> None:
+def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: Truth | str) -> None:
     #   TRUE  FALSE      here       FALSE     FALSE
     #   |-----|----------|----------|---------|
     #   0     1          9          11        21 min
     book = a_book()
     raised(book)
     see(book, NEWS2, FALSE, MINUTE)
-    if isinstance(not_below, Level):
+    if isinstance(not_below, Truth):
         see(book, NEWS2, not_below, 9 * MINUTE)
     else:
         book.waver("news2", "", at_ms=START + 9 * MINUTE)
@@ -408,7 +414,7 @@ def test_a_stale_alarm_says_what_it_was_and_since_when_there_are_no_data() -> No
         (FALSE, "NEWS2 8"),  # on its way down: what was announced
     ],
 )
-def test_when_data_return_the_alarm_says_so(back: Level, text: str) -> None:
+def test_when_data_return_the_alarm_says_so(back: Truth, text: str) -> None:
     book = a_book()
     raised(book, text="NEWS2 8")
     (lost,) = see(book, NEWS2, UNKNOWN, MINUTE)
@@ -532,7 +538,7 @@ def test_what_is_latched_can_be_silenced_too() -> None:
 
 def look_back(book: AlarmBook, after_ms: int, *, rule: Rule = NEWS2, key: str = "") -> list[AlarmChanged]:
     seen = Observation(
-        level=TRUE, at_ms=START + after_ms, reading_id=after_ms.to_bytes(16, "big"), priority=HIGH, grade=9.0
+        truth=TRUE, at_ms=START + after_ms, reading_id=after_ms.to_bytes(16, "big"), priority=HIGH, grade=9.0
     )
     return book.backfill(rule, seen, key=key, explain=lambda: "NEWS2 9")
 
@@ -589,7 +595,7 @@ def test_an_event_says_what_judged_and_nothing_is_explained_without_need() -> No
     def explain() -> str:
         raise AssertionError("a text was made that nobody reads")
 
-    assert book.observe(NEWS2, Observation(level=TRUE, at_ms=START, priority=MEDIUM), explain=explain) == []
+    assert book.observe(NEWS2, Observation(truth=TRUE, at_ms=START, priority=MEDIUM), explain=explain) == []
 
 
 @pytest.mark.parametrize(
@@ -636,7 +642,7 @@ def play(steps: list[Any], *, restart: bool) -> list[list[AlarmChanged]]:
         elif what == "answer" and standing:
             told += book.acknowledge(standing[grade % len(standing)].alarm_id, by="anna", at_ms=now_ms)
         elif what in ("false", "unknown"):
-            told += see(book, rule, Level[what.upper()], after_ms, key=key)
+            told += see(book, rule, Truth[what.upper()], after_ms, key=key)
         answers.append(told)
         if restart:
             book = restarted(book)

@@ -7,13 +7,14 @@ import pytest
 
 from tests.vitals.stories import SECOND, START, a_monitor, a_reading, an_answer, feed
 from vitals.alarms import WORSE_BY, clock_text
-from vitals.escalation import Ladder, Policy
+from vitals.escalation import EscalationPolicy, Ladder
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
-from vitals.monitor import LOST_WHILE_ILL, PatientMonitor
+from vitals.monitor import PatientMonitor
 from vitals.quality import JUMPS
 from vitals.risk import duration
 from vitals.rules import DEFAULT_RULES, Rule
+from vitals.sign_freshness import LOST_WHILE_ILL
 from vitals.signs import SIGNS, SPEC, SignSpec, VitalSign
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -118,12 +119,12 @@ def band(lowest: int, highest: int | None) -> str:
 
 @pytest.mark.parametrize(("title", "priority"), [("high", Priority.HIGH), ("medium", Priority.MEDIUM)])
 def test_the_document_draws_the_default_ladders(title: str, priority: Priority) -> None:
-    ladder = Policy().ladder(priority)
+    ladder = EscalationPolicy().ladder(priority)
 
     found = [row[1:] for row in rows(ALARMS, "Who is to be told, and when") if row[0] == title]
 
     assert found == rungs(ladder)
-    assert Policy().low.steps == ()
+    assert EscalationPolicy().low.steps == ()
 
 
 def rungs(ladder: Ladder) -> list[list[str]]:

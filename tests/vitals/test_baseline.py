@@ -89,8 +89,10 @@ def test_before_it_is_warm_an_outlier_counts_in_full() -> None:
 
 def test_who_really_changes_is_learnt_within_days() -> None:
     # 70 for a day, then 90. Holding outliers back makes it slower than a half-life a day, never stuck.
-    means = [fed(steady(70, hours=24) + [(24 * HOUR + at_ms, 90.0) for at_ms, _ in steady(hours=hours)]).mean or 0
-             for hours in (1, 24, 72)]  # fmt: skip
+    means = [
+        fed(steady(70, hours=24) + [(24 * HOUR + at_ms, 90.0) for at_ms, _ in steady(hours=hours)]).mean or 0
+        for hours in (1, 24, 72)
+    ]
 
     assert 70 < means[0] < 71 < means[1] < 80 < 84 < means[2] < 90
 

@@ -10,19 +10,30 @@ from hypothesis import strategies as st
 
 from vitals import escalation
 from vitals.errors import BadPlan
-from vitals.escalation import Attempt, Due, Escalation, Ladder, Outcome, Policy, Step, due, follow, next_due_ms
+from vitals.escalation import (
+    Attempt,
+    Due,
+    Escalation,
+    EscalationPolicy,
+    EscalationStep,
+    Ladder,
+    Outcome,
+    due,
+    follow,
+    next_due_ms,
+)
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 NOW = 1_700_000_000_000
 FOR_EVER = NOW + 10 * 24 * HOUR
-DEFAULT = Policy()
+DEFAULT = EscalationPolicy()
 
 # One channel each, so that a rung is one line.
-PLAIN = Policy(
+PLAIN = EscalationPolicy(
     high=Ladder(
         steps=tuple(
-            Step(delay_ms=minute * MINUTE, who=who, channels=("push",))
+            EscalationStep(delay_ms=minute * MINUTE, who=who, channels=("push",))
             for minute, who in [(0, "nurse"), (2, "second"), (5, "lead"), (10, "everyone")]
         ),
         repeat_ms=5 * MINUTE,
@@ -33,12 +44,20 @@ PLAIN = Policy(
 def an_alarm(**changes: Any) -> AlarmChanged:
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id="b1", alarm_id=bytes(15) + b"\x01", rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL,
-            priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=NOW, onset_ms=NOW, revision=0, text="NEWS2 7",
+            binding_id="b1",
+            alarm_id=bytes(15) + b"\x01",
+            rule_id="news2",
+            kind=AlarmKind.PHYSIOLOGICAL,
+            priority=Priority.HIGH,
+            state=AlarmState.ACTIVE,
+            at_ms=NOW,
+            onset_ms=NOW,
+            revision=0,
+            text="NEWS2 7",
             basis="NEWS2",
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def told(*history: tuple[int, dict[str, Any]]) -> Escalation:
@@ -99,9 +118,15 @@ def test_an_id_says_alarm_ladder_level_and_attempt() -> None:
     (first, *_) = due(PLAIN, fresh(), from_ms=NOW, until_ms=NOW + 1)
 
     assert first == Due(
-        key="00000000000000000000000000000001.0.0.0", alarm_id=bytes(15) + b"\x01", priority=Priority.HIGH,
-        level=0, attempt=0, who="nurse", channel="push", due_ms=NOW,
-    )  # fmt: skip
+        key="00000000000000000000000000000001.0.0.0",
+        alarm_id=bytes(15) + b"\x01",
+        priority=Priority.HIGH,
+        level=0,
+        attempt=0,
+        who="nurse",
+        channel="push",
+        due_ms=NOW,
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +325,9 @@ def test_a_delivered_message_is_no_answer() -> None:
 
 
 def test_a_channel_that_the_policy_does_not_name_has_a_minute() -> None:
-    pager = Policy(high=Ladder(steps=(Step(delay_ms=0, who="nurse", channels=("pager", "push")),), repeat_ms=HOUR))
+    pager = EscalationPolicy(
+        high=Ladder(steps=(EscalationStep(delay_ms=0, who="nurse", channels=("pager", "push")),), repeat_ms=HOUR)
+    )
 
     assert next_due_ms(pager, fresh(), NOW + 1) == NOW + 60 * SECOND
 
@@ -308,9 +335,9 @@ def test_a_channel_that_the_policy_does_not_name_has_a_minute() -> None:
 def test_a_slow_channel_does_not_hide_that_the_second_person_is_next() -> None:
     #   0      2        3 min
     #   push   second   nurse's pager, for push had three minutes
-    nurse = Step(delay_ms=0, who="nurse", channels=("push", "pager"))
-    second = Step(delay_ms=2 * MINUTE, who="second", channels=("push",))
-    policy = Policy(high=Ladder(steps=(nurse, second), repeat_ms=HOUR), receipt_ms={"push": 3 * MINUTE})
+    nurse = EscalationStep(delay_ms=0, who="nurse", channels=("push", "pager"))
+    second = EscalationStep(delay_ms=2 * MINUTE, who="second", channels=("push",))
+    policy = EscalationPolicy(high=Ladder(steps=(nurse, second), repeat_ms=HOUR), receipt_ms={"push": 3 * MINUTE})
 
     assert next_due_ms(policy, fresh(), NOW + 1) == NOW + 2 * MINUTE
     assert next_due_ms(policy, fresh(), NOW + 2 * MINUTE + 1) == NOW + 3 * MINUTE
@@ -341,23 +368,25 @@ CHANNELS = ("push", "sms", "call", "pager")
 def ladders(draw: st.DrawFn) -> Ladder:
     delays = sorted(draw(st.lists(st.integers(1, 15), max_size=3)))
     steps = tuple(
-        Step(
-            delay_ms=minute * MINUTE, who=f"person {level}", every_channel=draw(st.booleans()),
+        EscalationStep(
+            delay_ms=minute * MINUTE,
+            who=f"person {level}",
+            every_channel=draw(st.booleans()),
             channels=tuple(draw(st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True))),
         )
         for level, minute in enumerate([0, *delays])
-    )  # fmt: skip
+    )
     return Ladder(steps=steps, repeat_ms=draw(st.integers(1, 10)) * MINUTE)
 
 
 policies = st.builds(
-    Policy, high=ladders(), receipt_ms=st.dictionaries(st.sampled_from(CHANNELS), st.integers(1, 5 * MINUTE))
+    EscalationPolicy, high=ladders(), receipt_ms=st.dictionaries(st.sampled_from(CHANNELS), st.integers(1, 5 * MINUTE))
 )
 offsets = st.integers(-5 * MINUTE, 90 * MINUTE)
 
 
 @st.composite
-def attempts_of(draw: st.DrawFn, policy: Policy) -> tuple[Attempt, ...]:
+def attempts_of(draw: st.DrawFn, policy: EscalationPolicy) -> tuple[Attempt, ...]:
     found = due(policy, fresh(), from_ms=NOW, until_ms=NOW + HOUR)
     picked = draw(st.lists(st.sampled_from(found), max_size=8))
     return tuple(after(one, draw(st.integers(-MINUTE, 6 * MINUTE)), draw(st.sampled_from(Outcome))) for one in picked)
@@ -365,7 +394,9 @@ def attempts_of(draw: st.DrawFn, policy: Policy) -> tuple[Attempt, ...]:
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(data=st.data(), policy=policies, cuts=st.lists(offsets, min_size=2, max_size=8))
-def test_an_interval_split_anywhere_gives_the_same(data: st.DataObject, policy: Policy, cuts: list[int]) -> None:
+def test_an_interval_split_anywhere_gives_the_same(
+    data: st.DataObject, policy: EscalationPolicy, cuts: list[int]
+) -> None:
     policy.check()
     attempts = data.draw(attempts_of(policy))
     edges = sorted(NOW + cut for cut in cuts)
@@ -384,7 +415,7 @@ def test_an_interval_split_anywhere_gives_the_same(data: st.DataObject, policy: 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(data=st.data(), policy=policies, offset=offsets)
-def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: Policy, offset: int) -> None:
+def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: EscalationPolicy, offset: int) -> None:
     attempts = data.draw(attempts_of(policy))
     now_ms = NOW + offset
 
@@ -397,7 +428,7 @@ def test_next_is_the_first_of_what_comes(data: st.DataObject, policy: Policy, of
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(policy=policies, minutes=st.integers(0, 48 * 60))
-def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: Policy, minutes: int) -> None:
+def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: EscalationPolicy, minutes: int) -> None:
     delays = [step.delay_ms for step in policy.high.steps]
     gaps = [later - earlier for earlier, later in pairwise(delays)]
     longest = max([*gaps, policy.high.repeat_ms or 0])
@@ -412,7 +443,9 @@ def test_a_red_alarm_never_waits_longer_than_its_ladder(policy: Policy, minutes:
     policy=policies,
     jumps=st.lists(st.tuples(st.integers(-HOUR, HOUR), st.sampled_from(Outcome)), min_size=1, max_size=12),
 )
-def test_whatever_the_clock_does_no_key_is_sent_twice(policy: Policy, jumps: list[tuple[int, Outcome]]) -> None:
+def test_whatever_the_clock_does_no_key_is_sent_twice(
+    policy: EscalationPolicy, jumps: list[tuple[int, Outcome]]
+) -> None:
     now_ms, sent, attempts = NOW, [], ()
     for jump, outcome in jumps:
         found = due(policy, fresh(), from_ms=NOW, until_ms=now_ms + 1, attempts=attempts)
@@ -452,7 +485,7 @@ def test_the_default_policy_can_be_followed() -> None:
 
 def test_a_ward_writes_its_own_policy() -> None:
     policy = msgspec.json.decode(
-        b'{"medium": {"steps": [{"delay_ms": 60000, "who": "ward", "channels": ["pager"]}]}}', type=Policy
+        b'{"medium": {"steps": [{"delay_ms": 60000, "who": "ward", "channels": ["pager"]}]}}', type=EscalationPolicy
     )
     policy.check()
 
@@ -460,29 +493,35 @@ def test_a_ward_writes_its_own_policy() -> None:
     assert policy.high == DEFAULT.high
 
 
-NURSE = Step(delay_ms=0, who="nurse", channels=("push",))
-LATER = Step(delay_ms=MINUTE, who="lead", channels=("push",))
+NURSE = EscalationStep(delay_ms=0, who="nurse", channels=("push",))
+LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
 
 
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [
-        (Policy(high=Ladder()), "high: begin with a step at delay_ms 0"),
-        (Policy(high=Ladder(steps=(NURSE,))), "never left alone"),
-        (Policy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
-        (Policy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
-        (Policy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=-1, who="nurse", channels=("push",)),))), "low.steps: order them"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=5, who="", channels=("push",)),))), "at 5 ms needs somebody"),
-        (Policy(low=Ladder(steps=(Step(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
-        (Policy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
+        (EscalationPolicy(high=Ladder()), "high: begin with a step at delay_ms 0"),
+        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "never left alone"),
+        (EscalationPolicy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
+        (EscalationPolicy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
+        (EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
+        (
+            EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
+            "low.steps: order them",
+        ),
+        (
+            EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))),
+            "at 5 ms needs somebody",
+        ),
+        (EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
+        (EscalationPolicy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
     ],
 )
-def test_a_policy_that_cannot_be_followed_says_why(policy: Policy, sentence: str) -> None:
+def test_a_policy_that_cannot_be_followed_says_why(policy: EscalationPolicy, sentence: str) -> None:
     with pytest.raises(BadPlan, match=sentence):
         policy.check()
 
 
 def test_a_typo_in_a_policy_names_its_key() -> None:
     with pytest.raises(msgspec.ValidationError, match="repeat_sm"):
-        msgspec.json.decode(b'{"high": {"repeat_sm": 5}}', type=Policy)
+        msgspec.json.decode(b'{"high": {"repeat_sm": 5}}', type=EscalationPolicy)

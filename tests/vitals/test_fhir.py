@@ -32,28 +32,53 @@ MODEL = {
 
 def a_reading(**changes: Any) -> Reading:
     whole = Reading(
-        binding_id="00" * 16, reading_id=bytes(16), session_id=bytes(16), counter=1, at_ms=AT, received_ms=AT + 40,
-        heart_rate=95.0, respiratory_rate=26.0, spo2=91.4, systolic_bp=118.0, diastolic_bp=76.0, temperature=38.1,
-        supplemental_oxygen=2.0, consciousness=Consciousness.VOICE,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=bytes(16),
+        session_id=bytes(16),
+        counter=1,
+        at_ms=AT,
+        received_ms=AT + 40,
+        heart_rate=95.0,
+        respiratory_rate=26.0,
+        spo2=91.4,
+        systolic_bp=118.0,
+        diastolic_bp=76.0,
+        temperature=38.1,
+        supplemental_oxygen=2.0,
+        consciousness=Consciousness.VOICE,
+    )
     return msgspec.structs.replace(whole, **changes)
 
 
 def an_alarm(**changes: Any) -> AlarmChanged:
     whole = AlarmChanged(
-        binding_id="00" * 16, alarm_id=b"\x07" * 16, rule_id="news2-high", kind=AlarmKind.PHYSIOLOGICAL,
-        priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=AT, onset_ms=AT - 60_000, revision=1,
-        text="NEWS2 7: RR 26 (+3)", basis="NEWS2",
-    )  # fmt: skip
+        binding_id="00" * 16,
+        alarm_id=b"\x07" * 16,
+        rule_id="news2-high",
+        kind=AlarmKind.PHYSIOLOGICAL,
+        priority=Priority.HIGH,
+        state=AlarmState.ACTIVE,
+        at_ms=AT,
+        onset_ms=AT - 60_000,
+        revision=1,
+        text="NEWS2 7: RR 26 (+3)",
+        basis="NEWS2",
+    )
     return msgspec.structs.replace(whole, **changes)
 
 
 def a_score(inputs: dict[VitalSign, tuple[float, int]], scale: int = 1) -> News2Scored:
     result = news2.score(inputs, spo2_scale=scale)
     return News2Scored(
-        binding_id="00" * 16, reading_id=b"\x01" * 16, at_ms=AT, total=result.total, at_least=result.at_least,
-        risk=result.risk, spo2_scale=scale, parts=result.parts,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=b"\x01" * 16,
+        at_ms=AT,
+        total=result.total,
+        at_least=result.at_least,
+        risk=result.risk,
+        spo2_scale=scale,
+        parts=result.parts,
+    )
 
 
 WHOLE = {
@@ -84,8 +109,14 @@ def test_every_sign_of_a_reading_becomes_a_valid_observation() -> None:
     made = [valid(one) for one in fhir.observations(a_reading(), **WHO)]
 
     assert [one["code"]["coding"][0]["code"] for one in made] == [
-        "8867-4", "9279-1", "2708-6", "8310-5", "3151-8", "80288-4", "85354-9",
-    ]  # fmt: skip
+        "8867-4",
+        "9279-1",
+        "2708-6",
+        "8310-5",
+        "3151-8",
+        "80288-4",
+        "85354-9",
+    ]
     assert all(one["effectiveDateTime"] == "2026-03-01T08:15:30.250Z" for one in made)
     assert all(one["subject"] == {"reference": "Patient/p-17"} for one in made)
     assert all(one["category"][0]["coding"][0]["code"] == "vital-signs" for one in made)
@@ -192,8 +223,11 @@ def test_a_complete_news2() -> None:
 
     assert made["code"]["coding"][0]["code"] == "1104051000000101"
     assert made["valueQuantity"] == {
-        "value": 7, "unit": "ScoreOf", "system": "http://unitsofmeasure.org", "code": "{ScoreOf}",
-    }  # fmt: skip
+        "value": 7,
+        "unit": "ScoreOf",
+        "system": "http://unitsofmeasure.org",
+        "code": "{ScoreOf}",
+    }
     assert made["interpretation"] == [{"text": "high clinical risk"}]
     assert made["derivedFrom"] == [{"reference": "Observation/a"}, {"reference": "Observation/b"}]
     assert [(one["code"]["coding"][0]["code"], one["valueQuantity"]["value"]) for one in made["component"]] == [

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitals.freshness import BY_NEWS2, Freshness, Limits, limits_for, next_change_ms, state_at
+from vitals.freshness import BY_NEWS2, Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
 from vitals.signs import SIGNS, SignSpec
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 FRESH, LATE, STALE, LOST = Freshness
-LIMITS = Limits(10, 60, 180)
+LIMITS = FreshnessLimits(10, 60, 180)
 
 
 @pytest.mark.parametrize(
@@ -22,17 +22,19 @@ LIMITS = Limits(10, 60, 180)
 def test_the_sicker_the_sooner(news2: int | None, stale_min: int, lost_min: int) -> None:
     limits = limits_for(news2, 5 * SECOND)
 
-    assert limits == Limits(10 * SECOND, stale_min * MINUTE, lost_min * MINUTE)
+    assert limits == FreshnessLimits(10 * SECOND, stale_min * MINUTE, lost_min * MINUTE)
 
 
 @pytest.mark.parametrize("news2", [0, 1, 5, 7])
 def test_an_hourly_cuff_is_not_missing_after_a_minute(news2: int) -> None:
-    assert limits_for(news2, HOUR) == Limits(2 * HOUR, 3 * HOUR, 6 * HOUR)
+    assert limits_for(news2, HOUR) == FreshnessLimits(2 * HOUR, 3 * HOUR, 6 * HOUR)
 
 
 def test_a_plan_overrules_the_table_but_not_the_cadence() -> None:
-    assert limits_for(7, 5 * SECOND, stale_ms=20 * SECOND, lost_ms=40 * SECOND) == Limits(10_000, 20_000, 40_000)
-    assert limits_for(7, 5 * SECOND, stale_ms=1, lost_ms=1) == Limits(10_000, 15_000, 30_000)
+    assert limits_for(7, 5 * SECOND, stale_ms=20 * SECOND, lost_ms=40 * SECOND) == FreshnessLimits(
+        10_000, 20_000, 40_000
+    )
+    assert limits_for(7, 5 * SECOND, stale_ms=1, lost_ms=1) == FreshnessLimits(10_000, 15_000, 30_000)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,9 @@ moments = st.integers(-HOUR, 24 * HOUR)
 
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(limits=limits_strategy, seen_ms=moments, now_ms=moments, later_ms=st.integers(0, 24 * HOUR))
-def test_while_time_runs_a_sign_never_becomes_fresher(limits: Limits, seen_ms: int, now_ms: int, later_ms: int) -> None:
+def test_while_time_runs_a_sign_never_becomes_fresher(
+    limits: FreshnessLimits, seen_ms: int, now_ms: int, later_ms: int
+) -> None:
     before = state_at(now_ms - seen_ms, limits)
 
     assert state_at(now_ms + later_ms - seen_ms, limits) >= before
@@ -101,7 +105,7 @@ def test_while_time_runs_a_sign_never_becomes_fresher(limits: Limits, seen_ms: i
 
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(data=st.data(), limits=limits_strategy, seen_ms=moments, now_ms=moments)
-def test_the_next_change_is_exact(data: st.DataObject, limits: Limits, seen_ms: int, now_ms: int) -> None:
+def test_the_next_change_is_exact(data: st.DataObject, limits: FreshnessLimits, seen_ms: int, now_ms: int) -> None:
     now = state_at(now_ms - seen_ms, limits)
 
     change_ms = next_change_ms(seen_ms, limits, now_ms)

@@ -53,12 +53,12 @@ from vitals.messages import (
 )
 from vitals.monitor import PatientMonitor
 from vitals.plan import EXPECTED
-from vitals.rules import DEFAULT_RULES, Limit
+from vitals.rules import DEFAULT_RULES, AlarmLimit
 from vitals.signs import INDEX, VitalSign
 
 LOW, MEDIUM, HIGH = Priority
 ACTIVE, CLEARED = AlarmState.ACTIVE, AlarmState.CLEARED
-NEWS2 = a_rule("news2", Limit(5, MEDIUM), Limit(7, HIGH), label="NEWS2", basis="NEWS2")
+NEWS2 = a_rule("news2", AlarmLimit(5, MEDIUM), AlarmLimit(7, HIGH), label="NEWS2", basis="NEWS2")
 RULE = {rule.rule_id: rule for rule in DEFAULT_RULES}
 ILL = {"heart_rate": 95, "respiratory_rate": 26, "spo2": 91}
 """+1, +3, +3: NEWS2 of 7 with the rest of WELL."""
@@ -75,8 +75,11 @@ def judged(events: list[Event]) -> ReadingJudged:
 
 def freshness(events: list[Event], sign: str = "heart_rate") -> list[tuple[int, str]]:
     """When a sign became what, in ms after the start."""
-    return [(event.at_ms - START, event.state) for event in events if isinstance(event, FreshnessChanged)
-            and event.sign == sign]  # fmt: skip
+    return [
+        (event.at_ms - START, event.state)
+        for event in events
+        if isinstance(event, FreshnessChanged) and event.sign == sign
+    ]
 
 
 def states(events: list[AlarmChanged]) -> list[tuple[AlarmState, Priority]]:
@@ -245,8 +248,9 @@ def test_a_pulse_that_is_normal_for_others_is_told_when_it_is_not_this_patient_s
     monitor = a_monitor()
     feed(monitor, *steady(0, 2 * HOUR, every_ms=MINUTE, heart_rate=55))
 
-    (alarm,) = alarms(feed(monitor, *steady(2 * HOUR + MINUTE, 2 * HOUR + 12 * MINUTE, heart_rate=85)),
-                      "unusual_heart_rate")  # fmt: skip
+    (alarm,) = alarms(
+        feed(monitor, *steady(2 * HOUR + MINUTE, 2 * HOUR + 12 * MINUTE, heart_rate=85)), "unusual_heart_rate"
+    )
 
     assert (alarm.priority, alarm.basis) == (LOW, "baseline")
     assert alarm.text.startswith("heart rate unlike this patient: HR 85, usually 5")
@@ -259,7 +263,7 @@ def test_short_desaturation_stays_pending() -> None:
     #   97   86   86   97        rule: 87 or less for 15 s
     #   |----|----|----|
     #   0    5    15   25 s
-    monitor = a_monitor(below(VitalSign.SPO2, Limit(87, MEDIUM), for_ms=15_000))
+    monitor = a_monitor(below(VitalSign.SPO2, AlarmLimit(87, MEDIUM), for_ms=15_000))
 
     events = feed(monitor, spo2=[(0, 97), (5_000, 86), (15_000, 86), (25_000, 97)])
 
@@ -306,7 +310,7 @@ def test_news2_that_rises_is_one_alarm_that_rises_and_stays_until_somebody_looks
 
 
 def test_a_cuff_that_measures_once_an_hour_holds_until_the_next_time() -> None:
-    monitor = a_monitor(a_rule("systolic_bp", Limit(90, HIGH), comparison="<=", for_ms=MINUTE))
+    monitor = a_monitor(a_rule("systolic_bp", AlarmLimit(90, HIGH), comparison="<=", for_ms=MINUTE))
 
     events = feed(monitor, a_reading(0, systolic_bp=85), *time_line(heart_rate=[(30_000, 70), (60_000, 70)]))
 
@@ -317,7 +321,7 @@ def test_a_cuff_that_measures_once_an_hour_holds_until_the_next_time() -> None:
 
 
 def test_a_condition_that_is_already_true_raises_its_alarm_when_the_limit_is_changed() -> None:
-    monitor = a_monitor(a_rule("news2", Limit(7, HIGH)))
+    monitor = a_monitor(a_rule("news2", AlarmLimit(7, HIGH)))
     assert alarms(feed(monitor, *steady(0, MINUTE, respiratory_rate=26, spo2=93))) == []
 
     later = restarted(monitor, a_plan(NEWS2))
@@ -641,11 +645,8 @@ def test_backfilled_readings_never_sound_and_are_told_once_per_episode() -> None
 
     events = feed(
         monitor,
-        *(
-            a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL})
-            for minute in range(20)
-        ),
-    )  # fmt: skip
+        *(a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL}) for minute in range(20)),
+    )
 
     assert {event.retrospective for event in alarms(events)} == {True}
     assert [(event.rule_id, event.key) for event in alarms(events)] == [
@@ -985,8 +986,8 @@ STEPS = st.lists(
         Step,
         st.sampled_from([0, 5 * SECOND, 30 * SECOND, MINUTE, 3 * MINUTE, 11 * MINUTE, 40 * MINUTE]),
         st.sampled_from(
-            ["reading"] * 6 + ["late", "duplicate", "backfilled", "time passes", "time passes", "answer", "silence",
-             "score"]
+            ["reading"] * 6
+            + ["late", "duplicate", "backfilled", "time passes", "time passes", "answer", "silence", "score"]
         ),
         st.sampled_from([None, 34, 70, 95, 135, 160, 400]),
         st.sampled_from([None, 14, 14, 22, 26]),
@@ -995,7 +996,7 @@ STEPS = st.lists(
         st.integers(0, 9),
     ),
     max_size=30,
-)  # fmt: skip
+)
 MODEL_RULES = frozenset({"sepsis_risk", "heart_risk", "model_unavailable"})
 story = settings(deadline=None, max_examples=150, derandomize=True)
 
@@ -1099,9 +1100,10 @@ def test_no_alarm_is_cleared_by_silence_or_by_what_is_missing_or_too_old(steps: 
     over: set[bytes] = set()
     for _, message, events in told:
         ended = [
-            event for event in alarms(events)
+            event
+            for event in alarms(events)
             if event.state is CLEARED and not event.retrospective and event.alarm_id not in over
-        ]  # fmt: skip
+        ]
         over |= {event.alarm_id for event in ended}
         if not ended or isinstance(message, ModelScore):
             assert all(event.rule_id in MODEL_RULES for event in ended)
@@ -1136,9 +1138,11 @@ def test_a_model_never_suppresses_and_never_delays_the_alarm_of_a_rule(steps: li
 
     def of_rules(told: list[Told]) -> list[Event]:
         return [
-            event for one in told for event in one.events
+            event
+            for one in told
+            for event in one.events
             if not isinstance(event, ModelScored)
             and not (isinstance(event, AlarmChanged) and event.rule_id in MODEL_RULES)
-        ]  # fmt: skip
+        ]
 
     assert of_rules(with_models) == of_rules(without)

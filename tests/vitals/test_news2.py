@@ -117,9 +117,14 @@ def test_rounding_equals_decimal_half_up(value: float, decimals: int) -> None:
 @settings(max_examples=1_000)
 def test_a_value_scores_what_its_rounded_value_scores(value: float) -> None:
     for bands in (
-        news2.RESPIRATORY_RATE, news2.SPO2_SCALE_1, news2.SPO2_SCALE_2_AIR, news2.SPO2_SCALE_2_OXYGEN,
-        news2.SYSTOLIC_BP, news2.HEART_RATE, news2.TEMPERATURE,
-    ):  # fmt: skip
+        news2.RESPIRATORY_RATE,
+        news2.SPO2_SCALE_1,
+        news2.SPO2_SCALE_2_AIR,
+        news2.SPO2_SCALE_2_OXYGEN,
+        news2.SYSTOLIC_BP,
+        news2.HEART_RATE,
+        news2.TEMPERATURE,
+    ):
         rounded = half_up(value, bands.decimals)
         expected = [points for start, points in bands.rows if start == -inf or rounded >= Decimal(str(start))][-1]
         assert bands.points(value) == expected
@@ -152,8 +157,14 @@ def test_parts_stand_in_the_order_of_the_chart_with_rounded_values_and_ages() ->
     result = news2.score({VitalSign.RESPIRATORY_RATE: (24.5, 3_000), VitalSign.TEMPERATURE: (38.06, 60_000)})
 
     assert [part.sign for part in result.parts] == [
-        "respiratory_rate", "spo2", "supplemental_oxygen", "systolic_bp", "heart_rate", "consciousness", "temperature",
-    ]  # fmt: skip
+        "respiratory_rate",
+        "spo2",
+        "supplemental_oxygen",
+        "systolic_bp",
+        "heart_rate",
+        "consciousness",
+        "temperature",
+    ]
     first, last = result.parts[0], result.parts[-1]
     assert (first.value, first.points, first.age_ms) == (25.0, 3, 3_000)
     assert (last.value, last.points, last.age_ms) == (38.1, 1, 60_000)
@@ -260,10 +271,14 @@ def test_hiding_signs_never_raises_the_score(values: dict, hidden: set, scale: i
 
 def test_the_highest_score_is_20() -> None:
     worst = {
-        VitalSign.RESPIRATORY_RATE: 30, VitalSign.SPO2: 80, VitalSign.SUPPLEMENTAL_OXYGEN: 15,
-        VitalSign.SYSTOLIC_BP: 70, VitalSign.HEART_RATE: 150, VitalSign.CONSCIOUSNESS: Consciousness.UNRESPONSIVE,
+        VitalSign.RESPIRATORY_RATE: 30,
+        VitalSign.SPO2: 80,
+        VitalSign.SUPPLEMENTAL_OXYGEN: 15,
+        VitalSign.SYSTOLIC_BP: 70,
+        VitalSign.HEART_RATE: 150,
+        VitalSign.CONSCIOUSNESS: Consciousness.UNRESPONSIVE,
         VitalSign.TEMPERATURE: 34,
-    }  # fmt: skip
+    }
 
     assert scored(worst).total == 20
 

@@ -19,12 +19,20 @@ def silent(patient: str, *, since_s: float = 0, after_ms: int = 10 * MINUTE, **c
     onset_ms = NOON + round(since_s * SECOND)
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id=patient, alarm_id=f"{patient:_<16}".encode(), rule_id="no_data", kind=AlarmKind.TECHNICAL,
-            priority=Priority.MEDIUM, state=AlarmState.ACTIVE, at_ms=onset_ms + after_ms, onset_ms=onset_ms,
-            revision=0, text="no data for any sign", basis="rule",
+            binding_id=patient,
+            alarm_id=f"{patient:_<16}".encode(),
+            rule_id="no_data",
+            kind=AlarmKind.TECHNICAL,
+            priority=Priority.MEDIUM,
+            state=AlarmState.ACTIVE,
+            at_ms=onset_ms + after_ms,
+            onset_ms=onset_ms,
+            revision=0,
+            text="no data for any sign",
+            basis="rule",
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def back(patient: str, *, at_ms: int = NOON + 20 * MINUTE, **changes: Any) -> AlarmChanged:
@@ -61,11 +69,17 @@ def test_three_who_fall_silent_within_a_minute_are_an_outage() -> None:
 @pytest.mark.parametrize(
     ("silent_patients", "patients", "is_outage"),
     [
-        (1, 1, False), (1, 3, False),  # one is no common cause, though it is a third
-        (2, 2, True), (2, 6, True), (2, 7, False), (2, 20, False),  # 2 of 6 are 33 %, 2 of 7 are 29 %
-        (3, 10, True), (3, 11, True), (3, 1_000, True),  # three are enough anywhere
+        (1, 1, False),
+        (1, 3, False),  # one is no common cause, though it is a third
+        (2, 2, True),
+        (2, 6, True),
+        (2, 7, False),
+        (2, 20, False),  # 2 of 6 are 33 %, 2 of 7 are 29 %
+        (3, 10, True),
+        (3, 11, True),
+        (3, 1_000, True),  # three are enough anywhere
     ],
-)  # fmt: skip
+)
 def test_how_many_make_an_outage(silent_patients: int, patients: int, is_outage: bool) -> None:
     alarms = [silent(f"p{number}") for number in range(silent_patients)]
 

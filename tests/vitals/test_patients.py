@@ -20,11 +20,11 @@ def a_ward() -> Patients:
 def test_a_message_touches_its_patient_alone() -> None:
     ward = a_ward()
     ward.apply(of("ann", a_reading(0, heart_rate=70)))
-    ward.take()
+    ward.drain()
 
     ward.apply(of("bob", a_reading(1_000, heart_rate=80)))
 
-    assert list(ward.take().snapshots) == ["bob"]
+    assert list(ward.drain().snapshots) == ["bob"]
     assert len(ward) == 2
 
 
@@ -43,7 +43,7 @@ def test_what_was_due_happens_before_the_message_that_comes_after_it() -> None:
 def test_timers_go_on_after_a_restart() -> None:
     ward = a_ward()
     ward.apply(of("ann", a_reading(0, heart_rate=70)))
-    snapshots = ward.take().snapshots
+    snapshots = ward.drain().snapshots
 
     again = Patients(lambda _: MonitoringPlan(), snapshots.items())
 
@@ -54,10 +54,10 @@ def test_timers_go_on_after_a_restart() -> None:
 def test_a_tick_before_anything_is_due_does_nothing() -> None:
     ward = a_ward()
     ward.apply(of("ann", a_reading(0, heart_rate=70)))
-    ward.take()
+    ward.drain()
 
     assert ward.apply(Tick(now_ms=START + 5_000)) == []
-    assert ward.take().snapshots == {}
+    assert ward.drain().snapshots == {}
 
 
 def test_a_timer_that_fails_is_told_and_stops_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +77,9 @@ def test_a_timer_that_fails_is_told_and_stops_nobody_else_s(monkeypatch: pytest.
     events = ward.apply(Tick(now_ms=START + 2 * HOUR))
 
     assert {event.binding_id for event in events if isinstance(event, FreshnessChanged)} == {"bob"}
-    defects = ward.take_defects()
+    defects = ward.drain_defects()
     assert set(defects) == {("ann", "ZeroDivisionError")}
-    assert ward.take_defects() == []
+    assert ward.drain_defects() == []
     # It is tried again a minute later, for as long as that takes.
     assert ward.timer_at() == START + 2 * HOUR + RETRY_MS - (2 * HOUR - 10_001) % RETRY_MS
 

@@ -9,10 +9,10 @@ from tests.vitals.stories import HOUR, MINUTE, SECOND, a_plan, a_rule
 from vitals.errors import BadPlan, UnknownSign, VitalsError
 from vitals.messages import Priority
 from vitals.plan import EXPECTED, MEASURED
-from vitals.rules import DEFAULT_RULES, Limit
+from vitals.rules import DEFAULT_RULES, AlarmLimit
 from vitals.signs import SPEC, VitalSign
 
-NEWS2 = a_rule("news2", Limit(5, Priority.MEDIUM))
+NEWS2 = a_rule("news2", AlarmLimit(5, Priority.MEDIUM))
 
 
 def test_the_default_plan_can_be_followed_and_is_the_rcp_s() -> None:

@@ -75,9 +75,12 @@ def test_a_calm_patient_is_left_alone() -> None:
 def test_flags_spoil_what_they_touch(flags: SensorFlag, spoilt: set[VitalSign]) -> None:
     # Never the cuff and never what people entered.
     one = calm(
-        systolic_bp=120, diastolic_bp=80, supplemental_oxygen=2, consciousness=Consciousness.ALERT,
+        systolic_bp=120,
+        diastolic_bp=80,
+        supplemental_oxygen=2,
+        consciousness=Consciousness.ALERT,
         sensor_flags=int(flags),
-    )  # fmt: skip
+    )
 
     assert unusable(Quality().judge(one)) == unusable(judge_late(one)) == spoilt
 
@@ -94,9 +97,12 @@ def test_a_sensor_that_is_off_is_off_until_a_sign_of_life() -> None:
     quality = Quality()
     since = []
     for one in (
-        calm(0), calm(5, sensor_flags=int(SensorFlag.SENSOR_OFF)), calm(10, sensor_flags=int(SensorFlag.SENSOR_OFF)),
-        reading(15), calm(20),
-    ):  # fmt: skip
+        calm(0),
+        calm(5, sensor_flags=int(SensorFlag.SENSOR_OFF)),
+        calm(10, sensor_flags=int(SensorFlag.SENSOR_OFF)),
+        reading(15),
+        calm(20),
+    ):
         quality.judge(one)
         since.append(quality.sensor_off_since_ms)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vitals import news2
 from vitals.messages import Consciousness, ModelScore, News2Scored, Priority
-from vitals.risk import Topic, duration, explain_news2, statement
+from vitals.risk import RiskTopic, duration, explain_news2, statement
 from vitals.signs import VitalSign
 
 MINUTE, HOUR = 60_000, 3_600_000
@@ -17,17 +17,24 @@ NOW = 1_700_000_000_000
 
 def says(score: float | None, *, reason: str = "", threshold: float = 0.7) -> ModelScore:
     return ModelScore(
-        binding_id="00" * 16, reading_id=bytes(16), at_ms=NOW, received_ms=NOW, model="sepsis", version="1.2",
-        score=score, threshold=threshold, reason=reason,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=bytes(16),
+        at_ms=NOW,
+        received_ms=NOW,
+        model="sepsis",
+        version="1.2",
+        score=score,
+        threshold=threshold,
+        reason=reason,
+    )
 
 
 @pytest.mark.parametrize(
     ("points", "level"),
     [(0, None), (4, None), (5, Priority.MEDIUM), (6, Priority.MEDIUM), (7, Priority.HIGH), (20, Priority.HIGH)],
 )
-@pytest.mark.parametrize("topic", list(Topic))
-def test_without_a_model_the_rule_speaks(topic: Topic, points: int, level: Priority | None) -> None:
+@pytest.mark.parametrize("topic", list(RiskTopic))
+def test_without_a_model_the_rule_speaks(topic: RiskTopic, points: int, level: Priority | None) -> None:
     said = statement(topic, points, None)
 
     assert (said.level, said.basis) == (level, "NEWS2")
@@ -53,9 +60,9 @@ def test_a_calm_model_does_not_lower_a_loud_rule() -> None:
     points=st.integers(0, 20),
     score=st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)),
     threshold=st.floats(0, 1),
-    topic=st.sampled_from(list(Topic)),
+    topic=st.sampled_from(list(RiskTopic)),
 )
-def test_no_model_ever_lowers(points: int, score: float | None, threshold: float, topic: Topic) -> None:
+def test_no_model_ever_lowers(points: int, score: float | None, threshold: float, topic: RiskTopic) -> None:
     alone = statement(topic, points, None)
     together = statement(topic, points, says(score, threshold=threshold))
 
@@ -131,9 +138,7 @@ def test_an_earlier_lower_bound_stays_one() -> None:
 
 
 def test_nothing_scored_nothing_listed() -> None:
-    calm = INPUTS | {
-        VitalSign.RESPIRATORY_RATE: (16.0, 0), VitalSign.SPO2: (97.0, 0), VitalSign.HEART_RATE: (70.0, 0)
-    }  # fmt: skip
+    calm = INPUTS | {VitalSign.RESPIRATORY_RATE: (16.0, 0), VitalSign.SPO2: (97.0, 0), VitalSign.HEART_RATE: (70.0, 0)}
 
     assert explain_news2(news2.score(calm), None, NOW) == "NEWS2 0"
 
@@ -149,9 +154,15 @@ def test_scale_2_says_why_a_high_saturation_scores() -> None:
 def test_a_stored_score_reads_the_same() -> None:
     fresh = news2.score(INPUTS)
     stored = News2Scored(
-        binding_id="00" * 16, reading_id=bytes(16), at_ms=NOW, total=fresh.total, at_least=fresh.at_least,
-        risk=fresh.risk, spo2_scale=1, parts=fresh.parts,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=bytes(16),
+        at_ms=NOW,
+        total=fresh.total,
+        at_least=fresh.at_least,
+        risk=fresh.risk,
+        spo2_scale=1,
+        parts=fresh.parts,
+    )
 
     assert explain_news2(stored, None, NOW) == explain_news2(fresh, None, NOW)
 

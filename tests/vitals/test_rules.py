@@ -7,13 +7,13 @@ import pytest
 from tests.vitals.stories import a_rule, below
 from vitals.errors import BadPlan
 from vitals.messages import AlarmKind, Priority
-from vitals.rules import DEFAULT_RULES, QUANTITIES, Limit, Rule
+from vitals.rules import DEFAULT_RULES, QUANTITIES, AlarmLimit, Rule
 from vitals.signs import SPEC, VitalSign
 
 LOW, MEDIUM, HIGH = Priority
 BY_ID = {rule.rule_id: rule for rule in DEFAULT_RULES}
-NEWS2 = a_rule("news2", Limit(5, MEDIUM), Limit(7, HIGH))
-SPO2 = below(VitalSign.SPO2, Limit(87, MEDIUM), Limit(84, HIGH), clear_margin=2)
+NEWS2 = a_rule("news2", AlarmLimit(5, MEDIUM), AlarmLimit(7, HIGH))
+SPO2 = below(VitalSign.SPO2, AlarmLimit(87, MEDIUM), AlarmLimit(84, HIGH), clear_margin=2)
 every_default_rule = pytest.mark.parametrize("rule", DEFAULT_RULES, ids=list(BY_ID))
 
 
@@ -34,8 +34,8 @@ def test_the_worst_limit_that_is_crossed_gives_the_priority(rule: Rule, value: f
     [
         (NEWS2, 5, False), (NEWS2, 4, True),  # no margin: one point below is enough
         (SPO2, 87, False), (SPO2, 88, False), (SPO2, 88.9, False), (SPO2, 89, True),
-        (a_rule("shock_index", Limit(1.0, LOW), clear_margin=0.25), 0.76, False),
-        (a_rule("shock_index", Limit(1.0, LOW), clear_margin=0.25), 0.75, True),
+        (a_rule("shock_index", AlarmLimit(1.0, LOW), clear_margin=0.25), 0.76, False),
+        (a_rule("shock_index", AlarmLimit(1.0, LOW), clear_margin=0.25), 0.75, True),
     ],
 )  # fmt: skip
 def test_a_value_is_well_inside_from_the_margin_on(rule: Rule, value: float, inside: bool) -> None:
@@ -58,18 +58,18 @@ def test_what_is_not_a_number_neither_raises_nor_clears(rule: Rule) -> None:
 def test_high_priority_latches_unless_the_rule_says_otherwise(
     latching: bool | None, priority: Priority, latches: bool
 ) -> None:
-    assert a_rule("news2", Limit(5, LOW), latching=latching).latches(priority) is latches
+    assert a_rule("news2", AlarmLimit(5, LOW), latching=latching).latches(priority) is latches
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"limits": ()}, "give at least one limit"),
-        ({"limits": (Limit(7, HIGH), Limit(5, MEDIUM))}, "from the mildest to the worst"),
-        ({"limits": (Limit(5, MEDIUM), Limit(7, HIGH)), "comparison": "<="}, "from the mildest to the worst"),
-        ({"limits": (Limit(float("nan"), MEDIUM),)}, "limits are finite numbers"),
-        ({"limits": (Limit(5, MEDIUM), Limit(float("inf"), HIGH))}, "limits are finite numbers"),
-        ({"limits": (Limit(5, HIGH), Limit(7, MEDIUM))}, "may not have a lower priority"),
+        ({"limits": (AlarmLimit(7, HIGH), AlarmLimit(5, MEDIUM))}, "from the mildest to the worst"),
+        ({"limits": (AlarmLimit(5, MEDIUM), AlarmLimit(7, HIGH)), "comparison": "<="}, "from the mildest to the worst"),
+        ({"limits": (AlarmLimit(float("nan"), MEDIUM),)}, "limits are finite numbers"),
+        ({"limits": (AlarmLimit(5, MEDIUM), AlarmLimit(float("inf"), HIGH))}, "limits are finite numbers"),
+        ({"limits": (AlarmLimit(5, HIGH), AlarmLimit(7, MEDIUM))}, "may not have a lower priority"),
         ({"quantity": "mood"}, "unknown quantity 'mood'; known are news2, red_sign"),
         ({"for_ms": -1}, "not negative"),
         ({"clear_for_ms": -1}, "not negative"),
@@ -78,7 +78,7 @@ def test_high_priority_latches_unless_the_rule_says_otherwise(
     ],
 )
 def test_a_rule_that_cannot_work_says_what_is_wrong_with_it(changes: dict[str, Any], said: str) -> None:
-    rule = a_rule(**{"quantity": "news2", "rule_id": "mine", "limits": (Limit(5, MEDIUM),)} | changes)
+    rule = a_rule(**{"quantity": "news2", "rule_id": "mine", "limits": (AlarmLimit(5, MEDIUM),)} | changes)
 
     with pytest.raises(BadPlan, match="rule mine: ") as refused:
         rule.check()
@@ -88,7 +88,7 @@ def test_a_rule_that_cannot_work_says_what_is_wrong_with_it(changes: dict[str, A
 
 @pytest.mark.parametrize("quantity", [*QUANTITIES, *SPEC])
 def test_every_quantity_may_have_a_rule(quantity: str) -> None:
-    a_rule(quantity, Limit(1, LOW)).check()
+    a_rule(quantity, AlarmLimit(1, LOW)).check()
 
 
 @every_default_rule

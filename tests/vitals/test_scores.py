@@ -72,7 +72,7 @@ def test_mews_edges(sign: VitalSign, value: float, points: int) -> None:
         (scores.MEWS, {RR: 30, HR: 140, T: 40, SBP: 60, ACVPU: 4}),
     ],
 )
-def test_the_most_a_chart_can_reach(chart: scores.Chart, worst: dict) -> None:
+def test_the_most_a_chart_can_reach(chart: scores.ScoreChart, worst: dict) -> None:
     result = scores.score(chart, known(worst))
 
     assert result.points == chart.out_of

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitals.windows import Closed, Windows
+from vitals.windows import ClosedWindow, EventTimeWindows
 
 FOR_EVER = 10**9
 
 
-def feed(windows: Windows, values: list[tuple[int, float]], sign: str = "spo2") -> list[Closed]:
+def feed(windows: EventTimeWindows, values: list[tuple[int, float]], sign: str = "spo2") -> list[ClosedWindow]:
     closed = []
     for at_ms, value in values:
         windows.add(sign, at_ms, value)
@@ -20,7 +20,7 @@ def feed(windows: Windows, values: list[tuple[int, float]], sign: str = "spo2") 
     return closed
 
 
-def starts(closed: list[Closed]) -> list[int]:
+def starts(closed: list[ClosedWindow]) -> list[int]:
     return [one.start_ms for one in closed]
 
 
@@ -31,40 +31,40 @@ def test_a_window_closes_when_time_reaches_its_end() -> None:
     #   96    94    98  |  97
     #   |-----|-----|---|--|
     #   0     3     6   10 11        width 10
-    windows = Windows(10)
+    windows = EventTimeWindows(10)
 
     assert feed(windows, [(0, 96), (3, 94), (6, 98)]) == []
     assert windows.advance(9) == []
-    assert windows.advance(10) == [Closed("spo2", 0, 10, 3, 96.0, 94.0, 98.0)]
+    assert windows.advance(10) == [ClosedWindow("spo2", 0, 10, 3, 96.0, 94.0, 98.0)]
     assert feed(windows, [(11, 97)]) == []
-    assert windows.advance(20) == [Closed("spo2", 10, 10, 1, 97.0, 97.0, 97.0)]
+    assert windows.advance(20) == [ClosedWindow("spo2", 10, 10, 1, 97.0, 97.0, 97.0)]
 
 
 @pytest.mark.parametrize(("at_ms", "start_ms"), [(0, 0), (9, 0), (10, 10), (19, 10), (-1, -10), (-10, -10)])
 def test_a_window_holds_its_start_and_not_its_end(at_ms: int, start_ms: int) -> None:
-    assert starts(feed(Windows(10), [(at_ms, 97), (FOR_EVER, 97)])) == [start_ms]
+    assert starts(feed(EventTimeWindows(10), [(at_ms, 97), (FOR_EVER, 97)])) == [start_ms]
 
 
 def test_a_late_value_is_counted_while_its_window_waits() -> None:
     #   value of 8 arrives after that of 14: 6 late, 5 is how long a window waits
     #   width 10: window 0 closes at 15
-    windows = Windows(10, lateness_ms=5)
+    windows = EventTimeWindows(10, lateness_ms=5)
     feed(windows, [(2, 90), (14, 99)])
 
     assert windows.add("spo2", 8, 92) == ()
-    assert windows.advance(15) == [Closed("spo2", 0, 10, 2, 91.0, 90.0, 92.0)]
+    assert windows.advance(15) == [ClosedWindow("spo2", 0, 10, 2, 91.0, 90.0, 92.0)]
 
 
 @pytest.mark.parametrize(("frontier_ms", "missed"), [(14, ()), (15, (0,)), (99, (0,))])
 def test_too_late_is_when_the_window_has_closed(frontier_ms: int, missed: tuple[int, ...]) -> None:
-    windows = Windows(10, lateness_ms=5)
+    windows = EventTimeWindows(10, lateness_ms=5)
     windows.advance(frontier_ms)
 
     assert windows.add("spo2", 8, 92) == missed
 
 
 def test_a_value_that_came_too_late_names_its_window_and_does_not_open_it_again() -> None:
-    windows = Windows(10)
+    windows = EventTimeWindows(10)
     feed(windows, [(5, 90), (25, 91)])
 
     assert windows.add("spo2", 6, 70) == (0,)
@@ -73,7 +73,7 @@ def test_a_value_that_came_too_late_names_its_window_and_does_not_open_it_again(
 
 def test_backfill_names_every_window_it_should_have_been_in() -> None:
     # Ten minutes of outage come in one piece, after the fact.
-    windows = Windows(60_000, lateness_ms=30_000)
+    windows = EventTimeWindows(60_000, lateness_ms=30_000)
     feed(windows, [(0, 97), (700_000, 97)])
 
     missed = [windows.add("spo2", at_ms, 88) for at_ms in range(60_000, 600_000, 60_000)]
@@ -83,7 +83,7 @@ def test_backfill_names_every_window_it_should_have_been_in() -> None:
 
 def test_a_late_value_of_a_hopping_window_misses_only_those_that_closed() -> None:
     # width 10, hop 5: an instant of 12 is in [5, 15) and [10, 20); at 16 the first of them has closed.
-    windows = Windows(10, hop_ms=5)
+    windows = EventTimeWindows(10, hop_ms=5)
     windows.advance(16)
 
     assert windows.add("spo2", 12, 97) == (5,)
@@ -91,7 +91,7 @@ def test_a_late_value_of_a_hopping_window_misses_only_those_that_closed() -> Non
 
 
 def test_time_that_runs_backwards_closes_nothing_and_opens_nothing() -> None:
-    windows = Windows(10)
+    windows = EventTimeWindows(10)
     feed(windows, [(5, 97), (12, 97)])
 
     assert windows.advance(3) == []
@@ -99,7 +99,7 @@ def test_time_that_runs_backwards_closes_nothing_and_opens_nothing() -> None:
 
 
 def test_several_windows_close_oldest_first_and_by_sign() -> None:
-    windows = Windows(10)
+    windows = EventTimeWindows(10)
     for at_ms in (25, 5, 15):
         for sign in ("spo2", "heart_rate"):
             windows.add(sign, at_ms, 90)
@@ -112,11 +112,11 @@ def test_several_windows_close_oldest_first_and_by_sign() -> None:
 
 
 def test_windows_without_values_are_not_told() -> None:
-    assert starts(feed(Windows(10), [(5, 97), (95, 97), (105, 97)])) == [0, 90]
+    assert starts(feed(EventTimeWindows(10), [(5, 97), (95, 97), (105, 97)])) == [0, 90]
 
 
 def test_a_thousandth_is_kept() -> None:
-    (one,) = feed(Windows(10), [(1, 36.601), (2, 36.602), (10, 37.0)])
+    (one,) = feed(EventTimeWindows(10), [(1, 36.601), (2, 36.602), (10, 37.0)])
 
     assert (one.mean, one.minimum, one.maximum) == (36.6015, 36.601, 36.602)
 
@@ -147,7 +147,7 @@ def recomputed(stream: list[tuple[str, int, float]], width_ms: int, hop_ms: int)
     return found
 
 
-def run(windows: Windows, stream: list[tuple[str, int, float]]) -> tuple[list[Closed], list[int]]:
+def run(windows: EventTimeWindows, stream: list[tuple[str, int, float]]) -> tuple[list[ClosedWindow], list[int]]:
     closed, missed = [], []
     for sign, at_ms, value in stream:
         missed += windows.add(sign, at_ms, value)
@@ -161,7 +161,7 @@ def test_within_the_lateness_order_does_not_matter_and_sums_are_those_of_a_plain
     stream: list[tuple[str, int, float]], shape: tuple[int, int]
 ) -> None:
     width_ms, hop_ms = shape
-    windows = Windows(width_ms, hop_ms=hop_ms, lateness_ms=40)
+    windows = EventTimeWindows(width_ms, hop_ms=hop_ms, lateness_ms=40)
 
     closed, missed = run(windows, stream)
     closed += windows.advance(FOR_EVER)
@@ -180,7 +180,7 @@ def test_every_value_is_either_counted_or_named_as_missed_in_each_of_its_windows
     stream: list[tuple[str, int, float]], shape: tuple[int, int], lateness_ms: int
 ) -> None:
     width_ms, hop_ms = shape
-    windows = Windows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
+    windows = EventTimeWindows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
 
     closed, missed = run(windows, stream)
     closed += windows.advance(FOR_EVER)
@@ -193,7 +193,7 @@ def test_every_value_is_either_counted_or_named_as_missed_in_each_of_its_windows
 def test_an_instant_is_in_one_tumbling_window_and_in_width_over_hop_hopping_ones(
     at_ms: int, hop_ms: int, times: int
 ) -> None:
-    windows = Windows(hop_ms * times, hop_ms=hop_ms)
+    windows = EventTimeWindows(hop_ms * times, hop_ms=hop_ms)
 
     closed = feed(windows, [(at_ms, 97)]) + windows.advance(FOR_EVER)
 
@@ -209,13 +209,13 @@ def test_a_restart_anywhere_changes_nothing(
     stream: list[tuple[str, int, float]], cut: int, shape: tuple[int, int], lateness_ms: int
 ) -> None:
     width_ms, hop_ms = shape
-    whole = Windows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
+    whole = EventTimeWindows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
     expected = run(whole, [*stream, ("spo2", 500, 97.0)])
 
-    first = Windows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
+    first = EventTimeWindows(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
     closed, missed = run(first, stream[:cut])
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(first.to_state()))
-    second = Windows.from_state(stored, width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
+    second = EventTimeWindows.from_state(stored, width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
     more_closed, more_missed = run(second, [*stream[cut:], ("spo2", 500, 97.0)])
 
     assert (closed + more_closed, missed + more_missed) == expected
@@ -223,7 +223,7 @@ def test_a_restart_anywhere_changes_nothing(
 
 
 def test_what_is_closed_takes_no_room() -> None:
-    windows = Windows(10, lateness_ms=20)
+    windows = EventTimeWindows(10, lateness_ms=20)
 
     feed(windows, [(at_ms, 97) for at_ms in range(0, 10_000, 5)])
 

@@ -35,7 +35,7 @@ from tests.stream.desk.alarms import (
     told,
     told_by_edge,
 )
-from vitals.escalation import Outcome, Policy
+from vitals.escalation import EscalationPolicy, Outcome
 from vitals.messages import Acknowledge, AlarmState, Priority, Silence
 
 LIMIT = Limit(messages=10, within_ms=10 * MINUTE)
@@ -108,7 +108,8 @@ def test_an_edge_s_word_is_enough_and_the_data_centre_goes_on_with_the_same_call
     assert heard is not None
 
     first, then = (
-        plan(Policy(), one, [], now_ms=NOW + 2 * SECOND, known=frozenset()).due for one in (at_edge, heard.kept)
+        plan(EscalationPolicy(), one, [], now_ms=NOW + 2 * SECOND, known=frozenset()).due
+        for one in (at_edge, heard.kept)
     )
 
     assert at_edge.from_edge
@@ -260,7 +261,7 @@ def test_what_got_red_while_the_order_to_be_quiet_was_on_its_way_is_not_silenced
 
     assert heard is not None
     assert calls(heard.kept, hush, NOW)
-    assert plan(Policy(), heard.kept, [], now_ms=NOW, known=frozenset()).due
+    assert plan(EscalationPolicy(), heard.kept, [], now_ms=NOW, known=frozenset()).due
 
 
 @pytest.mark.parametrize(
@@ -291,18 +292,18 @@ def test_a_silence_is_ordered_until_the_log_says_so_or_it_is_over() -> None:
 
 
 def test_after_a_day_away_people_are_called_once_and_not_for_every_round() -> None:
-    found = plan(Policy(), kept(told()), [], now_ms=NOW + 24 * 60 * MINUTE, known=frozenset())
+    found = plan(EscalationPolicy(), kept(told()), [], now_ms=NOW + 24 * 60 * MINUTE, known=frozenset())
 
     assert len(found.due) == len({(one.who, one.channel) for one in found.due})
     assert len(found.passed) > 500
-    assert plan(Policy(), kept(told()), [], now_ms=NOW + 90 * 24 * 60 * MINUTE, known=frozenset()).due
+    assert plan(EscalationPolicy(), kept(told()), [], now_ms=NOW + 90 * 24 * 60 * MINUTE, known=frozenset()).due
 
 
 def test_what_is_on_its_way_is_not_begun_again() -> None:
     alarm = kept(told())
-    (first,) = plan(Policy(), alarm, [], now_ms=NOW, known=frozenset()).due
+    (first,) = plan(EscalationPolicy(), alarm, [], now_ms=NOW, known=frozenset()).due
 
-    again = plan(Policy(), alarm, [], now_ms=NOW + SECOND, known=frozenset({first.key}))
+    again = plan(EscalationPolicy(), alarm, [], now_ms=NOW + SECOND, known=frozenset({first.key}))
 
     assert again.due == []
     assert again.look_ms == NOW + 30 * SECOND  # push has no receipt by then: sms
@@ -377,5 +378,5 @@ def test_what_became_of_a_role(fates: list[str], trusted: bool, became: Outcome 
 def test_no_data_is_an_alarm_like_any_other() -> None:
     silent = kept(told(rule_id="no_data", priority=RED))
 
-    assert [one.who for one in plan(Policy(), silent, [], now_ms=NOW, known=frozenset()).due] == ["nurse"]
+    assert [one.who for one in plan(EscalationPolicy(), silent, [], now_ms=NOW, known=frozenset()).due] == ["nurse"]
     assert an_alarm().rule_id == "news2"

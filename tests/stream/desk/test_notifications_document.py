@@ -10,11 +10,11 @@ from stream.desk import decisions, http, notify, process, users
 from stream.desk.texts import Telling, of_alarm
 from stream.records import Alarmed
 from tests.stream.desk.alarms import MINUTE, an_alarm, kept
-from vitals.escalation import Policy
+from vitals.escalation import EscalationPolicy
 
 TEXT = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())  # wherever its lines end
-CONFIG, POLICY = DeskConfig(), Policy()
+CONFIG, POLICY = DeskConfig(), EscalationPolicy()
 _WORDS = {4: "four", 5: "five", 12: "twelve"}
 
 

@@ -1,0 +1,157 @@
+"""The stored state of a patient keeps its bytes: a monitor of another version has to read what this one writes.
+
+A long made-up story runs through everything that a monitor can meet: missing and unusable values, late and backfilled
+readings, duplicates, silence, lost sensors, models, answers and restarts. The digests were taken before the monitor was
+cut into parts. A change of the format on purpose raises `SNAPSHOT_VERSION` and takes new digests.
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from tests.vitals.stories import (
+    BINDING,
+    HOUR,
+    MINUTE,
+    SECOND,
+    WELL,
+    a_plan,
+    a_reading,
+    a_rule,
+    a_score,
+    a_silence,
+    a_tick,
+    an_answer,
+    apply,
+    restarted,
+    wait,
+)
+from vitals.messages import Consciousness, Event, Message, Priority, Reading, SensorFlag
+from vitals.monitor import PatientMonitor
+from vitals.plan import MonitoringPlan
+from vitals.rules import DEFAULT_RULES, AlarmLimit
+from vitals.signs import VitalSign
+
+STEPS: Final = 2_000
+EVERY_RULE: Final = a_plan(
+    *(msgspec.structs.replace(rule, enabled=True) for rule in DEFAULT_RULES),
+    a_rule("mews", AlarmLimit(3, Priority.LOW), AlarmLimit(5, Priority.MEDIUM)),
+    a_rule("baseline:respiratory_rate", AlarmLimit(3.0, Priority.LOW), clear_margin=1.0),
+    a_rule("baseline:heart_rate", AlarmLimit(2.0, Priority.LOW)),
+    spo2_scale=2,
+    cadence_ms={VitalSign.SYSTOLIC_BP: 15 * MINUTE},
+    stale_after_ms=5 * MINUTE,
+    lost_after_ms=20 * MINUTE,
+)
+GAPS_MS: Final = (5 * SECOND,) * 8 + (30 * SECOND,) * 4 + (MINUTE, 3 * MINUTE, 11 * MINUTE, 40 * MINUTE)
+FLAGS: Final = (SensorFlag.NONE,) * 9 + (SensorFlag.SENSOR_OFF, SensorFlag.MOTION, SensorFlag.CLOCK_CORRECTED)
+WORSE: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"heart_rate": 95, "respiratory_rate": 26, "spo2": 91},
+    {"heart_rate": 135, "systolic_bp": 95, "respiratory_rate": 23},
+    {"spo2": 84, "supplemental_oxygen": 3},
+    {"consciousness": Consciousness.CONFUSION, "temperature": 39.2},
+    {"heart_rate": 33, "systolic_bp": 85},
+)
+
+
+# Step -> digest of every snapshot so far, digest of every event so far.
+DIGESTS: Final = (
+    (
+        a_plan(),
+        {
+            1: ("876a3b3c3fa7f39c", "dd104be1c27cdb4a"),
+            10: ("f652d9869fbcee91", "4335b07a3591a36b"),
+            100: ("1c7a0cd8e4167610", "a704c0427509df18"),
+            500: ("f77361bde54f451e", "2065565f8d3a5d52"),
+            1_000: ("7ce9d630fde8ba51", "16396181e613724e"),
+            2_000: ("d2458314fdafe222", "abbdd2a5f76b7216"),
+        },
+    ),
+    (
+        EVERY_RULE,
+        {
+            1: ("876a3b3c3fa7f39c", "dd104be1c27cdb4a"),
+            10: ("3b7922451a4db60b", "83d23c84b8dfff4d"),
+            100: ("e51f462857830de0", "41bdc77e781ecd6c"),
+            500: ("19927d6cd597affe", "aaafc6167d43c459"),
+            1_000: ("17815baba4c31c4b", "39b2a59423523ad9"),
+            2_000: ("a70212a889c08bad", "26aa0178b545f3b6"),
+        },
+    ),
+)
+
+
+class Dice:
+    """Numbers that are the same with every Python: Knuth's linear congruential generator."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed
+
+    def below(self, limit: int) -> int:
+        self._state = (self._state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        return (self._state >> 33) % limit
+
+
+def a_story_reading(dice: Dice, now_ms: int, counter: int, held_up_ms: int) -> Reading:
+    # A state of health lasts for a while, so that durations run out and conditions end.
+    signs = {**WELL, **WORSE[(now_ms // (25 * MINUTE)) % len(WORSE)], "battery": 60 - counter % 60}
+    signs["heart_rate"] += dice.below(7)
+    for sign in list(signs):
+        if dice.below(6) == 0 or (sign == "systolic_bp" and dice.below(4)):
+            del signs[sign]
+    if dice.below(40) == 0:
+        signs["heart_rate"] = 400
+    return a_reading(
+        now_ms - held_up_ms, held_up_ms=held_up_ms, counter=counter, flags=FLAGS[dice.below(len(FLAGS))], **signs
+    )
+
+
+def a_story(plan: MonitoringPlan) -> Iterator[tuple[PatientMonitor, list[Event]]]:
+    """The monitor and its events after every step."""
+    monitor, dice, now_ms = PatientMonitor(BINDING, plan), Dice(14), HOUR
+    sent: list[Reading] = []
+    for step in range(STEPS):
+        now_ms += GAPS_MS[dice.below(len(GAPS_MS))]
+        what = dice.below(40)
+        message: Message | None = None
+        events: list[Event] = []
+        if what < 24:
+            message = a_story_reading(dice, now_ms, step, (0, 0, 0, 0, 20 * SECOND, 6 * MINUTE)[dice.below(6)])
+            sent.append(message)
+        elif what < 26 and sent:
+            message = sent[-1 - dice.below(min(len(sent), 30))]
+        elif what < 29:
+            rule_id = ("news2", "red_sign", "no_data", "low_spo2")[dice.below(4)]
+            message = a_silence(rule_id, now_ms, until_ms=now_ms + dice.below(10) * MINUTE)
+        elif what < 32:
+            model = ("sepsis", "heart")[dice.below(2)]
+            message = a_score(now_ms, (None, 0.2, 0.9)[dice.below(3)], model=model)
+        elif what < 34 and monitor.open_alarms():
+            standing = monitor.open_alarms()
+            message = an_answer(standing[dice.below(len(standing))], now_ms)
+        elif what == 34:
+            message = a_tick(now_ms)
+        elif what == 35:
+            monitor = restarted(monitor, plan)
+        else:
+            events = wait(monitor, now_ms)
+        if message is not None:
+            events = apply(monitor, message)
+        yield monitor, events
+
+
+@pytest.mark.parametrize(("plan", "digests"), DIGESTS, ids=["default plan", "every rule"])
+def test_snapshots_and_events_keep_their_bytes(plan: MonitoringPlan, digests: dict[int, tuple[str, str]]) -> None:
+    states, told = sha256(), sha256()
+    found: dict[int, tuple[str, str]] = {}
+    for step, (monitor, events) in enumerate(a_story(plan), start=1):
+        states.update(monitor.snapshot())
+        told.update(msgspec.msgpack.encode(events))
+        if step in digests:
+            found[step] = (states.hexdigest()[:16], told.hexdigest()[:16])
+
+    assert found == digests

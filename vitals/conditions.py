@@ -1,0 +1,108 @@
+"""The alarm conditions of one patient: values of rules become observations in the alarm book.
+
+Remembers which signs made a condition true. A condition ends only when each of these signs was seen to be better: a
+score that falls because one of its parts went missing is no recovery.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from vitals.alarms import AlarmBook, Observation
+from vitals.messages import Event
+from vitals.rules import Rule, Truth
+
+
+class JudgingContext(NamedTuple):
+    """What all rules share that are judged at one moment."""
+
+    at_ms: int
+    reading_id: bytes
+    missing: int  # mask of the signs that may not be scored
+    events: list[Event]  # the alarms that change are appended here
+
+
+class Conditions:
+    """Compares values with the limits of rules and tells the alarm book.
+
+    Args:
+        book: the alarms of the same patient.
+    """
+
+    __slots__ = ("_causes", "book")
+
+    def __init__(self, book: AlarmBook) -> None:
+        self.book = book
+        self._causes: dict[tuple[str, str], int] = {}  # rule and key -> mask of the signs that made it true
+
+    def observe(
+        self,
+        rule: Rule,
+        value: float,
+        context: JudgingContext,
+        explain: Callable[[], str],
+        *,
+        key: str = "",
+        causes: int = 0,
+        grade: float = 0.0,
+        onset_ms: int | None = None,
+    ) -> None:
+        """Judge one value by one rule. A normal value of a condition that is not open costs next to nothing.
+
+        Args:
+            rule: the rule to judge by.
+            value: the quantity of the rule.
+            moment: when, on which reading; the alarms that change are appended to its events.
+            explain: makes the one-line text of the alarm; called only when it is needed.
+            key: the sign, for rules that are judged sign by sign.
+            causes: mask of the signs that the value was made of.
+            grade: rises as the patient gets worse.
+            onset_ms: when the condition began, if not at this moment.
+        """
+        priority = rule.reached(value)
+        if priority is None:
+            if self.book.has(rule.rule_id, key):
+                self._ease(rule, value, context, (rule.rule_id, key))
+            return
+        if causes:
+            # A sign that made it true and then went missing must still be measured again and be better.
+            place = (rule.rule_id, key)
+            self._causes[place] = causes | self._causes.get(place, 0) & context.missing
+        seen = Observation(
+            truth=Truth.TRUE,
+            at_ms=context.at_ms,
+            reading_id=context.reading_id,
+            priority=priority,
+            grade=grade,
+            onset_ms=onset_ms,
+        )
+        context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
+
+    def mark_unknown(self, rule: Rule, at_ms: int, events: list[Event], *, key: str = "") -> None:
+        """A condition cannot be judged now. It has not ended: an open alarm stays open."""
+        seen = Observation(truth=Truth.UNKNOWN, at_ms=at_ms)
+        events.extend(self.book.observe(rule, seen, key=key))
+
+    def mark_missing(self, rules: Iterable[Rule], missing: int, at_ms: int, events: list[Event]) -> None:
+        """Every condition that was caused by a sign in the mask `missing` cannot be judged now."""
+        for rule in rules:
+            for place in self.book.conditions():
+                if place[0] == rule.rule_id and self._causes.get(place, 0) & missing:
+                    self.mark_unknown(rule, at_ms, events, key=place[1])
+
+    def to_state(self) -> list[Any]:
+        """Plain lists that msgspec can encode. The book is not part of it: it has a state of its own."""
+        return [[*place, mask] for place, mask in self._causes.items()]
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace the causes with those of `to_state`."""
+        self._causes = {(rule_id, key): mask for rule_id, key, mask in state}
+
+    def _ease(self, rule: Rule, value: float, context: JudgingContext, place: tuple[str, str]) -> None:
+        unknown = bool(self._causes.get(place, 0) & context.missing)
+        if not unknown and not rule.is_well_inside(value):
+            context.events.extend(self.book.waver(*place, at_ms=context.at_ms))
+            return
+        seen = Observation(truth=Truth.UNKNOWN if unknown else Truth.FALSE, at_ms=context.at_ms)
+        context.events.extend(self.book.observe(rule, seen, key=place[1]))
+        if not self.book.has(*place):
+            self._causes.pop(place, None)

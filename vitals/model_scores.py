@@ -1,0 +1,129 @@
+"""The last score of each model for one patient, and the alarms that a model may raise.
+
+A model raises alarms of its own; it never touches those of the rules.
+"""
+
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from vitals.conditions import Conditions, JudgingContext
+from vitals.latest import LatestValues
+from vitals.messages import Event, ModelScore, ModelScored
+from vitals.plan import MonitoringPlan
+from vitals.risk import probability_of
+from vitals.rules import Rule
+from vitals.view import ModelView
+
+SCORE_VALID_MS: Final = 15 * 60_000
+"""A model's score that is older is not shown as current."""
+
+_HOUR_MS: Final = 3_600_000
+
+
+class _LastScore(msgspec.Struct, array_like=True):
+    at_ms: int
+    version: str
+    score: float | None
+    threshold: float
+    reason: str
+    unavailable_since_ms: int | None  # since when the model has given no probability
+
+
+class ModelScores:
+    """The last score of each model.
+
+    Args:
+        plan: what was ordered: rules, and when a score is too old to sound.
+        latest: the newest value of each sign, for NEWS2 in the text of an alarm.
+        conditions: where the rules on models are judged.
+    """
+
+    __slots__ = ("_conditions", "_last", "_latest", "_plan", "_rules")
+
+    def __init__(self, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions) -> None:
+        self._plan = plan
+        self._rules = plan.rules_by_quantity
+        self._latest = latest
+        self._conditions = conditions
+        self._last: dict[str, _LastScore] = {}  # by model
+
+    @property
+    def newest_ms(self) -> int | None:
+        """Event time of the newest score of any model."""
+        return max((last.at_ms for last in self._last.values()), default=None)
+
+    def on_score(self, score: ModelScore) -> list[Event]:
+        """One score of one model.
+
+        A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
+        """
+        last = self._last.get(score.model)
+        if last is not None and score.at_ms == last.at_ms:
+            return []
+        late = last is not None and score.at_ms < last.at_ms
+        backfilled = score.heard_ms - score.at_ms > self._plan.backfill_after_ms
+        events: list[Event] = [ModelScored(score=score, late=late, backfilled=backfilled)]
+        if late or backfilled:
+            return events
+        probability = probability_of(score)
+        unavailable_since_ms = None if last is None else last.unavailable_since_ms
+        if probability is not None:
+            unavailable_since_ms = None
+        elif unavailable_since_ms is None:
+            unavailable_since_ms = score.at_ms
+        self._last[score.model] = _LastScore(
+            score.at_ms, score.version, probability, score.threshold, score.reason, unavailable_since_ms
+        )
+        context = JudgingContext(score.at_ms, score.reading_id, 0, events)
+        self._judge_risk(score, probability, context)
+        self._judge_availability(score, unavailable_since_ms, context)
+        return events
+
+    def views(self, now_ms: int) -> tuple[ModelView, ...]:
+        """The last score of each model; without its probability if it is too old."""
+        return tuple(
+            ModelView(
+                model=model,
+                version=last.version,
+                score=last.score if now_ms - last.at_ms <= SCORE_VALID_MS else None,
+                threshold=last.threshold,
+                age_ms=now_ms - last.at_ms,
+                reason=last.reason,
+            )
+            for model, last in self._last.items()
+        )
+
+    def to_state(self) -> list[Any]:
+        """What msgspec can encode."""
+        return list(self._last.items())
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace the scores with those of `to_state`."""
+        self._last = {model: msgspec.convert(last, _LastScore) for model, last in state}
+
+    def _judge_risk(self, score: ModelScore, probability: float | None, context: JudgingContext) -> None:
+        conditions = self._conditions
+        for rule in self._rules.get(f"model:{score.model}", ()):
+            if probability is not None:
+                explain = partial(self._explain, rule, score, probability)
+                conditions.observe(rule, probability / score.threshold, context, explain)
+            elif conditions.book.has(rule.rule_id):
+                conditions.mark_unknown(rule, context.at_ms, context.events)
+
+    def _judge_availability(self, score: ModelScore, unavailable_since_ms: int | None, context: JudgingContext) -> None:
+        unavailable = 0
+        if unavailable_since_ms is not None:
+            unavailable = 1 if context.at_ms - unavailable_since_ms < _HOUR_MS else 2
+        why = score.reason if score.score is None else "gave no probability"
+        for rule in self._rules.get("model_unavailable", ()):
+            explain = partial(str, f"{score.model} model: {why}")
+            self._conditions.observe(rule, unavailable, context, explain, key=score.model)
+
+    def _explain(self, rule: Rule, score: ModelScore, probability: float) -> str:
+        news2_now = self._latest.news2(score.at_ms)
+        bound = "" if news2_now.total is not None else ">= "
+        said = f"{rule.label} {probability:.1%} by model {score.version}, which speaks from {score.threshold:.1%}"
+        because = f"; {score.reason}" if score.reason else ""
+        return f"{said}{because}; NEWS2 {bound}{news2_now.at_least}"

@@ -1,0 +1,181 @@
+"""The freshness of each sign of one patient as it was last announced, and the alarm when no data comes.
+
+How soon a missing value matters depends on how ill the patient was when last seen, so the last NEWS2 is kept here.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+
+from vitals import news2
+from vitals.alarms import clock_text
+from vitals.conditions import Conditions, JudgingContext
+from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
+from vitals.latest import LatestValues
+from vitals.messages import Event, FreshnessChanged
+from vitals.plan import MEASURED, MonitoringPlan
+from vitals.risk import duration
+from vitals.signs import INDEX, SIGNS, SPEC, VitalSign
+from vitals.view import SignView
+
+LOST_WHILE_ILL: Final = 4
+"""Value of the quantity `freshness` for a lost sign of a patient who was ill when last seen."""
+
+_MEASURED: Final = frozenset(MEASURED)
+
+
+class SignFreshness:
+    """Fresh, late, stale or lost: sign by sign, for the signs that a device measures.
+
+    Args:
+        binding_id: which device on which patient.
+        plan: what was ordered: cadence, limits, the signs whose silence is an alarm.
+        latest: the newest value of each sign.
+        conditions: where the rules on the quantity `freshness` are judged.
+    """
+
+    __slots__ = ("_binding_id", "_conditions", "_latest", "_news2", "_plan", "_states")
+
+    def __init__(self, binding_id: str, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions) -> None:
+        self._binding_id = binding_id
+        self._plan = plan
+        self._latest = latest
+        self._conditions = conditions
+        self._states: dict[VitalSign, Freshness] = {}
+        self._news2: int | None = None  # points when last seen
+
+    def update_news2(self, at_least: int) -> bool:
+        """Set how ill the patient is. True if this changes the limits, and so the next timer."""
+        before, self._news2 = self._news2, at_least
+        return before is None or _band(before) != _band(at_least)
+
+    def on_values(self, values: Iterable[tuple[VitalSign, float]], at_ms: int, events: list[Event]) -> bool:
+        """New values came in order and in time. True if one of them was not fresh before."""
+        returned = False
+        states = self._states
+        for sign, _ in values:
+            before = states.get(sign)
+            if before is not Freshness.FRESH and sign in _MEASURED:
+                returned = returned or before is not None
+                states[sign] = Freshness.FRESH
+                events.append(self._changed(sign, Freshness.FRESH, at_ms))
+        return returned
+
+    def on_late_values(
+        self, values: Iterable[tuple[VitalSign, float]], at_ms: int, now_ms: int, events: list[Event]
+    ) -> bool:
+        """Values measured at `at_ms` came late and are the newest. True if missing data must be judged again."""
+        must_judge = False
+        for sign, _ in values:
+            if sign not in _MEASURED:
+                continue
+            state, before = state_at(now_ms - at_ms, self._limits(sign)), self._states.get(sign)
+            if state != before:
+                self._states[sign] = state
+                must_judge = must_judge or before is not None or state >= Freshness.STALE
+                events.append(self._changed(sign, state, now_ms))
+        return must_judge
+
+    def on_timer(self, now_ms: int, events: list[Event]) -> bool:
+        """Time has passed. True if a sign became stale or lost."""
+        aged = False
+        for sign, latest in self._latest.by_sign.items():
+            if sign not in _MEASURED:
+                continue
+            state = state_at(now_ms - latest.at_ms, self._limits(sign))
+            # Time makes nothing fresher: neither backfill nor wider limits end a silence, only a live value does.
+            if state > self._states.get(sign, Freshness.FRESH):
+                self._states[sign] = state
+                aged = aged or state >= Freshness.STALE
+                events.append(self._changed(sign, state, now_ms))
+        return aged
+
+    def next_change_ms(self, now_ms: int) -> int | None:
+        """When a sign changes its state if no value comes; None if there is no such moment."""
+        due = [
+            change_ms
+            for sign, latest in self._latest.by_sign.items()
+            if sign in _MEASURED and (change_ms := self._next_change_of(sign, latest.at_ms, now_ms)) is not None
+        ]
+        return min(due, default=None)
+
+    def judge_silence(self, now_ms: int, events: list[Event]) -> None:
+        """Judge the rules on missing data: of one sign, or of the whole device when no expected sign has a value."""
+        expected = [sign for sign in self._plan.expected if sign in self._states]
+        if not expected:
+            return
+        conditions, latest = self._conditions, self._latest.by_sign
+        all_silent = all(self._states[sign] >= Freshness.STALE for sign in expected)
+        context = JudgingContext(now_ms, b"", 0, events)
+        for rule in self._plan.rules_by_quantity.get("freshness", ()):
+            if all_silent:
+                since_ms = max(latest[sign].at_ms for sign in expected)
+                worst = max(self._severity(sign) for sign in expected)
+                explain = partial(self._explain, "any sign", since_ms, now_ms)
+                conditions.observe(rule, worst, context, explain, onset_ms=since_ms)
+                continue
+            if conditions.book.has(rule.rule_id):
+                conditions.observe(rule, 0, context, str)
+            for sign in expected:
+                if self._states[sign] >= Freshness.STALE or conditions.book.has(rule.rule_id, sign):
+                    since_ms = latest[sign].at_ms
+                    explain = partial(self._explain, SPEC[sign].label, since_ms, now_ms)
+                    value = self._severity(sign)
+                    conditions.observe(rule, value, context, explain, key=sign.value, onset_ms=since_ms)
+
+    def views(self, now_ms: int) -> tuple[SignView, ...]:
+        """The newest value of each sign with its age and freshness at `now_ms`."""
+        return tuple(
+            SignView(
+                sign=sign,
+                value=latest.value,
+                age_ms=now_ms - latest.at_ms,
+                freshness=state_at(now_ms - latest.at_ms, self._limits(sign)),
+            )
+            for sign, latest in self._latest.by_sign.items()
+        )
+
+    def to_state(self) -> tuple[int | None, list[Any]]:
+        """The last NEWS2, and plain lists that msgspec can encode."""
+        return self._news2, [[INDEX[sign], int(state)] for sign, state in self._states.items()]
+
+    def load_state(self, news2_points: int | None, states: list[Any]) -> None:
+        """Replace the state with that of `to_state`."""
+        self._news2 = news2_points
+        self._states = {SIGNS[index].sign: Freshness(state) for index, state in states}
+
+    def _changed(self, sign: VitalSign, state: Freshness, now_ms: int) -> FreshnessChanged:
+        return FreshnessChanged(
+            binding_id=self._binding_id,
+            sign=sign.value,
+            at_ms=now_ms,
+            state=state.name,
+            age_ms=now_ms - self._latest.by_sign[sign].at_ms,
+        )
+
+    def _limits(self, sign: VitalSign) -> FreshnessLimits:
+        plan = self._plan
+        return limits_for(self._news2, plan.cadence(sign), stale_ms=plan.stale_after_ms, lost_ms=plan.lost_after_ms)
+
+    def _next_change_of(self, sign: VitalSign, at_ms: int, now_ms: int) -> int | None:
+        limits = self._limits(sign)
+        if state_at(now_ms - at_ms, limits) > self._states.get(sign, Freshness.FRESH):
+            return now_ms  # overdue: a change that was not announced yet
+        return next_change_ms(at_ms, limits, now_ms)
+
+    def _severity(self, sign: VitalSign) -> int:
+        state = self._states[sign]
+        if state is not Freshness.LOST:
+            return int(state)
+        value = self._latest.by_sign[sign].value
+        alone = news2.score({sign: (value, 0)}, spo2_scale=self._plan.spo2_scale).at_least
+        return LOST_WHILE_ILL if (self._news2 or 0) >= 5 or alone >= 3 else int(state)
+
+    def _explain(self, silent: str, since_ms: int, now_ms: int) -> str:
+        was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
+        return f"no data for {silent} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{was}"
+
+
+def _band(at_least: int) -> int:
+    """Row of the freshness table `freshness.BY_NEWS2` that a score is in."""
+    return (at_least >= 1) + (at_least >= 5) + (at_least >= 7)
