@@ -143,7 +143,7 @@ def ward(
 
     Ctrl-C ends it cleanly and prints what became of every reading.
     """
-    module = _room("simulators.ward", extra="simulators")
+    module = _room("simulators.ward.command", extra="simulators")
     raise typer.Exit(
         module.main(
             module.WardOptions(

@@ -5,6 +5,7 @@ Pure: views in, a rich renderable out. What is stale is never shown as current: 
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Final
 
@@ -101,6 +102,11 @@ def as_svg(screen: RenderableType, *, title: str, width: int = 150) -> str:
     picture = console.export_svg(title=title)
     # Fonts are named, not fetched: a picture of patients should not call anybody when it is looked at.
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+
+
+def time_of_day(at_ms: int) -> str:
+    """`08:15:00`, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
 
 
 def _wide_table() -> Table:

@@ -20,7 +20,7 @@ from tests.models.made_up import copied
 from tests.oracle import check_store
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("VITALLOOM_DATA", ROOT / "../shared/data"))
 CADENCE_MS, RECORDED_CADENCE_MS = 5_000, 60_000
 
