@@ -58,14 +58,14 @@ def config_of(
     broker: tuple[str, int],
     cadence_ms: int,
     clock_file: Path,
-    hurried: bool,
+    short_timers: bool,
     tls: bool = True,
     models: Path | None = None,
 ) -> EdgeConfig:
     """What an agent of a ward is told. Its identity has been put into `folder`.
 
     Args:
-        hurried: resend and acknowledge sooner: a ward with faults should not wait for timers that are made for months.
+        short_timers: resend and acknowledge soon, so that a ward with faults recovers within seconds.
     """
     return EdgeConfig(
         identity=folder / "identity",
@@ -74,11 +74,11 @@ def config_of(
         status_file=folder / "status",
         broker=BrokerConfig(host=broker[0], port=broker[1], tls=tls, receive_maximum=500),
         outbox=OutboxConfig(budget_mb=512, commit_ms=20),
-        timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
+        timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if short_timers else Timing(),
         limits=LIMITS,
         cadence_ms=cadences(cadence_ms),
-        ack_interval_ms=50 if hurried else 1_000,
-        heartbeat_s=2.0 if hurried else 10.0,
+        ack_interval_ms=50 if short_timers else 1_000,
+        heartbeat_s=2.0 if short_timers else 10.0,
         models=models,
         clock_file=clock_file,
         log_level="WARNING",
@@ -90,7 +90,7 @@ def cadences(cadence_ms: int) -> dict[str, int]:
     return {sign.value: cadence_ms for sign in EXPECTED}
 
 
-class InProcess:
+class AgentTask:
     """An agent as a task beside the others."""
 
     def __init__(self, config: EdgeConfig, wallet: Wallet, clock: Clock, *, rng: random.Random) -> None:
@@ -128,7 +128,7 @@ class InProcess:
         return self._agent.counts.local_alarms
 
 
-class Apart:
+class AgentProcess:
     """An agent as `vitalloom edge`, in a process that may be killed and is started again.
 
     What it counts is known from its heartbeats; what it had counted when it was killed is not known.

@@ -52,7 +52,7 @@ def cadence_of(text: str) -> int:
     return milliseconds("--cadence", text)
 
 
-async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned: bool = False) -> None:
+async def run_wearable(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned: bool = False) -> None:
     """Measure and send until cancelled.
 
     Args:
@@ -107,7 +107,7 @@ async def _until_told_to_stop(wallet: Wallet, story: Simulated, clock: Clock) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     _log.info("wearable starts", device=wallet.me.device_id.hex())
-    work = asyncio.create_task(wear(wallet, story, clock), name="wearable")
+    work = asyncio.create_task(run_wearable(wallet, story, clock), name="wearable")
     stop = asyncio.create_task(told.wait(), name="stop")
     await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()

@@ -10,7 +10,7 @@ from typing import Any
 from simulators.faults import FaultCounts, FaultSpec
 from wire.mqtt import Inbound, MqttClient
 
-_NOBODY = -1  # a connection that never was: acknowledging over it does nothing
+_NO_CONNECTION = -1  # a connection that never was: acknowledging over it does nothing
 
 
 class FlakyClient(MqttClient):
@@ -44,7 +44,7 @@ class FlakyClient(MqttClient):
                 through.append(message)
                 if double < self._spec.duplicate:
                     counts.duplicated += 1
-                    through.append(message._replace(connection=_NOBODY))
+                    through.append(message._replace(connection=_NO_CONNECTION))
         return through
 
     def publish(self, topic: str, payload: bytes) -> bool:

@@ -30,7 +30,7 @@ from wire.wallet import Wallet
 TIMING = Timing(vitals_first_ms=3_000, vitals_max_ms=15_000)
 WINDOWS = Windows(vitals=2_000)
 
-ASK_MS = 5_000
+DOCUMENT_REQUEST_MS = 5_000
 
 _TURN_S = 0.02
 
@@ -63,7 +63,7 @@ class _Wearable:
         self.numbers: dict[tuple[bytes, int], int] = {}  # place in the buffer by session and counter
         self.last_number = -1
         self.previous: dict[bytes, bytes] = {}  # by binding
-        self.ask_ms = 0  # monotonic: not before
+        self.next_request_ms = 0  # monotonic: not before
 
     def binding_id(self, now_ms: int) -> bytes | None:
         """The patient that this wearable is on, as far as it was told."""
@@ -119,7 +119,7 @@ class Fleet:
         self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
         self._outgoing: deque[bytes] = deque()
-        self._questions: dict[bytes, None] = {}  # devices that want their documents
+        self._document_requests: dict[bytes, None] = {}  # devices that want their documents
         self._wake = asyncio.Event()
 
     @property
@@ -141,7 +141,7 @@ class Fleet:
         session = self._session_of(wearable)
         if session is None:
             self.counts.unassigned += 1
-            self._ask(wearable)
+            self._request_documents(wearable)
             return
         counter, frame = session.seal(encode(sample))
         before = len(wearable.buffer)
@@ -154,19 +154,19 @@ class Fleet:
             self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
         self._wake.set()
 
-    def _ask(self, wearable: _Wearable) -> None:
+    def _request_documents(self, wearable: _Wearable) -> None:
         """It measures for nobody: somebody should say whom it is on."""
         mono_ms = self._clock.mono_ms()
-        if mono_ms >= wearable.ask_ms:
-            wearable.ask_ms = mono_ms + ASK_MS
-            self._questions[wearable.device_id] = None
+        if mono_ms >= wearable.next_request_ms:
+            wearable.next_request_ms = mono_ms + DOCUMENT_REQUEST_MS
+            self._document_requests[wearable.device_id] = None
             self._wake.set()
 
     async def run(self, client: MqttClient) -> None:
         """Send and hear acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear(client), name="fleet hears")
-            tasks.create_task(self._speak(client), name="fleet speaks")
+            tasks.create_task(self._receive_acks(client), name="fleet hears")
+            tasks.create_task(self._send_frames(client), name="fleet speaks")
 
     def page(self, session_id: bytes, from_counter: int, limit: int) -> Sequence[Row]:
         """What the uplink reads its backlog from."""
@@ -174,13 +174,13 @@ class Fleet:
         # Counters rise as they are kept, so the rows are in order already.
         return list(islice((row for counter, row in rows.items() if counter >= from_counter), limit))
 
-    async def _hear(self, client: MqttClient) -> None:
+    async def _receive_acks(self, client: MqttClient) -> None:
         while True:
             for message in await client.receive(256):
-                self._acknowledged(message)
+                self._on_message(message)
                 client.acknowledge(message)
 
-    async def _speak(self, client: MqttClient) -> None:
+    async def _send_frames(self, client: MqttClient) -> None:
         was_connected = False
         while True:
             if client.connected != was_connected:
@@ -189,7 +189,7 @@ class Fleet:
                     self._uplink.on_connected(self._clock.mono_ms())
                 else:
                     self._uplink.on_disconnected()
-            self._pump(client)
+            self._send_due(client)
             self._wake.clear()
             try:
                 async with asyncio.timeout(_TURN_S):
@@ -197,7 +197,7 @@ class Fleet:
             except TimeoutError:
                 continue
 
-    def _pump(self, client: MqttClient) -> None:
+    def _send_due(self, client: MqttClient) -> None:
         mono_ms = self._clock.mono_ms()
         while client.room > len(self._outgoing) and (out := self._uplink.next(mono_ms)) is not None:
             self._uplink.sent(out, mono_ms)
@@ -210,15 +210,15 @@ class Fleet:
             self._outgoing.extend(self.link.due(mono_ms))
         while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):
             self._outgoing.popleft()
-        for device_id in tuple(self._questions):
+        for device_id in tuple(self._document_requests):
             if client.publish(w_up(device_id, FrameClass.CONTROL), WANTED):
-                del self._questions[device_id]
+                del self._document_requests[device_id]
         counts = self._uplink.counts
         self.counts.resent = counts.resent + counts.resent_fast
 
-    def _acknowledged(self, message: Inbound) -> None:
+    def _on_message(self, message: Inbound) -> None:
         if is_document(message.payload):
-            self._take_document(message)
+            self._accept_document(message)
             return
         wearable = self._by_session.get(message.payload[24:40])
         if wearable is None:
@@ -231,10 +231,10 @@ class Fleet:
         effect = self._uplink.on_ack(ack, self._clock.mono_ms())
         self._free(wearable, ack, effect)
         if effect.refused is not None:
-            self._begin_anew(wearable, effect.refused)
+            self._drop_session(wearable, effect.refused)
         self._wake.set()
 
-    def _take_document(self, message: Inbound) -> None:
+    def _accept_document(self, message: Inbound) -> None:
         """What the data centre says of this wearable, brought by an edge."""
         wearable = self._by_device.get(device_of(message.topic) or b"")
         if wearable is None or wearable.wallet is None:
@@ -279,7 +279,7 @@ class Fleet:
         if self._on_done is not None:
             self._on_done([reading_id(wearable.device_id, *place) for place in gone])
 
-    def _begin_anew(self, wearable: _Wearable, refused: Refused) -> None:
+    def _drop_session(self, wearable: _Wearable, refused: Refused) -> None:
         """The edge knows a younger session: what was sealed in this one can never be opened."""
         rows = self._kept.pop(refused.session_id, {})
         for counter in rows:

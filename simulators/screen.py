@@ -42,7 +42,7 @@ _COLUMNS: Final = (
 _MODELS: Final = ("sepsis", "heart")
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class PatientRow(msgspec.Struct, frozen=True, kw_only=True):
     """One patient, with the bed that people know."""
 
     bed: str
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     view: PatientView
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class WardStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The line above the table."""
 
     title: str
@@ -66,8 +66,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ward(
-    rows: Sequence[Row],
-    status: Status,
+    rows: Sequence[PatientRow],
+    status: WardStatus,
     recent: Sequence[tuple[str, AlarmChanged]],
     *,
     now_ms: int,
@@ -159,7 +159,7 @@ def sign_text(sign: SignView | None) -> Text:
     return Text(value)
 
 
-def _cells(row: Row, now_ms: int) -> list[Text]:
+def _cells(row: PatientRow, now_ms: int) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
     models = {model.model: model for model in view.models}
@@ -175,7 +175,7 @@ def _cells(row: Row, now_ms: int) -> list[Text]:
     ]
 
 
-def _narrow_cells(row: Row, now_ms: int) -> list[Text]:
+def _narrow_cells(row: PatientRow, now_ms: int) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
     return [
@@ -228,7 +228,7 @@ def _line(bed: str, alarm: AlarmChanged) -> Text:
     return Text(f"{MARK[alarm.priority]:>3} bed {bed}: {alarm.text} [{state}]", style=COLOUR[alarm.priority])
 
 
-def _head(status: Status, patients: int) -> Text:
+def _head(status: WardStatus, patients: int) -> Text:
     line = Text.assemble(
         (f"{status.title}  ", "bold"),
         f"{patients} patients  {status.simulated} UTC  {status.speed:.0f}×  ",
@@ -242,7 +242,7 @@ def _head(status: Status, patients: int) -> Text:
     return line
 
 
-def _badness(row: Row) -> tuple[int, int, int]:
+def _badness(row: PatientRow) -> tuple[int, int, int]:
     view = row.view
     worst = max((int(alarm.priority) for alarm in view.alarms), default=0)
     # Among equals the lower bed comes first, so that rows do not dance.

@@ -11,7 +11,7 @@ from simulators.screen import NOT_A_DEVICE
 from vitals.risk import duration
 
 
-class Summary(msgspec.Struct, kw_only=True):
+class WardSummary(msgspec.Struct, kw_only=True):
     """The end of a ward. `sent` equals `accepted` equals `stored`, or something was lost or is still on its way."""
 
     story: str

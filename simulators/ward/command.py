@@ -23,10 +23,10 @@ from runtime.clock import FileClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
-from simulators.options import WardOptions, Wishes, milliseconds
+from simulators.options import WardOptions, WardSettings, milliseconds
 from simulators.scenarios import SCENARIOS
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
-from simulators.summary import Summary
+from simulators.summary import WardSummary
 from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.broker import BrokerFolder, BrokerSettings
@@ -43,10 +43,10 @@ def main(options: WardOptions) -> int:
         _list_scenarios()
         return 0
     began_s = time.monotonic()
-    wishes = Wishes.of(options)
+    settings = WardSettings.parse(options)
     story = _story(options)
     logs.set_up(level="WARNING")
-    summary = asyncio.run(_run(options, wishes, story, began_s))
+    summary = asyncio.run(_run(options, settings, story, began_s))
     out = Console()
     out.print(summary.as_table())
     if options.data is not None:
@@ -86,7 +86,7 @@ def _list_scenarios() -> None:
     Console().print(table)
 
 
-async def _run(options: WardOptions, wishes: Wishes, story: Story, began_s: float) -> Summary:
+async def _run(options: WardOptions, settings: WardSettings, story: Story, began_s: float) -> WardSummary:
     with contextlib.ExitStack() as stack:
         folder = _folder(options, stack)
         clock = FileClock.create(folder / "clock", START_MS)
@@ -94,14 +94,14 @@ async def _run(options: WardOptions, wishes: Wishes, story: Story, began_s: floa
         port = free_port()
         site = stack.enter_context(contextlib.closing(EnrolledSite(folder, clock, broker_port=port)))
         await _enrol(site, options, story)
-        broker = None if wishes.broker else stack.enter_context(_broker(site, folder, port, wishes))
+        broker = None if settings.external_broker else stack.enter_context(_broker(site, folder, port, settings))
         store = stack.enter_context(Store(folder / "store.sqlite"))
         setup = WardSetup(
             options=options,
-            wishes=wishes,
+            settings=settings,
             story=story,
             folder=folder,
-            address=wishes.broker or (LOOPBACK, port),
+            address=settings.external_broker or (LOOPBACK, port),
             broker=broker,
             store=store,
             clock=clock,
@@ -126,14 +126,16 @@ async def _enrol(site: EnrolledSite, options: WardOptions, story: Story) -> None
         )
 
 
-def _broker(enrolled: EnrolledSite, folder: Path, port: int, wishes: Wishes) -> Broker:
+def _broker(enrolled: EnrolledSite, folder: Path, port: int, settings: WardSettings) -> Broker:
     files = BrokerFolder((folder / "site" / "broker").resolve())
     site = enrolled.site
-    settings = BrokerSettings(folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1)
+    broker_settings = BrokerSettings(
+        folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1
+    )
     files.write(
-        site.registry, site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="ward",
+        site.registry, site.authority, broker_settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="ward",
     )  # fmt: skip
-    if wishes.mosquitto:
+    if settings.starts_mosquitto:
         return RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
     tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
     return EmbeddedBroker(folder, port=port, tls=tls)

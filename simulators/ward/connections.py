@@ -21,7 +21,7 @@ class Connections:
     def __init__(self, setup: WardSetup) -> None:
         self._host, self._port = setup.address
         self._uses_tls = setup.uses_tls
-        self._link = setup.wishes.link
+        self._link = setup.settings.link
         self._seed = setup.options.seed
         self._flaky: list[FlakyClient] = []
 

@@ -52,7 +52,7 @@ class DataCentre(WardPart):
             lambda _binding_id: self._plan,
             setup.clock,
             limits=LIMITS,
-            ack_interval_ms=50 if setup.wishes.has_faults else 1_000,
+            ack_interval_ms=50 if setup.settings.has_faults else 1_000,
             on_stored=on_stored,
             on_alarm=self._on_alarm,
             courier=self._courier,

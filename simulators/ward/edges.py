@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from simulators.agents import Agent, Apart, InProcess, config_of
+from simulators.agents import Agent, AgentProcess, AgentTask, config_of
 from simulators.enrolled import EnrolledSite
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.setup import WardSetup
@@ -40,7 +40,7 @@ class Edges(WardPart):
     def kill_first(self) -> None:
         """SIGKILL the first agent, which runs as a process of its own."""
         agent = self.agents[0]
-        assert isinstance(agent, Apart)  # noqa: S101 - the options see to it
+        assert isinstance(agent, AgentProcess)  # noqa: S101 - the options see to it
         agent.kill()
 
     @property
@@ -75,14 +75,14 @@ def make_agents(setup: WardSetup, heartbeat_of: Callable[[bytes], HeartbeatV1 | 
             broker=setup.address,
             cadence_ms=setup.story.cadence_ms,
             clock_file=setup.clock.path.resolve(),
-            hurried=setup.wishes.has_faults,
+            short_timers=setup.settings.has_faults,
             tls=setup.uses_tls,
             models=None if setup.options.models is None else setup.options.models.resolve(),
         )
-        if setup.wishes.apart:
+        if setup.settings.separate_processes:
             edge_id = wallet.me.device_id
-            agents.append(Apart(config, lambda edge_id=edge_id: heartbeat_of(edge_id)))
+            agents.append(AgentProcess(config, lambda edge_id=edge_id: heartbeat_of(edge_id)))
         else:
             rng = random.Random(setup.options.seed * 3_000 + index)
-            agents.append(InProcess(config, wallet, setup.clock, rng=rng))
+            agents.append(AgentTask(config, wallet, setup.clock, rng=rng))
     return agents

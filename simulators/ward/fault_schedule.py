@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Final
 
 from simulators.broker import Broker
-from simulators.options import Wishes
+from simulators.options import WardSettings
 from simulators.ward.edges import Edges
 from simulators.ward.lifetime import Lifetime, WardPart
 
@@ -15,10 +15,10 @@ _BROKER_DOWN_S: Final = 1.0
 class FaultSchedule(WardPart):
     """Kills what the options name, once each, and counts it."""
 
-    def __init__(self, wishes: Wishes, broker: Broker | None, edges: Edges) -> None:
+    def __init__(self, settings: WardSettings, broker: Broker | None, edges: Edges) -> None:
         self.counts: Counter[str] = Counter()
         self.broker_is_down = False
-        self._wishes = wishes
+        self._wishes = settings
         self._broker = broker
         self._edges = edges
 

@@ -30,10 +30,10 @@ class Fleets(WardPart):
 
     def __init__(self, setup: WardSetup, connections: Connections, pace: Pace) -> None:
         self._wearables = setup.site.wearables
-        self._link = setup.wishes.link
+        self._link = setup.settings.link
         self._connections = connections
         # The access list of Mosquitto lets a connection publish for its own device only.
-        self._has_own_connections = setup.wishes.mosquitto or setup.story.patients <= _OWN_CONNECTIONS
+        self._has_own_connections = setup.settings.starts_mosquitto or setup.story.patients <= _OWN_CONNECTIONS
         count = len(self._wearables) if self._has_own_connections else len(setup.site.edges)
         self._fleets = [
             Fleet(
@@ -41,7 +41,7 @@ class Fleets(WardPart):
                 setup.clock,
                 rng=random.Random(setup.options.seed * 1_000 + index),
                 link=_link(setup, index),
-                timing=_TIMING_WITH_FAULTS if setup.wishes.has_faults else TIMING,
+                timing=_TIMING_WITH_FAULTS if setup.settings.has_faults else TIMING,
                 on_sent=pace.sent,
                 on_done=pace.done,
             )
@@ -88,7 +88,7 @@ class Fleets(WardPart):
 
 
 def _link(setup: WardSetup, index: int) -> LossyLink | None:
-    if setup.wishes.link == FaultSpec():
+    if setup.settings.link == FaultSpec():
         return None
     rng = random.Random(setup.options.seed * 2_000 + index)
-    return LossyLink(rng, setup.wishes.link, start_mono_ms=setup.clock.mono_ms())
+    return LossyLink(rng, setup.settings.link, start_mono_ms=setup.clock.mono_ms())

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from simulators.pace import Pace
-from simulators.screen import Row, Status, time_of_day
-from simulators.summary import Summary
+from simulators.screen import PatientRow, WardStatus, time_of_day
+from simulators.summary import WardSummary
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.edges import Edges
@@ -43,17 +43,17 @@ class WardReport:
         self._faults = faults
         self._alarms = alarms
 
-    def rows(self, at_ms: int) -> list[Row]:
+    def rows(self, at_ms: int) -> list[PatientRow]:
         """Every patient as the store knows them, at a simulated time."""
         return [
-            Row(bed=one.bed, patient=one.patient, view=self._data_centre.view(one.binding_id.hex(), at_ms))
+            PatientRow(bed=one.bed, patient=one.patient, view=self._data_centre.view(one.binding_id.hex(), at_ms))
             for one in self._bindings
         ]
 
-    def status(self) -> Status:
+    def status(self) -> WardStatus:
         """The state of the ward at this moment."""
         playback = self._playback
-        return Status(
+        return WardStatus(
             title=self._story.title,
             simulated=time_of_day(playback.now_ms),
             speed=playback.simulated_s / playback.real_s,
@@ -66,13 +66,13 @@ class WardReport:
             trouble=self._trouble(),
         )
 
-    def summary(self) -> Summary:
+    def summary(self) -> WardSummary:
         """The whole ward, as counted in its store and by its parts."""
         data_centre, playback, fleets = self._data_centre, self._playback, self._fleets.counts
         stored, distinct = data_centre.count_stored()
         rejected, alarms = self._rejected(), data_centre.alarms_by_class()
         first_alarm_s, real_s, simulated_s = self._alarms.first_after_s, playback.real_s, playback.simulated_s
-        return Summary(
+        return WardSummary(
             story=self._story.title,
             patients=self._story.patients,
             judged_by=self._edges.judged_by,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from runtime.clock import FileClock
 from simulators.broker import Broker
 from simulators.enrolled import EnrolledSite
-from simulators.options import WardOptions, Wishes
+from simulators.options import WardOptions, WardSettings
 from simulators.stories import Story
 from stream.file_store import Store
 
@@ -15,7 +15,7 @@ class WardSetup(NamedTuple):
     """Facts and resources that all parts of a ward share; nothing here changes while the ward runs."""
 
     options: WardOptions
-    wishes: Wishes
+    settings: WardSettings
     story: Story
     folder: Path  # of the store, the outboxes and the shared clock
     address: tuple[str, int]  # host and port of the broker

@@ -9,7 +9,7 @@ from typing import Final
 
 from simulators.errors import BadWard
 from simulators.pace import Pace
-from simulators.summary import Summary
+from simulators.summary import WardSummary
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.display import Display, print_alarm
@@ -49,9 +49,9 @@ class Ward:
         self.edges = self._make_edges()
         self.fleets = Fleets(setup, self.connections, self.pace)
         self.playback = Playback(
-            setup.story, setup.clock, self.pace, duration_ms=setup.wishes.duration_ms, began_s=setup.began_s
+            setup.story, setup.clock, self.pace, duration_ms=setup.settings.duration_ms, began_s=setup.began_s
         )
-        self.faults = FaultSchedule(setup.wishes, setup.broker, self.edges)
+        self.faults = FaultSchedule(setup.settings, setup.broker, self.edges)
         self.report = WardReport(
             setup,
             pace=self.pace,
@@ -71,7 +71,7 @@ class Ward:
             (self.display, self.faults),
         )
 
-    async def run(self) -> Summary:
+    async def run(self) -> WardSummary:
         """Start every part, play the story, wait for the last readings, stop every part.
 
         Raises:

@@ -23,10 +23,10 @@ import msgspec
 from edge.agent import EdgeAgent
 from edge.outbox import Keep
 from runtime.clock import FileClock
-from simulators.agents import Agent, InProcess, cadences, config_of
+from simulators.agents import Agent, AgentTask, cadences, config_of
 from simulators.broker import LOOPBACK, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
-from simulators.options import WardOptions, Wishes
+from simulators.options import WardOptions, WardSettings
 from simulators.pace import Pace
 from simulators.stories import START_MS, Simulated
 from simulators.ward.data_centre import DataCentre
@@ -139,13 +139,13 @@ class _Ward(Ward):
     def _make_edges(self) -> Edges:
         setup = self.setup
         agents = [
-            InProcess(
+            AgentTask(
                 config_of(
                     setup.folder / f"edge-{index + 1}",
                     broker=setup.address,
                     cadence_ms=setup.story.cadence_ms,
                     clock_file=setup.clock.path.resolve(),
-                    hurried=True,
+                    short_timers=True,
                     tls=True,
                 ),
                 wallet,
@@ -164,7 +164,7 @@ class _Poison:
         self.count = 0
         self._taken = itertools.count(1)
         for one in agents:
-            assert isinstance(one, InProcess)
+            assert isinstance(one, AgentTask)
             agent = one._agent
             agent._take_reading = partial(self._take, agent, agent._take_reading, every)  # type: ignore[method-assign]
 
@@ -372,12 +372,17 @@ async def site(
         )
         await enrolled.enrol(wearables=patients, edges=edges, now_ms=START_MS, about=story.about)
         files = BrokerFolder((folder / "site" / "broker").resolve())
-        settings = BrokerSettings(
+        broker_settings = BrokerSettings(
             folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1,
             max_queued=max_queued,
         )  # fmt: skip
         files.write(
-            enrolled.site.registry, enrolled.site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="t"
+            enrolled.site.registry,
+            enrolled.site.authority,
+            broker_settings,
+            hosts=(LOOPBACK,),
+            at=datetime.now(UTC),
+            who="t",
         )
         broker = pipeline.broker = RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
         stack.enter_context(broker)
@@ -385,7 +390,7 @@ async def site(
         pipeline._wearables = {one.binding_id.hex(): one.wearable_id for one in enrolled.bindings}
         setup = WardSetup(
             options=options,
-            wishes=Wishes.of(options),
+            settings=WardSettings.parse(options),
             story=story,
             folder=folder,
             address=(LOOPBACK, port),

@@ -5,32 +5,32 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulators.screen import NOT_A_DEVICE, Row, Status, as_svg, ward
+from simulators.screen import NOT_A_DEVICE, PatientRow, WardStatus, as_svg, ward
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
 from vitals.messages import Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
-STATUS = Status(
+STATUS = WardStatus(
     title="scenario mixed", simulated="08:00:00", speed=30.0, judged_by="rules only", sent=5, stored=4, waiting=1,
     duplicates=0, rejected=0,
 )  # fmt: skip
 
 
-def seen(*readings: Reading, after_ms: int, bed: str = "3") -> Row:
+def seen(*readings: Reading, after_ms: int, bed: str = "3") -> PatientRow:
     monitor = PatientMonitor(BINDING, MonitoringPlan())
     for reading in readings:
         monitor.on_reading(reading)
     monitor.on_timer(START + after_ms)
-    return Row(bed=bed, patient=f"P000{bed}", view=monitor.view(START + after_ms))
+    return PatientRow(bed=bed, patient=f"P000{bed}", view=monitor.view(START + after_ms))
 
 
-def text(*rows: Row, after_ms: int, width: int = 150, most: int = 20, **status: Any) -> str:
+def text(*rows: PatientRow, after_ms: int, width: int = 150, most: int = 20, **status: Any) -> str:
     console = Console(width=width, record=True, file=None, force_terminal=False)
     with console.capture() as shown:
         console.print(
             ward(
-                rows, Status(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}), (),
+                rows, WardStatus(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}), (),
                 now_ms=START + after_ms, most=most, width=width,
             )
         )  # fmt: skip

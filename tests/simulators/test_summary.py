@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulators.summary import Summary
+from simulators.summary import WardSummary
 
 WHOLE: dict[str, Any] = {
     "story": "scenario mixed", "patients": 8, "judged_by": "rules only", "sent": 100, "accepted": 100, "stored": 100,
@@ -17,7 +17,7 @@ WHOLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def text(summary: Summary) -> str:
+def text(summary: WardSummary) -> str:
     console = Console(width=120)
     with console.capture() as shown:
         console.print(summary.as_table())
@@ -39,14 +39,14 @@ def text(summary: Summary) -> str:
     ],
 )
 def test_a_ward_is_conserved_if_every_reading_is_accounted_for(changed: dict[str, Any], conserved: bool) -> None:
-    summary = Summary(**WHOLE | changed)
+    summary = WardSummary(**WHOLE | changed)
 
     assert summary.is_conserved is conserved
     assert ("readings are missing" in text(summary)) is not conserved
 
 
 def test_json_is_one_line_with_the_promised_keys() -> None:
-    line = Summary(**WHOLE).as_json()
+    line = WardSummary(**WHOLE).as_json()
 
     assert "\n" not in line
     said = json.loads(line)
@@ -55,11 +55,11 @@ def test_json_is_one_line_with_the_promised_keys() -> None:
 
 
 def test_people_read_reasons_and_classes_and_what_it_is_not() -> None:
-    shown = text(Summary(**WHOLE))
+    shown = text(WardSummary(**WHOLE))
 
     for part in ("auth 2", "high news2 1", "5.5 s", "10 min in 10.0 s", "rules only", "not a certified medical device"):
         assert part in shown
 
 
 def test_a_ward_without_an_alarm_says_none() -> None:
-    assert "none" in text(Summary(**WHOLE | {"seconds_to_first_alarm": None}))
+    assert "none" in text(WardSummary(**WHOLE | {"seconds_to_first_alarm": None}))

@@ -314,11 +314,11 @@ def test_stays_of_real_patients_become_alarms(tmp_path: Path) -> None:
         (("--fault", "loss=lots"), "'lots' is not a share"),
         (
             ("--fault", "broker-kill=1s", "--broker", "localhost:1883"),
-            "only a broker that the ward has started can be killed",
+            "the ward can only kill a broker that it has started",
         ),
-        (("--duration", "90"), "--duration 90: not a time; write 90s"),
+        (("--duration", "90"), "--duration 90: not a time; write for instance 90s"),
         (("--cadence", "often"), "--cadence often: not a time"),
-        (("--broker", "localhost"), "--broker localhost: not an address; write mosquitto, or host:port"),
+        (("--broker", "localhost"), "--broker localhost: not a broker address; write mosquitto or host:port"),
         (("--replay", "missing.parquet"), "missing.parquet"),
     ],
 )
