@@ -1,4 +1,4 @@
-"""A fleet: the wearables of one edge, sealing and sending on one connection, keeping what is not yet acknowledged.
+"""A fleet: wearables of one edge on one connection, each sealing its readings and keeping them until acknowledged.
 
 A real wearable has a connection of its own. Ten thousand simulated ones share a few, as if through a radio hub; every
 frame is still sealed by its own wearable, with its own session, counter and topic.
@@ -36,18 +36,18 @@ _TURN_S = 0.02
 
 
 class FleetCounts(msgspec.Struct):
-    """What became of what the wearables measured."""
+    """Counters of a fleet."""
 
     sent: int = 0  # readings, each once
-    accepted: int = 0  # readings that an edge has signed for
-    refused: int = 0  # readings that an edge has refused for good
-    given_up: int = 0  # readings that a full wearable has thinned away before anybody signed for them
+    accepted: int = 0  # readings that an edge has acknowledged
+    refused: int = 0  # readings that an edge has refused permanently
+    given_up: int = 0  # unacknowledged readings that a wearable dropped because its buffer was full
     frames: int = 0
     resent: int = 0
     forged_acks: int = 0
     documents: int = 0  # of the data centre, each once
     forged_documents: int = 0
-    unassigned: int = 0  # measured while the wearable was on nobody, and let go
+    unassigned: int = 0  # readings dropped because the wearable was assigned to no patient
 
 
 class _Wearable:
@@ -66,7 +66,7 @@ class _Wearable:
         self.next_request_ms = 0  # monotonic: not before
 
     def binding_id(self, now_ms: int) -> bytes | None:
-        """The patient that this wearable is on, as far as it was told."""
+        """The binding of this wearable to a patient; None if it knows of none."""
         if self.wallet is not None:
             assigned = self.wallet.assignment(now_ms)
             return None if assigned is None else assigned.binding_id
@@ -74,7 +74,7 @@ class _Wearable:
         return binding.binding_id
 
     def keys_of(self, edge_id: bytes) -> tuple[Ed25519PublicKey, ...]:
-        """What an edge signs with."""
+        """Public keys that verify an edge's signatures."""
         if self.wallet is None:
             return self.provision.recipient_keys
         edge = self.wallet.device(edge_id)
@@ -85,12 +85,12 @@ class Fleet:
     """Wearables of one edge.
 
     Args:
-        members: one a wearable: what it was made with, or its wallet, where documents of the data centre go.
-        clock: wall for what is stamped, monotonic for timers.
+        members: one per wearable: its provision, or its wallet, which also accepts documents of the data centre.
+        clock: its wall clock stamps sessions, its monotonic clock drives timers.
         rng: jitter of the resend timers.
         link: what happens to frames between here and the broker; None: nothing.
-        on_sent: told the id and the event time of every reading that leaves for the first time.
-        on_done: told the ids of readings that an edge refused for good.
+        on_sent: called with id and event time of every new reading.
+        on_done: called with the ids of readings that were refused permanently or dropped.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Fleet:
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
-        """Where edges answer these wearables."""
+        """Topics of acknowledgements and documents for these wearables."""
         return tuple(w_down(wearable.device_id) for wearable in self._wearables)
 
     def __len__(self) -> int:
@@ -132,11 +132,11 @@ class Fleet:
 
     @property
     def kept(self) -> int:
-        """Readings that no edge has signed for yet."""
+        """Readings that no edge has acknowledged yet."""
         return sum(len(rows) for rows in self._kept.values())
 
     def send(self, index: int, sample: VitalsV1, at_ms: int) -> None:
-        """A wearable has measured: seal, keep, and let it leave when there is room."""
+        """Seal a new reading of a wearable, keep it, and send it as soon as possible."""
         wearable = self._wearables[index]
         session = self._session_of(wearable)
         if session is None:
@@ -155,7 +155,7 @@ class Fleet:
         self._wake.set()
 
     def _request_documents(self, wearable: _Wearable) -> None:
-        """It measures for nobody: somebody should say whom it is on."""
+        """Ask the edge for the documents that say which patient the wearable is on."""
         mono_ms = self._clock.mono_ms()
         if mono_ms >= wearable.next_request_ms:
             wearable.next_request_ms = mono_ms + DOCUMENT_REQUEST_MS
@@ -163,13 +163,13 @@ class Fleet:
             self._wake.set()
 
     async def run(self, client: MqttClient) -> None:
-        """Send and hear acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
+        """Send readings and receive acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._receive_acks(client), name="fleet hears")
-            tasks.create_task(self._send_frames(client), name="fleet speaks")
+            tasks.create_task(self._receive_acks(client), name="fleet receives")
+            tasks.create_task(self._send_frames(client), name="fleet sends")
 
     def page(self, session_id: bytes, from_counter: int, limit: int) -> Sequence[Row]:
-        """What the uplink reads its backlog from."""
+        """Kept readings of a session, for the uplink's backlog."""
         rows = self._kept.get(session_id, {})
         # Counters rise as they are kept, so the rows are in order already.
         return list(islice((row for counter, row in rows.items() if counter >= from_counter), limit))
@@ -235,7 +235,7 @@ class Fleet:
         self._wake.set()
 
     def _accept_document(self, message: Inbound) -> None:
-        """What the data centre says of this wearable, brought by an edge."""
+        """A document of the data centre about this wearable, forwarded by an edge."""
         wearable = self._by_device.get(device_of(message.topic) or b"")
         if wearable is None or wearable.wallet is None:
             return
@@ -268,7 +268,7 @@ class Fleet:
             self._recipients.pop(session_id, None)
 
     def _thin(self, wearable: _Wearable) -> None:
-        """The wearable's buffer was full and has given up readings."""
+        """The wearable's buffer was full and has dropped readings: forget their frames."""
         kept = {number for number, _ in wearable.buffer.kept()}
         gone = [place for place, number in wearable.numbers.items() if number not in kept]
         for session_id, counter in gone:
@@ -280,7 +280,7 @@ class Fleet:
             self._on_done([reading_id(wearable.device_id, *place) for place in gone])
 
     def _drop_session(self, wearable: _Wearable, refused: Refused) -> None:
-        """The edge knows a younger session: what was sealed in this one can never be opened."""
+        """The edge has refused this session for a newer one, so that its frames can never be opened."""
         rows = self._kept.pop(refused.session_id, {})
         for counter in rows:
             self._uplink.forget(refused.session_id, counter, counter)
@@ -293,7 +293,7 @@ class Fleet:
             self._on_done([reading_id(wearable.device_id, refused.session_id, counter) for counter in rows])
 
     def _session_of(self, wearable: _Wearable) -> SendSession | None:
-        """The session to seal with: about the patient that the wearable is on now, to the key that its edge has now."""
+        """The session to seal with: for the current patient and the current key of the edge; None if unassigned."""
         now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
         session, recipient = wearable.session, wearable.provision.recipient
         binding_id = wearable.binding_id(now_ms)

@@ -1,7 +1,7 @@
 """The bodies of a ward: five coupled vital signs of any number of patients, stepped together.
 
 A patient is a set of first-order lags towards targets that depend on the other signs, plus slow seeded variability.
-The couplings have the right direction and a published order of size; nothing here is a validated model of anybody:
+The couplings have the right direction and a published order of size; nothing here is a validated model of a patient:
 
 - fever drives the heart (8.5 /min per °C, Karjalainen and Viitasalo 1986) and breathing (about 2 /min per °C);
 - low oxygen saturation drives breathing and the heart, from 94 % downwards;
@@ -29,7 +29,7 @@ from simulators.errors import TimeRanBackwards
 
 
 class Drive(IntEnum):
-    """What pushes a body, or what it wears, away from its normal: the rows of a drives array. 0 is "not at all"."""
+    """Influences on a body or its wearable: the rows of a drives array. 0 is no influence."""
 
     FEVER = 0  # °C above the patient's own temperature; negative: cooling
     DESATURATION = 1  # points of SpO2 lost in the lungs on room air
@@ -93,7 +93,7 @@ _FIBRILLATION_WANDER: Final = 9.0  # /min, deviation added between readings at f
 
 
 class _BodyDraw(IntEnum):
-    """What a draw is for; the values are part of every seeded byte, so they are only ever appended."""
+    """Purposes of random draws. Every seeded byte depends on the values, so they must never change."""
 
     AGE_BAND = 100
     AGE = 101
@@ -106,11 +106,11 @@ class _BodyDraw(IntEnum):
 
 
 class Cohort:
-    """Patients who are stepped together.
+    """A number of patients, simulated together.
 
     Args:
         keys: one 64-bit key per patient (`draws.key_of`); equal keys are the same patient.
-        at_ms: when the simulation begins; everybody is at rest then.
+        at_ms: when the simulation begins, with all patients at rest.
     """
 
     def __init__(self, keys: Sequence[int] | Keys, *, at_ms: int) -> None:
@@ -127,11 +127,11 @@ class Cohort:
         return int(self.keys.size)
 
     def step(self, to_ms: int, drives: Floats | None = None) -> None:
-        """Live until `to_ms` under constant drives; one step of any length, at a cost that does not depend on it.
+        """Advance all patients to `to_ms` under constant drives, in one step whatever its length.
 
         Args:
             to_ms: not before `at_ms`.
-            drives: shape (len(Drive), patients); None: nothing drives anybody.
+            drives: shape (len(Drive), patients); None: all 0.
 
         Raises:
             TimeRanBackwards: `to_ms` lies before `at_ms`.

@@ -36,7 +36,7 @@ class HeartRhythm(StrEnum):
 
 
 class Heart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the heart and its surroundings do during one waveform."""
+    """Heart, breathing and disturbances during one waveform."""
 
     heart_rate: tuple[float, ...] = (70.0,)  # /min, spread evenly over the waveform
     rhythm: HeartRhythm = HeartRhythm.SINUS
@@ -125,7 +125,7 @@ def waveform(
     """A stretch of ECG or PPG as a wearable sends it.
 
     Raises:
-        BadWaveform: no duration, too few samples a second to show a beat, or a heart rate that no heart has.
+        BadWaveform: no duration, too few samples per second to show a beat, or an impossible heart rate.
     """
     if not 0 < duration_s <= 3600:
         raise BadWaveform(f"a waveform lasts more than 0 s and at most 3600 s, not {duration_s} s")

@@ -1,7 +1,7 @@
 """The command `vitalloom ward`: wearables, broker, edge agents, data centre and store, all real, and a screen.
 
-What is simulated is the patient and the passing of time. Frames are sealed, a broker carries them, agents keep them on
-disk, and the numbers on the screen come out of the store.
+Only patients and time are simulated. Frames are sealed, a broker carries them, agents keep them on disk, and the screen
+shows what is in the store.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def main(options: WardOptions) -> int:
     """The command `vitalloom ward`: 0 if every reading is accounted for, 1 if not.
 
     Raises:
-        SimulatorError, WireError, StreamError, EdgeError: what is wrong, and the cure.
+        SimulatorError, WireError, StreamError, EdgeError: the message names the problem and the fix.
     """
     if options.scenario == "list":
         _list_scenarios()
@@ -50,9 +50,9 @@ def main(options: WardOptions) -> int:
     out = Console()
     out.print(summary.as_table())
     if options.data is not None:
-        out.print(f"the store and the outboxes are in {options.data}", style="dim")
+        out.print(f"store and outboxes: {options.data}", style="dim")
     if options.as_json:
-        # The last line, as it is: no wrapping, no colours.
+        # Written without rich: no wrapping, no colours.
         sys.stdout.write(summary.as_json() + "\n")
         sys.stdout.flush()
     return 0 if summary.is_conserved else 1
@@ -75,7 +75,7 @@ def _story(options: WardOptions) -> Story:
             cadence_ms=cadence_ms or SIMULATED_CADENCE_MS,
         )
     if not story.patients:
-        raise BadWard(f"--replay {options.replay}: holds no stay with a vital sign")
+        raise BadWard(f"--replay {options.replay}: contains no stay with a vital sign; name another file")
     return story
 
 
@@ -112,7 +112,7 @@ async def _run(options: WardOptions, settings: WardSettings, story: Story, began
 
 
 async def _enrol(site: EnrolledSite, options: WardOptions, story: Story) -> None:
-    """With a bar where somebody looks: a large ward takes a while."""
+    """Enrol all devices, with a progress bar on a terminal."""
     edges = min(options.edges, story.patients)
     quiet = options.as_json or not sys.stderr.isatty()
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
@@ -147,6 +147,8 @@ def _folder(options: WardOptions, stack: contextlib.ExitStack) -> Path:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return folder
     if options.data.exists() and (not options.data.is_dir() or any(options.data.iterdir())):
-        raise BadWard(f"--data {options.data}: is not an empty folder; a ward begins at the beginning, name a new one")
+        raise BadWard(
+            f"--data {options.data}: is not an empty folder; a ward cannot be continued, so name a new folder"
+        )
     options.data.mkdir(parents=True, exist_ok=True)
     return options.data

@@ -25,7 +25,7 @@ class Fleets(WardPart):
     """The wearables of a ward: one connection per wearable, in a large ward one per edge.
 
     Args:
-        pace: told about every reading that leaves a wearable or is refused for good.
+        pace: notified of every reading that is sent or refused permanently.
     """
 
     def __init__(self, setup: WardSetup, connections: Connections, pace: Pace) -> None:

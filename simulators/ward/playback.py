@@ -76,7 +76,7 @@ class Playback:
     @property
     def complete_until_ms(self) -> int:
         """The simulated time up to which every reading is stored: what a screen may show as current."""
-        oldest_ms = next(iter(self._pace.on_the_way().values()), None)
+        oldest_ms = next(iter(self._pace.in_transit().values()), None)
         return self.now_ms if oldest_ms is None else min(self.now_ms, oldest_ms)
 
     @property

@@ -251,7 +251,7 @@ class Pipeline:
     def look(self) -> None:
         """How old the oldest reading is that is on its way, and whether the site is whole again."""
         now_ms = self.ward.setup.clock.now_ms()
-        oldest = next(iter(self.ward.pace.on_the_way().values()), now_ms)
+        oldest = next(iter(self.ward.pace.in_transit().values()), now_ms)
         age_s = (now_ms - oldest) / 1_000 / self.speed
         self.oldest_s = max(self.oldest_s, age_s)
         if age_s > WHOLE_S:

@@ -33,7 +33,7 @@ def test_a_cadence_is_a_time_with_its_unit() -> None:
 
 
 @pytest.mark.services
-def test_it_measures_seals_and_sends_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_it_measures_seals_and_sends_until_it_is_stopped(tmp_path: Path) -> None:
     port, clock = free_port(), SystemClock()
     site = EnrolledSite(tmp_path, clock, broker_port=port)
     asyncio.run(site.enrol(wearables=1, edges=1, now_ms=clock.now_ms()))
@@ -51,21 +51,21 @@ def test_it_measures_seals_and_sends_until_it_is_told_to_stop(tmp_path: Path) ->
             [sys.executable, "-m", "vitalloom", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
         try:
-            frames = asyncio.run(hear(site, port, process))
+            frames = asyncio.run(first_frames(site, port, process))
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=20)
         finally:
             process.kill()
 
-    assert process.returncode == 0, said
+    assert process.returncode == 0, log
     assert [frame[3] for frame in frames[:2]] == [1, 2]  # a session, then data
     assert {frame[5] for frame in frames} == {FrameClass.VITALS}
-    assert "measured sent=" in said
-    assert "P0001" not in said
+    assert "readings sent=" in log
+    assert "P0001" not in log
 
 
-async def hear(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") -> list[bytes]:
-    """What the edge would have heard, three frames of it."""
+async def first_frames(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") -> list[bytes]:
+    """The first three frames on the topic of the wearable."""
     edge, wearable = site.edges[0], site.wearables[0].me.device_id
     frames: list[bytes] = []
     deadline = time.monotonic() + 30
@@ -83,11 +83,14 @@ async def hear(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") 
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"),
-    [("edge-1/identity", "is of a device of role edge, not of a wearable"), ("nowhere", "vitalloom enrol")],
+    ("folder", "message"),
+    [
+        ("edge-1/identity", "belongs to a device of role edge; name the folder of a wearable"),
+        ("nowhere", "vitalloom enrol"),
+    ],
 )
 @pytest.mark.services
-def test_what_is_no_wearable_is_refused_in_a_sentence(folder: str, says: str, tmp_path: Path) -> None:
+def test_an_identity_of_another_device_is_refused_with_one_sentence(folder: str, message: str, tmp_path: Path) -> None:
     site = EnrolledSite(tmp_path, SystemClock(), broker_port=free_port())
     asyncio.run(site.enrol(wearables=0, edges=1, now_ms=SystemClock().now_ms()))
     site.close()
@@ -98,5 +101,5 @@ def test_what_is_no_wearable_is_refused_in_a_sentence(folder: str, says: str, tm
     )  # fmt: skip
 
     assert done.returncode == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Wearables of one edge: they keep what nobody has signed for, send it again, and believe only their own edge."""
+"""Wearables of one edge: they keep and resend unacknowledged readings, and trust signatures of their own edge only."""
 
 import random
 from collections.abc import Callable

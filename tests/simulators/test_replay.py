@@ -33,7 +33,7 @@ def recorded(folder: str) -> Path:
 
 
 def hourly(path: Path, patients: Mapping[str, Sequence[Mapping[str, float]]]) -> Path:
-    """A sepsis2019 file: one row an hour and patient; what is not given was not measured."""
+    """A sepsis2019 file: one row an hour and patient; a sign that is not given was not measured."""
     columns = ("HR", "Resp", "O2Sat", "Temp", "SBP", "DBP", "FiO2")
     rows = [
         {"patient_id": name, "hour": hour + 1} | {column: row.get(column) for column in columns}
@@ -149,7 +149,7 @@ def test_more_than_air_is_oxygen_of_a_nominal_flow(fraction: float, litres: floa
     assert oxygen_of(fraction) == litres
 
 
-def test_oxygen_is_only_said_when_it_was_charted(tmp_path: Path) -> None:
+def test_oxygen_is_only_given_when_it_was_charted(tmp_path: Path) -> None:
     hours = [{"HR": 70.0}, {"HR": 70.0, "FiO2": 0.4}, {"HR": 70.0, "FiO2": 0.21}, {"HR": 70.0, "FiO2": 400.0}]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
@@ -249,20 +249,20 @@ def test_missing_columns_are_named_with_the_file_and_the_formats(tmp_path: Path)
 
     assert caught.value.missing == ("Temp", "SBP", "DBP", "FiO2")
     assert caught.value.path == path
-    for name in (str(path), "lacks the columns Temp, SBP, DBP, FiO2", *(row.name for row in FORMATS)):
+    for name in (str(path), "columns Temp, SBP, DBP, FiO2 of the nearest format", *(row.name for row in FORMATS)):
         assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("gone.parquet", None, "there is no such file"),
+        ("gone.parquet", None, "file not found"),
         ("broken.parquet", b"PAR1 not really", "cannot be read"),
         ("empty.csv", b"", "cannot be read"),
         ("notes.txt", b"minute,HR", r"is neither \.parquet nor \.csv"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
 

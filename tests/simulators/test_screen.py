@@ -1,4 +1,4 @@
-"""What stands on the screen, and what must never stand there."""
+"""The ward's screen: current values are shown, stale ones are not."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def test_a_score_with_something_missing_is_a_lower_bound() -> None:
     assert "≥ 5" in shown
 
 
-def test_the_worst_patient_stands_first_and_his_alarm_says_why() -> None:
+def test_the_worst_patient_stands_first_and_their_alarm_says_why() -> None:
     well = seen(a_reading(0, **WELL), after_ms=0, bed="1")
     ill = seen(a_reading(0, **{**WELL, "respiratory_rate": 26, "spo2": 90}), after_ms=0, bed="2")
 
@@ -94,7 +94,7 @@ def test_a_small_screen_says_how_many_it_leaves_out() -> None:
     assert "P0007" not in shown
 
 
-def test_a_sensor_that_is_off_is_said() -> None:
+def test_a_sensor_that_is_off_is_shown() -> None:
     off = [a_reading(n * 5_000, flags=SensorFlag.SENSOR_OFF, heart_rate=70) for n in range(30)]
 
     shown = text(seen(a_reading(-5_000, **WELL), *off, after_ms=150_000), after_ms=150_000)
@@ -105,9 +105,9 @@ def test_a_sensor_that_is_off_is_said() -> None:
 def test_trouble_duplicates_and_refusals_stand_in_the_head_and_only_then() -> None:
     row = seen(a_reading(0, **WELL), after_ms=0)
 
-    assert "refused" not in text(row, after_ms=0)
+    assert "rejected" not in text(row, after_ms=0)
     shown = text(row, after_ms=0, rejected=3, duplicates=2, trouble="broker killed")
-    assert "duplicates dropped 2  refused 3  broker killed" in " ".join(shown.split("\n")[:2])
+    assert "duplicates dropped 2  rejected 3  broker killed" in " ".join(shown.split("\n")[:2])
 
 
 @pytest.mark.parametrize("width", [80, 150])
@@ -116,7 +116,7 @@ def test_every_screen_says_what_it_is_not(width: int) -> None:
     assert "not a certified medical device" in NOT_A_DEVICE
 
 
-def test_a_picture_calls_nobody() -> None:
+def test_a_picture_fetches_nothing_from_the_network() -> None:
     screen = ward([seen(a_reading(0, **WELL), after_ms=0)], STATUS, (), now_ms=START, most=5)
 
     picture = as_svg(screen, title="ward")

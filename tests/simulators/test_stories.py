@@ -14,7 +14,7 @@ from wire.codec import encode
 MINUTE, HOUR = 60_000, 3_600_000
 
 
-def told(seed: int, moments: int = 60) -> list[tuple[int, int, bytes]]:
+def first_moments(seed: int, moments: int = 60) -> list[tuple[int, int, bytes]]:
     story = Simulated("mixed", patients=5, seed=seed, cadence_ms=5_000)
     return [
         (moment.at_ms, index, encode(sample))
@@ -41,8 +41,8 @@ def stays(path: Path, hours: int, patients: int) -> Path:
 
 
 def test_the_same_seed_tells_the_same_bytes() -> None:
-    assert told(1) == told(1)
-    assert told(1) != told(2)
+    assert first_moments(1) == first_moments(1)
+    assert first_moments(1) != first_moments(2)
 
 
 def test_a_simulated_ward_goes_on_at_its_cadence() -> None:

@@ -1,4 +1,4 @@
-"""The conservation summary: it says so when something is missing."""
+"""The summary of a ward: it reports missing readings."""
 
 import json
 from typing import Any
@@ -49,12 +49,12 @@ def test_json_is_one_line_with_the_promised_keys() -> None:
     line = WardSummary(**WHOLE).as_json()
 
     assert "\n" not in line
-    said = json.loads(line)
+    summary = json.loads(line)
     keys = ("sent", "accepted", "stored", "duplicates", "rejected", "alarms", "seconds_to_first_alarm")
-    assert all(isinstance(said[key], int | float) for key in keys)
+    assert all(isinstance(summary[key], int | float) for key in keys)
 
 
-def test_people_read_reasons_and_classes_and_what_it_is_not() -> None:
+def test_the_table_lists_reasons_classes_and_the_disclaimer() -> None:
     shown = text(WardSummary(**WHOLE))
 
     for part in ("auth 2", "high news2 1", "5.5 s", "10 min in 10.0 s", "rules only", "not a certified medical device"):

@@ -1,4 +1,4 @@
-"""Stories about waves: the beats are where the rate says, the rhythm looks like itself, a seed is a recording."""
+"""ECG and PPG: beats follow the rate, rhythms look like themselves, and a seed always gives the same recording."""
 
 import numpy as np
 import numpy.typing as npt
