@@ -82,9 +82,13 @@ class EnrolledSite:
         """
         site = self.site
         server = RegistryServer(
-            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host=LOOPBACK, port=site.facts.registry_port,
-        )  # fmt: skip
+            site.registry,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host=LOOPBACK,
+            port=site.facts.registry_port,
+        )
         async with server:
             for index in range(edges):
                 self.edges.append(await self._enrol("edge", index))

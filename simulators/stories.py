@@ -58,9 +58,15 @@ class Simulated:
     """
 
     def __init__(
-        self, name: str, *, patients: int, seed: int, cadence_ms: int, later_ms: int = 0,
+        self,
+        name: str,
+        *,
+        patients: int,
+        seed: int,
+        cadence_ms: int,
+        later_ms: int = 0,
         cuff_ms: int = DEFAULT_SPEC.cuff_ms,
-    ) -> None:  # fmt: skip
+    ) -> None:
         story = scenario(name).later(later_ms)
         self.title = f"scenario {name}"
         self.patients = patients

@@ -133,8 +133,13 @@ def _broker(enrolled: EnrolledSite, folder: Path, port: int, settings: WardSetti
         folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1
     )
     files.write(
-        site.registry, site.authority, broker_settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="ward",
-    )  # fmt: skip
+        site.registry,
+        site.authority,
+        broker_settings,
+        hosts=(LOOPBACK,),
+        at=datetime.now(UTC),
+        who="ward",
+    )
     if settings.starts_mosquitto:
         return RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
     tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")

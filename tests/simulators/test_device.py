@@ -39,10 +39,13 @@ def test_it_measures_seals_and_sends_until_it_is_stopped(tmp_path: Path) -> None
     asyncio.run(site.enrol(wearables=1, edges=1, now_ms=clock.now_ms()))
     files = BrokerFolder(site.site.broker_folder)
     files.write(
-        site.site.registry, site.site.authority,
+        site.site.registry,
+        site.site.authority,
         BrokerSettings(folder=files.folder, user=getpass.getuser(), port=port),
-        hosts=(LOOPBACK,), at=datetime.now(UTC), who="tester",
-    )  # fmt: skip
+        hosts=(LOOPBACK,),
+        at=datetime.now(UTC),
+        who="tester",
+    )
     tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
     words = ["wearable", "--identity", str(site.wearables[0].folder), "--cadence", "1s"]
 
@@ -97,8 +100,11 @@ def test_an_identity_of_another_device_is_refused_with_one_sentence(folder: str,
 
     done = subprocess.run(
         [sys.executable, "-m", "vitalloom", "wearable", "--identity", str(tmp_path / folder)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 2
     assert message in done.stderr

@@ -36,11 +36,12 @@ def hourly(path: Path, patients: Mapping[str, Sequence[Mapping[str, float]]]) ->
     """A sepsis2019 file: one row an hour and patient; a sign that is not given was not measured."""
     columns = ("HR", "Resp", "O2Sat", "Temp", "SBP", "DBP", "FiO2")
     rows = [
-        {"patient_id": name, "hour": hour + 1} | {column: row.get(column) for column in columns}
+        {"patient_id": name, "hour": hour + 1}
+        | {column: row.get(column) for column in columns}
         | {"SepsisLabel": int(row.get("SepsisLabel", 0))}
         for name, hours in patients.items()
         for hour, row in enumerate(hours)
-    ]  # fmt: skip
+    ]
     numbers = [pa.field(column, pa.float32()) for column in columns]
     schema = [("patient_id", pa.string()), ("hour", pa.int16()), *numbers, ("SepsisLabel", pa.int8())]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(schema)), path)
@@ -315,7 +316,7 @@ def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int
 
 @pytest.mark.parametrize(
     ("folder", "stays"), [("sepsis2019/setB_dev.parquet", 50), ("icu2012", 50), ("vitals_minute", 1)]
-)  # fmt: skip
+)
 def test_recorded_stays_become_readings(folder: str, stays: int) -> None:
     path = recorded(folder.partition("/")[0]).parent / folder
     began = time.perf_counter()

@@ -12,9 +12,16 @@ from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
 STATUS = WardStatus(
-    title="scenario mixed", simulated="08:00:00", speed=30.0, judged_by="rules only", sent=5, stored=4, waiting=1,
-    duplicates=0, rejected=0,
-)  # fmt: skip
+    title="scenario mixed",
+    simulated="08:00:00",
+    speed=30.0,
+    judged_by="rules only",
+    sent=5,
+    stored=4,
+    waiting=1,
+    duplicates=0,
+    rejected=0,
+)
 
 
 def seen(*readings: Reading, after_ms: int, bed: str = "3") -> PatientRow:
@@ -30,10 +37,14 @@ def text(*rows: PatientRow, after_ms: int, width: int = 150, most: int = 20, **s
     with console.capture() as shown:
         console.print(
             ward(
-                rows, WardStatus(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}), (),
-                now_ms=START + after_ms, most=most, width=width,
+                rows,
+                WardStatus(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}),
+                (),
+                now_ms=START + after_ms,
+                most=most,
+                width=width,
             )
-        )  # fmt: skip
+        )
     return shown.get()
 
 

@@ -31,11 +31,16 @@ def stays(path: Path, hours: int, patients: int) -> Path:
         **{
             column: [value] * len(rows)
             for column, value in (
-                ("HR", 80.0), ("Resp", 16.0), ("O2Sat", 97.0), ("Temp", 37.0), ("SBP", 120.0), ("DBP", 70.0),
+                ("HR", 80.0),
+                ("Resp", 16.0),
+                ("O2Sat", 97.0),
+                ("Temp", 37.0),
+                ("SBP", 120.0),
+                ("DBP", 70.0),
                 ("FiO2", 0.21),
             )
         },
-    }  # fmt: skip
+    }
     pq.write_table(pa.table(columns), path)
     return path
 

@@ -9,12 +9,29 @@ from rich.console import Console
 from simulators.summary import WardSummary
 
 WHOLE: dict[str, Any] = {
-    "story": "scenario mixed", "patients": 8, "judged_by": "rules only", "sent": 100, "accepted": 100, "stored": 100,
-    "duplicates": 3, "duplicates_stored": 0, "rejected": 2, "rejected_by_reason": {"auth": 2}, "refused": 0,
-    "given_up": 0, "dead_letters": 0, "alarms": 1, "alarms_by_class": {"high news2": 1}, "local_alarms": 0,
-    "seconds_to_first_alarm": 5.5, "simulated_s": 600.0, "real_s": 10.0, "speed_asked": 60.0, "speed": 60.0,
+    "story": "scenario mixed",
+    "patients": 8,
+    "judged_by": "rules only",
+    "sent": 100,
+    "accepted": 100,
+    "stored": 100,
+    "duplicates": 3,
+    "duplicates_stored": 0,
+    "rejected": 2,
+    "rejected_by_reason": {"auth": 2},
+    "refused": 0,
+    "given_up": 0,
+    "dead_letters": 0,
+    "alarms": 1,
+    "alarms_by_class": {"high news2": 1},
+    "local_alarms": 0,
+    "seconds_to_first_alarm": 5.5,
+    "simulated_s": 600.0,
+    "real_s": 10.0,
+    "speed_asked": 60.0,
+    "speed": 60.0,
     "held_s": 0.0,
-}  # fmt: skip
+}
 
 
 def text(summary: WardSummary) -> str:

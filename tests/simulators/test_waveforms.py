@@ -121,5 +121,11 @@ def test_an_impossible_waveform_is_refused(change: dict[str, object], complaint:
 
     with pytest.raises(BadWaveform, match=complaint):
         waveforms.waveform(
-            Kind.ECG, heart, binding_id="", at_ms=0, received_ms=0, rng=np.random.default_rng(1), **asked  # type: ignore[arg-type]
-        )  # fmt: skip
+            Kind.ECG,
+            heart,
+            binding_id="",
+            at_ms=0,
+            received_ms=0,
+            rng=np.random.default_rng(1),
+            **asked,  # type: ignore[arg-type]
+        )

@@ -270,9 +270,16 @@ def stays(tmp_path: Path) -> Path:
         worse = patient == 1
         for hour in range(6):
             values = (
-                f"stay-{patient}", hour, 70.0 + 12 * hour * worse, 14.0 + 3 * hour * worse, 98.0 - 2 * hour * worse,
-                36.8 + 0.4 * hour * worse, 125.0 - 8 * hour * worse, 70.0, 0.21,
-            )  # fmt: skip
+                f"stay-{patient}",
+                hour,
+                70.0 + 12 * hour * worse,
+                14.0 + 3 * hour * worse,
+                98.0 - 2 * hour * worse,
+                36.8 + 0.4 * hour * worse,
+                125.0 - 8 * hour * worse,
+                70.0,
+                0.21,
+            )
             for column, value in zip(table.values(), values, strict=True):
                 column.append(value)
     path = tmp_path / "stays.parquet"
