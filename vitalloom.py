@@ -75,39 +75,45 @@ def _top(
 @app.command()
 def ward(
     scenario: Annotated[
-        str, typer.Option(help="What happens to the simulated patients; 'list' shows every scenario.")
+        str, typer.Option(help="Scenario of the simulated patients; 'list' prints all scenarios.")
     ] = "mixed",
     replay: Annotated[
         Path | None,
         typer.Option(
-            help="Replay recorded stays instead: a Parquet or CSV file of a known format.", show_default=False
+            help="Parquet or CSV file, or folder, of recorded stays to replay instead of a scenario.",
+            show_default=False,
         ),
     ] = None,
-    patients: Annotated[int, typer.Option(min=1, max=100_000, help="How many patients.")] = 8,
-    edges: Annotated[int, typer.Option(min=1, max=64, help="How many edge agents share them.")] = 2,
+    patients: Annotated[int, typer.Option(min=1, max=100_000, help="Number of patients.")] = 8,
+    edges: Annotated[
+        int, typer.Option(min=1, max=64, help="Number of edge agents; patients are assigned to them in turn.")
+    ] = 2,
     speed: Annotated[
         float,
         typer.Option(
-            min=0.01, help="Simulated seconds per second: a ceiling. A slower machine slows time, drops nothing."
+            min=0.01,
+            help="Maximum speed, in simulated seconds per real second. A busy machine is slower but loses nothing.",
         ),
     ] = 30.0,
     duration: Annotated[
         str | None,
         typer.Option(
-            help="Stop after this much simulated time: 90s, 45m, 12h, 2d. Default: at Ctrl-C or the end of a replay.",
+            help="Simulated time to run, as 90s, 45m, 12h or 2d. Default: until Ctrl-C or the end of the replay.",
             show_default=False,
         ),
     ] = None,
     cadence: Annotated[
         str | None,
-        typer.Option(help="Time between two readings of a wearable. Default: 5s; 60s in a replay.", show_default=False),
+        typer.Option(
+            help="Time between two readings of a wearable. Default: 5s; 60s with --replay.", show_default=False
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same patients, same readings.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same patients and readings.")] = 1,
     broker: Annotated[
         str | None,
         typer.Option(
-            help="'mosquitto': start one, with certificates and access list. host:port: your own, without TLS.",
-            show_default="the embedded one",
+            help="'mosquitto' starts a Mosquitto with TLS and access list; host:port is a running broker without TLS.",
+            show_default="the embedded broker",
         ),
     ] = None,
     models: Annotated[
@@ -115,35 +121,41 @@ def ward(
         typer.Option(
             exists=True,
             file_okay=False,
-            show_default="those that come with vitalloom",
-            help="Folder of models that the edges ask; an empty one: the rules judge alone.",
+            show_default="the models that come with vitalloom",
+            help="Folder of the models that edge agents run. With an empty folder rules judge alone.",
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep the store and the outboxes in. Default: a temporary one.", show_default=False
+            help="New or empty folder for store and outboxes. Default: a temporary folder, deleted at the end.",
+            show_default=False,
         ),
     ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="Break something; may be repeated: loss=5%, duplicate=2%, reorder=2%, broker-kill=10s, edge-kill=20s.",
+            help="Fault to inject: loss=5%, duplicate=2%, reorder=2%, corrupt=0.1%, delay=50ms, jitter=20ms, "
+            "cut=10s-40s, skew=-1h, broker-kill=10s (kill the broker after 10 s), edge-kill=20s. May be repeated.",
             show_default=False,
         ),
     ] = None,
-    apart: Annotated[bool, typer.Option("--apart", help="Run every edge agent as a process of its own.")] = False,
-    headless: Annotated[bool, typer.Option("--headless", help="No table: a line of progress and the summary.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The last line is one JSON object.")] = False,
+    apart: Annotated[bool, typer.Option("--apart", help="Run every edge agent in a process of its own.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Show a line of progress and print alarms instead of the live table.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object on the last line.")
+    ] = False,
     picture: Annotated[
-        Path | None, typer.Option(help="Write the last screen to this file, as SVG.", show_default=False)
+        Path | None, typer.Option(help="SVG file to write the last screen to.", show_default=False)
     ] = None,
 ) -> None:
-    """Watch a ward: wearables, a broker, edge agents, the processor and a store, all real, in one command.
+    """Run a simulated ward: patients on wearables, MQTT broker, edge agents, data centre and a live screen.
 
-    Ctrl-C ends it cleanly and prints what became of every reading.
+    Ctrl-C ends it cleanly and prints a summary that accounts for every reading.
     """
-    module = _room("simulators.ward", extra="simulators")
+    module = _room("simulators.ward.command", extra="simulators")
     raise typer.Exit(
         module.main(
             module.WardOptions(
@@ -272,11 +284,15 @@ def worker(
 
 @app.command()
 def wearable(
-    identity: Annotated[Path, typer.Option(help="The folder that `vitalloom enrol` has filled.")] = Path("identity"),
-    scenario: Annotated[str, typer.Option(help="What happens to the simulated patient.")] = "mixed",
-    cadence: Annotated[str, typer.Option(help="Time between two readings.")] = "5s",
+    identity: Annotated[
+        Path, typer.Option(help="Identity folder of an enrolled wearable, made by `vitalloom enrol`.")
+    ] = Path("identity"),
+    scenario: Annotated[
+        str, typer.Option(help="Scenario of the simulated patient; `vitalloom ward --scenario list` prints all.")
+    ] = "mixed",
+    cadence: Annotated[str, typer.Option(help="Time between two readings, as 5s or 1m.")] = "5s",
 ) -> None:
-    """Run one simulated wearable that is enrolled like a real one, in real time."""
+    """Run one simulated wearable in real time. It has to be enrolled, like a real one."""
     module = _room("simulators.device", extra="simulators")
     raise typer.Exit(module.main(identity, scenario=scenario, cadence_ms=module.cadence_of(cadence)))
 

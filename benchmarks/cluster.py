@@ -198,7 +198,7 @@ async def _journey(
         services.folder / f"site-{patients}", services.kafka, services.influxdb, seconds=seconds, patients=patients,
         edges=1 if patients < 100 else 2, speed=1.0, cadence_ms=cadence_ms, look_s=5.0, scenario=scenario,
     ) as pipeline:  # fmt: skip
-        clock = pipeline.ward._clock
+        clock = pipeline.ward.setup.clock
         since_ms = clock.now_ms() + (2_000 if QUICK else 15_000)
         log = pipeline.log.config
 
@@ -241,7 +241,7 @@ async def _journey(
                 for task in listening:
                     task.cancel()
         pipeline.alive()
-        sent = sum(fleet.counts.sent for fleet in pipeline.ward.fleets)
+        sent = pipeline.ward.fleets.counts.sent
     return {
         "readings": sent, "measured": len(stored), "alarms": len(alarms), "stored_ms": _quantiles(stored),
         "alarm_ms": _quantiles(alarms),

@@ -23,7 +23,7 @@ from edge.outbox import Batch, Outbox, Sealed
 from edge.status import read as read_status
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
-from simulators.device import wear
+from simulators.device import run_wearable
 from simulators.enrolled import EnrolledSite
 from simulators.stories import Simulated
 from stream.site.broker_files import BrokerFolder, BrokerSettings
@@ -136,7 +136,7 @@ async def agent_memory(*, without: str = "") -> tuple[float, float]:
                 _process("edge", "--config", config, without=without) as agent,
             ):
                 story = Simulated("mixed", patients=1, seed=1, cadence_ms=500)
-                worn = [asyncio.create_task(wear(one, story, clock)) for one in site.wearables]
+                worn = [asyncio.create_task(run_wearable(one, story, clock)) for one in site.wearables]
                 await _until_heard(folder / "status", agent, worn)
                 for one in worn:
                     one.cancel()

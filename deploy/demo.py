@@ -17,7 +17,7 @@ from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.hardening import make_private_dir, write_private
 from runtime.lifetime import begin, until_told_to_stop
-from simulators.device import wear
+from simulators.device import run_wearable
 from simulators.scenarios import scenario
 from simulators.stories import Simulated
 from stream.errors import NoSuchDevice
@@ -85,7 +85,7 @@ async def _wear(folder: Path, config: DemoConfig) -> None:
         for number in range(1, DEMO_PATIENTS + 1):
             wallet = Wallet.load(folder / "demo" / f"wearable-{number}")
             tasks.create_task(
-                wear(wallet, _story(number, config), clock, once_assigned=True), name=f"wearable {number}"
+                run_wearable(wallet, _story(number, config), clock, once_assigned=True), name=f"wearable {number}"
             )
 
 

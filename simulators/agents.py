@@ -1,4 +1,4 @@
-"""Edge agents of a ward: as tasks of this process, or each as a process of its own that can be killed."""
+"""Edge agents of a ward: as tasks of this process, or each as a separate process that can be killed."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ from wire.receiver import RateLimits
 from wire.sender import Timing
 
 LIMITS: Final = RateLimits(frames_per_s=1e6, frames_burst=1_000_000, sessions_per_min=60_000)
-"""Simulated time runs fast, so what a wearable may send in a second says nothing here."""
+"""Practically unlimited: simulated time runs fast, so a wearable sends more per real second than it would otherwise."""
 
 _STOP_WITHIN_S: Final = 5.0
 
 
 class Agent(Protocol):
-    """One edge agent, wherever it runs."""
+    """One edge agent, in this process or in another."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -39,12 +39,12 @@ class Agent(Protocol):
     def is_up(self) -> bool: ...
     @property
     def documents(self) -> bytes:
-        """The digest of the documents that it has taken."""
+        """Digest of the documents that the agent has accepted."""
         ...
 
     @property
     def judged_by(self) -> str:
-        """Who judges beside the rules, as it says itself; empty while it has said nothing."""
+        """The rules and models in use, as the agent reports them; empty before its first report."""
         ...
 
     def duplicates(self) -> int: ...
@@ -58,14 +58,14 @@ def config_of(
     broker: tuple[str, int],
     cadence_ms: int,
     clock_file: Path,
-    hurried: bool,
+    short_timers: bool,
     tls: bool = True,
     models: Path | None = None,
 ) -> EdgeConfig:
-    """What an agent of a ward is told. Its identity has been put into `folder`.
+    """Configuration of one agent of a ward. Its identity is already in `folder`.
 
     Args:
-        hurried: resend and acknowledge sooner: a ward with faults should not wait for timers that are made for months.
+        short_timers: resend and acknowledge soon, so that a ward with faults recovers within seconds.
     """
     return EdgeConfig(
         identity=folder / "identity",
@@ -74,11 +74,11 @@ def config_of(
         status_file=folder / "status",
         broker=BrokerConfig(host=broker[0], port=broker[1], tls=tls, receive_maximum=500),
         outbox=OutboxConfig(budget_mb=512, commit_ms=20),
-        timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if hurried else Timing(),
+        timing=Timing(vitals_first_ms=1_000, alarm_first_ms=500, vitals_max_ms=5_000) if short_timers else Timing(),
         limits=LIMITS,
         cadence_ms=cadences(cadence_ms),
-        ack_interval_ms=50 if hurried else 1_000,
-        heartbeat_s=2.0 if hurried else 10.0,
+        ack_interval_ms=50 if short_timers else 1_000,
+        heartbeat_s=2.0 if short_timers else 10.0,
         models=models,
         clock_file=clock_file,
         log_level="WARNING",
@@ -86,12 +86,12 @@ def config_of(
 
 
 def cadences(cadence_ms: int) -> dict[str, int]:
-    """What every sign of a wearable's own is expected at."""
+    """The cadence at which each sign that a wearable measures by itself is expected."""
     return {sign.value: cadence_ms for sign in EXPECTED}
 
 
-class InProcess:
-    """An agent as a task beside the others."""
+class AgentTask:
+    """An agent as a task of this process."""
 
     def __init__(self, config: EdgeConfig, wallet: Wallet, clock: Clock, *, rng: random.Random) -> None:
         self._wallet = wallet
@@ -128,10 +128,10 @@ class InProcess:
         return self._agent.counts.local_alarms
 
 
-class Apart:
-    """An agent as `vitalloom edge`, in a process that may be killed and is started again.
+class AgentProcess:
+    """An agent as a separate process, `vitalloom edge`, which is started again after it was killed.
 
-    What it counts is known from its heartbeats; what it had counted when it was killed is not known.
+    Its counters are known from its heartbeats; counts since the last heartbeat before a kill are lost.
     """
 
     def __init__(self, config: EdgeConfig, heartbeat: "_Heartbeat") -> None:
@@ -148,13 +148,15 @@ class Apart:
                 while self._process.poll() is None:
                     await asyncio.sleep(0.05)
                 if self._process.returncode != -signal.SIGKILL:
-                    raise BadWard(f"an edge agent ended by itself with code {self._process.returncode}")
-                await asyncio.sleep(0.5)  # somebody notices, and starts it again
+                    raise BadWard(
+                        f"an edge agent ended unexpectedly with exit code {self._process.returncode}; its log is above"
+                    )
+                await asyncio.sleep(0.5)  # as systemd would wait before it starts it again
         finally:
             self._stop()
 
     def kill(self) -> None:
-        """SIGKILL: nothing is saved, nothing is said."""
+        """SIGKILL the process: nothing is saved and nothing is logged."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self.kills += 1
@@ -165,31 +167,31 @@ class Apart:
 
     @property
     def documents(self) -> bytes:
-        said = self._heartbeat()
-        return b"" if said is None else said.documents
+        latest = self._heartbeat()
+        return b"" if latest is None else latest.documents
 
     @property
     def judged_by(self) -> str:
-        said = self._heartbeat()
-        return "" if said is None else said.model
+        latest = self._heartbeat()
+        return "" if latest is None else latest.model
 
     def duplicates(self) -> int:
-        said = self._heartbeat()
-        return 0 if said is None else said.duplicates
+        latest = self._heartbeat()
+        return 0 if latest is None else latest.duplicates
 
     def rejected(self) -> Counter[str]:
-        said = self._heartbeat()
-        return Counter({} if said is None else said.rejected)
+        latest = self._heartbeat()
+        return Counter({} if latest is None else latest.rejected)
 
     def local_alarms(self) -> int:
-        said = self._heartbeat()
-        return 0 if said is None else said.local_alarms
+        latest = self._heartbeat()
+        return 0 if latest is None else latest.local_alarms
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(  # noqa: S603 - ourselves
+        return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "vitalloom", "edge", "--config", str(self._config_file)],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, and we stop it
+            start_new_session=True,  # Ctrl-C must reach the ward only, which then stops its agents
         )
 
     def _stop(self) -> None:
@@ -209,7 +211,7 @@ class _Heartbeat(Protocol):
 
 
 def _as_toml(config: EdgeConfig) -> Iterable[str]:
-    """The keys in which an agent of a ward differs from the defaults."""
+    """The lines of a TOML file with the keys in which an agent of a ward differs from the defaults."""
     yield f"identity = {json.dumps(config.identity.name)}"
     yield 'data_dir = "."'
     yield f"state_key = {json.dumps(str(config.state_key))}"

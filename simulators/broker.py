@@ -1,7 +1,7 @@
-"""Brokers of a ward, each a child process on loopback: rumqttd, which comes with it, or a Mosquitto that is installed.
+"""Brokers of a ward, each a child process on loopback: the embedded rumqttd, or an installed Mosquitto.
 
-rumqttd, embedded by iotcore, speaks MQTT 5 over TLS, forgets every session when it is restarted, checks no certificate
-of a client and has no access list. Nothing here depends on its memory or its manners.
+rumqttd, packaged as iotcore, speaks MQTT 5 over TLS. It forgets every session when it is restarted, checks no client
+certificates and has no access list; nothing here depends on those.
 """
 
 import json
@@ -54,7 +54,7 @@ keypath = "{key}"
 
 
 class BrokerTls(NamedTuple):
-    """What the embedded broker shows to its clients. It checks none of theirs."""
+    """Certificate and key of the embedded broker, which checks no client certificates."""
 
     certificate: Path
     key: Path
@@ -83,7 +83,7 @@ class Broker:
 
     @property
     def pid(self) -> int:
-        """Of the process. Raises BrokerFailed if there is none."""
+        """Process id. Raises BrokerFailed if the broker is not running."""
         if self._process is None:
             raise BrokerFailed("the broker is not running")
         return self._process.pid
@@ -98,21 +98,21 @@ class Broker:
         deadline = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise BrokerFailed(f"the broker ended with code {self._process.returncode}{self._hint()}")
+                raise BrokerFailed(f"the broker ended with exit code {self._process.returncode}{self._hint()}")
             if _answers(self.host, self.port):
                 return
             time.sleep(0.02)
         self.stop()
-        raise BrokerFailed(f"the broker did not answer on port {self.port} within {_READY_WITHIN_S:.0f} s")
+        raise BrokerFailed(f"the broker does not accept connections on port {self.port} within {_READY_WITHIN_S:.0f} s")
 
     def kill(self) -> None:
-        """As a power cut would: SIGKILL, nothing is saved."""
+        """SIGKILL the process, as a power cut would: nothing is saved."""
         if self._process is not None:
             self._process.kill()
             self._reap()
 
     def stop(self) -> None:
-        """End the process and free the port. Safe to call twice."""
+        """End the process and free the port. Does nothing if it is not running."""
         if self._process is not None:
             self._process.terminate()
             self._reap()
@@ -137,7 +137,7 @@ class Broker:
 
 
 class EmbeddedBroker(Broker):
-    """The broker that comes with the ward.
+    """rumqttd as a child process.
 
     Args:
         tls: None: plain MQTT.
@@ -150,20 +150,22 @@ class EmbeddedBroker(Broker):
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if find_spec("iotcore") is None:
-            raise BrokerFailed("iotcore is not installed here; pip install 'vitalloom[simulators]', or name a --broker")
+            raise BrokerFailed(
+                "the embedded broker needs the package iotcore: pip install 'vitalloom[simulators]', or name a --broker"
+            )
         text = _CONFIG.format(host=self.host, port=self.port)
         if self._tls is not None:
             text += _TLS.format(certificate=self._tls.certificate, key=self._tls.key)
         self._config.write_text(text, encoding="utf-8")
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _CHILD, json.dumps({"config_path": str(self._config)})],
-            stdin=subprocess.PIPE,  # the child ends when this pipe closes, so it cannot outlive us
-            start_new_session=True,  # Ctrl-C is for us: what is on its way still needs a broker
+            stdin=subprocess.PIPE,  # the child ends when this pipe closes, so it cannot outlive its parent
+            start_new_session=True,  # Ctrl-C must not end the broker: readings in transit still need it
         )
 
 
 class RealBroker(Broker):
-    """Mosquitto on the files that a site has written for it."""
+    """Mosquitto with the configuration files that a site has written."""
 
     def __init__(self, config: Path, *, port: int, log: Path) -> None:
         super().__init__(port)
@@ -174,8 +176,8 @@ class RealBroker(Broker):
         binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if binary is None:
             raise BrokerFailed(
-                "Mosquitto is not installed here (Debian, Raspberry Pi OS: sudo apt-get install mosquitto); "
-                "leave --broker out for the embedded one"
+                "Mosquitto is not installed (Debian, Raspberry Pi OS: sudo apt-get install mosquitto); "
+                "leave --broker out to use the embedded broker"
             )
         with self._log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603
@@ -188,14 +190,14 @@ class RealBroker(Broker):
 
     def _hint(self) -> str:
         try:
-            said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
             return ""
-        return f": {said[-1][:200]}" if said else ""
+        return f": {lines[-1][:200]}" if lines else ""
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
+    """A loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -1,6 +1,6 @@
-"""One simulated wearable as a process of its own: `vitalloom wearable`.
+"""The command `vitalloom wearable`: one simulated wearable in a process of its own.
 
-What is simulated is the body. The keys, the certificate, the connection and the buffer are what a device would have.
+Only the body is simulated. Keys, certificate, connection and buffer are those of a real device.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ from wire.enrol.wallet import Wallet
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient
 
-TELL_S: Final = 10.0
+PROGRESS_S: Final = 10.0
+"""Seconds between two lines of progress in the log."""
 _LOOK_S: Final = 0.2
 
 _log = logs.get(__name__)
@@ -35,16 +36,18 @@ def main(identity: Path, *, scenario: str, cadence_ms: int) -> int:
     """The command `vitalloom wearable`.
 
     Raises:
-        NotEnrolled, BadWard: what is wrong, and the cure.
+        NotEnrolled, BadWard: the message names the option or folder and the fix.
     """
     harden()
     logs.set_up(level="INFO")
     wallet = Wallet.load(identity)
     if wallet.me.role != "wearable":
-        raise BadWard(f"--identity {identity}: is of a device of role {wallet.me.role}, not of a wearable")
+        raise BadWard(
+            f"--identity {identity}: belongs to a device of role {wallet.me.role}; name the folder of a wearable"
+        )
     seed = int.from_bytes(wallet.me.device_id[:4], "big")
     story = Simulated(scenario, patients=1, seed=seed, cadence_ms=cadence_ms)
-    asyncio.run(_until_told_to_stop(wallet, story, SystemClock()))
+    asyncio.run(_run_until_stopped(wallet, story, SystemClock()))
     return 0
 
 
@@ -53,11 +56,11 @@ def cadence_of(text: str) -> int:
     return milliseconds("--cadence", text)
 
 
-async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned: bool = False) -> None:
+async def run_wearable(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned: bool = False) -> None:
     """Measure and send until cancelled.
 
     Args:
-        once_assigned: the story begins when the wearable has heard whose it is: nothing of it is measured for nobody.
+        once_assigned: begin the story only when the wearable is assigned to a patient, so that none of it is lost.
     """
     fleet = Fleet([wallet], clock, rng=random.Random())
     client = MqttClient(
@@ -76,7 +79,7 @@ async def wear(wallet: Wallet, story: Simulated, clock: Clock, *, once_assigned:
     async with client, asyncio.TaskGroup() as tasks:
         tasks.create_task(fleet.run(client), name="fleet")
         tasks.create_task(keep_up(wallet, clock), name="upkeep")
-        tasks.create_task(_tell(fleet), name="progress")
+        tasks.create_task(_log_progress(fleet), name="progress")
         tasks.create_task(live(), name="body")
 
 
@@ -85,7 +88,7 @@ async def until_assigned(
 ) -> None:
     """Ask the edge for this wearable's assignment until there is one: it may have been told before it could hear."""
     while wallet.assignment(clock.now_ms()) is None:
-        fleet.ask(0)
+        fleet.request_documents(0)
         await sleep(_LOOK_S)
 
 
@@ -98,27 +101,27 @@ async def _measure(fleet: Fleet, story: Simulated, clock: Clock) -> None:
             fleet.send(0, msgspec.structs.replace(sample, t_ms=sample.t_ms + shift_ms), at_ms)
 
 
-async def _tell(fleet: Fleet) -> None:
-    said: tuple[int, ...] = ()
+async def _log_progress(fleet: Fleet) -> None:
+    logged: tuple[int, ...] = ()
     while True:
         counts = fleet.counts
-        told = (counts.sent, counts.accepted, counts.unassigned)
-        if told != said:
-            said = told
+        latest = (counts.sent, counts.accepted, counts.unassigned)
+        if latest != logged:
+            logged = latest
             _log.info(
-                "measured", sent=counts.sent, accepted=counts.accepted, kept=fleet.kept, unassigned=counts.unassigned
+                "readings", sent=counts.sent, accepted=counts.accepted, kept=fleet.kept, unassigned=counts.unassigned
             )
-        await asyncio.sleep(TELL_S)
+        await asyncio.sleep(PROGRESS_S)
 
 
-async def _until_told_to_stop(wallet: Wallet, story: Simulated, clock: Clock) -> None:
-    told = asyncio.Event()
+async def _run_until_stopped(wallet: Wallet, story: Simulated, clock: Clock) -> None:
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    _log.info("wearable starts", device=wallet.me.device_id.hex())
-    work = asyncio.create_task(wear(wallet, story, clock), name="wearable")
-    stop = asyncio.create_task(told.wait(), name="stop")
+        loop.add_signal_handler(number, stopped.set)
+    _log.info("wearable started", device=wallet.me.device_id.hex())
+    work = asyncio.create_task(run_wearable(wallet, story, clock), name="wearable")
+    stop = asyncio.create_task(stopped.wait(), name="stop")
     await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not work.done():

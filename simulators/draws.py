@@ -1,4 +1,4 @@
-"""Random numbers that depend on who, what and when, never on how many patients share the simulation.
+"""Random numbers that depend on patient, purpose and time, never on how many patients share the simulation.
 
 A draw is a hash of (key of the patient, stream, counter): there is no state to advance, so patient 37 sees the same
 numbers alone, among 10,000, or after a restart. The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)
@@ -44,7 +44,7 @@ def uniform(keys: Keys, streams: Sequence[int], counter: int) -> Floats:
 def normal(keys: Keys, streams: Sequence[int], counter: int) -> Floats:
     """Bell-shaped numbers of mean 0 and deviation 1, one row per stream, one column per key.
 
-    The sum of four uniform numbers: it never leaves ±3.46, so no seed makes a patient who could not live.
+    The sum of four uniform numbers: it never leaves ±3.46, so no seed makes a patient with impossible values.
     """
     bits = _bits(keys, streams, counter)
     quarters = bits.view(np.uint16).reshape(*bits.shape, 4).astype(np.int32)

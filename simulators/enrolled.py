@@ -1,7 +1,7 @@
 """The devices of a ward, enrolled as real ones are: a site with an authority, a registry on loopback, invitations.
 
-Ids follow from what a device is, so that runs can be compared; every key is drawn anew. Certificates are held against
-the machine's clock, credentials and bindings against the ward's.
+Ids follow from kind and number of a device, so that runs can be compared; keys are new in every run. Certificates are
+checked against the machine's clock, credentials and bindings against the ward's.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from wire.enrol.wallet import Wallet
 from wire.identity import NOTHING, About, BindingRecord, Role
 
 POLICY: Final = Policy(credential_days=400, tries_per_min=1e9)
-"""A ward's days pass in minutes, and all of its devices have one address."""
+"""Long validity and no rate limit: a ward's days pass in minutes, and all its devices share one address."""
 _WHO: Final = "ward"
 
 
@@ -74,16 +74,21 @@ class EnrolledSite:
         about: Callable[[int], About] | None = None,
         on_enrolled: Callable[[], None] | None = None,
     ) -> None:
-        """Enrol everybody, over HTTP and TLS; wearables are shared out to the edges in turn.
+        """Enrol all devices over HTTPS; wearables are assigned to the edges in turn.
 
         Args:
-            about: what is known of the patient with a number.
+            about: facts about a patient, by number.
+            on_enrolled: called after each device.
         """
         site = self.site
         server = RegistryServer(
-            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host=LOOPBACK, port=site.facts.registry_port,
-        )  # fmt: skip
+            site.registry,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host=LOOPBACK,
+            port=site.facts.registry_port,
+        )
         async with server:
             for index in range(edges):
                 self.edges.append(await self._enrol("edge", index))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with simulated or recorded patients, on one screen."""
+"""Errors of simulated and recorded patients, of their broker and of the ward."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +22,7 @@ class TimeRanBackwards(SimulatorError):
 
     def __init__(self, *, at_ms: int, asked_ms: int) -> None:
         super().__init__(
-            f"simulated time stands at {at_ms} ms and cannot go back to {asked_ms} ms; "
+            f"simulated time is {at_ms} ms and cannot go back to {asked_ms} ms; "
             "start again with the same seed to see an earlier moment"
         )
         self.at_ms = at_ms
@@ -52,8 +52,8 @@ class BadWaveform(SimulatorError):
 
 
 class BrokerFailed(SimulatorError):
-    """The embedded broker does not run."""
+    """The broker of a ward is not installed, did not start or has ended."""
 
 
 class BadWard(SimulatorError):
-    """A ward that cannot be run as asked; the message names the option and the cure."""
+    """A ward that cannot be run as asked; the message names the option and the fix."""

@@ -1,6 +1,6 @@
 """A bad link: frames lost, doubled, late, out of order or damaged, by a seeded generator and a specification.
 
-Pure: no socket, no clock. Whoever owns the link puts frames in with `pass_` and takes out with `due` what has arrived.
+Pure: no socket, no clock. Its owner puts frames in with `pass_` and gets those that have arrived from `due`.
 """
 
 import heapq
@@ -15,7 +15,7 @@ from simulators.errors import BadFault
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a link does to frames, and a device's clock to time; the defaults do nothing."""
+    """Faults of a link and of a device's clock; the defaults are no faults."""
 
     loss: float = 0.0  # share of frames that never arrive
     duplicate: float = 0.0  # share that arrives twice
@@ -49,7 +49,7 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**found)
 
     def clock_ms(self, now_ms: int) -> int:
-        """What a device under this fault takes the time to be."""
+        """The time that a device with this fault reads from its clock."""
         return now_ms + self.skew_ms
 
 
@@ -98,9 +98,9 @@ class LossyLink:
         self._next = 0
 
     def pass_(self, frame: bytes, mono_ms: int) -> list[tuple[int, bytes]]:
-        """Put a frame in at `mono_ms`. Says when and as what `due` will hand it out: never, once or twice.
+        """Put a frame in at `mono_ms`. Returns when and in which form `due` will return it: never, once or twice.
 
-        The link keeps the frame until `due` is called; the return value is for looking, not for delivering again.
+        The link delivers the frame by `due` only; the return value is for information.
         """
         spec, counts = self.spec, self.counts
         lose, double, hold, damage, where, wait, later, apart = (self._rng.random() for _ in range(8))
@@ -130,7 +130,7 @@ class LossyLink:
         return coming
 
     def due(self, mono_ms: int) -> list[bytes]:
-        """Take out what has arrived by `mono_ms`, in order of arrival."""
+        """Remove and return the frames that have arrived by `mono_ms`, in order of arrival."""
         arrived = []
         while self._travelling and self._travelling[0][0] <= mono_ms:
             arrived.append(heapq.heappop(self._travelling)[2])
@@ -138,11 +138,11 @@ class LossyLink:
         return arrived
 
     def next_due(self) -> int | None:
-        """When `due` will have something; `None`: nothing is on its way."""
+        """When the next frame arrives; `None`: the link is empty."""
         return self._travelling[0][0] if self._travelling else None
 
     def __len__(self) -> int:
-        """Frames on their way."""
+        """Frames in transit."""
         return len(self._travelling)
 
     def _is_cut(self, elapsed_ms: int) -> bool:

@@ -1,7 +1,7 @@
-"""An MQTT client on a bad day: what comes is lost, doubled or held back, and so is what goes.
+"""An MQTT client with faults: it loses, doubles and delays messages that arrive, and loses messages that it sends.
 
-What it loses it acknowledges to the broker, so that no redelivery of the broker's can mend it: only acknowledgements
-end to end can.
+Lost messages are acknowledged to the broker, so that the broker does not deliver them again: only end-to-end
+acknowledgements can repair the loss.
 """
 
 import random
@@ -10,11 +10,11 @@ from typing import Any
 from simulators.faults import FaultCounts, FaultSpec
 from wire.mqtt import Inbound, MqttClient
 
-_NOBODY = -1  # a connection that never was: acknowledging over it does nothing
+_NO_CONNECTION = -1  # a connection number that never exists: acknowledging such a message does nothing
 
 
 class FlakyClient(MqttClient):
-    """As `MqttClient`; `loss`, `duplicate` and `reorder` of the specification apply, each message drawn by itself."""
+    """An `MqttClient` that applies `loss`, `duplicate` and `reorder` of a specification, drawn for each message."""
 
     def __init__(self, spec: FaultSpec, *, rng: random.Random, **of_client: Any) -> None:
         super().__init__(jitter=rng, **of_client)
@@ -44,7 +44,7 @@ class FlakyClient(MqttClient):
                 through.append(message)
                 if double < self._spec.duplicate:
                     counts.duplicated += 1
-                    through.append(message._replace(connection=_NOBODY))
+                    through.append(message._replace(connection=_NO_CONNECTION))
         return through
 
     def publish(self, topic: str, payload: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A fleet: the wearables of one edge, sealing and sending on one connection, keeping what is not yet acknowledged.
+"""A fleet: wearables of one edge on one connection, each sealing its readings and keeping them until acknowledged.
 
 A real wearable has a connection of its own. Ten thousand simulated ones share a few, as if through a radio hub; every
 frame is still sealed by its own wearable, with its own session, counter and topic.
@@ -32,24 +32,24 @@ WINDOWS = Windows(vitals=2_000)
 
 ASK_FIRST_MS = 1_000
 ASK_MOST_MS = 5_000
-"""How long a wearable without an assignment waits before it asks again: twice as long each time, up to the second."""
+"""A wearable without an assignment asks again after the first pause, then after twice as long, up to the second."""
 
 _TURN_S = 0.02
 
 
 class FleetCounts(msgspec.Struct):
-    """What became of what the wearables measured."""
+    """Counters of a fleet."""
 
     sent: int = 0  # readings, each once
-    accepted: int = 0  # readings that an edge has signed for
-    refused: int = 0  # readings that an edge has refused for good
-    given_up: int = 0  # readings that a full wearable has thinned away before anybody signed for them
+    accepted: int = 0  # readings that an edge has acknowledged
+    refused: int = 0  # readings that an edge has refused permanently
+    given_up: int = 0  # unacknowledged readings that a wearable dropped because its buffer was full
     frames: int = 0
     resent: int = 0
     forged_acks: int = 0
     documents: int = 0  # of the data centre, each once
     forged_documents: int = 0
-    unassigned: int = 0  # measured while the wearable was on nobody, and let go
+    unassigned: int = 0  # readings dropped because the wearable was assigned to no patient
 
 
 class _Wearable:
@@ -65,11 +65,11 @@ class _Wearable:
         self.numbers: dict[tuple[bytes, int], int] = {}  # place in the buffer by session and counter
         self.last_number = -1
         self.previous: dict[bytes, bytes] = {}  # by binding
-        self.ask_ms = 0  # monotonic: not before
-        self.ask_wait_ms = ASK_FIRST_MS
+        self.next_request_ms = 0  # monotonic: not before
+        self.request_pause_ms = ASK_FIRST_MS
 
     def binding_id(self, now_ms: int) -> bytes | None:
-        """The patient that this wearable is on, as far as it was told."""
+        """The binding of this wearable to a patient; None if it knows of none."""
         if self.wallet is not None:
             assigned = self.wallet.assignment(now_ms)
             return None if assigned is None else assigned.binding_id
@@ -77,7 +77,7 @@ class _Wearable:
         return binding.binding_id
 
     def keys_of(self, edge_id: bytes) -> tuple[Ed25519PublicKey, ...]:
-        """What an edge signs with."""
+        """Public keys that verify an edge's signatures."""
         if self.wallet is None:
             return self.provision.recipient_keys
         edge = self.wallet.device(edge_id)
@@ -88,12 +88,12 @@ class Fleet:
     """Wearables of one edge.
 
     Args:
-        members: one a wearable: what it was made with, or its wallet, where documents of the data centre go.
-        clock: wall for what is stamped, monotonic for timers.
+        members: one per wearable: its provision, or its wallet, which also accepts documents of the data centre.
+        clock: its wall clock stamps sessions, its monotonic clock drives timers.
         rng: jitter of the resend timers.
         link: what happens to frames between here and the broker; None: nothing.
-        on_sent: told the id and the event time of every reading that leaves for the first time.
-        on_done: told the ids of readings that an edge refused for good.
+        on_sent: called with id and event time of every new reading.
+        on_done: called with the ids of readings that were refused permanently or dropped.
     """
 
     def __init__(
@@ -122,12 +122,12 @@ class Fleet:
         self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
         self._outgoing: deque[bytes] = deque()
-        self._questions: dict[bytes, None] = {}  # devices that want their documents
+        self._document_requests: dict[bytes, None] = {}  # devices that want their documents
         self._wake = asyncio.Event()
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
-        """Where edges answer these wearables."""
+        """Topics of acknowledgements and documents for these wearables."""
         return tuple(w_down(wearable.device_id) for wearable in self._wearables)
 
     def __len__(self) -> int:
@@ -135,16 +135,16 @@ class Fleet:
 
     @property
     def kept(self) -> int:
-        """Readings that no edge has signed for yet."""
+        """Readings that no edge has acknowledged yet."""
         return sum(len(rows) for rows in self._kept.values())
 
     def send(self, index: int, sample: VitalsV1, at_ms: int) -> None:
-        """A wearable has measured: seal, keep, and let it leave when there is room."""
+        """Seal a new reading of a wearable, keep it, and send it as soon as possible."""
         wearable = self._wearables[index]
         session = self._session_of(wearable)
         if session is None:
             self.counts.unassigned += 1
-            self.ask(index)
+            self.request_documents(index)
             return
         counter, frame = session.seal(encode(sample))
         before = len(wearable.buffer)
@@ -157,34 +157,34 @@ class Fleet:
             self._on_sent(reading_id(wearable.device_id, session.session_id, counter), at_ms)
         self._wake.set()
 
-    def ask(self, index: int) -> None:
-        """A wearable without an assignment asks its edge for its documents, unless it asked too short a time ago."""
+    def request_documents(self, index: int) -> None:
+        """Ask the edge for the documents that say which patient the wearable is on, unless it asked very recently."""
         wearable, mono_ms = self._wearables[index], self._clock.mono_ms()
-        if mono_ms >= wearable.ask_ms:
-            wearable.ask_ms = mono_ms + wearable.ask_wait_ms
-            wearable.ask_wait_ms = min(wearable.ask_wait_ms * 2, ASK_MOST_MS)
-            self._questions[wearable.device_id] = None
+        if mono_ms >= wearable.next_request_ms:
+            wearable.next_request_ms = mono_ms + wearable.request_pause_ms
+            wearable.request_pause_ms = min(wearable.request_pause_ms * 2, ASK_MOST_MS)
+            self._document_requests[wearable.device_id] = None
             self._wake.set()
 
     async def run(self, client: MqttClient) -> None:
-        """Send and hear acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
+        """Send readings and receive acknowledgements until cancelled. `client` subscribes to `subscriptions`."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear(client), name="fleet hears")
-            tasks.create_task(self._speak(client), name="fleet speaks")
+            tasks.create_task(self._receive_acks(client), name="fleet receives")
+            tasks.create_task(self._send_frames(client), name="fleet sends")
 
     def page(self, session_id: bytes, from_counter: int, limit: int) -> Sequence[Row]:
-        """What the uplink reads its backlog from."""
+        """Kept readings of a session, for the uplink's backlog."""
         rows = self._kept.get(session_id, {})
         # Counters rise as they are kept, so the rows are in order already.
         return list(islice((row for counter, row in rows.items() if counter >= from_counter), limit))
 
-    async def _hear(self, client: MqttClient) -> None:
+    async def _receive_acks(self, client: MqttClient) -> None:
         while True:
             for message in await client.receive(256):
-                self._acknowledged(message)
+                self._on_message(message)
                 client.acknowledge(message)
 
-    async def _speak(self, client: MqttClient) -> None:
+    async def _send_frames(self, client: MqttClient) -> None:
         was_connected = False
         while True:
             if client.connected != was_connected:
@@ -193,7 +193,7 @@ class Fleet:
                     self._uplink.on_connected(self._clock.mono_ms())
                 else:
                     self._uplink.on_disconnected()
-            self._pump(client)
+            self._send_due(client)
             self._wake.clear()
             try:
                 async with asyncio.timeout(_TURN_S):
@@ -201,7 +201,7 @@ class Fleet:
             except TimeoutError:
                 continue
 
-    def _pump(self, client: MqttClient) -> None:
+    def _send_due(self, client: MqttClient) -> None:
         mono_ms = self._clock.mono_ms()
         while client.room > len(self._outgoing) and (out := self._uplink.next(mono_ms)) is not None:
             self._uplink.sent(out, mono_ms)
@@ -214,15 +214,15 @@ class Fleet:
             self._outgoing.extend(self.link.due(mono_ms))
         while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):
             self._outgoing.popleft()
-        for device_id in tuple(self._questions):
+        for device_id in tuple(self._document_requests):
             if client.publish(w_up(device_id, FrameClass.CONTROL), WANTED):
-                del self._questions[device_id]
+                del self._document_requests[device_id]
         counts = self._uplink.counts
         self.counts.resent = counts.resent + counts.resent_fast
 
-    def _acknowledged(self, message: Inbound) -> None:
+    def _on_message(self, message: Inbound) -> None:
         if is_document(message.payload):
-            self._take_document(message)
+            self._accept_document(message)
             return
         wearable = self._by_session.get(message.payload[24:40])
         if wearable is None:
@@ -235,11 +235,11 @@ class Fleet:
         effect = self._uplink.on_ack(ack, self._clock.mono_ms())
         self._free(wearable, ack, effect)
         if effect.refused is not None:
-            self._begin_anew(wearable, effect.refused)
+            self._drop_session(wearable, effect.refused)
         self._wake.set()
 
-    def _take_document(self, message: Inbound) -> None:
-        """What the data centre says of this wearable, brought by an edge."""
+    def _accept_document(self, message: Inbound) -> None:
+        """A document of the data centre about this wearable, forwarded by an edge."""
         wearable = self._by_device.get(device_of(message.topic) or b"")
         if wearable is None or wearable.wallet is None:
             return
@@ -272,7 +272,7 @@ class Fleet:
             self._recipients.pop(session_id, None)
 
     def _thin(self, wearable: _Wearable) -> None:
-        """The wearable's buffer was full and has given up readings."""
+        """The wearable's buffer was full and has dropped readings: forget their frames."""
         kept = {number for number, _ in wearable.buffer.kept()}
         gone = [place for place, number in wearable.numbers.items() if number not in kept]
         for session_id, counter in gone:
@@ -283,8 +283,8 @@ class Fleet:
         if self._on_done is not None:
             self._on_done([reading_id(wearable.device_id, *place) for place in gone])
 
-    def _begin_anew(self, wearable: _Wearable, refused: Refused) -> None:
-        """The edge knows a younger session: what was sealed in this one can never be opened."""
+    def _drop_session(self, wearable: _Wearable, refused: Refused) -> None:
+        """The edge has refused this session for a newer one, so that its frames can never be opened."""
         rows = self._kept.pop(refused.session_id, {})
         for counter in rows:
             self._uplink.forget(refused.session_id, counter, counter)
@@ -297,7 +297,7 @@ class Fleet:
             self._on_done([reading_id(wearable.device_id, refused.session_id, counter) for counter in rows])
 
     def _session_of(self, wearable: _Wearable) -> SendSession | None:
-        """The session to seal with: about the patient that the wearable is on now, to the key that its edge has now."""
+        """The session to seal with: for the current patient and the current key of the edge; None if unassigned."""
         now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
         session, recipient = wearable.session, wearable.provision.recipient
         binding_id = wearable.binding_id(now_ms)
@@ -318,7 +318,7 @@ class Fleet:
             now_ms=now_ms,
         )
         wearable.session, wearable.began_ms = session, mono_ms
-        wearable.ask_wait_ms = ASK_FIRST_MS
+        wearable.request_pause_ms = ASK_FIRST_MS
         wearable.last_number, wearable.previous[binding_id] = number, session.session_id
         self._by_session[session.session_id] = wearable
         self._recipients[session.session_id] = recipient.device_id

@@ -1,4 +1,4 @@
-"""Identities that nobody has enrolled: keys in memory, for benches that need many and for tests that need few.
+"""Identities without enrolment: keys in memory, for benchmarks that need many and for tests that need few.
 
 A ward enrols its devices as real ones are, see `simulators.enrolled`.
 """
@@ -14,7 +14,7 @@ from wire.identity import BindingRecord, DeviceIdentity, InMemoryDirectory, Prov
 
 
 class DemoSite:
-    """A made-up site: one ingest, some edges, some wearables, each on a patient of its own."""
+    """An invented site: one ingest, some edges, some wearables, each on its own patient."""
 
     def __init__(self, *, ingest: Provision, edges: tuple[Provision, ...], wearables: tuple[Provision, ...]) -> None:
         self.ingest = ingest
@@ -23,7 +23,7 @@ class DemoSite:
 
     @property
     def bindings(self) -> tuple[BindingRecord, ...]:
-        """One a wearable, in the order of `wearables`."""
+        """One binding per wearable, in the order of `wearables`."""
         return self.ingest.directory.bindings()
 
 

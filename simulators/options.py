@@ -1,4 +1,4 @@
-"""What a ward is asked for: the options as they are typed, and the same understood."""
+"""The options of `vitalloom ward`: as typed on the command line, and parsed."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ _KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
 
 
 class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says; see `vitalloom ward --help`."""
+    """The options as typed; see `vitalloom ward --help`."""
 
     scenario: str = "mixed"
     replay: Path | None = None
@@ -37,23 +37,23 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     picture: Path | None = None
 
 
-class Wishes(NamedTuple):
-    """The options that need to be understood before anything is begun."""
+class WardSettings(NamedTuple):
+    """The options that need parsing, parsed."""
 
     link: FaultSpec
     broker_kill_s: float | None
     edge_kill_s: float | None
     duration_ms: int | None
-    broker: tuple[str, int] | None  # somebody else's, without TLS
-    mosquitto: bool
-    apart: bool
+    external_broker: tuple[str, int] | None  # host and port of a broker that the ward does not start; no TLS
+    starts_mosquitto: bool
+    separate_processes: bool  # of the edge agents
 
     @classmethod
-    def of(cls, options: WardOptions) -> "Wishes":
-        """Understand them.
+    def parse(cls, options: WardOptions) -> "WardSettings":
+        """Parse and check the options.
 
         Raises:
-            BadWard, BadFault: naming the option, and the cure.
+            BadWard, BadFault: the message names the option and the fix.
         """
         parts = [piece.strip() for text in options.faults for piece in text.split(",") if piece.strip()]
         kills = {}
@@ -66,17 +66,19 @@ class Wishes(NamedTuple):
             known = ", ".join([*KEYS.values(), *_KILLS.values()])
             bad = next(part for part in parts if part.partition("=")[0] not in KEYS)
             raise BadWard(f"--fault {bad}: no such fault; known are {known}")
-        elsewhere = options.broker is not None and options.broker != MOSQUITTO
-        if "broker-kill" in kills and elsewhere:
-            raise BadWard("--fault broker-kill: only a broker that the ward has started can be killed")
+        is_external = options.broker is not None and options.broker != MOSQUITTO
+        if "broker-kill" in kills and is_external:
+            raise BadWard(
+                "--fault broker-kill: the ward can only kill a broker that it has started; leave --broker out"
+            )
         return cls(
             link=FaultSpec.parse(",".join(parts)),
             broker_kill_s=kills.get("broker-kill"),
             edge_kill_s=kills.get("edge-kill"),
             duration_ms=None if options.duration is None else milliseconds("--duration", options.duration),
-            broker=address(options.broker) if options.broker is not None and elsewhere else None,
-            mosquitto=options.broker == MOSQUITTO,
-            apart=options.apart or "edge-kill" in kills,
+            external_broker=address(options.broker) if options.broker is not None and is_external else None,
+            starts_mosquitto=options.broker == MOSQUITTO,
+            separate_processes=options.apart or "edge-kill" in kills,
         )
 
     @property
@@ -92,7 +94,7 @@ def milliseconds(option: str, text: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None or float(found[1]) == 0:
-        raise BadWard(f"{option} {text}: not a time; write 90s, 45m, 12h or 2d")
+        raise BadWard(f"{option} {text}: not a time; write for instance 90s, 45m, 12h or 2d")
     return round(float(found[1]) * _UNITS_MS[found[2]])
 
 
@@ -104,5 +106,7 @@ def address(text: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:
-        raise BadWard(f"--broker {text}: not an address; write {MOSQUITTO}, or host:port, for instance {LOOPBACK}:1883")
+        raise BadWard(
+            f"--broker {text}: not a broker address; write {MOSQUITTO} or host:port, for instance {LOOPBACK}:1883"
+        )
     return host, int(port)

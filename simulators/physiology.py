@@ -1,7 +1,7 @@
 """The bodies of a ward: five coupled vital signs of any number of patients, stepped together.
 
 A patient is a set of first-order lags towards targets that depend on the other signs, plus slow seeded variability.
-The couplings have the right direction and a published order of size; nothing here is a validated model of anybody:
+The couplings have the right direction and a published order of size; nothing here is a validated model of a patient:
 
 - fever drives the heart (8.5 /min per °C, Karjalainen and Viitasalo 1986) and breathing (about 2 /min per °C);
 - low oxygen saturation drives breathing and the heart, from 94 % downwards;
@@ -29,7 +29,7 @@ from simulators.errors import TimeRanBackwards
 
 
 class Drive(IntEnum):
-    """What pushes a body, or what it wears, away from its normal: the rows of a drives array. 0 is "not at all"."""
+    """Influences on a body or its wearable: the rows of a drives array. 0 is no influence."""
 
     FEVER = 0  # °C above the patient's own temperature; negative: cooling
     DESATURATION = 1  # points of SpO2 lost in the lungs on room air
@@ -92,8 +92,8 @@ _PEAK_MS: Final = 17 * 3_600_000  # late afternoon
 _FIBRILLATION_WANDER: Final = 9.0  # /min, deviation added between readings at full fibrillation
 
 
-class _Stream(IntEnum):
-    """What a draw is for; the values are part of every seeded byte, so they are only ever appended."""
+class _BodyDraw(IntEnum):
+    """Purposes of random draws. Every seeded byte depends on the values, so they must never change."""
 
     AGE_BAND = 100
     AGE = 101
@@ -106,11 +106,11 @@ class _Stream(IntEnum):
 
 
 class Cohort:
-    """Patients who are stepped together.
+    """A number of patients, simulated together.
 
     Args:
         keys: one 64-bit key per patient (`draws.key_of`); equal keys are the same patient.
-        at_ms: when the simulation begins; everybody is at rest then.
+        at_ms: when the simulation begins, with all patients at rest.
     """
 
     def __init__(self, keys: Sequence[int] | Keys, *, at_ms: int) -> None:
@@ -127,11 +127,11 @@ class Cohort:
         return int(self.keys.size)
 
     def step(self, to_ms: int, drives: Floats | None = None) -> None:
-        """Live until `to_ms` under constant drives; one step of any length, at a cost that does not depend on it.
+        """Advance all patients to `to_ms` under constant drives, in one step whatever its length.
 
         Args:
             to_ms: not before `at_ms`.
-            drives: shape (len(Drive), patients); None: nothing drives anybody.
+            drives: shape (len(Drive), patients); None: all 0.
 
         Raises:
             TimeRanBackwards: `to_ms` lies before `at_ms`.
@@ -150,14 +150,14 @@ class Cohort:
     def _settle(self) -> None:
         band = self._bands()
         rest = np.array([AGE_BANDS[index].rest for index in band]).T
-        streams = [_Stream.REST + row for row in range(len(Sign))]
+        streams = [_BodyDraw.REST + row for row in range(len(Sign))]
         self.rest: Floats = np.ascontiguousarray(rest + _SPREAD * draws.normal(self.keys, streams, 0))
         self._baroreflex = np.array([AGE_BANDS[index].baroreflex for index in band])
         # Pulse pressure is a share of systolic pressure: about 40 of 120 mmHg, a little more in stiff arteries.
-        spread = draws.normal(self.keys, [_Stream.PULSE_PRESSURE], 0)[0]
+        spread = draws.normal(self.keys, [_BodyDraw.PULSE_PRESSURE], 0)[0]
         self._diastolic_share = 0.62 - 0.02 * band + 0.02 * spread
         # The peak of the day moves by up to 1.5 h between patients; scalar functions, see `simulators.draws`.
-        phases = [(u - 0.5) * 3 / 24 * 2 * math.pi for u in draws.uniform(self.keys, [_Stream.PHASE], 0)[0].tolist()]
+        phases = [(u - 0.5) * 3 / 24 * 2 * math.pi for u in draws.uniform(self.keys, [_BodyDraw.PHASE], 0)[0].tolist()]
         self._phase_cos = np.array([math.cos(phase) for phase in phases])
         self._phase_sin = np.array([math.sin(phase) for phase in phases])
         self._no_drives = np.zeros((len(Drive), len(self)))
@@ -171,10 +171,10 @@ class Cohort:
 
     def _bands(self) -> npt.NDArray[np.int64]:
         edges = np.cumsum([band.share for band in AGE_BANDS])[:-1]
-        band = np.searchsorted(edges, draws.uniform(self.keys, [_Stream.AGE_BAND], 0)[0], side="right")
+        band = np.searchsorted(edges, draws.uniform(self.keys, [_BodyDraw.AGE_BAND], 0)[0], side="right")
         low = np.array([AGE_BANDS[index].years[0] for index in band])
         high = np.array([AGE_BANDS[index].years[1] for index in band])
-        within = draws.uniform(self.keys, [_Stream.AGE], 0)[0]
+        within = draws.uniform(self.keys, [_BodyDraw.AGE], 0)[0]
         self.age_years: npt.NDArray[np.int64] = (low + within * (high - low + 1)).astype(np.int64)
         bands: npt.NDArray[np.int64] = band.astype(np.int64)
         return bands
@@ -229,9 +229,9 @@ class Cohort:
         slot = self.at_ms // _BOUT_MS
         if self._bout[0] != slot:
             daytime = 0.5 + 0.5 * math.cos(2 * math.pi * ((self.at_ms - 14 * 3_600_000) % _DAY_MS) / _DAY_MS)
-            happens, size = draws.uniform(self.keys, [_Stream.BOUT, _Stream.BOUT_SIZE], slot)
+            happens, size = draws.uniform(self.keys, [_BodyDraw.BOUT, _BodyDraw.BOUT_SIZE], slot)
             self._bout = (slot, np.where(happens < 0.02 + 0.10 * daytime, 0.3 + 0.5 * size, 0.0))
         return self._bout[1]
 
 
-_WANDER_STREAMS: Final = tuple(_Stream.WANDER + row for row in range(len(Sign)))
+_WANDER_STREAMS: Final = tuple(_BodyDraw.WANDER + row for row in range(len(Sign)))

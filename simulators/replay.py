@@ -1,12 +1,12 @@
-"""Recorded stays as wearables: charted vital signs of real patients, given out at a wearable's cadence.
+"""Recorded stays as wearables: charted vital signs of real patients, as readings at a wearable's cadence.
 
 Three formats are known, told apart by their columns (`FORMATS`); where they come from is in `docs/simulators.md`.
 
 - Between two charted points of one sign that are not too far apart (the format's row says how far) values are
   interpolated linearly; before the first, after the last and inside longer gaps there is nothing.
 - Blood pressures, oxygen and consciousness are not interpolated: each is given once, at the moment it was charted.
-- Charting errors are passed on as charted, for whoever judges quality downstream; what does not fit into a reading at
-  all is left out and counted in `Stay.unusable`.
+- Charting errors are passed on as charted, since judging quality is the edge's work; values that a reading cannot
+  carry are left out and counted in `Stay.unusable`.
 
 Reads with pyarrow: only the columns that are needed and only the stays that were chosen.
 """
@@ -36,8 +36,8 @@ _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
 
 NOMINAL_OXYGEN: Final = 2.0
-"""L/min given out when a chart says "more than air". A fraction of inspired oxygen through a mask or a ventilator has
-no honest flow in L/min; NEWS2 asks only whether there is any."""
+"""L/min for charts with more oxygen than air. A fraction of inspired oxygen through a mask or a ventilator cannot be
+converted to a flow; NEWS2 only needs to know whether there is supplemental oxygen."""
 
 TEMPERATURE_CADENCE_MS: Final = 60_000
 
@@ -155,11 +155,11 @@ class Replay:
 
 
 def open_replay(path: Path | str) -> Replay:
-    """Find out what a file holds by its columns. A folder stands for the one file in it that can be replayed.
+    """Recognise the format of a file by its columns. In a folder the first file of a known format is opened.
 
     Raises:
-        BadReplay: nothing there, not Parquet or CSV, or columns of no known format; the message names the file, the
-            columns that the nearest format misses, and the formats.
+        BadReplay: the file is missing, is neither Parquet nor CSV, or has the columns of no known format; the message
+            names the file, the missing columns of the nearest format, and all formats.
     """
     path = Path(path)
     if path.is_dir():
@@ -187,7 +187,7 @@ def _open_folder(folder: Path) -> Replay:
 
 
 def _series_beside(path: Path) -> Path | None:
-    """The patients of icu2012 lie in one file, their signs in another: either may be given."""
+    """The file with the vital signs, given the patients file of icu2012: users may name either."""
     if "record_id" not in _columns(path):
         return None
     others = sorted(file for file in path.parent.iterdir() if file.suffix.lower() == ".parquet" and file != path)
@@ -203,7 +203,7 @@ def _columns(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() not in _SUFFIXES:
         raise BadReplay(f"is neither {' nor '.join(_SUFFIXES)}", path=path, accepted=ACCEPTED)
     if not path.is_file():
-        raise BadReplay("there is no such file", path=path, accepted=ACCEPTED)
+        raise BadReplay("file not found", path=path, accepted=ACCEPTED)
     try:
         return tuple(ds.dataset(path, format=path.suffix.lower().removeprefix(".")).schema.names)
     except (pa.ArrowException, OSError) as error:
@@ -214,7 +214,7 @@ def _refuse(path: Path) -> "Replay":
     columns = set(_columns(path))
     nearest = max(FORMATS, key=lambda row: len(columns & set(row.needs)) / len(row.needs))
     missing = [name for name in nearest.needs if name not in columns]
-    problem = f"lacks the columns {', '.join(missing)} of its nearest format {nearest.name}"
+    problem = f"columns {', '.join(missing)} of the nearest format, {nearest.name}, are missing"
     raise BadReplay(problem, path=path, accepted=ACCEPTED, missing=missing)
 
 
@@ -223,7 +223,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _Line:
-    """Straight lines between the charted points of one sign; asked at rising moments, so it only looks forward."""
+    """Linear interpolation between the charted points of one sign."""
 
     def __init__(self, points: Sequence[Point], max_gap_ms: int) -> None:
         self._at = [at_ms for at_ms, _ in points]
@@ -258,8 +258,8 @@ def _sample(values: Mapping[VitalSign, float], *, at_ms: int, uptime_ms: int) ->
 def oxygen_of(fraction: float) -> float | None:
     """Supplemental oxygen in L/min from a charted fraction of inspired oxygen.
 
-    Air is 0.21: up to that 0, above it `NOMINAL_OXYGEN`. What is no fraction of a breathable gas (below 0.15, above 1:
-    typing errors, percentages) says nothing: `None`.
+    Air is 0.21: 0 up to that, `NOMINAL_OXYGEN` above it. `None` for values below 0.15 or above 1, which are no
+    fraction of a breathable gas but typing errors or percentages.
     """
     if not 0.15 <= fraction <= 1.0:
         return None
@@ -367,7 +367,7 @@ class _Chart:
 
 @lru_cache(maxsize=65_536)
 def _representable(sign: VitalSign, value: float) -> bool:
-    """Whether a reading can carry the value: the wire's own decoder decides, so there is one table of bounds."""
+    """Whether a reading can carry the value. The decoder of `wire` decides, so that bounds are written down once."""
     try:
         decode_vitals(encode(_sample({sign: value}, at_ms=0, uptime_ms=0)))
     except WireError:
@@ -429,7 +429,7 @@ def _read_icu(path: Path, form: Format, limit: int | None, seed: int) -> list[St
 
 
 def _read_minute(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
-    """One file is one patient: a seed has nothing to choose from."""
+    """Each file holds one patient, so there is nothing for the seed to choose."""
     if limit == 0:
         return []
     table = _table(path, form.needs)
@@ -459,7 +459,7 @@ def _write_column(
 
 
 def _numbers(column: pa.ChunkedArray) -> list[float | None]:
-    """Values of a column; not a number is how files made from data frames say "not measured"."""
+    """Values of a column; NaN, which data frames write for "not measured", becomes None."""
     return [
         None if value is None or math.isnan(value) else value for value in pc.cast(column, pa.float64()).to_pylist()
     ]

@@ -1,8 +1,8 @@
-"""What happens to simulated patients: stories as data, one row each.
+"""Scenarios of simulated patients as data, one row each.
 
-A story is a list of timed effects on the drives of `simulators.physiology`, and what a monitoring system should say
-about it. Times are milliseconds of simulated time since the start of the story. The sizes are chosen so that every
-seeded patient, whatever their own normal, ends up where the row says.
+A story is a list of timed effects on the drives of `simulators.physiology`, and the alarms that a monitoring system
+must raise. Times are milliseconds of simulated time since the start of the story. The sizes are chosen so that every
+seeded patient ends up in the range of scores that the row gives, whatever their resting values.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ MINUTE_MS: Final = 60_000
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """One drive rises from nothing to `size`, stays, and may go again."""
+    """One drive rises from 0 to `size`, holds, and may fall back to 0."""
 
     what: Drive
     size: float  # in the unit of the drive
     onset_ms: int
-    ramp_ms: int = 0  # how long it takes to rise, and to go
-    hold_ms: int | None = None  # at full size; None: for good
+    ramp_ms: int = 0  # time to rise, and to fall
+    hold_ms: int | None = None  # at full size; None: until the end of the story
 
     def at(self, elapsed_ms: int) -> float:
         """How much of the drive this effect adds `elapsed_ms` into the story."""
@@ -70,7 +70,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         return scenario(dict(self.beds).get(bed % _BEDS, "stable"))
 
     def later(self, by_ms: int) -> "Scenario":
-        """The same story, told from a later moment on: what was to come is near, and nobody has to wait for it."""
+        """The same story with its first `by_ms` left out, so that its events come sooner."""
         effects = tuple(msgspec.structs.replace(one, onset_ms=one.onset_ms - by_ms) for one in self.effects)
         return msgspec.structs.replace(self, effects=effects, settled_ms=max(0, self.settled_ms - by_ms))
 
@@ -80,7 +80,7 @@ def _minutes(value: float) -> int:
 
 
 def _effect(what: Drive, size: float, onset: float, ramp: float = 0, hold: float | None = None) -> Effect:
-    """An effect with its times in minutes, as a story is told."""
+    """An effect, with times in minutes."""
     return Effect(
         what=what,
         size=size,
@@ -210,7 +210,7 @@ def scenario(name: str) -> Scenario:
 
 
 class Script:
-    """The stories of a cohort as one array per moment: each story is told once, however many patients play it."""
+    """The stories of a cohort as one array per moment: each story is evaluated once, however many patients have it."""
 
     def __init__(self, played: Sequence[Scenario]) -> None:
         self._stories = tuple(dict.fromkeys(played))
@@ -219,9 +219,9 @@ class Script:
 
     def drives(self, elapsed_ms: int) -> Floats:
         """Drives of every patient `elapsed_ms` into their story; shape (len(Drive), patients)."""
-        told = np.zeros((len(Drive), len(self._stories)))
+        total = np.zeros((len(Drive), len(self._stories)))
         for column, story in enumerate(self._stories):
             for effect in story.effects:
-                told[effect.what, column] += effect.at(elapsed_ms)
-        played: Floats = told[:, self._played]
+                total[effect.what, column] += effect.at(elapsed_ms)
+        played: Floats = total[:, self._played]
         return played

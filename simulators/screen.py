@@ -1,10 +1,11 @@
-"""The ward on a terminal: who is worst, why, how old each value is, who has answered.
+"""The ward on a terminal: patients by urgency, their alarms, and the age of values that are not current.
 
-Pure: views in, a rich renderable out. What is stale is never shown as current: its age stands where the value stood.
+Pure: views in, a rich renderable out. A stale value is never shown: its age stands in its place.
 """
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Final
 
@@ -22,7 +23,7 @@ from vitals.view import ModelView, PatientView, SignView
 
 NOT_A_DEVICE: Final = "Simulation. Decision support, not a certified medical device."
 
-# IEC 60601-1-8: red, yellow, cyan; marks for those who do not see colours.
+# IEC 60601-1-8: red, yellow, cyan; marks for people with impaired colour vision.
 COLOUR: Final = {Priority.HIGH: "bold red", Priority.MEDIUM: "yellow", Priority.LOW: "cyan"}
 MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 
@@ -41,32 +42,32 @@ _COLUMNS: Final = (
 _MODELS: Final = ("sepsis", "heart")
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One patient, with the bed that people know."""
+class PatientRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One patient and their bed."""
 
     bed: str
     patient: str  # pseudonym
     view: PatientView
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The line above the table."""
+class WardStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures in the line above the table."""
 
     title: str
     simulated: str  # simulated time of day
-    speed: float  # reached, simulated seconds per second
+    speed: float  # actual, simulated seconds per real second
     judged_by: str  # "rules + sepsis 1.0.0", or "rules only" and why
     sent: int
     stored: int
-    waiting: int  # on their way
+    waiting: int  # sent and not yet stored
     duplicates: int
     rejected: int
     trouble: str = ""  # broker lost, edge restarting
 
 
 def ward(
-    rows: Sequence[Row],
-    status: Status,
+    rows: Sequence[PatientRow],
+    status: WardStatus,
     recent: Sequence[tuple[str, AlarmChanged]],
     *,
     now_ms: int,
@@ -77,8 +78,9 @@ def ward(
 
     Args:
         rows: every patient; the worst `most` are shown.
-        recent: (bed, alarm) as they were raised, newest last.
-        width: columns of the terminal. A narrow one does without pseudonyms, units and lines.
+        recent: (bed, alarm) of the newest alarms, newest last.
+        most: rows of the table, at most.
+        width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines.
     """
     worst_first = sorted(rows, key=_badness, reverse=True)
     table = _wide_table() if width >= _WIDE else _narrow_table()
@@ -95,12 +97,17 @@ def ward(
 
 
 def as_svg(screen: RenderableType, *, title: str, width: int = 150) -> str:
-    """A screen as a picture, in a font that the reader has."""
+    """A screen as an SVG picture that uses fonts of the reader's machine."""
     console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
     console.print(screen)
     picture = console.export_svg(title=title)
-    # Fonts are named, not fetched: a picture of patients should not call anybody when it is looked at.
+    # Without web fonts: opening a picture of patients must not cause network requests.
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+
+
+def time_of_day(at_ms: int) -> str:
+    """`08:15:00`, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
 
 
 def _wide_table() -> Table:
@@ -126,7 +133,7 @@ def _narrow_table() -> Table:
 
 
 def news2_text(view: PatientView) -> Text:
-    """`7`, or `>= 5` while something is missing; `–` while nothing is known."""
+    """`7`; `≥ 5` if a sign is missing; `–` if no sign is known."""
     score = view.news2
     if all(part.points is None for part in score.parts):
         return Text("–", style="dim")
@@ -135,7 +142,7 @@ def news2_text(view: PatientView) -> Text:
 
 
 def model_text(model: ModelView | None) -> Text:
-    """A probability; `–` while a model abstains, was not asked, or has not been heard for too long."""
+    """A probability; `–` if a model abstains, was not run, or last ran too long ago."""
     if model is None or model.score is None:
         return Text("–", style="dim")
     return Text(f"{model.score:.1%}", style="bold yellow" if model.score >= model.threshold else "")
@@ -153,7 +160,7 @@ def sign_text(sign: SignView | None) -> Text:
     return Text(value)
 
 
-def _cells(row: Row, now_ms: int) -> list[Text]:
+def _cells(row: PatientRow, now_ms: int) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
     models = {model.model: model for model in view.models}
@@ -169,7 +176,7 @@ def _cells(row: Row, now_ms: int) -> list[Text]:
     ]
 
 
-def _narrow_cells(row: Row, now_ms: int) -> list[Text]:
+def _narrow_cells(row: PatientRow, now_ms: int) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
     return [
@@ -212,7 +219,7 @@ def _alarms(view: PatientView) -> Text:
     if not view.alarms:
         return Text("")
     worst = max(view.alarms, key=_urgency)
-    # The number stands first: the end of a long line is what a narrow terminal cuts off.
+    # The count stands first, because a narrow terminal cuts off the end of the line.
     count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
     return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
 
@@ -222,27 +229,27 @@ def _line(bed: str, alarm: AlarmChanged) -> Text:
     return Text(f"{MARK[alarm.priority]:>3} bed {bed}: {alarm.text} [{state}]", style=COLOUR[alarm.priority])
 
 
-def _head(status: Status, patients: int) -> Text:
+def _head(status: WardStatus, patients: int) -> Text:
     line = Text.assemble(
         (f"{status.title}  ", "bold"),
         f"{patients} patients  {status.simulated} UTC  {status.speed:.0f}×  ",
         (status.judged_by, "dim"),
-        f"  sent {status.sent}  stored {status.stored}  on the way {status.waiting}",
+        f"  sent {status.sent}  stored {status.stored}  in transit {status.waiting}",
     )
     if status.duplicates or status.rejected:
-        line.append(f"  duplicates dropped {status.duplicates}  refused {status.rejected}")
+        line.append(f"  duplicates dropped {status.duplicates}  rejected {status.rejected}")
     if status.trouble:
         line.append(f"  {status.trouble}", style="bold yellow")
     return line
 
 
-def _badness(row: Row) -> tuple[int, int, int]:
+def _badness(row: PatientRow) -> tuple[int, int, int]:
     view = row.view
     worst = max((int(alarm.priority) for alarm in view.alarms), default=0)
-    # Among equals the lower bed comes first, so that rows do not dance.
+    # Among equals the lower bed comes first, so that rows do not change places all the time.
     return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
 
 
 def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, int]:
-    """Among equals the score says most: it names every sign that it is made of."""
+    """Sort key. Among equals NEWS2 comes first: its text names all signs that contribute."""
     return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.rule_id == "news2", alarm.at_ms

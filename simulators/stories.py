@@ -1,4 +1,4 @@
-"""What happens to the patients of a ward, as readings in order of time: simulated by a scenario, or recorded once."""
+"""The readings of all patients of a ward in order of time, simulated by a scenario or recorded."""
 
 import random
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ _ASKED_ABOUT_PAIN: Final = 4  # every fourth patient
 
 
 class Moment(NamedTuple):
-    """What is measured at one moment."""
+    """All readings of one moment."""
 
     at_ms: int
-    samples: list[tuple[int, VitalsV1]]  # number of the patient, what the wearable says
+    samples: list[tuple[int, VitalsV1]]  # number of the patient, and their reading
 
 
 class Story(Protocol):
@@ -39,11 +39,11 @@ class Story(Protocol):
     def cadence_ms(self) -> int: ...
     @property
     def ends_ms(self) -> int | None:
-        """After the last moment; None: it goes on."""
+        """After the last moment; None: the story has no end."""
         ...
 
     def about(self, patient: int) -> About:
-        """What is known of a patient beside vital signs."""
+        """Facts about a patient beside vital signs: age, sex, chest pain."""
         ...
 
     def moments(self) -> Iterator[Moment]: ...
@@ -53,13 +53,20 @@ class Simulated:
     """Patients of `simulators.physiology`.
 
     Args:
-        later_ms: so much of the story is over when it begins; of one story, not of a ward of them.
+        later_ms: how much of the beginning of the story is left out. It has no effect on `mixed`, which consists of
+            other scenarios.
     """
 
     def __init__(
-        self, name: str, *, patients: int, seed: int, cadence_ms: int, later_ms: int = 0,
+        self,
+        name: str,
+        *,
+        patients: int,
+        seed: int,
+        cadence_ms: int,
+        later_ms: int = 0,
         cuff_ms: int = DEFAULT_SPEC.cuff_ms,
-    ) -> None:  # fmt: skip
+    ) -> None:
         story = scenario(name).later(later_ms)
         self.title = f"scenario {name}"
         self.patients = patients
@@ -76,7 +83,7 @@ class Simulated:
         return About(
             age_years=float(self._wearables.cohort.age_years[patient]),
             is_male=is_male,
-            # Who is asked about the heart has a reason to be asked.
+            # The heart model is run only for patients with an entry about chest pain.
             chest_pain=drawn.randint(1, 4) if patient % _ASKED_ABOUT_PAIN == 0 else None,
         )
 
@@ -95,18 +102,18 @@ class Recorded:
         self.title = f"replay of {path.name}"
         self.patients = len(stays)
         self.cadence_ms = cadence_ms
-        self._begun = [(START_MS + index * cadence_ms // max(len(stays), 1), stay) for index, stay in enumerate(stays)]
-        self.ends_ms: int | None = max((at_ms + stay.duration_ms for at_ms, stay in self._begun), default=START_MS) + 1
+        self._starts = [(START_MS + index * cadence_ms // max(len(stays), 1), stay) for index, stay in enumerate(stays)]
+        self.ends_ms: int | None = max((at_ms + stay.duration_ms for at_ms, stay in self._starts), default=START_MS) + 1
 
     def about(self, patient: int) -> About:
-        _, stay = self._begun[patient]
+        _, stay = self._starts[patient]
         return About(age_years=stay.age_years, is_male=stay.is_male)
 
     def moments(self) -> Iterator[Moment]:
-        told = [self._told(index, stay, at_ms) for index, (at_ms, stay) in enumerate(self._begun)]
-        for at_ms, these in groupby(merge(*told, key=lambda one: one[:2]), key=lambda one: one[0]):
+        streams = [self._samples(index, stay, at_ms) for index, (at_ms, stay) in enumerate(self._starts)]
+        for at_ms, these in groupby(merge(*streams, key=lambda one: one[:2]), key=lambda one: one[0]):
             yield Moment(at_ms, [(index, sample) for _, index, sample in these])
 
-    def _told(self, index: int, stay: Stay, start_ms: int) -> Iterator[tuple[int, int, VitalsV1]]:
+    def _samples(self, index: int, stay: Stay, start_ms: int) -> Iterator[tuple[int, int, VitalsV1]]:
         for sample in stay.samples(self.cadence_ms, start_ms):
             yield sample.t_ms, index, sample

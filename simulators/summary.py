@@ -1,4 +1,4 @@
-"""What became of every reading of a ward: the conservation summary, for people and as JSON."""
+"""The summary of a ward, which accounts for every reading: as a table and as JSON."""
 
 from typing import Any
 
@@ -11,30 +11,30 @@ from simulators.screen import NOT_A_DEVICE
 from vitals.risk import duration
 
 
-class Summary(msgspec.Struct, kw_only=True):
-    """The end of a ward. `sent` equals `accepted` equals `stored`, or something was lost or is still on its way."""
+class WardSummary(msgspec.Struct, kw_only=True):
+    """Final figures. `sent` equals `accepted` equals `stored`, unless readings were lost or are still in transit."""
 
     story: str
     patients: int
     judged_by: str
     sent: int  # readings, each once
-    accepted: int  # readings that an edge has signed for
+    accepted: int  # readings that an edge has acknowledged
     stored: int  # readings in the store
-    duplicates: int  # frames that came again and were dropped
+    duplicates: int  # frames that arrived again and were dropped
     duplicates_stored: int  # readings that are in the store twice
-    rejected: int  # frames that were not believed
+    rejected: int  # frames that failed a check
     rejected_by_reason: dict[str, int]
-    refused: int  # readings refused for good: not accepted, not stored
-    given_up: int  # readings that full wearables thinned away while no edge listened
-    dead_letters: int  # readings that the cloud could not use, kept for people to look at
+    refused: int  # readings refused permanently: not accepted, not stored
+    given_up: int  # readings that wearables with full buffers dropped while no edge was connected
+    dead_letters: int  # readings that the data centre could not use, kept for inspection
     alarms: int
     alarms_by_class: dict[str, int]
-    local_alarms: int  # times that an edge sounded because the cloud was silent
+    local_alarms: int  # alarms that edges sounded because the data centre was silent
     seconds_to_first_alarm: float | None  # real seconds since the command began
     simulated_s: float
     real_s: float
     speed_asked: float
-    speed: float  # reached
+    speed: float  # actual
     held_s: float  # real seconds that simulated time stood still because the machine could not keep up
     on_the_way: int = 0  # readings that were neither stored nor refused when the ward ended
     faults: dict[str, int] = {}
@@ -64,7 +64,7 @@ class Summary(msgspec.Struct, kw_only=True):
         verdict = (
             Text("every reading is accounted for", style="bold green")
             if self.is_conserved and not self.on_the_way
-            else Text(f"{self.on_the_way} readings were still on their way", style="bold yellow")
+            else Text(f"{self.on_the_way} readings were still in transit when the ward ended", style="bold yellow")
             if self.is_conserved
             else Text("readings are missing", style="bold red")
         )
@@ -72,24 +72,24 @@ class Summary(msgspec.Struct, kw_only=True):
 
     def _rows(self) -> list[tuple[str, Any, str]]:
         first = self.seconds_to_first_alarm
+        took = f"{duration(round(self.simulated_s * 1_000))} in {self.real_s:.1f} s"
+        only_if_any = [
+            ("refused", self.refused, "permanently; reasons are listed under rejected"),
+            ("given up", self.given_up, "by wearables with full buffers"),
+            ("dead letters", self.dead_letters, "unusable readings, kept for inspection"),
+        ]
         return [
-            ("sent", self.sent, "readings, by the wearables"),
-            ("accepted", self.accepted, "signed for by an edge, after it had them on disk"),
-            ("stored", self.stored, "in the store"),
-            ("duplicates dropped", self.duplicates, "frames that came again"),
+            ("sent", self.sent, "readings sent by wearables"),
+            ("accepted", self.accepted, "acknowledged by an edge agent once on its disk"),
+            ("stored", self.stored, "in the store of the data centre"),
+            ("duplicates dropped", self.duplicates, "frames that arrived again"),
             ("duplicates stored", self.duplicates_stored, ""),
             ("rejected", self.rejected, _listed(self.rejected_by_reason)),
-            *([("refused for good", self.refused, "readings; why stands under rejected")] if self.refused else []),
-            *([("given up", self.given_up, "readings, by wearables whose buffers were full")] if self.given_up else []),
-            *([("dead letters", self.dead_letters, "readings that the cloud kept aside")] if self.dead_letters else []),
+            *(row for row in only_if_any if row[1]),
             ("alarms", self.alarms, _listed(self.alarms_by_class)),
-            ("first alarm", "none" if first is None else f"{first:.1f} s", "after the start, in real seconds"),
+            ("first alarm", "none" if first is None else f"{first:.1f} s", "real time after the start"),
             ("judged by", self.judged_by, ""),
-            (
-                "speed",
-                f"{self.speed:.0f}×",
-                f"of at most {self.speed_asked:g}×; {duration(round(self.simulated_s * 1_000))} in {self.real_s:.1f} s",
-            ),
+            ("speed", f"{self.speed:.0f}×", f"of at most {self.speed_asked:g}×; {took}"),
             *([("faults", "", _listed(self.faults))] if self.faults else []),
         ]
 

@@ -30,16 +30,16 @@ class Kind(StrEnum):
     PPG = "ppg"
 
 
-class Rhythm(StrEnum):
+class HeartRhythm(StrEnum):
     SINUS = "sinus"
     ATRIAL_FIBRILLATION = "atrial_fibrillation"
 
 
 class Heart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the heart and its surroundings do during one waveform."""
+    """Heart, breathing and disturbances during one waveform."""
 
     heart_rate: tuple[float, ...] = (70.0,)  # /min, spread evenly over the waveform
-    rhythm: Rhythm = Rhythm.SINUS
+    rhythm: HeartRhythm = HeartRhythm.SINUS
     respiratory_rate: float = 15.0  # /min; sways the baseline, and the rate of a sinus rhythm
     noise: float = 0.02  # mV deviation in an ECG; the same share of a PPG upstroke
     motion: float = 0.0  # 0 to 1: artefacts of a moving wearer
@@ -74,7 +74,7 @@ def beats_s(heart: Heart, *, duration_s: float, rng: np.random.Generator) -> Flo
     while at < duration_s + _MARGIN_S:
         beats.append(at)
         mean = 60.0 / float(np.interp(at, knots, rates))
-        if heart.rhythm is Rhythm.ATRIAL_FIBRILLATION:
+        if heart.rhythm is HeartRhythm.ATRIAL_FIBRILLATION:
             # Shifted gamma: never below the refractory time, with a long tail of pauses.
             spread = 0.2 * mean
             floor = min(_REFRACTORY_S, 0.8 * mean)
@@ -91,10 +91,10 @@ def ecg_mv(heart: Heart, *, duration_s: float, sampling_rate_hz: float, rng: np.
     """One lead of ECG in millivolts."""
     at = _grid(duration_s, sampling_rate_hz)
     beats = beats_s(heart, duration_s=duration_s, rng=rng)
-    bumps = [bump for name, bump in _BUMPS.items() if name != "P" or heart.rhythm is Rhythm.SINUS]
+    bumps = [bump for name, bump in _BUMPS.items() if name != "P" or heart.rhythm is HeartRhythm.SINUS]
     # The QRS complex and the T wave do not shrink as much as the cycle does: square root, after Bazett.
     wave = _waves(at, beats, bumps, stretch=0.5)
-    if heart.rhythm is Rhythm.ATRIAL_FIBRILLATION:
+    if heart.rhythm is HeartRhythm.ATRIAL_FIBRILLATION:
         wave += _f_waves(at, rng)
     wave += 0.05 * np.sin(2 * np.pi * heart.respiratory_rate / 60 * at + rng.uniform(0, 2 * np.pi))
     wave += heart.noise * rng.standard_normal(at.size)
@@ -125,7 +125,7 @@ def waveform(
     """A stretch of ECG or PPG as a wearable sends it.
 
     Raises:
-        BadWaveform: no duration, too few samples a second to show a beat, or a heart rate that no heart has.
+        BadWaveform: no duration, too few samples per second to show a beat, or an impossible heart rate.
     """
     if not 0 < duration_s <= 3600:
         raise BadWaveform(f"a waveform lasts more than 0 s and at most 3600 s, not {duration_s} s")

@@ -1,4 +1,4 @@
-"""Wearables on simulated patients: what a device reports of a body, and what it keeps when nobody listens.
+"""Wearables on simulated patients: what a device measures, and how it buffers unacknowledged readings.
 
 A wearable adds to the body of `simulators.physiology` what devices add: noise and a bias of its own, rounding, signs
 and whole readings that fail, motion and poor perfusion, lost skin contact, a battery, a clock that drifts. Sizes of
@@ -33,7 +33,7 @@ Booleans = npt.NDArray[np.bool_]
 
 
 class WearableSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What kind of wearable; the defaults make a ward device with a cuff of its own."""
+    """The type of a wearable; the defaults make a ward device with its own cuff."""
 
     cadence_ms: int = 5_000  # of readings: heart rate, respiratory rate and SpO2 are in each
     temperature_ms: int = 60_000
@@ -42,14 +42,14 @@ class WearableSpec(msgspec.Struct, frozen=True, kw_only=True):
     lost_share: float = 0.002  # of readings that fail as a whole
     missing_share: float = 0.01  # of values that fail alone
     battery_hours: float = 48.0
-    battery_low: float = 15.0  # %: below it the wearable says so
-    sync_ms: int | None = _HOUR_MS  # how often the clock is set; None: never, and it says so
+    battery_low: float = 15.0  # %: below it the wearable sets the battery-low flag
+    sync_ms: int | None = _HOUR_MS  # how often the clock is set; None: never, flagged as free-running
     drift_ppm: float = 20.0  # deviation between wearables
 
 
 DEFAULT_SPEC: Final = WearableSpec()
 
-ROOM_C: Final = 22.0  # what a wearable on the bedside table measures in the end
+ROOM_C: Final = 22.0  # temperature that a detached wearable ends up measuring
 _COOLING_S: Final = 300.0
 _WARMING_S: Final = 60.0
 _LOW_PERFUSION_MMHG: Final = 80.0  # systolic pressure below which a finger or wrist gives little light
@@ -63,8 +63,8 @@ _SHAKEN: Final = np.array([[5.0], [6.0], [4.0], [2.0], [1.0], [2.0]])  # times t
 _SHAKEN_SPO2: Final = -3.0  # points: motion mixes venous blood into what a pulse oximeter sees
 
 
-class _Stream(IntEnum):
-    """What a draw is for; the values are part of every seeded byte, so they are only ever appended."""
+class _WearableDraw(IntEnum):
+    """Purposes of random draws. Every seeded byte depends on the values, so they must never change."""
 
     BIAS = 200  # and the five after it
     NOISE = 210  # and the five after it
@@ -111,7 +111,7 @@ class Wearables:
         return len(self.cohort)
 
     def read(self, at_ms: int) -> list[VitalsV1 | None]:
-        """What every wearable measures at `at_ms`; `None` where one measures nothing, being flat or unlucky.
+        """The reading of every wearable at `at_ms`; `None` if its battery is flat or the measurement failed.
 
         Raises:
             TimeRanBackwards: `at_ms` lies before the reading before.
@@ -131,16 +131,16 @@ class Wearables:
 
     def _put_on(self) -> None:
         keys, one = self.cohort.keys, len(self.cohort)
-        self._bias = _BIAS * draws.normal(keys, _rows(_Stream.BIAS, 6), 0)
-        self.battery: Floats = 85 + 15 * draws.uniform(keys, [_Stream.BATTERY], 0)[0]
+        self._bias = _BIAS * draws.normal(keys, _rows(_WearableDraw.BIAS, 6), 0)
+        self.battery: Floats = 85 + 15 * draws.uniform(keys, [_WearableDraw.BATTERY], 0)[0]
         self._battery_life_s = (
-            self.spec.battery_hours * 3600 * (1 + 0.1 * draws.normal(keys, [_Stream.BATTERY_LIFE], 0)[0])
+            self.spec.battery_hours * 3600 * (1 + 0.1 * draws.normal(keys, [_WearableDraw.BATTERY_LIFE], 0)[0])
         )
-        self._drift = self.spec.drift_ppm * 1e-6 * draws.normal(keys, [_Stream.DRIFT], 0)[0]
-        self._boot_ms = (60_000 + 2 * _HOUR_MS * draws.uniform(keys, [_Stream.BOOT], 0)[0]).astype(np.int64)
-        self._phase = draws.uniform(keys, [_Stream.PHASE], 0)[0]
+        self._drift = self.spec.drift_ppm * 1e-6 * draws.normal(keys, [_WearableDraw.DRIFT], 0)[0]
+        self._boot_ms = (60_000 + 2 * _HOUR_MS * draws.uniform(keys, [_WearableDraw.BOOT], 0)[0]).astype(np.int64)
+        self._phase = draws.uniform(keys, [_WearableDraw.PHASE], 0)[0]
         self._cooled: Floats = np.zeros(one)
-        self._taken: dict[int, npt.NDArray[np.int64]] = {}
+        self._last_turns: dict[int, npt.NDArray[np.int64]] = {}
 
     def _age(self, elapsed_s: float, drives: Floats) -> None:
         """Battery, and the skin thermometer of a wearable that is off or on again."""
@@ -159,7 +159,7 @@ class Wearables:
 
         measured = self._measured(at_ms, faint)
         measured[Sign.TEMPERATURE] -= self._cooled * (measured[Sign.TEMPERATURE] - ROOM_C)
-        absent = draws.uniform(keys, _rows(_Stream.MISSING, 6), at_ms) < self.spec.missing_share
+        absent = draws.uniform(keys, _rows(_WearableDraw.MISSING, 6), at_ms) < self.spec.missing_share
         absent[[Sign.SYSTOLIC_BP, _DBP]] = False  # a cuff tries again by itself
         self._stray(at_ms, off, measured, absent)
         absent[Sign.TEMPERATURE] |= ~self._due(self.spec.temperature_ms, at_ms)
@@ -173,7 +173,7 @@ class Wearables:
             + moving * int(SensorFlag.MOTION)
             + (self.battery < self.spec.battery_low) * int(SensorFlag.BATTERY_LOW)
         )
-        unlucky = draws.uniform(keys, [_Stream.LOST], at_ms)[0] < self.spec.lost_share
+        unlucky = draws.uniform(keys, [_WearableDraw.LOST], at_ms)[0] < self.spec.lost_share
         silent = (self.battery <= 0) | (unlucky & ~rounds)  # what a nurse enters does not depend on luck
         t_ms, uptime_ms = self._clocks(at_ms)
         quality = int(ClockQuality.FREE_RUNNING if self.spec.sync_ms is None else ClockQuality.SYNCHRONISED)
@@ -215,13 +215,13 @@ class Wearables:
         ]
 
     def _measured(self, at_ms: int, faint: Booleans) -> Floats:
-        """The body, with what the device makes of it: rows as in the error tables."""
+        """The body's values with the errors of the device; rows as in the error tables."""
         cohort = self.cohort
         body = np.vstack([cohort.signs, cohort.diastolic_bp])
         shaken = np.maximum(0.0, cohort.activity - 0.3) / 0.7
         rough = 1 + _SHAKEN * shaken
         rough[Sign.SPO2] += 2.0 * faint
-        noise = draws.normal(cohort.keys, _rows(_Stream.NOISE, 6), at_ms)
+        noise = draws.normal(cohort.keys, _rows(_WearableDraw.NOISE, 6), at_ms)
         measured = body + self._bias + _NOISE * rough * noise
         measured[Sign.SPO2] += _SHAKEN_SPO2 * shaken
         measured[Sign.SPO2] = np.minimum(measured[Sign.SPO2], 100.0)
@@ -231,42 +231,42 @@ class Wearables:
         """Off the skin the light sensor mostly sees nothing, now and then a pulse in the lamp above the bed."""
         if not off.any():
             return
-        seen, pulse, colour = draws.uniform(self.cohort.keys, _rows(_Stream.STRAY, 3), at_ms)
+        seen, pulse, colour = draws.uniform(self.cohort.keys, _rows(_WearableDraw.STRAY, 3), at_ms)
         measured[Sign.HEART_RATE, off] = 30 + 210 * pulse[off]
         measured[Sign.SPO2, off] = 50 + 35 * colour[off]
         measured[Sign.RESPIRATORY_RATE, off] = 2 + 58 * colour[off]
         absent[: Sign.SPO2 + 1, off] |= seen[off] > 0.25
 
     def _due(self, period_ms: int, at_ms: int) -> Booleans:
-        """Whose slower measurement is due: at the start everybody's, then spread over the period."""
+        """Which patients' slower measurement is due: all at the start, then spread over the period."""
         phase = (self._phase * period_ms).astype(np.int64)
         turn = (at_ms - self.start_ms + phase) // period_ms
-        before = self._taken.get(period_ms)
-        self._taken[period_ms] = turn
+        before = self._last_turns.get(period_ms)
+        self._last_turns[period_ms] = turn
         return np.ones(len(self), dtype=np.bool_) if before is None else turn > before
 
     def _rounds(self, at_ms: int) -> Booleans:
-        """Nurses go round together: everybody or nobody."""
+        """Whether a nurse's round is due: the same answer for all patients."""
         turn = np.full(len(self), (at_ms - self.start_ms) // self.spec.round_ms)
-        before = self._taken.get(-1)
-        self._taken[-1] = turn
+        before = self._last_turns.get(-1)
+        self._last_turns[-1] = turn
         return np.ones(len(self), dtype=np.bool_) if before is None else turn > before
 
     def _clocks(self, at_ms: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         elapsed_ms = at_ms - self.start_ms
         if self.spec.sync_ms is None:
-            offset = 60_000 * draws.normal(self.cohort.keys, [_Stream.OFFSET], 0)[0]
+            offset = 60_000 * draws.normal(self.cohort.keys, [_WearableDraw.OFFSET], 0)[0]
             since_ms = elapsed_ms
         else:
             turn, since_ms = divmod(elapsed_ms, self.spec.sync_ms)
-            offset = 80 * draws.normal(self.cohort.keys, [_Stream.OFFSET], turn)[0]
+            offset = 80 * draws.normal(self.cohort.keys, [_WearableDraw.OFFSET], turn)[0]
         wall = at_ms + np.rint(offset + self._drift * since_ms).astype(np.int64)
         uptime = elapsed_ms + self._boot_ms + np.rint(self._drift * elapsed_ms).astype(np.int64)
         return wall, uptime
 
 
 class StoreBuffer:
-    """What one wearable keeps until somebody has made it durable: bounded, thinned from its oldest end, counted.
+    """The buffer of one wearable for readings that no edge has acknowledged: bounded, and thinned from its oldest end.
 
     When it is full the oldest five minutes not yet thinned are reduced to the readings that hold the least and the
     most of each sign, or what a nurse entered, and the last one; when everything is thinned, the oldest five minutes
@@ -287,7 +287,7 @@ class StoreBuffer:
         return len(self._slot_of)
 
     def add(self, sample: VitalsV1) -> int:
-        """Keep a sample; the number that comes back is what `acknowledge` takes."""
+        """Keep a sample. Returns its number, for `acknowledge`."""
         number = self._next
         self._next += 1
         slot = sample.uptime_ms // self.slot_ms
@@ -298,7 +298,7 @@ class StoreBuffer:
         return number
 
     def acknowledge(self, numbers: Iterable[int]) -> int:
-        """Free what is durable elsewhere; numbers that are no longer kept do nothing. Returns how many were freed."""
+        """Free acknowledged readings; unknown numbers are ignored. Returns how many were freed."""
         return sum(self._forget(number) for number in numbers)
 
     def kept(self) -> Iterator[tuple[int, VitalsV1]]:

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,17 @@ import msgspec
 from edge.agent import EdgeAgent
 from edge.outbox import Keep
 from runtime.clock import FileClock
-from simulators.agents import Agent, InProcess, cadences, config_of
+from simulators.agents import Agent, AgentTask, cadences, config_of
 from simulators.broker import LOOPBACK, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
-from simulators.fleet import Fleet
-from simulators.options import WardOptions, Wishes
+from simulators.options import WardOptions, WardSettings
+from simulators.pace import Pace
 from simulators.stories import START_MS, Simulated
-from simulators.ward import Ward
+from simulators.ward.data_centre import DataCentre
+from simulators.ward.edges import Edges
+from simulators.ward.lifetime import Lifetime
+from simulators.ward.setup import WardSetup
+from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
 from stream.records import Arrived, decode_for_patient
@@ -83,78 +87,84 @@ class Verdict(msgspec.Struct, kw_only=True):
         )
 
 
-class _Elsewhere:
-    """Stands where a ward has its engine: asks the database what is stored."""
+class _DataCentreElsewhere(DataCentre):
+    """Processes of their own take the place of the ward's data centre; the database is asked what is stored."""
 
-    class Counts(msgspec.Struct):
-        stored: int = 0
-        duplicates: int = 0
-        rejected: Counter[str] = msgspec.field(default_factory=Counter)
-
-    def __init__(self, site: "Pipeline") -> None:
-        self.counts = self.Counts()
-        self._site = site
+    def __init__(self, pipeline: "Pipeline", *told: Any, **more: Any) -> None:
+        super().__init__(*told, **more)
+        self._pipeline = pipeline
         self._known: set[bytes] = set()
 
-    async def run(self, _client: Any) -> None:
-        async with Database(self._site.influx) as database:
+    async def start(self, lifetime: Lifetime) -> None:
+        lifetime.run(self._ask_the_database(), name="database")
+
+    @property
+    def is_connected(self) -> bool:
+        return True
+
+    @property
+    def stored(self) -> int:
+        return len(self._known)
+
+    async def _ask_the_database(self) -> None:
+        async with Database(self._pipeline.influx) as database:
             while True:
                 try:
-                    points = await self._site.points(database)
+                    points = await self._pipeline.points(database)
                 except Away:
                     points = []
                 new = set(points) - self._known
                 self._known |= new
-                self.counts.stored = len(self._known)
-                self._site.ward.pace.done(new)
-                self._site.look()
-                await asyncio.sleep(self._site.look_s)
-
-
-class _NoLanes:
-    """The ward itself hears no edge: the ingest is a process."""
-
-    connected = True
-
-    async def __aenter__(self) -> "_NoLanes":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing was open."""
+                self._pipeline.ward.pace.done(new)
+                self._pipeline.look()
+                await asyncio.sleep(self._pipeline.look_s)
 
 
 class _Ward(Ward):
     """A ward whose data centre is elsewhere."""
 
-    def __init__(self, pipeline: "Pipeline", *told: Any, **more: Any) -> None:
-        super().__init__(*told, **more)
-        self.stream = _Elsewhere(pipeline)  # type: ignore[assignment]
-        self.pace._slack_ms = 10**12  # time does not wait: what is late is late
+    def __init__(self, pipeline: "Pipeline", setup: WardSetup) -> None:
+        self._pipeline = pipeline
+        super().__init__(setup)
 
-    def _stream_lanes(self) -> Any:
-        return _NoLanes()
+    def _make_pace(self) -> Pace:
+        # Time does not wait: what is late is late.
+        return Pace(self.setup.clock, speed=self.setup.options.speed, slack_ms=10**12)
 
-    def _make_agents(self, folder: Path) -> list[Agent]:
-        return [
-            InProcess(
+    def _make_data_centre(self) -> DataCentre:
+        return _DataCentreElsewhere(
+            self._pipeline, self.setup, self.connections, on_stored=self.pace.done, on_alarm=self.alarms.add
+        )
+
+    def _make_edges(self) -> Edges:
+        setup = self.setup
+        agents = [
+            AgentTask(
                 config_of(
-                    folder / f"edge-{index + 1}", broker=self._address, cadence_ms=self._story.cadence_ms,
-                    clock_file=self._clock.path.resolve(), hurried=True, tls=True,
+                    setup.folder / f"edge-{index + 1}",
+                    broker=setup.address,
+                    cadence_ms=setup.story.cadence_ms,
+                    clock_file=setup.clock.path.resolve(),
+                    short_timers=True,
+                    tls=True,
                 ),
-                wallet, self._clock, rng=random.Random(index),
+                wallet,
+                setup.clock,
+                rng=random.Random(index),
             )
-            for index, wallet in enumerate(self._site.edges)
-        ]  # fmt: skip
+            for index, wallet in enumerate(setup.site.edges)
+        ]
+        return Edges(setup.site, agents)
 
 
 class _Poison:
     """After one reading in so many, an edge seals something that nobody can read."""
 
-    def __init__(self, agents: list[Agent], *, every: int) -> None:
+    def __init__(self, agents: Sequence[Agent], *, every: int) -> None:
         self.count = 0
         self._taken = itertools.count(1)
         for one in agents:
-            assert isinstance(one, InProcess)
+            assert isinstance(one, AgentTask)
             agent = one._agent
             agent._take_reading = partial(self._take, agent, agent._take_reading, every)  # type: ignore[method-assign]
 
@@ -240,8 +250,8 @@ class Pipeline:
 
     def look(self) -> None:
         """How old the oldest reading is that is on its way, and whether the site is whole again."""
-        now_ms = self.ward._clock.now_ms()
-        oldest = next(iter(self.ward.pace.on_the_way().values()), now_ms)
+        now_ms = self.ward.setup.clock.now_ms()
+        oldest = next(iter(self.ward.pace.in_transit().values()), now_ms)
         age_s = (now_ms - oldest) / 1_000 / self.speed
         self.oldest_s = max(self.oldest_s, age_s)
         if age_s > WHOLE_S:
@@ -279,7 +289,7 @@ class Pipeline:
         """
         async with Database(self.influx) as database:
             points = await self.points(database)
-        fleets: list[Fleet] = self.ward.fleets
+        counts = self.ward.fleets.counts
         uplinks: Counter[Any] = Counter()
         readings: Counter[bytes] = Counter()
         for record in await self.log.records(KAFKA_READINGS):
@@ -298,8 +308,8 @@ class Pipeline:
         whole = self.whole or now
         return Verdict(
             fault=fault,
-            sent=sum(fleet.counts.sent for fleet in fleets),
-            accepted=sum(fleet.counts.accepted for fleet in fleets),
+            sent=counts.sent,
+            accepted=counts.accepted,
             stored=len(set(points)),
             duplicated=len(points) - len(set(points)),
             doubled_in_log=sum(readings.values()) - len(readings),
@@ -362,23 +372,37 @@ async def site(
         )
         await enrolled.enrol(wearables=patients, edges=edges, now_ms=START_MS, about=story.about)
         files = BrokerFolder((folder / "site" / "broker").resolve())
-        settings = BrokerSettings(
+        broker_settings = BrokerSettings(
             folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1,
             max_queued=max_queued,
         )  # fmt: skip
         files.write(
-            enrolled.site.registry, enrolled.site.authority, settings, hosts=(LOOPBACK,), at=datetime.now(UTC), who="t"
+            enrolled.site.registry,
+            enrolled.site.authority,
+            broker_settings,
+            hosts=(LOOPBACK,),
+            at=datetime.now(UTC),
+            who="t",
         )
         broker = pipeline.broker = RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
         stack.enter_context(broker)
         store = stack.enter_context(Store(folder / "unused.sqlite"))
         pipeline._wearables = {one.binding_id.hex(): one.wearable_id for one in enrolled.bindings}
-        pipeline.ward = _Ward(
-            pipeline, options, Wishes.of(options), story, folder=folder, address=(LOOPBACK, port), broker=broker,
-            store=store, clock=clock, site=enrolled, began=time.monotonic(),
-        )  # fmt: skip
+        setup = WardSetup(
+            options=options,
+            settings=WardSettings.parse(options),
+            story=story,
+            folder=folder,
+            address=(LOOPBACK, port),
+            broker=broker,
+            store=store,
+            clock=clock,
+            site=enrolled,
+            began_s=time.monotonic(),
+        )
+        pipeline.ward = _Ward(pipeline, setup)
         if poison_every:
-            pipeline.poison = _Poison(pipeline.ward.agents, every=poison_every)
+            pipeline.poison = _Poison(pipeline.ward.edges.agents, every=poison_every)
         stack.callback(pipeline.end)
         await pipeline.start()
         yield pipeline

@@ -1,4 +1,4 @@
-"""Edge agents of a ward: what one in another process is told is what one in this process is told."""
+"""Edge agents of a ward: one in another process has the same configuration as one in this process."""
 
 from pathlib import Path
 
@@ -6,27 +6,27 @@ import msgspec
 import pytest
 
 from edge.config import read
-from simulators.agents import Apart, cadences, config_of
+from simulators.agents import AgentProcess, cadences, config_of
 
 
-@pytest.mark.parametrize("hurried", [False, True])
-def test_the_file_of_an_agent_apart_says_the_same(hurried: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("short_timers", [False, True])
+def test_the_configuration_file_of_an_agent_process_is_complete(short_timers: bool, tmp_path: Path) -> None:
     folder = tmp_path / "edge-1"
-    told = config_of(
-        folder, broker=("127.0.0.1", 1884), cadence_ms=60_000, clock_file=tmp_path / "clock", hurried=hurried
+    config = config_of(
+        folder, broker=("127.0.0.1", 1884), cadence_ms=60_000, clock_file=tmp_path / "clock", short_timers=short_timers
     )
 
     folder.mkdir()
 
-    Apart(told, lambda: None)
+    AgentProcess(config, lambda: None)
 
-    assert msgspec.structs.asdict(read(folder / "edge.toml")) == msgspec.structs.asdict(told)
+    assert msgspec.structs.asdict(read(folder / "edge.toml")) == msgspec.structs.asdict(config)
 
 
-def test_an_agent_that_has_said_nothing_is_not_up(tmp_path: Path) -> None:
-    told = config_of(tmp_path, broker=("h", 1), cadence_ms=5_000, clock_file=tmp_path / "clock", hurried=False)
+def test_an_agent_without_a_heartbeat_is_not_up(tmp_path: Path) -> None:
+    config = config_of(tmp_path, broker=("h", 1), cadence_ms=5_000, clock_file=tmp_path / "clock", short_timers=False)
 
-    agent = Apart(told, lambda: None)
+    agent = AgentProcess(config, lambda: None)
 
     assert not agent.is_up
     assert (agent.duplicates(), agent.rejected(), agent.local_alarms()) == (0, {}, 0)

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
-from simulators.device import cadence_of, until_assigned, wear
+from simulators.device import cadence_of, run_wearable, until_assigned
 from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from simulators.fleet import ASK_MOST_MS, Fleet
@@ -126,7 +126,7 @@ def test_it_asks_over_a_broker_while_it_waits_for_its_assignment(tmp_path: Path)
 
     async def story() -> list[bytes]:
         wearing = asyncio.create_task(
-            wear(wallet, Simulated("stable", patients=1, seed=1, cadence_ms=1_000), clock, once_assigned=True)
+            run_wearable(wallet, Simulated("stable", patients=1, seed=1, cadence_ms=1_000), clock, once_assigned=True)
         )
         listening = MqttClient(
             host=LOOPBACK, port=port, client_id="listens", subscriptions=(w_up_of(wallet.me.device_id),),
@@ -153,16 +153,19 @@ def test_it_asks_over_a_broker_while_it_waits_for_its_assignment(tmp_path: Path)
 
 
 @pytest.mark.services
-def test_it_measures_seals_and_sends_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_it_measures_seals_and_sends_until_it_is_stopped(tmp_path: Path) -> None:
     port, clock = free_port(), SystemClock()
     site = EnrolledSite(tmp_path, clock, broker_port=port)
     asyncio.run(site.enrol(wearables=1, edges=1, now_ms=clock.now_ms()))
     files = BrokerFolder(site.site.broker_folder)
     files.write(
-        site.site.registry, site.site.authority,
+        site.site.registry,
+        site.site.authority,
         BrokerSettings(folder=files.folder, user=getpass.getuser(), port=port),
-        hosts=(LOOPBACK,), at=datetime.now(UTC), who="tester",
-    )  # fmt: skip
+        hosts=(LOOPBACK,),
+        at=datetime.now(UTC),
+        who="tester",
+    )
     tls = BrokerTls(files.folder / "broker.crt", files.folder / "broker.key")
     words = ["wearable", "--identity", str(site.wearables[0].folder), "--cadence", "1s"]
 
@@ -171,21 +174,21 @@ def test_it_measures_seals_and_sends_until_it_is_told_to_stop(tmp_path: Path) ->
             [sys.executable, "-m", "vitalloom", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
         try:
-            frames = asyncio.run(hear(site, port, process))
+            frames = asyncio.run(first_frames(site, port, process))
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=20)
         finally:
             process.kill()
 
-    assert process.returncode == 0, said
+    assert process.returncode == 0, log
     assert [frame[3] for frame in frames[:2]] == [1, 2]  # a session, then data
     assert {frame[5] for frame in frames} == {FrameClass.VITALS}
-    assert "measured sent=" in said
-    assert "P0001" not in said
+    assert "readings sent=" in log
+    assert "P0001" not in log
 
 
-async def hear(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") -> list[bytes]:
-    """What the edge would have heard, three frames of it."""
+async def first_frames(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") -> list[bytes]:
+    """The first three frames on the topic of the wearable."""
     edge, wearable = site.edges[0], site.wearables[0].me.device_id
     frames: list[bytes] = []
     deadline = time.monotonic() + 30
@@ -203,20 +206,26 @@ async def hear(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") 
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"),
-    [("edge-1/identity", "is of a device of role edge, not of a wearable"), ("nowhere", "vitalloom enrol")],
+    ("folder", "message"),
+    [
+        ("edge-1/identity", "belongs to a device of role edge; name the folder of a wearable"),
+        ("nowhere", "vitalloom enrol"),
+    ],
 )
 @pytest.mark.services
-def test_what_is_no_wearable_is_refused_in_a_sentence(folder: str, says: str, tmp_path: Path) -> None:
+def test_an_identity_of_another_device_is_refused_with_one_sentence(folder: str, message: str, tmp_path: Path) -> None:
     site = EnrolledSite(tmp_path, SystemClock(), broker_port=free_port())
     asyncio.run(site.enrol(wearables=0, edges=1, now_ms=SystemClock().now_ms()))
     site.close()
 
     done = subprocess.run(
         [sys.executable, "-m", "vitalloom", "wearable", "--identity", str(tmp_path / folder)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 2
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

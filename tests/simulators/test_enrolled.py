@@ -1,4 +1,4 @@
-"""The devices of a ward: enrolled over HTTPS like real ones, with keys that nobody else has."""
+"""The devices of a ward: enrolled over HTTPS like real ones, each with its own keys."""
 
 import asyncio
 import re
@@ -44,7 +44,7 @@ def test_every_device_has_keys_and_a_certificate_of_its_own(site: EnrolledSite) 
     assert all(one.tls.root.read_bytes() == devices[0].tls.root.read_bytes() for one in devices)
 
 
-def test_the_registry_has_nobody_s_private_key(site: EnrolledSite) -> None:
+def test_the_registry_has_no_private_key_of_a_device(site: EnrolledSite) -> None:
     known = b"".join(path.read_bytes() for path in (folder_of(site) / "site").rglob("*") if path.is_file())
 
     for device in [*site.edges, *site.wearables]:
@@ -57,7 +57,7 @@ def test_the_registry_has_nobody_s_private_key(site: EnrolledSite) -> None:
 
 
 def test_wearables_are_shared_out_and_every_edge_knows_its_own(site: EnrolledSite) -> None:
-    for edge in site.edges:  # edges enrol first; of their wearables they hear from the courier
+    for edge in site.edges:  # edges enrol first; the courier tells them about their wearables
         for frame in site.site.registry.documents_for(edge.me.device_id):
             edge.take(frame)
 
@@ -81,6 +81,6 @@ def test_ids_follow_from_what_a_device_is_and_keys_from_nothing(site: EnrolledSi
     other.close()
 
 
-def test_when_it_is_done_nobody_listens_any_more(site: EnrolledSite) -> None:
+def test_after_enrolment_the_registry_has_stopped_listening(site: EnrolledSite) -> None:
     with pytest.raises(ConnectionRefusedError):
         asyncio.run(asyncio.open_connection("127.0.0.1", site.site.facts.registry_port))

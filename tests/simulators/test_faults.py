@@ -113,9 +113,16 @@ def test_a_specification_is_read_as_written() -> None:
     )
 
     assert spec == FaultSpec(
-        loss=0.05, duplicate=0.02, reorder=0.02, delay_ms=50, jitter_ms=500,
-        cut_from_ms=10_000, cut_to_ms=60_000, skew_ms=-3_600_000, corrupt=0.001,
-    )  # fmt: skip
+        loss=0.05,
+        duplicate=0.02,
+        reorder=0.02,
+        delay_ms=50,
+        jitter_ms=500,
+        cut_from_ms=10_000,
+        cut_to_ms=60_000,
+        skew_ms=-3_600_000,
+        corrupt=0.001,
+    )
     assert spec.clock_ms(10_000_000) == 6_400_000
     assert FaultSpec.parse("") == FaultSpec()
 

@@ -1,4 +1,4 @@
-"""A client on a bad day: what it does to messages, by a seed, and what it tells the broker."""
+"""An MQTT client with faults: seeded losses, doubles and delays, and its acknowledgements to the broker."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from wire.mqtt import Inbound, MqttClient
 MESSAGES = [Inbound("topic", bytes([n]), 1, n) for n in range(200)]
 
 
-class Day:
+class FlakyBench:
     """A flaky client whose broker is a list."""
 
     def __init__(self, spec: FaultSpec, monkeypatch: pytest.MonkeyPatch, seed: int = 1) -> None:
@@ -43,32 +43,34 @@ class Day:
         return asyncio.run(go())
 
 
-def test_on_a_good_day_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    day = Day(FaultSpec(), monkeypatch)
+def test_without_faults_every_message_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = FlakyBench(FaultSpec(), monkeypatch)
 
-    assert day.all_received() == MESSAGES
-    assert day.client.publish("t", b"x")
-    assert (day.pubacks, day.published) == ([], [b"x"])
-
-
-def test_what_is_lost_is_acknowledged_so_that_no_broker_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    day = Day(FaultSpec(loss=0.2), monkeypatch)
-
-    received = day.all_received()
-
-    assert 20 < day.client.faults.lost < 60
-    assert len(received) == 200 - day.client.faults.lost
-    assert set(day.pubacks) == {message.mid for message in MESSAGES} - {message.mid for message in received}
+    assert bench.all_received() == MESSAGES
+    assert bench.client.publish("t", b"x")
+    assert (bench.pubacks, bench.published) == ([], [b"x"])
 
 
-def test_doubles_cannot_be_acknowledged_twice_and_what_is_held_back_comes_later(
+def test_lost_messages_are_acknowledged_and_not_delivered_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    day = Day(FaultSpec(duplicate=0.2, reorder=0.2), monkeypatch)
+    bench = FlakyBench(FaultSpec(loss=0.2), monkeypatch)
 
-    received = day.all_received()
+    received = bench.all_received()
 
-    counts = day.client.faults
+    assert 20 < bench.client.faults.lost < 60
+    assert len(received) == 200 - bench.client.faults.lost
+    assert set(bench.pubacks) == {message.mid for message in MESSAGES} - {message.mid for message in received}
+
+
+def test_doubles_are_not_acknowledged_twice_and_delayed_messages_arrive_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = FlakyBench(FaultSpec(duplicate=0.2, reorder=0.2), monkeypatch)
+
+    received = bench.all_received()
+
+    counts = bench.client.faults
     assert min(counts.duplicated, counts.reordered) > 20
     assert len(received) == 200 + counts.duplicated
     assert {message.payload for message in received} == {message.payload for message in MESSAGES}
@@ -76,17 +78,17 @@ def test_doubles_cannot_be_acknowledged_twice_and_what_is_held_back_comes_later(
     assert sum(message.connection == -1 for message in received) == counts.duplicated
 
 
-def test_the_same_seed_has_the_same_bad_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_gives_the_same_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = FaultSpec(loss=0.1, duplicate=0.1, reorder=0.1)
 
-    assert Day(spec, monkeypatch, 1).all_received() == Day(spec, monkeypatch, 1).all_received()
-    assert Day(spec, monkeypatch, 1).all_received() != Day(spec, monkeypatch, 2).all_received()
+    assert FlakyBench(spec, monkeypatch, 1).all_received() == FlakyBench(spec, monkeypatch, 1).all_received()
+    assert FlakyBench(spec, monkeypatch, 1).all_received() != FlakyBench(spec, monkeypatch, 2).all_received()
 
 
-def test_answers_are_lost_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    day = Day(FaultSpec(loss=0.5), monkeypatch)
+def test_published_messages_are_lost_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = FlakyBench(FaultSpec(loss=0.5), monkeypatch)
 
     for n in range(100):
-        day.client.publish("t", bytes([n]))
+        bench.client.publish("t", bytes([n]))
 
-    assert 30 < len(day.published) < 70
+    assert 30 < len(bench.published) < 70

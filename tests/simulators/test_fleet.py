@@ -1,4 +1,4 @@
-"""Wearables of one edge: they keep what nobody has signed for, send it again, and believe only their own edge."""
+"""Wearables of one edge: they keep and resend unacknowledged readings, and trust signatures of their own edge only."""
 
 import random
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Bench:
         self.pump()
 
     def pump(self) -> None:
-        self.fleet._pump(self.hand)  # type: ignore[arg-type]
+        self.fleet._send_due(self.hand)  # type: ignore[arg-type]
 
     def frames(self) -> list[bytes]:
         return [frame for _, frame in self.hand.published if parse_header(frame).type == FrameType.DATA]
@@ -75,7 +75,7 @@ class Bench:
     ) -> None:
         edge = self.site.edges[0].me
         ack = Ack(stage, 0, ranges, last_number, NOW, edge.device_id, self.session_id(), FrameClass.VITALS, 1)
-        self.fleet._acknowledged(Inbound("", change(build_ack(edge.signing_key, ack)), 1, 1))
+        self.fleet._on_message(Inbound("", change(build_ack(edge.signing_key, ack)), 1, 1))
 
 
 def test_a_session_goes_first_and_every_wearable_speaks_on_its_own_topic() -> None:

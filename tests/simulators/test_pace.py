@@ -1,4 +1,4 @@
-"""Simulated time keeps under its ceiling and waits for what is on its way."""
+"""Simulated time keeps under its ceiling and waits for readings in transit."""
 
 import asyncio
 

@@ -91,15 +91,15 @@ def test_a_fibrillating_heart_has_no_memory_between_readings() -> None:
     assert roughness(fibrillation=1.0) > 5 * roughness()
 
 
-def test_everybody_rests_within_what_adults_have() -> None:
-    everybody = Cohort.of(1, 5_000, at_ms=NOON_MS)
+def test_all_patients_rest_within_what_adults_have() -> None:
+    patients = Cohort.of(1, 5_000, at_ms=NOON_MS)
 
-    assert everybody.age_years.min() == AGE_BANDS[0].years[0]
-    assert everybody.age_years.max() == AGE_BANDS[-1].years[1]
-    low, high = everybody.signs.min(axis=1), everybody.signs.max(axis=1)
+    assert patients.age_years.min() == AGE_BANDS[0].years[0]
+    assert patients.age_years.max() == AGE_BANDS[-1].years[1]
+    low, high = patients.signs.min(axis=1), patients.signs.max(axis=1)
     assert np.all(low > [45, 9, 94, 90, 35.5])
     assert np.all(high < [100, 22, 100.01, 175, 38.0])
-    assert np.all(everybody.diastolic_bp < everybody.signs[Sign.SYSTOLIC_BP] - 20)
+    assert np.all(patients.diastolic_bp < patients.signs[Sign.SYSTOLIC_BP] - 20)
 
 
 def test_a_patient_is_the_same_alone_and_among_a_thousand() -> None:

@@ -33,14 +33,15 @@ def recorded(folder: str) -> Path:
 
 
 def hourly(path: Path, patients: Mapping[str, Sequence[Mapping[str, float]]]) -> Path:
-    """A sepsis2019 file: one row an hour and patient; what is not given was not measured."""
+    """A sepsis2019 file: one row an hour and patient; a sign that is not given was not measured."""
     columns = ("HR", "Resp", "O2Sat", "Temp", "SBP", "DBP", "FiO2")
     rows = [
-        {"patient_id": name, "hour": hour + 1} | {column: row.get(column) for column in columns}
+        {"patient_id": name, "hour": hour + 1}
+        | {column: row.get(column) for column in columns}
         | {"SepsisLabel": int(row.get("SepsisLabel", 0))}
         for name, hours in patients.items()
         for hour, row in enumerate(hours)
-    ]  # fmt: skip
+    ]
     numbers = [pa.field(column, pa.float32()) for column in columns]
     schema = [("patient_id", pa.string()), ("hour", pa.int16()), *numbers, ("SepsisLabel", pa.int8())]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(schema)), path)
@@ -149,7 +150,7 @@ def test_more_than_air_is_oxygen_of_a_nominal_flow(fraction: float, litres: floa
     assert oxygen_of(fraction) == litres
 
 
-def test_oxygen_is_only_said_when_it_was_charted(tmp_path: Path) -> None:
+def test_oxygen_is_only_given_when_it_was_charted(tmp_path: Path) -> None:
     hours = [{"HR": 70.0}, {"HR": 70.0, "FiO2": 0.4}, {"HR": 70.0, "FiO2": 0.21}, {"HR": 70.0, "FiO2": 400.0}]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
@@ -249,20 +250,20 @@ def test_missing_columns_are_named_with_the_file_and_the_formats(tmp_path: Path)
 
     assert caught.value.missing == ("Temp", "SBP", "DBP", "FiO2")
     assert caught.value.path == path
-    for name in (str(path), "lacks the columns Temp, SBP, DBP, FiO2", *(row.name for row in FORMATS)):
+    for name in (str(path), "columns Temp, SBP, DBP, FiO2 of the nearest format", *(row.name for row in FORMATS)):
         assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("gone.parquet", None, "there is no such file"),
+        ("gone.parquet", None, "file not found"),
         ("broken.parquet", b"PAR1 not really", "cannot be read"),
         ("empty.csv", b"", "cannot be read"),
         ("notes.txt", b"minute,HR", r"is neither \.parquet nor \.csv"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
@@ -315,7 +316,7 @@ def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int
 
 @pytest.mark.parametrize(
     ("folder", "stays"), [("sepsis2019/setB_dev.parquet", 50), ("icu2012", 50), ("vitals_minute", 1)]
-)  # fmt: skip
+)
 def test_recorded_stays_become_readings(folder: str, stays: int) -> None:
     path = recorded(folder.partition("/")[0]).parent / folder
     began = time.perf_counter()

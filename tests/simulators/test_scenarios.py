@@ -1,4 +1,4 @@
-"""Stories about stories: each one leads every patient to where its row says."""
+"""Scenarios: each leads every patient to the scores that its row gives."""
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ def test_a_score_is_reached_within_its_span(name: str, priority: Priority, score
     assert by_then.min() >= score
 
 
-def test_a_default_ward_has_somebody_in_danger_within_minutes_and_most_are_well() -> None:
+def test_a_default_ward_has_a_patient_in_danger_within_minutes_and_most_are_well() -> None:
     ward = [scenario("mixed").for_bed(bed) for bed in range(8)]
 
     assert sum(row.name == "stable" for row in ward) > 4
@@ -97,9 +97,9 @@ def test_an_effect_rises_holds_and_goes() -> None:
     #   0     10  20   30  40      minutes
     effect = Effect(what=Drive.FEVER, size=2.0, onset_ms=10 * MINUTE_MS, ramp_ms=10 * MINUTE_MS, hold_ms=10 * MINUTE_MS)
 
-    told = [effect.at(minute * MINUTE_MS) for minute in (0, 10, 15, 20, 29, 30, 35, 40, 60)]
+    sizes = [effect.at(minute * MINUTE_MS) for minute in (0, 10, 15, 20, 29, 30, 35, 40, 60)]
 
-    assert told == [0, 0, 1, 2, 2, 2, 1, 0, 0]
+    assert sizes == [0, 0, 1, 2, 2, 2, 1, 0, 0]
 
 
 def test_a_sudden_effect_is_there_at_once_and_gone_at_once() -> None:

@@ -1,39 +1,50 @@
-"""What stands on the screen, and what must never stand there."""
+"""The ward's screen: current values are shown, stale ones are not."""
 
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from simulators.screen import NOT_A_DEVICE, Row, Status, as_svg, ward
+from simulators.screen import NOT_A_DEVICE, PatientRow, WardStatus, as_svg, ward
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
 from vitals.messages import Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
-STATUS = Status(
-    title="scenario mixed", simulated="08:00:00", speed=30.0, judged_by="rules only", sent=5, stored=4, waiting=1,
-    duplicates=0, rejected=0,
-)  # fmt: skip
+STATUS = WardStatus(
+    title="scenario mixed",
+    simulated="08:00:00",
+    speed=30.0,
+    judged_by="rules only",
+    sent=5,
+    stored=4,
+    waiting=1,
+    duplicates=0,
+    rejected=0,
+)
 
 
-def seen(*readings: Reading, after_ms: int, bed: str = "3") -> Row:
+def seen(*readings: Reading, after_ms: int, bed: str = "3") -> PatientRow:
     monitor = PatientMonitor(BINDING, MonitoringPlan())
     for reading in readings:
         monitor.on_reading(reading)
     monitor.on_timer(START + after_ms)
-    return Row(bed=bed, patient=f"P000{bed}", view=monitor.view(START + after_ms))
+    return PatientRow(bed=bed, patient=f"P000{bed}", view=monitor.view(START + after_ms))
 
 
-def text(*rows: Row, after_ms: int, width: int = 150, most: int = 20, **status: Any) -> str:
+def text(*rows: PatientRow, after_ms: int, width: int = 150, most: int = 20, **status: Any) -> str:
     console = Console(width=width, record=True, file=None, force_terminal=False)
     with console.capture() as shown:
         console.print(
             ward(
-                rows, Status(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}), (),
-                now_ms=START + after_ms, most=most, width=width,
+                rows,
+                WardStatus(**{**{f: getattr(STATUS, f) for f in STATUS.__struct_fields__}, **status}),
+                (),
+                now_ms=START + after_ms,
+                most=most,
+                width=width,
             )
-        )  # fmt: skip
+        )
     return shown.get()
 
 
@@ -75,7 +86,7 @@ def test_a_score_with_something_missing_is_a_lower_bound() -> None:
     assert "≥ 5" in shown
 
 
-def test_the_worst_patient_stands_first_and_his_alarm_says_why() -> None:
+def test_the_worst_patient_stands_first_and_their_alarm_says_why() -> None:
     well = seen(a_reading(0, **WELL), after_ms=0, bed="1")
     ill = seen(a_reading(0, **{**WELL, "respiratory_rate": 26, "spo2": 90}), after_ms=0, bed="2")
 
@@ -94,7 +105,7 @@ def test_a_small_screen_says_how_many_it_leaves_out() -> None:
     assert "P0007" not in shown
 
 
-def test_a_sensor_that_is_off_is_said() -> None:
+def test_a_sensor_that_is_off_is_shown() -> None:
     off = [a_reading(n * 5_000, flags=SensorFlag.SENSOR_OFF, heart_rate=70) for n in range(30)]
 
     shown = text(seen(a_reading(-5_000, **WELL), *off, after_ms=150_000), after_ms=150_000)
@@ -105,9 +116,9 @@ def test_a_sensor_that_is_off_is_said() -> None:
 def test_trouble_duplicates_and_refusals_stand_in_the_head_and_only_then() -> None:
     row = seen(a_reading(0, **WELL), after_ms=0)
 
-    assert "refused" not in text(row, after_ms=0)
+    assert "rejected" not in text(row, after_ms=0)
     shown = text(row, after_ms=0, rejected=3, duplicates=2, trouble="broker killed")
-    assert "duplicates dropped 2  refused 3  broker killed" in " ".join(shown.split("\n")[:2])
+    assert "duplicates dropped 2  rejected 3  broker killed" in " ".join(shown.split("\n")[:2])
 
 
 @pytest.mark.parametrize("width", [80, 150])
@@ -116,7 +127,7 @@ def test_every_screen_says_what_it_is_not(width: int) -> None:
     assert "not a certified medical device" in NOT_A_DEVICE
 
 
-def test_a_picture_calls_nobody() -> None:
+def test_a_picture_fetches_nothing_from_the_network() -> None:
     screen = ward([seen(a_reading(0, **WELL), after_ms=0)], STATUS, (), now_ms=START, most=5)
 
     picture = as_svg(screen, title="ward")

@@ -14,7 +14,7 @@ from wire.codec import encode
 MINUTE, HOUR = 60_000, 3_600_000
 
 
-def told(seed: int, moments: int = 60) -> list[tuple[int, int, bytes]]:
+def first_moments(seed: int, moments: int = 60) -> list[tuple[int, int, bytes]]:
     story = Simulated("mixed", patients=5, seed=seed, cadence_ms=5_000)
     return [
         (moment.at_ms, index, encode(sample))
@@ -31,18 +31,23 @@ def stays(path: Path, hours: int, patients: int) -> Path:
         **{
             column: [value] * len(rows)
             for column, value in (
-                ("HR", 80.0), ("Resp", 16.0), ("O2Sat", 97.0), ("Temp", 37.0), ("SBP", 120.0), ("DBP", 70.0),
+                ("HR", 80.0),
+                ("Resp", 16.0),
+                ("O2Sat", 97.0),
+                ("Temp", 37.0),
+                ("SBP", 120.0),
+                ("DBP", 70.0),
                 ("FiO2", 0.21),
             )
         },
-    }  # fmt: skip
+    }
     pq.write_table(pa.table(columns), path)
     return path
 
 
 def test_the_same_seed_tells_the_same_bytes() -> None:
-    assert told(1) == told(1)
-    assert told(1) != told(2)
+    assert first_moments(1) == first_moments(1)
+    assert first_moments(1) != first_moments(2)
 
 
 def test_a_simulated_ward_goes_on_at_its_cadence() -> None:

@@ -1,4 +1,4 @@
-"""Stories about waves: the beats are where the rate says, the rhythm looks like itself, a seed is a recording."""
+"""ECG and PPG: beats follow the rate, rhythms look like themselves, and a seed always gives the same recording."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,11 +6,11 @@ import pytest
 
 from simulators import waveforms
 from simulators.errors import BadWaveform
-from simulators.waveforms import ECG_STEP_UV, Heart, Kind, Rhythm
+from simulators.waveforms import ECG_STEP_UV, Heart, HeartRhythm, Kind
 from vitals.messages import Waveform
 
 RATE_HZ = 250.0
-FIBRILLATING = Heart(heart_rate=(120.0,), rhythm=Rhythm.ATRIAL_FIBRILLATION)
+FIBRILLATING = Heart(heart_rate=(120.0,), rhythm=HeartRhythm.ATRIAL_FIBRILLATION)
 
 
 def recorded(kind: Kind = Kind.ECG, heart: Heart | None = None, *, seed: int = 1, duration_s: float = 60.0) -> Waveform:
@@ -72,7 +72,7 @@ def test_fibrillation_has_no_p_wave() -> None:
         return float(mean[5:45].max() - mean[47:50].mean())
 
     assert before_r(Heart(heart_rate=(80.0,))) > 0.10
-    assert before_r(Heart(heart_rate=(80.0,), rhythm=Rhythm.ATRIAL_FIBRILLATION)) < 0.08
+    assert before_r(Heart(heart_rate=(80.0,), rhythm=HeartRhythm.ATRIAL_FIBRILLATION)) < 0.08
 
 
 def test_a_pulse_follows_each_beat() -> None:
@@ -121,5 +121,11 @@ def test_an_impossible_waveform_is_refused(change: dict[str, object], complaint:
 
     with pytest.raises(BadWaveform, match=complaint):
         waveforms.waveform(
-            Kind.ECG, heart, binding_id="", at_ms=0, received_ms=0, rng=np.random.default_rng(1), **asked  # type: ignore[arg-type]
-        )  # fmt: skip
+            Kind.ECG,
+            heart,
+            binding_id="",
+            at_ms=0,
+            received_ms=0,
+            rng=np.random.default_rng(1),
+            **asked,  # type: ignore[arg-type]
+        )

@@ -25,7 +25,7 @@ def readings(ward: Wearables, minutes: float) -> list[list[VitalsV1 | None]]:
     return [row for _, row in ward.run(START_MS + round(minutes * MINUTE_MS))]
 
 
-def said(rows: list[list[VitalsV1 | None]]) -> list[VitalsV1]:
+def measured(rows: list[list[VitalsV1 | None]]) -> list[VitalsV1]:
     return [sample for row in rows for sample in row if sample is not None]
 
 
@@ -82,7 +82,7 @@ def test_cuffs_of_a_ward_do_not_all_inflate_together_after_the_start() -> None:
 
 
 def test_values_have_the_resolution_of_the_device() -> None:
-    for sample in said(readings(a_ward("sepsis-onset"), 20)):
+    for sample in measured(readings(a_ward("sepsis-onset"), 20)):
         for value in (sample.hr, sample.rr, sample.spo2, sample.sbp, sample.dbp, sample.battery):
             assert value is None or value == round(value)
         assert sample.temp_c is None or sample.temp_c == round(sample.temp_c, 1)
@@ -113,13 +113,13 @@ def test_some_readings_and_some_values_fail() -> None:
     rows = readings(a_ward(patients=100, lost_share=0.05, missing_share=0.10), 10)
 
     lost = sum(sample is None for row in rows for sample in row) / (100 * len(rows))
-    without_heart = sum(sample.hr is None for sample in said(rows)) / len(said(rows))
+    without_heart = sum(sample.hr is None for sample in measured(rows)) / len(measured(rows))
 
     assert 0.04 < lost < 0.06
     assert 0.09 < without_heart < 0.11
 
 
-def test_a_wearable_off_the_skin_says_so_and_cools() -> None:
+def test_a_detached_wearable_sets_its_flag_and_cools() -> None:
     rows = readings(a_ward("sensor-off", patients=20, missing_share=0.0, lost_share=0.0), 50)
 
     for bed in range(20):
@@ -149,7 +149,7 @@ def test_a_flat_battery_warns_and_then_there_is_silence() -> None:
 
 
 def test_motion_is_flagged_and_makes_breathing_the_least_reliable() -> None:
-    still, moving = (said(readings(a_ward(name, patients=50), 8)) for name in ("stable", "motion"))
+    still, moving = (measured(readings(a_ward(name, patients=50), 8)) for name in ("stable", "motion"))
     flagged = [sample for sample in moving if sample.sensor_flags & SensorFlag.MOTION]
 
     def spread(samples: list[VitalsV1]) -> float:
@@ -163,10 +163,10 @@ def test_motion_is_flagged_and_makes_breathing_the_least_reliable() -> None:
 
 def test_low_pressure_is_low_perfusion() -> None:
     rows = readings(a_ward("haemorrhage", patients=50), 40)
-    flagged = [sample for sample in said(rows[-12:]) if sample.sensor_flags & SensorFlag.LOW_PERFUSION]
+    flagged = [sample for sample in measured(rows[-12:]) if sample.sensor_flags & SensorFlag.LOW_PERFUSION]
 
     assert len(flagged) > 100
-    assert not any(sample.sensor_flags & SensorFlag.LOW_PERFUSION for sample in said(rows[:12]))
+    assert not any(sample.sensor_flags & SensorFlag.LOW_PERFUSION for sample in measured(rows[:12]))
 
 
 def test_uptime_never_jumps_and_the_clock_is_set_every_hour() -> None:
@@ -183,8 +183,8 @@ def test_uptime_never_jumps_and_the_clock_is_set_every_hour() -> None:
         assert len(set(errors)) > 1
 
 
-def test_a_clock_that_nobody_sets_says_so() -> None:
-    samples = said(readings(a_ward(sync_ms=None), 5))
+def test_a_clock_that_is_never_set_is_flagged() -> None:
+    samples = measured(readings(a_ward(sync_ms=None), 5))
 
     assert {sample.t_quality for sample in samples} == {ClockQuality.FREE_RUNNING}
     assert max(abs(sample.t_ms - START_MS) for sample in samples) > 10_000
@@ -192,7 +192,7 @@ def test_a_clock_that_nobody_sets_says_so() -> None:
 
 def test_a_sick_ward_sends_nothing_that_a_reading_cannot_carry() -> None:
     for name in ("haemorrhage", "motion", "sensor-off", "atrial-fibrillation"):
-        for sample in said(readings(a_ward(name, patients=5), 60)):
+        for sample in measured(readings(a_ward(name, patients=5), 60)):
             assert sample.spo2 is None or 0 <= sample.spo2 <= 100
             assert sample.hr is None or 0 <= sample.hr <= 300
             assert sample.battery is not None

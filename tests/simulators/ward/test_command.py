@@ -1,4 +1,4 @@
-"""The command `vitalloom ward` as a person runs it: real broker, real agents, real store, and what must come out."""
+"""The command `vitalloom ward` as a person runs it: real broker, agents and store, and the expected results."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.models.made_up import copied
 from tests.oracle import check_store
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("VITALLOOM_DATA", ROOT / "../shared/data"))
 CADENCE_MS, RECORDED_CADENCE_MS = 5_000, 60_000
 
@@ -73,7 +73,7 @@ ALARMED = (
     "SELECT binding_id, rule_id, key, onset_ms, max(priority) FROM alarm"
     " WHERE state != 'pending' AND kind = 'physiological' GROUP BY alarm_id ORDER BY 1, 2, 3, 4"
 )
-WHO_AND_WHAT = (
+ALARMS_WITHOUT_TIMES = (
     "SELECT binding_id, rule_id, key, max(priority) FROM alarm WHERE state != 'pending' AND kind = 'physiological'"
     " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
 )
@@ -87,27 +87,27 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 
 def assert_everything_is_accounted_for(ward: Ended) -> None:
-    said = ward.summary
+    summary = ward.summary
     assert ward.code == 0, ward.problem
-    assert said["sent"] == said["accepted"] == said["stored"] > 0
-    assert said["duplicates_stored"] == said["dead_letters"] == said["on_the_way"] == 0
-    assert rows(ward.store, "SELECT count(*), count(DISTINCT reading_id) FROM reading") == [(said["stored"],) * 2]
+    assert summary["sent"] == summary["accepted"] == summary["stored"] > 0
+    assert summary["duplicates_stored"] == summary["dead_letters"] == summary["on_the_way"] == 0
+    assert rows(ward.store, "SELECT count(*), count(DISTINCT reading_id) FROM reading") == [(summary["stored"],) * 2]
 
 
 def test_a_ward_accounts_for_every_reading_and_alarms(calm: Ended) -> None:
     assert_everything_is_accounted_for(calm)
 
-    said = calm.summary
-    assert said["rejected"] == 0
-    assert said["alarms"] > 0
-    assert 0 < said["seconds_to_first_alarm"] < 60
-    assert said["judged_by"].startswith("rules + sepsis ")
+    summary = calm.summary
+    assert summary["rejected"] == 0
+    assert summary["alarms"] > 0
+    assert 0 < summary["seconds_to_first_alarm"] < 60
+    assert summary["judged_by"].startswith("rules + sepsis ")
     assert "not a certified medical device" in calm.text
     texts = [text for (text,) in rows(calm.store, "SELECT text FROM alarm WHERE rule_id = 'news2'")]
-    assert any("SpO2" in text and "(+3)" in text for text in texts)  # it says why
+    assert any("SpO2" in text and "(+3)" in text for text in texts)
 
 
-def test_models_judge_every_patient_beside_the_rules_and_say_so_in_the_store(calm: Ended) -> None:
+def test_models_judge_every_patient_beside_the_rules_and_their_scores_are_stored(calm: Ended) -> None:
     patients = rows(calm.store, "SELECT count(DISTINCT binding_id) FROM reading")[0][0]
     judged = dict(rows(calm.store, "SELECT model, count(DISTINCT binding_id) FROM model_score GROUP BY model"))
 
@@ -127,16 +127,16 @@ def test_a_damaged_model_is_named_and_the_rules_judge_as_before(calm: Ended, tmp
 
     assert_everything_is_accounted_for(ward)
     assert ward.summary["judged_by"] == "rules only (sepsis refused: hash)"
-    told = rows(
+    alarms = rows(
         ward.store, "SELECT count(DISTINCT binding_id), min(text) FROM alarm WHERE rule_id = 'model_unavailable'"
     )
-    assert told == [(8, "sepsis model: refused: hash")]
+    assert alarms == [(8, "sepsis model: refused: hash")]
     assert rows(ward.store, SCORED) == rows(calm.store, SCORED)
     of_rules = "SELECT DISTINCT rule_id FROM alarm WHERE kind = 'physiological' AND basis != 'model' ORDER BY 1"
     assert rows(ward.store, of_rules) == rows(calm.store, of_rules)
 
 
-def test_every_news2_in_the_store_is_what_the_chart_says(calm: Ended) -> None:
+def test_every_news2_in_the_store_agrees_with_the_chart(calm: Ended) -> None:
     assert check_store(calm.store, cadence_ms=CADENCE_MS) == calm.summary["stored"]
 
 
@@ -155,7 +155,7 @@ def test_another_seed_gives_other_readings(calm: Ended, tmp_path: Path) -> None:
     assert not set(rows(other.store, MEASURED)) & set(rows(calm.store, MEASURED))
 
 
-def test_loss_doubles_disorder_and_two_murders_change_nothing_but_time(calm: Ended, tmp_path: Path) -> None:
+def test_loss_doubles_disorder_and_two_kills_change_nothing_but_time(calm: Ended, tmp_path: Path) -> None:
     faults = ("--fault", "loss=5%,duplicate=2%,reorder=5%", "--fault", "broker-kill=3s", "--fault", "edge-kill=6s")
 
     rough = a_ward(tmp_path / "rough", *STORY, *faults)
@@ -166,7 +166,7 @@ def test_loss_doubles_disorder_and_two_murders_change_nothing_but_time(calm: End
     assert min(happened["lost"], happened["doubled"], happened["reordered"]) > 0
     assert rough.summary["duplicates"] > 0
     assert rows(rough.store, MEASURED) == rows(calm.store, MEASURED)
-    assert rows(rough.store, WHO_AND_WHAT) == rows(calm.store, WHO_AND_WHAT)
+    assert rows(rough.store, ALARMS_WITHOUT_TIMES) == rows(calm.store, ALARMS_WITHOUT_TIMES)
     check_store(rough.store, cadence_ms=CADENCE_MS)
 
 
@@ -185,7 +185,7 @@ def test_a_real_mosquitto_carries_the_same_ward(calm: Ended, mosquitto: Mosquitt
     assert rows(ward.store, ALARMED) == rows(calm.store, ALARMED)
 
 
-def test_a_mosquitto_that_asks_everybody_for_a_certificate_carries_the_same_ward(calm: Ended, tmp_path: Path) -> None:
+def test_a_mosquitto_that_requires_client_certificates_carries_the_same_ward(calm: Ended, tmp_path: Path) -> None:
     mosquitto_binary()
     ward = a_ward(tmp_path / "ward", *STORY, "--broker", "mosquitto")
 
@@ -234,8 +234,8 @@ def test_ctrl_c_ends_a_ward_cleanly(tmp_path: Path) -> None:
 
     assert process.returncode == 0, problem
     assert time.monotonic() - began < 30
-    said = json.loads(out.splitlines()[-1])
-    assert said["sent"] == said["accepted"] == said["stored"] > 0
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["sent"] == summary["accepted"] == summary["stored"] > 0
     assert len(children) == 3  # the broker and two agents
     assert [child for child in children if Path(f"/proc/{child}").exists()] == []
 
@@ -270,9 +270,16 @@ def stays(tmp_path: Path) -> Path:
         worse = patient == 1
         for hour in range(6):
             values = (
-                f"stay-{patient}", hour, 70.0 + 12 * hour * worse, 14.0 + 3 * hour * worse, 98.0 - 2 * hour * worse,
-                36.8 + 0.4 * hour * worse, 125.0 - 8 * hour * worse, 70.0, 0.21,
-            )  # fmt: skip
+                f"stay-{patient}",
+                hour,
+                70.0 + 12 * hour * worse,
+                14.0 + 3 * hour * worse,
+                98.0 - 2 * hour * worse,
+                36.8 + 0.4 * hour * worse,
+                125.0 - 8 * hour * worse,
+                70.0,
+                0.21,
+            )
             for column, value in zip(table.values(), values, strict=True):
                 column.append(value)
     path = tmp_path / "stays.parquet"
@@ -303,30 +310,30 @@ def test_stays_of_real_patients_become_alarms(tmp_path: Path) -> None:
     assert compared == ward.summary["stored"] - rows(ward.store, "SELECT sum(late) FROM reading")[0][0]
 
 
-# What cannot be done
+# Errors
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (("--scenario", "nonsense"), "unknown scenario 'nonsense'; known are stable,"),
         (("--fault", "gremlins=5%"), "--fault gremlins=5%: no such fault; known are loss=5%"),
         (("--fault", "loss=lots"), "'lots' is not a share"),
         (
             ("--fault", "broker-kill=1s", "--broker", "localhost:1883"),
-            "only a broker that the ward has started can be killed",
+            "the ward can only kill a broker that it has started",
         ),
-        (("--duration", "90"), "--duration 90: not a time; write 90s"),
+        (("--duration", "90"), "--duration 90: not a time; write for instance 90s"),
         (("--cadence", "often"), "--cadence often: not a time"),
-        (("--broker", "localhost"), "--broker localhost: not an address; write mosquitto, or host:port"),
+        (("--broker", "localhost"), "--broker localhost: not a broker address; write mosquitto or host:port"),
         (("--replay", "missing.parquet"), "missing.parquet"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(options: tuple[str, ...], says: str, tmp_path: Path) -> None:
+def test_wrong_options_are_answered_with_one_sentence(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
     ward = a_ward(tmp_path / "ward", *options)
 
     assert ward.code == 2
-    assert says in ward.problem.replace("\n", " ")
+    assert message in ward.problem.replace("\n", " ")
     assert "Traceback" not in ward.problem
 
 

@@ -1,0 +1,1 @@
+"""The ward: wearables, broker, edge agents and data centre in one command, `vitalloom ward`."""
