@@ -33,7 +33,7 @@ from stream.config import InfluxConfig, KafkaConfig, StoreConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.processor import Processor
 from stream.kafka import consumer, create_topics, producer, topic
-from stream.records import Alarmed, Arrived, Uplink, decode_alarmed, decode_for_patient, decode_stored, encode_record
+from stream.records import Alarmed, Arrived, FrameRef, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from stream.store.influx import Database, prepare
 from stream.store.writer import LANES, StoreWriter
 from stream.topics.admin import calm_garbage
@@ -339,7 +339,7 @@ def gateway(services: Services) -> Facts:
     """Frames of one edge, opened and passed on to Kafka; without the MQTT connection."""
     from stream.config import IngestConfig
     from stream.embedded.store import Store
-    from stream.ingest.kafka_ingest import Gateway
+    from stream.ingest.kafka_ingest import KafkaIngest
     from tests.stream.receiving_site import UNLIMITED, Site
 
     frames = 1_000 if QUICK else 20_000
@@ -351,7 +351,7 @@ def gateway(services: Services) -> Facts:
 
     async def work() -> float:
         with Store(folder / "ledger.sqlite") as ledger:
-            one = Gateway(
+            one = KafkaIngest(
                 site.demo.ingest.me, site.demo.ingest.directory, ledger, IngestConfig(kafka=services.log), site.clock,
                 limits=UNLIMITED,
             )  # fmt: skip
@@ -386,7 +386,7 @@ def _record(patient: int, counter: int, *, now_ms: int = 0, uplink: int | None =
         heart_rate=125.0 if ill else 70.0 + counter % 7, respiratory_rate=26.0 if ill else 14.0,
         spo2=89.0 if ill else 97.0, temperature=37.0,
     )  # fmt: skip
-    frame = None if uplink is None else Uplink(b"e" * 16, b"s" * 16, 1, uplink)
+    frame = None if uplink is None else FrameRef(b"e" * 16, b"s" * 16, 1, uplink)
     return encode_record(Arrived(messages=(reading,), uplink=frame))
 
 

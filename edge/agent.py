@@ -43,8 +43,8 @@ from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Provision
 from wire.lanes import ALARM_RECEIVE_MAXIMUM, Lanes, tls_context
 from wire.mqtt import Inbound, MqttClient
 from wire.receiver import Opened, Receiver, SessionOpened
-from wire.sender import Opened as Sending
-from wire.sender import Row, Uplink
+from wire.sender import Row, Sender
+from wire.sender import SendingSession as Sending
 from wire.topics import Topic, e_down, e_down_alarm, e_up, parse, w_down, w_up_of
 
 RETRY_COMMIT_MS: Final = 1_000
@@ -139,7 +139,7 @@ class EdgeAgent:
         )
         # A connection and an uplink each: what one of them waits for, the other does not.
         self._uplinks = {
-            int(frame_class): Uplink(
+            int(frame_class): Sender(
                 backlog=self._outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing
             )
             for frame_class in (FrameClass.ALARM, FrameClass.VITALS)
@@ -207,7 +207,7 @@ class EdgeAgent:
         return (*(w_up_of(one) for one in sorted(wearables)), e_down(self._me.device_id))
 
     @property
-    def uplinks(self) -> Mapping[int, Uplink]:
+    def uplinks(self) -> Mapping[int, Sender]:
         """By class."""
         return self._uplinks
 

@@ -23,7 +23,7 @@ from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
-from wire.sender import AckEffect, Opened, Refused, Row, Timing, Uplink, Windows
+from wire.sender import AckEffect, Refused, Row, Sender, SendingSession, Timing, Windows
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
 from wire.topics import device_of, w_down, w_up
 
@@ -119,7 +119,7 @@ class Fleet:
         self._by_session: dict[bytes, _Wearable] = {}
         self._recipients: dict[bytes, bytes] = {}  # by session
         self._kept: dict[bytes, dict[int, Row]] = {}  # by session: the store buffer of the wearables
-        self._uplink = Uplink(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
+        self._uplink = Sender(backlog=self, frees_at=Stage.DURABLE, rng=rng, windows=WINDOWS, timing=timing)
         self._rows = 0
         self._outgoing: deque[bytes] = deque()
         self._document_requests: dict[bytes, None] = {}  # devices that want their documents
@@ -323,7 +323,7 @@ class Fleet:
         self._by_session[session.session_id] = wearable
         self._recipients[session.session_id] = recipient.device_id
         self._kept[session.session_id] = {}
-        self._uplink.open(Opened(session.session_id, (binding_id, FrameClass.VITALS), number, session.frame))
+        self._uplink.open(SendingSession(session.session_id, (binding_id, FrameClass.VITALS), number, session.frame))
         return session
 
     def _keep(self, session: SendSession, counter: int, frame: bytes) -> None:

@@ -14,7 +14,7 @@ from weakref import finalize
 from stream.errors import StoreRefused, StoreUnusable
 
 
-class KeptFile(ABC):
+class DurableFile(ABC):
     """One file. Use as a context manager, or call `close`. What is in it says `_set_up`.
 
     Args:

@@ -27,7 +27,7 @@ from wire.errors import DecodeError, Reason
 STATE_VERSION: Final = 1
 
 
-class Uplink(msgspec.Struct, frozen=True, array_like=True):
+class FrameRef(msgspec.Struct, frozen=True, array_like=True):
     """A frame of an edge, as its acknowledgement has to name it."""
 
     edge_id: bytes
@@ -40,7 +40,7 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="a
     """What one frame of an edge said of one patient; `vl.readings.v1`."""
 
     messages: tuple[Reading | ModelScore, ...]  # in the order in which they are to be applied
-    uplink: Uplink | None = None
+    uplink: FrameRef | None = None
     spo2_scale: int = 1  # as ordered for this binding
 
 
@@ -62,7 +62,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ju
 
     binding_id: str
     events: tuple[Judgement, ...]
-    uplinks: tuple[Uplink, ...] = ()  # frames that all this, and what was judged before, came of
+    uplinks: tuple[FrameRef, ...] = ()  # frames that all this, and what was judged before, came of
 
 
 class Alarmed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="alarmed"):
@@ -77,7 +77,7 @@ class EdgeAlarmed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     binding_id: str
     alarm: EdgeAlarmV1
     arrived_ms: int
-    uplink: Uplink
+    uplink: FrameRef
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beat"):
@@ -85,13 +85,13 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beat
 
     heartbeat: HeartbeatV1
     arrived_ms: int
-    uplink: Uplink
+    uplink: FrameRef
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
     """Frames of which everything is in the database; `vl.stored.v1`."""
 
-    uplinks: tuple[Uplink, ...]
+    uplinks: tuple[FrameRef, ...]
     reason: str = ""  # or why it is not, and never will be: the dead letters have it
 
 
@@ -130,7 +130,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     source: str  # a topic, partition and offset, or a session and counter
     payload: bytes
     version: str  # of the code that failed
-    uplink: Uplink | None = None
+    uplink: FrameRef | None = None
     binding_id: str = ""  # of what an edge said, as its seal says
 
 

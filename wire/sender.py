@@ -47,7 +47,7 @@ class Row(NamedTuple):
     frame: bytes
 
 
-class Opened(NamedTuple):
+class SendingSession(NamedTuple):
     """A sending session, as far as sending is concerned."""
 
     session_id: bytes
@@ -130,7 +130,7 @@ class UplinkCounts(msgspec.Struct):
     refused_sessions: int = 0
 
 
-class Uplink:
+class Sender:
     """Sends rows until they are acknowledged.
 
     Args:
@@ -168,7 +168,7 @@ class Uplink:
 
     # What there is to send
 
-    def open(self, opened: Opened) -> None:
+    def open(self, opened: SendingSession) -> None:
         """A session was begun, or is taken up again after a start (oldest first)."""
         lane = LANE_OF[FrameClass(opened.stream[1])]
         session = _Session(opened, lane)
@@ -555,7 +555,7 @@ class _Session:
         "needed_ms", "number", "queued", "refused", "retired", "session_id", "stream",
     )  # fmt: skip
 
-    def __init__(self, opened: Opened, lane: Lane) -> None:
+    def __init__(self, opened: SendingSession, lane: Lane) -> None:
         self.session_id = opened.session_id
         self.stream = opened.stream
         self.number = opened.number

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stream.desk.decisions import Delivery, Fate, Hush, Kept
-from stream.durable_file import KeptFile
+from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept
+from stream.durable_file import DurableFile
 from stream.errors import StoreRefused, StoreUnusable
 from stream.records import Ordered
 from vitals.escalation import Attempt, Due, Outcome
@@ -57,7 +57,7 @@ CREATE TABLE session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 _KEPT: Final = msgspec.msgpack.Decoder(Kept)
-_HUSH: Final = msgspec.msgpack.Decoder(Hush)
+_HUSH: Final = msgspec.msgpack.Decoder(ActiveSilence)
 _ORDER: Final = msgspec.msgpack.Decoder(Ordered)
 _PACK: Final = msgspec.msgpack.Encoder()
 _DELIVERY: Final = (
@@ -68,7 +68,7 @@ _PUT_DELIVERY: Final = f"({', '.join(_DELIVERY)}) VALUES ({', '.join('?' * len(_
 _GET_DELIVERY: Final = f"SELECT {', '.join(_DELIVERY)} FROM delivery"  # noqa: S608 - names from our own table
 
 
-class Wish(NamedTuple):
+class PendingOrder(NamedTuple):
     """What somebody wants, on its way to the log."""
 
     wish_id: int
@@ -78,7 +78,7 @@ class Wish(NamedTuple):
     sent_ms: int | None
 
 
-class DeskBook(KeptFile):
+class DeskBook(DurableFile):
     """One file. Use as a context manager, or call `close`. Every change belongs into `with book.transaction()`.
 
     Raises:
@@ -154,7 +154,7 @@ class DeskBook(KeptFile):
         """Nobody needs them any more: the alarm calls nobody, or calls from the beginning again."""
         for one in self._deliveries("WHERE alarm_id = ? AND fate IN ('waiting', 'failed')", (alarm_id,)):
             if except_ladder is None or not one.key.startswith(f"{alarm_id.hex()}.{except_ladder}."):
-                self.change(msgspec.structs.replace(one, fate=Fate.STOPPED))
+                self.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
 
     def overtake(self, newer: Delivery) -> None:
         """An older notification of the same alarm to the same person by the same channel is not tried again."""
@@ -163,7 +163,7 @@ class DeskBook(KeptFile):
             (newer.alarm_id, newer.person, newer.channel),
         ):
             if one.key != newer.key:
-                self.change(msgspec.structs.replace(one, fate=Fate.STOPPED))
+                self.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
 
     def begun_since(self, from_ms: int) -> dict[str, list[int]]:
         """By person, when messages below red were begun."""
@@ -203,10 +203,10 @@ class DeskBook(KeptFile):
             (alarm_id, now_ms, _PACK.encode(order)),
         )
 
-    def wishes(self) -> list[Wish]:
+    def wishes(self) -> list[PendingOrder]:
         """Those that are not known to be fulfilled, in their order."""
         return [
-            Wish(wish_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
+            PendingOrder(wish_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
             for wish_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
                 "SELECT wish_id, alarm_id, at_ms, body, sent_ms FROM wish WHERE NOT done ORDER BY wish_id"
             )
@@ -218,13 +218,13 @@ class DeskBook(KeptFile):
     def wish_done(self, wish_id: int) -> None:
         self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (wish_id,))
 
-    def put_hush(self, hush: Hush) -> None:
+    def put_hush(self, hush: ActiveSilence) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO hush VALUES (?, ?, ?, ?)",
             (hush.binding_id, hush.rule_id, hush.until_ms, _PACK.encode(hush)),
         )
 
-    def hushes(self, now_ms: int) -> Mapping[tuple[str, str], Hush]:
+    def hushes(self, now_ms: int) -> Mapping[tuple[str, str], ActiveSilence]:
         """Those that hold, by binding and rule."""
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}

@@ -36,7 +36,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     priority: Priority
 
 
-class Hush(msgspec.Struct, frozen=True, array_like=True):
+class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
     """A silence over one condition of one patient; nothing that is worse than `priority`."""
 
     binding_id: str
@@ -133,7 +133,7 @@ def hear(
     now_ms: int,
     before: Kept | None,
     rival: Kept | None = None,
-    hush: Hush | None = None,
+    hush: ActiveSilence | None = None,
 ) -> Heard | None:
     """An alarm was announced or has changed. None: it is none of the desk's business.
 
@@ -183,7 +183,7 @@ def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None)
 # Whom it calls
 
 
-def calls(kept: Kept, hush: Hush | None, now_ms: int) -> bool:
+def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int) -> bool:
     """Whether people are to be called for this alarm now."""
     if not kept.is_active or kept.is_answered or kept.escalation.begins_ms is None:
         return False
@@ -224,7 +224,7 @@ def plan(
 # What is sent
 
 
-class Fate(StrEnum):
+class DeliveryStatus(StrEnum):
     """How one notification to one person stands."""
 
     WAITING = "waiting"
@@ -243,7 +243,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     alarm_id: bytes
     priority: Priority
     due_ms: int
-    fate: Fate = Fate.WAITING
+    fate: DeliveryStatus = DeliveryStatus.WAITING
     tries: int = 0
     begun_ms: int | None = None  # of the last try
     again_ms: int = 0  # not before
@@ -252,10 +252,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_open(self) -> bool:
-        return self.fate in (Fate.WAITING, Fate.FAILED)
+        return self.fate in (DeliveryStatus.WAITING, DeliveryStatus.FAILED)
 
 
-class Letter(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """What goes to one person by one channel in one message."""
 
     person: str
@@ -273,7 +273,7 @@ class Limit(NamedTuple):
 
 def letters(
     waiting: Iterable[Delivery], sent: Mapping[str, Sequence[int]], *, now_ms: int, limit: Limit
-) -> list[Letter]:
+) -> list[OutgoingMessage]:
     """What to send now of what waits, red first.
 
     A red alarm goes by itself, at once, and counts for nothing. Of the others a person gets so many messages in a
@@ -283,7 +283,9 @@ def letters(
         sent: by person, when the messages below red were begun.
     """
     ready = sorted((one for one in waiting if one.again_ms <= now_ms), key=lambda one: (-one.priority, one.due_ms))
-    found = [Letter(one.person, one.channel, one.priority, (one,)) for one in ready if one.priority is Priority.HIGH]
+    found = [
+        OutgoingMessage(one.person, one.channel, one.priority, (one,)) for one in ready if one.priority is Priority.HIGH
+    ]
     rest: dict[str, list[Delivery]] = {}
     for one in ready:
         if one.priority is not Priority.HIGH:
@@ -297,10 +299,10 @@ def letters(
         for one in these:
             by_channel.setdefault(one.channel, []).append(one)
         if len(these) <= left:
-            found += [Letter(person, one.channel, one.priority, (one,)) for one in these]
+            found += [OutgoingMessage(person, one.channel, one.priority, (one,)) for one in these]
             continue
         for channel, ones in list(by_channel.items())[:left]:
-            found.append(Letter(person, channel, max(one.priority for one in ones), tuple(ones)))
+            found.append(OutgoingMessage(person, channel, max(one.priority for one in ones), tuple(ones)))
     return found
 
 
@@ -315,9 +317,9 @@ def outcome(deliveries: Sequence[Delivery], *, accepted_is_delivered: bool) -> O
     A service that accepts a message has not shown it to anybody, so that is no receipt unless the site says so.
     """
     fates = [one.fate for one in deliveries]
-    if Fate.SENT in fates:
+    if DeliveryStatus.SENT in fates:
         return Outcome.DELIVERED if accepted_is_delivered else Outcome.SENT
-    return Outcome.FAILED if all(fate is Fate.FAILED for fate in fates) else None
+    return Outcome.FAILED if all(fate is DeliveryStatus.FAILED for fate in fates) else None
 
 
 # What people do
@@ -341,7 +343,7 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
     return msgspec.structs.replace(kept, answer=Answer(by, now_ms, revision, kept.alarm.priority))
 
 
-def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int) -> Hush:
+def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int) -> ActiveSilence:
     """Somebody wants the condition of an alarm quiet for a while.
 
     Raises:
@@ -352,7 +354,7 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm
-    return Hush(alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority)
+    return ActiveSilence(alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority)
 
 
 def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:

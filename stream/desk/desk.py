@@ -16,8 +16,8 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import DeskConfig
 from stream.desk import decisions, texts
-from stream.desk.book import DeskBook, Wish
-from stream.desk.decisions import Delivery, Fate, Hush, Kept, Letter, Limit
+from stream.desk.book import DeskBook, PendingOrder
+from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message, Telling
 from stream.errors import NobodyReached, StoreRefused
@@ -58,7 +58,7 @@ class Standing(NamedTuple):
 
     kept: Kept
     place: Place
-    hush: Hush | None
+    hush: ActiveSilence | None
     told: list[Delivery]
     calls: bool
 
@@ -146,7 +146,9 @@ class AlarmDesk:
         counts.opened += opened
         self.kick.set()
 
-    def _hear(self, record: Alarmed | EdgeAlarmed, now_ms: int, hushes: Mapping[tuple[str, str], Hush]) -> bool:
+    def _hear(
+        self, record: Alarmed | EdgeAlarmed, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
+    ) -> bool:
         """Whether it opened an alarm."""
         binding_id = record.binding_id if isinstance(record, EdgeAlarmed) else record.alarm.binding_id
         alarm = record.alarm
@@ -191,7 +193,7 @@ class AlarmDesk:
         self.wished.set()
         return kept
 
-    def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> Hush:
+    def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
         """As `acknowledge`: the condition of this alarm, for so long."""
         now_ms = self._clock.now_ms()
         with self._book.transaction():
@@ -244,7 +246,7 @@ class AlarmDesk:
 
     # What is passed on
 
-    def to_pass_on(self) -> list[Wish]:
+    def to_pass_on(self) -> list[PendingOrder]:
         """What the log has to hear now. What it has confirmed, or cannot any more, is struck off."""
         now_ms = self._clock.now_ms()
         wanted, done = [], []
@@ -260,13 +262,13 @@ class AlarmDesk:
         self.counts.wishes = sum(one.sent_ms is None for one in wanted)
         return wanted
 
-    def passed_on(self, wish: Wish) -> None:
+    def passed_on(self, wish: PendingOrder) -> None:
         """Kafka has it."""
         with self._book.transaction():
             self._book.wish_sent(wish.wish_id, self._clock.now_ms())
         self.counts.ordered += 1
 
-    def _is_fulfilled(self, wish: Wish, now_ms: int) -> bool:
+    def _is_fulfilled(self, wish: PendingOrder, now_ms: int) -> bool:
         kept = self._book.alarm(wish.alarm_id)
         return kept is None or decisions.is_fulfilled(wish.order.message, kept, now_ms)
 
@@ -368,7 +370,7 @@ class AlarmDesk:
             if self.addresses.get(person, due.channel) is not None
         ]  # fmt: skip
 
-    def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[Letter]:
+    def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[OutgoingMessage]:
         waiting = [one for one in self._book.waiting() if (one.key, one.person) not in self._flying]
         self.counts.waiting = len(waiting)
         sent = self._book.begun_since(now_ms - self._limit.within_ms)
@@ -387,7 +389,7 @@ class AlarmDesk:
             begun.append(letter._replace(deliveries=deliveries))
         return begun
 
-    async def _send(self, letter: Letter) -> None:
+    async def _send(self, letter: OutgoingMessage) -> None:
         """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
         names = [(one.key, one.person) for one in letter.deliveries]
         try:
@@ -397,7 +399,7 @@ class AlarmDesk:
                 self._flying.pop(name, None)
             self.kick.set()
 
-    async def _is_accepted(self, letter: Letter, names: list[tuple[str, str]]) -> bool:
+    async def _is_accepted(self, letter: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
         address = self.addresses.get(letter.person, letter.channel)
         try:
             if address is None:
@@ -431,12 +433,14 @@ class AlarmDesk:
         with self._book.transaction():
             for key, person in names:
                 one = self._book.delivery(key, person)
-                if one is None or one.fate is Fate.SENT:
+                if one is None or one.fate is DeliveryStatus.SENT:
                     continue
                 if accepted:
-                    one = msgspec.structs.replace(one, fate=Fate.SENT, done_ms=now_ms)
+                    one = msgspec.structs.replace(one, fate=DeliveryStatus.SENT, done_ms=now_ms)
                 elif one.is_open:
-                    one = msgspec.structs.replace(one, fate=Fate.FAILED, again_ms=decisions.again_ms(one.tries, now_ms))
+                    one = msgspec.structs.replace(
+                        one, fate=DeliveryStatus.FAILED, again_ms=decisions.again_ms(one.tries, now_ms)
+                    )
                 self._book.change(one)
                 trusted = one.channel in self._config.receipts
                 outcome = decisions.outcome(self._book.together(key), accepted_is_delivered=trusted)
@@ -452,7 +456,7 @@ class AlarmDesk:
         self._flying["late", str(id(task))] = task
         task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))
 
-    def _message(self, letter: Letter) -> Message:
+    def _message(self, letter: OutgoingMessage) -> Message:
         now_ms = self._clock.now_ms()
         alarms = []
         for alarm_id in dict.fromkeys(one.alarm_id for one in letter.deliveries):

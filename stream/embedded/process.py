@@ -34,7 +34,7 @@ from wire.mqtt import MqttClient
 
 if TYPE_CHECKING:  # those of a cluster; one process alone needs no Kafka
     from stream.config import IngestConfig
-    from stream.ingest.kafka_ingest import Gateway
+    from stream.ingest.kafka_ingest import KafkaIngest
 
 REFRESH_S: Final = 1.0
 TELL_S: Final = 10.0
@@ -115,7 +115,7 @@ class Stream:
         self._directory = RegistryDirectory(site.registry)
         self._courier = Courier(site.registry)
         self.lanes: Lanes | None = None  # while it runs
-        self.engine: EmbeddedStream | Gateway
+        self.engine: EmbeddedStream | KafkaIngest
         self._watch: Watched
         if cluster is None:
             self.engine = embedded = EmbeddedStream(
@@ -129,7 +129,7 @@ class Stream:
             )
             self._watch = StreamWatch(self, embedded.counts, clock)
         else:
-            gateway: Gateway = importlib.import_module("stream.ingest.kafka_ingest").Gateway(
+            gateway: KafkaIngest = importlib.import_module("stream.ingest.kafka_ingest").Gateway(
                 wallet.me, self._directory, store, cluster, clock, courier=self._courier, on_turn=self._look
             )
             self.engine = gateway

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.durable_file import KeptFile
+from stream.durable_file import DurableFile
 from stream.errors import StoreUnusable
 from vitals.messages import (
     AlarmChanged,
@@ -95,7 +95,7 @@ _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
 
 
-class Store(KeptFile):
+class Store(DurableFile):
     """One file. Use as a context manager, or call `close`.
 
     Args:

@@ -27,9 +27,9 @@ from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
     Arrived,
     DeadLetter,
+    FrameRef,
     PartitionHealth,
     Stored,
-    Uplink,
     decode_for_patient,
     encode_record,
 )
@@ -100,7 +100,7 @@ class _Owned:
         self.ticked_ms = 0
         self.worst_age_ms = 0
         self.dead: list[bytes] = []
-        self.refused: list[Uplink] = []  # frames of them: their edges must not send them for ever
+        self.refused: list[FrameRef] = []  # frames of them: their edges must not send them for ever
 
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -383,7 +383,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress.sent += len(output.alarms) + len(output.judged)
 
     async def _send(
-        self, owned: _Owned, output: Output, dead: list[bytes], refused: list[Uplink]
+        self, owned: _Owned, output: Output, dead: list[bytes], refused: list[FrameRef]
     ) -> "list[asyncio.Future[Any]]":
         waiting: list[asyncio.Future[Any]] = []
         # Alarms first.
@@ -508,7 +508,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return
 
 
-def _uplink_of(value: bytes | None) -> Uplink | None:
+def _uplink_of(value: bytes | None) -> FrameRef | None:
     try:
         record = decode_for_patient(value)
     except DecodeError:

@@ -12,10 +12,10 @@ from stream.records import (
     STATE_VERSION,
     Alarmed,
     Arrived,
+    FrameRef,
     Judged,
     Judgement,
     StateRow,
-    Uplink,
     decode_for_patient,
     decode_state,
     encode_record,
@@ -57,7 +57,7 @@ class Processor:
         self._plans: dict[int, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
         self._scale: dict[str, int] = {}
-        self._uplinks: dict[str, list[Uplink]] = {}
+        self._uplinks: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read: they begin anew
         states = {}
         for key, value in rows:
@@ -172,7 +172,7 @@ def _binding_of(event: Judgement) -> str:
     return event.score.binding_id if isinstance(event, ModelScored) else event.binding_id
 
 
-def _records(binding_id: str, events: list[Judgement], uplinks: list[Uplink]) -> list[bytes]:
+def _records(binding_id: str, events: list[Judgement], uplinks: list[FrameRef]) -> list[bytes]:
     """The frames are named by the last record: what they said is in it, or in one before it."""
     first = [
         encode_record(Judged(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))

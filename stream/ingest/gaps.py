@@ -20,7 +20,7 @@ class _Claim(NamedTuple):
     is_told: bool
 
 
-class Tails:
+class GapDetector:
     """What edges say they have sealed, held against what came.
 
     Args:

@@ -30,9 +30,9 @@ from stream.records import (
     Beat,
     DeadLetter,
     EdgeAlarmed,
+    FrameRef,
     Placed,
     Stored,
-    Uplink,
     decode_stored,
     encode_record,
 )
@@ -92,7 +92,7 @@ class _Letter:
         self.topic, self.key, self.value = topic, key, value
 
 
-class Gateway:
+class KafkaIngest:
     """Between the edges' frames and the log.
 
     Args:
@@ -185,7 +185,7 @@ class Gateway:
         if one.opened is None or self._is_stored(one):
             return []
         opened = one.opened
-        uplink = Uplink(opened.sender, opened.session_id, opened.frame_class, opened.counter)
+        uplink = FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter)
         binding = opened.binding_id.hex()
         if one.refused is not None:
             return [self._dead(one.refused, opened.payload, uplink, binding)]
@@ -210,7 +210,7 @@ class Gateway:
     def _letter(self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | Placed | DeadLetter) -> _Letter:
         return _Letter(topic(self._kafka, name), key.encode(), encode_record(record))
 
-    def _dead(self, error: DecodeError, payload: bytes, uplink: Uplink, binding: str) -> _Letter:
+    def _dead(self, error: DecodeError, payload: bytes, uplink: FrameRef, binding: str) -> _Letter:
         letter = DeadLetter(
             stage="ingest", reason=error.reason, problem=str(error), at_ms=self._clock.now_ms(),
             source=f"session {uplink.session_id.hex()}/{uplink.counter}", payload=payload, version=__version__,

@@ -10,7 +10,7 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Ingest, Taken
-from stream.ingest.gaps import Tails
+from stream.ingest.gaps import GapDetector
 from wire.acks import AckBook, OwedAck
 from wire.codec import HeartbeatV1
 from wire.envelope import FrameClass, Stage, frame_class_of
@@ -63,7 +63,7 @@ class Reception:
         self._acks = AckBook(me, interval_ms=ack_interval_ms)
         self._tidy_ms = 0
         self.begin_anew()
-        self._tails = Tails(lambda session_id: self._ingest.highest(session_id))
+        self._tails = GapDetector(lambda session_id: self._ingest.highest(session_id))
 
     def begin_anew(self) -> None:
         """Back to what was kept."""

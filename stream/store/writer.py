@@ -24,8 +24,8 @@ from stream.kafka import consumer, producer, topic
 from stream.records import (
     Alarmed,
     DeadLetter,
+    FrameRef,
     Stored,
-    Uplink,
     decode_alarmed,
     decode_beat,
     decode_dead_letter,
@@ -62,7 +62,7 @@ class Entry(NamedTuple):
 
     lines: list[tuple[str, str]]  # bucket, line
     outdated: list[WindowOutdated]
-    uplinks: Sequence[Uplink]
+    uplinks: Sequence[FrameRef]
 
 
 class Counts(msgspec.Struct):

@@ -17,7 +17,7 @@ from stream.kafka import LogStatus, check_topics, create_topics, status
 from stream.progress import StoreWatch, WorkerWatch
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
-from stream.topics.dead_letters import Letter, Resent, letters
+from stream.topics.dead_letters import Resent, StoredDeadLetter, letters
 from stream.topics.dead_letters import resend as send_again
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def log_status(kafka: KafkaConfig) -> LogStatus:
     return asyncio.run(status(kafka))
 
 
-def dead_letters(kafka: KafkaConfig) -> list[Letter]:
+def dead_letters(kafka: KafkaConfig) -> list[StoredDeadLetter]:
     """The command `vitalloom log dead-letters`.
 
     Raises:

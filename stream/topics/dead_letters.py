@@ -23,7 +23,7 @@ from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 _WITHIN_MS: Final = 1_000
 
 
-class Letter(NamedTuple):
+class StoredDeadLetter(NamedTuple):
     """A dead letter and where it lies."""
 
     offset: int
@@ -58,7 +58,7 @@ class Place(NamedTuple):
             raise CannotResend("its source is no place in the log") from None
 
 
-async def letters(config: KafkaConfig) -> list[Letter]:
+async def letters(config: KafkaConfig) -> list[StoredDeadLetter]:
     """All that are kept.
 
     Raises:
@@ -181,7 +181,7 @@ class _Reading:
     async def note(self, offset: int) -> None:
         await self._letters.commit({self._place: offset})
 
-    async def letters(self, *, since: int) -> AsyncIterator[Letter]:
+    async def letters(self, *, since: int) -> AsyncIterator[StoredDeadLetter]:
         """From there to where the topic ends now."""
         reader, place = self._letters, self._place
         first = (await reader.beginning_offsets([place]))[place]
@@ -190,7 +190,7 @@ class _Reading:
         while await reader.position(place) < end:
             for records in (await reader.getmany(place, timeout_ms=_WITHIN_MS)).values():
                 for record in records:
-                    yield Letter(record.offset, decode_dead_letter(record.value))
+                    yield StoredDeadLetter(record.offset, decode_dead_letter(record.value))
 
     async def record(self, place: Place) -> tuple[bytes, bytes]:
         """Key and value.

@@ -13,10 +13,10 @@ from stream.records import (
     Beat,
     DeadLetter,
     EdgeAlarmed,
+    FrameRef,
     Ordered,
     PartitionHealth,
     Placed,
-    Uplink,
     decode_alarmed,
     decode_judged,
     encode_record,
@@ -33,7 +33,7 @@ CADENCE = 5 * SECOND
 LENGTH = HOUR
 END = NOW + LENGTH
 EDGE_1, EDGE_2 = b"e1" * 8, b"e2" * 8
-BACKUP_OF = Uplink(EDGE_1, b"s" * 16, 1, 1)
+BACKUP_OF = FrameRef(EDGE_1, b"s" * 16, 1, 1)
 
 Signs = dict[str, float | None]
 Course = Callable[[int, random.Random], Signs | None]
@@ -217,7 +217,7 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
             model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)", sensors=[],
             version="0.1.0", rejected={"signature": after_ms // (10 * MINUTE)},
         )  # fmt: skip
-        lines.append(line_of(Beat(heartbeat=beat, arrived_ms=at_ms, uplink=Uplink(edge, b"s" * 16, 3, after_ms))))
+        lines.append(line_of(Beat(heartbeat=beat, arrived_ms=at_ms, uplink=FrameRef(edge, b"s" * 16, 3, after_ms))))
     for partition in (0, 1):
         health = PartitionHealth(
             partition=partition, worker=f"worker-{partition}", at_ms=at_ms, patients=len(beds) // 2,

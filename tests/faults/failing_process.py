@@ -16,18 +16,18 @@ def _die() -> None:
 
 
 def _ingest() -> None:
-    from stream.ingest.kafka_ingest import Gateway
+    from stream.ingest.kafka_ingest import KafkaIngest
 
-    deliver, reached = Gateway._deliver, 0
+    deliver, reached = KafkaIngest._deliver, 0
 
-    async def at_deliver(self: Gateway, sender: Any, letters: list[Any]) -> None:
+    async def at_deliver(self: KafkaIngest, sender: Any, letters: list[Any]) -> None:
         nonlocal reached
         await deliver(self, sender, letters)
         reached += bool(letters)
         if reached == _NTH:
             _die()
 
-    Gateway._deliver = at_deliver  # type: ignore[method-assign]
+    KafkaIngest._deliver = at_deliver  # type: ignore[method-assign]
 
 
 def _store() -> None:

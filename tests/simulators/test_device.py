@@ -62,14 +62,14 @@ class Waiting:
         return self.clock.mono_ms() - self.began_ms
 
     async def _sleep(self, seconds: float) -> None:
-        self.fleet._pump(self.hand)  # type: ignore[arg-type]
+        self.fleet._send_due(self.hand)  # type: ignore[arg-type]
         question = (w_up(self.wallet.me.device_id, FrameClass.CONTROL), WANTED)
         assert set(self.hand.published) <= {question}
         self.asked_ms += [self._passed_ms] * len(self.hand.published)
         if self.hand.published and self._passed_ms >= self.edge_hears_from_ms:
             topic = w_down(self.wallet.me.device_id)
             for frame in self.ward.turn(self.wallet):
-                self.fleet._acknowledged(Inbound(topic, frame, 1, 1))
+                self.fleet._on_message(Inbound(topic, frame, 1, 1))
         self.hand.published.clear()
         self.clock.advance(round(seconds * 1_000))
         if self._passed_ms > 60_000:
@@ -102,7 +102,7 @@ def test_without_a_connection_its_question_waits_and_leaves_once(tmp_path: Path)
     assert waiting.asked_ms == []
 
     waiting.hand.connected = True
-    waiting.fleet._pump(waiting.hand)  # type: ignore[arg-type]
+    waiting.fleet._send_due(waiting.hand)  # type: ignore[arg-type]
 
     assert [payload for _, payload in waiting.hand.published] == [WANTED]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.envelope import Ack, FrameClass, Stage
-from wire.sender import Opened, Outgoing, Row, Timing, Uplink, Windows
+from wire.sender import Outgoing, Row, Sender, SendingSession, Timing, Windows
 
 VITALS, ALARM = int(FrameClass.VITALS), int(FrameClass.ALARM)
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -35,13 +35,13 @@ class Bench:
         self, *, windows: Windows | None = None, timing: Timing = EXACT, frees_at: Stage = Stage.STORED
     ) -> None:
         self.shelf = Shelf()
-        self.uplink = Uplink(backlog=self.shelf, frees_at=frees_at, rng=Random(1), windows=windows, timing=timing)
+        self.uplink = Sender(backlog=self.shelf, frees_at=frees_at, rng=Random(1), windows=windows, timing=timing)
         self._row_id = 0
         self._counters: dict[bytes, int] = {}
 
     def session(self, name: str, patient: bytes = ANN, frame_class: int = VITALS, number: int = 1) -> bytes:
         session_id = name.encode().ljust(16)
-        self.uplink.open(Opened(session_id, (patient, frame_class), number, b"SESSION " + name.encode()))
+        self.uplink.open(SendingSession(session_id, (patient, frame_class), number, b"SESSION " + name.encode()))
         return session_id
 
     def keep(self, session_id: bytes, patient: bytes = ANN, *, offer: bool = True) -> Row:
@@ -308,8 +308,8 @@ def test_what_an_earlier_run_left_is_sent_oldest_first() -> None:
     for session in (first, second, first, second):
         bench.keep(session, offer=False)
     del bench.shelf.rows[first, 0]  # was stored before the restart
-    bench.uplink.open(Opened(first, (ANN, VITALS), 1, b"SESSION one", 1, ((0, 0),)))
-    bench.uplink.open(Opened(second, (BOB, VITALS), 1, b"SESSION two", 1, ()))
+    bench.uplink.open(SendingSession(first, (ANN, VITALS), 1, b"SESSION one", 1, ((0, 0),)))
+    bench.uplink.open(SendingSession(second, (BOB, VITALS), 1, b"SESSION two", 1, ()))
     bench.uplink.resume(first, 3)
     bench.uplink.resume(second, 2)
     bench.uplink.on_connected(0)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from stream.desk.decisions import Kept, hear
-from stream.records import Alarmed, EdgeAlarmed, Uplink
+from stream.records import Alarmed, EdgeAlarmed, FrameRef
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from wire.codec import EdgeAlarmV1
 
@@ -41,7 +41,7 @@ def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> E
         ),
         **changes,
     )  # fmt: skip
-    uplink = Uplink(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
+    uplink = FrameRef(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
     return EdgeAlarmed(binding_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, uplink=uplink)
 
 

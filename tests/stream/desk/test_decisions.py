@@ -7,12 +7,12 @@ import pytest
 
 from stream.desk import decisions
 from stream.desk.decisions import (
+    ActiveSilence,
     Answer,
     Delivery,
-    Fate,
-    Hush,
-    Letter,
+    DeliveryStatus,
     Limit,
+    OutgoingMessage,
     acknowledge,
     calls,
     hear,
@@ -41,8 +41,8 @@ from vitals.messages import Acknowledge, AlarmState, Priority, Silence
 LIMIT = Limit(messages=10, within_ms=10 * MINUTE)
 
 
-def a_hush(**changes: Any) -> Hush:
-    hush = Hush(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
+def a_hush(**changes: Any) -> ActiveSilence:
+    hush = ActiveSilence(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
     return msgspec.structs.replace(hush, **changes)
 
 
@@ -248,7 +248,7 @@ def test_what_ended_unseen_can_be_looked_at() -> None:
     ],
 )
 def test_a_silence_holds_for_its_time_and_its_priority(
-    hush: Hush | None, priority: Priority, now_ms: int, called: bool
+    hush: ActiveSilence | None, priority: Priority, now_ms: int, called: bool
 ) -> None:
     assert calls(kept(told(priority=priority)), hush, now_ms) is called
 
@@ -331,7 +331,7 @@ def test_below_red_ten_come_one_by_one_and_the_rest_together() -> None:
     more = [a_delivery(one, priority=CYAN, due_ms=NOW + one) for one in range(20, 25)]
     assert letters(more, sent, now_ms=NOW + 9 * MINUTE, limit=LIMIT) == []
     assert letters(more, sent, now_ms=NOW + 10 * MINUTE, limit=Limit(1, 10 * MINUTE)) == [
-        Letter("anna", "push", CYAN, tuple(more))
+        OutgoingMessage("anna", "push", CYAN, tuple(more))
     ]
 
 
@@ -344,7 +344,7 @@ def test_another_person_s_share_is_their_own() -> None:
 
 
 def test_what_failed_waits_for_its_pause() -> None:
-    failed = a_delivery(fate=Fate.FAILED, tries=3, again_ms=decisions.again_ms(3, NOW))
+    failed = a_delivery(fate=DeliveryStatus.FAILED, tries=3, again_ms=decisions.again_ms(3, NOW))
 
     assert failed.again_ms == NOW + 8 * SECOND
     assert letters([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
@@ -370,7 +370,7 @@ def test_pauses_double_up_to_a_minute(tries: int, pause_s: int) -> None:
     ],
 )
 def test_what_became_of_a_role(fates: list[str], trusted: bool, became: Outcome | None) -> None:
-    deliveries = [a_delivery(person=f"p{index}", fate=Fate(fate)) for index, fate in enumerate(fates)]
+    deliveries = [a_delivery(person=f"p{index}", fate=DeliveryStatus(fate)) for index, fate in enumerate(fates)]
 
     assert outcome(deliveries, accepted_is_delivered=trusted) is became
 

@@ -19,8 +19,8 @@ from stream.errors import LogUnusable
 from stream.kafka import check_topics, create_topics, producer, topic
 from stream.records import (
     Arrived,
+    FrameRef,
     Ordered,
-    Uplink,
     decode_dead_letter,
     decode_state,
     decode_stored,
@@ -132,7 +132,7 @@ def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_sig
 
     async def story() -> tuple[dict[str, list[Event]], list[Any]]:
         await log.begin()
-        await put(log, *(encode_record(Arrived(messages=(ill,), uplink=Uplink(b"e", b"s", 1, n))) for n in (1, 2)))
+        await put(log, *(encode_record(Arrived(messages=(ill,), uplink=FrameRef(b"e", b"s", 1, n))) for n in (1, 2)))
         async with working(log.worker()) as worker:
             await until(of_all(worker, 2), "both")
         return await log.events(), [one.value for one in await log.records("vl.events.v1")]
@@ -177,7 +177,7 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
         return healthy(monitor, one)
 
     monkeypatch.setattr(PatientMonitor, "on_reading", on_reading)
-    poison = Arrived(messages=(reading(5 * SECOND, heart_rate=99.0),), uplink=Uplink(b"e", b"s", 1, 7))
+    poison = Arrived(messages=(reading(5 * SECOND, heart_rate=99.0),), uplink=FrameRef(b"e", b"s", 1, 7))
 
     async def story() -> tuple[dict[str, list[Event]], list[Any], list[Any], int]:
         await log.begin(partitions=1)

@@ -6,8 +6,8 @@ from stream.engine.processor import EVENTS_IN_A_RECORD, Processor
 from stream.records import (
     Alarmed,
     Arrived,
+    FrameRef,
     Ordered,
-    Uplink,
     decode_alarmed,
     decode_judged,
     decode_state,
@@ -23,7 +23,7 @@ def record(message: Message, *, uplink: int | None = None, scale: int = 1) -> by
     assert not isinstance(message, Tick)
     if not hasattr(message, "reading_id"):
         return encode_record(Ordered(message=message))  # type: ignore[arg-type]
-    frame = None if uplink is None else Uplink(b"e" * 16, b"s" * 16, 1, uplink)
+    frame = None if uplink is None else FrameRef(b"e" * 16, b"s" * 16, 1, uplink)
     return encode_record(Arrived(messages=(message,), uplink=frame, spo2_scale=scale))  # type: ignore[arg-type]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.ingest.gaps import KEPT_MS, TAIL_MS, Tails
+from stream.ingest.gaps import KEPT_MS, TAIL_MS, GapDetector
 
 EDGE, OTHER, SID = b"e" * 16, b"f" * 16, b"s" * 16
 BEAT_MS = 30_000
@@ -13,7 +13,7 @@ class Ward:
 
     def __init__(self) -> None:
         self.arrived: dict[bytes, int] = {}
-        self.tails = Tails(self.arrived.get)
+        self.tails = GapDetector(self.arrived.get)
         self.mono_ms = 0
 
     def beat(self, counter: int, *, edge: bytes = EDGE, after_ms: int = BEAT_MS, session: bytes = SID) -> list[bytes]:

@@ -10,13 +10,13 @@ import pytest
 
 from stream.config import IngestConfig
 from stream.embedded.store import Store
-from stream.ingest.kafka_ingest import Gateway
+from stream.ingest.kafka_ingest import KafkaIngest
 from stream.kafka import producer, topic
 from stream.records import (
     Arrived,
+    FrameRef,
     Placed,
     Stored,
-    Uplink,
     decode_dead_letter,
     decode_for_patient,
     decode_health,
@@ -65,9 +65,9 @@ class Hearing:
         self.wire = Wire()
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Gateway]:
+    async def running(self) -> AsyncIterator[KafkaIngest]:
         with Store(self.folder / "ledger.sqlite") as ledger:
-            gateway = Gateway(
+            gateway = KafkaIngest(
                 self.site.demo.ingest.me, self.site.demo.ingest.directory, ledger, IngestConfig(kafka=self.log.config),
                 self.site.clock, limits=UNLIMITED, ack_interval_ms=0,
             )  # fmt: skip
@@ -89,7 +89,7 @@ class Hearing:
         found = [decode_for_patient(one.value) for one in await self.log.records(KAFKA_READINGS)]
         return [one for one in found if isinstance(one, Arrived)]
 
-    async def tell_stored(self, *uplinks: Uplink, reason: str = "") -> None:
+    async def tell_stored(self, *uplinks: FrameRef, reason: str = "") -> None:
         sender = producer(self.log.config)
         await sender.start()
         await sender.send_and_wait(

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.clock import ManualClock
 from stream.config import StoreConfig
-from stream.records import Judged, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from stream.records import FrameRef, Judged, Stored, decode_dead_letter, decode_stored, encode_record
 from stream.store.influx import Database
 from stream.store.writer import Counts, Lane
 from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
@@ -21,7 +21,7 @@ from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 
 START = NOW // HOUR * HOUR
 OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
-LATE = Judged(binding_id=BED_1, events=(OUTDATED,), uplinks=(Uplink(b"e" * 16, b"s" * 16, 1, 7),))
+LATE = Judged(binding_id=BED_1, events=(OUTDATED,), uplinks=(FrameRef(b"e" * 16, b"s" * 16, 1, 7),))
 ONE_READING = (
     "#datatype,string,long,dateTime:RFC3339,double,long\r\n"
     "#group,false,false,false,false,false\r\n"

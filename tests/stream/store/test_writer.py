@@ -15,7 +15,7 @@ from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.errors import DatabaseUnusable
 from stream.kafka import producer, topic
-from stream.records import Judged, Placed, Stored, Uplink, decode_dead_letter, decode_stored, encode_record
+from stream.records import FrameRef, Judged, Placed, Stored, decode_dead_letter, decode_stored, encode_record
 from stream.store.influx import Buckets, Database, hours_flux, prepare
 from stream.store.line_protocol import window_line
 from stream.store.writer import StoreWriter
@@ -93,7 +93,7 @@ def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> Judged:
         ReadingJudged(reading=reading(one, bed=bed, **signs), late=False, backfilled=False) for one in after_ms
     )
     return Judged(
-        binding_id=bed, events=events, uplinks=tuple(Uplink(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
+        binding_id=bed, events=events, uplinks=tuple(FrameRef(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
     )
 
 

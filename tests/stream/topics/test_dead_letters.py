@@ -8,7 +8,7 @@ import pytest
 from stream.config import KafkaConfig
 from stream.errors import LogUnusable
 from stream.kafka import producer, status, topic
-from stream.records import Arrived, DeadLetter, Judged, Uplink, decode_for_patient, encode_record
+from stream.records import Arrived, DeadLetter, FrameRef, Judged, decode_for_patient, encode_record
 from stream.topics.dead_letters import Resent, letters, resend
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
@@ -20,7 +20,7 @@ from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS
 
 pytestmark = pytest.mark.services
 BED = "0" * 31 + "1"
-FRAME = Uplink(b"e" * 16, b"s" * 16, FrameClass.VITALS, 7)
+FRAME = FrameRef(b"e" * 16, b"s" * 16, FrameClass.VITALS, 7)
 
 
 def arrived() -> Arrived:
