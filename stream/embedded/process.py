@@ -129,7 +129,7 @@ class Stream:
             )
             self._watch = StreamWatch(self, embedded.counts, clock)
         else:
-            gateway: KafkaIngest = importlib.import_module("stream.ingest.kafka_ingest").Gateway(
+            gateway: KafkaIngest = importlib.import_module("stream.ingest.kafka_ingest").KafkaIngest(
                 wallet.me, self._directory, store, cluster, clock, courier=self._courier, on_turn=self._look
             )
             self.engine = gateway
