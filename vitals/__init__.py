@@ -1,1 +1,1 @@
-"""The kernel of meaning: what a patient's numbers say. No I/O, no clock, no logging."""
+"""The kernel: judges vital signs and raises alarms. No I/O, no clock, no logging."""

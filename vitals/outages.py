@@ -1,7 +1,7 @@
 """Common-cause grouping: many patients of a site that fall silent together are one outage.
 
-A pure state machine, one per site, fed with every alarm of its patients. It takes nothing away: each alarm stays in
-the record, and `Outage.grouped` names those whose own notifications the outage may stand for. Physiological and high
+A pure state machine, one per site, fed with every alarm of its patients. It removes nothing: each alarm stays in the
+record, and `Outage.grouped` names those whose own notifications the outage may replace. Physiological and high
 alarms are never among them.
 """
 
@@ -18,16 +18,16 @@ WITHIN_MS: Final = 60_000
 LEAST_PATIENTS: Final = 3
 MORE_THAN: Final = 0.3
 SILENCE_RULES: Final = frozenset({"no_data"})
-"""Rules whose alarms say that nothing comes any more. A sensor that fell off is nobody else's cause."""
+"""Rules whose alarms say that no data comes. A sensor that fell off concerns one patient only and is not among them."""
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """A site's outage as it stands now; given again whenever anything about it changed."""
+    """The state of an outage of a site, announced whenever something about it changed."""
 
-    outage_id: bytes  # permanent, made of what began it
+    outage_id: bytes  # permanent; derived from the first alarms of the outage
     site: str
     began_ms: int  # when the first of its patients fell silent
-    at_ms: int  # when it came to stand like this
+    at_ms: int  # when it changed to this state
     ended_ms: int | None = None
     silent: tuple[str, ...]  # bindings without data now
     returned: tuple[str, ...] = ()  # bindings that were silent and are not any more
@@ -58,9 +58,9 @@ class _OpenOutage(msgspec.Struct, array_like=True):
 class SiteOutages:
     """The outages of one site.
 
-    Patients belong together when they *fell silent* within a minute of each other. Not when their alarms came: how
-    soon a silence becomes an alarm depends on how ill the patient was, so those of one cut cable are spread over half
-    an hour, and each joins the outage as it comes.
+    Patients belong to one outage if their data *stopped* within a minute of each other. The times of their alarms do
+    not count: how soon missing data becomes an alarm depends on how ill the patient was, so the alarms after one cut
+    cable are spread over half an hour, and each joins the outage as it comes.
     """
 
     def __init__(self, site: str) -> None:
@@ -69,10 +69,10 @@ class SiteOutages:
         self._open: list[_OpenOutage] = []
 
     def observe(self, alarm: AlarmChanged, *, patients: int) -> list[Outage]:
-        """One alarm of one patient of the site, of any kind; those that do not matter change nothing.
+        """Process one alarm of one patient of the site. Alarms that are not about missing data change nothing.
 
         Args:
-            alarm: how it stands.
+            alarm: the state of the alarm.
             patients: how many are monitored at the site now.
 
         Returns:
@@ -94,17 +94,17 @@ class SiteOutages:
         return [] if held is None else [self._changed(held, alarm.at_ms, patients)]
 
     def stands_for(self, alarm_id: bytes) -> bool:
-        """Whether an open outage speaks for an alarm, so that it needs no notification of its own."""
+        """Whether an open outage replaces the notification of an alarm."""
         silent = self._silent.get(alarm_id)
         return silent is not None and silent.may_be_grouped and self._holding(alarm_id) is not None
 
     def to_state(self) -> list[Any]:
-        """What msgspec can encode; nearly empty while all is quiet."""
+        """What msgspec can encode; nearly empty while data comes from every patient."""
         return [list(self._silent.values()), self._open]
 
     @classmethod
     def from_state(cls, site: str, state: list[Any]) -> Self:
-        """The outages as they were when `to_state` was called."""
+        """The outages in the state of `to_state`."""
         outages = cls(site)
         outages._silent = {one.alarm_id: one for one in msgspec.convert(state[0], list[_Silent])}
         outages._open = msgspec.convert(state[1], list[_OpenOutage])
@@ -150,7 +150,7 @@ class SiteOutages:
         left = len(_bindings(self._silent[alarm_id] for alarm_id in one.alarms))
         if _is_common(left, patients):
             return [self._changed(one, alarm.at_ms, patients)]
-        # Those who are still silent have only themselves in common now: their own alarms speak again.
+        # Too few patients are left for a common cause: their own alarms are notified again.
         self._open.remove(one)
         return [self._changed(one, alarm.at_ms, patients, ended_ms=alarm.at_ms)]
 

@@ -198,7 +198,7 @@ def test_it_is_over_after_two_scores_below_for_ten_minutes(quiet_s: list[int], o
     assert book.has("news2") is not over
 
 
-@pytest.mark.parametrize("not_below", [TRUE, UNKNOWN, "waver"])
+@pytest.mark.parametrize("not_below", [TRUE, UNKNOWN, "restart_clearing"])
 def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: Truth | str) -> None:
     #   TRUE  FALSE      here       FALSE     FALSE
     #   |-----|----------|----------|---------|
@@ -209,7 +209,7 @@ def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: 
     if isinstance(not_below, Truth):
         see(book, NEWS2, not_below, 9 * MINUTE)
     else:
-        book.waver("news2", "", at_ms=START + 9 * MINUTE)
+        book.restart_clearing("news2", "", at_ms=START + 9 * MINUTE)
 
     too_early = [event.state for event in see(book, NEWS2, FALSE, 11 * MINUTE)]
     (over,) = see(book, NEWS2, FALSE, 21 * MINUTE)
@@ -223,8 +223,8 @@ def test_a_value_at_its_limit_is_no_news() -> None:
     book = a_book()
     (alarm,) = see(book, SPO2, TRUE, 0) + see(book, SPO2, TRUE, 15_000)
 
-    assert book.waver("spo2", "", at_ms=START + 20_000) == []
-    assert book.waver("news2", "", at_ms=START + 20_000) == []  # of something that does not stand
+    assert book.restart_clearing("spo2", "", at_ms=START + 20_000) == []
+    assert book.restart_clearing("news2", "", at_ms=START + 20_000) == []  # of something that does not stand
     assert book.open() == [alarm]
 
 
@@ -614,7 +614,9 @@ STEPS = st.lists(
         st.integers(0, 8 * MINUTE),  # since the step before
         st.sampled_from(RULES),
         st.sampled_from(["", "spo2"]),
-        st.sampled_from(["true", "true", "false", "false", "unknown", "waver", "answer", "silence", "backfill"]),
+        st.sampled_from(
+            ["true", "true", "false", "false", "unknown", "restart_clearing", "answer", "silence", "backfill"]
+        ),
         st.sampled_from(Priority),
         st.integers(5, 12),
     ),
@@ -633,8 +635,8 @@ def play(steps: list[Any], *, restart: bool) -> list[list[AlarmChanged]]:
         standing = book.open()
         if what == "true":
             told += see(book, rule, TRUE, after_ms, key=key, priority=priority, grade=float(grade))
-        elif what == "waver":
-            told += book.waver(rule.rule_id, key, at_ms=now_ms)
+        elif what == "restart_clearing":
+            told += book.restart_clearing(rule.rule_id, key, at_ms=now_ms)
         elif what == "backfill":
             told += look_back(book, after_ms, rule=rule, key=key)
         elif what == "silence":

@@ -501,17 +501,20 @@ LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
     ("policy", "sentence"),
     [
         (EscalationPolicy(high=Ladder()), "high: begin with a step at delay_ms 0"),
-        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "never left alone"),
+        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "red alarms must be escalated"),
         (EscalationPolicy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
         (EscalationPolicy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
-        (EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
+        (
+            EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)),
+            "medium.repeat_ms: 0 ms is not positive; remove the key",
+        ),
         (
             EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
             "low.steps: order them",
         ),
         (
             EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))),
-            "at 5 ms needs somebody",
+            "at 5 ms needs a role",
         ),
         (EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
         (EscalationPolicy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
