@@ -84,7 +84,7 @@ def statement(
         topic=RiskTopic(topic),
         level=level,
         basis=f"{spec.rule}+{model}",
-        text=f"{rule_text}; {verdict}: {probability:.1%}, speaks from {model_score.threshold:.1%}{reason}",
+        text=f"{rule_text}; {verdict}: {probability:.1%}, alarm threshold {model_score.threshold:.1%}{reason}",
     )
 
 

@@ -220,7 +220,7 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
         (
             "sepsis_risk",
             [a_score(0, 0.71)],
-            "sepsis risk 71.0% by model 1.2, which speaks from 50.0%; respiratory rate rising; NEWS2 >= 0",
+            "sepsis risk 71.0% by model 1.2, alarm threshold 50.0%; respiratory rate rising; NEWS2 >= 0",
         ),
         ("model_unavailable", [a_score(0, None, reason="warming up")], "sepsis model: warming up"),
     ],
@@ -826,7 +826,7 @@ def test_the_model_s_passport_says_from_where_on_it_speaks() -> None:
     (alarm,) = alarms(feed(bold, a_reading(0, **WELL), a_score(0, 0.061, threshold=0.0286)))
 
     assert alarms(feed(careful, a_score(0, 0.061, threshold=0.5))) == []
-    assert alarm.text == ("sepsis risk 6.1% by model 1.2, which speaks from 2.9%; respiratory rate rising; NEWS2 0")
+    assert alarm.text == ("sepsis risk 6.1% by model 1.2, alarm threshold 2.9%; respiratory rate rising; NEWS2 0")
 
 
 def test_a_score_that_trembles_at_the_threshold_is_one_alarm() -> None:
