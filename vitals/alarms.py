@@ -34,7 +34,11 @@ def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms:
 
 
 def clock_text(at_ms: int) -> str:
-    """Time of day for a one-line text: `14:02 UTC`."""
+    """Time of day for a one-line text.
+
+    >>> clock_text(1_767_621_720_000)
+    '14:02 UTC'
+    """
     minutes = at_ms // 60_000 % 1_440
     return f"{minutes // 60:02d}:{minutes % 60:02d} UTC"
 

@@ -193,7 +193,11 @@ def communication(
 
 
 def instant(at_ms: int) -> str:
-    """Milliseconds since 1970 as FHIR writes a moment: `2026-03-01T08:15:30.250Z`."""
+    """Milliseconds since 1970 as FHIR writes a moment.
+
+    >>> instant(1_772_352_930_250)
+    '2026-03-01T08:15:30.250Z'
+    """
     return f"{np.datetime64(at_ms, 'ms')}Z"
 
 

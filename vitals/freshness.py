@@ -47,6 +47,9 @@ def limits_for(
     A sign is late at twice its cadence. It is stale by the table, but never before three cadences, and lost never
     before six: a cuff that inflates once an hour is not missing after a minute.
 
+    >>> limits_for(7, 5_000)
+    FreshnessLimits(late_ms=10000, stale_ms=60000, lost_ms=180000)
+
     Args:
         news2: the last score or its lower bound; None if there never was one.
         cadence_ms: expected interval.

@@ -49,7 +49,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
 
     def reached(self, value: float) -> Priority | None:
-        """The priority of the worst limit that `value` has crossed; None if it has crossed none."""
+        """The priority of the worst limit that `value` has crossed; None if it has crossed none.
+
+        >>> next(rule for rule in DEFAULT_RULES if rule.rule_id == "news2").reached(6)
+        <Priority.MEDIUM: 2>
+        """
         found = None
         for limit in self.limits:
             if (value >= limit.threshold) if self.comparison == ">=" else (value <= limit.threshold):

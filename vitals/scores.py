@@ -49,7 +49,11 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """One line: `qSOFA >= 1 of 3, positive from 2 (SBP missing): RR 24 (+1)`."""
+        """The score in one line.
+
+        >>> qsofa({VitalSign.RESPIRATORY_RATE: (24, 0), VitalSign.CONSCIOUSNESS: (0, 0)}).text
+        'qSOFA >= 1 of 3, positive from 2 (SBP missing): RR 24 (+1)'
+        """
         total = f">= {self.at_least}" if self.points is None else str(self.points)
         head = f"{self.chart.name} {total} of {self.chart.out_of}, positive from {self.chart.positive_from}"
         return (
@@ -178,7 +182,11 @@ def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Der
 
 
 def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> DerivedQuantity:
-    """Mean arterial pressure in mmHg, estimated from a cuff's two values. Here *low* is abnormal."""
+    """Mean arterial pressure in mmHg, estimated from a cuff's two values. Here *low* is abnormal.
+
+    >>> mean_arterial_pressure({VitalSign.SYSTOLIC_BP: (90, 0), VitalSign.DIASTOLIC_BP: (45, 0)}).text
+    'MAP 60 mmHg, low below 65: SBP 90, DBP 45'
+    """
     systolic, diastolic = (current(inputs, sign, valid_ms) for sign in (VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP))
     missing = _absent((VitalSign.SYSTOLIC_BP, systolic), (VitalSign.DIASTOLIC_BP, diastolic))
     if systolic is None or diastolic is None:
@@ -192,7 +200,11 @@ def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID
 
 
 def shown(sign: VitalSign, value: float) -> str:
-    """A sign and its value in a one-line text: `RR 26`, `T 38.1`, `ACVPU V`, `O2 4 L/min`."""
+    """A sign and its value in a one-line text.
+
+    >>> shown(VitalSign.TEMPERATURE, 38.1), shown(VitalSign.CONSCIOUSNESS, 2), shown(VitalSign.SUPPLEMENTAL_OXYGEN, 4)
+    ('T 38.1', 'ACVPU V', 'O2 4 L/min')
+    """
     spec = SPEC[sign]
     if sign is VitalSign.CONSCIOUSNESS:
         level = min(max(int(value), Consciousness.ALERT), Consciousness.UNRESPONSIVE)  # a text must never fail
@@ -203,7 +215,11 @@ def shown(sign: VitalSign, value: float) -> str:
 
 
 def because(parts: Iterable[tuple[str, int]]) -> str:
-    """`: RR 26 (+3), HR 95 (+1)` from (text, points): only signs that scored, highest first; empty if none did."""
+    """The reasons of a score from (text, points): only signs that scored, highest first; empty if none did.
+
+    >>> because([("HR 95", 1), ("T 37.0", 0), ("RR 26", 3)])
+    ': RR 26 (+3), HR 95 (+1)'
+    """
     scored = sorted((part for part in parts if part[1] > 0), key=lambda part: -part[1])
     listed = ", ".join(f"{text} (+{points})" for text, points in scored)
     return f": {listed}" if listed else ""

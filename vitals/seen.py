@@ -8,7 +8,12 @@ KEPT_SESSIONS: Final = 8
 
 
 class Seen:
-    """An exact set of (session, counter) of the last sessions; a session without gaps is one range."""
+    """An exact set of (session, counter) of the last sessions; a session without gaps is one range.
+
+    >>> seen = Seen()
+    >>> seen.add(b"session", 7), seen.add(b"session", 8), seen.add(b"session", 7)
+    (True, True, False)
+    """
 
     __slots__ = ("_sessions",)
 
