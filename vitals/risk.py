@@ -73,7 +73,10 @@ def statement(
     probability = None if model_score is None else probability_of(model_score)
     if model_score is None or probability is None:
         return RiskStatement(
-            topic=RiskTopic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
+            topic=RiskTopic(topic),
+            level=by_rule,
+            basis=spec.rule,
+            text=f"{rule_text}; {_without_probability(model_score)}",
         )
     fires = probability >= model_score.threshold
     level = max(by_rule or spec.model_adds, spec.model_adds) if fires else by_rule
@@ -163,7 +166,7 @@ def _level_text(level: Priority | None) -> str:
     return "not raised" if level is None else level.name.lower()
 
 
-def _silent(score: ModelScore | None) -> str:
+def _without_probability(score: ModelScore | None) -> str:
     if score is None:
         return "no model"
     if score.score is None:

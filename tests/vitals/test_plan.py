@@ -84,7 +84,7 @@ def test_an_order_that_cannot_be_followed_names_the_key_and_the_cure(ordered: di
 
 
 @pytest.mark.parametrize("key", ["cadence_ms", "valid_ms"])
-def test_a_sign_that_nobody_knows_is_named_with_those_that_are_known(key: str) -> None:
+def test_an_unknown_sign_is_named_with_the_known_ones(key: str) -> None:
     with pytest.raises(UnknownSign, match="'pulse'; known are heart_rate") as refused:
         a_plan(**{key: {"pulse": 5_000}}).check()
 
