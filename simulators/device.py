@@ -17,8 +17,8 @@ from runtime.clock import Clock, SystemClock
 from runtime.hardening import harden
 from simulators.errors import BadWard
 from simulators.fleet import Fleet
-from simulators.options import milliseconds
 from simulators.stories import START_MS, Simulated
+from simulators.ward.options import milliseconds
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient
 from wire.upkeep import keep_up

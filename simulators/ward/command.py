@@ -23,11 +23,11 @@ from runtime.clock import FileClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
-from simulators.options import WardOptions, WardSettings, milliseconds
 from simulators.scenarios import SCENARIOS
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
-from simulators.summary import WardSummary
+from simulators.ward.options import WardOptions, WardSettings, milliseconds
 from simulators.ward.setup import WardSetup
+from simulators.ward.summary import WardSummary
 from simulators.ward.ward import Ward
 from stream.broker import BrokerFolder, BrokerSettings
 from stream.file_store import Store

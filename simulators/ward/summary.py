@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulators.screen import NOT_A_DEVICE
+from simulators.ward.screen import NOT_A_DEVICE
 from vitals.risk import duration
 
 
