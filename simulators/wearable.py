@@ -168,7 +168,7 @@ class Wearables:
 
         flags = self._flags(off, faint)
         unlucky = draws.uniform(keys, [_WearableDraw.LOST], at_ms)[0] < self.spec.lost_share
-        silent = (self.battery <= 0) | (unlucky & ~rounds)  # what a nurse enters does not depend on luck
+        silent = (self.battery <= 0) | (unlucky & ~rounds)  # readings with entries of a nurse are never lost
         t_ms, uptime_ms = self._clocks(at_ms)
         quality = int(ClockQuality.FREE_RUNNING if self.spec.sync_ms is None else ClockQuality.SYNCHRONISED)
         columns = zip(

@@ -80,7 +80,7 @@ def _story(options: WardOptions) -> Story:
 
 
 def _list_scenarios() -> None:
-    table = Table("scenario", "what happens")
+    table = Table("scenario", "course")
     for row in SCENARIOS:
         table.add_row(row.name, row.summary)
     Console().print(table)
