@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run the whole site on this machine, from the description that docker-compose.yml is made of. Ctrl-C ends it."""
     from deploy.run import run as run_site
-    from simulators.options import milliseconds
+    from simulators.ward.options import milliseconds
 
     for_s = None if for_ is None else milliseconds("--for", for_) / 1_000
     raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s, picture=picture))

@@ -88,8 +88,8 @@ def ward(
 
     Ctrl-C ends it cleanly and prints a summary that accounts for every reading.
     """
-    from simulators.options import WardOptions
     from simulators.ward.command import main
+    from simulators.ward.options import WardOptions
 
     raise typer.Exit(
         main(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from simulators.agents import LIMITS, cadences
+from simulators.ward.agents import LIMITS, cadences
 from simulators.ward.connections import Connections
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.setup import WardSetup
