@@ -19,7 +19,8 @@ from wire.envelope import FrameClass, Stage, frame_class_of, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.lanes import Lanes
-from wire.sender import Sender, SendingSession
+from wire.sender import Sender
+from wire.sending.rows import SendingSession
 from wire.sessions import Recipient
 from wire.topics import e_up
 
@@ -112,7 +113,7 @@ class CloudLink:
 
     def drain_retired(self) -> Sequence[bytes]:
         """Sessions that have no rows left, since the last call."""
-        return [session_id for sender in self._senders.values() for session_id in sender.retired()]
+        return [session_id for sender in self._senders.values() for session_id in sender.drain_retired()]
 
     def send(self, client: Lanes) -> None:
         """Hand the broker what is due, as far as it has room."""

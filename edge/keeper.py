@@ -18,7 +18,7 @@ from runtime import logs
 from runtime.clock import Clock
 from wire.mqtt import Inbound
 from wire.receiver import Opened, SessionRow
-from wire.sender import Refused, Row, SendingSession
+from wire.sending.rows import Refused, Row, SendingSession
 from wire.sessions import Recipient
 
 RETRY_COMMIT_MS: Final = 1_000

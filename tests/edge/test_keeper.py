@@ -16,7 +16,7 @@ from runtime.clock import ManualClock
 from simulators.made_up import demo_site
 from wire.envelope import FrameClass
 from wire.mqtt import Inbound
-from wire.sender import Refused
+from wire.sending.rows import Refused
 
 NOW = 1_767_600_000_000
 NO_CHANGES = Changes((), {}, {}, ())
