@@ -8,7 +8,7 @@ WARD_ARGS ?=
 SITE ?= site
 SITE_ARGS ?= --demo
 
-.PHONY: help ward site up down test services services-down check wheels bench format clean
+.PHONY: help ward site up down test services services-down check house wheels bench format clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -46,6 +46,9 @@ check: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+house: $(VENV)/.dev ## figures of the structure: files, imports, circles, longest file, function and class of each folder
+	@$(BIN)/python -m tests.structure
 
 wheels: $(VENV)/.dev ## ask the package index whether a Pi finds a wheel of everything, for every CPython
 	@$(BIN)/python -m tests.services.wheels
