@@ -267,7 +267,7 @@ def test_a16_a_forged_signature_makes_no_edge_delete(bench: Bench) -> None:
     bench.hear(build_ack(bench.site.ingest.me.signing_key, ack._replace(ranges=((5, 900),))))  # never sent
     assert bench.agent.waiting == 1
     assert bench.agent.counts.forged_acks == 2
-    assert bench.agent.uplinks[FrameClass.VITALS].counts.never_sent == 1
+    assert bench.agent.senders[FrameClass.VITALS].counts.never_sent == 1
 
 
 def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(bench: Bench) -> None:
@@ -277,7 +277,7 @@ def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(ben
     bench.pass_time()
 
     assert bench.agent.waiting == 600
-    assert bench.agent.uplinks[FrameClass.VITALS].in_flight <= bench.config.windows.vitals
+    assert bench.agent.senders[FrameClass.VITALS].in_flight <= bench.config.windows.vitals
 
 
 def test_a18_a_wearable_on_the_edges_branch_is_nobody(site: Site) -> None:

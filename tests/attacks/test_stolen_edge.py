@@ -83,7 +83,7 @@ class Theft:
             self.desk.clock.advance(5_000)
         agent._turn(Hand(), [])  # type: ignore[arg-type]
         assert agent.counts.accepted == 20
-        self.secrets = [one.session._keys for one in agent._sealer._open.values()]
+        self.secrets = [one.session._keys for one in agent._keeper._sealer._open.values()]
         agent.close()
 
     # The thief
