@@ -20,7 +20,8 @@ from cryptography.exceptions import InvalidSignature
 
 from runtime.hardening import write_private
 from stream.errors import RegistryRefused, SiteUnusable
-from stream.site.registry import DAY_MS, Registry
+from stream.site.certificates import DAY_MS
+from stream.site.registry import Registry
 from wire.enrol.authority import LIST_DAYS, Authority, key_hash, key_pem, load_key, new_tls_key, pem, pin_of
 from wire.enrol.requests import is_device_id
 from wire.errors import BadKeyFile
@@ -50,7 +51,6 @@ _TOLD: Final = "told"  # what a running broker was told last
 _READ_AGAIN: Final = (_ACL, _LIST, _CERTIFICATE, _KEY)
 _READ_AT_START: Final = (_CONF, _CLIENTS)
 
-_NUMBER: Final = "crl_number"
 _END_OF_LIST: Final = b"-----END X509 CRL-----\n"
 _ANEW_AFTER: Final = timedelta(days=1)
 _TOO_EARLY: Final = timedelta(minutes=5)  # lists are dated back by ten
@@ -336,14 +336,13 @@ class BrokerFolder:
             ) from error
 
     def _put_list(self, registry: Registry, authorities: Sequence[Authority], at: datetime) -> str:
-        revoked = registry.revoked_certificates()
+        revoked = registry.certificates.revoked()
         if not self._is_due(self._lists(), {serial for serial, _ in revoked}, authorities, at):
             return ""
         # A Mosquitto that adds a list to those it has read leaves the choice to OpenSSL, which takes that of the later
         # date, in whole seconds: of two lists of one second the second would not be heard. So the number is a second,
         # it rises, and it is the date of the list; unless the clock was ahead before: a date to come is refused.
-        number = max(int(registry.meta(_NUMBER) or 0) + 1, int(at.timestamp()))
-        registry.set_meta(_NUMBER, str(number))
+        number = registry.certificates.next_list_number(int(at.timestamp()))
         dated = datetime.fromtimestamp(number, UTC)
         if dated - at > _TOO_EARLY:
             dated = at
@@ -382,7 +381,7 @@ class BrokerFolder:
             return []
         key = new_tls_key()
         made = issuer.server(key.public_key(), hosts=hosts, at=at, days=SERVER_DAYS)
-        registry.note_issued(made, name="broker", who=who)
+        registry.certificates.record_issued(made, name="broker", who=who)
         return [
             self._put(_KEY, key_pem(key)),
             self._put(_CERTIFICATE, pem(made) + pem(issuer.issuing)),
@@ -426,16 +425,17 @@ class BrokerFolder:
 
 def _access_list_of(registry: Registry, at: datetime) -> str:
     now_ms = at.timestamp() * 1_000
-    alive = {
+    valid = {
         one.name
-        for one in registry.certificates()
+        for one in registry.certificates.all()
         if one.not_after_ms > now_ms and (one.revoke_ms is None or one.revoke_ms > now_ms)
     }
+    devices = registry.devices()
     return access_list(
-        edges=registry.edges(),
+        edges=[one.device_id for one in devices if one.role == "edge" and one.revoked_ms is None],
         bindings=registry.bindings(),
-        revoked=[one.device_id for one in registry.devices() if one.revoked_ms is not None],
-        services=[name for name in SERVICES if name in alive],
+        revoked=[one.device_id for one in devices if one.revoked_ms is not None],
+        services=[name for name in SERVICES if name in valid],
     )
 
 

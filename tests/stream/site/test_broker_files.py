@@ -20,7 +20,7 @@ from runtime.clock import ManualClock
 from stream.errors import RegistryRefused, SiteUnusable
 from stream.site import broker_files
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerSettings, Written, access_list, mosquitto_conf
-from stream.site.registry import Registry, Signers
+from stream.site.registry import Registry
 from wire.enrol.authority import Authority, Ca, moment, new_tls_key
 from wire.identity import BindingRecord
 
@@ -173,7 +173,7 @@ class Desk:
         self.authority, self.root = Authority.begin("test", at=self.at)
         self.registry = Registry(
             folder / "registry.sqlite",
-            signers=Signers(self.authority, (Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())),
+            control=(Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()),
             tenant_id=b"t" * 16,
             clock=self.clock,
         )
@@ -192,7 +192,7 @@ class Desk:
 
     def certify(self, name: str, device: bytes | None = None) -> x509.Certificate:
         made = self.authority.device(new_tls_key().public_key(), common_name=name, tenant=b"t" * 16, at=self.at)
-        self.registry.note_certificate(made, name=name, device_id=None if device is None else device.hex())
+        self.registry.certificates.record(made, name=name, device_id=None if device is None else device.hex())
         return made
 
     def write(self, user: str = ME, hosts: tuple[str, ...] = HOSTS) -> Written:
@@ -286,7 +286,7 @@ class TestFiles:
         desk.refresh()
         assert desk.acl()["monitor"] == ["read $SYS/#"]
 
-        desk.registry.revoke_certificates("monitor", who="test")
+        desk.registry.certificates.revoke("monitor", who="test")
         desk.refresh()
         assert "monitor" not in desk.acl()
 
@@ -398,7 +398,7 @@ class TestServerCertificate:
 
         assert ("broker.crt" in written.changed) is is_new
         assert (desk.certificate() != before) is is_new
-        assert len([one for one in desk.registry.certificates() if one.name == "broker"]) == 1 + is_new
+        assert len([one for one in desk.registry.certificates.all() if one.name == "broker"]) == 1 + is_new
 
     def test_other_names_need_another_one(self, desk: Desk) -> None:
         desk.write()
