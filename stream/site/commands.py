@@ -362,7 +362,8 @@ def write(
     ] = None,
 ) -> None:
     """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
-    from stream.site.broker_files import BrokerFolder, BrokerSettings
+    from stream.site.broker_files import BrokerFolder
+    from stream.site.mosquitto_conf import BrokerSettings
 
     with _opened(site) as opened:
         folder = BrokerFolder(opened.broker_folder if into is None else into.resolve())

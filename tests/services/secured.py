@@ -20,7 +20,8 @@ from paho.mqtt.properties import Properties
 
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.site.broker_files import BrokerFolder, BrokerSettings, Written
+from stream.site.broker_files import BrokerFolder, Written
+from stream.site.mosquitto_conf import BrokerSettings
 from stream.site.registry import Registry
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 from wire.enrol.authority import LIST_DAYS, Authority, key_pem, new_tls_key, pem
