@@ -10,6 +10,8 @@ import pytest
 
 from runtime.version import __version__
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (

@@ -31,8 +31,9 @@ from runtime import logs
 from runtime.clock import SystemClock
 from stream.errors import RegistryRefused
 from stream.registry import Policy
+from tests.patience import PATIENCE_S
 from tests.stream.registries import HOUR, Desk, new_keys
-from tests.stream.servers import WITHIN_S, Answer, ask, context, serving
+from tests.stream.servers import Answer, ask, context, serving
 from wire.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
 from wire.enrolment import EnrolReply, EnrolRequest, Invitation, RenewRequest, b64, enrol_transcript, proof, token_hash
 from wire.errors import BadSigningRequest, EnrolmentFailed
@@ -348,7 +349,7 @@ class Impostor:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(WITHIN_S)
+        self._thread.join(PATIENCE_S)
         self._listening.close()
 
     def _run(self) -> None:

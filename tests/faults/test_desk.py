@@ -11,6 +11,7 @@ import pytest
 from stream.errors import DeskNotReached
 from stream.kafka import producer, topic
 from tests.faults.failing_desk import POINTS
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
 from tests.stream.alarms import an_alarm, an_id
@@ -23,7 +24,7 @@ from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 pytestmark = pytest.mark.services
 
 
-def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, house.said()

@@ -18,6 +18,7 @@ from simulators.device import cadence_of
 from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from stream.broker import BrokerFolder, BrokerSettings
+from tests.patience import PATIENCE_S
 from wire.envelope import FrameClass
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient
@@ -53,7 +54,7 @@ def test_it_measures_seals_and_sends_until_it_is_told_to_stop(tmp_path: Path) ->
         try:
             frames = asyncio.run(hear(site, port, process))
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
 
@@ -68,7 +69,7 @@ async def hear(site: EnrolledSite, port: int, process: "subprocess.Popen[str]") 
     """What the edge would have heard, three frames of it."""
     edge, wearable = site.edges[0], site.wearables[0].me.device_id
     frames: list[bytes] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     client = MqttClient(
         host=LOOPBACK, port=port, client_id="listens", subscriptions=(w_up_of(wearable),), tls=tls_context(edge.tls)
     )

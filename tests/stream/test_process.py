@@ -14,6 +14,7 @@ from stream.broker import BrokerFolder, BrokerSettings
 from stream.file_store import Store
 from stream.site import Site
 from stream.watched import BrokerKept
+from tests.patience import PATIENCE_S
 from tests.stream.registries import FACTS
 from tests.stream.test_broker import ME
 from wire.authority import moment
@@ -74,6 +75,6 @@ def test_the_data_centre_scores_with_the_scale_that_was_ordered(site: Site, tmp_
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
