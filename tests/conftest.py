@@ -8,7 +8,7 @@ from tests.services.mosquitto import mosquitto
 
 __all__ = ["influxdb", "kafka", "mosquitto"]
 
-pytest_plugins = ["tests.skipped", "tests.unit_rule"]
+pytest_plugins = ["tests.skipped", "tests.times", "tests.unit_rule"]
 
 # Many run at once, and whoever works on this machine may run others: none of them may have a port of its own choice.
 os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "" for name in ("INGEST", "WORKER", "STORE")}
