@@ -20,6 +20,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # uv where it is installed; pip knows more ways of being configured, and has the last word.
 PACKAGES := $(if $(UV),{ $(UV) pip install --quiet --python $(BIN)/python --editable "$$packages" || $(PIP) --editable "$$packages"; },$(PIP) --editable "$$packages")
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+# Unit tests write to memory where there is enough: fsync costs nothing there.
+MEMORY := $(shell df --output=avail -m /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000 { print "TMPDIR=/dev/shm" }')
 UNIT := not services and not slow and not training and not bare_machine
 and_only = $(if $(ONLY),($(1)) and ($(ONLY)),$(1))
 # pytest ends with 5 where a narrowing leaves it no test.
@@ -49,7 +51,7 @@ down: ## stop what `make up` has started; the data stays in the site's folder
 	docker compose --env-file $(SITE)/.env --profile demo down
 
 unit: $(VENV)/.test ## the unit tests, a minute on two cores: no servers, no processes (ROOM=vitals: of one room)
-	$(PYTEST) --numprocesses auto --dist worksteal -m '$(call and_only,$(UNIT))' \
+	$(MEMORY) $(PYTEST) --numprocesses auto --dist worksteal -o tmp_path_retention_policy=none -m '$(call and_only,$(UNIT))' \
 	  $(if $(ROOM),tests/$(ROOM))$(none_is_fine)
 
 test: unit test-services ## everything but training: unit tests, real brokers, whole processes; says what was skipped and why
