@@ -165,6 +165,7 @@ def test_a09_no_key_and_nonce_come_twice_however_often_an_edge_is_killed(
     assert len(used) > 80
 
 
+@pytest.mark.services
 def test_a10_a_forked_child_may_not_seal(bench: Bench) -> None:
     session = bench.session()
     child = os.fork()

@@ -190,6 +190,7 @@ def test_configurations_are_taken_by_their_processes(site: tuple[Path, SiteFacts
         load(kind, folder / "config" / f"{name}.toml", env_prefix=f"VITALLOOM_{name.upper()}", environment=told)
 
 
+@pytest.mark.services
 def test_the_client_reads_it(variables: dict[str, str], tmp_path: Path) -> None:
     """`docker compose config`; where the client or its plugin is not there, the schema has to do."""
     client = shutil.which("docker")

@@ -20,6 +20,7 @@ from stream.errors import SiteUnusable
 from stream.site import broker_files
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, Written
 from stream.site.registry import Registry
+from tests.patience import PATIENCE_S
 from tests.stream.site.test_access_list import EDGE, WORN, WORN_2, sections
 from tests.stream.site.test_mosquitto_conf import ME, settings
 from wire.enrol.authority import Authority, Ca, moment, new_tls_key
@@ -281,7 +282,7 @@ class TestServerCertificate:
 @pytest.fixture
 def somebody() -> Iterator[subprocess.Popen[bytes]]:
     """A program that is no Mosquitto and would die of a SIGHUP."""
-    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+    with subprocess.Popen(["/bin/sleep", "600"]) as process:
         yield process
         process.kill()
 
@@ -291,8 +292,8 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is called mosquitto and dies of the first SIGHUP."""
     binary = tmp_path / "mosquitto"
     binary.symlink_to("/bin/sleep")
-    with subprocess.Popen([binary, "60"]) as process:
-        deadline = time.monotonic() + 5
+    with subprocess.Popen([binary, "600"]) as process:
+        deadline = time.monotonic() + PATIENCE_S
         while Path(f"/proc/{process.pid}/comm").read_text() != "mosquitto\n":
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -301,6 +302,7 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class TestTelling:
+    @pytest.mark.services
     def test_a_running_broker_is_told_of_what_is_new(self, desk: Desk, a_mosquitto: subprocess.Popen[bytes]) -> None:
         desk.write()
         (desk.folder / "data" / "mosquitto.pid").write_text(f"{a_mosquitto.pid}\n")
@@ -309,7 +311,7 @@ class TestTelling:
         written = desk.refresh()
 
         assert (written.told, written.notes) == (True, ())
-        assert a_mosquitto.wait(5) == -signal.SIGHUP
+        assert a_mosquitto.wait(PATIENCE_S) == -signal.SIGHUP
 
     def test_it_is_told_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[Path] = []
@@ -330,6 +332,7 @@ class TestTelling:
         assert desk.refresh() == Written((), told=True, notes=())
         assert desk.refresh() == Written((), told=False, notes=())
 
+    @pytest.mark.services
     def test_an_old_number_of_another_program_is_left_alone(
         self, desk: Desk, somebody: subprocess.Popen[bytes]
     ) -> None:

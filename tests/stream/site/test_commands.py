@@ -172,12 +172,15 @@ def test_names_that_no_certificate_can_hold_are_refused(tmp_path: Path, option: 
     assert not (tmp_path / "site").exists()
 
 
+SERVE = pytest.param(("registry", "serve"), marks=pytest.mark.services)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("pki", "show"), ("pki", "issue", "registry"), ("pki", "renew", "control"), ("pki", "revoke", "ab"),
         ("registry", "add", "edge"), ("registry", "invite", "ab"), ("registry", "bindings"),
-        ("registry", "unbind", "ab"), ("registry", "serve"), ("broker", "write"), ("audit", "verify"),
+        ("registry", "unbind", "ab"), SERVE, ("broker", "write"), ("audit", "verify"),
     ],
 )  # fmt: skip
 def test_without_a_site_every_command_says_how_to_begin_one(tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -282,6 +285,7 @@ def test_show_tells_the_state_of_each_device(centre: Centre) -> None:
     assert any("registry" in line and "90 days left" in line for line in lines)
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("columns", ["20", "80"])
 def test_ids_are_whole_in_a_narrow_terminal_and_in_a_pipe(centre: Centre, columns: str) -> None:
     ids = [centre.add("wearable", "--label", "a label of some length, so that the line is long").device_id.hex()]
@@ -553,6 +557,7 @@ def test_the_log_is_checked(centre: Centre) -> None:
 # From outside
 
 
+@pytest.mark.services
 def test_the_whole_story_from_a_shell(tmp_path: Path) -> None:
     def shell(*words: str) -> str:
         done = subprocess.run(

@@ -19,6 +19,7 @@ from stream import http
 from stream.errors import CannotServe
 from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.http import RegistryServer
+from tests.patience import PATIENCE_S
 from tests.stream.servers import Answer, ask, chunked, connect, context, read_answer, serving
 from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
@@ -124,7 +125,7 @@ def test_tls_1_2_is_refused(desk: Desk, port: int) -> None:
 
 
 def test_without_tls_nobody_is_answered(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
         plain.sendall(b"GET /v1/root HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         try:
             got = plain.recv(1_000)

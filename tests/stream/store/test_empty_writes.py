@@ -13,9 +13,9 @@ from stream.config import StoreConfig
 from stream.records import FrameRef, Judged, Stored, decode_dead_letter, decode_stored, encode_record
 from stream.store.influx import Database
 from stream.store.writer import Lane, WriterCounts
-from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
+from tests.stream.store.influx_stand_in import InfluxStandIn, influx_stand_in
 from vitals.messages import WindowOutdated
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 
