@@ -110,7 +110,7 @@ def test_alarms_go_on_after_a_crash_with_the_same_names(tmp_path: Path) -> None:
 
     bench.crash()
     bench.clock.advance(90 * SECOND)
-    bench.turn(bench.sealed(91_000, **(ILL | {"hr": 135.0})))
+    bench.turn(bench.sealed(91_000, **(ILL | {"heart_rate": 135.0})))
     bench.hear(bench.cloud_says(Stage.STORED, alarm.session_id, [(0, 0)]))
     later = [decode_edge_alarm(one.payload) for one in bench.arrived(FrameClass.ALARM) if one.payload]
 
@@ -202,12 +202,12 @@ def test_the_cloud_is_heard_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("hr", float("nan"), Reason.VALUE),
+        ("heart_rate", float("nan"), Reason.VALUE),
         ("spo2", float("-inf"), Reason.VALUE),
-        ("sbp", 123_456.0, Reason.VALUE),
-        ("avpu", 9, Reason.VALUE),
+        ("systolic_bp", 123_456.0, Reason.VALUE),
+        ("consciousness", 9, Reason.VALUE),
         ("schema", 7, Reason.SCHEMA),
-        ("rr", "many", Reason.SCHEMA),
+        ("respiratory_rate", "many", Reason.SCHEMA),
     ],
 )
 def test_what_no_sensor_can_say_is_refused_for_good(name: str, value: object, reason: Reason, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_what_no_sensor_can_say_is_refused_for_good(name: str, value: object, re
 def test_what_was_refused_is_not_signed_for_when_it_comes_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.begin()
-    bad = bench.sealed(0, hr=float("nan"))
+    bad = bench.sealed(0, heart_rate=float("nan"))
     bench.turn(bad)
 
     bench.turn(bad)

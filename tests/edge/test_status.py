@@ -109,7 +109,7 @@ def test_the_agent_tells_once_a_second_how_it_is(tmp_path: Path) -> None:
 def test_no_value_and_no_pseudonym_is_in_it(tmp_path: Path) -> None:
     bench, told = a_bench(tmp_path)
     bench.begin(0)
-    bench.turn(bench.sealed(0, **{**ILL, "hr": 137.0}))
+    bench.turn(bench.sealed(0, **{**ILL, "heart_rate": 137.0}))
     bench.pass_time(1_000)
 
     statuses.write(tmp_path / "status", told[-1])
