@@ -16,7 +16,7 @@ from deploy.errors import SiteIncomplete
 from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.hardening import make_private_dir, write_private
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from simulators.device import run_wearable
 from simulators.scenarios import scenario
 from simulators.stories import Simulated
@@ -74,8 +74,8 @@ def run_wearables(folder: Path) -> int:
     Raises:
         NotEnrolled: the demo was not prepared.
     """
-    begin()
-    asyncio.run(until_told_to_stop(_wear(folder, load(DemoConfig, None, env_prefix=ENVIRONMENT))))
+    set_up_process()
+    asyncio.run(run_until_signal(_wear(folder, load(DemoConfig, None, env_prefix=ENVIRONMENT))))
     return 0
 
 

@@ -144,10 +144,10 @@ async def _said(findings: list[Finding]) -> list[Finding]:
 async def _process(where: str) -> list[Finding]:
     about = f"process at {where}"
     try:
-        answer = await asyncio.to_thread(health.ask, where)
+        answer = await asyncio.to_thread(health.check, where)
     except NoSuchAddress as error:
         return [wrong(about, str(error), "give --process PORT, HOST:PORT or a URL")]
-    if answer.is_well:
+    if answer.is_healthy:
         return [ok(about, "is ready")]
     return [wrong(about, f"is not ready: {answer.text}", "start it if it does not run; else see its log")]
 

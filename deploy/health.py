@@ -4,13 +4,13 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-from runtime.health import ask as ask_http
+from runtime.health import check
 
-PATIENCE_S: Final = 3.0
+TIMEOUT_S: Final = 3.0
 _API_VERSIONS: Final = b"\x00\x12\x00\x00\x00\x00\x00\x01\x00\x04ask?"  # the question every Kafka answers, version 0
 
 
-def ask(what: str) -> str:
+def problem_of(what: str) -> str:
     """Empty if all is well; otherwise why not, in one line.
 
     Args:
@@ -26,17 +26,17 @@ def ask(what: str) -> str:
 
 
 def _http(host: str, port: int, path: str) -> str:
-    answer = ask_http(f"{host}:{port}", path=path, within_s=PATIENCE_S)
-    return "" if answer.is_well else answer.text or "does not say why not"
+    answer = check(f"{host}:{port}", path=path, timeout_s=TIMEOUT_S)
+    return "" if answer.is_healthy else answer.text or "does not say why not"
 
 
 def _tcp(host: str, port: int, _path: str) -> str:
-    with socket.create_connection((host, port), timeout=PATIENCE_S):
+    with socket.create_connection((host, port), timeout=TIMEOUT_S):
         return ""
 
 
 def _kafka(host: str, port: int, _path: str) -> str:
-    with socket.create_connection((host, port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
         connection.sendall(len(_API_VERSIONS).to_bytes(4, "big") + _API_VERSIONS)
         return "" if len(connection.recv(4)) == 4 else "does not speak Kafka's protocol yet"
 

@@ -45,7 +45,7 @@ def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_
 
 def _wait_for(name: str, question: str, within_s: float) -> None:
     deadline = time.monotonic() + within_s
-    while problem := health.ask(question):
+    while problem := health.problem_of(question):
         if time.monotonic() > deadline:
             raise SiteDoesNotStart(name, f"did not answer within {within_s:.0f} s", said=problem)
         time.sleep(0.2)

@@ -52,7 +52,7 @@ class Native:
         self.supervisor = Supervisor(self.processes, self.folder, self.question, on_change=self._changed)
 
     def question(self, one: Process) -> str:
-        """What to ask `health.ask`; empty: nothing."""
+        """What to ask `health.problem_of`; empty: nothing."""
         if one.health is None:
             return ""
         scheme = {Check.TCP: "tcp", Check.KAFKA: "kafka"}.get(one.health.how, "http")

@@ -76,7 +76,7 @@ class Supervisor:
     Args:
         processes: in an order of the description.
         folder: the site's; logs go to `logs/` in it.
-        question: what `health.ask` is asked about a process.
+        question: what `health.problem_of` is asked about a process.
         on_change: called after each change of a state.
         call: how a process is called; default: `command_of`.
     """
@@ -187,7 +187,7 @@ class Supervisor:
         ending = asyncio.create_task(one.child.wait(), name=f"{one.name} ends")
         try:
             while True:
-                problem = await asyncio.to_thread(health.ask, question) if question else ""
+                problem = await asyncio.to_thread(health.problem_of, question) if question else ""
                 if not ending.done():
                     heard = heard if problem and await self._is_deaf(one) else time.monotonic()
                     if time.monotonic() - heard > DEAF_S:
@@ -205,7 +205,9 @@ class Supervisor:
         found = one.process.health
         if found is None or found.how is not Check.READY:
             return False
-        return bool(await asyncio.to_thread(health.ask, self._question(one.process).replace(found.path, "/live")))
+        return bool(
+            await asyncio.to_thread(health.problem_of, self._question(one.process).replace(found.path, "/live"))
+        )
 
     def _judge(self, one: Watched, problem: str) -> None:
         one.problem = problem

@@ -83,7 +83,7 @@ class Hospital:
             if not one.is_running:
                 one.start()
         for name, port in self.ports.items():
-            until(lambda port=str(port): health.ask(port).is_well, f"{name} is ready")  # type: ignore[misc]
+            until(lambda port=str(port): health.check(port).is_healthy, f"{name} is ready")  # type: ignore[misc]
 
     def end(self) -> None:
         for one in self.processes.values():

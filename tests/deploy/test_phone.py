@@ -21,7 +21,7 @@ def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[i
     thread = threading.Thread(target=phone.run, args=("127.0.0.1", port, file))
     thread.start()
     try:
-        while health.ask(f"http://127.0.0.1:{port}/"):
+        while health.problem_of(f"http://127.0.0.1:{port}/"):
             pass
         yield port, file
     finally:

@@ -94,21 +94,21 @@ def lags(hospital: Hospital, name: str) -> dict[str, float]:
 
 
 def test_who_is_not_ready_says_why_and_is_ready_again_by_itself(hospital: Hospital) -> None:
-    def said(name: str) -> health.Answer:
-        return health.ask(str(hospital.ports[name]))
+    def said(name: str) -> health.HealthAnswer:
+        return health.check(str(hospital.ports[name]))
 
     hospital.broker.stop()
     try:
         for name in ("ingest", "edge"):
-            until(lambda name=name: not said(name).is_well, f"{name} is not ready")  # type: ignore[misc]
+            until(lambda name=name: not said(name).is_healthy, f"{name} is not ready")  # type: ignore[misc]
             assert said(name).text.startswith("the MQTT broker is not reached")
-            assert health.ask(str(hospital.ports[name]), path="/live").is_well
-        assert said("worker").is_well
-        assert said("store").is_well
+            assert health.check(str(hospital.ports[name]), path="/live").is_healthy
+        assert said("worker").is_healthy
+        assert said("store").is_healthy
     finally:
         hospital.broker.start()
     for name in ("ingest", "edge"):
-        until(lambda name=name: said(name).is_well, f"{name} is ready again")  # type: ignore[misc]
+        until(lambda name=name: said(name).is_healthy, f"{name} is ready again")  # type: ignore[misc]
 
 
 def test_each_process_ends_within_ten_seconds_under_load(hospital: Hospital) -> None:
@@ -162,7 +162,7 @@ def test_who_hears_the_broker_ends_as_soon_when_that_stands_still(hospital: Hosp
         for name, one in ending.items():
             one.start()
             # It listens for signals by now, and hangs in the handshake with the broker.
-            until(lambda name=name: "not reached" in health.ask(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
+            until(lambda name=name: "not reached" in health.check(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
         with ThreadPoolExecutor() as pool:
             took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
     finally:
