@@ -21,7 +21,7 @@ def installed(name: str) -> Path:
 
     Where there is none the test is skipped, or it is made there and then if the environment demands services.
     """
-    if not tools.is_made(name):
+    if not tools.is_installed(name):
         if os.environ.get(REQUIRED) != "1":
             pytest.skip(f"{name} is not installed; deploy/native/install.sh {name} makes it")
         tools.install(name)
