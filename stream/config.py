@@ -12,19 +12,19 @@ from vitals.escalation import EscalationPolicy
 
 
 class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an ingest says how it is."""
+    """Health endpoint of an ingest process."""
 
     listen: str = "127.0.0.1:9101"
 
 
 class WorkerHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a worker says how it is. Several on one machine need a port each, or port 0."""
+    """Health endpoint of a worker. Several workers on one machine need a port each, or port 0."""
 
     listen: str = "127.0.0.1:9102"
 
 
 class StoreHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a store writer says how it is."""
+    """Health endpoint of a store writer."""
 
     listen: str = "127.0.0.1:9103"
 
@@ -145,7 +145,7 @@ class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the desk says how it is."""
+    """Health endpoint of the alarm desk."""
 
     listen: str = "127.0.0.1:9104"
 

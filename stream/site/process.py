@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.clock import Clock, SystemClock
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat, get
 from runtime.metrics import HttpConfig, serving
 from stream.errors import SiteUnusable
@@ -27,12 +27,12 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
     Raises:
         SiteUnusable, CannotServe, CannotListen: what is wrong, and the fix.
     """
-    begin(form=log_format)
+    set_up_process(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock)
     with contextlib.closing(site):
         port = port or site.facts.registry_port
-        asyncio.run(until_told_to_stop(_serve(site, clock, host=host, port=port, http=http)))
+        asyncio.run(run_until_signal(_serve(site, clock, host=host, port=port, http=http)))
     return 0
 
 
@@ -43,7 +43,7 @@ async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpCo
         port=port,
     )  # fmt: skip
     health = RegistryHealth(server.requests, status, clock)
-    async with serving(http, process="registry", watched=health), server:
+    async with serving(http, process="registry", source=health), server:
         _log.info("registry is listening", url=site.facts.url, port=server.port)
         await update_broker_files(site, clock, status)
 
