@@ -16,7 +16,7 @@ import msgspec
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept
 from stream.durable_file import DurableFile
 from stream.errors import StoreRefused, StoreUnusable
-from stream.records import Ordered
+from stream.records import OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 
@@ -58,7 +58,7 @@ CREATE TABLE session (
 """
 _KEPT: Final = msgspec.msgpack.Decoder(Kept)
 _HUSH: Final = msgspec.msgpack.Decoder(ActiveSilence)
-_ORDER: Final = msgspec.msgpack.Decoder(Ordered)
+_ORDER: Final = msgspec.msgpack.Decoder(OrderRecord)
 _PACK: Final = msgspec.msgpack.Encoder()
 _DELIVERY: Final = (
     "key", "person", "channel", "who", "alarm_id", "priority", "due_ms", "fate", "tries", "begun_ms", "again_ms",
@@ -74,7 +74,7 @@ class PendingOrder(NamedTuple):
     wish_id: int
     alarm_id: bytes
     at_ms: int
-    order: Ordered
+    order: OrderRecord
     sent_ms: int | None
 
 
@@ -197,7 +197,7 @@ class DeskBook(DurableFile):
 
     # What people want
 
-    def put_wish(self, alarm_id: bytes, order: Ordered, now_ms: int) -> None:
+    def put_wish(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
         self._db.execute(
             "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
             (alarm_id, now_ms, _PACK.encode(order)),

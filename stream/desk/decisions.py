@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
-from stream.records import Alarmed, EdgeAlarmed
+from stream.records import AlarmRecord, EdgeAlarmRecord
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
@@ -107,7 +107,7 @@ class Heard(NamedTuple):
     order: Answer | None = None  # an answer that was given to an edge's alarm, and now goes to the patient's monitor
 
 
-def of_edge(told: EdgeAlarmed) -> AlarmChanged | None:
+def of_edge(told: EdgeAlarmRecord) -> AlarmChanged | None:
     """What an edge found by itself, as an alarm; None if it is of no kind that this program knows.
 
     Edge and data centre run the same kernel on the same readings, so the alarm has the same id, and revisions of their
@@ -128,7 +128,7 @@ def of_edge(told: EdgeAlarmed) -> AlarmChanged | None:
 
 
 def hear(
-    record: Alarmed | EdgeAlarmed,
+    record: AlarmRecord | EdgeAlarmRecord,
     *,
     now_ms: int,
     before: Kept | None,
@@ -142,8 +142,8 @@ def hear(
         rival: what is kept of another alarm of the same condition that still stands.
         hush: what somebody wanted quiet of this condition, here at this desk.
     """  # fmt: skip
-    from_edge = isinstance(record, EdgeAlarmed)
-    alarm = of_edge(record) if isinstance(record, EdgeAlarmed) else record.alarm
+    from_edge = isinstance(record, EdgeAlarmRecord)
+    alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
     if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival)):
         return None
     if before is not None and alarm.revision <= before.alarm.revision:

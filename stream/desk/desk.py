@@ -21,7 +21,7 @@ from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept,
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message, Telling
 from stream.errors import NobodyReached, StoreRefused
-from stream.records import Alarmed, EdgeAlarmed, Ordered
+from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, Priority, Silence
 
@@ -50,7 +50,7 @@ class Read(NamedTuple):
     topic: str
     partition: int
     offset: int
-    record: Alarmed | EdgeAlarmed | None
+    record: AlarmRecord | EdgeAlarmRecord | None
 
 
 class Standing(NamedTuple):
@@ -147,10 +147,10 @@ class AlarmDesk:
         self.kick.set()
 
     def _hear(
-        self, record: Alarmed | EdgeAlarmed, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
+        self, record: AlarmRecord | EdgeAlarmRecord, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
     ) -> bool:
         """Whether it opened an alarm."""
-        binding_id = record.binding_id if isinstance(record, EdgeAlarmed) else record.alarm.binding_id
+        binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
         hush = hushes.get((binding_id, alarm.rule_id))
         before = self._book.alarm(alarm.alarm_id)
@@ -204,7 +204,7 @@ class AlarmDesk:
             order = Silence(
                 binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
             )
-            self._book.put_wish(alarm_id, Ordered(message=order), now_ms)
+            self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
                 same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
                 if same and not decisions.calls(one, hush, now_ms):
@@ -242,7 +242,7 @@ class AlarmDesk:
             binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by=answer.by, at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
         )  # fmt: skip
-        self._book.put_wish(alarm.alarm_id, Ordered(message=order), now_ms)
+        self._book.put_wish(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
     # What is passed on
 

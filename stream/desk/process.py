@@ -31,7 +31,7 @@ from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
 from stream.errors import DeskUnusable, KafkaUnusable, StoreRefused
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -326,9 +326,9 @@ class DeskProcess:
             reader.seek(place, start)
         return ends
 
-    def _decoded(self, value: bytes | None) -> Alarmed | EdgeAlarmed | None:
+    def _decoded(self, value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
         try:
-            return decode_alarmed(value)
+            return decode_alarm_record(value)
         except DecodeError as error:
             _log.error("an alarm cannot be read", problem=str(error))  # the store writer buries it
             return None

@@ -25,12 +25,12 @@ from stream.config import WorkerConfig
 from stream.engine.processor import Output, Processor
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
-    Arrived,
     DeadLetter,
     FrameRef,
     PartitionHealth,
-    Stored,
-    decode_for_patient,
+    ReadingRecord,
+    StoredFrames,
+    decode_patient_record,
     encode_record,
 )
 from wire.errors import DecodeError, Reason
@@ -337,9 +337,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             version=__version__,
         )  # fmt: skip
         owned.dead.append(encode_record(letter))
-        uplink = _uplink_of(record.value)
-        if uplink is not None:
-            owned.refused.append(uplink)
+        frame = _frame_of(record.value)
+        if frame is not None:
+            owned.refused.append(frame)
         _log.error("dead letter", source=letter.source, reason=reason)
 
     # Commit
@@ -393,7 +393,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             rows = [(b"processor", one) for one in dead]
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
         if refused:
-            told = encode_record(Stored(uplinks=tuple(refused), reason=Reason.PROCESSING.value))
+            told = encode_record(StoredFrames(frames=tuple(refused), reason=Reason.PROCESSING.value))
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", told)])
         return waiting
 
@@ -508,12 +508,12 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return
 
 
-def _uplink_of(value: bytes | None) -> FrameRef | None:
+def _frame_of(value: bytes | None) -> FrameRef | None:
     try:
-        record = decode_for_patient(value)
+        record = decode_patient_record(value)
     except DecodeError:
         return None
-    return record.uplink if isinstance(record, Arrived) else None
+    return record.frame if isinstance(record, ReadingRecord) else None
 
 
 @contextlib.contextmanager

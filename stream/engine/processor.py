@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 
 from stream.records import (
     STATE_VERSION,
-    Alarmed,
-    Arrived,
+    AlarmRecord,
     FrameRef,
-    Judged,
     Judgement,
-    StateRow,
-    decode_for_patient,
-    decode_state,
+    JudgementRecord,
+    PatientStateRow,
+    ReadingRecord,
+    decode_patient_record,
+    decode_state_row,
     encode_record,
 )
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
@@ -57,13 +57,13 @@ class Processor:
         self._plans: dict[int, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
         self._scale: dict[str, int] = {}
-        self._uplinks: dict[str, list[FrameRef]] = {}
+        self._frames: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read: they begin anew
         states = {}
         for key, value in rows:
             binding_id = key.decode()
             try:
-                row = decode_state(value)
+                row = decode_state_row(value)
             except DecodeError:
                 self.damaged.append(binding_id)
                 continue
@@ -87,17 +87,17 @@ class Processor:
             DecodeError: it is none; nothing has changed.
             Exception: a defect. What is in memory is worth nothing any more.
         """
-        record = decode_for_patient(value)
-        messages: tuple[Message, ...] = record.messages if isinstance(record, Arrived) else (record.message,)
+        record = decode_patient_record(value)
+        messages: tuple[Message, ...] = record.messages if isinstance(record, ReadingRecord) else (record.message,)
         if not messages:
             return
         binding_id = messages[0].binding_id  # type: ignore[union-attr]
         if offset <= self._last_offset.get(binding_id, -1):
             return
-        if isinstance(record, Arrived):
+        if isinstance(record, ReadingRecord):
             self._scale.setdefault(binding_id, record.spo2_scale)
-            if record.uplink is not None:
-                self._uplinks.setdefault(binding_id, []).append(record.uplink)
+            if record.frame is not None:
+                self._frames.setdefault(binding_id, []).append(record.frame)
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
@@ -118,13 +118,13 @@ class Processor:
     def take(self) -> Output:
         """Everything since the last call."""
         commit = self._patients.drain()
-        uplinks, self._uplinks = self._uplinks, {}
+        frames, self._frames = self._frames, {}
         self.alarm_waits = False
-        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in uplinks}
+        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in frames}
         alarms = []
         for event in commit.events:
             if isinstance(event, AlarmChanged):
-                alarms.append((event.binding_id.encode(), encode_record(Alarmed(alarm=event))))
+                alarms.append((event.binding_id.encode(), encode_record(AlarmRecord(alarm=event))))
             else:
                 binding_id = _binding_of(event)
                 if binding_id in judged:
@@ -136,7 +136,7 @@ class Processor:
             judged=[
                 (binding_id.encode(), value)
                 for binding_id, events in judged.items()
-                for value in _records(binding_id, events, uplinks.get(binding_id, []))
+                for value in _records(binding_id, events, frames.get(binding_id, []))
             ],
             alarms=alarms,
         )
@@ -155,7 +155,9 @@ class Processor:
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
         return encode_record(
-            StateRow(STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot)
+            PatientStateRow(
+                STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot
+            )
         )
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
@@ -172,11 +174,11 @@ def _binding_of(event: Judgement) -> str:
     return event.score.binding_id if isinstance(event, ModelScored) else event.binding_id
 
 
-def _records(binding_id: str, events: list[Judgement], uplinks: list[FrameRef]) -> list[bytes]:
+def _records(binding_id: str, events: list[Judgement], frames: list[FrameRef]) -> list[bytes]:
     """The frames are named by the last record: what they said is in it, or in one before it."""
     first = [
-        encode_record(Judged(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))
+        encode_record(JudgementRecord(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))
         for start in range(0, len(events) - EVENTS_IN_A_RECORD, EVENTS_IN_A_RECORD)
     ]
     rest = events[len(first) * EVENTS_IN_A_RECORD :]
-    return [*first, encode_record(Judged(binding_id=binding_id, events=tuple(rest), uplinks=tuple(uplinks)))]
+    return [*first, encode_record(JudgementRecord(binding_id=binding_id, events=tuple(rest), frames=tuple(frames)))]

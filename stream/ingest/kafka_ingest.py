@@ -26,14 +26,14 @@ from stream.ingest.ledger import Ledger
 from stream.ingest.reception import Reception, ReceptionCounts, Refused
 from stream.kafka import consumer, producer, topic
 from stream.records import (
-    Arrived,
-    Beat,
     DeadLetter,
-    EdgeAlarmed,
+    EdgeAlarmRecord,
     FrameRef,
-    Placed,
-    Stored,
-    decode_stored,
+    HeartbeatRecord,
+    PatientLocation,
+    ReadingRecord,
+    StoredFrames,
+    decode_stored_frames,
     encode_record,
 )
 from wire.codec import EdgeAlarmV1, HeartbeatV1
@@ -176,40 +176,43 @@ class KafkaIngest:
         if one.opened is None or self._is_stored(one):
             return []
         opened = one.opened
-        uplink = FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter)
+        frame = FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter)
         binding = opened.binding_id.hex()
         if one.refused is not None:
-            return [self._dead(one.refused, opened.payload, uplink, binding)]
+            return [self._dead(one.refused, opened.payload, frame, binding)]
         now_ms = self._clock.now_ms()
         match one.content:
             case Observed() as seen:
                 if self._on_stored is not None:
-                    self._awaited[uplink.session_id, uplink.counter] = seen.reading.reading_id
-                arrived = Arrived(messages=tuple(seen.messages), uplink=uplink, spo2_scale=seen.spo2_scale)  # type: ignore[arg-type]
+                    self._awaited[frame.session_id, frame.counter] = seen.reading.reading_id
+                arrived = ReadingRecord(messages=tuple(seen.messages), frame=frame, spo2_scale=seen.spo2_scale)  # type: ignore[arg-type]
                 return [self._record_for(KAFKA_READINGS, binding, arrived)]
             case HeartbeatV1() as beat:
                 return [
-                    self._record_for(KAFKA_HEARTBEATS, uplink.edge_id.hex(),
-                                 Beat(heartbeat=beat, arrived_ms=now_ms, uplink=uplink))
+                    self._record_for(KAFKA_HEARTBEATS, frame.edge_id.hex(),
+                                 HeartbeatRecord(heartbeat=beat, arrived_ms=now_ms, frame=frame))
                 ]  # fmt: skip
             case EdgeAlarmV1() as alarm:
-                found = EdgeAlarmed(binding_id=binding, alarm=alarm, arrived_ms=now_ms, uplink=uplink)
+                found = EdgeAlarmRecord(binding_id=binding, alarm=alarm, arrived_ms=now_ms, frame=frame)
                 return [self._record_for(KAFKA_ALARMS, binding, found)]
             case _:
                 return []  # it kept a lane warm
 
     def _record_for(
-        self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | Placed | DeadLetter
+        self,
+        name: str,
+        key: str,
+        record: ReadingRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
     ) -> _OutgoingRecord:
         return _OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
-    def _dead(self, error: DecodeError, payload: bytes, uplink: FrameRef, binding: str) -> _OutgoingRecord:
+    def _dead(self, error: DecodeError, payload: bytes, frame: FrameRef, binding: str) -> _OutgoingRecord:
         letter = DeadLetter(
             stage="ingest", reason=error.reason, problem=str(error), at_ms=self._clock.now_ms(),
-            source=f"session {uplink.session_id.hex()}/{uplink.counter}", payload=payload, version=__version__,
-            uplink=uplink, binding_id=binding,
+            source=f"session {frame.session_id.hex()}/{frame.counter}", payload=payload, version=__version__,
+            frame=frame, binding_id=binding,
         )  # fmt: skip
-        return self._record_for(KAFKA_DEAD_LETTERS, uplink.edge_id.hex(), letter)
+        return self._record_for(KAFKA_DEAD_LETTERS, frame.edge_id.hex(), letter)
 
     async def _deliver(self, sender: AIOKafkaProducer, letters: list[_OutgoingRecord]) -> None:
         """Until Kafka has them all. Meanwhile nothing is confirmed, so the broker holds back what is behind."""
@@ -276,7 +279,7 @@ class KafkaIngest:
             for one in self._directory.bindings():
                 if one.valid_to_ms is not None and one.valid_to_ms < now_ms - _ENDED_TOLD_MS:
                     continue
-                placed = Placed(
+                placed = PatientLocation(
                     binding_id=one.binding_id.hex(), patient=one.patient, bed=one.bed, edge_id=one.edge_id.hex(),
                     at_ms=now_ms, valid_from_ms=one.valid_from_ms, valid_to_ms=one.valid_to_ms,
                 )  # fmt: skip
@@ -317,14 +320,14 @@ class KafkaIngest:
                 for records in found.values():
                     for record in records:
                         with contextlib.suppress(DecodeError):  # nobody but the store writer may write here
-                            self._note(decode_stored(record.value))
+                            self._note(decode_stored_frames(record.value))
                         self._offset = record.offset + 1
         finally:
             await reader.stop()
 
-    def _note(self, stored: Stored) -> None:
+    def _note(self, stored: StoredFrames) -> None:
         reason = _REASONS.get(stored.reason, Reason.PROCESSING) if stored.reason else None
-        for one in stored.uplinks:
+        for one in stored.frames:
             known = self._stored.get(one.session_id)
             if known is not None:
                 try:
@@ -335,7 +338,7 @@ class KafkaIngest:
             self._reception.sign(one.session_id, one.edge_id, one.frame_class, one.counter, reason)
             self.counts.stored += reason is None
         if self._on_stored is not None:
-            found = [self._awaited.pop((one.session_id, one.counter), None) for one in stored.uplinks]
+            found = [self._awaited.pop((one.session_id, one.counter), None) for one in stored.frames]
             self._on_stored([one for one in found if one is not None])
 
     async def _speak(self, client: Lanes) -> None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from stream.records import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
+from stream.records import DeadLetter, EdgeAlarmRecord, HeartbeatRecord, PartitionHealth, PatientLocation
 from vitals.messages import (
     AlarmChanged,
     FreshnessChanged,
@@ -128,21 +128,21 @@ def _alarm(event: AlarmChanged) -> str:
     return f"{ALARM},binding={event.binding_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
 
 
-def _edge_alarm(record: EdgeAlarmed) -> str:
+def _edge_alarm(record: EdgeAlarmRecord) -> str:
     one = record.alarm
     at_ns = one.at_ms * NS_IN_MS + (int.from_bytes(one.alarm_id[-4:], "big") + one.revision) % NS_IN_MS
     return (
-        f"{EDGE_ALARM},binding={record.binding_id},edge={record.uplink.edge_id.hex()},rule={_tag(one.rule_id)} "
+        f"{EDGE_ALARM},binding={record.binding_id},edge={record.frame.edge_id.hex()},rule={_tag(one.rule_id)} "
         f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,'
         f"{_said(state=one.state, kind=one.kind, text=one.text)}onset_ms={one.onset_ms}i {at_ns}"
     )
 
 
-def _beat(record: Beat) -> str:
+def _beat(record: HeartbeatRecord) -> str:
     one = record.heartbeat
     oldest = "" if one.outbox_oldest_ms is None else f"outbox_oldest_ms={one.outbox_oldest_ms}i,"
     return (
-        f"{EDGE},edge={record.uplink.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
+        f"{EDGE},edge={record.frame.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
         f"outbox_used={float(one.outbox_used)!r},clock_quality={one.clock_quality}i,uptime_ms={one.uptime_ms}i,"
         f"skew_ms={one.at_ms - record.arrived_ms}i,"
         f"{_said(model=one.model, version=one.version, salvaged=one.salvaged)}"
@@ -160,7 +160,7 @@ def _health(record: PartitionHealth) -> str:
     )
 
 
-def _placed(record: Placed) -> str:
+def _placed(record: PatientLocation) -> str:
     """Where a patient is. A bed named `ward/bed` says its ward."""
     ward = record.bed.rpartition("/")[0]
     ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
@@ -204,9 +204,9 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     WindowClosed: _window,
     FreshnessChanged: _freshness,
     AlarmChanged: _alarm,
-    EdgeAlarmed: _edge_alarm,
-    Beat: _beat,
+    EdgeAlarmRecord: _edge_alarm,
+    HeartbeatRecord: _beat,
     PartitionHealth: _health,
-    Placed: _placed,
+    PatientLocation: _placed,
     DeadLetter: _dead_letter,
 }

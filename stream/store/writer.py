@@ -22,15 +22,15 @@ from stream.config import StoreConfig
 from stream.errors import LinesRefused
 from stream.kafka import consumer, producer, topic
 from stream.records import (
-    Alarmed,
+    AlarmRecord,
     DeadLetter,
     FrameRef,
-    Stored,
-    decode_alarmed,
-    decode_beat,
+    StoredFrames,
+    decode_alarm_record,
     decode_dead_letter,
     decode_health,
-    decode_judged,
+    decode_heartbeat_record,
+    decode_judgement_record,
     encode_record,
 )
 from stream.store.influx import HOUR_MS, Away, Buckets, Database
@@ -51,7 +51,7 @@ _log = get(__name__)
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
 _LOOK_S: Final = 0.05
-_UPLINKS_IN_A_RECORD: Final = 500
+_FRAMES_IN_A_RECORD: Final = 500
 _BURIED_CHARACTERS: Final = 16_384
 TASK_REACH_MS: Final = 2 * HOUR_MS
 """What is older than this, the task that makes hours of minutes does not see any more."""
@@ -62,7 +62,7 @@ class Entry(NamedTuple):
 
     lines: list[tuple[str, str]]  # bucket, line
     outdated: list[WindowOutdated]
-    uplinks: Sequence[FrameRef]
+    frames: Sequence[FrameRef]
 
 
 class WriterCounts(msgspec.Struct):
@@ -90,22 +90,22 @@ Reads = Callable[[ConsumerRecord, Buckets], Entry]
 
 def of_events(record: ConsumerRecord, buckets: Buckets) -> Entry:
     """A record of `vl.events.v1`."""
-    judged = decode_judged(record.value)
+    judged = decode_judgement_record(record.value)
     outdated = [event for event in judged.events if isinstance(event, WindowOutdated)]
     lines = [
         (buckets.minutes if isinstance(event, WindowClosed) else buckets.raw, line_of(event))
         for event in judged.events
         if not isinstance(event, WindowOutdated)
     ]
-    return Entry(lines, outdated, judged.uplinks)
+    return Entry(lines, outdated, judged.frames)
 
 
 def of_alarms(record: ConsumerRecord, buckets: Buckets) -> Entry:
     """A record of `vl.alarms.v1`."""
-    found = decode_alarmed(record.value)
-    if isinstance(found, Alarmed):
+    found = decode_alarm_record(record.value)
+    if isinstance(found, AlarmRecord):
         return Entry([(buckets.raw, line_of(found.alarm))], [], ())
-    return Entry([(buckets.raw, line_of(found))], [], (found.uplink,))
+    return Entry([(buckets.raw, line_of(found))], [], (found.frame,))
 
 
 def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
@@ -114,8 +114,8 @@ def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
         return Entry([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
     if record.topic.endswith(KAFKA_HEALTH):
         return Entry([(buckets.raw, line_of(decode_health(record.value)))], [], ())
-    beat = decode_beat(record.value)
-    return Entry([(buckets.raw, line_of(beat))], [], (beat.uplink,))
+    beat = decode_heartbeat_record(record.value)
+    return Entry([(buckets.raw, line_of(beat))], [], (beat.frame,))
 
 
 LANES: Final[dict[str, tuple[tuple[str, ...], Reads]]] = {
@@ -312,13 +312,13 @@ class Lane:
                 await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
             )
         self.counts.dead_letters += len(dead)
-        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.uplinks]
-        for reason, uplinks in (
+        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.frames]
+        for reason, frames in (
             ("", stored),
-            (Reason.VALUE.value, [one for index in refused for one in entries[index].uplinks]),
+            (Reason.VALUE.value, [one for index in refused for one in entries[index].frames]),
         ):
-            for start in range(0, len(uplinks), _UPLINKS_IN_A_RECORD):
-                told = Stored(uplinks=tuple(uplinks[start : start + _UPLINKS_IN_A_RECORD]), reason=reason)
+            for start in range(0, len(frames), _FRAMES_IN_A_RECORD):
+                told = StoredFrames(frames=tuple(frames[start : start + _FRAMES_IN_A_RECORD]), reason=reason)
                 waiting.append(await teller.send(topic(kafka, KAFKA_STORED), value=encode_record(told)))
         if waiting:
             await asyncio.gather(*waiting)

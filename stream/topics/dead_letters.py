@@ -15,7 +15,7 @@ from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.ingest.frames import Observed, content_of
 from stream.kafka import TOPICS, consumer, producer, topic
-from stream.records import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
+from stream.records import DeadLetter, ReadingRecord, decode_dead_letter, decode_patient_record, encode_record
 from wire.errors import DecodeError
 from wire.identity import Directory
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
@@ -124,30 +124,30 @@ async def _send(
     )
 
 
-def _of_processor(letter: DeadLetter) -> Arrived:
+def _of_processor(letter: DeadLetter) -> ReadingRecord:
     try:
-        record = decode_for_patient(letter.payload)
+        record = decode_patient_record(letter.payload)
     except DecodeError as error:
         raise CannotResend("it still cannot be read") from error
-    if not isinstance(record, Arrived) or not record.messages:
+    if not isinstance(record, ReadingRecord) or not record.messages:
         raise CannotResend("it is an order; give it again instead")
     return record
 
 
-def _of_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> Arrived:
+def _of_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> ReadingRecord:
     if directory is None:
         raise CannotResend("who is who is not known here; name the site's folder: --site")
-    if letter.uplink is None or not letter.binding_id:
+    if letter.frame is None or not letter.binding_id:
         raise CannotResend("it does not say whose it is")
     try:
         found = content_of(
-            directory, bytes.fromhex(letter.binding_id), letter.uplink.frame_class, letter.payload, clock.now_ms()
+            directory, bytes.fromhex(letter.binding_id), letter.frame.frame_class, letter.payload, clock.now_ms()
         )
     except (DecodeError, ValueError) as error:
         raise CannotResend("it still cannot be read") from error
     if not isinstance(found, Observed):
         raise CannotResend("it is no reading")
-    return Arrived(messages=tuple(found.messages), uplink=letter.uplink, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+    return ReadingRecord(messages=tuple(found.messages), frame=letter.frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
 
 
 class _Reading:

@@ -36,7 +36,7 @@ from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
-from stream.records import Arrived, decode_for_patient
+from stream.records import ReadingRecord, decode_patient_record
 from stream.site.broker_files import BrokerFolder, BrokerSettings
 from stream.store.influx import Away, Database, prepare
 from tests.faults.workers import expected_alarms, physiological
@@ -290,12 +290,12 @@ class Pipeline:
         async with Database(self.influx) as database:
             points = await self.points(database)
         counts = self.ward.fleets.counts
-        uplinks: Counter[Any] = Counter()
+        frames: Counter[Any] = Counter()
         readings: Counter[bytes] = Counter()
         for record in await self.log.records(KAFKA_READINGS):
-            arrived = decode_for_patient(record.value)
-            assert isinstance(arrived, Arrived)
-            uplinks[arrived.uplink] += 1
+            arrived = decode_patient_record(record.value)
+            assert isinstance(arrived, ReadingRecord)
+            frames[arrived.frame] += 1
             readings[arrived.messages[0].reading_id] += 1
         alarms = await physiological(self.log)
         expected = (

@@ -10,7 +10,7 @@ import pytest
 
 from stream.errors import DeskNotReached
 from stream.kafka import producer, topic
-from stream.records import Alarmed, decode_for_patient, encode_record
+from stream.records import AlarmRecord, decode_patient_record, encode_record
 from tests.faults.failing_desk import POINTS
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
@@ -42,7 +42,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
         await sender.start()
         try:
             for one in alarms:
-                value = encode_record(Alarmed(alarm=one))
+                value = encode_record(AlarmRecord(alarm=one))
                 await sender.send_and_wait(topic(log.config, KAFKA_ALARMS), key=one.binding_id.encode(), value=value)
         finally:
             await sender.stop()
@@ -51,7 +51,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
 
 
 def ordered(log: Log) -> list[Acknowledge]:
-    found = [decode_for_patient(record.value).message for record in asyncio.run(log.records(KAFKA_ORDERS))]  # type: ignore[union-attr]
+    found = [decode_patient_record(record.value).message for record in asyncio.run(log.records(KAFKA_ORDERS))]  # type: ignore[union-attr]
     return [one for one in found if isinstance(one, Acknowledge)]
 
 

@@ -8,27 +8,27 @@ import pytest
 
 from stream.records import (
     STATE_VERSION,
-    Alarmed,
-    Arrived,
-    Beat,
+    AlarmRecord,
     DeadLetter,
-    EdgeAlarmed,
+    EdgeAlarmRecord,
     FrameRef,
-    Judged,
-    Ordered,
+    HeartbeatRecord,
+    JudgementRecord,
+    OrderRecord,
     PartitionHealth,
-    Placed,
+    PatientLocation,
+    PatientStateRow,
+    ReadingRecord,
     Record,
-    StateRow,
-    Stored,
-    decode_alarmed,
-    decode_beat,
+    StoredFrames,
+    decode_alarm_record,
     decode_dead_letter,
-    decode_for_patient,
     decode_health,
-    decode_judged,
-    decode_state,
-    decode_stored,
+    decode_heartbeat_record,
+    decode_judgement_record,
+    decode_patient_record,
+    decode_state_row,
+    decode_stored_frames,
     encode_record,
 )
 from vitals.messages import (
@@ -139,8 +139,8 @@ HEARTBEAT = HeartbeatV1(
 Decode = Callable[[bytes | None], Any]
 GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
     (
-        Arrived(messages=(READING, SCORE), uplink=FRAME, spo2_scale=2),
-        decode_for_patient,
+        ReadingRecord(messages=(READING, SCORE), frame=FRAME, spo2_scale=2),
+        decode_patient_record,
         (
             "94a76172726976656492dc0013a772656164696e67d920616261626162616261626162616261626162616261626162616261"
             "6261626162c41072727272727272727272727272727272c4107373737373737373737373737373737307cd03e8cd04b0cb40"
@@ -151,24 +151,24 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        Ordered(message=Acknowledge(binding_id=BED, alarm_id=b"a" * 16, by="nurse", at_ms=2_000, revision=1)),
-        decode_for_patient,
+        OrderRecord(message=Acknowledge(binding_id=BED, alarm_id=b"a" * 16, by="nurse", at_ms=2_000, revision=1)),
+        decode_patient_record,
         (
             "92a76f72646572656496ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
             "616261626162c41061616161616161616161616161616161a56e75727365cd07d001"
         ),
     ),
     (
-        Ordered(message=Silence(binding_id=BED, rule_id="news2", by="nurse", at_ms=2_000, until_ms=3_000)),
-        decode_for_patient,
+        OrderRecord(message=Silence(binding_id=BED, rule_id="news2", by="nurse", at_ms=2_000, until_ms=3_000)),
+        decode_patient_record,
         (
             "92a76f72646572656496a773696c656e6365d920616261626162616261626162616261626162616261626162616261626162"
             "6162a56e65777332a56e75727365cd07d0cd0bb8"
         ),
     ),
     (
-        Judged(binding_id=BED, events=EVENTS, uplinks=(FRAME,)),
-        decode_judged,
+        JudgementRecord(binding_id=BED, events=EVENTS, frames=(FRAME,)),
+        decode_judgement_record,
         (
             "94a66a7564676564d92061626162616261626162616261626162616261626162616261626162616261629694ae7265616469"
             "6e675f6a7564676564dc0013a772656164696e67d92061626162616261626162616261626162616261626162616261626162"
@@ -187,8 +187,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        Alarmed(alarm=ALARM),
-        decode_alarmed,
+        AlarmRecord(alarm=ALARM),
+        decode_alarm_record,
         (
             "92a7616c61726d6564dc0012ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
             "61626162616261626162c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03"
@@ -196,8 +196,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        EdgeAlarmed(binding_id=BED, alarm=EDGE_ALARM, arrived_ms=1_500, uplink=FRAME),
-        decode_alarmed,
+        EdgeAlarmRecord(binding_id=BED, alarm=EDGE_ALARM, arrived_ms=1_500, frame=FRAME),
+        decode_alarm_record,
         (
             "95ac656467655f616c61726d6564d92061626162616261626162616261626162616261626162616261626162616261629b01"
             "c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03a6616374697665cd03e8"
@@ -206,8 +206,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        Beat(heartbeat=HEARTBEAT, arrived_ms=1_500, uplink=FRAME),
-        decode_beat,
+        HeartbeatRecord(heartbeat=HEARTBEAT, arrived_ms=1_500, frame=FRAME),
+        decode_heartbeat_record,
         (
             "94a462656174dc001301c4086262626262626262cd03e8cd01f40203c0cb3fe00000000000009193c4107373737373737373"
             "737373737373737301079090aa72756c6573206f6e6c7990a5302e312e3081a46175746801a00000c400cd05dc94c4106564"
@@ -215,8 +215,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        Stored(uplinks=(FRAME,), reason="value"),
-        decode_stored,
+        StoredFrames(frames=(FRAME,), reason="value"),
+        decode_stored_frames,
         "93a673746f7265649194c410656467652d312d656467652d312d6564c41073657373696f6e2d312d73657373696f0107a576616c7565",
     ),
     (
@@ -234,7 +234,7 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         "99b0706172746974696f6e5f6865616c746803a3772d31cd03e80293010002010528",
     ),
     (
-        Placed(binding_id=BED, patient="p-1", bed="north/1", edge_id="0e", at_ms=1_000, valid_from_ms=500),
+        PatientLocation(binding_id=BED, patient="p-1", bed="north/1", edge_id="0e", at_ms=1_000, valid_from_ms=500),
         decode_health,
         (
             "98a6706c61636564d9206162616261626162616261626162616261626162616261626162616261626162a3702d31a76e6f72"
@@ -250,7 +250,7 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
             source="s/1",
             payload=b"?",
             version="0.1.0",
-            uplink=FRAME,
+            frame=FRAME,
             binding_id=BED,
         ),
         decode_dead_letter,
@@ -261,8 +261,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ),
     ),
     (
-        StateRow(STATE_VERSION, 41, 2, b"snapshot"),
-        decode_state,
+        PatientStateRow(STATE_VERSION, 41, 2, b"snapshot"),
+        decode_state_row,
         "94012902c408736e617073686f74",
     ),
 )
@@ -284,4 +284,4 @@ def test_a_state_row_of_another_version_is_refused() -> None:
     other = msgspec.msgpack.encode([STATE_VERSION + 1, 41, 2, b"snapshot"])
 
     with pytest.raises(DecodeError, match=f"version {STATE_VERSION + 1}"):
-        decode_state(other)
+        decode_state_row(other)

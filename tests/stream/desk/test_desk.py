@@ -15,7 +15,7 @@ from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message
 from stream.errors import NobodyReached, NothingToAnswer, StoreRefused, StoreUnusable
-from stream.records import Alarmed, EdgeAlarmed
+from stream.records import AlarmRecord, EdgeAlarmRecord
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
 
@@ -65,7 +65,7 @@ class Night:
             place_of=lambda _: Place("12", "P-1"),
         )  # fmt: skip
 
-    def hear(self, *records: Alarmed | EdgeAlarmed) -> None:
+    def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
         for record in records:
             reads.append(Read("alarms", 0, self.offset, record))

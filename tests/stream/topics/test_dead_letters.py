@@ -8,7 +8,7 @@ import pytest
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.kafka import producer, status, topic
-from stream.records import Arrived, DeadLetter, FrameRef, Judged, decode_for_patient, encode_record
+from stream.records import DeadLetter, FrameRef, JudgementRecord, ReadingRecord, decode_patient_record, encode_record
 from stream.topics.dead_letters import Resent, letters, resend
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
@@ -23,16 +23,16 @@ BED = "0" * 31 + "1"
 FRAME = FrameRef(b"e" * 16, b"s" * 16, FrameClass.VITALS, 7)
 
 
-def arrived() -> Arrived:
+def arrived() -> ReadingRecord:
     reading = Reading(
         binding_id=BED, reading_id=b"r" * 16, session_id=b"s" * 16, counter=7, at_ms=0, received_ms=0, heart_rate=70.0
     )
-    return Arrived(messages=(reading,), uplink=FRAME)
+    return ReadingRecord(messages=(reading,), frame=FRAME)
 
 
 def a_letter(stage: str, payload: bytes, *, source: str = "here", binding_id: str = "") -> DeadLetter:
     return DeadLetter(
-        stage=stage, reason="schema", problem="x", at_ms=1, source=source, payload=payload, version="0", uplink=FRAME,
+        stage=stage, reason="schema", problem="x", at_ms=1, source=source, payload=payload, version="0", frame=FRAME,
         binding_id=binding_id,
     )  # fmt: skip
 
@@ -61,9 +61,9 @@ class Bench:
         directory = self.site.demo.ingest.directory if knows_who else None
         return await resend(self.log.config, self.site.clock, directory=directory, again=again, stage=stage)
 
-    async def readings(self) -> list[Arrived]:
-        found = [decode_for_patient(one.value) for one in await self.log.records(KAFKA_READINGS)]
-        return [one for one in found if isinstance(one, Arrived)]
+    async def readings(self) -> list[ReadingRecord]:
+        found = [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
+        return [one for one in found if isinstance(one, ReadingRecord)]
 
 
 def test_what_a_worker_buried_is_read_again_once_and_again_if_asked(kafka: Kafka, tmp_path: Path) -> None:
@@ -99,14 +99,16 @@ def test_what_the_ingest_refused_needs_to_know_who_is_who(kafka: Kafka, tmp_path
     assert known.sent == {"ingest": 1}
     assert known.kept == {"ingest: it still cannot be read": 1, "ingest: it does not say whose it is": 1}
     (found,) = asyncio.run(bench.readings())
-    assert found.uplink == FRAME
+    assert found.frame == FRAME
     assert found.messages[0].binding_id == binding
 
 
 def test_what_the_database_refused_is_taken_from_where_it_lies(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     judged = encode_record(
-        Judged(binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),))
+        JudgementRecord(
+            binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),)
+        )
     )
 
     async def story() -> Resent:
