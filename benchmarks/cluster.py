@@ -43,8 +43,8 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
-from stream.store.influx import Database, prepare
-from stream.store.writer import LANES, StoreWriter
+from stream.store.influx import Database, prepare_database
+from stream.store.writer import TOPIC_GROUPS, StoreWriter
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -73,7 +73,7 @@ class Services:
         token.write_text(self.influxdb.token, encoding="utf-8")
         self.influx = InfluxConfig(url=self.influxdb.url, org=self.influxdb.org, token_file=token, timeout_ms=30_000)
         self.log = KafkaConfig(bootstrap=self.kafka.address)
-        prepare(self.influx, retention_days=3_650, aggregate_days=3_650)
+        prepare_database(self.influx, retention_days=3_650, aggregate_days=3_650)
         asyncio.run(create_topics(self.log, partitions=PARTITIONS))
 
     def end(self) -> None:
@@ -95,7 +95,7 @@ def growth(_: Services) -> Facts:
                 for value in values[start : start + 1_000]:
                     processor.apply(offset, value)
                     offset += 1
-                processor.take()
+                processor.drain()
                 if counter >= _WARM:
                     spent += time.process_time_ns() - began
                     judged += min(1_000, patients)
@@ -118,7 +118,7 @@ def recovery(services: Services) -> Facts:
         took: list[float] = []
 
         def taken() -> bool:
-            if second.progress.taken >= PARTITIONS and not took:
+            if second.progress.acquired >= PARTITIONS and not took:
                 took.append(time.perf_counter() - began)
                 took.append(second.patients)
             return bool(took)
@@ -272,7 +272,7 @@ def store(services: Services) -> Facts:
         for number in range(rounds):
             bucket = f"ours-{number}"
             config = replace(services.influx, bucket=bucket)
-            await asyncio.to_thread(prepare, config, retention_days=3_650, aggregate_days=3_650)
+            await asyncio.to_thread(prepare_database, config, retention_days=3_650, aggregate_days=3_650)
             log = replace(services.log, application=f"store-{number}")
             writer = StoreWriter(StoreConfig(kafka=log, influx=config), SystemClock())
             running = asyncio.create_task(writer.run())
@@ -285,7 +285,7 @@ def store(services: Services) -> Facts:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             config = replace(services.influx, bucket=f"bare-{number}")
-            await asyncio.to_thread(prepare, config, retention_days=3_650, aggregate_days=3_650)
+            await asyncio.to_thread(prepare_database, config, retention_days=3_650, aggregate_days=3_650)
             async with Database(config) as database:
                 began = time.perf_counter()
                 for start in range(0, len(lines), 5_000):
@@ -365,10 +365,10 @@ def gateway(services: Services) -> Facts:
                 site.demo.ingest.me, site.demo.ingest.directory, ledger, IngestConfig(kafka=services.log), site.clock,
                 limits=UNLIMITED,
             )  # fmt: skip
-            sender = await one._sender()
+            sender = await one._start_producer()
             began = time.perf_counter()
             for start in range(0, len(inbound), 500):
-                await one._pass_on(sender, inbound[start : start + 500])
+                await one._forward(sender, inbound[start : start + 500])
             took = time.perf_counter() - began
             await sender.stop()
         return len(inbound) / took
@@ -505,7 +505,7 @@ async def _bytes(services: Services, name: str) -> int:
 
 async def _lines(services: Services) -> list[str]:
     async with Database(services.influx) as database:
-        _, read = LANES["events"]
+        _, read = TOPIC_GROUPS["events"]
         entries = [read(record, database.buckets) for record in await _records(services, KAFKA_EVENTS)]
     return [line for entry in entries for _, line in entry.lines]
 

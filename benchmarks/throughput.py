@@ -29,7 +29,7 @@ from runtime.clock import SystemClock
 from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.process import tune_gc
-from stream.engine.processor import Output, Processor
+from stream.engine.processor import CommitBatch, Processor
 from stream.errors import KafkaUnusable
 from stream.kafka import create_topics, topic
 from stream.records import STATE_VERSION, PatientStateRow, ReadingRecord, decode_patient_record, encode_record
@@ -115,13 +115,13 @@ class Counting(Processor):
     def timer_at(self) -> int | None:
         return None
 
-    def take(self) -> Output:
+    def take(self) -> CommitBatch:
         states = [
             (key.encode(), encode_record(PatientStateRow(STATE_VERSION, offset, 1, self._jobs[key].state())))
             for key, offset in self._dirty.items()
         ]
         alarms, self._waiting, self._dirty = self._waiting, [], {}
-        return Output(states, [], alarms)
+        return CommitBatch(states, [], alarms)
 
 
 # Contestants: each is told where the log is and how much is in it, and returns how long it took.

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
+from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
 from stream.records import AlarmRecord, EdgeAlarmRecord
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
@@ -335,7 +335,7 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
         AlarmChangedMeanwhile: it is not what they have seen any more.
     """
     if kept is None or not (kept.is_listed or kept.is_answered):
-        raise NothingToAnswer
+        raise NoSuchAlarm
     if kept.is_answered:
         return kept
     if revision != kept.alarm.revision:
@@ -347,10 +347,10 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
     """Somebody wants the condition of an alarm quiet for a while.
 
     Raises:
-        NothingToAnswer, AlarmChangedMeanwhile: as `acknowledge`.
+        NoSuchAlarm, AlarmChangedMeanwhile: as `acknowledge`.
     """
     if kept is None or not kept.is_active:
-        raise NothingToAnswer
+        raise NoSuchAlarm
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm

@@ -20,7 +20,7 @@ from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message, Telling
-from stream.errors import NobodyReached, StoreRefused
+from stream.errors import CommitFailed, NotificationNotAccepted
 from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, Priority, Silence
@@ -130,7 +130,7 @@ class AlarmDesk:
         """Records of the log, and the place behind them, at once.
 
         Raises:
-            StoreRefused: nothing of it happened.
+            CommitFailed: nothing of it happened.
         """
         now_ms = self._clock.now_ms()
         opened = 0
@@ -177,7 +177,7 @@ class AlarmDesk:
         """Durable when it returns; the log hears of it soon.
 
         Raises:
-            NothingToAnswer, AlarmChangedMeanwhile, StoreRefused.
+            NothingToAnswer, AlarmChangedMeanwhile, CommitFailed.
         """
         now_ms = self._clock.now_ms()
         with self._book.transaction():
@@ -301,7 +301,7 @@ class AlarmDesk:
                 standing = self._plan(now_ms)
                 begun = self._begin(now_ms, standing)
                 self._forget(now_ms)
-        except StoreRefused as error:
+        except CommitFailed as error:
             if not self.counts.refusing:
                 _log.error("the desk cannot write; people are not called for what is new", problem=str(error))
             self.counts.refusing = str(error)
@@ -403,9 +403,9 @@ class AlarmDesk:
         address = self.addresses.get(letter.person, letter.channel)
         try:
             if address is None:
-                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
+                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: has no address any more")
             await self._notifier.send(address, self._message(letter), name=names)
-        except NobodyReached as error:
+        except NotificationNotAccepted as error:
             self.counts.failed[letter.channel] += 1
             if self._down.get((letter.person, letter.channel)) != str(error):
                 self._down[letter.person, letter.channel] = str(error)
@@ -421,7 +421,7 @@ class AlarmDesk:
         while True:
             try:
                 self._settle(names, accepted=accepted)
-            except StoreRefused as error:
+            except CommitFailed as error:
                 # Until it is written it counts as on its way: nobody is called again every second.
                 _log.error("what became of a message cannot be written", problem=str(error))
                 await asyncio.sleep(_RECORD_AGAIN_S)

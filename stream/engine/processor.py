@@ -25,11 +25,11 @@ from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
 
-EVENTS_IN_A_RECORD: Final = 500
+EVENTS_PER_RECORD: Final = 500
 """More go into a second record: a broker refuses those of a megabyte."""
 
 
-class Output(NamedTuple):
+class CommitBatch(NamedTuple):
     """What belongs into one transaction."""
 
     states: list[tuple[bytes, bytes]]  # key and value for the state topic
@@ -70,11 +70,11 @@ class Processor:
             states[binding_id] = row.snapshot
             self._last_offset[binding_id] = row.last_offset
             self._scale[binding_id] = row.spo2_scale
-        self.log_was_lost = max(self._last_offset.values(), default=-1) >= end
-        if self.log_was_lost:
+        self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
+        if self.topic_was_recreated:
             self._last_offset = dict.fromkeys(self._last_offset, -1)
         self._patients = Patients(self._plan_of, states.items())
-        self.alarm_waits = False
+        self.alarm_pending = False
         self.applied = 0  # messages
 
     def __len__(self) -> int:
@@ -111,15 +111,15 @@ class Processor:
         """When a tick is wanted next."""
         return self._patients.timer_at()
 
-    def take_defects(self) -> list[tuple[str, str]]:
+    def drain_defects(self) -> list[tuple[str, str]]:
         """As `Patients.drain_defects`."""
         return self._patients.drain_defects()
 
-    def take(self) -> Output:
+    def drain(self) -> CommitBatch:
         """Everything since the last call."""
         commit = self._patients.drain()
         frames, self._frames = self._frames, {}
-        self.alarm_waits = False
+        self.alarm_pending = False
         judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in frames}
         alarms = []
         for event in commit.events:
@@ -131,12 +131,12 @@ class Processor:
                     judged[binding_id].append(event)
                 else:
                     judged[binding_id] = [event]
-        return Output(
+        return CommitBatch(
             states=[(binding_id.encode(), self._row(binding_id, one)) for binding_id, one in commit.snapshots.items()],
             judged=[
                 (binding_id.encode(), value)
                 for binding_id, events in judged.items()
-                for value in _records(binding_id, events, frames.get(binding_id, []))
+                for value in _judgement_records(binding_id, events, frames.get(binding_id, []))
             ],
             alarms=alarms,
         )
@@ -151,7 +151,7 @@ class Processor:
     def _note(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, AlarmChanged):
-                self.alarm_waits = True
+                self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
         return encode_record(
@@ -174,11 +174,11 @@ def _binding_of(event: Judgement) -> str:
     return event.score.binding_id if isinstance(event, ModelScored) else event.binding_id
 
 
-def _records(binding_id: str, events: list[Judgement], frames: list[FrameRef]) -> list[bytes]:
+def _judgement_records(binding_id: str, events: list[Judgement], frames: list[FrameRef]) -> list[bytes]:
     """The frames are named by the last record: what they said is in it, or in one before it."""
     first = [
-        encode_record(JudgementRecord(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))
-        for start in range(0, len(events) - EVENTS_IN_A_RECORD, EVENTS_IN_A_RECORD)
+        encode_record(JudgementRecord(binding_id=binding_id, events=tuple(events[start : start + EVENTS_PER_RECORD])))
+        for start in range(0, len(events) - EVENTS_PER_RECORD, EVENTS_PER_RECORD)
     ]
-    rest = events[len(first) * EVENTS_IN_A_RECORD :]
+    rest = events[len(first) * EVENTS_PER_RECORD :]
     return [*first, encode_record(JudgementRecord(binding_id=binding_id, events=tuple(rest), frames=tuple(frames)))]

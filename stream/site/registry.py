@@ -16,7 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
+from stream.errors import EnrolmentRefused, FileUnusable, NoSuchDevice, RegistryRefused
 from stream.site.audit import AuditLog
 from wire.enrol.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
 from wire.enrol.documents import (
@@ -928,7 +928,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.executescript(_SCHEMA)
         _complete(db)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnusable(path, f"is not a registry ({error})") from error
+        raise FileUnusable(path, f"is not a registry ({error})") from error
     return db
 
 

@@ -9,7 +9,7 @@ from runtime.lifetime import begin, until_told_to_stop
 from runtime.metrics import serving
 from stream.config import StoreConfig
 from stream.store.health import StoreHealth
-from stream.store.influx import prepare
+from stream.store.influx import prepare_database
 from stream.store.writer import StoreWriter
 
 
@@ -42,7 +42,9 @@ def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
     Raises:
         DatabaseUnusable: what is wrong, and the fix.
     """
-    return prepare(
-        config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,
+    return prepare_database(
+        config.influx,
+        retention_days=config.retention_days,
+        aggregate_days=config.aggregate_retention_days,
         tokens=tokens,
-    ).made  # fmt: skip
+    ).made

@@ -9,8 +9,8 @@ from stream.config import KafkaConfig
 from stream.kafka import TopicsStatus, check_topics, create_topics, status
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
-from stream.topics.dead_letters import Resent, StoredDeadLetter, letters
-from stream.topics.dead_letters import resend as send_again
+from stream.topics.dead_letters import Resent, StoredDeadLetter, list_dead_letters
+from stream.topics.dead_letters import resend_dead_letters as send_again
 
 
 def kafka_config(bootstrap: str, topic_prefix: str = "", *, application: str = "vitalloom") -> KafkaConfig:
@@ -48,7 +48,7 @@ def dead_letters(kafka: KafkaConfig) -> list[StoredDeadLetter]:
     Raises:
         LogUnusable: Kafka does not answer.
     """
-    return asyncio.run(letters(kafka))
+    return asyncio.run(list_dead_letters(kafka))
 
 
 def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) -> Resent:

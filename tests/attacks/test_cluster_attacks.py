@@ -50,7 +50,7 @@ def test_a31_poison_put_straight_into_kafka_stops_no_partition(kafka: Kafka) -> 
             await put(log, poison)
         async with working(log.worker(tick_slack_ms=HOUR)) as worker:
             await until(lambda: worker.progress.dead_letters == len(POISON) and worker.all_committed, "buried")
-            taken = worker.progress.taken
+            taken = worker.progress.acquired
         found = {
             bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in (await log.events()).items()
         }

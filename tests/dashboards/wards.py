@@ -21,7 +21,7 @@ from stream.records import (
     decode_judgement_record,
     encode_record,
 )
-from stream.store.influx import Buckets, Database, prepare
+from stream.store.influx import Buckets, Database, prepare_database
 from stream.store.line_protocol import line_of
 from tests.services.influxdb import InfluxDB
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
@@ -145,14 +145,14 @@ def hour(beds: Iterable[Bed], *, nurse: str = "nurse-7", seed: int = 1, pipeline
                     processor.apply(offset, encode_record(record))
                     offset += 1
         processor.tick(at_ms + CADENCE - 1)
-        _take(processor, points)
+        _drain_into(processor, points)
     for after_ms in range(0, pipeline_until_ms, 30 * SECOND):
         points.lines["raw"] += _surroundings(beds, after_ms)
     return points
 
 
-def _take(processor: Processor, points: Points) -> None:
-    output = processor.take()
+def _drain_into(processor: Processor, points: Points) -> None:
+    output = processor.drain()
     for _, value in output.judged:
         for event in decode_judgement_record(value).events:
             if not isinstance(event, WindowOutdated):
@@ -256,7 +256,7 @@ def config_of(influxdb: InfluxDB, folder: Path, bucket: str) -> InfluxConfig:
 
 async def write(config: InfluxConfig, points: Points) -> None:
     """Into buckets of their own, made if they are not there."""
-    prepare(config, retention_days=YEARS, aggregate_days=YEARS)
+    prepare_database(config, retention_days=YEARS, aggregate_days=YEARS)
     buckets = Buckets.of(config)
     async with Database(config) as database:
         for bucket, lines in ((buckets.raw, points.lines["raw"]), (buckets.minutes, points.lines["minutes"])):

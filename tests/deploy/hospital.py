@@ -23,7 +23,7 @@ from simulators.enrolled import EnrolledSite
 from stream.config import InfluxConfig, KafkaConfig
 from stream.kafka import create_topics
 from stream.site.broker_files import BrokerFolder, BrokerSettings
-from stream.store.influx import prepare
+from stream.store.influx import prepare_database
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
@@ -74,7 +74,7 @@ class Hospital:
         self.broker.start()
         asyncio.run(create_topics(self.kafka, partitions=2))
         made = InfluxConfig(url=self.influx.url, org=self.influx.org, token_file=self.token, bucket=self.influx.bucket)
-        prepare(made, retention_days=90, aggregate_days=90, tokens=self.folder)
+        prepare_database(made, retention_days=90, aggregate_days=90, tokens=self.folder)
         self.be_whole()
 
     def be_whole(self) -> None:

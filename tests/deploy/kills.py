@@ -25,7 +25,7 @@ from deploy.folder import Folder
 from deploy.run import Native
 from deploy.supervisor import State
 from stream.config import InfluxConfig
-from stream.store.influx import Away, Database
+from stream.store.influx import Database, DatabaseUnavailable
 from tests.deploy.first_site import free_row
 
 IN_TURN: Final = (
@@ -90,7 +90,7 @@ class Hospital:
                 '|> filter(fn: (r) => r._measurement == "vitals" and r._field == "counter") '
                 '|> group(columns: ["binding"]) |> last() '
             )
-        except Away:
+        except DatabaseUnavailable:
             return None
         now = time.time()
         return [(now - row["_time"].timestamp()) * 1_000 for row in rows]

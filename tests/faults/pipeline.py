@@ -38,7 +38,7 @@ from stream.config import InfluxConfig
 from stream.embedded.store import Store
 from stream.records import ReadingRecord, decode_patient_record
 from stream.site.broker_files import BrokerFolder, BrokerSettings
-from stream.store.influx import Away, Database, prepare
+from stream.store.influx import Database, DatabaseUnavailable, prepare_database
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -111,7 +111,7 @@ class _DataCentreElsewhere(DataCentre):
             while True:
                 try:
                     points = await self._pipeline.points(database)
-                except Away:
+                except DatabaseUnavailable:
                     points = []
                 new = set(points) - self._known
                 self._known |= new
@@ -357,7 +357,7 @@ async def site(
         folder, kafka, influxdb, workers=workers, engine=engine, speed=speed, cadence_ms=cadence_ms, look_s=look_s
     )
     await pipeline.log.begin()
-    await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
+    await asyncio.to_thread(prepare_database, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
         scenario=scenario, patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
         cadence=f"{cadence_ms // 1_000}s", seed=seed,

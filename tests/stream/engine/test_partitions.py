@@ -13,7 +13,7 @@ from stream.config import WorkerConfig
 from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.engine.faust_app import FaustWorker
-from stream.engine.partitions import TRIES, VitalsConsumer
+from stream.engine.partitions import MAX_ATTEMPTS, VitalsConsumer
 from stream.engine.plain import PlainWorker
 from stream.errors import KafkaUnusable
 from stream.kafka import check_topics, create_topics, producer, topic
@@ -188,7 +188,7 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
         await log.put([reading(10 * SECOND), reading(10 * SECOND, bed=BED_2)])
         async with working(log.worker()) as worker:
             await until(lambda: worker.progress.dead_letters == 2 and worker.is_settled, "buried", within_s=90)
-            taken = worker.progress.taken
+            taken = worker.progress.acquired
         letters = [decode_dead_letter(one.value) for one in await log.records(KAFKA_DEAD_LETTERS)]
         told = [decode_stored_frames(one.value) for one in await log.records(KAFKA_STORED)]
         return await log.events(), letters, told, taken
@@ -198,7 +198,7 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
     assert judged == {BED_1: 2, BED_2: 2}
     assert [(one.stage, one.reason) for one in letters] == [("processor", "processing"), ("processor", "schema")]
     assert [(one.reason, one.frames[0].counter) for one in told] == [("processing", 7)]
-    assert taken == TRIES + 1
+    assert taken == MAX_ATTEMPTS + 1
 
 
 def test_states_that_are_lost_are_made_anew_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:

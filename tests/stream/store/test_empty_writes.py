@@ -19,7 +19,7 @@ from stream.records import (
     encode_record,
 )
 from stream.store.influx import Database
-from stream.store.writer import Lane, WriterCounts
+from stream.store.writer import TopicGroupWriter, WriterCounts
 from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
@@ -66,7 +66,7 @@ class Log:
 def one_turn(server: InfluxStandIn, log: Log) -> WriterCounts:
     async def turn() -> WriterCounts:
         async with Database(server.config) as database:
-            lane = Lane(
+            lane = TopicGroupWriter(
                 "events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), WriterCounts()
             )
             await lane._turn(cast(Any, log), cast(Any, log))
@@ -112,7 +112,7 @@ def test_a_late_batch_without_a_usable_reading_is_committed_and_nothing_is_writt
     assert server.written == []
     assert log.commits == 1
     assert [(one.reason, [frame.counter for frame in one.frames]) for one in log.told()] == [("", [7])]
-    assert (counts.records, counts.stored, counts.windows_again, counts.dead_letters) == (1, 1, 0, 0)
+    assert (counts.records, counts.stored, counts.windows_recomputed, counts.dead_letters) == (1, 1, 0, 0)
 
 
 def test_a_late_batch_with_a_usable_reading_replaces_its_minute(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_late_batch_with_a_usable_reading_replaces_its_minute(tmp_path: Path) 
     ((bucket, line),) = server.written
     assert bucket == "vitals_1m"
     assert line.startswith(f"vitals_1m,binding={BED_1},sign=spo2 ")
-    assert counts.windows_again == 1
+    assert counts.windows_recomputed == 1
 
 
 def test_a_minute_that_influxdb_refuses_becomes_a_dead_letter_and_the_batch_is_committed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
-from stream.store.influx import Buckets, Database, hours_flux, prepare
+from stream.store.influx import Buckets, Database, hours_flux, prepare_database
 from stream.store.line_protocol import window_line
 from stream.store.writer import StoreWriter
 from tests.services.influxdb import InfluxDB
@@ -56,7 +56,7 @@ class Site:
 
     async def begin(self) -> None:
         await self.log.begin()
-        await asyncio.to_thread(prepare, self.influx, retention_days=YEARS, aggregate_days=YEARS)
+        await asyncio.to_thread(prepare_database, self.influx, retention_days=YEARS, aggregate_days=YEARS)
 
     async def put(self, *records: JudgementRecord, name: str = KAFKA_EVENTS) -> None:
         async with self._sender() as send:
@@ -292,7 +292,7 @@ def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxD
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="hours")
-    prepare(config, retention_days=YEARS, aggregate_days=YEARS)
+    prepare_database(config, retention_days=YEARS, aggregate_days=YEARS)
     start_ms = NOW // HOUR * HOUR
 
     async def story() -> list[Any]:
@@ -354,8 +354,8 @@ def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: In
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="twice")
 
-    first = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
-    again = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+    first = prepare_database(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+    again = prepare_database(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
 
     assert [one.split(" ")[0] for one in first.made] == ["bucket", "bucket", "bucket", "task", "token", "token"]
     assert again.made == []
@@ -380,4 +380,4 @@ def test_what_is_wrong_is_said_with_its_cure(
     config = InfluxConfig(**{"url": influxdb.url, "org": influxdb.org, "token_file": token} | wrong)
 
     with pytest.raises(DatabaseUnusable, match=cure):
-        prepare(config, retention_days=1, aggregate_days=1)
+        prepare_database(config, retention_days=1, aggregate_days=1)

@@ -9,7 +9,7 @@ from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.kafka import producer, status, topic
 from stream.records import DeadLetter, FrameRef, JudgementRecord, ReadingRecord, decode_patient_record, encode_record
-from stream.topics.dead_letters import Resent, letters, resend
+from stream.topics.dead_letters import Resent, list_dead_letters, resend_dead_letters
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from tests.stream.receiving_site import Site
@@ -57,9 +57,11 @@ class Bench:
         for one in found:
             await self.put(KAFKA_DEAD_LETTERS, encode_record(one))
 
-    async def resend(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
+    async def resend_dead_letters(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
         directory = self.site.demo.ingest.directory if knows_who else None
-        return await resend(self.log.config, self.site.clock, directory=directory, again=again, stage=stage)
+        return await resend_dead_letters(
+            self.log.config, self.site.clock, directory=directory, again=again, stage=stage
+        )
 
     async def readings(self) -> list[ReadingRecord]:
         found = [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
@@ -143,11 +145,11 @@ def test_the_status_counts_what_is_kept_and_who_is_behind(kafka: Kafka, tmp_path
         assert found.dead_letters == 3
         assert found.behind == [(f"{bench.log.config.application}-dead-letters", letters_topic, 2)]
         assert {one.name: one.partitions for one in found.topics}[topic(bench.log.config, KAFKA_READINGS)] == 2
-        assert [one.content.payload for one in await letters(bench.log.config)] == [b"nonsense"] * 3
+        assert [one.content.payload for one in await list_dead_letters(bench.log.config)] == [b"nonsense"] * 3
 
     asyncio.run(story())
 
 
 def test_without_kafka_there_is_one_sentence() -> None:
     with pytest.raises(KafkaUnusable, match=r"Kafka at 127\.0\.0\.1:1: does not answer"):
-        asyncio.run(letters(KafkaConfig(bootstrap="127.0.0.1:1")))
+        asyncio.run(list_dead_letters(KafkaConfig(bootstrap="127.0.0.1:1")))
