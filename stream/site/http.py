@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
-from stream.http import JSON, Serving, address_of, body_of
+from stream.http import JSON, HttpServer, client_address, read_body
 from stream.site.enrolment import Enrolment
 from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
@@ -49,18 +49,18 @@ def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: Req
         return Response(root, media_type="application/x-pem-file")
 
     async def enrol(request: Request) -> EnrolReply:
-        asked = await body_of(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
-        return enrolment.enrol(asked, server=server, address=address_of(request), mono_ms=_mono_ms())
+        asked = await read_body(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
+        return enrolment.enrol(asked, server=server, address=client_address(request), mono_ms=_mono_ms())
 
     async def renew(request: Request) -> EnrolReply:
-        asked = await body_of(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
+        asked = await read_body(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
         return enrolment.renew(
-            asked, peer=_peer(request), server=server, address=address_of(request), mono_ms=_mono_ms()
+            asked, peer=_peer(request), server=server, address=client_address(request), mono_ms=_mono_ms()
         )
 
     async def prekey(request: Request) -> PrekeyReply:
-        asked = await body_of(request, PrekeyRequest, most_bytes=MAX_BODY_BYTES)
-        return enrolment.new_prekey(asked, peer=_peer(request), address=address_of(request), mono_ms=_mono_ms())
+        asked = await read_body(request, PrekeyRequest, most_bytes=MAX_BODY_BYTES)
+        return enrolment.new_prekey(asked, peer=_peer(request), address=client_address(request), mono_ms=_mono_ms())
 
     app = Starlette(
         routes=[
@@ -74,7 +74,7 @@ def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: Req
     return app
 
 
-class RegistryServer(Serving):
+class RegistryServer(HttpServer):
     """The application on a port, for as long as the `async with` block lasts.
 
     Args:

@@ -16,7 +16,10 @@ from stream.errors import NoSuchDevice, RegistryRefused
 from stream.site.certificates import IssuedCertificates
 from stream.site.documents import SignedDocuments
 from stream.site.registry_file import RegistryFile
-from wire.enrol.documents import CredentialV1, DeviceV1
+from wire.enrol.documents import (
+    CredentialV1,
+    DeviceV1,
+)
 from wire.enrol.wallet import record_of
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.clock import Clock
-from stream.errors import EnrolmentRefused, RegistryRefused, StoreUnusable
+from stream.errors import EnrolmentRefused, FileUnusable, RegistryRefused
 from stream.site.audit import AuditLog
 
 _SCHEMA: Final = """
@@ -57,7 +57,7 @@ class RegistryFile:
         to_read: refuse every change.
 
     Raises:
-        StoreUnusable: the file is something else, or cannot be written.
+        FileUnusable: the file is something else, or cannot be written.
     """
 
     def __init__(self, path: Path, *, clock: Clock, to_read: bool) -> None:
@@ -142,7 +142,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
         db.executescript(_SCHEMA)
         _add_missing_columns(db)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnusable(path, f"is not a registry ({error})") from error
+        raise FileUnusable(path, f"is not a registry ({error})") from error
     return db
 
 

@@ -24,7 +24,7 @@ from stream.config import InfluxConfig, KafkaConfig
 from stream.kafka import create_topics
 from stream.site.broker_files import BrokerFolder
 from stream.site.mosquitto_conf import BrokerSettings
-from stream.store.influx import prepare
+from stream.store.influx import prepare_database
 from tests.patience import PATIENCE_S
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -79,7 +79,7 @@ class Hospital:
         self.broker.start()
         asyncio.run(create_topics(self.kafka, partitions=2))
         made = InfluxConfig(url=self.influx.url, org=self.influx.org, token_file=self.token, bucket=self.influx.bucket)
-        prepare(made, retention_days=90, aggregate_days=90, tokens=self.folder)
+        prepare_database(made, retention_days=90, aggregate_days=90, tokens=self.folder)
         self.start_all()
 
     def start_all(self) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
 from stream import http
-from stream.errors import CannotServe
+from stream.errors import HttpServerFailed
 from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.http import RegistryServer
 from tests.patience import PATIENCE_S
@@ -328,7 +328,7 @@ def test_who_sends_nothing_does_not_stop_others(desk: Desk, port: int, tls: ssl.
 def test_nobody_is_waited_for_for_ever(
     desk: Desk, tls: ssl.SSLContext, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "VISIT_WITHIN_S", 0.3)
+    monkeypatch.setattr(http, "CONNECTION_LIMIT_S", 0.3)
     with serving(desk) as port, connect(port, tls) as sock:
         sock.settimeout(5)
         sock.sendall(begun)
@@ -359,7 +359,7 @@ def test_one_address_cannot_take_every_place(desk: Desk, tls: ssl.SSLContext, mo
 def test_a_server_that_is_told_to_stop_does_though_somebody_is_slow(
     desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "VISIT_WITHIN_S", 1.0)
+    monkeypatch.setattr(http, "CONNECTION_LIMIT_S", 1.0)
     began = time.monotonic()
     with serving(desk) as port:
         sock = connect(port, tls)
@@ -450,5 +450,5 @@ def test_a_port_that_is_taken_is_a_sentence(desk: Desk, port: int) -> None:
         host="127.0.0.1", port=port,
     )  # fmt: skip
 
-    with pytest.raises(CannotServe, match="is it running already"):
+    with pytest.raises(HttpServerFailed, match="is it running already"):
         asyncio.run(server.__aenter__())

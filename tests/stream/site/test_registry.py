@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
+from stream.errors import EnrolmentRefused, FileUnusable, NoSuchDevice, RegistryRefused
 from stream.site.audit import AuditLog
 from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.folder import Site
@@ -1211,7 +1211,7 @@ def test_a_file_that_is_no_registry_is_said_to_be_none(tmp_path: Path, desk: Des
     path = tmp_path / "other.sqlite"
     path.write_bytes(b"this is a letter, and a long one. " * 50)
 
-    with pytest.raises(StoreUnusable, match=r"other\.sqlite: is not a registry"):
+    with pytest.raises(FileUnusable, match=r"other\.sqlite: is not a registry"):
         Registry(path, control=None, tenant_id=bytes(16), clock=desk.clock)
 
 
