@@ -147,7 +147,7 @@ def test_the_root_key_may_be_away(desk: Desk) -> None:
     reopened(desk)
     desk.enrol()
 
-    with pytest.raises(SiteUnusable, match=r"root\.key: is not here; bring the root key back"):
+    with pytest.raises(SiteUnusable, match=r"root\.key: is missing; bring the root key back"):
         desk.site.renew_issuing(passphrase="", who="tester")
 
 
@@ -389,14 +389,14 @@ def test_every_document_is_signed_by_the_new_control_key(desk: Desk) -> None:
     new = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
     assert old != new
     assert new == {control_key_id(desk.site._control[0].public_key())}
-    (told,) = [
+    (known,) = [
         found for frame in desk.registry.documents.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))
     ]
-    assert told == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
+    assert known == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
 
 
 def keys_in(desk: Desk, frame: bytes) -> tuple[bytes, ...]:
-    with contextlib.suppress(Exception):  # sealed to somebody
+    with contextlib.suppress(Exception):  # sealed to a device
         return control_keys(desk, frame)
     return ()
 
@@ -408,7 +408,7 @@ def test_what_is_done_at_a_site_is_in_its_log(desk: Desk) -> None:
 
     log = desk.registry.file.audit.path.read_text(encoding="utf-8")
 
-    for what in ("vouched for", "certificate issued", "documents signed anew"):
+    for what in ("vouched for", "certificate issued", "documents signed again"):
         assert f'"what":"{what}"' in log
     assert log.count('"who":"ann"') >= 3
 

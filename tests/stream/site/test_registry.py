@@ -1,4 +1,4 @@
-"""The registry at its desk: who comes to belong, who ceases to, and what is signed about it."""
+"""The registry: devices and bindings, enrolment, documents, its file."""
 
 import contextlib
 import shutil
@@ -46,7 +46,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 class Refusal:
-    """What somebody was told, once it is known."""
+    """A refusal: status and text of the answer."""
 
     status = 0
     problem = ""
@@ -54,11 +54,11 @@ class Refusal:
 
 @contextlib.contextmanager
 def refused(status: int) -> Iterator[Refusal]:
-    told = Refusal()
+    refusal = Refusal()
     with pytest.raises(EnrolmentRefused) as caught:
-        yield told
-    told.status, told.problem = caught.value.status, str(caught.value)
-    assert told.status == status, told.problem
+        yield refusal
+    refusal.status, refusal.problem = caught.value.status, str(caught.value)
+    assert refusal.status == status, refusal.problem
 
 
 def opened(desk: Desk, *, to_read: bool = False) -> Registry:
@@ -112,7 +112,7 @@ def ask_prekey(desk: Desk, request: PrekeyRequest, peer: bytes | None) -> None:
 # A device comes
 
 
-def test_an_invited_device_becomes_one_of_ours(desk: Desk) -> None:
+def test_an_invited_device_enrols(desk: Desk) -> None:
     invitation = desk.invite("edge")
 
     wallet = desk.enrol("edge", invitation=invitation)
@@ -146,10 +146,10 @@ def test_a_token_is_good_once(desk: Desk) -> None:
     invitation = desk.invite()
     desk.ask(desk.request(invitation))
 
-    with refused(403) as told:
+    with refused(403) as refusal:
         desk.ask(desk.request(invitation))
 
-    assert "ask for a new one" in told.problem
+    assert "ask for a new one" in refusal.problem
     assert said(desk)[-1] == "bad token"
 
 
@@ -216,7 +216,7 @@ def test_an_invitation_opens_a_locked_slot(desk: Desk) -> None:
     assert said(desk)[-1] == "enrolled"
 
 
-def test_whatever_is_wrong_with_an_invitation_the_answer_is_the_same(desk: Desk) -> None:
+def test_every_invalid_invitation_gets_the_same_answer(desk: Desk) -> None:
     used, locked, revoked, expired = desk.invite(), desk.invite(), desk.invite(), desk.invite()
     desk.ask(desk.request(used))
     for _ in range(5):
@@ -236,9 +236,9 @@ def test_whatever_is_wrong_with_an_invitation_the_answer_is_the_same(desk: Desk)
         expired._replace(token=b""),
         expired._replace(token=b"x" * 999),
     ):
-        with refused(403) as told:
+        with refused(403) as refusal:
             desk.ask(desk.request(one))
-        answers.add(told.problem)
+        answers.add(refusal.problem)
 
     assert len(answers) == 1
 
@@ -275,7 +275,7 @@ def proof_of_another_device(request: EnrolRequest, desk: Desk) -> EnrolRequest:
 
 def proof_for_another_server(request: EnrolRequest, desk: Desk) -> EnrolRequest:
     mine = Invitation("https://127.0.0.1:1", bytes(32), bytes.fromhex(request.device_id), bytes.fromhex(request.token))
-    return enrol_request(mine, new_keys(), b"the certificate of somebody between")
+    return enrol_request(mine, new_keys(), b"the certificate of a man in the middle")
 
 
 def no_request(request: EnrolRequest, desk: Desk) -> EnrolRequest:
@@ -329,10 +329,10 @@ def test_two_devices_cannot_have_one_signing_key(desk: Desk) -> None:
     keys, second = new_keys(), desk.invite()
     desk.ask(desk.request(desk.invite(), keys))
 
-    with refused(400) as told:
+    with refused(400) as refusal:
         desk.ask(desk.request(second, keys._replace(tls=new_keys().tls)))
 
-    assert "make new keys" in told.problem
+    assert "make new keys" in refusal.problem
     with refused(403):
         desk.ask(desk.request(second))
 
@@ -560,14 +560,14 @@ def test_a_revoked_certificate_renews_nothing_though_the_device_is_known(desk: D
         ask_renewal(desk, renewal(desk, wallet), desk.peer(wallet))
 
 
-def test_a_credential_that_is_over_renews_nothing_and_the_cure_is_named(desk: Desk) -> None:
+def test_an_expired_credential_cannot_renew_and_the_error_names_the_fix(desk: Desk) -> None:
     wallet = desk.enrol()
     desk.clock.advance(30 * DAY + 1)
 
-    with refused(403) as told:
+    with refused(403) as refusal:
         ask_renewal(desk, renewal(desk, wallet), desk.peer(wallet))
 
-    assert f"vitalloom pki renew {wallet.me.device_id.hex()}" in told.problem
+    assert f"vitalloom pki renew {wallet.me.device_id.hex()}" in refusal.problem
 
 
 @pytest.mark.parametrize("field", ["proof", "present"])
@@ -590,7 +590,7 @@ def test_a_renewal_is_bound_to_the_server_and_takes_no_key_twice(desk: Desk) -> 
     used = NewKeys(new_keys().tls, wallet.me.signing_key, bytes(8), new_keys().prekey)
 
     with refused(400):
-        ask_renewal(desk, renew_request(wallet, new_keys(), b"somebody between"), desk.peer(wallet))
+        ask_renewal(desk, renew_request(wallet, new_keys(), b"a man in the middle"), desk.peer(wallet))
     with refused(400):
         ask_renewal(desk, renewal(desk, wallet, used), desk.peer(wallet))
     for serial in ("", "zz", "00" * 8_000):
@@ -601,7 +601,7 @@ def test_a_renewal_is_bound_to_the_server_and_takes_no_key_twice(desk: Desk) -> 
 # Prekeys
 
 
-def test_a_new_prekey_is_what_others_seal_to_and_bindings_are_sealed_anew(desk: Desk) -> None:
+def test_after_a_new_prekey_others_seal_to_it_and_bindings_are_sealed_again(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.bind(wearable, edge)
     keys = new_keys()
@@ -640,21 +640,25 @@ def test_a_prekey_to_which_nothing_can_be_sealed_is_refused(desk: Desk, point: s
     serial = edge.me.credential_serial
     transcript = prekey_transcript(edge.me.device_id, serial, bytes(8), bytes.fromhex(point), NOW)
     request = PrekeyRequest(
-        device_id=edge.me.device_id.hex(), serial=serial.hex(), prekey_id="00" * 8, prekey=point, at_ms=NOW,
+        device_id=edge.me.device_id.hex(),
+        serial=serial.hex(),
+        prekey_id="00" * 8,
+        prekey=point,
+        at_ms=NOW,
         present=proof(edge.me.signing_key, transcript),
-    )  # fmt: skip
+    )
 
-    with refused(400) as told:
+    with refused(400) as refusal:
         ask_prekey(desk, request, desk.peer(edge))
 
-    assert told.problem == "a key is not a key"
+    assert refusal.problem == "a key is not a key"
     desk.registry.publish_all(who="tester")
 
 
 # Revocation
 
 
-def test_a_revoked_device_is_believed_in_nothing(desk: Desk) -> None:
+def test_a_revoked_device_loses_every_right(desk: Desk) -> None:
     edge = desk.enrol("edge")
     pending = desk.again(edge.me.device_id)
     desk.clock.advance(MINUTE)
@@ -713,7 +717,7 @@ def test_the_revocation_list_forgets_certificates_whose_time_is_over(desk: Desk)
     assert desk.registry.certificates.revoked() == []
 
 
-def test_nobody_is_revoked_whom_nobody_knows(desk: Desk) -> None:
+def test_an_unknown_device_cannot_be_revoked(desk: Desk) -> None:
     before = everything(desk)
 
     with pytest.raises(NoSuchDevice, match="vitalloom pki show"):
@@ -772,18 +776,18 @@ def test_a_patient_may_wear_two(desk: Desk) -> None:
     assert [one.patient for one in desk.registry.bindings()] == ["P0001", "P0001"]
 
 
-def test_what_cannot_be_bound(desk: Desk) -> None:
+def test_bindings_that_are_refused(desk: Desk) -> None:
     edge, wearable, gone = desk.enrol("edge"), desk.enrol(), desk.enrol()
     desk.registry.revoke(gone.me.device_id, why="", who="tester")
-    mine, there, lost, nobody = (one.me.device_id for one in (wearable, edge, gone, desk.enrol("edge")))
+    mine, there, lost, other_edge = (one.me.device_id for one in (wearable, edge, gone, desk.enrol("edge")))
 
     def bind(wearable_id: bytes, edge_id: bytes, **more: Any) -> None:
         desk.registry.bind(wearable_id=wearable_id, edge_id=edge_id, patient="P", bed="1", who="tester", **more)
 
     before = everything(desk)
-    with pytest.raises(RegistryRefused, match="is of role edge, and not wearable"):
-        bind(there, nobody)
-    with pytest.raises(RegistryRefused, match="is of role wearable, and not edge"):
+    with pytest.raises(RegistryRefused, match="has the role edge, not wearable"):
+        bind(there, other_edge)
+    with pytest.raises(RegistryRefused, match="has the role wearable, not edge"):
         bind(mine, mine)
     with pytest.raises(RegistryRefused, match="revoked for good"):
         bind(lost, there)
@@ -801,7 +805,7 @@ def test_what_cannot_be_bound(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "about", [NOTHING, About(age_years=67.5, is_male=False, chest_pain=4), About(is_male=True), About(age_years=0.0)]
 )
-def test_what_models_have_to_be_told_reaches_the_edge_and_nobody_else(about: About, desk: Desk) -> None:
+def test_facts_for_the_models_reach_only_the_edge(about: About, desk: Desk) -> None:
     wearable, edge = desk.enrol(), desk.enrol("edge")
 
     binding = desk.registry.bind(
@@ -811,15 +815,15 @@ def test_what_models_have_to_be_told_reaches_the_edge_and_nobody_else(about: Abo
         desk.deliver(wallet)
 
     stored = desk.registry.binding(binding)
-    told = edge.provision.directory.binding(binding)
+    received = edge.provision.directory.binding(binding)
     on_the_wrist = wearable.provision.directory.binding(binding)
     assert stored is not None
-    assert told is not None
+    assert received is not None
     assert on_the_wrist is not None
-    assert (stored.about, told.about, on_the_wrist.about) == (about, about, NOTHING)
+    assert (stored.about, received.about, on_the_wrist.about) == (about, about, NOTHING)
 
 
-def test_a_registry_from_before_models_had_to_be_told_anything_is_taken_over(desk: Desk) -> None:
+def test_a_registry_without_columns_for_the_models_is_migrated(desk: Desk) -> None:
     binding = desk.bind(desk.enrol(), desk.enrol("edge"))
     with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as earlier:
         for column in ("age_years", "is_male", "chest_pain"):
@@ -837,7 +841,7 @@ def test_a_binding_ends_once(desk: Desk) -> None:
     desk.registry.unbind(binding, who="tester")
 
     for one in (binding, bytes(16)):
-        with pytest.raises(RegistryRefused, match="no such open one"):
+        with pytest.raises(RegistryRefused, match="no such open binding"):
             desk.registry.unbind(one, who="tester")
 
 
@@ -976,18 +980,18 @@ def test_what_has_not_changed_is_not_signed_again(desk: Desk) -> None:
     assert desk.registry.documents.documents_for(edge.me.device_id) == before
 
 
-def test_each_is_told_what_concerns_it_and_no_more(desk: Desk) -> None:
+def test_each_device_gets_only_the_documents_that_concern_it(desk: Desk) -> None:
     near, far, wearable, other = desk.enrol("edge"), desk.enrol("edge"), desk.enrol(), desk.enrol()
     binding, foreign = desk.bind(wearable, near, patient="P0001"), desk.bind(other, far, patient="P0002")
 
-    told = b"".join(desk.registry.documents.documents_for(near.me.device_id))
-    told_wearable = documents(desk, wearable.me.device_id)
+    sent = b"".join(desk.registry.documents.documents_for(near.me.device_id))
+    sent_to_wearable = documents(desk, wearable.me.device_id)
 
-    assert wearable.me.device_id in told
-    assert binding in told
-    assert foreign not in told
-    assert other.me.device_id not in told
-    assert {kind for kind, _ in told_wearable} == {
+    assert wearable.me.device_id in sent
+    assert binding in sent
+    assert foreign not in sent
+    assert other.me.device_id not in sent
+    assert {kind for kind, _ in sent_to_wearable} == {
         DocumentType.DEVICE,
         DocumentType.ASSIGNMENT,
         DocumentType.CONTROL_KEYS,
@@ -998,7 +1002,7 @@ def test_each_is_told_what_concerns_it_and_no_more(desk: Desk) -> None:
         )  # sealed where it is said at all
 
 
-def test_an_edge_that_has_taken_everything_says_so(desk: Desk) -> None:
+def test_an_edge_with_all_documents_has_the_digest_of_the_registry(desk: Desk) -> None:
     #  bind   unbind   bind (another)        renew                    renew
     #  |------|--------|---------------------|--------- ... ----------|
     #  0      1 h      2 h                   15 d                     30 d
@@ -1029,7 +1033,7 @@ def test_an_edge_that_has_taken_everything_says_so(desk: Desk) -> None:
     assert settled()
 
 
-def test_a_wearable_that_has_taken_everything_says_so(desk: Desk) -> None:
+def test_a_wearable_with_all_documents_has_the_digest_of_the_registry(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.registry.unbind(desk.bind(wearable, edge), who="tester")
     desk.deliver(wearable)
@@ -1041,7 +1045,7 @@ def test_a_wearable_that_has_taken_everything_says_so(desk: Desk) -> None:
     assert wearable.digest == desk.registry.documents.digest_for(wearable.me.device_id)
 
 
-def test_of_what_is_long_over_an_older_state_is_not_taken(desk: Desk) -> None:
+def test_an_older_version_of_a_forgotten_binding_is_rejected(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     binding = desk.bind(wearable, edge)
     recording = desk.registry.documents.documents_for(edge.me.device_id)
@@ -1112,7 +1116,7 @@ def test_a_string_comes_back_as_it_went_in(desk: Desk, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
-def test_a_string_that_no_screen_can_show_is_refused(desk: Desk, text: str) -> None:
+def test_an_unprintable_string_is_refused(desk: Desk, text: str) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     before, log = everything(desk), said(desk)
 
@@ -1200,14 +1204,14 @@ def test_the_version_changes_with_changes_of_others_and_with_own_ones(desk: Desk
     assert len({first, second, third}) == 3
 
 
-def test_the_database_is_its_owners(desk: Desk) -> None:
+def test_only_the_owner_can_read_the_files(desk: Desk) -> None:
     desk.enrol()
 
     for one in (*desk.registry.file.path.parent.glob("registry.sqlite*"), desk.registry.file.audit.path):
         assert one.stat().st_mode & 0o077 == 0, one
 
 
-def test_a_file_that_is_no_registry_is_said_to_be_none(tmp_path: Path, desk: Desk) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, desk: Desk) -> None:
     path = tmp_path / "other.sqlite"
     path.write_bytes(b"this is a letter, and a long one. " * 50)
 
