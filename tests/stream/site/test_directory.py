@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +10,6 @@ from stream.site.directory import CHECK_EVERY_MS, RegistryDirectory
 from stream.site.registry import Registry
 from tests.stream.site.registries import MINUTE, NOW, Desk
 from wire.identity import BindingRecord, SenderRecord
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.site.close()
 
 
 class CountedRegistry(Registry):

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.stream.site.registries import DAY, FACTS, NOW, Desk
 from wire.enrol.authority import moment
 from wire.enrol.documents import ControlKeysV1, control_key_id, open_document
 from wire.enrol.wallet import Wallet
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.site.close()
 
 
 def opened(desk: Desk, *, to_read: bool = False) -> Site:
