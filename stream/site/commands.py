@@ -87,7 +87,9 @@ def init(
 
 @pki.command()
 def issue(
-    what: Annotated[str, typer.Argument(help=f"Certificate to issue: registry, or a service ({', '.join(SERVICES)}).")],
+    certificate: Annotated[
+        str, typer.Argument(help=f"Certificate to issue: registry, or a service ({', '.join(SERVICES)}).")
+    ],
     site: SiteOption = _SITE,
     host: Annotated[
         list[str] | None, typer.Option(help="Additional host name or address of the registry; may be repeated.")
@@ -95,22 +97,23 @@ def issue(
 ) -> None:
     """Issue a certificate for the registry or a service of the site. Devices get theirs by enrolling."""
     with _opened(site) as opened:
-        if what == "registry":
+        if certificate == "registry":
             opened.issue_registry_certificate(who=_who(), hosts=host or ())
             typer.echo(f"{opened.registry_tls}: issued; restart the registry to use it")
-        elif what in SERVICES:
-            typer.echo(f"{opened.issue_service(what, who=_who())}: issued")
-        elif what == "broker":
+        elif certificate in SERVICES:
+            typer.echo(f"{opened.issue_service(certificate, who=_who())}: issued")
+        elif certificate == "broker":
             raise RegistryRefused("the broker's certificate is written with its other files: vitalloom broker write")
         else:
             raise RegistryRefused(
-                f"{what}: neither registry nor a service ({', '.join(SERVICES)}); devices enrol: vitalloom registry add"
+                f"{certificate}: neither registry nor a service ({', '.join(SERVICES)}); "
+                "devices enrol: vitalloom registry add"
             )
 
 
 @pki.command()
 def renew(
-    what: Annotated[
+    target: Annotated[
         str,
         typer.Argument(help=f"Device (id or label), registry, issuing, control, or a service ({', '.join(SERVICES)})."),
     ],
@@ -119,22 +122,22 @@ def renew(
 ) -> None:
     """Renew a certificate or key. A device gets a new invitation, and keeps its id and its patient."""
     with _opened(site) as opened:
-        if what == "registry":
+        if target == "registry":
             opened.issue_registry_certificate(who=_who())
-        elif what == "issuing":
+        elif target == "issuing":
             passphrase = ""
             if opened.root_asks_for_passphrase:
                 passphrase = typer.prompt("passphrase of the root key", hide_input=True)
             opened.renew_issuing(passphrase=passphrase, who=_who())
             typer.echo("next: vitalloom broker write, then restart the broker and the registry")
-        elif what == "control":
+        elif target == "control":
             opened.renew_control(who=_who())
-        elif what in SERVICES:
-            opened.issue_service(what, who=_who())
+        elif target in SERVICES:
+            opened.issue_service(target, who=_who())
         else:
-            _invite(opened, opened.registry.find(what), png)
+            _invite(opened, opened.registry.find(target), png)
             return
-        typer.echo(f"{what}: renewed")
+        typer.echo(f"{target}: renewed")
 
 
 @pki.command()

@@ -120,7 +120,7 @@ class Site:
 
         Args:
             passphrase: encrypts the root key's file; empty: not encrypted.
-            who: the user who creates it, for the audit log.
+            who: user name for the audit log.
 
         Raises:
             SiteUnusable: the folder holds a site already, or a certificate cannot hold the name.

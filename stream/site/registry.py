@@ -271,7 +271,7 @@ class Registry:
                 self._publish_binding(one.binding_id)
 
     def publish_device(self, device_id: bytes) -> None:
-        """Sign what is true of a device now. Call within a transaction."""
+        """Sign the present state of a device. Call within a transaction."""
         content = self._device_content(device_id)
         if content is not None:
             self.documents.sign_device(device_id, content)
