@@ -111,7 +111,7 @@ class RegistryFile:
     def check_writable(self) -> None:
         """Raises RegistryRefused if the file was opened for reading."""
         if self._to_read:
-            raise RegistryRefused(f"{self.path}: opened for reading; changes are made where the keys are")
+            raise RegistryRefused(f"{self.path}: opened for reading; a change needs the site's signing keys")
 
     def meta(self, key: str) -> str | None:
         """A single fact about the registry, such as `audit_head`."""
@@ -122,7 +122,7 @@ class RegistryFile:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _commit(self, what: str, who: str, subject: str, detail: dict[str, Any]) -> None:
-        # The log first: a line about something that did not happen is better than something without a line.
+        # The log first: a line about a change that was not made is better than a change without a line.
         try:
             record = self.audit.append(what, at_ms=self._clock.now_ms(), who=who, subject=subject, **detail)
             self.set_meta("audit_head", record.hash)
