@@ -22,8 +22,9 @@ from runtime.hardening import check_private, make_private_dir, read_private, wri
 from stream.errors import SiteUnusable
 from stream.site.registry import Clock, Policy, Registry, Signers
 from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import BrokerAddress, Offered
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.errors import BadKeyFile
 
 CONTROL_KEYS: Final = 2  # one signs, the next is known already

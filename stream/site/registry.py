@@ -20,7 +20,7 @@ from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, Store
 from stream.site.audit import AuditLog
 from wire.enrol.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
 from wire.enrol.documents import (
-    EVERYBODY,
+    EVERY_DEVICE,
     AssignmentV1,
     BindingV1,
     Content,
@@ -33,6 +33,7 @@ from wire.enrol.documents import (
     digest_of,
     encode_content,
 )
+from wire.enrol.records import record_of
 from wire.enrol.requests import (
     TOKEN_MS,
     BrokerAddress,
@@ -54,7 +55,6 @@ from wire.enrol.requests import (
     renew_transcript,
     token_hash,
 )
-from wire.enrol.wallet import record_of
 from wire.errors import BadProof, BadSigningRequest
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 from wire.receiver import Bucket
@@ -717,7 +717,7 @@ class Registry:
     def _publish_device(self, device_id: bytes) -> None:
         content = self._device_content(device_id)
         if content is not None:
-            self._publish(DocumentType.DEVICE, device_id, EVERYBODY, content)
+            self._publish(DocumentType.DEVICE, device_id, EVERY_DEVICE, content)
 
     def _publish_binding(self, binding_id: bytes, *, anew: bool = False) -> None:
         one = self.binding(binding_id)
@@ -738,7 +738,7 @@ class Registry:
 
     def _publish_control_keys(self) -> None:
         keys = tuple(one.public_key().public_bytes_raw() for one in self._signing().control)
-        self._publish(DocumentType.CONTROL_KEYS, TENANT, EVERYBODY, ControlKeysV1(keys=keys))
+        self._publish(DocumentType.CONTROL_KEYS, TENANT, EVERY_DEVICE, ControlKeysV1(keys=keys))
 
     def _publish(
         self,

@@ -21,7 +21,7 @@ from simulators.errors import BadWard
 from simulators.fleet import ASK_MOST_MS, Fleet
 from simulators.stories import Simulated
 from stream.site.broker_files import BrokerFolder, BrokerSettings
-from tests.edge.test_telling import Ward
+from tests.edge.test_announcer import Ward
 from tests.simulators.test_fleet import Hand
 from wire.enrol.documents import WANTED
 from wire.enrol.wallet import Wallet

@@ -468,7 +468,7 @@ def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
     assert f"{what}: renewed" in told
     with centre.opened() as site:
         for frame in site.registry.documents_for(wallet.me.device_id):
-            wallet.take(frame)
+            wallet.accept(frame)
         assert wallet.digest == site.registry.digest_for(wallet.me.device_id)
 
 

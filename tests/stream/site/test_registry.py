@@ -21,6 +21,7 @@ from stream.site.registry import Policy, Registry
 from tests.stream.site.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
 from wire.enrol.client import enrol_request, prekey_request, renew_request
 from wire.enrol.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
@@ -33,7 +34,7 @@ from wire.enrol.requests import (
     token_hash,
     un64,
 )
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.identity import LATE_MS, NOTHING, About
 
 
@@ -955,7 +956,7 @@ def test_versions_rise_though_the_database_was_restored_from_a_backup(desk: Desk
     with contextlib.closing(restored):
         restored.revoke(edge.me.device_id, why="stolen", who="tester")
         for frame in restored.documents_for(edge.me.device_id):
-            edge.take(frame)
+            edge.accept(frame)
         desk.registry = restored
         assert own_document(desk, edge.me.device_id).version > lost
 
@@ -1048,7 +1049,7 @@ def test_of_what_is_long_over_an_older_state_is_not_taken(desk: Desk) -> None:
     edge.forget_old(desk.clock.now_ms())
 
     for frame in recording:
-        edge.take(frame)
+        edge.accept(frame)
 
     assert edge.provision.directory.binding(binding) is None
     assert edge.digest == desk.registry.digest_for(edge.me.device_id)
@@ -1060,7 +1061,7 @@ def test_documents_of_others_do_not_confuse_an_edge(desk: Desk) -> None:
 
     for frame in desk.registry.documents_for(far.me.device_id):
         with contextlib.suppress(Exception):  # those that are sealed to the other
-            edge.take(frame)
+            edge.accept(frame)
 
     assert edge.digest == desk.registry.digest_for(edge.me.device_id)
 
