@@ -19,9 +19,9 @@ from rich.progress import track
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
+from stream.site.enrolment import EnrolmentPolicy
 from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
-from stream.site.registry import Policy
 from wire.enrol.authority import pem
 from wire.enrol.client import ask_renewal, enrol, enrol_request
 from wire.enrol.identity_file import NewKeys
@@ -30,7 +30,7 @@ from wire.enrol.wallet import Wallet
 
 ROUNDS: Final = 1 if QUICK else 5
 DEVICES: Final = 5 if QUICK else 60  # a round
-POLICY: Final = Policy(tries_per_min=1e9)
+POLICY: Final = EnrolmentPolicy(tries_per_min=1e9)
 
 
 class Bench:
@@ -48,7 +48,7 @@ class Bench:
 
     def invited(self) -> Invitation:
         device_id = self.site.registry.add_device("wearable", who="bench")
-        return self.site.registry.invite(device_id, url=self.site.facts.url, who="bench")
+        return self.site.enrolment.invite(device_id, url=self.site.facts.url, who="bench")
 
     def keys(self) -> None:
         """The device's part before it speaks: three keys, the signing request, the proof."""
@@ -56,7 +56,7 @@ class Bench:
 
     def without_network(self) -> None:
         """The registry's part: check, sign, commit, audit."""
-        self.site.registry.enrol(self.requests.pop(), server=self.server, address="192.0.2.1", mono_ms=0)
+        self.site.enrolment.enrol(self.requests.pop(), server=self.server, address="192.0.2.1", mono_ms=0)
 
     async def over_https(self) -> None:
         self.count += 1
@@ -72,7 +72,7 @@ class Bench:
         site, found = self.site, {name: list[float]() for name in ("keys", "registry", "enrol", "renew")}
         self.wallets: list[Wallet] = []
         server = RegistryServer(
-            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
+            site.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
             host=LOOPBACK, port=site.facts.registry_port,
         )  # fmt: skip
         async with server:

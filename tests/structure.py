@@ -1,6 +1,6 @@
 """Figures of the project's structure: `make house`, or `python -m tests.structure [--json]`.
 
-For each room and each folder in it: files, imports among them, floors, circles, and the longest file, function and class.
+For each room and each folder in it: files, imports among them, floors, circles; the longest file, function and class.
 
 - An *arrow* is an import of one child of a folder by another; imports inside a sub-folder are that folder's.
 - *Floors* is the number of children on the longest chain of arrows, children of one circle counting once.

@@ -39,7 +39,7 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
 async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpConfig) -> None:
     status = BrokerFilesStatus()
     server = RegistryServer(
-        site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
+        site.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
         port=port,
     )  # fmt: skip
     health = RegistryHealth(server.requests, status, clock)

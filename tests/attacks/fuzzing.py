@@ -159,7 +159,10 @@ class Doors:
                 (Stage.NEED_SESSION, (), NOW),
             )
         ]
-        documents = [*registry.documents_for(edge.me.device_id), *registry.documents_for(self.wearable.me.device_id)]
+        documents = [
+            *registry.documents.documents_for(edge.me.device_id),
+            *registry.documents.documents_for(self.wearable.me.device_id),
+        ]
         frames = [up.frame, *(up.seal(one)[1] for one in self._messages["vitals"]), *acks, documents[0]]
         sealed = [
             bytes([frame_class]) + frame

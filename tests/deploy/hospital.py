@@ -22,7 +22,8 @@ from simulators.broker import LOOPBACK, free_port
 from simulators.enrolled import EnrolledSite
 from stream.config import InfluxConfig, KafkaConfig
 from stream.kafka import create_topics
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from stream.store.influx import prepare
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka

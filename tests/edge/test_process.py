@@ -22,7 +22,8 @@ from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
 from simulators.enrolled import EnrolledSite
 from simulators.made_up import demo_site
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from wire.mqtt import MqttClient
 
 ROOT = Path(__file__).parents[2]

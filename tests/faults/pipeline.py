@@ -37,7 +37,8 @@ from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
 from stream.records import Arrived, decode_for_patient
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from stream.store.influx import Away, Database, prepare
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB

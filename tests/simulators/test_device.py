@@ -20,7 +20,8 @@ from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from simulators.fleet import ASK_MOST_MS, Fleet
 from simulators.stories import Simulated
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from tests.edge.test_announcer import Ward
 from tests.simulators.test_fleet import Hand
 from wire.enrol.documents import WANTED

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stream.site.enrolment import Enrolment
 from stream.site.http import RegistryServer
-from stream.site.registry import Registry
 from tests.stream.site.registries import Desk
 from wire.enrol.authority import pem
 
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(desk: Desk, registry: Registry | None = None) -> Iterator[int]:
+def serving(desk: Desk, enrolment: Enrolment | None = None) -> Iterator[int]:
     """The desk's registry on a port, in a loop and thread of its own."""
     site = desk.site
     up, port, failure = threading.Event(), [0], []
@@ -40,7 +40,7 @@ def serving(desk: Desk, registry: Registry | None = None) -> Iterator[int]:
 
     async def serve() -> None:
         server = RegistryServer(
-            registry or desk.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
+            enrolment or desk.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
             host="127.0.0.1", port=0,
         )  # fmt: skip
         async with server:

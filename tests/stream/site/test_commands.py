@@ -90,7 +90,7 @@ class Centre:
         keys = new_keys()
         with self.opened() as site:
             server = site.server_certificate()
-            reply = site.registry.enrol(
+            reply = site.enrolment.enrol(
                 enrol_request(invitation, keys, server), server=server, address="192.0.2.7", mono_ms=0
             )
         folder = self.folder.parent / invitation.device_id.hex()
@@ -347,9 +347,9 @@ def test_what_has_run_out_names_the_command(centre: Centre) -> None:
     centre.enrol(invitation)
     locked = centre.add("edge")
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
-        site.registry._db.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
-        site.registry._db.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
+        site.registry.file.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
+        site.registry.file.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
+        site.registry.file.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
 
     told = centre.ok("pki", "show")
 
@@ -419,7 +419,7 @@ def test_only_what_was_named_is_unbound(centre: Centre, text: str) -> None:
     edge = centre.add("edge").device_id.hex()
     bind(centre, wearable, edge)
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
+        site.registry.file.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
 
     centre.refused("registry", "unbind", text)
 
@@ -467,9 +467,9 @@ def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
 
     assert f"{what}: renewed" in told
     with centre.opened() as site:
-        for frame in site.registry.documents_for(wallet.me.device_id):
+        for frame in site.registry.documents.documents_for(wallet.me.device_id):
             wallet.accept(frame)
-        assert wallet.digest == site.registry.digest_for(wallet.me.device_id)
+        assert wallet.digest == site.registry.documents.digest_for(wallet.me.device_id)
 
 
 def test_an_encrypted_root_key_is_asked_for_its_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ import pytest
 from runtime import logs
 from runtime.clock import SystemClock
 from stream.site import process
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
 from stream.site.folder import Site
 from stream.site.health import BrokerFilesStatus
+from stream.site.mosquitto_conf import BrokerSettings
 from tests.stream.site.registries import FACTS
-from tests.stream.site.test_broker_files import ME
+from tests.stream.site.test_mosquitto_conf import ME
 from wire.enrol.authority import moment
 
 

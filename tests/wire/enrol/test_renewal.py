@@ -44,7 +44,7 @@ class Line:
         self._begin("renewal", wallet)
         keys, desk = next_keys(wallet), self.desk
         with self._answering():
-            reply = desk.registry.renew(
+            reply = desk.enrolment.renew(
                 renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
                 address=ADDRESS, mono_ms=desk.clock.mono_ms(),
             )  # fmt: skip
@@ -53,7 +53,7 @@ class Line:
     def announce_prekey(self, wallet: Wallet, *, now_ms: int) -> PrekeyReply:
         self._begin("prekey", wallet)
         with self._answering():
-            return self.desk.registry.new_prekey(
+            return self.desk.enrolment.new_prekey(
                 prekey_request(wallet, now_ms=now_ms), peer=self.desk.peer(wallet), address=ADDRESS,
                 mono_ms=self.desk.clock.mono_ms(),
             )  # fmt: skip
@@ -120,7 +120,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[t
 def is_up_to_date(desk: Desk, wallet: Wallet) -> bool:
     """Both sides agree, and a restart would change nothing."""
     again = Wallet.load(wallet.folder)
-    return wallet.digest == desk.registry.digest_for(wallet.me.device_id) == again.digest
+    return wallet.digest == desk.registry.documents.digest_for(wallet.me.device_id) == again.digest
 
 
 # When
