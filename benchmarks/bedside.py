@@ -56,9 +56,9 @@ def main() -> None:
                 values, last = {}, float("nan")
             reading = _reading(sample, counter)
             values |= {sign: value for sign in INPUTS if (value := getattr(reading, sign.value)) is not None}
-            for score in scoring.take(reading):
+            for score in scoring.score(reading):
                 last = float("nan") if score.score is None else score.score
-        largest = max(largest, *map(len, scoring.take_states().values()))
+        largest = max(largest, *map(len, scoring.drain_states().values()))
     _tell(np.array(charted), np.array(bedside), np.array(labels), np.array(who), model.threshold, largest)
 
 

@@ -24,8 +24,9 @@ from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
 from wire.enrol.authority import pem
 from wire.enrol.client import ask_renewal, enrol, enrol_request
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import Invitation
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 
 ROUNDS: Final = 1 if QUICK else 5
 DEVICES: Final = 5 if QUICK else 60  # a round

@@ -56,7 +56,7 @@ class Way:
         self.vitals = [decode_vitals(opened.payload) for opened in self.opened]
         pipeline = Pipeline(lambda _: PLAN, (), a_scoring())
         self.messages = [
-            pipeline.take(opened, vitals, self.binding(opened), received_ms=vitals.t_ms).message
+            pipeline.judge(opened, vitals, self.binding(opened), received_ms=vitals.t_ms).message
             for opened, vitals in zip(self.opened, self.vitals, strict=True)
         ]
         self.readings = [
@@ -108,7 +108,7 @@ class Way:
         pipeline = Pipeline(lambda _: PLAN, (), a_scoring())
         bindings = {one.binding_id: one for one in self.site.bindings}
         for opened, vitals in zip(self.opened, self.vitals, strict=True):
-            pipeline.take(opened, vitals, bindings[opened.binding_id], received_ms=vitals.t_ms)
+            pipeline.judge(opened, vitals, bindings[opened.binding_id], received_ms=vitals.t_ms)
         return READINGS
 
     def seal_again(self) -> int:

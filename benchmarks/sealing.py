@@ -14,7 +14,7 @@ from benchmarks._timing import QUICK, microseconds, report
 from simulators.made_up import demo_site
 from wire.codec import VitalsV1, encode
 from wire.enrol.documents import (
-    EVERYBODY,
+    EVERY_DEVICE,
     AssignmentV1,
     Document,
     DocumentType,
@@ -66,7 +66,7 @@ class SealingBench:
         self.document = build_document(
             self.key,
             Document(
-                DocumentType.ASSIGNMENT, b"b" * 16, NOW, NOW, EVERYBODY,
+                DocumentType.ASSIGNMENT, b"b" * 16, NOW, NOW, EVERY_DEVICE,
                 AssignmentV1(binding_id=b"b" * 16, edge_id=b"e" * 16, valid_from_ms=NOW),
             ),
         )  # fmt: skip

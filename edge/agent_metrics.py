@@ -29,7 +29,7 @@ class WatchedConnections(Protocol):
     def trouble(self) -> str: ...
 
 
-class EdgeWatch:
+class EdgeHealth:
     """`vitalloom edge`: the agent that runs now, or none while another one is started after damage."""
 
     def __init__(self, clock: Clock) -> None:

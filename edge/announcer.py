@@ -5,7 +5,7 @@ from typing import Final
 
 from edge.counts import AgentCounts
 from runtime import logs
-from wire.enrol.documents import EVERYBODY, DocumentType
+from wire.enrol.documents import EVERY_DEVICE, DocumentType
 from wire.enrol.wallet import Wallet
 from wire.envelope import FrameClass
 from wire.errors import Rejected
@@ -53,7 +53,7 @@ class Announcer:
     def accept(self, frame: bytes) -> None:
         """A document, over MQTT: verified, kept, and in force from now on."""
         try:
-            document = None if self._wallet is None else self._wallet.take(frame)
+            document = None if self._wallet is None else self._wallet.accept(frame)
         except Rejected as error:
             self._counts.rejected[error.reason] += 1
             return
@@ -102,7 +102,7 @@ class Announcer:
 
     def _due(self, wallet: Wallet, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
         general = (
-            wallet.frame(DocumentType.CONTROL_KEYS, EVERYBODY),
+            wallet.frame(DocumentType.CONTROL_KEYS, EVERY_DEVICE),
             wallet.frame(DocumentType.DEVICE, self._device_id),
         )
         for binding in self._directory.bindings():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from edge.config import EdgeConfig
 from edge.counts import AgentCounts
-from edge.health import LANES, Beats
+from edge.health import LANES, HeartbeatSessions
 from edge.keeper import Committed, Keeper
 from edge.local_alarm import LocalAlarm
 from edge.outbox import Outbox, SentSession
@@ -61,7 +61,7 @@ class CloudLink:
         self._local = local
         self._clock = clock
         self._counts = counts
-        self._beats = Beats(provision.me, recipient)
+        self._beats = HeartbeatSessions(provision.me, recipient)
         self._senders = {
             int(frame_class): Sender(
                 backlog=keeper.outbox, frees_at=Stage.STORED, rng=rng, windows=config.windows, timing=config.timing

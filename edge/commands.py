@@ -1,6 +1,6 @@
-"""The commands of an edge: the agent itself, and what is done around it on the machine that it runs on.
+"""The commands of an edge: the agent, and setup, status and bedside signals of the machine that it runs on.
 
-Each loads what it needs when it is called: `watch` and `status` stay small, and `setup` works before anything else.
+Each imports its module when it is called: `watch` and `status` stay small, and `setup` works before anything else does.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 edge: Final = typer.Typer(
-    help="The agent beside the bed: open, judge, keep, forward, and alarm alone when the cloud is silent.",
+    help="Run the edge agent: receive, judge, store and forward readings; raise local alarms.",
     invoke_without_command=True,
 )
 
@@ -27,18 +27,18 @@ def run(
     context: typer.Context,
     config: Config = None,
     sample_config: Annotated[
-        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
+        bool, typer.Option("--sample-config", help="Print a sample configuration with comments and exit.")
     ] = False,
-    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and leave.")] = False,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and exit.")] = False,
 ) -> None:
-    """Run the agent beside the bed (`--config FILE`), or see to the machine that it runs on."""
+    """Run the edge agent (`--config FILE`), or one of the commands for the machine that it runs on."""
     if context.invoked_subcommand is not None:
         return
     if sample_config:
         typer.echo(Path(__file__).with_name("sample.toml").read_text(encoding="utf-8"))
         raise typer.Exit
     if config is None:
-        raise typer.BadParameter("say which file: --config FILE (a template: vitalloom edge --sample-config)")
+        raise typer.BadParameter("missing option --config FILE (for a template: vitalloom edge --sample-config)")
     from edge.process import main
 
     raise typer.Exit(main(config, check_only=check_config))
@@ -47,18 +47,18 @@ def run(
 @edge.command()
 def setup(
     root: Annotated[
-        Path, typer.Option(help="Write below this folder, and only write; to review it or to make an image.")
+        Path, typer.Option(help="Write files below this folder and run no commands; for a review or an image.")
     ] = Path("/"),
     program: Annotated[
         Path | None,
-        typer.Option(help="The program that the services start.", show_default="this one"),
+        typer.Option(help="Path of the vitalloom program that the services start.", show_default="this program"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Replace files that differ without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps without performing them.")] = False,
 ) -> None:
-    """Make this Raspberry Pi ready for the agent: user, folders, configuration, services, log, watchdog. As root.
+    """Set up this Raspberry Pi for the agent: user, folders, configuration, services, log, watchdog. Needs root.
 
-    It may be run again at any time: what is right stays as it is.
+    It is safe to run again: correct files are left unchanged.
     """
     from edge.setup import main
 
@@ -68,12 +68,12 @@ def setup(
 @edge.command()
 def status(
     config: Installed = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     alive: Annotated[
-        bool, typer.Option("--is-alive", help="Print nothing; exit status 0 if the agent gets on, 1 if not.")
+        bool, typer.Option("--is-alive", help="Print nothing; exit status 0 if the agent makes progress, 1 if not.")
     ] = False,
 ) -> None:
-    """How this edge is, for the person in front of it. Exit status: 0 well, 1 look, 2 act."""
+    """Show the state of this edge. Exit status: 0 OK, 1 warning, 2 error."""
     from edge.bedside.status_report import is_alive, main
 
     if alive:
@@ -85,10 +85,10 @@ def status(
 def watch(
     config: Installed = None,
     rehearsal: Annotated[
-        bool, typer.Option("--try", help="Show every light and sound in turn, and leave. Stop the service first.")
+        bool, typer.Option("--try", help="Show every light and sound in turn and exit. Stop the service first.")
     ] = False,
 ) -> None:
-    """Light the lamps and sound the alarm of this bedside, for the agent and when the agent is dead."""
+    """Drive the lamps and the sounder of this bedside from the status of the agent, also when the agent has stopped."""
     from edge.bedside.watch import main
 
     raise typer.Exit(main(config, rehearsal=rehearsal))

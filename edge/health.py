@@ -17,7 +17,7 @@ MOST_LISTED: Final = 60
 LANES: Final = (FrameClass.HEARTBEAT, FrameClass.ALARM)
 
 
-class Facts(NamedTuple):
+class HeartbeatFacts(NamedTuple):
     """What the agent knows of itself."""
 
     at_ms: int
@@ -38,7 +38,7 @@ class Facts(NamedTuple):
     documents: bytes
 
 
-def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
+def heartbeat(boot_id: bytes, version: str, facts: HeartbeatFacts) -> HeartbeatV1:
     """The facts as they are sent; long lists are cut to their newest entries."""
     oldest_ms = facts.outbox_oldest_ms
     return HeartbeatV1(
@@ -63,7 +63,7 @@ def heartbeat(boot_id: bytes, version: str, facts: Facts) -> HeartbeatV1:
     )
 
 
-class _Lane:
+class _HeartbeatLane:
     def __init__(self) -> None:
         self.session: SendSession | None = None
         self.began_ms = 0
@@ -72,13 +72,13 @@ class _Lane:
         self.announced = False
 
 
-class Beats:
+class HeartbeatSessions:
     """Seals what is said without being kept."""
 
     def __init__(self, me: DeviceIdentity, recipient: Recipient) -> None:
         self._me = me
         self._recipient = recipient
-        self._lanes = {int(lane): _Lane() for lane in LANES}
+        self._lanes = {int(lane): _HeartbeatLane() for lane in LANES}
 
     def frames(self, body: HeartbeatV1, *, now_ms: int, mono_ms: int) -> list[tuple[int, bytes]]:
         """(class, frame) in the order in which they are to be sent."""
@@ -116,7 +116,7 @@ class Beats:
                     lane.last_number = max(lane.last_number, ack.last_number or 0)
                     lane.session = None
 
-    def _session(self, lane: _Lane, frame_class: int, now_ms: int, mono_ms: int) -> SendSession:
+    def _session(self, lane: _HeartbeatLane, frame_class: int, now_ms: int, mono_ms: int) -> SendSession:
         session = lane.session
         if session is not None and not session.is_spent and mono_ms - lane.began_ms < MAX_AGE_MS:
             return session

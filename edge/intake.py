@@ -11,7 +11,7 @@ from edge.keeper import Keeper
 from edge.local_alarm import LocalAlarm
 from edge.outbox import Keep
 from edge.patients import EdgePatients
-from edge.status import Bed
+from edge.status import BedStatus
 from runtime.clock import Clock
 from vitals.messages import AlarmChanged, AlarmState, SensorFlag
 from wire.acks import AckBook
@@ -61,7 +61,7 @@ class Intake:
         self._counts = counts
         self._refused: dict[tuple[bytes, int], Reason] = {}  # frames that were not signed for, the newest last
         self._sensors: dict[bytes, str] = {}
-        self._beds: dict[bytes, Bed] = {}
+        self._beds: dict[bytes, BedStatus] = {}
 
     @property
     def sensors(self) -> Sequence[tuple[bytes, str]]:
@@ -69,7 +69,7 @@ class Intake:
         return tuple(self._sensors.items())
 
     @property
-    def beds(self) -> Mapping[bytes, Bed]:
+    def beds(self) -> Mapping[bytes, BedStatus]:
         """Beds that were heard, by binding."""
         return self._beds
 
@@ -159,7 +159,7 @@ class Intake:
     def _note(self, opened: Opened, binding: BindingRecord, *, battery: float | None, flags: int) -> None:
         """For heartbeat and status: the wearable was heard."""
         self._sensors[opened.sender] = "ok" if not flags else f"flags {flags}"
-        self._beds[opened.binding_id] = Bed(
+        self._beds[opened.binding_id] = BedStatus(
             bed=binding.bed, heard_ms=self._clock.mono_ms(), battery=battery, flags=_flag_names(flags)
         )
 

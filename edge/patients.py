@@ -8,7 +8,7 @@ from edge.config import EdgeConfig
 from edge.counts import AgentCounts
 from edge.model_versions import ModelVersions
 from edge.outbox import Outbox
-from edge.pipeline import Judged, Pipeline
+from edge.pipeline import JudgedReading, Pipeline
 from edge.scoring import Scoring
 from models.artifacts import RELEASED, find
 from models.passport import RELEASE_KEYS
@@ -60,10 +60,10 @@ class EdgePatients:
         """Every alarm that stands."""
         return self._pipeline.open_alarms()
 
-    def judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> Judged:
+    def judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
         """Judge one reading; where judging fails, the reading as it is."""
         try:
-            return self._pipeline.take(opened, vitals, binding, received_ms=received_ms)
+            return self._pipeline.judge(opened, vitals, binding, received_ms=received_ms)
         except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the others; the cloud gets it all
             self._counts.not_judged += 1
             _log.error("a reading could not be judged and is forwarded as it is", problem=type(error).__name__)
@@ -72,18 +72,18 @@ class EdgePatients:
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:
         """Time has passed."""
         alarms = self._pipeline.on_timer(now_ms)
-        for problem in self._pipeline.take_defects():
+        for problem in self._pipeline.drain_defects():
             self._counts.not_judged += 1
             _log.error("the passing of time could not be judged for a patient", problem=problem)
         return alarms
 
     def drain_states(self) -> dict[bytes, bytes]:
         """Locked states of the patients that changed since the last call, by binding id."""
-        return self._locked(_STATE_LABEL, self._pipeline.take_states())
+        return self._locked(_STATE_LABEL, self._pipeline.drain_states())
 
     def drain_memories(self) -> dict[bytes, bytes]:
         """Locked memories of models that changed since the last call, by binding id."""
-        return self._locked(_MEMORY_LABEL, self._pipeline.take_memories())
+        return self._locked(_MEMORY_LABEL, self._pipeline.drain_memories())
 
     def _locked(self, label: bytes, found: Mapping[str, bytes]) -> dict[bytes, bytes]:
         patients = {bytes.fromhex(binding_id): state for binding_id, state in found.items()}

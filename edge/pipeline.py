@@ -24,7 +24,7 @@ _EXTREME_NEWS2: Final = 5
 _UPTIMES_KEPT: Final = 10_000
 
 
-class Judged(NamedTuple):
+class JudgedReading(NamedTuple):
     """What became of one reading."""
 
     message: EdgeVitalsV1
@@ -51,13 +51,13 @@ class Pipeline:
         self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
         self._alarms(self._patients.open_alarms())
 
-    def take(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> Judged:
+    def judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
         """One reading of one wearable, authentic and within bounds."""
         message = self._message(opened, vitals, binding, received_ms)
         events = self._patients.apply(to_reading(message, opened.binding_id))
         judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
         if judged is not None:
-            scores = self._scoring.take(judged.reading, late=judged.late)
+            scores = self._scoring.score(judged.reading, late=judged.late)
             for score in scores:
                 events += self._patients.apply(score)
             if judged.reading.unusable or scores:
@@ -65,11 +65,11 @@ class Pipeline:
                 message = replace(message, unusable=judged.reading.unusable, scores=told)
         alarms = self._alarms(events)
         extreme = any(isinstance(event, News2Scored) and _is_extreme(event) for event in events)
-        return Judged(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
+        return JudgedReading(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
 
-    def unjudged(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> Judged:
-        """The same reading where `take` has failed on it: nothing is known, so it is dear."""
-        return Judged(self._message(opened, vitals, binding, received_ms), Keep.EPISODE, [])
+    def unjudged(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
+        """The same reading where `judge` has failed on it: nothing is known, so it is dear."""
+        return JudgedReading(self._message(opened, vitals, binding, received_ms), Keep.EPISODE, [])
 
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:
         """Time has passed."""
@@ -78,15 +78,15 @@ class Pipeline:
             return []
         return self._alarms(self._patients.apply(Tick(now_ms=now_ms)))
 
-    def take_states(self) -> Mapping[str, bytes]:
+    def drain_states(self) -> Mapping[str, bytes]:
         """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""
         return self._patients.drain().snapshots
 
-    def take_memories(self) -> Mapping[str, bytes]:
+    def drain_memories(self) -> Mapping[str, bytes]:
         """What models remember of the patients whose hours ended since the last call; for the same transaction."""
-        return self._scoring.take_states()
+        return self._scoring.drain_states()
 
-    def take_defects(self) -> list[str]:
+    def drain_defects(self) -> list[str]:
         """As `Patients.drain_defects`, without saying whose."""
         return [problem for _, problem in self._patients.drain_defects()]
 

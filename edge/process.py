@@ -15,7 +15,7 @@ import msgspec
 from edge import config as edge_config
 from edge import status as statuses
 from edge.agent import EdgeAgent
-from edge.agent_metrics import EdgeWatch
+from edge.agent_metrics import EdgeHealth
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig, OutboxDamaged
@@ -34,7 +34,7 @@ _STARTS: Final = 3  # in one process, after damage; then whoever watches the pro
 _log = logs.get(__name__)
 
 
-class Teller:
+class StatusPublisher:
     """Passes an agent's status on: to the file that people and the bedside read, and to whoever supervises us.
 
     A sign of life goes out only with progress. It is the agent's, from its one loop: none of it comes from a timer.
@@ -84,7 +84,7 @@ async def serve(
     rng: random.Random,
     wallet: Wallet | None = None,
     lock: StateLock | None = None,
-    watch: EdgeWatch | None = None,
+    watch: EdgeHealth | None = None,
     tell: Callable[[Status], None] | None = None,
 ) -> None:
     """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
@@ -146,13 +146,13 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
 
 
 async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
-    watch = EdgeWatch(clock)
+    watch = EdgeHealth(clock)
     async with serving(config.http, process="edge", source=watch):
         await _serve_until_told_to_stop(config, wallet, clock, lock, watch)
 
 
 async def _serve_until_told_to_stop(
-    config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock, watch: EdgeWatch
+    config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock, watch: EdgeHealth
 ) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -160,7 +160,7 @@ async def _serve_until_told_to_stop(
         loop.add_signal_handler(number, told.set)
     patients = len(wallet.provision.directory.bindings())
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
-    teller = Teller(statuses.file_for(config.data_dir, config.status_file), SystemdNotifier.from_environment())
+    teller = StatusPublisher(statuses.file_for(config.data_dir, config.status_file), SystemdNotifier.from_environment())
     work = asyncio.create_task(
         serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch, tell=teller),
         name="agent",

@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 from edge.announcer import Announcer
 from edge.cloud import CloudLink
 from edge.counts import AgentCounts
-from edge.health import Facts, heartbeat
+from edge.health import HeartbeatFacts, heartbeat
 from edge.intake import Intake
 from edge.keeper import Keeper
 from edge.local_alarm import LocalAlarm
 from edge.patients import EdgePatients
-from edge.status import EVERY_MS, Bed, Status
+from edge.status import EVERY_MS, BedStatus, Status
 from runtime.clock import Clock
 from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority
@@ -69,9 +69,9 @@ class HeartbeatReporter:
         parts.cloud.beat(client, body, now_ms, mono_ms)
         self._alive_file.write_text(f"{now_ms}\n", encoding="ascii")
 
-    def _facts(self, now_ms: int, mono_ms: int) -> Facts:
+    def _facts(self, now_ms: int, mono_ms: int) -> HeartbeatFacts:
         parts, outbox = self._parts, self._parts.keeper.outbox
-        return Facts(
+        return HeartbeatFacts(
             at_ms=now_ms,
             uptime_ms=mono_ms - self._started_ms,
             clock_quality=int(ClockQuality.FREE_RUNNING),
@@ -156,10 +156,10 @@ class StatusReporter:
             beds=self._beds(now_ms),
         )
 
-    def _beds(self, now_ms: int) -> tuple[Bed, ...]:
+    def _beds(self, now_ms: int) -> tuple[BedStatus, ...]:
         heard = self._parts.intake.beds
         return tuple(
-            heard.get(one.binding_id, Bed(bed=one.bed))
+            heard.get(one.binding_id, BedStatus(bed=one.bed))
             for one in sorted(self._provision.directory.bindings(), key=lambda one: one.bed)
             if one.valid_from_ms <= now_ms and (one.valid_to_ms is None or now_ms < one.valid_to_ms)
         )

@@ -33,14 +33,14 @@ _UNKNOWN_THRESHOLD: Final = 1.0
 Model = TypeVar("Model", SepsisModel, HeartModel)
 
 
-class _Memory(msgspec.Struct, array_like=True):
+class _ScoringMemory(msgspec.Struct, array_like=True):
     """The hours that are over. What was measured since is known to the monitor, see `Scoring.resume`."""
 
     hour_ends_ms: int
     sepsis: bytes
 
 
-class _Patient:
+class _ScoredPatient:
     def __init__(self, hour_ends_ms: int) -> None:
         self.hour_ends_ms = hour_ends_ms
         self.now: dict[VitalSign, tuple[int, float]] = {}  # the newest value of each sign in this hour, and when
@@ -56,7 +56,7 @@ class _Patient:
         return {sign: value for sign, (_, value) in self.now.items()}
 
 
-class _Said(NamedTuple):
+class _Answer(NamedTuple):
     """A score, and how to find out why."""
 
     score: float
@@ -91,7 +91,7 @@ class Scoring:
         self._sepsis = self._load("sepsis", found, SepsisModel)
         self._heart = self._load("heart-home", found, HeartModel)
         self._too_slow: set[str] = set()  # whose explanations this machine is too slow for
-        self._patients: dict[str, _Patient] = {}
+        self._patients: dict[str, _ScoredPatient] = {}
         self._changed: dict[str, None] = {}
         for binding_id, state in (states or {}).items():
             self._remember(binding_id, state)
@@ -126,7 +126,7 @@ class Scoring:
                 value, at_ms = latest[sign]
                 self._learn(patient, sign, value, at_ms)
 
-    def take(self, reading: Reading, *, late: bool = False) -> list[ModelScore]:
+    def score(self, reading: Reading, *, late: bool = False) -> list[ModelScore]:
         """One judged reading; what models say, if it is time to ask them.
 
         Args:
@@ -148,32 +148,32 @@ class Scoring:
         patient.asked_ms = reading.at_ms
         return self._ask(patient, reading)
 
-    def take_states(self) -> dict[str, bytes]:
+    def drain_states(self) -> dict[str, bytes]:
         """What has to be remembered of patients who are new, or whose hours ended, since the last call."""
         changed, self._changed = self._changed, {}
         states = {}
         for binding_id in changed:
             patient = self._patients[binding_id]
             if patient.sepsis is not None:
-                states[binding_id] = _ENCODER.encode(_Memory(patient.hour_ends_ms, patient.sepsis.snapshot()))
+                states[binding_id] = _ENCODER.encode(_ScoringMemory(patient.hour_ends_ms, patient.sepsis.snapshot()))
         return states
 
-    def _new(self, reading: Reading) -> _Patient:
-        patient = _Patient(reading.at_ms + HOUR_MS)
+    def _new(self, reading: Reading) -> _ScoredPatient:
+        patient = _ScoredPatient(reading.at_ms + HOUR_MS)
         if self._sepsis is not None:
             about = self._about_of(reading.binding_id)
             patient.sepsis = self._sepsis.patient(age_years=about.age_years, is_male=about.is_male)
             self._changed[reading.binding_id] = None
         return patient
 
-    def _learn(self, patient: _Patient, sign: VitalSign, value: float, at_ms: int) -> None:
+    def _learn(self, patient: _ScoredPatient, sign: VitalSign, value: float, at_ms: int) -> None:
         if sign is VitalSign.SYSTOLIC_BP and at_ms >= patient.systolic_ms:
             patient.systolic_ms, patient.systolic = at_ms, value
         began_ms = patient.hour_ends_ms - HOUR_MS
         if at_ms >= began_ms and (sign not in patient.now or at_ms >= patient.now[sign][0]):
             patient.now[sign] = (at_ms, value)
 
-    def _end_hours(self, patient: _Patient, reading: Reading) -> None:
+    def _end_hours(self, patient: _ScoredPatient, reading: Reading) -> None:
         """Take the hour that is over into the memory. Of hours without a value there is nothing to take."""
         over_ms = reading.at_ms - patient.hour_ends_ms
         if over_ms < 0:
@@ -193,7 +193,7 @@ class Scoring:
         except Exception as error:  # noqa: BLE001 - a defect of a model must not hide what the rules have found
             patient.trouble = type(error).__name__
 
-    def _ask(self, patient: _Patient, reading: Reading) -> list[ModelScore]:
+    def _ask(self, patient: _ScoredPatient, reading: Reading) -> list[ModelScore]:
         scores = []
         if self._sepsis is not None:
             scores.append(self._answer(patient, reading, "sepsis", lambda: self._sepsis_says(patient)))
@@ -208,7 +208,7 @@ class Scoring:
             scores.append(_unavailable(reading, "heart-home", self.refused["heart-home"]))
         return scores
 
-    def _sepsis_says(self, patient: _Patient) -> _Said:
+    def _sepsis_says(self, patient: _ScoredPatient) -> _Answer:
         """As if the hour ended with what is known now."""
         model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, patient.values()
         if model is None or memory is None or patient.trouble:
@@ -216,17 +216,17 @@ class Scoring:
         if (doubt := model.doubt(memory, ends_ms, values)) is not None:
             raise ModelUnavailable("doubt", doubt)
         score = model.glance(memory, ends_ms, values)
-        return _Said(score, lambda: why(model.influences(memory, ends_ms, values), values))
+        return _Answer(score, lambda: why(model.influences(memory, ends_ms, values), values))
 
-    def _heart_says(self, patient: _Patient, about: About) -> _Said:
+    def _heart_says(self, patient: _ScoredPatient, about: About) -> _Answer:
         model = self._heart
         if model is None:
             raise ModelUnavailable("step", "there is no model")
         male = None if about.is_male is None else float(about.is_male)
         known = {"age": about.age_years, "sex": male, "cp": about.chest_pain, "trestbps": patient.systolic}
-        return _Said(model.score(known), lambda: model.judge(known).reason)
+        return _Answer(model.score(known), lambda: model.judge(known).reason)
 
-    def _answer(self, patient: _Patient, reading: Reading, name: str, ask: Callable[[], _Said]) -> ModelScore:
+    def _answer(self, patient: _ScoredPatient, reading: Reading, name: str, ask: Callable[[], _Answer]) -> ModelScore:
         passport = self._loaded[name].passport
         score: float | None = None
         reason = ""
@@ -247,7 +247,7 @@ class Scoring:
             patient.speaking.discard(name)
         return _score(reading, name, passport.version, score, passport.threshold, reason)
 
-    def _why(self, patient: _Patient, at_ms: int, name: str, said: _Said) -> str:
+    def _why(self, patient: _ScoredPatient, at_ms: int, name: str, said: _Answer) -> str:
         """What moves the score. It costs far more than the score, so it is worked out now and then.
 
         While a model speaks the last reason is repeated: nobody knows which of its scores the cloud will hear in time.
@@ -270,7 +270,7 @@ class Scoring:
             return
         try:
             memory = _DECODER.decode(state)
-            patient = _Patient(memory.hour_ends_ms)
+            patient = _ScoredPatient(memory.hour_ends_ms)
             patient.sepsis = self._sepsis.restore(memory.sepsis)
         except (msgspec.DecodeError, ModelsError):
             self.forgotten += 1
@@ -309,4 +309,4 @@ def _score(reading: Reading, name: str, version: str, score: float | None, thres
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Memory)
+_DECODER: Final = msgspec.msgpack.Decoder(_ScoringMemory)

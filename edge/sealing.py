@@ -25,7 +25,7 @@ class SealedFrame(NamedTuple):
     closed: SentSession | None  # the session that it follows, if that was ours
 
 
-class _Open(NamedTuple):
+class _OpenSession(NamedTuple):
     session: SendSession
     began_ms: int  # monotonic
 
@@ -40,7 +40,7 @@ class Sealer:
     def __init__(self, me: DeviceIdentity, recipient: Recipient, known: Iterable[SentSession] = ()) -> None:
         self._me = me
         self._recipient = recipient
-        self._open: dict[Stream, _Open] = {}
+        self._open: dict[Stream, _OpenSession] = {}
         self._last: dict[Stream, tuple[int, bytes]] = {}  # number and id of a stream's newest session
         for session in sorted(known, key=lambda one: one.number):
             self._last[session.binding_id, session.frame_class] = (session.number, session.session_id)
@@ -75,7 +75,7 @@ class Sealer:
             for one in self._open.values()
         ]
 
-    def _begin(self, stream: Stream, now_ms: int, mono_ms: int) -> _Open:
+    def _begin(self, stream: Stream, now_ms: int, mono_ms: int) -> _OpenSession:
         last_number, previous = self._last.get(stream, (-1, bytes(16)))
         binding_id, frame_class = stream
         session = SendSession.open(
@@ -88,7 +88,7 @@ class Sealer:
             now_ms=now_ms,
         )
         self._last[stream] = (session.info.number, session.session_id)
-        current = self._open[stream] = _Open(session, mono_ms)
+        current = self._open[stream] = _OpenSession(session, mono_ms)
         return current
 
 

@@ -55,7 +55,7 @@ _CONFIG_KEYS: Final = {
 """What differs from the sample. A commit every five seconds writes half as much to the card; alarms do not wait."""
 
 
-class Wanted(NamedTuple):
+class WantedFile(NamedTuple):
     """One file."""
 
     path: str  # below the root
@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
     is_ours: bool = True  # False: people change it, so `--yes` leaves it alone
 
 
-class Done(StrEnum):
+class FileOutcome(StrEnum):
     """What became of a file."""
 
     WRITTEN = "written"
@@ -72,15 +72,15 @@ class Done(StrEnum):
     KEPT = "differs and was kept"
 
 
-class Plan(NamedTuple):
+class SetupPlan(NamedTuple):
     """All that is to be done, in order."""
 
-    files: tuple[Wanted, ...]
+    files: tuple[WantedFile, ...]
     commands: tuple[tuple[str, ...], ...]  # after the files
     advice: tuple[str, ...]
 
 
-def plan(root: Path, program: Path) -> Plan:
+def plan(root: Path, program: Path) -> SetupPlan:
     """What this machine is to have.
 
     Args:
@@ -89,13 +89,13 @@ def plan(root: Path, program: Path) -> Plan:
     """
     drop_in = _groups_drop_in(root)
     files = (
-        Wanted("etc/sysusers.d/vitalloom.conf", _USER),
-        Wanted("etc/tmpfiles.d/vitalloom.conf", _FOLDERS),
-        Wanted(CONFIG, config_text(), is_ours=False),
-        *(Wanted(f"{UNITS}/{name}", unit_text(name, program)) for name in SERVICES),
+        WantedFile("etc/sysusers.d/vitalloom.conf", _USER),
+        WantedFile("etc/tmpfiles.d/vitalloom.conf", _FOLDERS),
+        WantedFile(CONFIG, config_text(), is_ours=False),
+        *(WantedFile(f"{UNITS}/{name}", unit_text(name, program)) for name in SERVICES),
         *([] if drop_in is None else [drop_in]),
-        Wanted("etc/systemd/journald.conf.d/vitalloom.conf", _JOURNAL),
-        Wanted("etc/systemd/system.conf.d/vitalloom.conf", _WATCHDOG),
+        WantedFile("etc/systemd/journald.conf.d/vitalloom.conf", _JOURNAL),
+        WantedFile("etc/systemd/system.conf.d/vitalloom.conf", _WATCHDOG),
     )
     commands = (
         ("systemd-sysusers", "vitalloom.conf"),
@@ -104,7 +104,7 @@ def plan(root: Path, program: Path) -> Plan:
         ("systemctl", "try-restart", "systemd-journald.service"),
         ("systemctl", "enable", *SERVICES),
     )
-    return Plan(files, commands, tuple(_advice(root)))
+    return SetupPlan(files, commands, tuple(_advice(root)))
 
 
 def config_text() -> str:
@@ -125,7 +125,7 @@ def unit_text(name: str, program: Path) -> str:
     return (_HERE / name).read_text(encoding="utf-8").replace(_PROGRAM, str(program))
 
 
-def _groups_drop_in(root: Path) -> Wanted | None:
+def _groups_drop_in(root: Path) -> WantedFile | None:
     """Who may switch pins and make sounds. A group that is not there would keep the unit from starting."""
     known = {line.split(":")[0] for line in _lines(root / "etc/group")}
     groups = [one for one in _SOUNDERS if one in known]
@@ -134,7 +134,7 @@ def _groups_drop_in(root: Path) -> Wanted | None:
     text = (
         f"# Groups of the sounders, those that this machine has.\n[Service]\nSupplementaryGroups={' '.join(groups)}\n"
     )
-    return Wanted(f"{UNITS}/{SERVICES[1]}.d/groups.conf", text)
+    return WantedFile(f"{UNITS}/{SERVICES[1]}.d/groups.conf", text)
 
 
 def _advice(root: Path) -> Iterable[str]:
@@ -162,7 +162,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def put(root: Path, wanted: Wanted, agree: Callable[[str, str], bool]) -> Done:
+def put(root: Path, wanted: WantedFile, agree: Callable[[str, str], bool]) -> FileOutcome:
     """Make one file what it should be.
 
     Args:
@@ -173,18 +173,18 @@ def put(root: Path, wanted: Wanted, agree: Callable[[str, str], bool]) -> Done:
         raise BadMachine(f"{path}: is a symbolic link; put a file there or remove it, and set up again")
     if not path.exists():
         _write(path, wanted.text)
-        return Done.WRITTEN
+        return FileOutcome.WRITTEN
     found = path.read_text(encoding="utf-8", errors="replace")
     if found == wanted.text:
-        return Done.UNCHANGED
+        return FileOutcome.UNCHANGED
     if not agree(wanted.path, difference(wanted, found)):
-        return Done.KEPT
+        return FileOutcome.KEPT
     path.replace(path.with_name(path.name + OLD))
     _write(path, wanted.text)
-    return Done.REPLACED
+    return FileOutcome.REPLACED
 
 
-def difference(wanted: Wanted, found: str) -> str:
+def difference(wanted: WantedFile, found: str) -> str:
     """From what is there to what would be."""
     return "".join(
         difflib.unified_diff(
@@ -244,15 +244,15 @@ def _this_program() -> Path:
     )
 
 
-def _look(root: Path, wanted: Wanted) -> str:
+def _look(root: Path, wanted: WantedFile) -> str:
     path = root / wanted.path
     if not path.exists():
         return "would be written"
     found = path.read_text(encoding="utf-8", errors="replace")
-    return Done.UNCHANGED if found == wanted.text else f"differs:\n{difference(wanted, found)}"
+    return FileOutcome.UNCHANGED if found == wanted.text else f"differs:\n{difference(wanted, found)}"
 
 
-def _put(root: Path, wanted: Wanted, *, yes: bool) -> str:
+def _put(root: Path, wanted: WantedFile, *, yes: bool) -> str:
     def agree(path: str, shown: str) -> bool:
         if yes and wanted.is_ours:
             return True

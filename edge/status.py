@@ -19,7 +19,7 @@ SERVICE_FOLDER: Final = "/run/vitalloom"
 _MOST_BYTES: Final = 1 << 20
 
 
-class Bed(msgspec.Struct, frozen=True, kw_only=True):
+class BedStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One bed that this edge hears."""
 
     bed: str
@@ -50,7 +50,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     models: str
     refused_models: tuple[str, ...]
     credential_ends_ms: int | None  # wall
-    beds: tuple[Bed, ...]
+    beds: tuple[BedStatus, ...]
     stopped: bool = False  # the agent was told to end
 
 

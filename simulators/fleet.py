@@ -246,7 +246,7 @@ class Fleet:
         if wearable is None or wearable.wallet is None:
             return
         try:
-            taken = wearable.wallet.take(message.payload)
+            taken = wearable.wallet.accept(message.payload)
         except Rejected:
             self.counts.forged_documents += 1
             return

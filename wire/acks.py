@@ -52,7 +52,7 @@ class _Owed:
             self.new = CounterSet.of(self.new.ranges[-_KEPT_RANGES:])
             self.new.add(counter)
 
-    def take(self) -> tuple[tuple[int, int], ...]:
+    def drain_ranges(self) -> tuple[tuple[int, int], ...]:
         """What fits into one frame: ranges with something new, then the newest. The rest stays new."""
         ranges, new = self.counters.ranges, self.new.ranges
         self.new = CounterSet()
@@ -69,7 +69,7 @@ class _Owed:
         return tuple(ranges[index] for index in sorted(told))
 
 
-class _Asked:
+class _SessionQuestions:
     __slots__ = ("due_ms", "sequence", "sessions")
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class AckBook:
         self._interval_ms = interval_ms
         self._owed: dict[tuple[bytes, Stage], _Owed] = {}
         self._waiting: dict[tuple[bytes, Stage], None] = {}
-        self._asked: dict[bytes, _Asked] = {}  # by sender
+        self._asked: dict[bytes, _SessionQuestions] = {}  # by sender
 
     def add(
         self,
@@ -112,7 +112,7 @@ class AckBook:
         """A frame of a known sender came whose session is not known, or whose number is too low."""
         asked = self._asked.get(sender)
         if asked is None:
-            asked = self._asked[sender] = _Asked()
+            asked = self._asked[sender] = _SessionQuestions()
         if session_id in asked.sessions or len(asked.sessions) < MAX_ASKED:
             asked.sessions[session_id] = (frame_class, last_number)
 
@@ -155,7 +155,7 @@ class AckBook:
             Ack(
                 stage=stage,
                 reason=owed.reason,
-                ranges=owed.take(),
+                ranges=owed.drain_ranges(),
                 last_number=None,
                 at_ms=now_ms,
                 sender=self._me.device_id,
@@ -165,7 +165,7 @@ class AckBook:
             ),
         )
 
-    def _questions(self, asked: _Asked, now_ms: int) -> list[bytes]:
+    def _questions(self, asked: _SessionQuestions, now_ms: int) -> list[bytes]:
         frames = []
         for session_id, (frame_class, last_number) in asked.sessions.items():
             asked.sequence += 1

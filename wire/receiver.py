@@ -106,7 +106,7 @@ class _Session:
         )
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket on the monotonic clock."""
 
     __slots__ = ("_burst", "_last_ms", "_per_ms", "_tokens")
@@ -117,7 +117,7 @@ class Bucket:
         self._tokens = burst
         self._last_ms: int | None = None
 
-    def take(self, mono_ms: int, *, times: int = 1) -> bool:
+    def spend(self, mono_ms: int, *, times: int = 1) -> bool:
         """Take one token, if there is one.
 
         Args:
@@ -160,7 +160,7 @@ class Receiver:
         self._last: dict[
             tuple[bytes, bytes, int], tuple[int, bytes]
         ] = {}  # stream -> number and id of its newest session
-        self._buckets: dict[bytes, tuple[Bucket, Bucket]] = {}
+        self._buckets: dict[bytes, tuple[TokenBucket, TokenBucket]] = {}
         self._dirty: dict[bytes, None] = {}
         for row in restored:
             session = _Session(row)
@@ -224,7 +224,7 @@ class Receiver:
         return tuple(session.row() for session in self._sessions.values())
 
     def _data(self, frame: bytes, header: Header, now_ms: int, mono_ms: int) -> Opened:
-        if not self._bucket(header.sender)[0].take(mono_ms, times=self._patients_of(header.sender)):
+        if not self._bucket(header.sender)[0].spend(mono_ms, times=self._patients_of(header.sender)):
             raise Rejected(Reason.RATE, "frames")
         session = self._sessions.get(header.session_id)
         if session is None or session.sender != header.sender:
@@ -272,7 +272,7 @@ class Receiver:
             raise Rejected(Reason.CREDENTIAL, "unknown serial")
         if not credential.is_valid(now_ms):
             raise Rejected(Reason.CREDENTIAL, "not valid now")
-        if not self._bucket(header.sender)[1].take(mono_ms, times=self._patients_of(header.sender)):
+        if not self._bucket(header.sender)[1].spend(mono_ms, times=self._patients_of(header.sender)):
             raise Rejected(Reason.RATE, "sessions")
         try:
             credential.key.verify(
@@ -336,12 +336,12 @@ class Receiver:
     def _patients_of(self, sender: bytes) -> int:
         return max(1, self._directory.patients_of(sender))
 
-    def _bucket(self, sender: bytes) -> tuple[Bucket, Bucket]:
+    def _bucket(self, sender: bytes) -> tuple[TokenBucket, TokenBucket]:
         buckets = self._buckets.get(sender)
         if buckets is None:
             limits = self._limits
             buckets = self._buckets[sender] = (
-                Bucket(per_s=limits.frames_per_s, burst=limits.frames_burst),
-                Bucket(per_s=limits.sessions_per_min / 60, burst=max(limits.sessions_per_min, 1)),
+                TokenBucket(per_s=limits.frames_per_s, burst=limits.frames_burst),
+                TokenBucket(per_s=limits.sessions_per_min / 60, burst=max(limits.sessions_per_min, 1)),
             )
         return buckets

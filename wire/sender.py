@@ -19,7 +19,7 @@ from wire.sending.queues import BacklogQueue, NewestRows
 from wire.sending.rows import AckEffect, Backlog, Outgoing, Refused, Row, SendingSession, SendLane, Stream
 from wire.sending.sessions import Flight, SessionBook, SessionState
 from wire.sending.settings import Timing, Windows
-from wire.sending.timers import FlightWindow, Pace, ResendDelays
+from wire.sending.timers import FlightWindow, ResendDelays, SendPace
 
 _NEED_EVERY_MS: Final = 1_000  # answers to NEED_SESSION, per session: a replayed one must not become an amplifier
 
@@ -66,7 +66,7 @@ class Sender:
         self._in_flight = (FlightWindow(windows.vitals), FlightWindow(windows.alarms))
         self._most_from_backlog = windows.backlog_share * windows.vitals
         self._delays = ResendDelays(timing if timing is not None else Timing(), rng)
-        self._pace = Pace(windows.frames_per_s, windows.burst, windows.backlog_share)
+        self._pace = SendPace(windows.frames_per_s, windows.burst, windows.backlog_share)
 
     # What there is to send
 

@@ -52,7 +52,7 @@ class Recipient(NamedTuple):
     prekey: X25519PublicKey
 
 
-class Sender(Protocol):
+class SessionSigner(Protocol):
     """Who sends: what a session needs of an identity."""
 
     @property
@@ -104,7 +104,7 @@ class SendSession:
     @classmethod
     def open(
         cls,
-        sender: Sender,
+        sender: SessionSigner,
         recipient: Recipient,
         *,
         binding_id: bytes,

@@ -1,7 +1,7 @@
-"""What is seen and heard beside the bed: which lamp, which flash, which tone, after IEC 60601-1-8.
+"""Lamps, flashes and tones at the bedside for each condition of the agent, after IEC 60601-1-8.
 
-Pure: a status and a time in, lamps and sounds out. Numbers that come from the standard by way of others, and that
-nobody here has checked against its text, are marked *unverified*; nothing here was measured by a sound-level meter.
+Pure: a status and a time in, lamps and sounds out. Numbers that were taken from secondary sources and not checked
+against the text of the standard are marked *unverified*; nothing here was measured with a sound-level meter.
 """
 
 import io
@@ -18,14 +18,14 @@ from edge.errors import BadEdgeConfig
 from edge.status import Status, age_ms
 
 SILENT_MS: Final = 60_000
-"""An agent that has achieved nothing for so long is taken for dead, and so is a data centre that has signed nothing."""
+"""An agent without progress for so long counts as dead, a data centre without an acknowledgement as silent."""
 FAILURE_SOUND_MS: Final = 120_000
 """For so long at least the failure of an alarm system itself is to be heard; after that it is only recalled."""
 RECALL_MS: Final = 60_000
 
 
 class Condition(StrEnum):
-    """What the bedside has to say; the first that is true is said."""
+    """State of the agent as shown at the bedside; the first that applies is shown."""
 
     DEAD = "the agent does nothing"
     ALARM = "a high alarm, and the data centre is silent"
@@ -56,7 +56,7 @@ FAST_MS: Final = 500  # red, 2 Hz: 1.4-2.8 Hz (unverified), half of the time on 
 SLOW_MS: Final = 1_667  # yellow, 0.6 Hz: 0.4-0.8 Hz (unverified)
 
 
-class Shown(NamedTuple):
+class BedsideSignal(NamedTuple):
     """How a condition looks and sounds."""
 
     lamp: str  # red, yellow, green
@@ -65,16 +65,16 @@ class Shown(NamedTuple):
 
 
 SHOWN: Final = {
-    Condition.DEAD: Shown("red", FAST_MS, MEDIUM),
-    Condition.ALARM: Shown("red", FAST_MS, HIGH),
-    Condition.STUCK: Shown("yellow", SLOW_MS, None),
-    Condition.ALONE: Shown("yellow", SLOW_MS, None),
-    Condition.WELL: Shown("green", 0, None),
+    Condition.DEAD: BedsideSignal("red", FAST_MS, MEDIUM),
+    Condition.ALARM: BedsideSignal("red", FAST_MS, HIGH),
+    Condition.STUCK: BedsideSignal("yellow", SLOW_MS, None),
+    Condition.ALONE: BedsideSignal("yellow", SLOW_MS, None),
+    Condition.WELL: BedsideSignal("green", 0, None),
 }
 
 
 class Outputs(NamedTuple):
-    """What is on at one moment."""
+    """Lamps and sounds at one moment."""
 
     lamps: frozenset[str]
     buzzer: bool
@@ -82,7 +82,7 @@ class Outputs(NamedTuple):
 
 
 class BedsideConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is connected to this machine: pins by their BCM number, a sound card by its ALSA name."""
+    """Lamps and sounders connected to this machine: pins by their BCM number, a sound card by its ALSA name."""
 
     red: int | None = None
     yellow: int | None = None
@@ -98,14 +98,14 @@ class BedsideConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def check(config: BedsideConfig) -> None:
-    """Raise BadEdgeConfig, naming the key and the cure, if nothing could be shown with this."""
+    """Raise BadEdgeConfig, naming the key and the fix, if the bedside cannot work with these settings."""
     if not 10 <= config.silent_after_s <= 600:
         raise BadEdgeConfig("bedside.silent_after_s must be between 10 and 600")
     for name, pin in config.pins.items():
         if not 0 <= pin <= 27:
             raise BadEdgeConfig(f"bedside.{name}: {pin} is no pin of a Pi's header; BCM numbers are 0 to 27")
         if [*config.pins.values()].count(pin) > 1:
-            raise BadEdgeConfig(f"bedside.{name}: pin {pin} is named twice; give each its own")
+            raise BadEdgeConfig(f"bedside.{name}: pin {pin} is used twice; give each signal its own pin")
 
 
 def condition(status: Status | None, mono_ms: int, *, since_ms: int, silent_ms: int = SILENT_MS) -> Condition:

@@ -1,7 +1,7 @@
-"""`vitalloom edge status`: how this edge is, for the person in front of it.
+"""`vitalloom edge status`: state of this edge, for staff at the bedside.
 
-Pure but for `main`: a status becomes findings, findings become lines. Every finding says in words and with a mark what
-its colour says, and what to do.
+Pure except `main`: a status becomes findings, findings become lines. Every finding has its severity in words as well as
+in colour, and the fix.
 """
 
 import sys
@@ -19,11 +19,11 @@ from rich.table import Table
 from edge import status as statuses
 from edge.bedside.signals import SILENT_MS, Condition, condition
 from edge.bedside.watch import read_config
-from edge.status import Bed, Status, age_ms
+from edge.status import BedStatus, Status, age_ms
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
-_QUIET_MS: Final = 120_000  # a bed from which nothing came for so long is named
+_QUIET_MS: Final = 120_000  # a bed without a reading for so long is a warning
 _DAY_MS: Final = 86_400_000
 _SOON_DAYS: Final = 7
 _FILLING: Final = 0.70
@@ -32,167 +32,206 @@ _OLD_MS: Final = 300_000
 _BATTERY: Final = 20.0  # %
 
 
-class Mark(IntEnum):
-    """How bad; the exit status is the worst."""
+class Severity(IntEnum):
+    """The exit status of the command is the worst one."""
 
-    WELL = 0
-    LOOK = 1
-    BAD = 2
-
-
-_SHOWN: Final = {Mark.WELL: ("ok", "green"), Mark.LOOK: ("** look", "yellow"), Mark.BAD: ("*** act", "red")}
+    OK = 0
+    WARNING = 1
+    ERROR = 2
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+_SHOWN: Final = {
+    Severity.OK: ("ok", "green"),
+    Severity.WARNING: ("** warning", "yellow"),
+    Severity.ERROR: ("*** error", "red"),
+}
+
+
+class StatusFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One line."""
 
     what: str
-    mark: Mark
+    severity: Severity
     says: str
-    cure: str = ""
+    fix: str = ""
 
 
 class Ages(NamedTuple):
-    """Now, on the clocks that there are."""
+    """Now, on each clock."""
 
     mono_ms: int
     at_ms: int  # the wall as the agent takes it, which never goes below what is on its disk
     wall_ms: int  # the wall as the machine has it
 
 
-def findings(status: Status | None, now: Ages) -> list[Finding]:
-    """What there is to say, in order."""
+def findings(status: Status | None, now: Ages) -> list[StatusFinding]:
+    """Findings about the agent, in the order in which they are printed."""
     agent = _agent(status, now)
     if status is None:
         return [agent]
     return [agent, *_clock(now), *_ways(status, now), *_store(status), *_judging(status), *_credential(status, now)]
 
 
-def _agent(status: Status | None, now: Ages) -> Finding:
+def _agent(status: Status | None, now: Ages) -> StatusFinding:
     look = "sudo systemctl status vitalloom-edge; sudo journalctl -u vitalloom-edge -n 50"
     if status is None:
-        return Finding(what="agent", mark=Mark.BAD, says="has left no status here", cure=f"does it run? {look}")
+        return StatusFinding(
+            what="agent",
+            severity=Severity.ERROR,
+            says="has written no status on this machine",
+            fix=f"is it running? {look}",
+        )
     if status.stopped:
-        return Finding(what="agent", mark=Mark.BAD, says="was stopped", cure="sudo systemctl start vitalloom-edge")
+        return StatusFinding(
+            what="agent", severity=Severity.ERROR, says="was stopped", fix="sudo systemctl start vitalloom-edge"
+        )
     ago_ms = age_ms(status.progress_ms, now.mono_ms)
     if condition(status, now.mono_ms, since_ms=now.mono_ms) is Condition.DEAD or ago_ms is None:
-        return Finding(what="agent", mark=Mark.BAD, says=f"has achieved nothing for {span(ago_ms)}", cure=look)
+        return StatusFinding(
+            what="agent", severity=Severity.ERROR, says=f"has made no progress for {span(ago_ms)}", fix=look
+        )
     ran = span(age_ms(status.started_ms, now.mono_ms))
-    return Finding(what="agent", mark=Mark.WELL, says=f"works; last progress {span(ago_ms)} ago; started {ran} ago")
+    return StatusFinding(
+        what="agent", severity=Severity.OK, says=f"running; last progress {span(ago_ms)} ago; started {ran} ago"
+    )
 
 
-def _clock(now: Ages) -> Iterator[Finding]:
+def _clock(now: Ages) -> Iterator[StatusFinding]:
     behind_ms = now.at_ms - now.wall_ms
     if behind_ms > _CLOCK_MS:
-        yield Finding(
-            what="clock", mark=Mark.LOOK, says=f"{span(behind_ms)} behind what the agent has on its disk",
-            cure="timedatectl: is there a network, and a time server in it?",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="clock",
+            severity=Severity.WARNING,
+            says=f"{span(behind_ms)} behind what the agent has on its disk",
+            fix="timedatectl: is there a network, and a time server in it?",
+        )
 
 
-def _ways(status: Status, now: Ages) -> Iterator[Finding]:
+def _ways(status: Status, now: Ages) -> Iterator[StatusFinding]:
     away = [name for name, is_up in status.lanes.items() if not is_up]
     if away:
-        yield Finding(
-            what="broker", mark=Mark.LOOK, says=f"not connected for {' and '.join(away)}; readings are kept here",
-            cure="is the network plugged in? does the broker run? the log names it",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="broker",
+            severity=Severity.WARNING,
+            says=f"not connected for {' and '.join(away)}; readings are kept here",
+            fix="is the network cable plugged in? is the broker running? the log names the reason",
+        )
     else:
-        yield Finding(what="broker", mark=Mark.WELL, says="connected, both lanes")
+        yield StatusFinding(what="broker", severity=Severity.OK, says="connected, both lanes")
     heard_ms = status.started_ms if status.heard_ms is None else status.heard_ms
     ago_ms = now.mono_ms - heard_ms
-    silent = "has signed nothing since the start" if status.heard_ms is None else f"last heard {span(ago_ms)} ago"
+    silent = "no acknowledgement since the start" if status.heard_ms is None else f"last heard {span(ago_ms)} ago"
     if ago_ms > SILENT_MS:
-        yield Finding(
-            what="data centre", mark=Mark.LOOK, says=f"{silent}; high alarms sound here",
-            cure="tell whoever runs the data centre; nothing is lost meanwhile",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="data centre",
+            severity=Severity.WARNING,
+            says=f"{silent}; high alarms sound here",
+            fix="tell the operators of the data centre; nothing is lost meanwhile",
+        )
     else:
-        yield Finding(what="data centre", mark=Mark.WELL, says=silent)
+        yield StatusFinding(what="data centre", severity=Severity.OK, says=silent)
 
 
-def _store(status: Status) -> Iterator[Finding]:
+def _store(status: Status) -> Iterator[StatusFinding]:
     used = f"{status.used:.0%} of its budget"
     if status.stuck:
-        yield Finding(
-            what="outbox", mark=Mark.BAD, says=f"cannot be written, {used}; wearables keep their readings",
-            cure="df -h; free the disk or raise outbox.budget_mb",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="outbox",
+            severity=Severity.ERROR,
+            says=f"cannot be written, {used}; wearables keep their readings",
+            fix="df -h; free the disk or raise outbox.budget_mb",
+        )
     else:
         old = status.oldest_age_ms
-        waits = "nothing waits" if not status.waiting else f"{status.waiting} wait, the oldest for {span(old)}"
+        waits = "nothing waiting" if not status.waiting else f"{status.waiting} waiting, the oldest for {span(old)}"
         is_old = status.waiting and (old or 0) > _OLD_MS
-        mark = Mark.LOOK if status.used >= _FILLING or is_old else Mark.WELL
-        yield Finding(
-            what="outbox", mark=mark, says=f"{waits}; {used}",
-            cure="they leave when the data centre is reached again" if mark else "",
-        )  # fmt: skip
+        severity = Severity.WARNING if status.used >= _FILLING or is_old else Severity.OK
+        yield StatusFinding(
+            what="outbox",
+            severity=severity,
+            says=f"{waits}; {used}",
+            fix="they are sent when the data centre is reachable again" if severity else "",
+        )
     if status.salvaged != "ok":
-        yield Finding(
-            what="disk", mark=Mark.LOOK, says=f"outbox at the start: {status.salvaged}",
-            cure="was the power cut? if it happens again, replace the card",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="disk",
+            severity=Severity.WARNING,
+            says=f"outbox at the start: {status.salvaged}",
+            fix="was the power cut? if it happens again, replace the card",
+        )
 
 
-def _judging(status: Status) -> Iterator[Finding]:
+def _judging(status: Status) -> Iterator[StatusFinding]:
     standing = ", ".join(f"{count} {priority}" for priority, count in status.alarms.items() if count) or "none"
     if status.sounding:
-        yield Finding(
-            what="alarms", mark=Mark.BAD, says=f"{standing}; SOUNDING HERE: the data centre may not know",
-            cure="go to the patient",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="alarms",
+            severity=Severity.ERROR,
+            says=f"{standing}; SOUNDING HERE: the data centre may not know",
+            fix="go to the patient",
+        )
     else:
-        mark = Mark.LOOK if status.alarms.get("high") else Mark.WELL
-        yield Finding(what="alarms", mark=mark, says=f"open: {standing}", cure="see the ward's screen" if mark else "")
+        severity = Severity.WARNING if status.alarms.get("high") else Severity.OK
+        yield StatusFinding(
+            what="alarms", severity=severity, says=f"open: {standing}", fix="see the ward's screen" if severity else ""
+        )
     if status.refused_models:
-        yield Finding(
-            what="models", mark=Mark.LOOK, says=status.models,
-            cure="the rules judge without them; install vitalloom anew: docs/edge-install.md",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="models",
+            severity=Severity.WARNING,
+            says=status.models,
+            fix="the rules judge without them; install vitalloom again: docs/edge-install.md",
+        )
     else:
-        yield Finding(what="models", mark=Mark.WELL, says=status.models)
+        yield StatusFinding(what="models", severity=Severity.OK, says=status.models)
 
 
-def _credential(status: Status, now: Ages) -> Iterator[Finding]:
+def _credential(status: Status, now: Ages) -> Iterator[StatusFinding]:
     if status.credential_ends_ms is None:
         return
     days = (status.credential_ends_ms - now.at_ms) // _DAY_MS
     if days < 0:
-        yield Finding(
-            what="certificate", mark=Mark.BAD, says=f"expired {-days} days ago",
-            cure=f"at the data centre: vitalloom pki renew {status.device}; here: vitalloom enrol --again",
-        )  # fmt: skip
+        yield StatusFinding(
+            what="certificate",
+            severity=Severity.ERROR,
+            says=f"expired {-days} days ago",
+            fix=f"at the data centre: vitalloom pki renew {status.device}; here: vitalloom enrol --again",
+        )
         return
-    mark = Mark.LOOK if days < _SOON_DAYS else Mark.WELL
-    cure = "it renews itself when it reaches the registry, and has not: is the registry reachable?" if mark else ""
-    yield Finding(what="certificate", mark=mark, says=f"{days} days left", cure=cure)
+    severity = Severity.WARNING if days < _SOON_DAYS else Severity.OK
+    fix = "it should have renewed itself at the registry: is the registry reachable?" if severity else ""
+    yield StatusFinding(what="certificate", severity=severity, says=f"{days} days left", fix=fix)
 
 
-def bed_finding(bed: Bed, now: Ages) -> Finding:
-    """When a bed was last heard; not what was heard."""
+def bed_finding(bed: BedStatus, now: Ages) -> StatusFinding:
+    """Age of the last reading of a bed, without its values."""
     what = f"bed {bed.bed}"
     notes = list(bed.flags)
     if bed.battery is not None:
         notes.append(f"battery {bed.battery:.0f} %")
     tail = f" ({', '.join(notes)})" if notes else ""
     if bed.heard_ms is None:
-        return Finding(what=what, mark=Mark.LOOK, says="nothing since the agent started", cure="is the wearable on?")
+        return StatusFinding(
+            what=what, severity=Severity.WARNING, says="nothing since the agent started", fix="is the wearable on?"
+        )
     ago_ms = now.mono_ms - bed.heard_ms
     says = f"last reading {span(ago_ms)} ago{tail}"
     if ago_ms > _QUIET_MS:
-        return Finding(what=what, mark=Mark.LOOK, says=says, cure="is the wearable on, charged and in range?")
+        return StatusFinding(
+            what=what, severity=Severity.WARNING, says=says, fix="is the wearable on, charged and in range?"
+        )
     is_low = bed.battery is not None and bed.battery <= _BATTERY
     if bed.flags or is_low:
-        return Finding(what=what, mark=Mark.LOOK, says=says, cure=_cure_of(bed, is_low=is_low))
-    return Finding(what=what, mark=Mark.WELL, says=says)
+        return StatusFinding(what=what, severity=Severity.WARNING, says=says, fix=_fix_for(bed, is_low=is_low))
+    return StatusFinding(what=what, severity=Severity.OK, says=says)
 
 
-def _cure_of(bed: Bed, *, is_low: bool) -> str:
+def _fix_for(bed: BedStatus, *, is_low: bool) -> str:
     if is_low or "battery low" in bed.flags:
         return "charge or change the wearable"
     if any(flag.startswith("clock") for flag in bed.flags):
-        return "the wearable's clock is wrong; times are put right here"
-    return "look at the wearable's seat"
+        return "the wearable's clock is wrong; times are corrected here"
+    return "check that the wearable sits correctly"
 
 
 def span(ms: int | None) -> str:
@@ -206,10 +245,10 @@ def span(ms: int | None) -> str:
 
 
 def is_alive(config_path: Path | None) -> int:
-    """For a machine that asks one thing: 0 if the agent gets on, 1 if not. Nothing is printed.
+    """Health check without output: 0 if the agent makes progress, 1 if not.
 
     Raises:
-        BadEdgeConfig, OSError: there is nothing to be read.
+        BadEdgeConfig, OSError: configuration or status cannot be read.
     """
     config, places = read_config(config_path)
     now_ms = statuses.monotonic_ms()
@@ -220,10 +259,10 @@ def is_alive(config_path: Path | None) -> int:
 
 
 def main(config_path: Path | None, *, as_json: bool = False) -> int:
-    """The command `vitalloom edge status`; the exit status is the worst mark: 0 well, 1 look, 2 act.
+    """The command `vitalloom edge status`; the exit status is the worst severity: 0 OK, 1 warning, 2 error.
 
     Raises:
-        BadEdgeConfig: no configuration to be found, or one that cannot be read.
+        BadEdgeConfig: the configuration is missing or cannot be read.
     """
     _, places = read_config(config_path)
     wall_ms = time.time_ns() // 1_000_000
@@ -232,14 +271,14 @@ def main(config_path: Path | None, *, as_json: bool = False) -> int:
         status = statuses.read(places)
         hidden = ""
     except OSError as error:
-        status, hidden = None, f"{error.filename}: {error.strerror}; ask as its user: sudo vitalloom edge status"
+        status, hidden = None, f"{error.filename}: {error.strerror}; run as root: sudo vitalloom edge status"
     if status is not None:
         now = now._replace(at_ms=status.at_ms + max(now.mono_ms - status.mono_ms, 0))
     found = findings(status, now)
     if hidden:
-        found = [Finding(what="agent", mark=Mark.BAD, says="its status cannot be read", cure=hidden)]
+        found = [StatusFinding(what="agent", severity=Severity.ERROR, says="its status cannot be read", fix=hidden)]
     beds = [] if status is None else [bed_finding(bed, now) for bed in status.beds]
-    worst = max((one.mark for one in (*found, *beds)), default=Mark.WELL)
+    worst = max((one.severity for one in (*found, *beds)), default=Severity.OK)
     if as_json:
         told = {"worst": worst.name.lower(), "findings": [_plain(one) for one in (*found, *beds)], "status": status}
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
@@ -248,16 +287,16 @@ def main(config_path: Path | None, *, as_json: bool = False) -> int:
     return int(worst)
 
 
-def _plain(one: Finding) -> dict[str, str]:
-    return {"what": one.what, "mark": one.mark.name.lower(), "says": one.says, "cure": one.cure}
+def _plain(one: StatusFinding) -> dict[str, str]:
+    return {"what": one.what, "severity": one.severity.name.lower(), "says": one.says, "fix": one.fix}
 
 
-def _print(console: Console, found: list[Finding], beds: list[Finding]) -> None:
+def _print(console: Console, found: list[StatusFinding], beds: list[StatusFinding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for one in (*found, *beds):
-        text, colour = _SHOWN[one.mark]
-        cure = f"\n[dim]→ {escape(one.cure)}[/dim]" if one.cure else ""
-        table.add_row(f"[{colour}]{text}[/{colour}]", escape(one.what), escape(one.says) + cure)
+        text, colour = _SHOWN[one.severity]
+        fix = f"\n[dim]→ {escape(one.fix)}[/dim]" if one.fix else ""
+        table.add_row(f"[{colour}]{text}[/{colour}]", escape(one.what), escape(one.says) + fix)
     console.print(table)
     if not beds and len(found) > 1:
         console.print("No bed is assigned to this edge; at the data centre: vitalloom registry bind")

@@ -50,7 +50,7 @@ class Sounds(Protocol):
 
 
 class Bedside:
-    """What is connected here.
+    """The lamps, buzzer and loudspeaker of one bedside.
 
     Args:
         switches: by name: red, yellow, green, buzzer.
@@ -78,7 +78,7 @@ class Bedside:
 
     @property
     def is_steady(self) -> bool:
-        """Nothing flashes and nothing sounds."""
+        """Whether no lamp flashes and no sound plays."""
         shown = None if self._condition is None else SHOWN[self._condition]
         return shown is not None and not shown.period_ms and shown.tone is None
 
@@ -98,7 +98,7 @@ class Bedside:
 
 
 class Aplay:
-    """Plays through ALSA's own program. One that is missing or fails is said once, with the cure.
+    """Plays through ALSA's own program. If it is missing or fails, that is logged once, with the fix.
 
     Args:
         device: as `aplay -L` lists them; "default" is one.
@@ -121,9 +121,11 @@ class Aplay:
             path.write_bytes(wav(tone))
         try:
             self._playing = subprocess.Popen(  # noqa: S603 - the device's name is the site's own
-                [*self._command, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                [*self._command, str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
         except OSError as error:
             self._playing = None
             self._tell(f"{error.strerror}; install it: sudo apt-get install alsa-utils")
@@ -135,7 +137,7 @@ class Aplay:
 
     def _tell(self, problem: str) -> None:
         if not self._failed:
-            _log.error("nothing is heard from the sound card", program=self._command[0], problem=problem)
+            _log.error("cannot play on the sound card", program=self._command[0], problem=problem)
         self._failed = True
 
 
@@ -152,14 +154,14 @@ class _Pin:
 
 
 def pins(numbers: Mapping[str, int]) -> dict[str, Switch]:
-    """Pins of this machine as switches. What cannot be had is said with the cure, and done without."""
+    """Pins of this machine as switches. A pin that cannot be used is logged with the fix, and left out."""
     if not numbers:
         return {}
     try:
         import gpiozero
         from gpiozero.exc import GPIOZeroError
     except ImportError:
-        _log.error("no lamp and no buzzer", problem="gpiozero is not installed", cure="pip install 'vitalloom[pi]'")
+        _log.error("no lamp and no buzzer", problem="gpiozero is not installed", fix="pip install 'vitalloom[pi]'")
         return {}
     found: dict[str, Switch] = {}
     for name, number in numbers.items():
@@ -167,14 +169,17 @@ def pins(numbers: Mapping[str, int]) -> dict[str, Switch]:
             found[name] = _Pin(gpiozero.DigitalOutputDevice(number))
         except (GPIOZeroError, OSError, ImportError) as error:
             _log.error(
-                "a pin cannot be used", name=name, pin=number, problem=str(error),
-                cure="is lgpio installed (pip install 'vitalloom[pi]'), the user in group gpio, the pin free?",
-            )  # fmt: skip
+                "a pin cannot be used",
+                name=name,
+                pin=number,
+                problem=str(error),
+                fix="is lgpio installed (pip install 'vitalloom[pi]'), the user in group gpio, the pin free?",
+            )
     return found
 
 
 def read_config(path: Path | None) -> tuple[BedsideConfig, list[Path]]:
-    """The table `bedside` of an agent's file, and where that agent may leave its status. The rest is not ours to judge.
+    """The table `bedside` of an agent's file, and where that agent may leave its status. Other keys are not checked.
 
     Raises:
         BadEdgeConfig: no such file, or something in these keys that cannot work.
@@ -202,7 +207,7 @@ def watch(
     silent_ms: int,
     mono_ms: Callable[[], int] = statuses.monotonic_ms,
 ) -> None:
-    """Look and show until told to stop."""
+    """Read the status and show it until `stop` is set."""
     since_ms = mono_ms()
     looked_ms, status = since_ms - _LOOK_MS, None
     supervisor.ready()
@@ -224,7 +229,7 @@ def watch(
 def rehearse(
     bedside: Bedside, stop: Event, say: Callable[[str], object], *, mono_ms: Callable[[], int] = statuses.monotonic_ms
 ) -> None:
-    """Show every condition in turn, whatever the agent says: for whoever has just connected a lamp."""
+    """Show every condition in turn, whatever the status of the agent: a test after connecting a lamp."""
     for what, shown in SHOWN.items():
         say(f"{what.value}: {shown.lamp}, {'with' if shown.tone else 'without'} a sound\n")
         began_ms = mono_ms()
@@ -237,7 +242,7 @@ def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
     """The command `vitalloom edge watch`.
 
     Raises:
-        BadEdgeConfig: what is wrong, and the cure.
+        BadEdgeConfig: the message names the problem and the fix.
     """
     logs.set_up()
     supervisor = SystemdNotifier.from_environment()
@@ -246,7 +251,7 @@ def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if not config.pins and not config.sound:
-        _log.warning("nothing is connected; changes are only logged", cure="name pins or a sound in [bedside]")
+        _log.warning("no pin and no sound is configured; changes are only logged", fix="set pins or sound in [bedside]")
     # lgpio makes a pipe in the folder that it is started in (joan2937/lg#22), and a service's is closed to it.
     with tempfile.TemporaryDirectory(prefix="vitalloom-") as folder, contextlib.chdir(folder):
         sounds = Aplay(config.sound, Path(folder)) if config.sound else None
@@ -259,7 +264,7 @@ def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
 
 
 def _seen(places: list[Path]) -> Status | None:
-    """One that may not be read is none: then it sounds, and somebody comes."""
+    """A status that cannot be read counts as none: the bedside then sounds, so that staff come."""
     with contextlib.suppress(OSError):
         return statuses.read(places)
     return None

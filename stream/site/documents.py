@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runtime.clock import Clock
 from stream.site.registry_file import RegistryFile
 from wire.enrol.documents import (
-    EVERYBODY,
+    EVERY_DEVICE,
     AssignmentV1,
     BindingV1,
     Content,
@@ -57,7 +57,7 @@ class SignedDocuments:
     # Signing; within a transaction of the caller
 
     def sign_device(self, device_id: bytes, content: DeviceV1) -> None:
-        self._sign(DocumentType.DEVICE, device_id, EVERYBODY, content)
+        self._sign(DocumentType.DEVICE, device_id, EVERY_DEVICE, content)
 
     def sign_assignment(self, binding: BindingRecord) -> None:
         """The part of a binding that its wearable may read: no patient."""
@@ -90,7 +90,7 @@ class SignedDocuments:
         self._sign(DocumentType.BINDING, binding.binding_id, binding.edge_id, content, seal_to=edge, always=always)
 
     def sign_control_keys(self) -> None:
-        self._sign(DocumentType.CONTROL_KEYS, TENANT, EVERYBODY, ControlKeysV1(keys=self.public_keys))
+        self._sign(DocumentType.CONTROL_KEYS, TENANT, EVERY_DEVICE, ControlKeysV1(keys=self.public_keys))
 
     def mark_all_changed(self) -> None:
         """Have every document signed again when it is next asked for, even if its content is unchanged."""

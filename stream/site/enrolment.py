@@ -39,7 +39,7 @@ from wire.enrol.requests import (
 )
 from wire.errors import BadProof, BadSigningRequest
 from wire.identity import Role
-from wire.receiver import Bucket
+from wire.receiver import TokenBucket
 
 _MAX_BUCKETS: Final = 10_000
 _CLOCK_MS: Final = 600_000  # a request whose own time differs by more than this is refused
@@ -82,7 +82,7 @@ class Enrolment:
         self._clock = clock
         self._wall = wall or clock
         self._broker = broker or BrokerAddress(host="127.0.0.1", port=8883)
-        self._tries: dict[str, Bucket] = {}
+        self._tries: dict[str, TokenBucket] = {}
 
     def issue_with(self, authority: Authority) -> None:
         """Issue with another authority's key from now on."""
@@ -201,11 +201,11 @@ class Enrolment:
     def _limit(self, address: str, mono_ms: int) -> None:
         bucket = self._tries.pop(address, None)
         if bucket is None:
-            bucket = Bucket(per_s=self.policy.tries_per_min / 60, burst=self.policy.tries_per_min)
+            bucket = TokenBucket(per_s=self.policy.tries_per_min / 60, burst=self.policy.tries_per_min)
             while len(self._tries) >= _MAX_BUCKETS:
                 del self._tries[next(iter(self._tries))]
         self._tries[address] = bucket
-        if not bucket.take(mono_ms):
+        if not bucket.spend(mono_ms):
             raise EnrolmentRefused(429, "too many attempts from this address; wait a minute")
 
     @contextmanager

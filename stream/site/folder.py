@@ -24,8 +24,9 @@ from stream.errors import SiteUnusable
 from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.registry import Registry
 from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import BrokerAddress, Offered
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.errors import BadKeyFile
 
 CONTROL_KEYS: Final = 2  # one signs; devices know the next one already

@@ -20,7 +20,7 @@ from wire.enrol.documents import (
     CredentialV1,
     DeviceV1,
 )
-from wire.enrol.wallet import record_of
+from wire.enrol.records import record_of
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 
 BAD_TOKENS: Final = 5

@@ -235,7 +235,7 @@ class Doors:
 
     def _wallet(self, frame: bytes) -> bool:
         try:
-            self.wearable.take(frame)
+            self.wearable.accept(frame)
         except Rejected:
             return False
         return True

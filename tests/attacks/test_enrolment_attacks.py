@@ -36,6 +36,7 @@ from tests.stream.servers import Answer, ask, context, serving
 from tests.stream.site.registries import HOUR, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
 from wire.enrol.client import enrol, enrol_request
+from wire.enrol.identity_file import IDENTITY_FILE
 from wire.enrol.renewal import look_after
 from wire.enrol.requests import (
     EnrolReply,
@@ -47,7 +48,6 @@ from wire.enrol.requests import (
     proof,
     token_hash,
 )
-from wire.enrol.wallet import IDENTITY_FILE
 from wire.errors import BadSigningRequest, EnrolmentFailed
 
 GENEROUS = EnrolmentPolicy(tries_per_min=1e6)
@@ -576,7 +576,7 @@ def test_a35_no_log_line_of_an_enrolment_holds_a_secret_or_a_pseudonym(
             for device in (wearable, edge):
                 secrets += _private(device)
                 desk.deliver(device)
-                device._facts = replace(device._facts, not_before_ms=0)  # old enough to renew
+                device._identity.facts = replace(device._identity.facts, not_before_ms=0)  # old enough to renew
                 asyncio.run(look_after(device, desk.clock.now_ms()))
                 secrets += _private(device)
             desk.registry.unbind(binding, who="tester")

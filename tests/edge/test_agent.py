@@ -313,16 +313,16 @@ def test_a_session_that_the_cloud_refuses_is_given_up_and_written_down(tmp_path:
 
 
 def test_one_patient_s_poison_is_forwarded_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = Pipeline.take
+    sound = Pipeline.judge
     bench = Bench(tmp_path)
     ann = bench.site.wearables[0].me.device_id
 
-    def take(pipeline: Pipeline, opened: Any, vitals: Any, binding: Any, *, received_ms: int) -> object:
+    def judge(pipeline: Pipeline, opened: Any, vitals: Any, binding: Any, *, received_ms: int) -> object:
         if opened.sender == ann:
             raise ZeroDivisionError
         return sound(pipeline, opened, vitals, binding, received_ms=received_ms)
 
-    monkeypatch.setattr(Pipeline, "take", take)
+    monkeypatch.setattr(Pipeline, "judge", judge)
     bench.begin(0, 1)
 
     bench.turn(bench.sealed(0))

@@ -218,7 +218,7 @@ def test_a_full_disk_keeps_no_revocation_from_being_in_force(bed: Bed, monkeypat
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wire.enrol.wallet.write_private", full)
+    monkeypatch.setattr("wire.enrol.kept_documents.write_private", full)
     bed.hear(*bed.documents())
 
     record = bed.edge.provision.directory.sender(bed.ann.me.device_id)

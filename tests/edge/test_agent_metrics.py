@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.agent_metrics import STUCK_MS, EdgeWatch, trouble_of_agent
+from edge.agent_metrics import STUCK_MS, EdgeHealth, trouble_of_agent
 from edge.counts import AgentCounts
 from runtime.clock import ManualClock
 from runtime.metrics import Figures
@@ -25,7 +25,7 @@ def test_an_agent(counts: AgentCounts, said: str) -> None:
 
 
 def test_an_agent_that_has_not_begun_is_not_ready_and_has_nothing_to_count() -> None:
-    watch = EdgeWatch(ManualClock())
+    watch = EdgeHealth(ManualClock())
 
     assert watch.trouble() == "it has just been started"
     assert watch.figures() == Figures()

@@ -66,7 +66,7 @@ def test_what_it_is_told_is_all_that_it_needs(ward: Ward) -> None:
     assert ward.wearable.assignment(now_ms) is None
 
     for frame in ward.turn():
-        ward.wearable.take(frame)
+        ward.wearable.accept(frame)
 
     assert ward.wearable.assignment(now_ms) is not None
     assert ward.wearable.provision.recipient == ward.edge.me.recipient()

@@ -190,7 +190,7 @@ def as_computed_here(readings: list[dict[str, Any]]) -> dict[str, float | None]:
         unusable=first["unusable"], **{name: first[name] for name in signs if name in first},
     )  # fmt: skip
     scoring = Scoring(find(RELEASED), lambda _: ABOUT)
-    return {score.model: score.score for score in scoring.take(reading)}
+    return {score.model: score.score for score in scoring.score(reading)}
 
 
 @pytest.mark.parametrize("cpu", CPUS)

@@ -2,7 +2,7 @@
 
 import os
 
-from edge.health import MOST_LISTED, Beats, Facts, heartbeat
+from edge.health import MOST_LISTED, HeartbeatFacts, HeartbeatSessions, heartbeat
 from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, NOW, UNLIMITED
 from wire.codec import decode_heartbeat, encode
@@ -19,7 +19,7 @@ from wire.envelope import (
 )
 from wire.receiver import Opened, Receiver
 
-FACTS = Facts(
+FACTS = HeartbeatFacts(
     at_ms=NOW, uptime_ms=1, clock_quality=1, outbox_rows=0, outbox_oldest_ms=None, outbox_used=0.0, last_counters=(),
     void=(), closed=(), model="rules only", sensors=(), rejected={}, salvaged="ok", local_alarms=0, duplicates=0,
     documents=b"12345678",
@@ -28,10 +28,10 @@ BODY = heartbeat(b"boot", "1", FACTS)
 SITE = demo_site(wearables=1, edges=1, now_ms=NOW)
 
 
-def beats() -> Beats:
+def beats() -> HeartbeatSessions:
     edge = SITE.edges[0]
     assert edge.recipient is not None
-    return Beats(edge.me, edge.recipient)
+    return HeartbeatSessions(edge.me, edge.recipient)
 
 
 def kinds(frames: list[tuple[int, bytes]]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edge.outbox import Keep
-from edge.pipeline import Judged, Pipeline
+from edge.pipeline import JudgedReading, Pipeline
 from edge.scoring import Scoring
 from models.artifacts import RELEASED, Found, find
 from simulators.made_up import demo_site
@@ -25,13 +25,13 @@ def a_pipeline(states: dict[str, bytes] | None = None) -> Pipeline:
     return Pipeline(lambda _: MonitoringPlan(), (states or {}).items(), Scoring(Found({}, {}), lambda _: NOTHING))
 
 
-def take(pipeline: Pipeline, after_ms: int, *, held_up_ms: int = 100, **changed: Any) -> Judged:
+def take(pipeline: Pipeline, after_ms: int, *, held_up_ms: int = 100, **changed: Any) -> JudgedReading:
     opened = Opened(
         b"s" * 16, BINDING.wearable_id, BINDING.binding_id, FrameClass.VITALS, after_ms // 1_000, b"", False, False
     )
     when = {"t_ms": NOW + after_ms, "t_quality": 2, "uptime_ms": HOUR + after_ms}
     vitals = VitalsV1(**{**when, **WELL, **changed})
-    return pipeline.take(opened, vitals, BINDING, received_ms=NOW + after_ms + held_up_ms)
+    return pipeline.judge(opened, vitals, BINDING, received_ms=NOW + after_ms + held_up_ms)
 
 
 def test_a_reading_goes_on_with_its_origin_and_as_it_was_said() -> None:
@@ -81,7 +81,7 @@ def test_a_restart_goes_on_with_the_same_alarms_and_the_same_care() -> None:
     pipeline = a_pipeline()
     (alarm,) = take(pipeline, 0, **ILL).alarms
 
-    again = a_pipeline(dict(pipeline.take_states()))
+    again = a_pipeline(dict(pipeline.drain_states()))
 
     assert [one.alarm_id for one in again.open_alarms()] == [alarm.alarm_id]
     assert take(again, 5_000, **ILL).keep is Keep.EPISODE
@@ -101,8 +101,8 @@ def test_only_touched_patients_are_written() -> None:
     pipeline = a_pipeline()
     take(pipeline, 0)
 
-    assert set(pipeline.take_states()) == {BINDING.binding_id.hex()}
-    assert pipeline.take_states() == {}
+    assert set(pipeline.drain_states()) == {BINDING.binding_id.hex()}
+    assert pipeline.drain_states() == {}
 
 
 @pytest.mark.parametrize("after_ms", [0, 5_000])

@@ -54,7 +54,7 @@ def told(
     return [
         score
         for after_ms in range(from_ms, until_ms, every_ms)
-        for score in scoring.take(a_reading(after_ms, **signs(after_ms)))
+        for score in scoring.score(a_reading(after_ms, **signs(after_ms)))
     ]
 
 
@@ -125,15 +125,15 @@ def test_a_value_that_may_not_be_scored_is_not_shown_to_a_model(found: Found) ->
     marked = 1 << INDEX[VitalSign.HEART_RATE]
     doubtful, without = a_scoring(found), a_scoring(found)
 
-    (one,) = doubtful.take(a_reading(0, unusable=marked, **{**WELL, "heart_rate": 220.0}))
-    (other,) = without.take(a_reading(0, **{**WELL, "heart_rate": None}))
+    (one,) = doubtful.score(a_reading(0, unusable=marked, **{**WELL, "heart_rate": 220.0}))
+    (other,) = without.score(a_reading(0, **{**WELL, "heart_rate": None}))
 
     assert one.score == other.score
 
 
 def test_age_and_sex_are_told_to_the_model_where_they_are_known(found: Found) -> None:
-    (unknown,) = a_scoring(found).take(a_reading(0, **WELL))
-    (known,) = a_scoring(found, about=About(age_years=88.0, is_male=True)).take(a_reading(0, **WELL))
+    (unknown,) = a_scoring(found).score(a_reading(0, **WELL))
+    (known,) = a_scoring(found, about=About(age_years=88.0, is_male=True)).score(a_reading(0, **WELL))
 
     assert known.score != unknown.score
 
@@ -166,7 +166,7 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypat
                 SepsisModel, "glance", lambda *_, times=times: math.nan if times is None else times * threshold
             )
             made.setattr(SepsisModel, "doubt", lambda *_, times=times: "doubt" if times is None else None)
-            (score,) = scoring.take(a_reading(minute * MINUTE, **WELL))
+            (score,) = scoring.score(a_reading(minute * MINUTE, **WELL))
             reasons[minute] = score.reason
 
     assert "(" in reasons[0]
@@ -183,8 +183,8 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypat
 
 
 def test_the_heart_model_judges_those_of_whom_it_was_told_enough(found: Found) -> None:
-    both = a_scoring(found, about=HEART).take(a_reading(0, **WELL))
-    alone = a_scoring(found, about=About(age_years=67.0, is_male=True)).take(a_reading(0, **WELL))
+    both = a_scoring(found, about=HEART).score(a_reading(0, **WELL))
+    alone = a_scoring(found, about=About(age_years=67.0, is_male=True)).score(a_reading(0, **WELL))
 
     model = HeartModel(released("heart-home"))
     assert [score.model for score in both] == ["sepsis", "heart"]
@@ -195,9 +195,9 @@ def test_the_heart_model_judges_those_of_whom_it_was_told_enough(found: Found) -
 
 def test_a_pressure_of_an_earlier_hour_still_counts_for_the_heart(found: Found) -> None:
     scoring = a_scoring(found, about=HEART)
-    first = scoring.take(a_reading(0, **WELL))[1]
+    first = scoring.score(a_reading(0, **WELL))[1]
 
-    later = scoring.take(a_reading(2 * HOUR, **{**WELL, "systolic_bp": None}))[1]
+    later = scoring.score(a_reading(2 * HOUR, **{**WELL, "systolic_bp": None}))[1]
 
     assert later.score == first.score
 
@@ -209,7 +209,7 @@ def test_without_models_nothing_is_said_and_the_title_says_so() -> None:
     scoring = a_scoring(Found({}, {}))
 
     assert scoring.title == "rules only (no model artifacts)"
-    assert scoring.take(a_reading(0, **WELL)) == []
+    assert scoring.score(a_reading(0, **WELL)) == []
 
 
 def test_a_damaged_model_says_that_it_cannot_judge_and_the_other_goes_on(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_damaged_model_says_that_it_cannot_judge_and_the_other_goes_on(tmp_pat
     copied("heart-home", tmp_path)
 
     scoring = a_scoring(find(tmp_path), about=HEART)
-    sepsis, heart = scoring.take(a_reading(0, **WELL))
+    sepsis, heart = scoring.score(a_reading(0, **WELL))
 
     assert scoring.title.startswith("rules + heart-home ")
     assert scoring.title.endswith("(sepsis refused: hash)")
@@ -241,7 +241,7 @@ def test_a_released_model_that_this_edge_does_not_ask_is_not_named(found: Found)
 
 
 def test_a_model_abstains_where_too_little_is_known(found: Found) -> None:
-    (score,) = a_scoring(found).take(a_reading(0, heart_rate=70.0, spo2=98.0))
+    (score,) = a_scoring(found).score(a_reading(0, heart_rate=70.0, spo2=98.0))
 
     assert score.score is None
     assert score.reason == "only 2 of 6 signs within 3 h"
@@ -250,7 +250,7 @@ def test_a_model_abstains_where_too_little_is_known(found: Found) -> None:
 def test_a_score_that_costs_too_much_is_none(found: Found) -> None:
     slow = iter([0.0, BUDGET_S + 0.1])
 
-    (score,) = a_scoring(found, timer=lambda: next(slow)).take(a_reading(0, **WELL))
+    (score,) = a_scoring(found, timer=lambda: next(slow)).score(a_reading(0, **WELL))
 
     assert score.score is None
     assert score.reason == "took 0.3 s of 0.2 s"
@@ -268,8 +268,8 @@ def test_a_machine_that_is_too_slow_to_say_why_still_says_how_much(found: Found)
 
     ticks = timer()
     scoring = a_scoring(found, timer=lambda: next(ticks))
-    first = scoring.take(a_reading(0, **WELL))[0]
-    later = scoring.take(a_reading(2 * HOUR, **WELL))[0]
+    first = scoring.score(a_reading(0, **WELL))[0]
+    later = scoring.score(a_reading(2 * HOUR, **WELL))[0]
 
     assert "(" in first.reason
     assert later.score is not None
@@ -286,7 +286,7 @@ def test_a_defect_of_a_model_is_told_and_stays_with_it(
         raise error
 
     monkeypatch.setattr(SepsisModel, "glance", fail)
-    sepsis, heart = scoring.take(a_reading(0, **WELL))
+    sepsis, heart = scoring.score(a_reading(0, **WELL))
 
     assert sepsis.score is None
     assert sepsis.reason in ("gave no probability", "ZeroDivisionError")
@@ -300,9 +300,9 @@ def test_an_hour_that_could_not_be_taken_in_is_told_until_one_can(
     told(scoring, well, until_ms=HOUR)
     with monkeypatch.context() as broken:
         broken.setattr(SepsisModel, "step", lambda *_: 1 / 0)
-        (failed,) = scoring.take(a_reading(HOUR, **WELL))
-    (still,) = scoring.take(a_reading(HOUR + ASK_MS, **WELL))
-    (again,) = scoring.take(a_reading(2 * HOUR, **WELL))
+        (failed,) = scoring.score(a_reading(HOUR, **WELL))
+    (still,) = scoring.score(a_reading(HOUR + ASK_MS, **WELL))
+    (again,) = scoring.score(a_reading(2 * HOUR, **WELL))
 
     assert (failed.score, failed.reason) == (None, "ZeroDivisionError")
     assert still.score is None
@@ -318,7 +318,7 @@ def test_after_a_restart_the_hours_that_are_over_are_known(found: Found) -> None
     told(before, getting_worse, until_ms=6 * HOUR)
     told(before, getting_worse, from_ms=6 * HOUR, until_ms=6 * HOUR + 1)
 
-    after = a_scoring(found, states=before.take_states())
+    after = a_scoring(found, states=before.drain_states())
 
     one = told(through, getting_worse, from_ms=6 * HOUR, until_ms=8 * HOUR)
     other = told(after, getting_worse, from_ms=6 * HOUR, until_ms=8 * HOUR)
@@ -331,7 +331,7 @@ def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_meas
     told(before, getting_worse, until_ms=5 * HOUR // 2)
     newest = {VitalSign(sign): (value, NOW + 149 * MINUTE) for sign, value in getting_worse(149 * MINUTE).items()}
 
-    after = a_scoring(found, states=before.take_states())
+    after = a_scoring(found, states=before.drain_states())
     after.resume(BINDING, newest, NOW + 145 * MINUTE)
 
     cuff = {"systolic_bp": None, "diastolic_bp": None}
@@ -347,7 +347,7 @@ def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_meas
 def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found: Found) -> None:
     before = a_scoring(found)
     told(before, well, until_ms=2 * HOUR + 1)
-    after = a_scoring(found, states=before.take_states())
+    after = a_scoring(found, states=before.drain_states())
 
     after.resume(BINDING, {VitalSign.HEART_RATE: (180.0, NOW + 2 * HOUR - 1)}, None)
 
@@ -357,11 +357,11 @@ def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found
 def test_an_hour_without_a_value_is_over_after_a_restart_as_well(found: Found) -> None:
     before = a_scoring(found)
     told(before, well, until_ms=HOUR + 1)
-    before.take(a_reading(HOUR + MINUTE))  # from here on nothing can be measured for two hours
-    before.take(a_reading(3 * HOUR + MINUTE))
-    committed = before.take_states()
-    before.take(a_reading(4 * HOUR + MINUTE))
-    committed |= before.take_states()
+    before.score(a_reading(HOUR + MINUTE))  # from here on nothing can be measured for two hours
+    before.score(a_reading(3 * HOUR + MINUTE))
+    committed = before.drain_states()
+    before.score(a_reading(4 * HOUR + MINUTE))
+    committed |= before.drain_states()
 
     after = a_scoring(found, states=committed)
     after.resume(BINDING, {VitalSign.HEART_RATE: (88.0, NOW + 4 * HOUR + 2 * MINUTE)}, None)
@@ -378,41 +378,41 @@ def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: Found) -> None
     cuff = a_reading(4 * MINUTE, systolic_bp=95.0, diastolic_bp=50.0)
     pulse = a_reading(4 * MINUTE + 5_000, heart_rate=90.0)
     for scoring in (in_order, upside_down):
-        scoring.take(a_reading(0, **WELL))
-    in_order.take(cuff)
-    in_order.take(pulse)
-    upside_down.take(pulse)
+        scoring.score(a_reading(0, **WELL))
+    in_order.score(cuff)
+    in_order.score(pulse)
+    upside_down.score(pulse)
 
-    assert upside_down.take(cuff, late=True) == []
-    assert upside_down.take(a_reading(5 * MINUTE, **WELL)) == in_order.take(a_reading(5 * MINUTE, **WELL))
+    assert upside_down.score(cuff, late=True) == []
+    assert upside_down.score(a_reading(5 * MINUTE, **WELL)) == in_order.score(a_reading(5 * MINUTE, **WELL))
     assert upside_down._patients[BINDING].now == in_order._patients[BINDING].now
 
 
 def test_what_is_remembered_is_handed_out_when_an_hour_ends_and_not_before(found: Found) -> None:
     scoring = a_scoring(found)
-    scoring.take(a_reading(0, **WELL))
-    assert set(scoring.take_states()) == {BINDING}  # who is new
+    scoring.score(a_reading(0, **WELL))
+    assert set(scoring.drain_states()) == {BINDING}  # who is new
     told(scoring, well, from_ms=MINUTE, until_ms=HOUR)
-    assert scoring.take_states() == {}
+    assert scoring.drain_states() == {}
 
-    scoring.take(a_reading(HOUR, **WELL))
+    scoring.score(a_reading(HOUR, **WELL))
 
-    assert set(scoring.take_states()) == {BINDING}
-    assert scoring.take_states() == {}
+    assert set(scoring.drain_states()) == {BINDING}
+    assert scoring.drain_states() == {}
 
 
 def test_a_memory_that_cannot_be_read_is_counted_and_begins_anew(found: Found) -> None:
     scoring = a_scoring(found, states={BINDING: b"damaged", "cd" * 16: b"\x92\x01\xc4\x01x"})
 
     assert scoring.forgotten == 2
-    assert scoring.take(a_reading(0, **WELL))[0].score is not None
+    assert scoring.score(a_reading(0, **WELL))[0].score is not None
 
 
 def test_what_is_remembered_of_one_patient_is_small(found: Found) -> None:
     scoring = a_scoring(found)
     told(scoring, getting_worse, until_ms=80 * HOUR, every_ms=HOUR // 2)
 
-    (state,) = scoring.take_states().values()
+    (state,) = scoring.drain_states().values()
 
     assert len(state) < 16_384
 
@@ -422,7 +422,7 @@ def test_patients_do_not_know_of_one_another(found: Found) -> None:
 
     mixed = []
     for after_ms in range(0, 4 * HOUR, ASK_MS):
-        mixed += together.take(a_reading(after_ms, **getting_worse(after_ms)))
-        together.take(a_reading(after_ms, binding="cd" * 16, **ILL))
+        mixed += together.score(a_reading(after_ms, **getting_worse(after_ms)))
+        together.score(a_reading(after_ms, binding="cd" * 16, **ILL))
 
     assert mixed == told(alone, getting_worse, until_ms=4 * HOUR, every_ms=ASK_MS)

@@ -12,7 +12,7 @@ import pytest
 from edge import config as edge_config
 from edge.bedside.watch import read_config
 from edge.errors import BadMachine
-from edge.setup import CONFIG, OLD, SERVICES, Done, Plan, Wanted, main, plan, put, unit_text
+from edge.setup import CONFIG, OLD, SERVICES, FileOutcome, SetupPlan, WantedFile, main, plan, put, unit_text
 from tests.services.systemd import systemd
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_what_is_right_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixt
     main(root, program=PROGRAM, yes=True, dry_run=False)
 
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before
-    assert said(capsys).count(Done.UNCHANGED) == len(plan(root, PROGRAM).files)
+    assert said(capsys).count(FileOutcome.UNCHANGED) == len(plan(root, PROGRAM).files)
 
 
 def test_an_enrolled_device_is_not_told_to_enrol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_a_dry_run_touches_nothing_and_shows_differences(tmp_path: Path, capsys:
 
 
 def test_a_file_that_differs_is_replaced_only_if_somebody_agrees_and_kept_beside_it(tmp_path: Path) -> None:
-    wanted = Wanted("etc/x.conf", "new\n")
+    wanted = WantedFile("etc/x.conf", "new\n")
     path = tmp_path / "etc" / "x.conf"
     path.parent.mkdir()
     path.write_text("old\n", encoding="utf-8")
@@ -103,9 +103,9 @@ def test_a_file_that_differs_is_replaced_only_if_somebody_agrees_and_kept_beside
         asked.append(name + difference)
         return False
 
-    assert put(tmp_path, wanted, no) is Done.KEPT
+    assert put(tmp_path, wanted, no) is FileOutcome.KEPT
     assert path.read_text() == "old\n"
-    assert put(tmp_path, wanted, lambda *_: True) is Done.REPLACED
+    assert put(tmp_path, wanted, lambda *_: True) is FileOutcome.REPLACED
     assert path.read_text() == "new\n"
     assert path.with_name(f"x.conf{OLD}").read_text() == "old\n"
     assert "-old" in asked[0]
@@ -124,7 +124,7 @@ def test_yes_replaces_our_files_and_leaves_the_site_s_configuration(
 
     assert (root / CONFIG).read_text() == 'identity = "mine"\n'
     assert "/opt/other/bin/vitalloom edge --config" in (root / "etc/systemd/system" / SERVICES[0]).read_text()
-    assert f"/{CONFIG}: {Done.KEPT}" in said(capsys)
+    assert f"/{CONFIG}: {FileOutcome.KEPT}" in said(capsys)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "etc/x.conf").symlink_to("/dev/null")
 
     with pytest.raises(BadMachine, match="symbolic link"):
-        put(tmp_path, Wanted("etc/x.conf", "new\n"), lambda *_: True)
+        put(tmp_path, WantedFile("etc/x.conf", "new\n"), lambda *_: True)
 
 
 @pytest.mark.parametrize("program", ["/opt/my tools/vitalloom", "/opt/100%/vitalloom", "/home/pi/.local/bin/vitalloom"])
@@ -153,7 +153,7 @@ def test_only_groups_that_are_there_are_asked_for(tmp_path: Path) -> None:
     assert _named(plan(tmp_path, PROGRAM), "groups.conf") == []
 
 
-def _named(todo: Plan, name: str) -> list[Wanted]:
+def _named(todo: SetupPlan, name: str) -> list[WantedFile]:
     return [one for one in todo.files if one.path.endswith(name)]
 
 

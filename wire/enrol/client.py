@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from runtime.hardening import make_private_dir
 from wire.enrol.authority import pem, pin_of
+from wire.enrol.identity_file import IDENTITY_FILE, NewKeys
 from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
@@ -34,7 +35,7 @@ from wire.enrol.requests import (
     proof,
     renew_transcript,
 )
-from wire.enrol.wallet import IDENTITY_FILE, NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled
 
 WITHIN_S: Final = 10.0
@@ -118,7 +119,7 @@ def next_keys(wallet: Wallet) -> NewKeys:
 
 
 def announce_prekey(wallet: Wallet, *, now_ms: int) -> PrekeyReply:
-    """Tell the registry of the newest prekey; `Wallet.take_all` takes the documents of its answer.
+    """Tell the registry of the newest prekey; `Wallet.accept_all` takes the documents of its answer.
 
     Reads the wallet and changes nothing, so it may run in a thread.
 

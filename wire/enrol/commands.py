@@ -15,7 +15,7 @@ def enrol(
 ) -> None:
     """Enrol this device at a site: create its keys here, prove possession of them, store the certificates.
 
-    Other users of this machine can see an invitation on the command line; better paste it, or name a file.
+    Other users of this machine can see an invitation on the command line: paste it or name a file instead.
     """
     from wire.enrol.client import main
 

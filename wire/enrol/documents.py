@@ -20,7 +20,7 @@ from wire.errors import Reason, Rejected
 from wire.identity import About, Role
 from wire.sessions import HPKE_SUITE, Recipient
 
-EVERYBODY: Final = bytes(16)
+EVERY_DEVICE: Final = bytes(16)
 """In place of a recipient: this document is no secret, and is for whoever it helps."""
 WANTED: Final = b"VSE1 documents?"
 """What a wearable says, in the class for control, that measures and does not know on whom. Nobody has signed it, so it

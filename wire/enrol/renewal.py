@@ -43,7 +43,7 @@ async def look_after(wallet: Wallet, now_ms: int) -> None:
             _log.info("renewed", device=wallet.me.device_id.hex())
         elif wallet.wants_prekey(now_ms):
             told = await asyncio.to_thread(announce_prekey, wallet, now_ms=now_ms)
-            wallet.take_all(told.documents)
+            wallet.accept_all(told.documents)
             _log.info("new prekey", device=wallet.me.device_id.hex())
     except (EnrolmentFailed, Rejected, OSError) as error:  # a full disk is no reason to stop recording
         _log.warning("could not renew", problem=str(error))

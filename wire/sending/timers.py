@@ -78,7 +78,7 @@ class ResendDelays:
         self._usual_ms += (took_ms - self._usual_ms) / 8
 
 
-class Pace:
+class SendPace:
     """A limit on frames per second, of which the backlog gets a share. Without a limit everything is allowed."""
 
     def __init__(self, frames_per_s: float, burst: int, backlog_share: float) -> None:

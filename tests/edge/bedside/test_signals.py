@@ -130,7 +130,7 @@ def test_the_sound_has_its_harmonics_and_does_not_click(tone: Tone) -> None:
     [
         (BedsideConfig(red=28), "bedside.red"),
         (BedsideConfig(buzzer=-1), "bedside.buzzer"),
-        (BedsideConfig(red=17, green=17), "pin 17 is named twice"),
+        (BedsideConfig(red=17, green=17), "pin 17 is used twice"),
         (BedsideConfig(silent_after_s=5), "bedside.silent_after_s"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the person in front of an edge is told, with what cure, and what the exit status is."""
+"""`vitalloom edge status`: findings, their fixes, and the exit status."""
 
 import json
 import subprocess
@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from edge import status as statuses
-from edge.bedside.status_report import Ages, Finding, Mark, bed_finding, findings, is_alive, main, span
-from edge.status import Bed
+from edge.bedside.status_report import Ages, Severity, StatusFinding, bed_finding, findings, is_alive, main, span
+from edge.status import BedStatus
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
 ROOT = Path(__file__).parents[3]
+OK, WARNING, ERROR = Severity
 NOW = Ages(NOW_MS, WALL_MS, WALL_MS)
 
 
-def of(what: str, **changed: Any) -> Finding:
+def of(what: str, **changed: Any) -> StatusFinding:
     (found,) = [one for one in findings(a_status(**changed), NOW) if one.what == what]
     return found
 
@@ -29,39 +30,39 @@ def test_when_all_is_well_nothing_is_to_be_done() -> None:
     assert [one.what for one in found] == [
         "agent", "broker", "data centre", "outbox", "alarms", "models", "certificate",
     ]  # fmt: skip
-    assert {one.mark for one in found} == {Mark.WELL}
-    assert {one.cure for one in found} == {""}
+    assert {one.severity for one in found} == {OK}
+    assert {one.fix for one in found} == {""}
 
 
 @pytest.mark.parametrize(
-    ("what", "changed", "mark", "says", "cure"),
+    ("what", "changed", "severity", "says", "fix"),
     [
-        ("agent", {"progress_ms": NOW_MS - 61_000}, Mark.BAD, "has achieved nothing for 61 s", "systemctl status"),
-        ("agent", {"progress_ms": NOW_MS + 9}, Mark.BAD, "for an unknown time", "systemctl status"),
-        ("agent", {"stopped": True}, Mark.BAD, "was stopped", "systemctl start"),
-        ("broker", {"lanes": {"readings": True, "alarms": False}}, Mark.LOOK, "not connected for alarms", "network"),
-        ("data centre", {"heard_ms": NOW_MS - 61_000}, Mark.LOOK, "61 s ago; high alarms sound here", "nothing is"),
-        ("data centre", {"heard_ms": None, "started_ms": NOW_MS - 5_000}, Mark.WELL, "nothing since the start", ""),
-        ("outbox", {"waiting": 7, "oldest_age_ms": 20_000}, Mark.WELL, "7 wait, the oldest for 20 s", ""),
-        ("outbox", {"waiting": 7, "oldest_age_ms": 400_000}, Mark.LOOK, "the oldest for 6 min", "data centre"),
-        ("outbox", {"used": 0.71}, Mark.LOOK, "71% of its budget", "data centre"),
-        ("outbox", {"stuck": True}, Mark.BAD, "cannot be written", "outbox.budget_mb"),
-        ("disk", {"salvaged": "salvaged 3 of 4"}, Mark.LOOK, "salvaged 3 of 4", "replace the card"),
-        ("alarms", {"alarms": {"high": 1, "medium": 2, "low": 0}}, Mark.LOOK, "open: 1 high, 2 medium", "screen"),
-        ("alarms", {"alarms": {"high": 1}, "sounding": True}, Mark.BAD, "SOUNDING HERE", "go to the patient"),
-        ("models", {"refused_models": ("sepsis",), "models": "rules only (hash)"}, Mark.LOOK, "hash", "edge-install"),
-        ("certificate", {"credential_ends_ms": WALL_MS + 6 * DAY_MS}, Mark.LOOK, "6 days left", "registry reachable"),
-        ("certificate", {"credential_ends_ms": WALL_MS - DAY_MS}, Mark.BAD, "expired 1 days ago", "enrol --again"),
+        ("agent", {"progress_ms": NOW_MS - 61_000}, ERROR, "has made no progress for 61 s", "systemctl status"),
+        ("agent", {"progress_ms": NOW_MS + 9}, ERROR, "for an unknown time", "systemctl status"),
+        ("agent", {"stopped": True}, ERROR, "was stopped", "systemctl start"),
+        ("broker", {"lanes": {"readings": True, "alarms": False}}, WARNING, "not connected for alarms", "network"),
+        ("data centre", {"heard_ms": NOW_MS - 61_000}, WARNING, "61 s ago; high alarms sound here", "nothing is"),
+        ("data centre", {"heard_ms": None, "started_ms": NOW_MS - 5_000}, OK, "no acknowledgement since", ""),
+        ("outbox", {"waiting": 7, "oldest_age_ms": 20_000}, OK, "7 waiting, the oldest for 20 s", ""),
+        ("outbox", {"waiting": 7, "oldest_age_ms": 400_000}, WARNING, "the oldest for 6 min", "data centre"),
+        ("outbox", {"used": 0.71}, WARNING, "71% of its budget", "data centre"),
+        ("outbox", {"stuck": True}, ERROR, "cannot be written", "outbox.budget_mb"),
+        ("disk", {"salvaged": "salvaged 3 of 4"}, WARNING, "salvaged 3 of 4", "replace the card"),
+        ("alarms", {"alarms": {"high": 1, "medium": 2, "low": 0}}, WARNING, "open: 1 high, 2 medium", "screen"),
+        ("alarms", {"alarms": {"high": 1}, "sounding": True}, ERROR, "SOUNDING HERE", "go to the patient"),
+        ("models", {"refused_models": ("sepsis",), "models": "rules only (hash)"}, WARNING, "hash", "edge-install"),
+        ("certificate", {"credential_ends_ms": WALL_MS + 6 * DAY_MS}, WARNING, "6 days left", "registry reachable"),
+        ("certificate", {"credential_ends_ms": WALL_MS - DAY_MS}, ERROR, "expired 1 days ago", "enrol --again"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_cure(
-    what: str, changed: dict[str, Any], mark: Mark, says: str, cure: str
+    what: str, changed: dict[str, Any], severity: Severity, says: str, fix: str
 ) -> None:
     found = of(what, **changed)
 
-    assert found.mark is mark
+    assert found.severity is severity
     assert says in found.says
-    assert cure in found.cure
+    assert fix in found.fix
 
 
 def test_a_machine_that_lost_its_time_is_told_so() -> None:
@@ -69,35 +70,35 @@ def test_a_machine_that_lost_its_time_is_told_so() -> None:
 
     (found,) = [one for one in findings(a_status(), behind) if one.what == "clock"]
 
-    assert found.mark is Mark.LOOK
+    assert found.severity is WARNING
     assert found.says.startswith("3 days behind")
-    assert "timedatectl" in found.cure
+    assert "timedatectl" in found.fix
 
 
 def test_without_a_status_the_first_line_says_where_to_look() -> None:
     (only,) = findings(None, NOW)
 
-    assert only.mark is Mark.BAD
-    assert "journalctl" in only.cure
+    assert only.severity is ERROR
+    assert "journalctl" in only.fix
 
 
 @pytest.mark.parametrize(
-    ("bed", "mark", "says"),
+    ("bed", "severity", "says"),
     [
-        (Bed(bed="3", heard_ms=NOW_MS - 5_000, battery=80.0), Mark.WELL, "last reading 5 s ago (battery 80 %)"),
-        (Bed(bed="3", heard_ms=NOW_MS - 180_000), Mark.LOOK, "last reading 3 min ago"),
-        (Bed(bed="3", heard_ms=None), Mark.LOOK, "nothing since the agent started"),
-        (Bed(bed="3", heard_ms=NOW_MS, battery=20.0), Mark.LOOK, "battery 20 %"),
-        (Bed(bed="3", heard_ms=NOW_MS, flags=("clock corrected",)), Mark.LOOK, "clock corrected"),
-        (Bed(bed="3", heard_ms=NOW_MS, flags=("sensor off",)), Mark.LOOK, "sensor off"),
+        (BedStatus(bed="3", heard_ms=NOW_MS - 5_000, battery=80.0), OK, "last reading 5 s ago (battery 80 %)"),
+        (BedStatus(bed="3", heard_ms=NOW_MS - 180_000), WARNING, "last reading 3 min ago"),
+        (BedStatus(bed="3", heard_ms=None), WARNING, "nothing since the agent started"),
+        (BedStatus(bed="3", heard_ms=NOW_MS, battery=20.0), WARNING, "battery 20 %"),
+        (BedStatus(bed="3", heard_ms=NOW_MS, flags=("clock corrected",)), WARNING, "clock corrected"),
+        (BedStatus(bed="3", heard_ms=NOW_MS, flags=("sensor off",)), WARNING, "sensor off"),
     ],
 )
-def test_a_bed_is_an_age_and_flags(bed: Bed, mark: Mark, says: str) -> None:
+def test_a_bed_is_an_age_and_flags(bed: BedStatus, severity: Severity, says: str) -> None:
     found = bed_finding(bed, NOW)
 
-    assert (found.what, found.mark) == ("bed 3", mark)
+    assert (found.what, found.severity) == ("bed 3", severity)
     assert says in found.says
-    assert bool(found.cure) == (mark is not Mark.WELL)
+    assert bool(found.fix) == (severity is not OK)
 
 
 @pytest.mark.parametrize(
@@ -113,22 +114,22 @@ def a_machine(folder: Path, **changed: Any) -> Path:
     config.write_text('data_dir = "data"\nstatus_file = "status"\n', encoding="utf-8")
     now_ms = statuses.monotonic_ms()
     moments = dict.fromkeys(("mono_ms", "progress_ms", "heard_ms", "started_ms"), now_ms)
-    beds = (Bed(bed="1", heard_ms=now_ms),)
+    beds = (BedStatus(bed="1", heard_ms=now_ms),)
     statuses.write(folder / "status", a_status(**{**moments, "beds": beds, **changed}))
     return config
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "mark"),
-    [({}, 0, "ok"), ({"lanes": {"readings": False}}, 1, "** look"), ({"stopped": True}, 2, "*** act")],
+    ("changed", "code", "severity"),
+    [({}, 0, "ok"), ({"lanes": {"readings": False}}, 1, "** warning"), ({"stopped": True}, 2, "*** error")],
 )
 def test_colours_have_a_mark_and_the_worst_is_the_exit_status(
-    changed: dict[str, Any], code: int, mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changed: dict[str, Any], code: int, severity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(a_machine(tmp_path, **changed)) == code
 
     text = capsys.readouterr().out
-    assert mark in text
+    assert severity in text
     assert "Not a certified medical device" in text
 
 
@@ -143,14 +144,14 @@ def test_a_machine_reads_the_same(tmp_path: Path) -> None:
 
     told = json.loads(done.stdout)
     assert done.returncode == 2
-    assert told["worst"] == "bad"
-    assert {"what": "outbox", "mark": "bad"}.items() <= next(
+    assert told["worst"] == "error"
+    assert {"what": "outbox", "severity": "error"}.items() <= next(
         one for one in told["findings"] if one["what"] == "outbox"
     ).items()
     assert msgspec.convert(told["status"], statuses.Status).stuck
 
 
-def test_a_status_that_may_not_be_read_says_as_whom_to_ask(
+def test_a_status_that_cannot_be_read_names_the_user_to_run_as(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_: Path) -> None:
@@ -162,20 +163,20 @@ def test_a_status_that_may_not_be_read_says_as_whom_to_ask(
     text = capsys.readouterr().out
     assert "/run/vitalloom/status.json: Permission denied" in text
     assert "sudo vitalloom edge" in text
-    assert "No bed" not in text  # nobody knows
+    assert "No bed" not in text  # that is unknown
 
 
 @pytest.mark.parametrize(
     ("changed", "code"), [({}, 0), ({"lanes": {"readings": False}, "stuck": True}, 0), ({"progress_ms": 0}, 1)]
 )
-def test_a_container_asks_whether_the_agent_gets_on_and_nothing_else(
+def test_is_alive_checks_progress_only_and_prints_nothing(
     changed: dict[str, Any], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert is_alive(a_machine(tmp_path, **changed)) == code
     assert capsys.readouterr().out == ""
 
 
-def test_an_agent_that_has_left_nothing_does_not_get_on(tmp_path: Path) -> None:
+def test_without_a_status_the_agent_is_not_alive(tmp_path: Path) -> None:
     config = a_machine(tmp_path)
     (tmp_path / "status").unlink()
 

@@ -89,7 +89,7 @@ def test_every_change_is_logged_also_with_nothing_connected(caplog: pytest.LogCa
     assert [record.levelname for record in caplog.records if record.message == "bedside"] == ["INFO", "WARNING"]
 
 
-def test_without_the_library_of_the_pins_the_cure_is_said(
+def test_without_the_library_of_the_pins_the_fix_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = builtins.__import__
@@ -102,7 +102,7 @@ def test_without_the_library_of_the_pins_the_cure_is_said(
     monkeypatch.setattr(builtins, "__import__", without)
 
     assert pins(NAMED) == {}
-    assert "pip install 'vitalloom[pi]'" in caplog.records[0].vitalloom_facts["cure"]  # type: ignore[attr-defined]
+    assert "pip install 'vitalloom[pi]'" in caplog.records[0].vitalloom_facts["fix"]  # type: ignore[attr-defined]
 
 
 def test_a_pin_that_is_taken_is_named_and_the_others_work(
@@ -134,10 +134,10 @@ def test_a_sound_goes_to_the_program_of_alsa(tmp_path: Path) -> None:
 
 @pytest.mark.services
 @pytest.mark.parametrize(
-    ("program", "cure"), [("/nowhere/aplay", "apt-get install alsa-utils"), ("/bin/false", "aplay -L")]
+    ("program", "fix"), [("/nowhere/aplay", "apt-get install alsa-utils"), ("/bin/false", "aplay -L")]
 )
 def test_a_sound_that_is_not_heard_is_said_once(
-    program: str, cure: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    program: str, fix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sounds = Aplay("default", tmp_path, program=program)
 
@@ -147,7 +147,7 @@ def test_a_sound_that_is_not_heard_is_said_once(
             sounds._playing.wait(PATIENCE_S)
 
     assert len(caplog.records) == 1
-    assert cure in caplog.records[0].vitalloom_facts["problem"]  # type: ignore[attr-defined]
+    assert fix in caplog.records[0].vitalloom_facts["problem"]  # type: ignore[attr-defined]
 
 
 def test_it_sounds_when_the_agent_stands_still_and_is_quiet_when_it_goes_on(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> N
             for parcel in courier.due(desk.clock.mono_ms()):
                 for one in parcel.frames:
                     if luck.random() < 0.5:
-                        edge.take(one)
+                        edge.accept(one)
             if second % 10 == 0:
                 courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
             if edge.digest == desk.registry.documents.digest_for(edge.me.device_id):

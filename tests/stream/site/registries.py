@@ -11,8 +11,9 @@ from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.folder import Site, SiteFacts
 from wire.enrol.client import enrol_request, renew_request
 from wire.enrol.documents import control_key_id
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import EnrolReply, EnrolRequest, Invitation
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.identity import Role
 
 NOW = 1_767_600_000_000
@@ -106,7 +107,7 @@ class Desk:
     def deliver(self, wallet: Wallet) -> None:
         """Every document that a device has to know."""
         for frame in self.registry.documents.documents_for(wallet.me.device_id):
-            wallet.take(frame)
+            wallet.accept(frame)
 
 
 def new_keys() -> NewKeys:

@@ -475,7 +475,7 @@ def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
     assert f"{what}: renewed" in output
     with centre.opened() as site:
         for frame in site.registry.documents.documents_for(wallet.me.device_id):
-            wallet.take(frame)
+            wallet.accept(frame)
         assert wallet.digest == site.registry.documents.digest_for(wallet.me.device_id)
 
 

@@ -66,7 +66,7 @@ def test_versions_rise_though_the_database_was_restored_from_a_backup(desk: Desk
     with contextlib.closing(restored):
         restored.revoke(edge.me.device_id, why="stolen", who="tester")
         for frame in restored.documents.documents_for(edge.me.device_id):
-            edge.take(frame)
+            edge.accept(frame)
         desk.registry = restored
         assert own_document(desk, edge.me.device_id).version > lost
 
@@ -161,7 +161,7 @@ def test_an_older_version_of_a_forgotten_binding_is_rejected(desk: Desk) -> None
     edge.forget_old(desk.clock.now_ms())
 
     for frame in recording:
-        edge.take(frame)
+        edge.accept(frame)
 
     assert edge.provision.directory.binding(binding) is None
     assert edge.digest == desk.registry.documents.digest_for(edge.me.device_id)
@@ -173,6 +173,6 @@ def test_documents_of_others_do_not_confuse_an_edge(desk: Desk) -> None:
 
     for frame in desk.registry.documents.documents_for(far.me.device_id):
         with contextlib.suppress(Exception):  # those that are sealed to the other
-            edge.take(frame)
+            edge.accept(frame)
 
     assert edge.digest == desk.registry.documents.digest_for(edge.me.device_id)

@@ -71,7 +71,7 @@ def test_a_device_enrols_renews_and_announces_over_tls(tmp_path: Path, desk: Des
     wallet.renewed(*ask_renewal(wallet))
     keys = new_keys()
     wallet.add_prekey(keys.prekey_id, keys.prekey, now_ms=NOW)
-    wallet.take_all(announce_prekey(wallet, now_ms=NOW).documents)
+    wallet.accept_all(announce_prekey(wallet, now_ms=NOW).documents)
 
     assert wallet.me.credential_serial != serial
     assert wallet.unannounced is None

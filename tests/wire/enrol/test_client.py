@@ -29,8 +29,9 @@ from tests.stream.servers import serving
 from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
 from wire.enrol.client import announce_prekey, ask_renewal, enrol, enrol_request, main
+from wire.enrol.identity_file import IDENTITY_FILE
 from wire.enrol.requests import Invitation
-from wire.enrol.wallet import IDENTITY_FILE, Wallet
+from wire.enrol.wallet import Wallet
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled
 
 GENEROUS = EnrolmentPolicy(tries_per_min=1e6, bad_tokens=10**6)
@@ -256,7 +257,7 @@ def test_a_device_renews_itself_and_tells_of_its_prekeys(desk: Desk, port: int, 
     wallet.renewed(*ask_renewal(wallet))
     keys = new_keys()
     wallet.add_prekey(keys.prekey_id, keys.prekey, now_ms=NOW)
-    wallet.take_all(announce_prekey(wallet, now_ms=NOW).documents)
+    wallet.accept_all(announce_prekey(wallet, now_ms=NOW).documents)
 
     assert wallet.me.credential_serial != serial
     assert wallet.certificate.serial_number != certificate.serial_number

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.wire.sites import AT_MS, named
 from wire.enrol.documents import (
-    EVERYBODY,
+    EVERY_DEVICE,
     MAX_CONTENT,
     AssignmentV1,
     BindingV1,
@@ -59,7 +59,7 @@ CONTENTS: dict[DocumentType, Content] = {
 }
 
 
-def a_document(kind: DocumentType = DocumentType.DEVICE, *, version: int = 3, to: bytes = EVERYBODY) -> Document:
+def a_document(kind: DocumentType = DocumentType.DEVICE, *, version: int = 3, to: bytes = EVERY_DEVICE) -> Document:
     return Document(kind, named("subject"), version, AT_MS, to, CONTENTS[kind])
 
 

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+import wire.enrol.identity_file
+import wire.enrol.kept_documents
 import wire.enrol.renewal
-import wire.enrol.wallet
 from stream.errors import EnrolmentRefused
 from tests.patience import PATIENCE_S
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
 from wire.enrol.client import next_keys, prekey_request, renew_request
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.renewal import keep_up, look_after
 from wire.enrol.requests import EnrolReply, PrekeyReply
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 from wire.errors import EnrolmentFailed, Reason, Rejected
 
 ADDRESS = "192.0.2.7"
@@ -264,7 +266,7 @@ def test_an_answer_that_is_refused_is_a_line_in_the_log(
     def refuses(*_: object) -> None:
         raise Rejected(Reason.SIGNATURE)
 
-    monkeypatch.setattr(edge, "take_all", refuses)
+    monkeypatch.setattr(edge, "accept_all", refuses)
 
     look(desk, edge, after_ms=7 * DAY)
 
@@ -279,7 +281,8 @@ def test_a_full_disk_stops_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(wire.enrol.wallet, "write_private", full)
+        for module in (wire.enrol.identity_file, wire.enrol.kept_documents):
+            patched.setattr(module, "write_private", full)
         look(desk, edge, after_ms=day * DAY)
     assert [event for event, _ in lines(heard, logging.WARNING)] == ["could not renew"]
     assert line.visits == []

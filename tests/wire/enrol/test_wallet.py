@@ -18,13 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import wire.enrol.wallet
+import wire.enrol.identity_file
+import wire.enrol.kept_documents
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, SECOND, Desk, new_keys
 from tests.wire.sites import UNLIMITED, begin, named, reason
 from wire.enrol.authority import key_pem, new_tls_key
 from wire.enrol.client import next_keys, renew_request
 from wire.enrol.documents import (
-    EVERYBODY,
+    EVERY_DEVICE,
     AssignmentV1,
     BindingV1,
     ControlKeysV1,
@@ -33,8 +34,9 @@ from wire.enrol.documents import (
     build_document,
     open_document,
 )
+from wire.enrol.identity_file import IDENTITY_FILE, NewKeys
 from wire.enrol.requests import EnrolReply, b64
-from wire.enrol.wallet import IDENTITY_FILE, PREKEY_KEPT_DAYS, NewKeys, Wallet
+from wire.enrol.wallet import PREKEY_KEPT_DAYS, Wallet
 from wire.envelope import FrameClass
 from wire.errors import EnrolmentFailed, NotEnrolled, Reason, Rejected
 from wire.identity import LATE_MS, Role
@@ -336,7 +338,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     "change",
     [
-        *(lambda facts, key=key: facts.pop(key) for key in wire.enrol.wallet._Facts.__struct_fields__),
+        *(lambda facts, key=key: facts.pop(key) for key in wire.enrol.identity_file.IdentityFacts.__struct_fields__),
         lambda facts: facts.update(unknown=1),
         lambda facts: facts.update(device_id="not hex"),
         lambda facts: facts.update(device_id="00" * 15),
@@ -422,7 +424,7 @@ def test_a_damaged_document_is_asked_for_again(
 def test_what_is_said_again_says_nothing_new(pair: Pair) -> None:
     before = pair.edge.changes, known(pair.edge)
 
-    taken = [pair.edge.take(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id)]
+    taken = [pair.edge.accept(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id)]
 
     assert taken == [None] * 6  # itself, the data centre, the assignment, the binding, the wearable, the keys
     assert (pair.edge.changes, known(pair.edge)) == before
@@ -434,16 +436,18 @@ def test_an_older_state_is_not_taken_whoever_brings_it(pair: Pair) -> None:
     pair.deliver()
     before = known(pair.edge)
 
-    assert pair.edge.take(valid) is None
+    assert pair.edge.accept(valid) is None
     assert known(pair.edge) == before
-    assert Wallet.load(pair.edge.folder).take(valid) is None
+    assert Wallet.load(pair.edge.folder).accept(valid) is None
 
 
 def test_version_zero_is_never_news(desk: Desk) -> None:
     wallet = desk.enrol()
-    document = Document(DocumentType.CONTROL_KEYS, named("s"), 0, NOW, EVERYBODY, ControlKeysV1(keys=(named("k", 32),)))
+    document = Document(
+        DocumentType.CONTROL_KEYS, named("s"), 0, NOW, EVERY_DEVICE, ControlKeysV1(keys=(named("k", 32),))
+    )
 
-    assert wallet.take(signed(desk, document)) is None
+    assert wallet.accept(signed(desk, document)) is None
 
 
 def test_a_new_state_raises_the_changes_once(pair: Pair) -> None:
@@ -475,7 +479,7 @@ def test_a_revocation_is_in_force_even_if_the_disk_is_full(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     pair.desk.registry.revoke(pair.wearable.me.device_id, why="stolen", who="tester")
-    monkeypatch.setattr(wire.enrol.wallet, "write_private", full)
+    replace_writes(monkeypatch, full)
 
     pair.desk.deliver(pair.edge)
 
@@ -548,7 +552,7 @@ def test_whatever_arrives_is_a_document_or_refused(pair: Pair, frame: bytes, cut
     for one in (frame, genuine[:cut], genuine[:cut] + frame):
         if one != genuine:
             with pytest.raises(Rejected):
-                pair.edge.take(one)
+                pair.edge.accept(one)
 
     assert known(pair.edge) == before
 
@@ -556,7 +560,7 @@ def test_whatever_arrives_is_a_document_or_refused(pair: Pair, frame: bytes, cut
 @pytest.mark.parametrize("text", ["%", "YQ", "YQ==", "ä"])
 def test_documents_of_an_answer_are_refused_like_any_other(desk: Desk, text: str) -> None:
     with pytest.raises(Rejected):
-        desk.enrol().take_all([text])
+        desk.enrol().accept_all([text])
 
 
 # For whom
@@ -567,7 +571,7 @@ def test_an_edge_keeps_assignments_to_pass_on_and_does_not_apply_them(desk: Desk
     binding = desk.bind(wearable, edge)
     assignment = frame_of(desk, edge, DocumentType.ASSIGNMENT)
 
-    edge.take(assignment)
+    edge.accept(assignment)
 
     assert edge.provision.directory.bindings() == ()
     for one in (edge, Wallet.load(edge.folder)):
@@ -582,7 +586,7 @@ def test_what_an_edge_passes_on_its_wearable_takes(pair: Pair) -> None:
     passed_on = pair.edge.frame(DocumentType.ASSIGNMENT, pair.binding)
     assert passed_on is not None
 
-    wearable.take(passed_on)
+    wearable.accept(passed_on)
 
     assert wearable.assignment(pair.desk.clock.now_ms()) is None
 
@@ -591,7 +595,7 @@ def test_a_wearable_refuses_the_assignment_of_another(pair: Pair) -> None:
     other = pair.desk.enrol()
 
     with pytest.raises(Rejected) as caught:
-        other.take(frame_of(pair.desk, pair.wearable, DocumentType.ASSIGNMENT))
+        other.accept(frame_of(pair.desk, pair.wearable, DocumentType.ASSIGNMENT))
 
     assert caught.value.reason is Reason.RECIPIENT
     assert other.provision.directory.bindings() == ()
@@ -601,7 +605,7 @@ def test_a_binding_of_another_edge_stays_closed(pair: Pair) -> None:
     other = pair.desk.enrol("edge")
 
     with pytest.raises(Rejected) as caught:
-        other.take(frame_of(pair.desk, pair.edge, DocumentType.BINDING))
+        other.accept(frame_of(pair.desk, pair.edge, DocumentType.BINDING))
 
     assert caught.value.reason is Reason.PREKEY
 
@@ -609,14 +613,14 @@ def test_a_binding_of_another_edge_stays_closed(pair: Pair) -> None:
 def test_a_binding_of_another_edge_is_refused_even_if_it_is_open(pair: Pair) -> None:
     content = open_document(
         frame_of(pair.desk, pair.edge, DocumentType.BINDING),
-        pair.edge._trusted(),
+        wire.enrol.identity_file.keys_by_id(pair.edge._facts.control_keys),
         prekeys=pair.edge.me.prekeys,
     ).content
     assert isinstance(content, BindingV1)
     document = Document(DocumentType.BINDING, pair.binding, 2**63, NOW, pair.edge.me.device_id, content)
 
     with pytest.raises(Rejected) as caught:
-        pair.desk.enrol("edge").take(signed(pair.desk, document))
+        pair.desk.enrol("edge").accept(signed(pair.desk, document))
 
     assert caught.value.reason is Reason.RECIPIENT
 
@@ -626,7 +630,7 @@ def test_a_document_of_another_site_is_refused(desk: Desk, tmp_path: Path) -> No
     stranger = elsewhere.enrol()
 
     with pytest.raises(Rejected) as caught:
-        desk.enrol("edge").take(frame_of(elsewhere, stranger, DocumentType.DEVICE))
+        desk.enrol("edge").accept(frame_of(elsewhere, stranger, DocumentType.DEVICE))
 
     elsewhere.site.close()
     assert caught.value.reason is Reason.UNKNOWN_SENDER
@@ -639,7 +643,7 @@ def assigned(desk: Desk, wearable: Wallet, name: str, from_ms: int, to_ms: int |
     """The wearable takes an assignment."""
     content = AssignmentV1(binding_id=named(name), edge_id=named("edge"), valid_from_ms=from_ms, valid_to_ms=to_ms)
     document = Document(DocumentType.ASSIGNMENT, named(name), 1, NOW, wearable.me.device_id, content)
-    assert wearable.take(signed(desk, document)) is not None
+    assert wearable.accept(signed(desk, document)) is not None
 
 
 @pytest.mark.parametrize(
@@ -733,7 +737,7 @@ def test_weeks_after_a_patient_went_home_both_sides_still_agree(pair: Pair) -> N
 def test_documents_that_the_key_before_has_signed_are_still_read(pair: Pair) -> None:
     pair.desk.site.renew_control(who="tester")
 
-    pair.edge.take(frame_of(pair.desk, pair.edge, DocumentType.CONTROL_KEYS))
+    pair.edge.accept(frame_of(pair.desk, pair.edge, DocumentType.CONTROL_KEYS))
 
     again = Wallet.load(pair.edge.folder)
     assert known(again) == known(pair.edge)
@@ -747,13 +751,13 @@ def test_the_key_before_signs_nothing_new(pair: Pair, rotations: int) -> None:
         pair.desk.site.renew_control(who="tester")
         pair.deliver()
     document = Document(
-        DocumentType.CONTROL_KEYS, EVERYBODY, 2**63, NOW, EVERYBODY,
+        DocumentType.CONTROL_KEYS, EVERY_DEVICE, 2**63, NOW, EVERY_DEVICE,
         ControlKeysV1(keys=(before.public_key().public_bytes_raw(),)),
     )  # fmt: skip
 
     for one in (pair.edge, Wallet.load(pair.edge.folder)):
         with pytest.raises(Rejected) as caught:
-            one.take(signed(pair.desk, document, by=before))
+            one.accept(signed(pair.desk, document, by=before))
         assert caught.value.reason is Reason.UNKNOWN_SENDER
 
 
@@ -828,7 +832,7 @@ def test_a_prekey_that_cannot_be_kept_is_not_used(desk: Desk, monkeypatch: pytes
     before = known(edge)
 
     with monkeypatch.context() as patched:
-        patched.setattr(wire.enrol.wallet, "write_private", cut(0))
+        replace_writes(patched, cut(0))
         with pytest.raises(PowerCut):
             new_prekey(edge, NOW)
 
@@ -1041,13 +1045,19 @@ def cut(after: int) -> Callable[..., None]:
     return write
 
 
-write_private = wire.enrol.wallet.write_private
+write_private = wire.enrol.identity_file.write_private
+
+
+def replace_writes(patched: pytest.MonkeyPatch, write: Callable[..., None]) -> None:
+    """Every file that a wallet writes is written by this function."""
+    for module in (wire.enrol.identity_file, wire.enrol.kept_documents):
+        patched.setattr(module, "write_private", write)
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, after: int, work: Callable[[], object]) -> bool:
     """Whether the power was gone before the work was done."""
     with monkeypatch.context() as patched:
-        patched.setattr(wire.enrol.wallet, "write_private", cut(after))
+        replace_writes(patched, cut(after))
         try:
             work()
         except PowerCut:
@@ -1133,9 +1143,9 @@ def test_new_control_keys_are_kept_before_the_document_that_names_them(
     pair.desk.site.renew_control(who="tester")
     told = frame_of(pair.desk, pair.edge, DocumentType.CONTROL_KEYS)
 
-    interrupted(monkeypatch, 1, lambda: pair.edge.take(told))
+    interrupted(monkeypatch, 1, lambda: pair.edge.accept(told))
     again = Wallet.load(pair.edge.folder)
-    again.take(told)
+    again.accept(told)
     pair.desk.site.renew_control(who="tester")
     pair.desk.deliver(again)
 
@@ -1151,6 +1161,6 @@ def test_nothing_unfinished_is_taken_for_a_document(pair: Pair) -> None:
 def test_documents_of_an_answer_come_as_base64(pair: Pair) -> None:
     pair.desk.registry.unbind(pair.binding, who="tester")
 
-    pair.edge.take_all(b64(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id))
+    pair.edge.accept_all(b64(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id))
 
     assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
