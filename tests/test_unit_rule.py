@@ -33,5 +33,5 @@ def test_a_unit_test_connects_to_no_other_machine() -> None:
 
 
 @pytest.mark.services
-def test_a_test_with_the_marker_may() -> None:
+def test_a_test_with_the_marker_may_start_a_process() -> None:
     subprocess.run(["true"], check=True)

@@ -20,9 +20,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> BareMachine:
     return BareMachine(tmp_path_factory.mktemp("bare"))
 
 
-def test_who_is_not_root_is_told_which_packages_to_install(machine: BareMachine) -> None:
+def test_a_user_without_root_is_told_which_packages_to_install(machine: BareMachine) -> None:
     done = machine.run(
-        "./deploy/native/install.sh venv kafka", user="65534", VITALLOOM_CACHE="/tmp/of-nobody", HOME="/tmp"
+        "./deploy/native/install.sh venv kafka", user="65534", VITALLOOM_CACHE="/tmp/other-user", HOME="/tmp"
     )
 
     assert done.returncode == 1
