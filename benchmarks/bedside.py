@@ -16,7 +16,7 @@ from rich.progress import track
 
 from benchmarks._timing import QUICK, report
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, Found, load
+from models.artifacts import RELEASED, LoadedModels, load
 from models.evaluation.sepsis_metrics import at_threshold, auroc
 from models.runtime import logit
 from models.sepsis import SepsisModel
@@ -42,7 +42,7 @@ def main() -> None:
     largest = 0
     patients = list(_recorded() if FILE.is_file() else _simulated())
     for patient, (about, samples, onset_ms) in enumerate(track(patients, description="patients", transient=True)):
-        scoring = Scoring(Found({"sepsis": artifact}, {}), partial(_about, about))
+        scoring = Scoring(LoadedModels({"sepsis": artifact}, {}), partial(_about, about))
         chart = model.patient(age_years=about.age_years, is_male=about.is_male)
         hour, last, values = 0, float("nan"), dict[VitalSign, float]()
         for counter, sample in enumerate(samples):
@@ -109,10 +109,19 @@ def _simulated() -> Iterator[tuple[About, Iterable[VitalsV1], int | None]]:
 
 def _reading(sample: VitalsV1, counter: int) -> Reading:
     return Reading(
-        binding_id="00" * 16, reading_id=counter.to_bytes(16, "big"), session_id=bytes(16), counter=counter,
-        at_ms=sample.t_ms, received_ms=sample.t_ms, heart_rate=sample.hr, respiratory_rate=sample.rr, spo2=sample.spo2,
-        systolic_bp=sample.sbp, diastolic_bp=sample.dbp, temperature=sample.temp_c,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=counter.to_bytes(16, "big"),
+        session_id=bytes(16),
+        counter=counter,
+        at_ms=sample.t_ms,
+        received_ms=sample.t_ms,
+        heart_rate=sample.hr,
+        respiratory_rate=sample.rr,
+        spo2=sample.spo2,
+        systolic_bp=sample.sbp,
+        diastolic_bp=sample.dbp,
+        temperature=sample.temp_c,
+    )
 
 
 if __name__ == "__main__":

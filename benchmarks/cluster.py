@@ -46,8 +46,11 @@ from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE,
 PARTITIONS: Final = 4
 _WARM: Final = 3  # readings of each patient before anything is measured
 _COMPACTED_SOON: Final = (
-    "--storage-cache-snapshot-write-cold-duration", "2s", "--storage-compact-full-write-cold-duration", "2s",
-)  # fmt: skip
+    "--storage-cache-snapshot-write-cold-duration",
+    "2s",
+    "--storage-compact-full-write-cold-duration",
+    "2s",
+)
 """What has been quiet for seconds is written to columns, not after minutes and hours: `footprint` waits for that."""
 Facts = dict[str, Any]
 
@@ -159,9 +162,13 @@ def latency(services: Services) -> Facts:
             for task in tasks:
                 task.cancel()
         return {
-            "patients": patients, "readings": len(sent), "stored": len(stored), "alarms": len(alarms),
-            "alarm_ms": _quantiles(alarms), "stored_ms": _quantiles(stored),
-        }  # fmt: skip
+            "patients": patients,
+            "readings": len(sent),
+            "stored": len(stored),
+            "alarms": len(alarms),
+            "alarm_ms": _quantiles(alarms),
+            "stored_ms": _quantiles(stored),
+        }
 
     with _processes(services):
         return asyncio.run(work())
@@ -195,9 +202,17 @@ async def _journey(
     stored: list[float] = []
     alarms: list[float] = []
     async with site(
-        services.folder / f"site-{patients}", services.kafka, services.influxdb, seconds=seconds, patients=patients,
-        edges=1 if patients < 100 else 2, speed=1.0, cadence_ms=cadence_ms, look_s=5.0, scenario=scenario,
-    ) as pipeline:  # fmt: skip
+        services.folder / f"site-{patients}",
+        services.kafka,
+        services.influxdb,
+        seconds=seconds,
+        patients=patients,
+        edges=1 if patients < 100 else 2,
+        speed=1.0,
+        cadence_ms=cadence_ms,
+        look_s=5.0,
+        scenario=scenario,
+    ) as pipeline:
         clock = pipeline.ward.setup.clock
         since_ms = clock.now_ms() + (2_000 if QUICK else 15_000)
         log = pipeline.log.config
@@ -228,13 +243,15 @@ async def _journey(
                     alarms.append(clock.now_ms() - one.alarm.at_ms)
 
         async with (
-            _listening(log, KAFKA_READINGS) as readings, _listening(log, KAFKA_STORED) as told,
+            _listening(log, KAFKA_READINGS) as readings,
+            _listening(log, KAFKA_STORED) as told,
             _listening(log, KAFKA_ALARMS) as alarmed,
-        ):  # fmt: skip
+        ):
             listening = [
-                asyncio.create_task(note_readings(readings)), asyncio.create_task(note_stored(told)),
+                asyncio.create_task(note_readings(readings)),
+                asyncio.create_task(note_stored(told)),
                 asyncio.create_task(note_alarms(alarmed)),
-            ]  # fmt: skip
+            ]
             try:
                 await live(pipeline)
             finally:
@@ -243,9 +260,12 @@ async def _journey(
         pipeline.alive()
         sent = pipeline.ward.fleets.counts.sent
     return {
-        "readings": sent, "measured": len(stored), "alarms": len(alarms), "stored_ms": _quantiles(stored),
+        "readings": sent,
+        "measured": len(stored),
+        "alarms": len(alarms),
+        "stored_ms": _quantiles(stored),
         "alarm_ms": _quantiles(alarms),
-    }  # fmt: skip
+    }
 
 
 def store(services: Services) -> Facts:
@@ -283,9 +303,11 @@ def store(services: Services) -> Facts:
                 bare.append(len(lines) / (time.perf_counter() - began))
         rates = statistics.median(ours), statistics.median(bare)
         return {
-            "points": len(lines), "ours_per_s": round(rates[0]), "bare_per_s": round(rates[1]),
+            "points": len(lines),
+            "ours_per_s": round(rates[0]),
+            "bare_per_s": round(rates[1]),
             "ratio": round(rates[0] / rates[1], 2),
-        }  # fmt: skip
+        }
 
     return asyncio.run(work())
 
@@ -314,11 +336,12 @@ def footprint(services: Services) -> Facts:
     disk = _settled(services.folder / "influxdb" / "data" / "engine")
     days = patients * hours / 24
     return {
-        "readings": readings, "points": found["points"],
+        "readings": readings,
+        "points": found["points"],
         "kafka_bytes_a_patient_day": {name: round(size / days) for name, size in found["kafka"].items()},
         "influxdb_bytes_a_patient_day": round(disk / days),
         "influxdb_bytes_a_point": round(disk / found["points"], 1),
-    }  # fmt: skip
+    }
 
 
 def _settled(engine: Path) -> int:
@@ -352,9 +375,13 @@ def gateway(services: Services) -> Facts:
     async def work() -> float:
         with Ledger(folder / "ledger.sqlite") as ledger:
             one = KafkaIngest(
-                site.demo.ingest.me, site.demo.ingest.directory, ledger, IngestConfig(kafka=services.log), site.clock,
+                site.demo.ingest.me,
+                site.demo.ingest.directory,
+                ledger,
+                IngestConfig(kafka=services.log),
+                site.clock,
                 limits=UNLIMITED,
-            )  # fmt: skip
+            )
             sender = await one._sender()
             began = time.perf_counter()
             for start in range(0, len(inbound), 500):
@@ -381,11 +408,18 @@ def _record(patient: int, counter: int, *, now_ms: int = 0, uplink: int | None =
     at_ms = now_ms or 1_767_600_000_000 + counter * 5_000
     ill = counter >= ill_after and patient % 100 == counter % 100
     reading = Reading(
-        binding_id=f"{patient:032x}", reading_id=f"{patient:06d}{counter:010d}".encode(),
-        session_id=f"{patient:016d}".encode(), counter=counter, at_ms=at_ms, received_ms=at_ms, arrived_ms=at_ms + 20,
-        heart_rate=125.0 if ill else 70.0 + counter % 7, respiratory_rate=26.0 if ill else 14.0,
-        spo2=89.0 if ill else 97.0, temperature=37.0,
-    )  # fmt: skip
+        binding_id=f"{patient:032x}",
+        reading_id=f"{patient:06d}{counter:010d}".encode(),
+        session_id=f"{patient:016d}".encode(),
+        counter=counter,
+        at_ms=at_ms,
+        received_ms=at_ms,
+        arrived_ms=at_ms + 20,
+        heart_rate=125.0 if ill else 70.0 + counter % 7,
+        respiratory_rate=26.0 if ill else 14.0,
+        spo2=89.0 if ill else 97.0,
+        temperature=37.0,
+    )
     frame = None if uplink is None else FrameRef(b"e" * 16, b"s" * 16, 1, uplink)
     return encode_record(Arrived(messages=(reading,), uplink=frame))
 

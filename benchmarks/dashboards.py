@@ -41,8 +41,10 @@ def questions() -> dict[str, str]:
 
 def beds(count: int) -> list[Bed]:
     """One in ten gets worse, one in ten has a gap."""
-    courses = {3: worse(15 * MINUTE, respiratory_rate=12, spo2=-6, heart_rate=45),
-               7: without(well, 20 * MINUTE, 30 * MINUTE)}  # fmt: skip
+    courses = {
+        3: worse(15 * MINUTE, respiratory_rate=12, spo2=-6, heart_rate=45),
+        7: without(well, 20 * MINUTE, 30 * MINUTE),
+    }
     return [Bed(f"Ward {n // 20}/{n}", f"patient-{n:02x}", courses.get(n % 10, well)) for n in range(count)]
 
 
@@ -84,10 +86,15 @@ def main() -> None:
             print(f"{milliseconds:8.1f} ms  {where}")
     print(
         json.dumps(
-            {"benchmark": "dashboards", "patients": patients, "queries": len(found),
-             "median_ms": statistics.median(found.values()), "slowest_ms": dict(slowest[:5])}
+            {
+                "benchmark": "dashboards",
+                "patients": patients,
+                "queries": len(found),
+                "median_ms": statistics.median(found.values()),
+                "slowest_ms": dict(slowest[:5]),
+            }
         )
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -49,10 +49,18 @@ class DeskBench:
         for _ in range(count):
             self.offset += 1
             alarm = AlarmChanged(
-                binding_id=f"{self.offset:032x}", alarm_id=os.urandom(16), rule_id="news2",
-                kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=now_ms,
-                onset_ms=now_ms, revision=0, text="", basis="NEWS2",
-            )  # fmt: skip
+                binding_id=f"{self.offset:032x}",
+                alarm_id=os.urandom(16),
+                rule_id="news2",
+                kind=AlarmKind.PHYSIOLOGICAL,
+                priority=Priority.HIGH,
+                state=AlarmState.ACTIVE,
+                at_ms=now_ms,
+                onset_ms=now_ms,
+                revision=0,
+                text="",
+                basis="NEWS2",
+            )
             reads.append(Read("alarms", 0, self.offset, Alarmed(alarm=alarm)))
         self.desk.hear(reads)
 

@@ -38,9 +38,13 @@ class EnrolmentBench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         facts = SiteFacts(
-            name="bench", tenant_id="ab" * 16, registry_host=LOOPBACK, registry_port=free_port(),
-            broker_host=LOOPBACK, broker_port=free_port(),
-        )  # fmt: skip
+            name="bench",
+            tenant_id="ab" * 16,
+            registry_host=LOOPBACK,
+            registry_port=free_port(),
+            broker_host=LOOPBACK,
+            broker_port=free_port(),
+        )
         self.site = Site.create(folder / "site", facts, clock=SystemClock(), policy=POLICY, who="bench")
         self.server = self.site.server_certificate()
         self.count = 0
@@ -71,9 +75,13 @@ class EnrolmentBench:
         site, found = self.site, {name: list[float]() for name in ("keys", "registry", "enrol", "renew")}
         self.wallets: list[Wallet] = []
         server = RegistryServer(
-            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host=LOOPBACK, port=site.facts.registry_port,
-        )  # fmt: skip
+            site.registry,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host=LOOPBACK,
+            port=site.facts.registry_port,
+        )
         async with server:
             for _ in track(range(ROUNDS), description="rounds", console=Console(stderr=True), transient=True):
                 self.invitation = self.invited()

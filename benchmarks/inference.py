@@ -129,7 +129,7 @@ def _features() -> int:
 
 def _glance(model: SepsisModel, patient: object) -> int:
     for _ in range(STEPS):
-        model.glance(patient, 72 * HOUR_MS, ILL)  # type: ignore[arg-type]
+        model.preview(patient, 72 * HOUR_MS, ILL)  # type: ignore[arg-type]
     return STEPS
 
 

@@ -14,7 +14,7 @@ from benchmarks._timing import QUICK, microseconds, report
 from edge.outbox import Batch, Outbox, Sealed
 from edge.pipeline import Pipeline
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded.store import Store
@@ -40,10 +40,10 @@ LIMITS = RateLimits(frames_per_s=1e9, frames_burst=1_000_000_000, sessions_per_m
 
 def a_scoring() -> Scoring:
     """The released models: what a reading costs with them is what it costs."""
-    return Scoring(find(RELEASED), lambda _: NOTHING)
+    return Scoring(load_all(RELEASED), lambda _: NOTHING)
 
 
-class Way:
+class ReadingPath:
     """The same readings, ready for every stage."""
 
     def __init__(self) -> None:
@@ -222,7 +222,7 @@ LABELS = {
 
 
 def main() -> None:
-    path = Way()
+    path = ReadingPath()
     stages = {name: getattr(path, name) for name in LABELS}
     cost = microseconds({**stages, "bare_cipher": path.bare_cipher, "bare_news2": path.bare_news2})
     cost["store"] = max(cost["store"] - cost["monitor"], 0.0)

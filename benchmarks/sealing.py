@@ -56,10 +56,14 @@ class SealingBench:
         self.document = build_document(
             self.key,
             Document(
-                DocumentType.ASSIGNMENT, b"b" * 16, NOW, NOW, EVERYBODY,
+                DocumentType.ASSIGNMENT,
+                b"b" * 16,
+                NOW,
+                NOW,
+                EVERYBODY,
                 AssignmentV1(binding_id=b"b" * 16, edge_id=b"e" * 16, valid_from_ms=NOW),
             ),
-        )  # fmt: skip
+        )
         self.ack = build_ack(self.key, self.to_sign())
 
     def new_session(self) -> SendSession:
@@ -67,9 +71,14 @@ class SealingBench:
         assert wearable.recipient is not None
         self.number += 1
         return SendSession.open(
-            wearable.me, wearable.recipient, binding_id=self.site.bindings[0].binding_id,
-            frame_class=FrameClass.VITALS, number=self.number, previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            wearable.me,
+            wearable.recipient,
+            binding_id=self.site.bindings[0].binding_id,
+            frame_class=FrameClass.VITALS,
+            number=self.number,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
 
     def receiver(self) -> Receiver:
         edge = self.site.edges[0]
@@ -148,12 +157,19 @@ def main() -> None:
     bench = SealingBench()
     cost = microseconds(
         {
-            "bare seal": bench.bare_seal, "seal": bench.seal, "bare open": bench.bare_open, "open": bench.open,
-            "bare begin": bench.bare_begin, "begin": bench.begin, "bare accept": bench.bare_accept,
-            "both": bench.begin_and_accept, "document": bench.take_document, "sign ack": bench.sign_ack,
+            "bare seal": bench.bare_seal,
+            "seal": bench.seal,
+            "bare open": bench.bare_open,
+            "open": bench.open,
+            "bare begin": bench.bare_begin,
+            "begin": bench.begin,
+            "bare accept": bench.bare_accept,
+            "both": bench.begin_and_accept,
+            "document": bench.take_document,
+            "sign ack": bench.sign_ack,
             "open ack": bench.open_ack,
         }
-    )  # fmt: skip
+    )
     accept = max(cost["both"] - cost["begin"], 0.1)
     session = cost["begin"] + accept
     reading = cost["seal"] + cost["open"]
@@ -164,9 +180,14 @@ def main() -> None:
         ("accept a session, all checks", accept, cost["bare accept"]),
     ]
     table = [(name, f"{ours:.1f}", f"{bare:.1f}", f"{ours / bare:.1f}") for name, ours, bare in rows]
-    table += [(name, f"{cost[key]:.0f}", "", "") for name, key in (
-        ("check a document", "document"), ("sign an acknowledgement", "sign ack"), ("check one", "open ack"))
-    ]  # fmt: skip
+    table += [
+        (name, f"{cost[key]:.0f}", "", "")
+        for name, key in (
+            ("check a document", "document"),
+            ("sign an acknowledgement", "sign ack"),
+            ("check one", "open ack"),
+        )
+    ]
     table.append((f"a session, spread over {AN_HOUR} readings", f"{session / AN_HOUR:.2f}", "", ""))
     overhead = len(bench.frames[0]) - len(bench.payload)
     report(

@@ -184,10 +184,17 @@ def _stock_faust(log: KafkaConfig, records: int, job: str, *, durable: bool) -> 
     import faust
 
     app = faust.App(
-        f"{log.application}-stock", broker=f"kafka://{log.bootstrap}", store="memory://", web_enabled=False,
-        key_serializer="raw", value_serializer="raw", datadir=tempfile.mkdtemp(), topic_partitions=PARTITIONS,
-        broker_commit_interval=COMMIT_S, topic_disable_leader=True,
-    )  # fmt: skip
+        f"{log.application}-stock",
+        broker=f"kafka://{log.bootstrap}",
+        store="memory://",
+        web_enabled=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        datadir=tempfile.mkdtemp(),
+        topic_partitions=PARTITIONS,
+        broker_commit_interval=COMMIT_S,
+        topic_disable_leader=True,
+    )
     source = app.topic(topic(log, KAFKA_READINGS), value_serializer="raw")
     alarms = app.topic(topic(log, KAFKA_ALARMS), value_serializer="raw")
     table: Any = app.Table(f"{log.application}-stock-state", partitions=PARTITIONS) if durable else {}
@@ -225,10 +232,15 @@ def _quix(log: KafkaConfig, records: int, job: str, *, durable: bool) -> float:
     from quixstreams import Application
 
     app = Application(
-        broker_address=log.bootstrap, consumer_group=log.application, auto_offset_reset="earliest",
-        commit_interval=COMMIT_S, state_dir=tempfile.mkdtemp(), loglevel="ERROR", use_changelog_topics=durable,
+        broker_address=log.bootstrap,
+        consumer_group=log.application,
+        auto_offset_reset="earliest",
+        commit_interval=COMMIT_S,
+        state_dir=tempfile.mkdtemp(),
+        loglevel="ERROR",
+        use_changelog_topics=durable,
         processing_guarantee="exactly-once" if durable else "at-least-once",
-    )  # fmt: skip
+    )
     source = app.topic(topic(log, KAFKA_READINGS), key_deserializer="bytes", value_deserializer="bytes")
     alarms = app.topic(f"{log.application}-alarms", key_serializer="bytes", value_serializer="bytes")
     jobs: dict[str, Any] = {}
@@ -338,12 +350,19 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
         patient, counter = number % patients, number // patients
         is_ill = patient % ALARM_EVERY == 0 and counter > 10
         reading = Reading(
-            binding_id=f"{patient:032x}", reading_id=f"{patient:06d}{counter:010d}".encode(),
-            session_id=f"{patient:016d}".encode(), counter=counter, at_ms=at_ms + counter * step_ms,
-            received_ms=at_ms + counter * step_ms, arrived_ms=at_ms + counter * step_ms + 50,
-            heart_rate=125.0 if is_ill else 70.0 + counter % 7, respiratory_rate=26.0 if is_ill else 14.0,
-            spo2=89.0 if is_ill else 97.0, temperature=37.0, battery=80.0,
-        )  # fmt: skip
+            binding_id=f"{patient:032x}",
+            reading_id=f"{patient:06d}{counter:010d}".encode(),
+            session_id=f"{patient:016d}".encode(),
+            counter=counter,
+            at_ms=at_ms + counter * step_ms,
+            received_ms=at_ms + counter * step_ms,
+            arrived_ms=at_ms + counter * step_ms + 50,
+            heart_rate=125.0 if is_ill else 70.0 + counter % 7,
+            respiratory_rate=26.0 if is_ill else 14.0,
+            spo2=89.0 if is_ill else 97.0,
+            temperature=37.0,
+            battery=80.0,
+        )
         value = encode_record(Arrived(messages=(reading,)))
         size += len(value)
         sender.produce(name, key=reading.binding_id.encode(), value=value, partition=patient % PARTITIONS)
@@ -357,9 +376,22 @@ def _one(name: str, log: KafkaConfig, records: int, job: str) -> float:
     """One turn of one contestant, in a process of its own; records per second."""
     records = records // SLOW if name.startswith("stock") and job == "update" else records
     command = [
-        sys.executable, "-m", "benchmarks.throughput", "--contestant", name, "--kafka", log.bootstrap, "--prefix",
-        log.topic_prefix, "--group", f"g{time.monotonic_ns()}", "--records", str(records), "--job", job,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks.throughput",
+        "--contestant",
+        name,
+        "--kafka",
+        log.bootstrap,
+        "--prefix",
+        log.topic_prefix,
+        "--group",
+        f"g{time.monotonic_ns()}",
+        "--records",
+        str(records),
+        "--job",
+        job,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
@@ -409,12 +441,17 @@ def _compare(address: str, told: argparse.Namespace) -> None:
         rows,
         ("engine", "records/s", "of discarding", "least - most"),
         {
-            "job": told.job, "records": told.records, "patients": told.patients, "rounds": told.rounds,
-            "bytes_a_record": round(size / told.records), "records_per_s": {k: round(v) for k, v in median.items()},
+            "job": told.job,
+            "records": told.records,
+            "patients": told.patients,
+            "rounds": told.rounds,
+            "bytes_a_record": round(size / told.records),
+            "records_per_s": {k: round(v) for k, v in median.items()},
             "of_discarding": {k: float(f"{v / base:.3g}") for k, v in median.items()},
-            "least": {k: round(min(v)) for k, v in found.items()}, "most": {k: round(max(v)) for k, v in found.items()},
+            "least": {k: round(min(v)) for k, v in found.items()},
+            "most": {k: round(max(v)) for k, v in found.items()},
         },
-    )  # fmt: skip
+    )
 
 
 async def _without_state(log: KafkaConfig) -> None:

@@ -71,9 +71,14 @@ class Side:
 
     def client(self, name: str, *topics: str) -> MqttClient:
         return MqttClient(
-            host=LOOPBACK, port=self._broker.port, client_id=name, subscriptions=topics, tls=self._tls,
-            receive_maximum=1_000, outbound_limit=500,
-        )  # fmt: skip
+            host=LOOPBACK,
+            port=self._broker.port,
+            client_id=name,
+            subscriptions=topics,
+            tls=self._tls,
+            receive_maximum=1_000,
+            outbound_limit=500,
+        )
 
     async def measure(self) -> Cost:
         async with AsyncExitStack() as stack:

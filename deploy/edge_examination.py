@@ -11,7 +11,7 @@ from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig
 from edge.model_versions import ModelVersions
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime.clock import Clock
 from runtime.errors import ConfigError
@@ -76,7 +76,7 @@ def _disk(config: EdgeConfig) -> list[Finding]:
 def _models(config: EdgeConfig) -> list[Finding]:
     folder = config.models or RELEASED
     accepted = ModelVersions(config.data_dir / "models.json")
-    believed = find(folder, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest)
+    believed = load_all(folder, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest)
     scoring = Scoring(believed, lambda _: NOTHING, {})
     cure = f"put it back as it was released: pip install --force-reinstall vitalloom, or copy it into {folder} anew"
     found = [wrong(f"model {name}", str(error), cure) for name, error in scoring.refused.items()]

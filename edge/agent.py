@@ -26,7 +26,7 @@ from edge.pipeline import Judged, Pipeline
 from edge.scoring import Scoring
 from edge.sealing import Sealer
 from edge.status import EVERY_MS, Bed, Status
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime import logs
 from runtime.clock import Clock
@@ -187,7 +187,7 @@ class EdgeAgent:
     def _open_models(self) -> Scoring:
         """The models of this edge: believed, and not older than any that it has ever believed."""
         accepted = ModelVersions(self._config.data_dir / "models.json")
-        found = find(
+        found = load_all(
             self._config.models or RELEASED,
             trusted=(*RELEASE_KEYS, *self._config.model_keys),
             not_below=accepted.newest,

@@ -20,7 +20,7 @@ import pytest
 from edge.scoring import Scoring
 from edge.status import Status
 from edge.status import read as read_status
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from simulators.broker import free_port
 from tests.services.journey import Block, Journey
 from tests.services.mosquitto import mosquitto_binary
@@ -188,7 +188,7 @@ def as_computed_here(readings: list[dict[str, Any]]) -> dict[str, float | None]:
         counter=first["counter"], at_ms=first["at_ms"], received_ms=first["received_ms"],
         unusable=first["unusable"], **{name: first[name] for name in signs if name in first},
     )  # fmt: skip
-    scoring = Scoring(find(RELEASED), lambda _: ABOUT)
+    scoring = Scoring(load_all(RELEASED), lambda _: ABOUT)
     return {score.model: score.score for score in scoring.take(reading)}
 
 
