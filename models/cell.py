@@ -26,26 +26,26 @@ class SepsisCell:
 
     def __call__(self, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
         states = zip(np.split(h[0], self._members, axis=1), np.split(c[0], self._members, axis=1), strict=True)
-        said = [self._member(f"nets.{at}.", x, *state) for at, state in enumerate(states)]
-        heads: Floats = np.mean([one for one, _, _ in said], axis=0, dtype=np.float32)
+        outputs = [self._member(f"nets.{at}.", x, *state) for at, state in enumerate(states)]
+        heads: Floats = np.mean([one for one, _, _ in outputs], axis=0, dtype=np.float32)
         y = _sigmoid(heads @ self._w["mix"] * self._w["slope"] + self._w["offset"])
         return (
             y,
-            np.concatenate([one for _, one, _ in said], 1)[None],
-            np.concatenate([one for _, _, one in said], 1)[None],
+            np.concatenate([one for _, one, _ in outputs], 1)[None],
+            np.concatenate([one for _, _, one in outputs], 1)[None],
         )
 
     def _member(self, of: str, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
         w = {name.removeprefix(of): value for name, value in self._w.items() if name.startswith(of)}
         embedded = np.maximum(_encoded(x, w["low"], w["width"]) @ w["embed.weight"].T + w["embed.bias"], 0)
         driven = embedded @ w["lstm.weight_ih_l0"].T + w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
-        said = []
+        outputs = []
         for at in range(x.shape[1]):
             gate_in, forget, new, gate_out = np.split(driven[:, at] + h @ w["lstm.weight_hh_l0"].T, 4, axis=1)
             c = _sigmoid(forget) * c + _sigmoid(gate_in) * np.tanh(new)
             h = _sigmoid(gate_out) * np.tanh(c)
-            said.append(h @ w["out.weight"].T + w["out.bias"])
-        return np.stack(said, axis=1) + embedded @ w["skip.weight"].T + w["skip.bias"], h, c
+            outputs.append(h @ w["out.weight"].T + w["out.bias"])
+        return np.stack(outputs, axis=1) + embedded @ w["skip.weight"].T + w["skip.bias"], h, c
 
 
 class HeartCell:

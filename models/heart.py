@@ -81,8 +81,8 @@ class HeartModel:
 
     def _why(self, patient: Mapping[str, float | None]) -> str:
         found = self.influences(patient)
-        told = ", ".join(f"{_describe(name, patient[name])} ({moved:+.1f})" for name, moved, _ in found[:3])
-        return f"{told}; {found[0][2]:.1%} without {LABELS.get(found[0][0], found[0][0])}" if found else told
+        listed = ", ".join(f"{_describe(name, patient[name])} ({moved:+.1f})" for name, moved, _ in found[:3])
+        return f"{listed}; {found[0][2]:.1%} without {LABELS.get(found[0][0], found[0][0])}" if found else listed
 
 
 def _describe(name: str, value: float | None) -> str:

@@ -65,6 +65,9 @@ def names_of(form: Form) -> tuple[str, ...]:
     """The feature names of a form, in order.
 
     A number gives its value and a flag "missing"; a categorical attribute one flag for each code and a flag "missing".
+
+    >>> names_of(Form.HOME)[:5]
+    ('age', 'age missing', 'sex=0', 'sex=1', 'sex missing')
     """
     return tuple(name for one in attributes_of(form) for name in _names(one))
 
@@ -80,6 +83,9 @@ def features(form: Form, patient: Mapping[str, float | None]) -> list[float]:
 
     Raises:
         NoSuchAttribute: a name that is not one of the 13 attributes; the hospital is not one of them.
+
+    >>> features(Form.HOME, {"age": 63, "sex": 1})[:5]
+    [63.0, 0.0, 0.0, 1.0, 0.0]
     """
     for name in patient:
         if name not in _KNOWN:

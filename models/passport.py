@@ -74,6 +74,9 @@ class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def number_of(version: str) -> tuple[int, int, int]:
     """A version as three numbers that can be compared.
 
+    >>> number_of("1.10.0") > number_of("1.9.3")
+    True
+
     Raises:
         BadPassport: the text is not a version.
     """

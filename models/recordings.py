@@ -255,6 +255,10 @@ def folds_of(groups: Ints, *, seed: int, count: int = FOLDS) -> Ints:
 
     Args:
         groups: group of each row, usually its label, [N].
+
+    >>> folds = folds_of(np.array([0] * 10 + [1] * 5), seed=0)
+    >>> np.bincount(folds).tolist(), np.bincount(folds[10:]).tolist()
+    ([3, 3, 3, 3, 3], [1, 1, 1, 1, 1])
     """
     rng = np.random.default_rng(seed)
     folds = np.empty(len(groups), np.int64)

@@ -105,9 +105,11 @@ def engine_of(artifact: Artifact, *, prefer: str = "onnxruntime") -> InferenceEn
     """
     engine = _engine(artifact, prefer)
     golden = artifact.passport.golden
-    said = engine(shaped(artifact.passport.name, golden.inputs))[0]
+    outputs = engine(shaped(artifact.passport.name, golden.inputs))[0]
     wanted = np.asarray(golden.output, np.float32)
-    if said.size != wanted.size or not np.allclose(said.reshape(wanted.shape), wanted, rtol=0, atol=golden.tolerance):
+    if outputs.size != wanted.size or not np.allclose(
+        outputs.reshape(wanted.shape), wanted, rtol=0, atol=golden.tolerance
+    ):
         raise ModelUnavailable(
             "golden", f"{artifact.title} does not reproduce the golden answer of its passport on this machine"
         )
@@ -135,7 +137,13 @@ def probability(score: float) -> float:
 
 
 def logit(score: float) -> float:
-    """The log-odds of a probability, a scale on which influences add up; probabilities 0 and 1 are clipped by 1e-6."""
+    """The log-odds of a probability, a scale on which influences add up; probabilities 0 and 1 are clipped by 1e-6.
+
+    >>> logit(0.5)
+    0.0
+    >>> round(logit(0.9), 3)
+    2.197
+    """
     bounded = min(max(score, 1e-6), 1 - 1e-6)
     return math.log(bounded / (1 - bounded))
 

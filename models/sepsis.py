@@ -204,13 +204,15 @@ class SepsisModel:
 def why(influences: Sequence[Influence], values: Values) -> str:
     """The reason as text: the three strongest signs with their influence, and the score without the first.
 
-    `RR 28 (+1.2), Temp 38.9 (+0.7), SpO2 97 (-0.3); 1.2% without RR`
+    >>> strongest = Influence(VitalSign.RESPIRATORY_RATE, moved=1.24, without=0.012)
+    >>> why([strongest, Influence(VitalSign.SPO2, -0.31, 0.05)], {VitalSign.RESPIRATORY_RATE: 28, VitalSign.SPO2: 97})
+    'RR 28 (+1.2), SpO2 97 (-0.3); 1.2% without RR'
     """
     if not influences:
         return ""
-    told = ", ".join(_describe(one, values) for one in influences[:REASON_SIGNS])
+    listed = ", ".join(_describe(one, values) for one in influences[:REASON_SIGNS])
     first = influences[0]
-    return f"{told}; {first.without:.1%} without {SPEC[first.sign].abbreviation}"
+    return f"{listed}; {first.without:.1%} without {SPEC[first.sign].abbreviation}"
 
 
 def _describe(one: Influence, values: Values) -> str:

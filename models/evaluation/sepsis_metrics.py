@@ -34,6 +34,9 @@ def auroc(labels: Ints, scores: Floats) -> float:
     """Share of pairs of a positive and a negative row in which the positive one has the higher score.
 
     Ties count half. NaN if all labels are equal.
+
+    >>> auroc(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4]))
+    0.75
     """
     ones = labels > 0
     positives, negatives = int(ones.sum()), int((~ones).sum())

@@ -164,15 +164,18 @@ def fit_beats(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     beats = [ecg.beats.astype(np.float32) for ecg in ecgs]
-    with_beats = np.flatnonzero([len(some) >= 2 for some in beats])
+    with_beats = np.flatnonzero([len(chosen_beats) >= 2 for chosen_beats in beats])
 
     def batches() -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         order = rng.permutation(with_beats)
         for first in range(0, len(order), recipe.batch):
             chosen = order[first : first + recipe.batch]
-            some = [_beat_crop(beats[at], rng) for at in chosen]
+            chosen_beats = [_beat_crop(beats[at], rng) for at in chosen]
             yield (
-                (nn.utils.rnn.pad_sequence(some, batch_first=True).to(device), torch.tensor([len(x) for x in some])),
+                (
+                    nn.utils.rnn.pad_sequence(chosen_beats, batch_first=True).to(device),
+                    torch.tensor([len(x) for x in chosen_beats]),
+                ),
                 torch.from_numpy(labels[chosen]),
             )
 
@@ -213,11 +216,11 @@ def _crop(wave: Floats, size: int, rng: np.random.Generator) -> Floats:
 def _beat_crop(beats: Floats, rng: np.random.Generator) -> Tensor:
     keep = int(rng.integers(max(2, len(beats) * 3 // 5), len(beats) + 1))
     first = int(rng.integers(0, len(beats) - keep + 1))
-    some = beats[first : first + keep].copy()
-    some[:, : BEAT_FEATURES - 6] *= rng.choice([1.0, -1.0], p=[0.7, 0.3]) * rng.uniform(0.85, 1.15)
-    some[:, : BEAT_FEATURES - 6] += rng.normal(0, 0.02, (len(some), BEAT_FEATURES - 6))
-    some[:, BEAT_FEATURES - 6 : BEAT_FEATURES - 4] += rng.uniform(-0.08, 0.08)  # vary the heart rate slightly
-    return torch.from_numpy(some)
+    chosen_beats = beats[first : first + keep].copy()
+    chosen_beats[:, : BEAT_FEATURES - 6] *= rng.choice([1.0, -1.0], p=[0.7, 0.3]) * rng.uniform(0.85, 1.15)
+    chosen_beats[:, : BEAT_FEATURES - 6] += rng.normal(0, 0.02, (len(chosen_beats), BEAT_FEATURES - 6))
+    chosen_beats[:, BEAT_FEATURES - 6 : BEAT_FEATURES - 4] += rng.uniform(-0.08, 0.08)  # vary the heart rate slightly
+    return torch.from_numpy(chosen_beats)
 
 
 def _varied(waves: Tensor, rng: np.random.Generator) -> Tensor:

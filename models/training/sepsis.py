@@ -102,12 +102,12 @@ class SepsisMembers(nn.Module):
         self.features = nets[0].features
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        said = [
+        outputs = [
             net(x, *(state[..., at * self.hidden : (at + 1) * self.hidden].contiguous() for state in (h, c)))
             for at, net in enumerate(self.nets)
         ]
-        logits = torch.stack([one for one, _, _ in said]).mean(0)
-        return logits, torch.cat([one for _, one, _ in said], -1), torch.cat([one for _, _, one in said], -1)
+        logits = torch.stack([one for one, _, _ in outputs]).mean(0)
+        return logits, torch.cat([one for _, one, _ in outputs], -1), torch.cat([one for _, _, one in outputs], -1)
 
 
 class Stays(NamedTuple):
