@@ -1,6 +1,6 @@
-"""How the benchmarks measure: processor time of this process, stages interleaved, the median of several rounds.
+"""Measurement for the benchmarks: processor time of this process, stages in turn, median of several rounds.
 
-Times differ between machines; read them as ratios within one run.
+Times differ between machines; compare ratios within one run.
 """
 
 import json
@@ -15,19 +15,19 @@ from rich.progress import track
 from rich.table import Table
 
 QUICK = "--quick" in sys.argv[1:]
-"""A look at whether it runs; the figures mean nothing."""
+"""Only check that the benchmark runs; the figures are meaningless."""
 
 Stage = Callable[[], int]
-"""Does some work and says how many items it was."""
+"""Does some work and returns the number of items."""
 
 _console = Console(stderr=True)
 
 
 def microseconds(stages: Mapping[str, Stage], *, rounds: int = 1 if QUICK else 7) -> dict[str, float]:
-    """Median processor time per item and stage, in µs. Each round goes through all stages, so noise meets them all."""
+    """Median processor time per item of each stage, in µs. Each round runs all stages, so that noise affects all."""
     found: dict[str, list[float]] = {name: [] for name in stages}
     for name, stage in stages.items():
-        stage()  # warm
+        stage()  # warm-up
         found[name].clear()
     for _ in track(range(rounds), description="rounds", console=_console, transient=True):
         for name, stage in stages.items():
@@ -38,7 +38,7 @@ def microseconds(stages: Mapping[str, Stage], *, rounds: int = 1 if QUICK else 7
 
 
 def report(title: str, rows: Sequence[tuple[str, ...]], columns: tuple[str, ...], facts: Mapping[str, Any]) -> None:
-    """A table for people, and the same as one line of JSON, last."""
+    """Print a table (not with --json), and the figures as one line of JSON at the end."""
     if "--json" not in sys.argv[1:]:
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:

@@ -1,8 +1,10 @@
-"""The sepsis model at a bedside against the same model by the hour: readings every few minutes through the edge's own
-scoring, the last score of each hour beside one step for the newest values of that hour, as `vitalloom predict` takes.
+"""The sepsis model at the bedside compared with hourly prediction.
+
+Readings every five minutes pass through the edge's scoring; the last score of each hour is compared with one step on
+the newest values of that hour, as `vitalloom predict` computes it.
 
 `python -m benchmarks.bedside [--json] [--quick]`; `VITALLOOM_DATA` names the folder of recorded patients. Without it
-the patients are simulated, and nobody knows who was septic.
+the patients are simulated and have no sepsis labels.
 """
 
 import os
@@ -16,7 +18,7 @@ from rich.progress import track
 
 from benchmarks._timing import QUICK, report
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, Found, load
+from models.artifacts import RELEASED, LoadedModels, load
 from models.evaluation.sepsis_metrics import at_threshold, auroc
 from models.runtime import logit
 from models.sepsis import SepsisModel
@@ -38,11 +40,11 @@ def main() -> None:
     """Measure and print."""
     artifact = load(RELEASED / "sepsis")
     model = SepsisModel(artifact)
-    charted, bedside, labels, who = [], [], [], []
+    charted, bedside, labels, members = [], [], [], []
     largest = 0
     patients = list(_recorded() if FILE.is_file() else _simulated())
     for patient, (about, samples, onset_ms) in enumerate(track(patients, description="patients", transient=True)):
-        scoring = Scoring(Found({"sepsis": artifact}, {}), partial(_about, about))
+        scoring = Scoring(LoadedModels({"sepsis": artifact}, {}), partial(_about, about))
         chart = model.patient(age_years=about.age_years, is_male=about.is_male)
         hour, last, values = 0, float("nan"), dict[VitalSign, float]()
         for counter, sample in enumerate(samples):
@@ -52,18 +54,18 @@ def main() -> None:
                     charted.append(model.step(chart, START_MS + hour * HOUR_MS, values))
                     bedside.append(last)
                     labels.append(int(onset_ms is not None and hour * HOUR_MS >= onset_ms))
-                    who.append(patient)
+                    members.append(patient)
                 values, last = {}, float("nan")
             reading = _reading(sample, counter)
             values |= {sign: value for sign in INPUTS if (value := getattr(reading, sign.value)) is not None}
             for score in scoring.score(reading):
                 last = float("nan") if score.score is None else score.score
         largest = max(largest, *map(len, scoring.drain_states().values()))
-    _tell(np.array(charted), np.array(bedside), np.array(labels), np.array(who), model.threshold, largest)
+    _report(np.array(charted), np.array(bedside), np.array(labels), np.array(members), model.threshold, largest)
 
 
-def _tell(
-    charted: np.ndarray, bedside: np.ndarray, labels: np.ndarray, who: np.ndarray, threshold: float, largest: int
+def _report(
+    charted: np.ndarray, bedside: np.ndarray, labels: np.ndarray, members: np.ndarray, threshold: float, largest: int
 ) -> None:
     agree = float(((charted >= threshold) == (bedside >= threshold)).mean())
     together = float(np.corrcoef([logit(one) for one in charted], [logit(one) for one in bedside])[0, 1])
@@ -73,16 +75,20 @@ def _tell(
         "same_side": agree,
         "largest_memory_bytes": largest,
     }
-    rows = [("hours", str(len(charted))), ("correlation of logits", f"{together:.3f}"), ("same side", f"{agree:.1%}")]
-    rows.append(("largest memory of a patient", f"{largest} B"))
-    for name, key, scores in (("by the hour", "hourly", charted), ("at a bedside", "bedside", bedside)):
-        budget = at_threshold(labels, scores, who, threshold=threshold)
+    rows = [
+        ("hours", str(len(charted))),
+        ("correlation of logits", f"{together:.3f}"),
+        ("same side of the threshold", f"{agree:.1%}"),
+    ]
+    rows.append(("largest state of a patient", f"{largest} B"))
+    for name, key, scores in (("hourly", "hourly", charted), ("bedside", "bedside", bedside)):
+        budget = at_threshold(labels, scores, members, threshold=threshold)
         facts[f"alarms_per_patient_day_{key}"] = max(budget.alarms_per_patient_day, 1e-9)
         rows.append((f"alarms per patient-day, {name}", f"{budget.alarms_per_patient_day:.2f}"))
         if labels.any():
             facts[f"auroc_{key}"] = auroc(labels, scores)
             rows.append((f"AUROC, {name}", f"{facts[f'auroc_{key}']:.3f}"))
-    report("bedside", rows, ("what", "figure"), facts)
+    report("bedside", rows, ("measurement", "value"), facts)
 
 
 def _about(about: About, _binding_id: str) -> About:

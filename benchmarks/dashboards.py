@@ -1,9 +1,9 @@
-"""How long every query of every dashboard and alert rule takes on a ward of an hour.
+"""Duration of every query of every dashboard and alert rule, on one hour of data from a simulated ward.
 
     python -m benchmarks.dashboards [--patients 100] [--json] [--quick]
 
-Points come from the project's own processor and line protocol, lie in a real InfluxDB on this machine, and are asked
-for as Grafana would ask. Times are medians of three, one question at a time.
+Points are written by the project's processor and line protocol to a real InfluxDB on this machine, and queried as
+Grafana queries them. Times are medians of three, one query at a time.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from tests.stream.receiving_site import MINUTE, NOW
 _BUCKET = "measured"
 
 
-def questions() -> dict[str, str]:
-    """Every query by where it stands."""
+def queries() -> dict[str, str]:
+    """Every query by its dashboard and panel, or its alert rule."""
     found = {}
     for name in DASHBOARDS:
         board = dashboard_json(name)
@@ -40,20 +40,22 @@ def questions() -> dict[str, str]:
 
 
 def beds(count: int) -> list[Bed]:
-    """One in ten gets worse, one in ten has a gap."""
-    courses = {3: worse(15 * MINUTE, respiratory_rate=12, spo2=-6, heart_rate=45),
-               7: without(well, 20 * MINUTE, 30 * MINUTE)}  # fmt: skip
+    """Beds of a ward: one patient in ten worsens, one in ten has a gap in the readings."""
+    courses = {
+        3: worse(15 * MINUTE, respiratory_rate=12, spo2=-6, heart_rate=45),
+        7: without(well, 20 * MINUTE, 30 * MINUTE),
+    }
     return [Bed(f"Ward {n // 20}/{n}", f"patient-{n:02x}", courses.get(n % 10, well)) for n in range(count)]
 
 
 async def measure(database: InfluxDB, folder: Path, patients: int) -> dict[str, float]:
-    """Milliseconds of each question."""
+    """Milliseconds of each query."""
     config = config_of(database, folder, _BUCKET)
     ward = beds(patients)
     await write(config, hour(ward))
     variables = {"tenant": [_BUCKET], "ward": [".*"], "patient": [ward[3].binding]}
     found = {}
-    for where, query in questions().items():
+    for where, query in queries().items():
         text = interpolated(query, variables, start_ms=NOW, stop_ms=END)
         times = []
         for _ in range(3):
@@ -66,11 +68,13 @@ async def measure(database: InfluxDB, folder: Path, patients: int) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true")
-    wishes = parser.parse_args()
-    patients = 6 if wishes.quick else wishes.patients
+    parser.add_argument("--patients", type=int, default=100, help="number of simulated patients")
+    parser.add_argument("--json", action="store_true", help="print only one line of JSON")
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that the benchmark runs; the figures are meaningless"
+    )
+    arguments = parser.parse_args()
+    patients = 6 if arguments.quick else arguments.patients
     with tempfile.TemporaryDirectory() as folder:
         database = InfluxDB(Path(folder))
         database.start()
@@ -79,15 +83,20 @@ def main() -> None:
         finally:
             database.stop()
     slowest = sorted(found.items(), key=lambda one: -one[1])
-    if not wishes.json:
+    if not arguments.json:
         for where, milliseconds in slowest:
             print(f"{milliseconds:8.1f} ms  {where}")
     print(
         json.dumps(
-            {"benchmark": "dashboards", "patients": patients, "queries": len(found),
-             "median_ms": statistics.median(found.values()), "slowest_ms": dict(slowest[:5])}
+            {
+                "benchmark": "dashboards",
+                "patients": patients,
+                "queries": len(found),
+                "median_ms": statistics.median(found.values()),
+                "slowest_ms": dict(slowest[:5]),
+            }
         )
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many devices a registry takes in a second over HTTPS, and what of that is the registry's own work.
+"""Enrolments and renewals per second over HTTPS, and the share of the registry's own work.
 
 `python -m benchmarks.enrolment [--json] [--quick]`
 
-Wall time, because a visit waits: two handshakes, two commits that are fsynced. Both sides share the machine.
+Wall time, because an enrolment waits for two handshakes and two fsynced commits. Both sides run on this machine.
 """
 
 import asyncio
@@ -34,14 +34,18 @@ POLICY: Final = EnrolmentPolicy(tries_per_min=1e9)
 
 
 class EnrolmentBench:
-    """A site and what its devices do."""
+    """A site and the operations of its devices."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         facts = SiteFacts(
-            name="bench", tenant_id="ab" * 16, registry_host=LOOPBACK, registry_port=free_port(),
-            broker_host=LOOPBACK, broker_port=free_port(),
-        )  # fmt: skip
+            name="bench",
+            tenant_id="ab" * 16,
+            registry_host=LOOPBACK,
+            registry_port=free_port(),
+            broker_host=LOOPBACK,
+            broker_port=free_port(),
+        )
         self.site = Site.create(folder / "site", facts, clock=SystemClock(), policy=POLICY, who="bench")
         self.server = self.site.server_certificate()
         self.count = 0
@@ -51,11 +55,11 @@ class EnrolmentBench:
         return self.site.enrolment.invite(device_id, url=self.site.facts.url, who="bench")
 
     def keys(self) -> None:
-        """The device's part before it speaks: three keys, the signing request, the proof."""
+        """The device's work before it connects: three keys, the signing request, the proof."""
         enrol_request(self.invitation, NewKeys.make(b"12345678"), self.server)
 
     def without_network(self) -> None:
-        """The registry's part: check, sign, commit, audit."""
+        """The registry's work: check, sign, commit, audit."""
         self.site.enrolment.enrol(self.requests.pop(), server=self.server, address="192.0.2.1", mono_ms=0)
 
     async def over_https(self) -> None:
@@ -68,13 +72,17 @@ class EnrolmentBench:
         wallet.renewed(reply, keys)
 
     async def measure(self) -> dict[str, float]:
-        """Median milliseconds of each."""
+        """Median milliseconds of each operation."""
         site, found = self.site, {name: list[float]() for name in ("keys", "registry", "enrol", "renew")}
         self.wallets: list[Wallet] = []
         server = RegistryServer(
-            site.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host=LOOPBACK, port=site.facts.registry_port,
-        )  # fmt: skip
+            site.enrolment,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host=LOOPBACK,
+            port=site.facts.registry_port,
+        )
         async with server:
             for _ in track(range(ROUNDS), description="rounds", console=Console(stderr=True), transient=True):
                 self.invitation = self.invited()
@@ -108,13 +116,13 @@ def main() -> None:
         ("device: keys, signing request, proof", f"{ms['keys']:.2f}", f"{ms['keys'] / ms['enrol']:.0%}"),
         ("registry: checks, signatures, commit, audit", f"{ms['registry']:.2f}", f"{ms['registry'] / ms['enrol']:.0%}"),
         ("two TLS handshakes, HTTP, the wallet on disk", f"{rest:.2f}", f"{rest / ms['enrol']:.0%}"),
-        ("one enrolment", f"{ms['enrol']:.2f}", f"{1_000 / ms['enrol']:.0f} a second"),
-        ("one renewal", f"{ms['renew']:.2f}", f"{1_000 / ms['renew']:.0f} a second"),
+        ("one enrolment", f"{ms['enrol']:.2f}", f"{1_000 / ms['enrol']:.0f} per second"),
+        ("one renewal", f"{ms['renew']:.2f}", f"{1_000 / ms['renew']:.0f} per second"),
     ]
     report(
         "enrolment",
         rows,
-        ("", "ms", ""),
+        ("operation", "ms", "share or rate"),
         {
             "enrolments_a_second": round(1_000 / ms["enrol"], 1),
             "renewals_a_second": round(1_000 / ms["renew"], 1),

@@ -1,7 +1,8 @@
-"""What an edge costs its machine: bytes to download and installed, memory, time to start, bytes written to the card.
+"""Resources of an edge: download and installed size, memory, start-up time, bytes written to the memory card.
 
-`python -m benchmarks.footprint [--json] [--quick]`. Sizes are of the wheels for aarch64 and CPython 3.11, by the pins
-that the emulated Pi runs; they are downloaded for that, except with `--quick`. Memory and time are of this machine.
+`python -m benchmarks.footprint [--json] [--quick]`. Sizes are those of the wheels for aarch64 and CPython 3.11, in the
+versions that are pinned for the emulated Raspberry Pi; they are downloaded, except with `--quick`. Memory and time are
+measured on this machine.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ print(next(line.split()[1] for line in open('/proc/self/status') if line.startsw
 
 WITHOUT: Final = "import sys; sys.modules['{module}'] = None; import vitalloom; vitalloom.main()"
 ONNXRUNTIME: Final = ("onnxruntime", "protobuf", "flatbuffers", "packaging")
-"""What nothing else of an edge needs."""
+"""onnxruntime and the packages that only it requires."""
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def main() -> None:
         "bytes_a_reading": {f"{rows} a commit": written(rows) for rows in (2, 8, 48)},
     }
     rows = [(name, _text(value)) for name, value in facts.items()]
-    report("footprint", rows, ("what", "figure"), facts)
+    report("footprint", rows, ("measurement", "value"), facts)
 
 
 def _text(value: float | dict[str, float]) -> str:
@@ -80,7 +81,7 @@ def _text(value: float | dict[str, float]) -> str:
 
 
 def sizes(folder: Path) -> dict[str, float]:
-    """Megabytes (of a million bytes) to download and installed, ours included."""
+    """Megabytes (of a million bytes) to download and installed, including vitalloom itself."""
     wheels, site = folder / "wheels", folder / "site"
     tags = [word for minor in range(17, 37) for word in ("--platform", f"manylinux_2_{minor}_aarch64")]
     there = [*tags, "--platform", "manylinux2014_aarch64", "--implementation", "cp", "--python-version", "3.11"]
@@ -110,7 +111,7 @@ def _bytes(folder: Path) -> int:
 
 
 async def agent_memory(*, without: str = "") -> tuple[float, float]:
-    """Resident megabytes of `vitalloom edge` that has heard its patients for a while, and those no file backs."""
+    """Resident and anonymous megabytes of `vitalloom edge` after it has received readings of all patients."""
     with tempfile.TemporaryDirectory() as text:
         folder, port, clock = Path(text), free_port(), SystemClock()
         site = EnrolledSite(folder, clock, broker_port=port)
@@ -130,7 +131,7 @@ async def agent_memory(*, without: str = "") -> tuple[float, float]:
                 str(folder / "edge.toml"),
                 ("--site", str(folder / "site"), "--data", str(folder / "store")),
             )
-            # Without a data centre nobody would tell the edge of its beds.
+            # The data centre sends the edge its bindings.
             with (
                 EmbeddedBroker(folder, port=port, tls=tls),
                 _process("stream", *centre),
@@ -167,7 +168,7 @@ async def _until_heard(status_file: Path, agent: "subprocess.Popen[bytes]", worn
         for one in worn:
             if one.done():
                 one.result()
-        assert time.monotonic() < deadline, "the agent has heard nobody"
+        assert time.monotonic() < deadline, "the agent has not received readings of all patients"
         await asyncio.sleep(0.1)
 
 
@@ -186,7 +187,7 @@ def rss_after(code: str) -> float:
 
 
 def seconds(code: str) -> float:
-    """Processor time of a Python that does this and ends, less that of one that does nothing."""
+    """Processor time of a Python process that runs this code, minus that of an empty one."""
     return max(_median_s(code) - _median_s("pass"), 0.001)
 
 
@@ -201,7 +202,7 @@ def _median_s(code: str) -> float:
 
 
 def written(rows: int) -> float:
-    """Bytes that a reading costs, as handed to the operating system, with so many a commit."""
+    """Bytes written to the operating system per reading, with `rows` readings per commit."""
     readings = 480 if QUICK else 4_800
     with tempfile.TemporaryDirectory() as folder:
         box, session = Outbox.open(Path(folder) / "outbox.sqlite", budget_bytes=2**28, now_ms=0), bytes(16)

@@ -1,5 +1,7 @@
-"""What one step of the sepsis model costs, for 1, 32 and 256 patients at once: the released file in onnxruntime, the
-same in NumPy, and a net of its size in torch, eager and dynamically quantised. Then memory and start-up.
+"""Cost of one step of the sepsis model, for 1, 32 and 256 patients at once, and of loading it.
+
+Compares the released file in onnxruntime and in NumPy with a net of the same size in torch, float32 and dynamically
+quantised.
 
 `python -m benchmarks.inference [--json] [--quick]`
 """
@@ -53,8 +55,8 @@ def main() -> None:
     whole = microseconds(
         {
             "features": lambda: _features(),
-            "a glance, features and network": lambda: _glance(model, patient),
-            "why, 72 hours gone through seven times": lambda: _why(model, patient),
+            "features and network": lambda: _preview(model, patient),
+            "reason of a score: 72 hours scored seven times": lambda: _reason(model, patient),
         }
     )
     rows = [
@@ -68,7 +70,7 @@ def main() -> None:
     report(
         "one step of the sepsis network, as a multiple of onnxruntime",
         rows,
-        ("at once", "onnxruntime", "numpy", "torch", "torch, dynamic int8", "onnxruntime, all of them"),
+        ("batch", "onnxruntime", "numpy", "torch", "torch, dynamic int8", "onnxruntime, whole batch"),
         {"step_us": figures, "whole_us": whole, "start_ms": start_ms, "memory_kb": memory_kb},
     )
 
@@ -84,7 +86,7 @@ def _net() -> SepsisMembers:
 
 def _dynamically_quantised(net: SepsisMembers) -> torch.nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch means to move it elsewhere
+        warnings.simplefilter("ignore")  # torch announces that this function will move
         quantise = torch.ao.quantization.quantize_dynamic
         return quantise(net, {torch.nn.LSTM, torch.nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -127,13 +129,13 @@ def _features() -> int:
     return STEPS
 
 
-def _glance(model: SepsisModel, patient: object) -> int:
+def _preview(model: SepsisModel, patient: object) -> int:
     for _ in range(STEPS):
-        model.glance(patient, 72 * HOUR_MS, ILL)  # type: ignore[arg-type]
+        model.preview(patient, 72 * HOUR_MS, ILL)  # type: ignore[arg-type]
     return STEPS
 
 
-def _why(model: SepsisModel, patient: object) -> int:
+def _reason(model: SepsisModel, patient: object) -> int:
     model.influences(patient, 72 * HOUR_MS, ILL)  # type: ignore[arg-type]
     return 1
 

@@ -1,4 +1,4 @@
-"""What a patient costs: bytes of state, snapshot and restore, and how the cost of a reading grows with patients.
+"""Cost of a patient in the monitor: bytes of state, snapshot and restore, and cost of a reading by number of patients.
 
 `python -m benchmarks.patients [--json] [--quick]`
 """
@@ -19,13 +19,13 @@ from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
 PLAN = MonitoringPlan()
 SIZES = (10, 100) if QUICK else (100, 1_000, 10_000)
 HOURS = 0.1 if QUICK else 4
-READINGS = 500 if QUICK else 5_000  # of the smallest ward, timed at once
+READINGS = 500 if QUICK else 5_000  # minimum number of readings in a timed batch
 AIM_BYTES = 2_048
 
 
 def main() -> None:
-    told = _story("mixed", patients=8, readings=round(HOURS * 720 * 8))
-    monitors = _lived(told)
+    readings = _story("mixed", patients=8, readings=round(HOURS * 720 * 8))
+    monitors = _monitors(readings)
     states = sorted(len(monitor.snapshot()) for monitor in monitors.values())
     quiet = [len(monitor.snapshot()) for monitor in monitors.values() if not monitor.open_alarms()]
     snapshots = [(binding_id, monitor.snapshot()) for binding_id, monitor in monitors.items()]
@@ -52,12 +52,12 @@ def main() -> None:
         ("restore", f"{cost['restore']:.1f} µs"),
         ("memory of a patient in a process", f"{memory / 1_024:.1f} kB"),
         *((f"a reading among {size:,} patients", f"{growth[size]:.1f} µs") for size in SIZES),
-        (f"{SIZES[-1]:,} against {SIZES[0]}", f"{growth[SIZES[-1]] / growth[SIZES[0]]:.2f} times"),
+        (f"{SIZES[-1]:,} compared with {SIZES[0]} patients", f"ratio {growth[SIZES[-1]] / growth[SIZES[0]]:.2f}"),
     ]
     report(
         "one patient",
         rows,
-        ("what", "cost"),
+        ("measurement", "value"),
         {
             "state_bytes_quiet": max(quiet, default=0),
             "state_bytes_worst": states[-1],
@@ -80,7 +80,7 @@ def _story(name: str, *, patients: int, readings: int) -> list[Reading]:
             counters[index] += 1
         if len(found) >= readings:
             return found
-    raise AssertionError("a simulated story goes on for ever")
+    raise AssertionError("a simulated story is endless")
 
 
 def _reading(index: int, sample: VitalsV1, counter: int) -> Reading:
@@ -97,16 +97,16 @@ def _reading(index: int, sample: VitalsV1, counter: int) -> Reading:
     return to_reading(message, name)
 
 
-def _lived(told: list[Reading]) -> dict[str, PatientMonitor]:
+def _monitors(readings: list[Reading]) -> dict[str, PatientMonitor]:
     monitors: dict[str, PatientMonitor] = {}
-    for reading in told:
+    for reading in readings:
         monitor = monitors.setdefault(reading.binding_id, PatientMonitor(reading.binding_id, PLAN))
         monitor.on_reading(reading)
     return monitors
 
 
 def _per_reading(patients: int) -> float:
-    """Processor time of a reading in a steady ward in µs, with timers and snapshots: the best of three rounds."""
+    """Processor time of a reading in a stable ward in µs, with timers and snapshots: minimum of three rounds."""
     per_round, rounds = max(patients, READINGS), 3
     patterns = _story("stable", patients=20, readings=20 * 40)
     by_patient = [[one for one in patterns if one.binding_id == index.to_bytes(16, "big").hex()] for index in range(20)]
@@ -142,14 +142,14 @@ def _per_reading(patients: int) -> float:
 
 
 def _memory_of(patients: int) -> float:
-    told = _story("stable", patients=20, readings=20 * 60)
+    readings = _story("stable", patients=20, readings=20 * 60)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     monitors = []
     for index in range(patients):
         binding_id = (index % 20).to_bytes(16, "big").hex()
         monitor = PatientMonitor(binding_id, PLAN)
-        for reading in told:
+        for reading in readings:
             if reading.binding_id == binding_id:
                 monitor.on_reading(reading)
         monitors.append(monitor)

@@ -1,4 +1,4 @@
-"""What one reading costs on its way, stage by stage, on one core.
+"""Processor time of one reading in each stage of the pipeline, on one core.
 
 `python -m benchmarks.reading [--json] [--quick]`
 """
@@ -14,7 +14,7 @@ from benchmarks._timing import QUICK, microseconds, report
 from edge.outbox import Batch, Outbox, Sealed
 from edge.pipeline import Pipeline
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded.store import Store
@@ -39,12 +39,12 @@ LIMITS = RateLimits(frames_per_s=1e9, frames_burst=1_000_000_000, sessions_per_m
 
 
 def a_scoring() -> Scoring:
-    """The released models: what a reading costs with them is what it costs."""
-    return Scoring(find(RELEASED), lambda _: NOTHING)
+    """Scoring with the released models, as on an edge."""
+    return Scoring(load_all(RELEASED), lambda _: NOTHING)
 
 
-class Way:
-    """The same readings, ready for every stage."""
+class ReadingPath:
+    """The same readings as input of every stage, with the stages as methods."""
 
     def __init__(self) -> None:
         self.site = demo_site(wearables=PATIENTS, edges=1, now_ms=START_MS)
@@ -88,7 +88,7 @@ class Way:
         assert isinstance(opened, Opened)
         return opened
 
-    # Stages: each handles READINGS readings
+    # Stages: each processes READINGS readings
 
     def seal(self) -> int:
         sessions = self.sessions
@@ -148,7 +148,7 @@ class Way:
         return READINGS
 
     def store(self) -> int:
-        """The engine as a whole in batches of 64; what the monitor costs in it is subtracted later."""
+        """The whole engine in batches of 64; `main` subtracts the cost of the monitor."""
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.sqlite") as store:
             engine = Engine(store, lambda _: PLAN)
             for at in range(0, READINGS, 64):
@@ -156,7 +156,7 @@ class Way:
                 engine.apply([*batch, Tick(now_ms=self.readings[min(at + 63, READINGS - 1)].at_ms)])
         return READINGS
 
-    # Peers
+    # For comparison
 
     def bare_cipher(self) -> int:
         cipher, payload, nonce = ChaCha20Poly1305(bytes(32)), bytes(96), bytes(12)
@@ -182,12 +182,12 @@ def _bare_news2(reading: Reading) -> int:
 
 
 def _samples() -> Iterator[tuple[int, VitalsV1]]:
-    told = 0
+    count = 0
     for moment in Simulated("mixed", patients=PATIENTS, seed=1, cadence_ms=5_000).moments():
         for sample in moment.samples:
             yield sample
-            told += 1
-            if told == READINGS:
+            count += 1
+            if count == READINGS:
                 return
 
 
@@ -210,19 +210,19 @@ def _opened_session(me: "object", recipient: "object", binding_id: bytes) -> Sen
 
 
 LABELS = {
-    "seal": "wearable seals",
-    "open": "edge opens and decodes",
-    "pipeline": "edge judges: event time, quality, scores, alarms",
-    "seal_again": "edge seals for the cloud",
-    "outbox": "outbox, 64 a commit",
-    "ingest": "ingest opens and decodes",
+    "seal": "wearable encrypts",
+    "open": "edge decrypts and decodes",
+    "pipeline": "edge evaluates: event time, quality, scores, alarms",
+    "seal_again": "edge encrypts for the cloud",
+    "outbox": "outbox, 64 readings per commit",
+    "ingest": "ingest decrypts and decodes",
     "monitor": "processor: PatientMonitor",
-    "store": "store, 64 a commit, with snapshots",
+    "store": "store, 64 readings per commit, with snapshots",
 }
 
 
 def main() -> None:
-    path = Way()
+    path = ReadingPath()
     stages = {name: getattr(path, name) for name in LABELS}
     cost = microseconds({**stages, "bare_cipher": path.bare_cipher, "bare_news2": path.bare_news2})
     cost["store"] = max(cost["store"] - cost["monitor"], 0.0)
@@ -232,13 +232,13 @@ def main() -> None:
         (label, f"{cost[name]:.1f}", f"{1e6 / cost[name]:,.0f}", f"{100 * cost[name] / total:.0f} %")
         for name, label in LABELS.items()
     ]
-    rows.append(("the whole way", f"{total:.1f}", f"{1e6 / total:,.0f}", "100 %"))
+    rows.append(("all stages", f"{total:.1f}", f"{1e6 / total:,.0f}", "100 %"))
     rows.append(("for comparison: ChaCha20-Poly1305 alone", f"{cost['bare_cipher']:.1f}", "", ""))
     rows.append(("for comparison: NEWS2 of one reading alone", f"{cost['bare_news2']:.1f}", "", ""))
     report(
         "one reading, one core",
         rows,
-        ("stage", "µs a reading", "readings a second", "share"),
+        ("stage", "µs per reading", "readings per second", "share"),
         {
             "us": {name: round(value, 2) for name, value in cost.items()},
             "readings_per_s_per_core": round(1e6 / total),

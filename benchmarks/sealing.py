@@ -1,4 +1,4 @@
-"""What the seals cost: a reading sealed and opened, a session, a document, an acknowledgement, against bare ciphers.
+"""Cost of the end-to-end encryption: readings, sessions, documents and acknowledgements, compared with bare ciphers.
 
 `python -m benchmarks.sealing [--json] [--quick]`
 """
@@ -30,12 +30,12 @@ NOW: Final = 1_767_600_000_000
 FRAMES: Final = 200 if QUICK else 5_000
 SETUPS: Final = 20 if QUICK else 400
 AN_HOUR: Final = 720
-"""Readings in an hour, one in five seconds: as long as a session lasts."""
+"""Readings of one session: an hour with one every five seconds."""
 UNLIMITED: Final = RateLimits(frames_per_s=1e9, frames_burst=10**9, sessions_per_min=1e9)
 
 
 class SealingBench:
-    """One wearable and its edge."""
+    """One wearable and its edge, with the operations to measure as methods."""
 
     def __init__(self) -> None:
         self.site = demo_site(wearables=1, edges=1, now_ms=NOW)
@@ -66,10 +66,14 @@ class SealingBench:
         self.document = build_document(
             self.key,
             Document(
-                DocumentType.ASSIGNMENT, b"b" * 16, NOW, NOW, EVERY_DEVICE,
+                DocumentType.ASSIGNMENT,
+                b"b" * 16,
+                NOW,
+                NOW,
+                EVERY_DEVICE,
                 AssignmentV1(binding_id=b"b" * 16, edge_id=b"e" * 16, valid_from_ms=NOW),
             ),
-        )  # fmt: skip
+        )
         self.ack = build_ack(self.key, self.to_sign())
 
     def new_session(self) -> SendSession:
@@ -77,9 +81,14 @@ class SealingBench:
         assert wearable.recipient is not None
         self.number += 1
         return SendSession.open(
-            wearable.me, wearable.recipient, binding_id=self.site.bindings[0].binding_id,
-            frame_class=FrameClass.VITALS, number=self.number, previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            wearable.me,
+            wearable.recipient,
+            binding_id=self.site.bindings[0].binding_id,
+            frame_class=FrameClass.VITALS,
+            number=self.number,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
 
     def receiver(self) -> Receiver:
         edge = self.site.edges[0]
@@ -88,7 +97,7 @@ class SealingBench:
     def to_sign(self) -> Ack:
         return Ack(Stage.DURABLE, 0, ((0, 63),), None, NOW, b"e" * 16, self.session.session_id, 1, 1)
 
-    # Stages
+    # The measured operations
 
     def bare_seal(self) -> int:
         for _ in range(FRAMES):
@@ -136,7 +145,7 @@ class SealingBench:
             receiver.receive(self.new_session().frame, topic_device=None, now_ms=NOW, mono_ms=0)
         return SETUPS
 
-    def take_document(self) -> int:
+    def check_document(self) -> int:
         keys = {control_key_id(self.key.public_key()): self.key.public_key()}
         for _ in range(SETUPS):
             open_document(self.document, keys)
@@ -158,31 +167,43 @@ def main() -> None:
     bench = SealingBench()
     cost = microseconds(
         {
-            "bare seal": bench.bare_seal, "seal": bench.seal, "bare open": bench.bare_open, "open": bench.open,
-            "bare begin": bench.bare_begin, "begin": bench.begin, "bare accept": bench.bare_accept,
-            "both": bench.begin_and_accept, "document": bench.take_document, "sign ack": bench.sign_ack,
+            "bare seal": bench.bare_seal,
+            "seal": bench.seal,
+            "bare open": bench.bare_open,
+            "open": bench.open,
+            "bare begin": bench.bare_begin,
+            "begin": bench.begin,
+            "bare accept": bench.bare_accept,
+            "both": bench.begin_and_accept,
+            "document": bench.check_document,
+            "sign ack": bench.sign_ack,
             "open ack": bench.open_ack,
         }
-    )  # fmt: skip
+    )
     accept = max(cost["both"] - cost["begin"], 0.1)
     session = cost["begin"] + accept
     reading = cost["seal"] + cost["open"]
     rows = [
         ("seal a reading", cost["seal"], cost["bare seal"]),
         ("open a reading, all checks", cost["open"], cost["bare open"]),
-        ("begin a session", cost["begin"], cost["bare begin"]),
+        ("start a session", cost["begin"], cost["bare begin"]),
         ("accept a session, all checks", accept, cost["bare accept"]),
     ]
     table = [(name, f"{ours:.1f}", f"{bare:.1f}", f"{ours / bare:.1f}") for name, ours, bare in rows]
-    table += [(name, f"{cost[key]:.0f}", "", "") for name, key in (
-        ("check a document", "document"), ("sign an acknowledgement", "sign ack"), ("check one", "open ack"))
-    ]  # fmt: skip
+    table += [
+        (name, f"{cost[key]:.0f}", "", "")
+        for name, key in (
+            ("check a document", "document"),
+            ("sign an acknowledgement", "sign ack"),
+            ("check an acknowledgement", "open ack"),
+        )
+    ]
     table.append((f"a session, spread over {AN_HOUR} readings", f"{session / AN_HOUR:.2f}", "", ""))
     overhead = len(bench.frames[0]) - len(bench.payload)
     report(
         "sealing",
         table,
-        ("", "µs", "bare primitives, µs", "ratio"),
+        ("operation", "µs", "bare primitives, µs", "ratio"),
         {
             "seal_to_bare": round(cost["seal"] / cost["bare seal"], 2),
             "open_to_bare": round(cost["open"] / cost["bare open"], 2),

@@ -1,11 +1,12 @@
-"""What an engine costs: the same records through ours, through stock Faust, Quix Streams and Bytewax, and thrown away.
+"""Throughput of stream engines on the same records: vitalloom's, stock Faust, Quix Streams, Bytewax, and discarding.
 
 `python -m benchmarks.throughput [--json] [--quick] [--rounds N] [--records N] [--job update|kernel]`
 
-Every contestant is a process of its own, on one real broker, and reads the same topic with a group of its own; all of
-them take turns, round by round. Timed is from the first record to the last one processed and, where there is durable
-state, committed. Job `update` counts and keeps the latest value: what is left is the engine. Job `kernel` is ours:
-quality, windows, NEWS2, alarms. The others keep their state as they advise; ours alone also writes every judgement.
+Every engine runs in its own process and consumer group and reads the same topic of one real broker; the engines take
+turns in each round. Time is measured from the first record until the last one is processed and, with durable state,
+committed. Job `update` counts and keeps the latest value, so it measures the engine itself. Job `kernel` runs
+vitalloom's kernel: quality, windows, NEWS2, alarms. Other engines keep their state as their documentation recommends;
+only vitalloom's also writes an event for every reading.
 """
 
 import argparse
@@ -46,14 +47,14 @@ _UNPACK: Final = msgspec.msgpack.Decoder()
 
 
 class Update:
-    """The trivial job: how many, and the latest."""
+    """The job `update`: a count and the latest value."""
 
     def __init__(self, state: bytes | None = None) -> None:
         self.count: int
         self.latest: float
         self.count, self.latest = (0, 0.0) if state is None else _UNPACK.decode(state)
 
-    def take(self, reading: Reading) -> list[bytes]:
+    def apply(self, reading: Reading) -> list[bytes]:
         self.count += 1
         self.latest = reading.heart_rate or 0.0
         is_one = (reading.counter + int(reading.binding_id[-4:], 16)) % ALARM_EVERY == 0
@@ -64,12 +65,12 @@ class Update:
 
 
 class Kernel:
-    """The job itself."""
+    """The job `kernel`: the monitor of a patient."""
 
     def __init__(self, state: bytes | None = None, *, binding_id: str = "") -> None:
         self._monitor = PatientMonitor.restore(binding_id, state, _PLAN)
 
-    def take(self, reading: Reading) -> list[bytes]:
+    def apply(self, reading: Reading) -> list[bytes]:
         events = self._monitor.on_reading(reading)
         return [_PACK.encode(event) for event in events if isinstance(event, AlarmChanged)]
 
@@ -86,7 +87,7 @@ def _job(name: str, binding_id: str, state: bytes | None = None) -> Any:
 
 
 def reading_of(value: bytes) -> Reading:
-    """What is in a record."""
+    """The reading of a record."""
     record = decode_patient_record(value)
     assert isinstance(record, ReadingRecord)
     (reading,) = record.messages
@@ -95,7 +96,7 @@ def reading_of(value: bytes) -> Reading:
 
 
 class Counting(Processor):
-    """Our processor with the trivial job in the place of the kernel."""
+    """vitalloom's processor with the job `update` instead of the kernel."""
 
     def __init__(self, rows: Iterable[tuple[bytes, bytes]] = (), **_: Any) -> None:
         super().__init__((), end=1)
@@ -108,7 +109,7 @@ class Counting(Processor):
         job = self._jobs.get(reading.binding_id)
         if job is None:
             job = self._jobs[reading.binding_id] = Update()
-        self._waiting += [(reading.binding_id.encode(), one) for one in job.take(reading)]
+        self._waiting += [(reading.binding_id.encode(), one) for one in job.apply(reading)]
         self._dirty[reading.binding_id] = offset
         self.applied += 1
 
@@ -124,7 +125,7 @@ class Counting(Processor):
         return CommitBatch(states, [], alarms)
 
 
-# Contestants: each is told where the log is and how much is in it, and returns how long it took.
+# Engines: each function gets the Kafka settings and the number of records, and returns the seconds it took.
 
 
 async def _ours(engine: str, log: KafkaConfig, records: int, job: str) -> float:
@@ -161,7 +162,7 @@ def _faust(log: KafkaConfig, records: int, job: str) -> float:
 
 
 def _discard(log: KafkaConfig, records: int, _job_name: str) -> float:
-    """A poll loop that decodes and throws away: nobody in Python reads faster than this, record by record."""
+    """A poll loop that decodes and discards: the fastest way in Python to read record by record."""
     from confluent_kafka import Consumer
 
     reader = Consumer(
@@ -184,10 +185,17 @@ def _stock_faust(log: KafkaConfig, records: int, job: str, *, durable: bool) -> 
     import faust
 
     app = faust.App(
-        f"{log.application}-stock", broker=f"kafka://{log.bootstrap}", store="memory://", web_enabled=False,
-        key_serializer="raw", value_serializer="raw", datadir=tempfile.mkdtemp(), topic_partitions=PARTITIONS,
-        broker_commit_interval=COMMIT_S, topic_disable_leader=True,
-    )  # fmt: skip
+        f"{log.application}-stock",
+        broker=f"kafka://{log.bootstrap}",
+        store="memory://",
+        web_enabled=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        datadir=tempfile.mkdtemp(),
+        topic_partitions=PARTITIONS,
+        broker_commit_interval=COMMIT_S,
+        topic_disable_leader=True,
+    )
     source = app.topic(topic(log, KAFKA_READINGS), value_serializer="raw")
     alarms = app.topic(topic(log, KAFKA_ALARMS), value_serializer="raw")
     table: Any = app.Table(f"{log.application}-stock-state", partitions=PARTITIONS) if durable else {}
@@ -202,7 +210,7 @@ def _stock_faust(log: KafkaConfig, records: int, job: str, *, durable: bool) -> 
             one = jobs.get(reading.binding_id)
             if one is None:
                 one = jobs[reading.binding_id] = _job(job, reading.binding_id)
-            for alarm in one.take(reading):
+            for alarm in one.apply(reading):
                 await alarms.send(key=reading.binding_id.encode(), value=alarm)
             if durable:
                 table[reading.binding_id] = one.state().hex()
@@ -225,10 +233,15 @@ def _quix(log: KafkaConfig, records: int, job: str, *, durable: bool) -> float:
     from quixstreams import Application
 
     app = Application(
-        broker_address=log.bootstrap, consumer_group=log.application, auto_offset_reset="earliest",
-        commit_interval=COMMIT_S, state_dir=tempfile.mkdtemp(), loglevel="ERROR", use_changelog_topics=durable,
+        broker_address=log.bootstrap,
+        consumer_group=log.application,
+        auto_offset_reset="earliest",
+        commit_interval=COMMIT_S,
+        state_dir=tempfile.mkdtemp(),
+        loglevel="ERROR",
+        use_changelog_topics=durable,
         processing_guarantee="exactly-once" if durable else "at-least-once",
-    )  # fmt: skip
+    )
     source = app.topic(topic(log, KAFKA_READINGS), key_deserializer="bytes", value_deserializer="bytes")
     alarms = app.topic(f"{log.application}-alarms", key_serializer="bytes", value_serializer="bytes")
     jobs: dict[str, Any] = {}
@@ -242,12 +255,12 @@ def _quix(log: KafkaConfig, records: int, job: str, *, durable: bool) -> float:
         one = jobs.get(reading.binding_id)
         if one is None:
             one = jobs[reading.binding_id] = _job(job, reading.binding_id)
-        found: list[bytes] = one.take(reading)
+        found: list[bytes] = one.apply(reading)
         if state is not None:
-            state.set("s", one.state().hex())  # it keeps its values as JSON
+            state.set("s", one.state().hex())  # Quix stores values as JSON
         done.append(None)
         if len(done) == records:
-            app.stop()  # after a last commit
+            app.stop()  # commits before it stops
         return found
 
     frame = app.dataframe(source)
@@ -285,7 +298,7 @@ def _bytewax(log: KafkaConfig, records: int, job: str, *, durable: bool) -> floa
             count += len(values)
             if count >= records:
                 ended.append(time.perf_counter())
-            return [alarm for value in values for alarm in self._one.take(value)], False
+            return [alarm for value in values for alarm in self._one.apply(value)], False
 
         def snapshot(self) -> bytes:
             return self._one.state() if self._one is not None else b""
@@ -307,28 +320,28 @@ def _bytewax(log: KafkaConfig, records: int, job: str, *, durable: bool) -> floa
         init_db_dir(folder, PARTITIONS)
         recovery = RecoveryConfig(folder)
     run_main(flow, epoch_interval=datetime.timedelta(seconds=COMMIT_S), recovery_config=recovery)
-    # With recovery the last epoch is written when the flow ends.
+    # With recovery the last epoch is written at the end of the flow.
     return (time.perf_counter() if durable else ended[-1]) - began[0]
 
 
-CONTESTANTS: Final[dict[str, Callable[[KafkaConfig, int, str], float]]] = {
+ENGINES: Final[dict[str, Callable[[KafkaConfig, int, str], float]]] = {
     "decode and discard (confluent-kafka)": _discard,
-    "ours, plain": _plain,
-    "ours, Faust": _faust,
-    "stock Faust, memory": lambda *told: _stock_faust(*told, durable=False),
-    "stock Faust, table": lambda *told: _stock_faust(*told, durable=True),
-    "Quix Streams, memory": lambda *told: _quix(*told, durable=False),
-    "Quix Streams, exactly once": lambda *told: _quix(*told, durable=True),
-    "Bytewax, memory": lambda *told: _bytewax(*told, durable=False),
-    "Bytewax, recovery": lambda *told: _bytewax(*told, durable=True),
+    "vitalloom, plain": _plain,
+    "vitalloom, Faust": _faust,
+    "stock Faust, memory": lambda *arguments: _stock_faust(*arguments, durable=False),
+    "stock Faust, table": lambda *arguments: _stock_faust(*arguments, durable=True),
+    "Quix Streams, memory": lambda *arguments: _quix(*arguments, durable=False),
+    "Quix Streams, exactly once": lambda *arguments: _quix(*arguments, durable=True),
+    "Bytewax, memory": lambda *arguments: _bytewax(*arguments, durable=False),
+    "Bytewax, recovery": lambda *arguments: _bytewax(*arguments, durable=True),
 }
-DISCARD: Final = next(iter(CONTESTANTS))
+DISCARD: Final = next(iter(ENGINES))
 SLOW: Final = 20
-"""Stock Faust gets so much less to do, or a round would take minutes."""
+"""Stock Faust gets this fraction of the records; otherwise a round would take minutes."""
 
 
 def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000) -> int:
-    """Put readings in, so far apart for each patient, up to now; bytes of all of them."""
+    """Write readings to Kafka, `step_ms` apart for each patient and ending now; returns their total bytes."""
     from confluent_kafka import Producer
 
     sender = Producer({"bootstrap.servers": log.bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
@@ -338,12 +351,19 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
         patient, counter = number % patients, number // patients
         is_ill = patient % ALARM_EVERY == 0 and counter > 10
         reading = Reading(
-            binding_id=f"{patient:032x}", reading_id=f"{patient:06d}{counter:010d}".encode(),
-            session_id=f"{patient:016d}".encode(), counter=counter, at_ms=at_ms + counter * step_ms,
-            received_ms=at_ms + counter * step_ms, arrived_ms=at_ms + counter * step_ms + 50,
-            heart_rate=125.0 if is_ill else 70.0 + counter % 7, respiratory_rate=26.0 if is_ill else 14.0,
-            spo2=89.0 if is_ill else 97.0, temperature=37.0, battery=80.0,
-        )  # fmt: skip
+            binding_id=f"{patient:032x}",
+            reading_id=f"{patient:06d}{counter:010d}".encode(),
+            session_id=f"{patient:016d}".encode(),
+            counter=counter,
+            at_ms=at_ms + counter * step_ms,
+            received_ms=at_ms + counter * step_ms,
+            arrived_ms=at_ms + counter * step_ms + 50,
+            heart_rate=125.0 if is_ill else 70.0 + counter % 7,
+            respiratory_rate=26.0 if is_ill else 14.0,
+            spo2=89.0 if is_ill else 97.0,
+            temperature=37.0,
+            battery=80.0,
+        )
         value = encode_record(ReadingRecord(messages=(reading,)))
         size += len(value)
         sender.produce(name, key=reading.binding_id.encode(), value=value, partition=patient % PARTITIONS)
@@ -354,12 +374,25 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
 
 
 def _one(name: str, log: KafkaConfig, records: int, job: str) -> float:
-    """One turn of one contestant, in a process of its own; records per second."""
+    """Run one engine once in a process of its own; returns records per second."""
     records = records // SLOW if name.startswith("stock") and job == "update" else records
     command = [
-        sys.executable, "-m", "benchmarks.throughput", "--contestant", name, "--kafka", log.bootstrap, "--prefix",
-        log.topic_prefix, "--group", f"g{time.monotonic_ns()}", "--records", str(records), "--job", job,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks.throughput",
+        "--engine",
+        name,
+        "--kafka",
+        log.bootstrap,
+        "--prefix",
+        log.topic_prefix,
+        "--group",
+        f"g{time.monotonic_ns()}",
+        "--records",
+        str(records),
+        "--job",
+        job,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
@@ -367,13 +400,13 @@ def _one(name: str, log: KafkaConfig, records: int, job: str) -> float:
 
 
 def main() -> None:
-    told = _arguments()
-    if told.contestant:
-        log = KafkaConfig(bootstrap=told.kafka, application=told.group, topic_prefix=told.prefix)
-        if told.contestant.startswith("ours"):
+    arguments = _arguments()
+    if arguments.engine:
+        log = KafkaConfig(bootstrap=arguments.kafka, application=arguments.group, topic_prefix=arguments.prefix)
+        if arguments.engine.startswith("vitalloom"):
             asyncio.run(_without_state(log))
-        print(CONTESTANTS[told.contestant](log, told.records, told.job), flush=True)
-        os._exit(0)  # some of the contestants keep threads that do not end
+        print(ENGINES[arguments.engine](log, arguments.records, arguments.job), flush=True)
+        os._exit(0)  # some engines keep threads that do not end
     from tests.services.kafka import Kafka
 
     os.environ["VITALLOOM_REQUIRE_SERVICES"] = "1"
@@ -381,22 +414,22 @@ def main() -> None:
     kafka = Kafka(folder)
     kafka.start()
     try:
-        _compare(kafka.address, told)
+        _compare(kafka.address, arguments)
     finally:
         kafka.stop()
 
 
-def _compare(address: str, told: argparse.Namespace) -> None:
+def _compare(address: str, arguments: argparse.Namespace) -> None:
     log = KafkaConfig(bootstrap=address, topic_prefix="bench.")
     asyncio.run(create_topics(log, partitions=PARTITIONS))
-    size = fill(log, told.records, told.patients)
-    names = [name for name in CONTESTANTS if told.only is None or told.only in name or name == DISCARD]
+    size = fill(log, arguments.records, arguments.patients)
+    names = [name for name in ENGINES if arguments.only is None or arguments.only in name or name == DISCARD]
     found: dict[str, list[float]] = {name: [] for name in names}
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rounds", total=told.rounds * len(names))
-        for _ in range(told.rounds):
+        task = progress.add_task("rounds", total=arguments.rounds * len(names))
+        for _ in range(arguments.rounds):
             for name in names:
-                found[name].append(_one(name, log, told.records, told.job))
+                found[name].append(_one(name, log, arguments.records, arguments.job))
                 progress.advance(task)
     median = {name: statistics.median(rates) for name, rates in found.items()}
     base = median[DISCARD]
@@ -405,20 +438,25 @@ def _compare(address: str, told: argparse.Namespace) -> None:
         for name, rate in median.items()
     ]
     report(
-        f"throughput, job {told.job}",
+        f"throughput, job {arguments.job}",
         rows,
-        ("engine", "records/s", "of discarding", "least - most"),
+        ("engine", "records/s", "ratio to discarding", "minimum - maximum"),
         {
-            "job": told.job, "records": told.records, "patients": told.patients, "rounds": told.rounds,
-            "bytes_a_record": round(size / told.records), "records_per_s": {k: round(v) for k, v in median.items()},
+            "job": arguments.job,
+            "records": arguments.records,
+            "patients": arguments.patients,
+            "rounds": arguments.rounds,
+            "bytes_a_record": round(size / arguments.records),
+            "records_per_s": {k: round(v) for k, v in median.items()},
             "of_discarding": {k: float(f"{v / base:.3g}") for k, v in median.items()},
-            "least": {k: round(min(v)) for k, v in found.items()}, "most": {k: round(max(v)) for k, v in found.items()},
+            "least": {k: round(min(v)) for k, v in found.items()},
+            "most": {k: round(max(v)) for k, v in found.items()},
         },
-    )  # fmt: skip
+    )
 
 
 async def _without_state(log: KafkaConfig) -> None:
-    """Nothing of an earlier turn: the readings are shared, our states begin empty."""
+    """Empty the state topic of an earlier run; the readings stay."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
@@ -431,20 +469,22 @@ async def _without_state(log: KafkaConfig) -> None:
             if topic(log, KAFKA_STATE) in await create_topics(log, partitions=PARTITIONS):
                 return
         except (KafkaError, KafkaUnusable) as error:
-            print(error, file=sys.stderr)  # it is still being deleted
+            print(error, file=sys.stderr)  # the topic is still being deleted
         await asyncio.sleep(0.2)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1 if QUICK else 5)
-    parser.add_argument("--records", type=int, default=2_000 if QUICK else 600_000)
-    parser.add_argument("--patients", type=int, default=1_000)
-    parser.add_argument("--job", choices=list(JOBS), default="update")
-    parser.add_argument("--only", help="contestants whose name holds this, and the measure")
-    parser.add_argument("--json", action="store_true", help="one line")
-    parser.add_argument("--quick", action="store_true", help="whether it runs; the figures mean nothing")
-    for inner in ("--contestant", "--kafka", "--prefix", "--group"):
+    parser.add_argument("--rounds", type=int, default=1 if QUICK else 5, help="number of rounds")
+    parser.add_argument("--records", type=int, default=2_000 if QUICK else 600_000, help="number of records")
+    parser.add_argument("--patients", type=int, default=1_000, help="number of patients")
+    parser.add_argument("--job", choices=list(JOBS), default="update", help="work for each record")
+    parser.add_argument("--only", help="only engines whose name contains this text, and discarding")
+    parser.add_argument("--json", action="store_true", help="print only one line of JSON")
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that the benchmark runs; the figures are meaningless"
+    )
+    for inner in ("--engine", "--kafka", "--prefix", "--group"):
         parser.add_argument(inner, default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""What TLS costs for each MQTT message, and for each connection: one broker, plain and TLS in turn.
+"""Cost of TLS for each MQTT message and each connection: the same broker with and without TLS, in turn.
 
 `python -m benchmarks.tls [--json] [--quick]`
 
-Mosquitto where it is installed, else the embedded broker. Processor time of the client, which sends and hears every
-message, and of the broker.
+Uses Mosquitto if it is installed, otherwise the embedded broker. Measures processor time of the broker and of the
+client, which sends and receives every message.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ require_certificate true
 
 
 class Cost(NamedTuple):
-    """Of one message, in µs of processor time; and of one connection, in ms of wall time."""
+    """Processor time of one message at the client and the broker, in µs; wall time of one connection, in ms."""
 
     client: float
     broker: float
@@ -64,7 +64,7 @@ class Cost(NamedTuple):
 
 
 class Side:
-    """One broker, and how it is reached."""
+    """One broker with its TLS settings."""
 
     def __init__(self, broker: Broker, tls: Callable[[], SSLContext] | None) -> None:
         self._broker = broker
@@ -72,28 +72,33 @@ class Side:
 
     def client(self, name: str, *topics: str) -> MqttClient:
         return MqttClient(
-            host=LOOPBACK, port=self._broker.port, client_id=name, subscriptions=topics, tls=self._tls,
-            receive_maximum=1_000, outbound_limit=500,
-        )  # fmt: skip
+            host=LOOPBACK,
+            port=self._broker.port,
+            client_id=name,
+            subscriptions=topics,
+            tls=self._tls,
+            receive_maximum=1_000,
+            outbound_limit=500,
+        )
 
     async def measure(self) -> Cost:
         async with AsyncExitStack() as stack:
-            hears = await stack.enter_async_context(self.client("hears", TOPIC))
-            says = await stack.enter_async_context(self.client("says"))
-            assert await hears.wait_connected(10)
-            assert await says.wait_connected(10)
+            receiver = await stack.enter_async_context(self.client("receiver", TOPIC))
+            sender = await stack.enter_async_context(self.client("sender"))
+            assert await receiver.wait_connected(10)
+            assert await sender.wait_connected(10)
             before = time.process_time(), _processor_s(self._broker.pid)
-            sent = heard = 0
-            while heard < MESSAGES:
-                while sent < MESSAGES and sent - heard < 400 and says.publish(TOPIC, FRAME):
+            sent = received = 0
+            while received < MESSAGES:
+                while sent < MESSAGES and sent - received < 400 and sender.publish(TOPIC, FRAME):
                     sent += 1
-                for message in await hears.receive(256, within_s=1.0):
-                    hears.acknowledge(message)
-                    heard += 1
+                for message in await receiver.receive(256, within_s=1.0):
+                    receiver.acknowledge(message)
+                    received += 1
             after = time.process_time(), _processor_s(self._broker.pid)
         began = time.perf_counter()
         for _ in range(CONNECTIONS):
-            async with self.client("comes and goes") as client:
+            async with self.client("connection") as client:
                 assert await client.wait_connected(10)
         connection = (time.perf_counter() - began) / CONNECTIONS
         own, brokers = ((b - a) / MESSAGES * 1e6 for a, b in zip(before, after, strict=True))
@@ -107,7 +112,7 @@ def _processor_s(pid: int) -> float:
 
 
 def sides(folder: Path, stack: ExitStack) -> tuple[str, dict[str, Side]]:
-    """The name of the broker, and both ways to it."""
+    """The name of the broker, and its plain and TLS listeners."""
     facts = SiteFacts(
         name="bench", tenant_id="ab" * 16, registry_host=LOOPBACK, registry_port=1, broker_host=LOOPBACK, broker_port=1
     )
@@ -138,7 +143,7 @@ def sides(folder: Path, stack: ExitStack) -> tuple[str, dict[str, Side]]:
 async def _measured(both: dict[str, Side]) -> dict[str, Cost]:
     costs: dict[str, list[Cost]] = {name: [] for name in both}
     for side in both.values():
-        await side.measure()  # warm
+        await side.measure()  # warm-up
     for _ in track(range(ROUNDS), description="rounds", console=Console(stderr=True), transient=True):
         for name, side in both.items():
             costs[name].append(await side.measure())
@@ -152,9 +157,14 @@ def main() -> None:
     plain, tls = cost["plain"], cost["tls"]
     ratio = Cost(tls.client / plain.client, _ratio(tls.broker, plain.broker), tls.connection / plain.connection)
     rows = [
-        ("client, a message sent and heard, µs", f"{plain.client:.0f}", f"{tls.client:.0f}", f"{ratio.client:.2f}"),
-        ("broker, a message, µs", f"{plain.broker:.0f}", f"{tls.broker:.0f}", f"{ratio.broker:.2f}"),
-        ("a connection, ms", f"{plain.connection:.1f}", f"{tls.connection:.1f}", f"{ratio.connection:.2f}"),
+        (
+            "client, one message sent and received, µs",
+            f"{plain.client:.0f}",
+            f"{tls.client:.0f}",
+            f"{ratio.client:.2f}",
+        ),
+        ("broker, one message, µs", f"{plain.broker:.0f}", f"{tls.broker:.0f}", f"{ratio.broker:.2f}"),
+        ("one connection, ms", f"{plain.connection:.1f}", f"{tls.connection:.1f}", f"{ratio.connection:.2f}"),
     ]
     report(
         "tls",
@@ -172,7 +182,7 @@ def main() -> None:
 
 
 def _ratio(one: float, other: float) -> float:
-    """The system counts a broker's time in hundredths of a second; a short run may show none."""
+    """Ratio of two times, at least 1 µs each: the system clock ticks every 10 ms, so a short run may show 0."""
     return max(one, 1.0) / max(other, 1.0)
 
 

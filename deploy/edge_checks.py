@@ -11,7 +11,7 @@ from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig
 from edge.model_versions import ModelVersions
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime.clock import Clock
 from runtime.errors import ConfigError
@@ -86,7 +86,7 @@ def _disk(config: EdgeConfig) -> list[CheckResult]:
 def _models(config: EdgeConfig) -> list[CheckResult]:
     folder = config.models or RELEASED
     accepted = ModelVersions(config.data_dir / "models.json")
-    trusted = find(folder, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest)
+    trusted = load_all(folder, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest)
     scoring = Scoring(trusted, lambda _: NOTHING, {})
     fix = f"restore the released files: pip install --force-reinstall vitalloom, or copy them into {folder} again"
     found = [failure(f"model {name}", str(error), fix) for name, error in scoring.refused.items()]

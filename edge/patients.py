@@ -10,7 +10,7 @@ from edge.model_versions import ModelVersions
 from edge.outbox import Outbox
 from edge.pipeline import JudgedReading, Pipeline
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime import logs
 from vitals.messages import AlarmChanged
@@ -100,7 +100,9 @@ class EdgePatients:
     def _open_models(self, config: EdgeConfig, outbox: Outbox) -> Scoring:
         """The trusted models of this edge, none older than one that it has trusted before."""
         accepted = ModelVersions(config.data_dir / "models.json")
-        found = find(config.models or RELEASED, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest)
+        found = load_all(
+            config.models or RELEASED, trusted=(*RELEASE_KEYS, *config.model_keys), not_below=accepted.newest
+        )
         memories = self._unlocked("memories", _MEMORY_LABEL, outbox.memories())
         scoring = Scoring(found, self._about, memories)
         for name, error in scoring.refused.items():

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from models.artifacts import Artifact, Found
+from models.artifacts import Artifact, LoadedModels
 from models.errors import ModelsError, ModelUnavailable
 from models.heart import HeartModel
 from models.sepsis import SepsisModel, SepsisPatient, why
@@ -75,7 +75,7 @@ class Scoring:
 
     def __init__(
         self,
-        found: Found,
+        found: LoadedModels,
         about_of: Callable[[str], About],
         states: Mapping[str, bytes] | None = None,
         *,
@@ -213,9 +213,9 @@ class Scoring:
         model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, patient.values()
         if model is None or memory is None or patient.trouble:
             raise ModelUnavailable("step", patient.trouble or "there is no memory of this patient")
-        if (doubt := model.doubt(memory, ends_ms, values)) is not None:
-            raise ModelUnavailable("doubt", doubt)
-        score = model.glance(memory, ends_ms, values)
+        if (abstention := model.abstention(memory, ends_ms, values)) is not None:
+            raise ModelUnavailable("doubt", abstention)
+        score = model.preview(memory, ends_ms, values)
         return _Answer(score, lambda: why(model.influences(memory, ends_ms, values), values))
 
     def _heart_says(self, patient: _ScoredPatient, about: About) -> _Answer:
@@ -277,7 +277,7 @@ class Scoring:
             return
         self._patients[binding_id] = patient
 
-    def _load(self, name: str, found: Found, make: Callable[[Artifact], Model]) -> Model | None:
+    def _load(self, name: str, found: LoadedModels, make: Callable[[Artifact], Model]) -> Model | None:
         artifact = found.models.get(name)
         if artifact is None:
             return None

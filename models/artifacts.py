@@ -1,7 +1,7 @@
-"""Models as they lie on a disk: found, checked against their passports, and only then loaded.
+"""Model files on disk: each is checked against its signed passport before it is loaded.
 
-A folder for each: `passport.json`, `model.onnx`, and for two of them `weights.npz`. One that cannot be checked does
-not judge: then the rules judge alone, and say so.
+One folder for each model: `passport.json`, `model.onnx`, and for three of them `weights.npz`. A model that fails the
+check is not used; the edge then runs on rules only and reports it.
 """
 
 import hashlib
@@ -13,22 +13,22 @@ from models.errors import BadPassport, ModelUnavailable
 from models.passport import FILE, RELEASE_KEYS, Passport, decode, number_of
 
 RELEASED: Final = Path(__file__).parent / "artifacts"
-"""The models that come with vitalloom."""
+"""Folder of the models that are released with vitalloom."""
 GRAPH: Final = "model.onnx"
 WEIGHTS: Final = "weights.npz"
-MOST_BYTES: Final = 4 << 20
-"""Of one file. Small models are the point; a huge file is somebody's attempt."""
+MAX_FILE_BYTES: Final = 4 << 20
+"""Size limit of one model file. Released models have at most 300 kB; a larger file may be an attack on memory."""
 
 
 class Artifact(NamedTuple):
-    """One model, believed: everything that its passport names is there and unchanged."""
+    """One trusted model: all files that its passport names are present and unchanged."""
 
     passport: Passport
     files: Mapping[str, bytes]
 
     @property
     def digest(self) -> str:
-        """Which model this is, whatever it calls itself."""
+        """SHA-256 of the graph, in hex: identifies the model independently of its name."""
         return self.passport.files[GRAPH]
 
     @property
@@ -36,46 +36,52 @@ class Artifact(NamedTuple):
         return f"{self.passport.name} {self.passport.version}"
 
 
-class Found(NamedTuple):
-    """What a folder holds."""
+class LoadedModels(NamedTuple):
+    """The models of a folder, trusted and refused, by name."""
 
     models: Mapping[str, Artifact]
-    refused: Mapping[str, ModelUnavailable]  # by name, and why
+    refused: Mapping[str, ModelUnavailable]  # the reason of each
 
 
 def load(folder: Path, *, trusted: tuple[str, ...] = RELEASE_KEYS, not_below: str = "0.0.0") -> Artifact:
-    """One model.
+    """Check and load one model.
 
     Args:
-        trusted: keys that are believed, hex.
-        not_below: the newest version that this place has ever accepted. An older one may be signed and is refused:
-            somebody may want its weakness back.
+        trusted: public keys of trusted releases, hex.
+        not_below: the newest version that was ever accepted here. An older one is refused although it is signed, so
+            that an attacker cannot bring back a known weakness.
 
     Raises:
-        BadPassport: something is missing, changed, too large, too old, or signed by a stranger.
+        BadPassport: a file is missing, changed, too large or too old, or its key is not trusted.
     """
     passport = decode(_read(folder / FILE), trusted=trusted)
     if passport.name != folder.name:
-        raise BadPassport("name", f"{folder.name}: the passport is of {passport.name[:40]!r}")
+        raise BadPassport(
+            "name", f"{folder.name}: the passport belongs to model {passport.name[:40]!r}; rename the folder"
+        )
     if number_of(passport.version) < number_of(not_below):
         raise BadPassport("version", f"{passport.name} {passport.version} is older than {not_below}, accepted before")
     files = {}
     for name, digest in passport.files.items():
         if name not in (GRAPH, WEIGHTS):
-            raise BadPassport("schema", f"{passport.name}: names a file {name[:40]!r}; known are {GRAPH} and {WEIGHTS}")
+            raise BadPassport(
+                "schema", f"{passport.name}: unknown file {name[:40]!r} in the passport; use {GRAPH} and {WEIGHTS}"
+            )
         content = _read(folder / name)
         if hashlib.sha256(content).hexdigest() != digest:
-            raise BadPassport("hash", f"{passport.name}: {name} is not the file that the passport names; copy it anew")
+            raise BadPassport(
+                "hash", f"{passport.name}: SHA-256 of {name} differs from the passport; copy the model again"
+            )
         files[name] = content
     if GRAPH not in files:
         raise BadPassport("schema", f"{passport.name}: the passport names no {GRAPH}")
     return Artifact(passport, files)
 
 
-def find(
+def load_all(
     folder: Path | None, *, trusted: tuple[str, ...] = RELEASE_KEYS, not_below: Mapping[str, str] | None = None
-) -> Found:
-    """Every model of a folder, each believed or refused by itself."""
+) -> LoadedModels:
+    """Check and load every model of a folder; one that is refused does not affect the others."""
     models: dict[str, Artifact] = {}
     refused: dict[str, ModelUnavailable] = {}
     for home in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
@@ -85,15 +91,15 @@ def find(
             models[home.name] = load(home, trusted=trusted, not_below=(not_below or {}).get(home.name, "0.0.0"))
         except ModelUnavailable as error:
             refused[home.name] = error
-    return Found(models, refused)
+    return LoadedModels(models, refused)
 
 
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise BadPassport("missing", f"{path.parent.name}: {path.name} cannot be read ({error.strerror})") from None
-    if len(content) > MOST_BYTES:
-        raise BadPassport("size", f"{path.parent.name}: {path.name} is larger than {MOST_BYTES >> 20} MB")
+        raise BadPassport("missing", f"{path.parent.name}: cannot read {path.name} ({error.strerror})") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise BadPassport("size", f"{path.parent.name}: {path.name} is larger than {MAX_FILE_BYTES >> 20} MB")
     return content

@@ -35,7 +35,7 @@ def predict(
         typer.Option(help="Additional trusted release key, Ed25519 in hex. May be repeated.", show_default=False),
     ] = None,
 ) -> None:
-    """Score recorded patients with the released models, one step at a time, as an edge would."""
+    """Score recorded patients with a released model, one step at a time, as an edge does."""
     from models.predict import main
 
     raise typer.Exit(main(task, data, out, form=form, models=models, keys=tuple(key or ())))

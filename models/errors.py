@@ -1,37 +1,39 @@
-"""Everything that can go wrong with models, on one screen."""
+"""Errors of the room `models`."""
 
 from pathlib import Path
 
 
 class ModelsError(Exception):
-    """Base of every error of this room."""
+    """Base class of all errors of `models`."""
 
 
 class StepOutOfOrder(ModelsError):
-    """A step that is not later than the one before it."""
+    """A step that is not later than the previous step of the same patient."""
 
     def __init__(self, at_ms: int, last_ms: int) -> None:
-        super().__init__(f"a step at {at_ms} ms after one at {last_ms} ms: steps of a patient rise in time")
+        super().__init__(
+            f"step at {at_ms} ms is not later than the previous one at {last_ms} ms; give steps in order of time"
+        )
 
 
 class NoSuchAttribute(ModelsError):
-    """A name that is no attribute of a patient."""
+    """A name that is not an attribute of the heart models."""
 
     def __init__(self, name: str, *, known: tuple[str, ...]) -> None:
-        super().__init__(f"{name[:40]!r} is no attribute; known are {', '.join(known)}")
+        super().__init__(f"{name[:40]!r} is not an attribute; the attributes are {', '.join(known)}")
         self.name = name
 
 
 class BadSearch(ModelsError):
-    """A search that cannot begin."""
+    """Invalid arguments of the cuttlefish search."""
 
 
 class UnusableEcg(ModelsError):
-    """A recording of which no rhythm can be told."""
+    """An ECG recording that the rhythm model cannot use."""
 
 
 class ModelUnavailable(ModelsError):
-    """A model that cannot be believed, or cannot run here.
+    """A model that is not trusted, or cannot run on this machine.
 
     Args:
         reason: one word for counters and alarms.
@@ -43,7 +45,7 @@ class ModelUnavailable(ModelsError):
 
 
 class BadPassport(ModelUnavailable):
-    """A passport or one of its files that is not what somebody trusted has signed."""
+    """A passport or model file that is missing, changed, too old, or not signed by a trusted key."""
 
 
 class BadRecordings(ModelsError):
@@ -55,11 +57,11 @@ class BadRecordings(ModelsError):
 
 
 class ExportFailed(ModelsError):
-    """A network that did not become the file that it should."""
+    """A network that could not be exported to a valid model file."""
 
 
 class BadRun(ModelsError):
-    """A training run that cannot begin, or cannot go on."""
+    """A training run that cannot start, continue or be evaluated."""
 
     def __init__(self, path: Path, text: str) -> None:
         super().__init__(f"{path}: {text}")

@@ -1,4 +1,4 @@
-"""Heart risk of one patient: from the attributes of a clinic, or from the five that are known at home; and why."""
+"""The heart models: risk of a narrowed coronary artery from clinic or home attributes, with the reason."""
 
 import math
 from collections.abc import Mapping
@@ -12,62 +12,68 @@ from models.heart_features import Form, attributes_of, features, names_of
 from models.runtime import InferenceEngine, engine_of, logit, probability
 
 NAMES: Final = {Form.CLINIC: "heart", Form.HOME: "heart-home"}
-NEEDED: Final = ("age", "sex", "cp")
-"""Without these three the model abstains: what is left says next to nothing."""
+REQUIRED: Final = ("age", "sex", "cp")
+"""Without these three attributes the model abstains, because the others carry little information."""
 
 
 class HeartVerdict(NamedTuple):
-    """What the model says of a patient."""
+    """The result of a heart model for one patient."""
 
-    score: float | None  # None: it abstains
+    score: float | None  # probability; None: the model abstains
     reason: str
 
 
 class HeartModel:
-    """A released model of one form.
+    """A released heart model, for clinic or home attributes.
 
     Raises:
-        ModelUnavailable: it cannot run here, or it was made for other features.
+        ModelUnavailable: it cannot run on this machine, or it expects other features.
     """
 
     def __init__(self, artifact: Artifact, *, prefer: str = "onnxruntime") -> None:
         forms = {name: form for form, name in NAMES.items()}
         form = forms.get(artifact.passport.name)
         if form is None or artifact.passport.inputs != names_of(form):
-            raise ModelUnavailable("schema", f"{artifact.title} was made for other features than this version computes")
+            raise ModelUnavailable(
+                "schema",
+                f"{artifact.title} expects other features than this version computes; install matching versions",
+            )
         self.artifact = artifact
         self.form = form
         self.threshold = artifact.passport.threshold
         self._engine: InferenceEngine = engine_of(artifact, prefer=prefer)
 
     def score(self, patient: Mapping[str, float | None]) -> float:
-        """Probability of a narrowed vessel.
+        """Probability of a coronary artery narrowed by more than half.
 
         Args:
-            patient: by attribute; what is not known is not there, or None.
+            patient: values by attribute; an unknown value is absent or None.
 
         Raises:
-            NoSuchAttribute: a name that is none of the 13.
-            ModelUnavailable: the network gave no probability.
+            NoSuchAttribute: a name that is not one of the 13 attributes.
+            ModelUnavailable: the output of the network is not a probability.
         """
         return self.scores([patient])[0]
 
     def scores(self, patients: list[Mapping[str, float | None]]) -> list[float]:
-        """As `score`, of many; one after the other, so that nobody's last bits depend on who else is there."""
+        """`score` of many patients; one call each, so that no result depends on the other patients of a batch."""
         rows = np.asarray([features(self.form, patient) for patient in patients], np.float32)
         return [probability(float(self._engine({"x": row[None]})[0][0])) for row in rows]
 
     def judge(self, patient: Mapping[str, float | None]) -> HeartVerdict:
-        """A score and the three attributes that moved it most, or why there is none."""
+        """A score with the three attributes of greatest influence, or the reason for abstaining."""
         known = {name for name, value in patient.items() if value is not None and not math.isnan(value)}
-        missing = [name for name in NEEDED if name not in known]
+        missing = [name for name in REQUIRED if name not in known]
         if missing:
             return HeartVerdict(None, f"{', '.join(missing)} not known")
         score = self.score(patient)
         return HeartVerdict(score, self._why(patient))
 
     def influences(self, patient: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
-        """(attribute, logits it adds, score without it), the strongest first. Exact: each is left out once."""
+        """(attribute, logits it adds, score without it), strongest first.
+
+        Exact: the score is computed once without each attribute.
+        """
         names = [one.name for one in attributes_of(self.form) if patient.get(one.name) is not None]
         full, *without = self.scores([patient, *({**patient, name: None} for name in names)])
         found = [(name, logit(full) - logit(score), score) for name, score in zip(names, without, strict=True)]
@@ -75,11 +81,11 @@ class HeartModel:
 
     def _why(self, patient: Mapping[str, float | None]) -> str:
         found = self.influences(patient)
-        told = ", ".join(f"{_told(name, patient[name])} ({moved:+.1f})" for name, moved, _ in found[:3])
-        return f"{told}; {found[0][2]:.1%} without {LABELS.get(found[0][0], found[0][0])}" if found else told
+        listed = ", ".join(f"{_describe(name, patient[name])} ({moved:+.1f})" for name, moved, _ in found[:3])
+        return f"{listed}; {found[0][2]:.1%} without {LABELS.get(found[0][0], found[0][0])}" if found else listed
 
 
-def _told(name: str, value: float | None) -> str:
+def _describe(name: str, value: float | None) -> str:
     if value is None:
         return name
     return _CODES.get((name, int(value))) or f"{LABELS.get(name, name)} {value:g}"
@@ -91,6 +97,6 @@ _CODES: Final = {
     ("sex", 1): "man",
     ("cp", 1): "typical angina",
     ("cp", 2): "atypical angina",
-    ("cp", 3): "chest pain not of the heart",
+    ("cp", 3): "non-anginal chest pain",
     ("cp", 4): "no chest pain",
 }

@@ -1,8 +1,8 @@
-"""What the heart model is shown of a patient: attributes of a clinic, or the five that are known at home.
+"""Input features of the heart models: 13 clinic attributes, or the five that are known at home.
 
-Pure: training and the edge call the same function. What is missing is marked and never guessed; where the patient was
-examined is no attribute. Attributes and codes are those of the UCI heart disease set (Janosi, Steinbrunn, Pfisterer,
-Detrano, 1989, doi 10.24432/C52P4X).
+Pure: training and the edge call the same function. A missing value is marked and never imputed; the hospital is not an
+attribute. Attributes and codes are those of the UCI heart disease data set (Janosi, Steinbrunn, Pfisterer, Detrano,
+1989, doi 10.24432/C52P4X).
 """
 
 import math
@@ -14,18 +14,19 @@ from models.errors import NoSuchAttribute
 
 
 class Form(StrEnum):
-    """Which attributes are asked for."""
+    """The set of attributes that a model uses."""
 
     CLINIC = "clinic"
     HOME = "home"
 
 
 class Attribute(NamedTuple):
-    """One column.
+    """One attribute of a patient.
 
     Args:
-        codes: of a category, in order; empty: a number.
-        plausible: of a number, inclusive. Outside it, and 0 where that means "not measured", it is missing.
+        codes: codes of a categorical attribute, in order; empty for a number.
+        plausible: inclusive range of a number; a value outside it counts as missing, such as a 0 that means "not
+            measured".
         at_home: known without an exercise test, a laboratory or a scan.
     """
 
@@ -44,10 +45,10 @@ ATTRIBUTES: Final = (
     Attribute("chol", "mg/dL", plausible=(50, 1_000)),
     Attribute("fbs", "1 fasting blood sugar above 120 mg/dL", codes=(0, 1)),
     Attribute("restecg", "0 normal, 1 ST-T abnormality, 2 hypertrophy", codes=(0, 1, 2), at_home=True),
-    Attribute("thalach", "greatest heart rate, /min", plausible=(20, 300)),
+    Attribute("thalach", "maximum heart rate, /min", plausible=(20, 300)),
     Attribute("exang", "1 angina on exercise", codes=(0, 1)),
     Attribute("oldpeak", "ST depression, mm", plausible=(-10, 20)),
-    Attribute("slope", "of ST: 1 up, 2 flat, 3 down", codes=(1, 2, 3)),
+    Attribute("slope", "slope of ST: 1 up, 2 flat, 3 down", codes=(1, 2, 3)),
     Attribute("ca", "vessels seen, 0 to 3", codes=(0, 1, 2, 3)),
     Attribute("thal", "3 normal, 6 fixed, 7 reversible", codes=(3, 6, 7)),
 )
@@ -61,21 +62,30 @@ def attributes_of(form: Form) -> tuple[Attribute, ...]:
 
 
 def names_of(form: Form) -> tuple[str, ...]:
-    """The features of a form, in order: a number and whether it is missing; a code each, and whether it is missing."""
+    """The feature names of a form, in order.
+
+    A number gives its value and a flag "missing"; a categorical attribute one flag for each code and a flag "missing".
+
+    >>> names_of(Form.HOME)[:5]
+    ('age', 'age missing', 'sex=0', 'sex=1', 'sex missing')
+    """
     return tuple(name for one in attributes_of(form) for name in _names(one))
 
 
 def features(form: Form, patient: Mapping[str, float | None]) -> list[float]:
-    """Features of one patient, `names_of`.
+    """Features of one patient, in the order of `names_of`.
 
     Args:
-        patient: by attribute; one that is not there, None, NaN, no code of its own or not plausible is missing.
+        patient: values by attribute. Absent, None, NaN, an unknown code and an implausible number all mean missing.
 
     Returns:
-        64-bit floats, none of them NaN: a missing number is 0 beside its mark, and its scaler leaves it alone.
+        64-bit floats, none of them NaN: a missing number is 0 with its flag set, and the scaler leaves it at 0.
 
     Raises:
-        NoSuchAttribute: a name that is none of the 13. A site is not one.
+        NoSuchAttribute: a name that is not one of the 13 attributes; the hospital is not one of them.
+
+    >>> features(Form.HOME, {"age": 63, "sex": 1})[:5]
+    [63.0, 0.0, 0.0, 1.0, 0.0]
     """
     for name in patient:
         if name not in _KNOWN:

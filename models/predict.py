@@ -1,6 +1,6 @@
-"""The command `vitalloom predict`: what the released models say of recorded patients, through the edge's own runtime.
+"""The work of `vitalloom predict`: score recorded patients with the same code as an edge.
 
-Row by row as at a bedside: one step of the network for each hour, and nothing of a later one.
+Rows are processed in order: one step of the network for each hour, without knowledge of later hours.
 """
 
 import csv
@@ -29,13 +29,14 @@ Advance: TypeAlias = Callable[[], None]
 
 
 def sepsis(data: Path, out: Path, *, models: Path = RELEASED, keys: tuple[str, ...] = RELEASE_KEYS) -> int:
-    """`patient_id, hour, score, alarm`, a row for each row of `data`.
+    """Write `patient_id, hour, score, alarm`, one row for each row of `data`.
 
-    `alarm` is 1 where the model would speak: the score is at its threshold or above, and it does not abstain. The score
-    is there all the same.
+    `alarm` is 1 if the score reaches the model's threshold and the model does not abstain. A score is written in any
+    case.
 
     Raises:
-        BadRecordings, ModelUnavailable.
+        BadRecordings: the data cannot be read.
+        ModelUnavailable: the model is not trusted or cannot run.
     """
     hours = read_hours(data)
     model = SepsisModel(load(models / "sepsis", trusted=keys))
@@ -48,12 +49,12 @@ def sepsis(data: Path, out: Path, *, models: Path = RELEASED, keys: tuple[str, .
             for hour, score, alarm in stay(model, hours, at)
         ),
         total=len(hours.hours),
-        title=model.artifact,
+        model=model.artifact,
     )
 
 
 def stay(model: SepsisModel, hours: Hours, at: int) -> Iterator[tuple[int, float, bool]]:
-    """(hour, score, whether the model would raise an alarm) of one patient, step by step."""
+    """(hour, score, whether the model raises an alarm) for each step of one patient."""
     age, male = float(hours.ages[at]), float(hours.males[at])
     patient = model.patient(
         age_years=None if math.isnan(age) else age, is_male=None if math.isnan(male) else bool(male)
@@ -61,18 +62,19 @@ def stay(model: SepsisModel, hours: Hours, at: int) -> Iterator[tuple[int, float
     for row in range(int(hours.starts[at]), int(hours.ends[at])):
         at_ms = int(hours.hours[row]) * HOUR_MS
         values = _measured(hours, row)
-        doubt = model.doubt(patient, at_ms, values)
+        abstention = model.abstention(patient, at_ms, values)
         score = model.step(patient, at_ms, values)
-        yield int(hours.hours[row]), score, doubt is None and score >= model.threshold
+        yield int(hours.hours[row]), score, abstention is None and score >= model.threshold
 
 
 def heart(
     data: Path, out: Path, *, form: Form = Form.CLINIC, models: Path = RELEASED, keys: tuple[str, ...] = RELEASE_KEYS
 ) -> int:
-    """`row_id, score`, a row for each patient of `data`. The site is not read.
+    """Write `row_id, score`, one row for each patient of `data`. The hospital is not used.
 
     Raises:
-        BadRecordings, ModelUnavailable.
+        BadRecordings: the data cannot be read.
+        ModelUnavailable: the model is not trusted or cannot run.
     """
     rows = read_heart(data)
     model = HeartModel(load(models / HEART_NAMES[form], trusted=keys))
@@ -81,45 +83,46 @@ def heart(
         ("row_id", "score"),
         ((row_id, f"{model.score(patient):.6f}") for row_id, patient in zip(rows.row_ids, rows.patients, strict=True)),
         total=len(rows.row_ids),
-        title=model.artifact,
+        model=model.artifact,
     )
 
 
 def rhythm(data: Path, out: Path, *, models: Path = RELEASED, keys: tuple[str, ...] = RELEASE_KEYS) -> int:
-    """`record, label, score_N, score_A, score_O, score_noisy`, a row for each recording of `data`.
+    """Write `record, label, score_N, score_A, score_O, score_noisy`, one row for each recording of `data`.
 
     Raises:
-        BadRecordings, ModelUnavailable.
+        BadRecordings: the data cannot be read.
+        ModelUnavailable: the model is not trusted or cannot run.
     """
     model = RhythmModel(load(models / "rhythm", trusted=keys))
 
     def rows() -> Iterator[tuple[object, ...]]:
         for record in read_ecg(data):
-            said = model.judge(record.millivolts, record.sampling_rate_hz, explain=False)
-            yield (record.record, said.label, *(f"{score:.6f}" for score in said.scores))
+            found = model.judge(record.millivolts, record.sampling_rate_hz, explain=False)
+            yield (record.record, found.label, *(f"{score:.6f}" for score in found.scores))
 
     names = ("record", "label", *(f"score_{'noisy' if name == '~' else name}" for name in CLASSES))
-    return _write(out, names, rows(), total=None, title=model.artifact)
+    return _write(out, names, rows(), total=None, model=model.artifact)
 
 
 TASKS: Final = ("sepsis", "heart", "rhythm")
 
 
 def main(task: str, data: Path, out: Path, *, form: str, models: Path | None, keys: tuple[str, ...]) -> int:
-    """Say what a model says.
+    """Run `vitalloom predict` and return its exit code.
 
     Raises:
-        BadRecordings: no such task, or data that cannot be read.
-        ModelUnavailable: the model is not what it should be.
+        BadRecordings: unknown task or form, or data that cannot be read.
+        ModelUnavailable: the model is not trusted or cannot run.
     """
     if task not in TASKS:
-        raise BadRecordings(data, f"no model is called {task!r}; known are {', '.join(TASKS)}")
-    folder, believed = models or RELEASED, (*RELEASE_KEYS, *keys)
+        raise BadRecordings(data, f"there is no model {task!r}; use {', '.join(TASKS)}")
+    folder, trusted = models or RELEASED, (*RELEASE_KEYS, *keys)
     if task == "heart":
         if form not in tuple(Form):
-            raise BadRecordings(data, f"--form {form!r}: say {' or '.join(Form)}")
-        return heart(data, out, form=Form(form), models=folder, keys=believed)
-    return (sepsis if task == "sepsis" else rhythm)(data, out, models=folder, keys=believed)
+            raise BadRecordings(data, f"--form {form!r} is not valid; use {' or '.join(Form)}")
+        return heart(data, out, form=Form(form), models=folder, keys=trusted)
+    return (sepsis if task == "sepsis" else rhythm)(data, out, models=folder, keys=trusted)
 
 
 def _measured(hours: Hours, row: int) -> dict[VitalSign, float]:
@@ -128,15 +131,15 @@ def _measured(hours: Hours, row: int) -> dict[VitalSign, float]:
 
 
 def _write(
-    out: Path, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, title: Artifact
+    out: Path, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, model: Artifact
 ) -> int:
-    """Write a table; half of one is no table, so it appears when it is whole."""
+    """Write the rows as CSV. The file appears under its name only when it is complete."""
     console = Console(stderr=True)
-    half = out.with_name(f"{out.name}.part")
+    part = out.with_name(f"{out.name}.part")
     count = 0
     try:
-        with half.open("w", newline="", encoding="utf-8") as file, Progress(console=console) as bars:
-            bar = bars.add_task(title.title, total=total)
+        with part.open("w", newline="", encoding="utf-8") as file, Progress(console=console) as bars:
+            bar = bars.add_task(f"scoring with {model.title}", total=total)
             writer = csv.writer(file)
             writer.writerow(names)
             for row in rows:
@@ -145,10 +148,10 @@ def _write(
                 if count % 500 == 0:
                     bars.update(bar, completed=count)
             bars.update(bar, completed=count, total=count)
-        half.replace(out)
+        part.replace(out)
     except OSError as error:
-        raise BadRecordings(out, f"cannot be written ({error.strerror})") from error
+        raise BadRecordings(out, f"cannot write the file ({error.strerror})") from error
     finally:
-        half.unlink(missing_ok=True)
-    console.print(f"{count:,} rows in {out}, by {title.title}")
+        part.unlink(missing_ok=True)
+    console.print(f"{count:,} rows scored with {model.title}, written to {out}")
     return 0

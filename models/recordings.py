@@ -1,6 +1,6 @@
-"""Recorded patients to learn from and to judge by: files in the format of the published sets, read and checked.
+"""Readers of recorded patients for training, evaluation and prediction, in the formats of the published data sets.
 
-Nothing here is torch, and nothing is of the edge: it is for those who train, evaluate and predict.
+Independent of torch, and not used by the edge.
 """
 
 import csv
@@ -30,7 +30,7 @@ SEPSIS_SIGNS: Final = {
     VitalSign.SYSTOLIC_BP: "SBP",
     VitalSign.DIASTOLIC_BP: "DBP",
 }
-"""In the order of `sepsis_features.INPUTS`; what the columns of the set are called."""
+"""Column names of PhysioNet/CinC 2019, in the order of `sepsis_features.INPUTS`."""
 ICU_SIGNS: Final = {
     "HR": VitalSign.HEART_RATE,
     "SaO2": VitalSign.SPO2,
@@ -41,15 +41,15 @@ ICU_SIGNS: Final = {
     "DiasABP": VitalSign.DIASTOLIC_BP,
     "NIDiasABP": VitalSign.DIASTOLIC_BP,
 }
-"""What the parameters of PhysioNet/CinC 2012 are."""
-_MOST_HOURS: Final = 1_000  # of a stay; these have 48
+"""Signs by parameter name of PhysioNet/CinC 2012."""
+_MAX_HOURS: Final = 1_000  # more than any stay has; those of 2012 have 48
 FILES: Final[Mapping[str, str]] = {
     "sepsis": "sepsis2019/setB_dev.parquet",
     "heart": "heart_uci/heart_dev.csv",
     "heart-home": "heart_uci/heart_dev.csv",
     "rhythm": "af2017/ecg_dev.parquet",
 }
-"""What each model learns from, within a folder of all sets."""
+"""Training file of each model, within the folder that holds all data sets."""
 FOLDS: Final = 5
 
 
@@ -57,18 +57,18 @@ class Hours(NamedTuple):
     """Hourly rows of many patients, sorted by patient and hour."""
 
     patients: tuple[str, ...]  # ids, [P]
-    starts: Ints  # first row of each, [P]
+    starts: Ints  # first row of each patient, [P]
     ends: Ints  # [P]
     hours: Ints  # [N]
     values: Floats  # [N, 6], NaN: not measured
-    ages: Floats  # [P], NaN: not known
-    males: Floats  # [P], 0 or 1, NaN: not known
-    labels: Ints | None  # [N]; None: nobody says
-    columns: dict[str, Floats]  # what else was asked for, [N]
+    ages: Floats  # years, [P], NaN: unknown
+    males: Floats  # [P], 0 or 1, NaN: unknown
+    labels: Ints | None  # [N]; None: not in the file
+    columns: dict[str, Floats]  # additionally requested columns, [N]
 
 
 class HeartRows(NamedTuple):
-    """Patients of the heart set."""
+    """Patients of the UCI heart disease data set."""
 
     row_ids: tuple[str, ...]
     patients: tuple[dict[str, float | None], ...]  # by attribute
@@ -83,7 +83,7 @@ class EcgRecord(NamedTuple):
     sampling_rate_hz: int
     millivolts: Floats
     label: str | None
-    subject: str  # whose it is; where nobody says, each recording is somebody's
+    subject: str  # the person; if the file does not say, each recording counts as one person
 
 
 class RhythmSpan(NamedTuple):
@@ -98,14 +98,14 @@ def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
     """Hourly vital signs, as in PhysioNet/CinC 2019.
 
     Args:
-        also: further columns, which no model is shown.
+        also: further columns to read; they are not model inputs.
 
     Raises:
-        BadRecordings: no such file, not Parquet, a column missing, or hours that do not rise.
+        BadRecordings: no such file, not Parquet, a missing column, or hours that do not increase.
     """
     table = _parquet(path)
     needed = ("patient_id", "hour", *SEPSIS_SIGNS.values())
-    _has(path, table.column_names, needed)
+    _require_columns(path, table.column_names, needed)
     ids = table["patient_id"].to_pylist()
     hours = _numbers(table, "hour").astype(np.int64)
     new = (
@@ -116,10 +116,10 @@ def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
     starts = np.flatnonzero(new)
     ends = np.r_[starts[1:], len(ids)].astype(np.int64)
     if len(hours) and bool(((np.diff(hours) <= 0) & ~new[1:]).any()):
-        raise BadRecordings(path, "hours of a patient have to rise from row to row; sort by patient_id and hour")
+        raise BadRecordings(path, "the hours of a patient must increase from row to row; sort by patient_id and hour")
     patients = tuple(str(ids[start]) for start in starts)
     if len(set(patients)) != len(patients):
-        raise BadRecordings(path, "rows of one patient have to stand together; sort by patient_id and hour")
+        raise BadRecordings(path, "the rows of a patient must be contiguous; sort by patient_id and hour")
     nothing = np.full(len(ids), math.nan)
     return Hours(
         patients,
@@ -135,36 +135,39 @@ def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
 
 
 def read_icu(folder: Path) -> Hours:
-    """Hours of intensive care with the stay's end as label, as in PhysioNet/CinC 2012.
+    """Hours of intensive care with death in hospital as label, as in PhysioNet/CinC 2012.
+
+    Of several values of a sign in an hour the newest counts. Oxygen saturation is arterial (SaO2) and rarely measured.
 
     Args:
-        folder: with `patients_dev.parquet` and `series_dev.parquet`. Of several values in an hour the newest counts;
-            the saturation is arterial, and rare.
+        folder: holds `patients_dev.parquet` and `series_dev.parquet`.
 
     Raises:
-        BadRecordings: no such file, not Parquet, or a column missing.
+        BadRecordings: no such file, not Parquet, or a missing column.
     """
     people, series = _parquet(folder / "patients_dev.parquet"), _parquet(folder / "series_dev.parquet")
-    _has(folder / "patients_dev.parquet", people.column_names, ("record_id", "died_in_hospital", "Age", "Gender"))
-    _has(folder / "series_dev.parquet", series.column_names, ("record_id", "minute", "parameter", "value"))
+    _require_columns(
+        folder / "patients_dev.parquet", people.column_names, ("record_id", "died_in_hospital", "Age", "Gender")
+    )
+    _require_columns(folder / "series_dev.parquet", series.column_names, ("record_id", "minute", "parameter", "value"))
     series = series.filter(pc.is_in(series["parameter"], pa.array(list(ICU_SIGNS))))
     ids = np.unique(_numbers(people, "record_id").astype(np.int64))
     record = np.searchsorted(ids, _numbers(series, "record_id").astype(np.int64))
     minute = _numbers(series, "minute").astype(np.int64)
     signs = np.array([list(SEPSIS_SIGNS).index(ICU_SIGNS[one]) for one in series["parameter"].to_pylist()])
     in_time = np.lexsort((minute, record))
-    place, row = np.unique((record * _MOST_HOURS + minute // 60)[in_time], return_inverse=True)
+    place, row = np.unique((record * _MAX_HOURS + minute // 60)[in_time], return_inverse=True)
     values = np.full((len(place), len(SEPSIS_SIGNS)), math.nan)
-    values[row, signs[in_time]] = _numbers(series, "value")[in_time]  # the last one stays
-    starts = np.flatnonzero(np.diff(place // _MOST_HOURS, prepend=-1))
+    values[row, signs[in_time]] = _numbers(series, "value")[in_time]  # a later value overwrites an earlier one
+    starts = np.flatnonzero(np.diff(place // _MAX_HOURS, prepend=-1))
     ends = np.r_[starts[1:], len(place)].astype(np.int64)
-    order = np.argsort(_numbers(people, "record_id"))[place[starts] // _MOST_HOURS]
+    order = np.argsort(_numbers(people, "record_id"))[place[starts] // _MAX_HOURS]
     died = _numbers(people, "died_in_hospital").astype(np.int64)[order]
     return Hours(
-        tuple(str(one) for one in ids[place[starts] // _MOST_HOURS]),
+        tuple(str(one) for one in ids[place[starts] // _MAX_HOURS]),
         starts,
         ends,
-        place % _MOST_HOURS,
+        place % _MAX_HOURS,
         values,
         _known(people, "Age")[order],
         _known(people, "Gender")[order],
@@ -179,20 +182,20 @@ def _known(table: pa.Table, name: str) -> Floats:
 
 
 def read_heart(path: Path) -> HeartRows:
-    """Attributes as in the UCI heart disease set, CSV. An empty cell is missing.
+    """Patients' attributes from CSV, as in the UCI heart disease data set. An empty cell means a missing value.
 
     Raises:
-        BadRecordings: no such file, a column missing, or a cell that is no number; the row is named.
+        BadRecordings: no such file, a missing column, or a cell that is not a number; the message names the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise BadRecordings(path, f"cannot be read ({error.strerror})") from error
+        raise BadRecordings(path, f"cannot read the file ({error.strerror})") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise BadRecordings(path, f"is no CSV ({error})") from error
+        raise BadRecordings(path, f"not a CSV file in UTF-8 ({error})") from error
     names = [one.name for one in ATTRIBUTES]
-    _has(path, list(rows[0]) if rows else [], ("row_id", *names))
+    _require_columns(path, list(rows[0]) if rows else [], ("row_id", *names))
     return HeartRows(
         tuple(row["row_id"] for row in rows),
         tuple({name: _cell(path, at, name, row[name]) for name in names} for at, row in enumerate(rows, start=2)),
@@ -202,19 +205,19 @@ def read_heart(path: Path) -> HeartRows:
 
 
 def read_ecg(path: Path) -> Iterator[EcgRecord]:
-    """Single-lead recordings one by one, as in PhysioNet/CinC 2017 or MIT-BIH.
+    """Single-lead recordings, one at a time, as in PhysioNet/CinC 2017 or MIT-BIH.
 
     Raises:
-        BadRecordings: no such file, not Parquet, or a column missing.
+        BadRecordings: no such file, not Parquet, or a missing column.
     """
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError as error:
-        raise BadRecordings(path, "there is no such file") from error
+        raise BadRecordings(path, "no such file") from error
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadRecordings(path, f"is no Parquet file ({error})") from error
+        raise BadRecordings(path, f"not a Parquet file ({error})") from error
     with file:
-        _has(path, file.schema_arrow.names, ("record", "fs", "signal"))
+        _require_columns(path, file.schema_arrow.names, ("record", "fs", "signal"))
         for batch in file.iter_batches(batch_size=64):
             columns = {name: batch.column(name) for name in batch.schema.names}
             for at in range(batch.num_rows):
@@ -222,13 +225,13 @@ def read_ecg(path: Path) -> Iterator[EcgRecord]:
 
 
 def read_rhythms(path: Path) -> dict[str, tuple[RhythmSpan, ...]]:
-    """Who was in which rhythm when, as in MIT-BIH, by recording.
+    """Annotated rhythm spans by recording, as in MIT-BIH.
 
     Raises:
-        BadRecordings: no such file, not Parquet, or a column missing.
+        BadRecordings: no such file, not Parquet, or a missing column.
     """
     table = _parquet(path)
-    _has(path, table.column_names, ("record", "start", "end", "rhythm"))
+    _require_columns(path, table.column_names, ("record", "start", "end", "rhythm"))
     found: dict[str, list[RhythmSpan]] = {}
     columns = (table[name].to_pylist() for name in ("record", "start", "end", "rhythm"))
     for record, start, end, rhythm in zip(*columns, strict=True):
@@ -237,21 +240,25 @@ def read_rhythms(path: Path) -> dict[str, tuple[RhythmSpan, ...]]:
 
 
 def file_of(task: str, data: Path) -> Path:
-    """The file that a model learns from, wherever it lies; or its place in a folder of all sets.
+    """The data file of a model: `data` itself, or its usual place if `data` is the folder of all data sets.
 
     Raises:
         BadRecordings: there is no such model.
     """
     if task not in FILES:
-        raise BadRecordings(data, f"no model is called {task!r}; known are {', '.join(FILES)}")
+        raise BadRecordings(data, f"there is no model {task!r}; use {', '.join(FILES)}")
     return data / FILES[task] if data.is_dir() else data
 
 
 def folds_of(groups: Ints, *, seed: int, count: int = FOLDS) -> Ints:
-    """A fold for each row, [N]: what belongs to one group stays together, each group evenly over the folds.
+    """A random fold for each row, [N], stratified: every group is spread evenly over the folds.
 
     Args:
-        groups: what is to be spread evenly, the label as a rule, [N].
+        groups: group of each row, usually its label, [N].
+
+    >>> folds = folds_of(np.array([0] * 10 + [1] * 5), seed=0)
+    >>> np.bincount(folds).tolist(), np.bincount(folds[10:]).tolist()
+    ([3, 3, 3, 3, 3], [1, 1, 1, 1, 1])
     """
     rng = np.random.default_rng(seed)
     folds = np.empty(len(groups), np.int64)
@@ -280,19 +287,19 @@ def _parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except FileNotFoundError as error:
-        raise BadRecordings(path, "there is no such file") from error
+        raise BadRecordings(path, "no such file") from error
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadRecordings(path, f"is no Parquet file ({error})") from error
+        raise BadRecordings(path, f"not a Parquet file ({error})") from error
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:
     return table[name].cast(pa.float64()).fill_null(math.nan).to_numpy()  # type: ignore[no-any-return]
 
 
-def _has(path: Path, names: list[str], needed: tuple[str, ...]) -> None:
+def _require_columns(path: Path, names: list[str], needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if name not in names]
     if missing:
-        raise BadRecordings(path, f"has no column {', '.join(missing)}")
+        raise BadRecordings(path, f"missing column: {', '.join(missing)}")
 
 
 def _cell(path: Path, line: int, name: str, text: str | None) -> float | None:
@@ -301,4 +308,4 @@ def _cell(path: Path, line: int, name: str, text: str | None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise BadRecordings(path, f"line {line}, {name}: {text[:20]!r} is no number") from None
+        raise BadRecordings(path, f"line {line}, column {name}: {text[:20]!r} is not a number") from None

@@ -1,4 +1,4 @@
-"""The rhythm of one recording: normal, atrial fibrillation, other, or too noisy to tell; and what spoke for it."""
+"""The rhythm model: classifies an ECG recording as normal, atrial fibrillation, other or noisy, with the reason."""
 
 import math
 from typing import Final, NamedTuple, TypeAlias
@@ -21,71 +21,72 @@ INPUTS: Final = (
     *(f"beat {place}" for place in range(BEAT_FEATURES - len(RHYTHM_NAMES))),
     *RHYTHM_NAMES,
 )
-LEAST_BEATS: Final = 2
+MIN_BEATS: Final = 2
 _PARTS: Final = ("intervals between beats", "shapes of beats", "wave between them")
 
 
 class Rhythm(NamedTuple):
-    """What the model says of a recording."""
+    """The result for one recording."""
 
-    label: str  # of `CLASSES`
-    scores: tuple[float, float, float, float]  # probabilities, as `CLASSES`
+    label: str  # one of `CLASSES`
+    scores: tuple[float, float, float, float]  # probabilities, in the order of `CLASSES`
     reason: str
 
 
 class RhythmModel:
-    """The released model.
+    """The released rhythm model.
 
     Raises:
-        ModelUnavailable: it cannot run here, or it was made for other features.
+        ModelUnavailable: it cannot run on this machine, or it expects other features.
     """
 
     def __init__(self, artifact: Artifact) -> None:
         if artifact.passport.inputs != INPUTS:
-            raise ModelUnavailable("schema", f"{artifact.title} was made for other features than this version computes")
+            raise ModelUnavailable(
+                "schema",
+                f"{artifact.title} expects other features than this version computes; install matching versions",
+            )
         self.artifact = artifact
         self._engine: InferenceEngine = engine_of(artifact)
 
     def judge(self, millivolts: npt.NDArray[np.float64], sampling_rate_hz: int, *, explain: bool = True) -> Rhythm:
-        """One recording of one lead, either way up.
+        """Classify one single-lead recording; an inverted lead is accepted.
 
-        Of one in which no beat can be found nothing but "too noisy" can be said.
+        A recording that is unusable or has fewer than two beats is "too noisy".
 
         Raises:
-            ModelUnavailable: the network gave no probability.
+            ModelUnavailable: an output of the network is not a probability.
         """
         try:
             ecg = prepare(millivolts, sampling_rate_hz)
         except UnusableEcg as error:
             return Rhythm("~", (0.0, 0.0, 0.0, 1.0), str(error))
-        if len(ecg.beats) < LEAST_BEATS:
-            return Rhythm("~", (0.0, 0.0, 0.0, 1.0), f"{len(ecg.beats)} beats found; at least {LEAST_BEATS} are needed")
+        if len(ecg.beats) < MIN_BEATS:
+            return Rhythm("~", (0.0, 0.0, 0.0, 1.0), f"{len(ecg.beats)} beats found; at least {MIN_BEATS} are needed")
         scores = self.scores(ecg)
         best = int(np.argmax(scores))
         return Rhythm(CLASSES[best], scores, self._why(ecg, best, scores[best]) if explain else "")
 
     def scores(self, ecg: Ecg) -> tuple[float, float, float, float]:
-        """Probabilities, as `CLASSES`."""
+        """Probabilities in the order of `CLASSES`."""
         n, a, o, noisy = self._engine(
             {"wave": ecg.wave.astype(np.float32)[None, None], "beats": ecg.beats.astype(np.float32)[None]}
         )[0][0]
         return probability(float(n)), probability(float(a)), probability(float(o)), probability(float(noisy))
 
     def _why(self, ecg: Ecg, best: int, score: float) -> str:
-        """Which part of the recording speaks for the class: how far its log-probability falls without it."""
-        fallen = {
+        """The part of the recording without which the log-probability of the class falls most."""
+        losses = {
             part: math.log(score + 1e-9) - math.log(self.scores(without(ecg, part))[best] + 1e-9) for part in _PARTS
         }
-        first = max(fallen, key=lambda part: fallen[part])
+        first = max(losses, key=lambda part: losses[part])
         intervals_ms = np.diff(ecg.r_peaks) * 10
         irregular = float(np.std(intervals_ms) / np.mean(intervals_ms)) if len(intervals_ms) else 0.0
-        return (
-            f"mostly by the {first} ({fallen[first]:+.1f}); {len(ecg.r_peaks)} beats, intervals vary by {irregular:.0%}"
-        )
+        return f"mainly the {first} ({losses[first]:+.1f}); {len(ecg.r_peaks)} beats, intervals vary by {irregular:.0%}"
 
 
 def without(ecg: Ecg, part: str) -> Ecg:
-    """The same recording with one part of it made meaningless: regular intervals, beats all alike, or no wave."""
+    """The recording with one part made uninformative: equal intervals, identical beats, or a flat wave."""
     if part == _PARTS[0]:
         beats = ecg.beats.copy()
         beats[:, -len(RHYTHM_NAMES) :] = 0.0

@@ -1,7 +1,7 @@
-"""What the rhythm model is shown of a single-lead ECG: the filtered wave, and its beats one by one.
+"""Input of the rhythm model from a single-lead ECG: the filtered wave and its single beats.
 
-Pure: training and the edge call the same functions. How long a recording is, is no input: in the recordings from which
-the model learns, length goes with the rhythm, and that says something about how they were chosen, not about a heart.
+Pure: training and prediction call the same functions. The length of a recording is not an input: in the training data
+it correlates with the rhythm, which reflects how recordings were selected, not the heart.
 """
 
 from typing import Final, NamedTuple, TypeAlias
@@ -16,13 +16,13 @@ Wave: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 RATE_HZ: Final = 100
-"""Of everything that the model is shown."""
+"""Sampling rate of the model's input."""
 BAND_HZ: Final = (0.5, 40.0)
 QRS_BAND_HZ: Final = (8.0, 20.0)
-"""Where a QRS complex stands out from P, T and a moving hand (Elgendi, PLoS ONE 8:e73557, 2013)."""
-LEAST_S: Final = 5.0
-"""Shorter than this there is no rhythm to tell."""
-MOST_S: Final = 61.0
+"""Band in which a QRS complex stands out from P, T and motion artefacts (Elgendi, PLoS ONE 8:e73557, 2013)."""
+MIN_S: Final = 5.0
+"""Minimum length of a recording."""
+MAX_S: Final = 61.0
 BEFORE: Final = 25
 AFTER: Final = 45
 """Samples of a beat before and after its R peak: 0.25 s and 0.45 s."""
@@ -30,36 +30,36 @@ RHYTHM_NAMES: Final = ("rr_before", "rr_after", "rr_before_of_usual", "rr_after_
 BEAT_FEATURES: Final = BEFORE + AFTER + len(RHYTHM_NAMES)
 _REFRACTORY_S: Final = 0.25
 _AROUND_R_S: Final = 0.06
-_LOUDEST: Final = 6.0
-"""In heights of a usual QRS complex; what is beyond is no heart."""
+_MAX_HEIGHT: Final = 6.0
+"""Limit of the scaled wave, in median QRS heights; larger values are artefacts."""
 
 
 class Ecg(NamedTuple):
-    """One recording, ready for the model."""
+    """One recording as input of the model."""
 
-    wave: Wave  # [T], 100 Hz, in heights of this recording's usual QRS complex
+    wave: Wave  # [T], 100 Hz, in units of this recording's median QRS height
     beats: Wave  # [K, BEAT_FEATURES]
     r_peaks: Ints  # [K], samples of `wave`
 
 
 def prepare(millivolts: Wave, sampling_rate_hz: int) -> Ecg:
-    """Filter, find beats, scale.
+    """Filter a recording, find its beats and scale it.
 
     Args:
-        millivolts: one lead, either way up; more than `MOST_S` is cut in the middle of it.
+        millivolts: one lead; an inverted one is accepted. Of more than `MAX_S` seconds the middle part is used.
 
     Raises:
-        UnusableEcg: too short, a rate that shows no beat, not finite, or flat.
+        UnusableEcg: too short, flat, not finite, or sampled too slowly or too fast.
     """
     if not 100 <= sampling_rate_hz <= 4000:
-        raise UnusableEcg(f"{sampling_rate_hz} samples a second; between 100 and 4000 are needed")
-    if len(millivolts) < LEAST_S * sampling_rate_hz:
-        raise UnusableEcg(f"{len(millivolts) / sampling_rate_hz:.1f} s; at least {LEAST_S:.0f} s are needed")
+        raise UnusableEcg(f"sampling rate of {sampling_rate_hz} Hz; between 100 and 4000 Hz are needed")
+    if len(millivolts) < MIN_S * sampling_rate_hz:
+        raise UnusableEcg(f"{len(millivolts) / sampling_rate_hz:.1f} s; at least {MIN_S:.0f} s are needed")
     if not np.isfinite(millivolts).all():
-        raise UnusableEcg("a sample is no number")
-    spare = max(0, len(millivolts) - round(MOST_S * sampling_rate_hz)) // 2
+        raise UnusableEcg("a sample is not a finite number")
+    spare = max(0, len(millivolts) - round(MAX_S * sampling_rate_hz)) // 2
     raw = np.asarray(millivolts, np.float64)[spare : len(millivolts) - spare or None]
-    # The upper edge may not lie above half of the rate.
+    # The upper cut-off must stay below the Nyquist frequency.
     high = min(BAND_HZ[1], 0.45 * sampling_rate_hz)
     passed = signal.sosfiltfilt(
         signal.butter(2, (BAND_HZ[0], high), "bandpass", fs=sampling_rate_hz, output="sos"), raw
@@ -67,22 +67,22 @@ def prepare(millivolts: Wave, sampling_rate_hz: int) -> Ecg:
     common = np.gcd(RATE_HZ, sampling_rate_hz)
     wave = signal.resample_poly(passed, RATE_HZ // common, sampling_rate_hz // common)
     if float(np.ptp(wave)) < 1e-3:
-        raise UnusableEcg("flat: the electrodes do not touch")
+        raise UnusableEcg("flat signal: check the electrode contact")
     r_peaks = find_r_peaks(wave)
-    wave = np.clip(wave / _usual_height(wave, r_peaks), -_LOUDEST, _LOUDEST)
+    wave = np.clip(wave / _usual_height(wave, r_peaks), -_MAX_HEIGHT, _MAX_HEIGHT)
     return Ecg(wave, beats_of(wave, r_peaks), r_peaks)
 
 
 def find_r_peaks(wave: Wave) -> Ints:
-    """Where the QRS complexes are, [K]; either way up.
+    """Sample numbers of the R peaks, [K]; an inverted lead is accepted.
 
     Args:
-        wave: band-passed, at `RATE_HZ`.
+        wave: band-pass filtered, at `RATE_HZ`.
     """
     steep = signal.sosfiltfilt(signal.butter(2, QRS_BAND_HZ, "bandpass", fs=RATE_HZ, output="sos"), wave)
-    # The length of a QRS complex: the root of the mean square over 0.12 s.
+    # Root mean square over 0.12 s, the length of a QRS complex.
     energy = np.sqrt(np.convolve(steep * steep, np.full(12, 1 / 12), "same"))
-    # What is usual nearby: the loudest of each second and a half, the median of seven of those.
+    # Local reference: the maximum of each 1.5 s, median over seven of these.
     span = round(1.5 * RATE_HZ)
     whole = np.pad(energy, (0, -len(energy) % span), mode="edge").reshape(-1, span).max(axis=1)
     usual = np.array([np.median(whole[max(0, at - 3) : at + 4]) for at in range(len(whole))])
@@ -98,10 +98,10 @@ def find_r_peaks(wave: Wave) -> Ints:
 
 
 def beats_of(wave: Wave, r_peaks: Ints) -> Wave:
-    """The beats of a scaled wave, [K, BEAT_FEATURES]: shape around R, then `RHYTHM_NAMES`.
+    """The beats of a scaled wave, [K, BEAT_FEATURES]: samples around the R peak, then `RHYTHM_NAMES`.
 
-    Intervals are in seconds, "usual" is this recording's median interval. A first or last beat has its neighbour's
-    interval: nothing is known of what was before.
+    Intervals are in seconds; "usual" is this recording's median interval. The first and the last beat use the interval
+    of their neighbour, because the interval outside the recording is unknown.
     """
     if len(r_peaks) < 2:
         return np.zeros((0, BEAT_FEATURES))
@@ -121,11 +121,11 @@ def beats_of(wave: Wave, r_peaks: Ints) -> Wave:
         ],
         axis=1,
     )
-    return np.concatenate([shapes, np.clip(intervals * 2, -_LOUDEST, _LOUDEST)], axis=1)
+    return np.concatenate([shapes, np.clip(intervals * 2, -_MAX_HEIGHT, _MAX_HEIGHT)], axis=1)
 
 
 def _exactly(wave: Wave, r_peaks: Ints) -> Wave:
-    """R between the samples: the top of a parabola through three."""
+    """R peaks with sub-sample precision: the vertex of a parabola through three samples."""
     inside = np.clip(r_peaks, 1, len(wave) - 2)
     left, top, right = wave[inside - 1], wave[inside], wave[inside + 1]
     bend = left - 2 * top + right

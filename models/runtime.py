@@ -1,7 +1,7 @@
-"""The runtime: a released graph on one thread, or NumPy where there is no onnxruntime.
+"""Inference: a released graph on one onnxruntime thread, or in NumPy where onnxruntime is not installed.
 
-Nothing is quantised on the way: a patient's score is the same bits alone, in any batch, one step at a time or many at
-once. A score that is not finite or not between 0 and 1 is no score.
+Activations stay float32: a patient's score has the same bits alone and in any batch, step by step and all at once. An
+output that is not finite or not between 0 and 1 is rejected.
 """
 
 import math
@@ -20,7 +20,7 @@ Inputs: TypeAlias = Mapping[str, Floats]
 
 
 class InferenceEngine(Protocol):
-    """Whatever computes a graph: inputs by name to outputs in order."""
+    """Computes a graph: from inputs by name to outputs in order."""
 
     name: str
 
@@ -28,11 +28,11 @@ class InferenceEngine(Protocol):
 
 
 class OnnxEngine:
-    """One thread, no spinning: a Pi has other things to do while it waits.
+    """The graph in onnxruntime, on one thread and without busy waiting, to leave a Raspberry Pi's CPU free.
 
     Raises:
         ImportError: onnxruntime is not installed.
-        ModelUnavailable: it cannot load the graph.
+        ModelUnavailable: onnxruntime cannot load the graph.
     """
 
     name = "onnxruntime"
@@ -46,8 +46,8 @@ class OnnxEngine:
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        # With this, int8 weights are folded into float32 constants while loading. Without it the runtime would compute
-        # with them in its own way, batch by batch.
+        # With this option int8 weights are converted to float32 constants at load time. Without it onnxruntime would
+        # compute in int8, and a score would depend on the batch.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -95,25 +95,29 @@ _CELLS: Final[Mapping[str, Any]] = {
 
 
 def engine_of(artifact: Artifact, *, prefer: str = "onnxruntime") -> InferenceEngine:
-    """What computes this model here, after it has given its golden answer.
+    """An engine for this model that has reproduced the golden answer of its passport.
 
     Args:
-        prefer: "onnxruntime", or "numpy" to do without.
+        prefer: "onnxruntime" (NumPy if it is not installed), or "numpy".
 
     Raises:
-        ModelUnavailable: neither can run it, or it answers otherwise than its passport says.
+        ModelUnavailable: neither engine can run the model, or the golden answer differs.
     """
     engine = _engine(artifact, prefer)
     golden = artifact.passport.golden
-    said = engine(shaped(artifact.passport.name, golden.inputs))[0]
+    outputs = engine(shaped(artifact.passport.name, golden.inputs))[0]
     wanted = np.asarray(golden.output, np.float32)
-    if said.size != wanted.size or not np.allclose(said.reshape(wanted.shape), wanted, rtol=0, atol=golden.tolerance):
-        raise ModelUnavailable("golden", f"{artifact.title} does not give its golden answer on this machine")
+    if outputs.size != wanted.size or not np.allclose(
+        outputs.reshape(wanted.shape), wanted, rtol=0, atol=golden.tolerance
+    ):
+        raise ModelUnavailable(
+            "golden", f"{artifact.title} does not reproduce the golden answer of its passport on this machine"
+        )
     return engine
 
 
 def shaped(name: str, inputs: Mapping[str, Sequence[Sequence[float | None]]]) -> dict[str, Floats]:
-    """Rows of a passport as its graph wants them; `None` is NaN."""
+    """Inputs of a passport as arrays in the shapes that the graph expects; None becomes NaN."""
     arrays = {
         key: np.array([[np.nan if value is None else value for value in row] for row in rows], np.float32)
         for key, rows in inputs.items()
@@ -122,18 +126,24 @@ def shaped(name: str, inputs: Mapping[str, Sequence[Sequence[float | None]]]) ->
 
 
 def probability(score: float) -> float:
-    """The score, if it is one.
+    """The score, after a check of its range.
 
     Raises:
-        ModelUnavailable: not finite, or not within 0 and 1.
+        ModelUnavailable: not finite, or not between 0 and 1.
     """
-    if not 0 <= score <= 1:  # NaN is not, either
-        raise ModelUnavailable("output", "the model gave no probability")
+    if not 0 <= score <= 1:  # true for NaN as well
+        raise ModelUnavailable("output", "the output of the model is not a probability")
     return score
 
 
 def logit(score: float) -> float:
-    """The log-odds of a probability, where influences add up; bounded, because nothing is certain."""
+    """The log-odds of a probability, a scale on which influences add up; probabilities 0 and 1 are clipped by 1e-6.
+
+    >>> logit(0.5)
+    0.0
+    >>> round(logit(0.9), 3)
+    2.197
+    """
     bounded = min(max(score, 1e-6), 1 - 1e-6)
     return math.log(bounded / (1 - bounded))
 
@@ -143,15 +153,17 @@ def _engine(artifact: Artifact, prefer: str) -> InferenceEngine:
         try:
             return OnnxEngine(artifact.files[GRAPH])
         except ImportError:
-            pass  # the next best, below
+            pass  # NumPy, below
     cell = _CELLS.get(artifact.passport.name)
     if cell is None or WEIGHTS not in artifact.files:
-        raise ModelUnavailable("runtime", f"{artifact.title} needs onnxruntime, which is not installed")
+        raise ModelUnavailable(
+            "runtime", f"{artifact.title} needs onnxruntime; install it with pip install onnxruntime"
+        )
     return cell(artifact.files[WEIGHTS])  # type: ignore[no-any-return]
 
 
 def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; its exceptions have no common base."""
+    """Exception types that onnxruntime raises; they have no common base class."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     own = (found for found in vars(state).values() if isinstance(found, type) and issubclass(found, Exception))
     return (*own, ValueError, RuntimeError)

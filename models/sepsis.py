@@ -1,7 +1,7 @@
-"""Sepsis early warning for one patient after the other: a step for each hour, a score, and why.
+"""The sepsis model: early warning from six vital signs, one step an hour, with the reason for each score.
 
-A patient's memory is small and says which model made it. When another model comes, the memory is made anew from the
-hours that are kept.
+The stored state of a patient names the model that produced it. After a change of the model the state is rebuilt from
+the last 72 hours, which are stored with it.
 """
 
 import math
@@ -23,21 +23,21 @@ Values: TypeAlias = Mapping[VitalSign, float]
 
 NAME: Final = "sepsis"
 KEPT_STEPS: Final = 72
-"""Hours that are kept, to make the memory anew and to say what the score would be without a sign."""
+"""Hours that are stored: to rebuild the state for another model, and to compute the score without one sign."""
 FRESH_MS: Final = 3 * HOUR_MS
-LEAST_FRESH: Final = 3
-"""Of six signs; with fewer of the last three hours the model abstains."""
-MOST_STRANGE: Final = 2
-"""Signs beyond what training has seen, of which the model says nothing any more."""
-TOLD: Final = 3
+MIN_FRESH_SIGNS: Final = 3
+"""The model abstains if fewer of the six signs were measured within the last three hours."""
+UNFAMILIAR_LIMIT: Final = 2
+"""The model abstains if so many signs lie outside the range of the training data."""
+REASON_SIGNS: Final = 3
 
 
 class Influence(NamedTuple):
-    """What a sign does to a score."""
+    """The influence of one sign on a score."""
 
     sign: VitalSign
     moved: float  # logits: positive raises the score
-    without: float  # the score without this sign, ever since it is remembered
+    without: float  # the score if this sign had not been measured in any of the stored hours
 
 
 class _KeptStep(msgspec.Struct, array_like=True):
@@ -56,7 +56,7 @@ class _SavedPatient(msgspec.Struct, array_like=True):
 
 
 class SepsisPatient:
-    """What is remembered of one patient. Made by `SepsisModel`."""
+    """The state of one patient between steps; made by `SepsisModel`."""
 
     def __init__(self, *, hidden: int, age_years: float | None, is_male: bool | None) -> None:
         self.digest = ""
@@ -67,13 +67,18 @@ class SepsisPatient:
         self.kept: list[_KeptStep] = []
 
     def snapshot(self) -> bytes:
-        """Everything that the next step depends on."""
+        """The state as bytes, for `SepsisModel.restore`."""
         return _ENCODER.encode(
             _SavedPatient(
-                self.digest, self.h.ravel().tolist(), self.c.ravel().tolist(), self.features.snapshot(), self.kept,
-                self.age_years, self.is_male,
+                self.digest,
+                self.h.ravel().tolist(),
+                self.c.ravel().tolist(),
+                self.features.snapshot(),
+                self.kept,
+                self.age_years,
+                self.is_male,
             )
-        )  # fmt: skip
+        )
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -81,15 +86,18 @@ _DECODER: Final = msgspec.msgpack.Decoder(_SavedPatient)
 
 
 class SepsisModel:
-    """The released model.
+    """The released sepsis model.
 
     Raises:
-        ModelUnavailable: it cannot run here, or it was made for other features.
+        ModelUnavailable: it cannot run on this machine, or it expects other features.
     """
 
     def __init__(self, artifact: Artifact, *, prefer: str = "onnxruntime") -> None:
         if artifact.passport.inputs != NAMES:
-            raise ModelUnavailable("schema", f"{artifact.title} was made for other features than this version computes")
+            raise ModelUnavailable(
+                "schema",
+                f"{artifact.title} expects other features than this version computes; install matching versions",
+            )
         self.artifact = artifact
         self.threshold = artifact.passport.threshold
         self._engine: InferenceEngine = engine_of(artifact, prefer=prefer)
@@ -97,17 +105,17 @@ class SepsisModel:
         self._bounds = {VitalSign(name): bounds for name, bounds in artifact.passport.bounds.items()}
 
     def patient(self, *, age_years: float | None = None, is_male: bool | None = None) -> SepsisPatient:
-        """Somebody new."""
+        """The state of a new patient; age and sex are None if unknown."""
         age = None if age_years is None else float(age_years)
         made = SepsisPatient(hidden=self._hidden, age_years=age, is_male=is_male)
         made.digest = self.artifact.digest
         return made
 
     def restore(self, snapshot: bytes) -> SepsisPatient:
-        """Somebody known. What another model remembered is made anew from the hours that were kept.
+        """The state of a known patient; one that another model produced is rebuilt from its stored hours.
 
         Raises:
-            msgspec.DecodeError: it is no snapshot.
+            msgspec.DecodeError: the bytes are not a snapshot.
         """
         memory = _DECODER.decode(snapshot)
         patient = self.patient(age_years=memory.age_years, is_male=memory.is_male)
@@ -121,11 +129,11 @@ class SepsisModel:
         return patient
 
     def step(self, patient: SepsisPatient, at_ms: int, values: Values) -> float:
-        """An hour is over: take it into the memory and score it. One call, one step of the network.
+        """Add a finished hour to the state and return its score, the probability of sepsis within 6 h.
 
         Raises:
-            StepOutOfOrder: not later than the one before.
-            ModelUnavailable: the network gave no probability. The memory is as before.
+            StepOutOfOrder: not later than the previous step.
+            ModelUnavailable: the output of the network is not a probability. The state is unchanged.
         """
         features = patient.features.copy()
         row = np.asarray(features.step(at_ms, values), np.float32)[None, None]
@@ -136,17 +144,17 @@ class SepsisModel:
         del patient.kept[:-KEPT_STEPS]
         return score
 
-    def glance(self, patient: SepsisPatient, at_ms: int, values: Values) -> float:
-        """What `step` would say, and remember nothing.
+    def preview(self, patient: SepsisPatient, at_ms: int, values: Values) -> float:
+        """The score that `step` would return, without changing the state.
 
         Raises:
-            As `step`.
+            StepOutOfOrder, ModelUnavailable: as `step`.
         """
         row = np.asarray(patient.features.copy().step(at_ms, values), np.float32)[None, None]
         return probability(float(self._engine({"x": row, "h": patient.h, "c": patient.c})[0][0, 0]))
 
-    def doubt(self, patient: SepsisPatient, at_ms: int, values: Values) -> str | None:
-        """Why the model should rather say nothing of this moment; None: it may speak."""
+    def abstention(self, patient: SepsisPatient, at_ms: int, values: Values) -> str | None:
+        """The reason for which the model abstains at this moment; None: it does not abstain."""
         last = dict.fromkeys(INPUTS, -math.inf)
         for kept in patient.kept:
             for sign, value in zip(INPUTS, kept.values, strict=True):
@@ -154,22 +162,22 @@ class SepsisModel:
                     last[sign] = kept.at_ms
         last |= dict.fromkeys(values, at_ms)
         fresh = sum(at_ms - last[sign] <= FRESH_MS for sign in INPUTS)
-        if fresh < LEAST_FRESH:
+        if fresh < MIN_FRESH_SIGNS:
             return f"only {fresh} of {len(INPUTS)} signs within {FRESH_MS // HOUR_MS} h"
-        strange = [
+        unfamiliar = [
             SPEC[sign].abbreviation
             for sign, value in values.items()
             if sign in self._bounds and not self._bounds[sign][0] <= value <= self._bounds[sign][1]
         ]
-        if len(strange) >= MOST_STRANGE:
-            return f"{', '.join(strange)} unlike anything that it has learned from"
+        if len(unfamiliar) >= UNFAMILIAR_LIMIT:
+            return f"{', '.join(unfamiliar)} outside the range of the training data"
         return None
 
     def influences(self, patient: SepsisPatient, at_ms: int, values: Values) -> list[Influence]:
-        """What each sign does to the score of `glance`, the strongest first.
+        """The influence of each sign on the score of `preview`, strongest first.
 
-        Exact: the kept hours are gone through once more for each sign, without it. A sign that was never measured in
-        them has no influence. All signs go through the network as one batch.
+        Exact: the stored hours are scored again without each sign, all signs as one batch. A sign that was never
+        measured in these hours has no influence and is left out.
         """
         steps = [*((kept.at_ms, _known(kept)) for kept in patient.kept), (at_ms, dict(values))]
         signs = [sign for sign in INPUTS if any(sign in known for _, known in steps)]
@@ -194,18 +202,20 @@ class SepsisModel:
 
 
 def why(influences: Sequence[Influence], values: Values) -> str:
-    """The three strongest, signed, and what the score would be without the first.
+    """The reason as text: the three strongest signs with their influence, and the score without the first.
 
-    `RR 28 (+1.2), Temp 38.9 (+0.7), SpO2 97 (-0.3); 1.2% without RR`
+    >>> strongest = Influence(VitalSign.RESPIRATORY_RATE, moved=1.24, without=0.012)
+    >>> why([strongest, Influence(VitalSign.SPO2, -0.31, 0.05)], {VitalSign.RESPIRATORY_RATE: 28, VitalSign.SPO2: 97})
+    'RR 28 (+1.2), SpO2 97 (-0.3); 1.2% without RR'
     """
     if not influences:
         return ""
-    told = ", ".join(_told(one, values) for one in influences[:TOLD])
+    listed = ", ".join(_describe(one, values) for one in influences[:REASON_SIGNS])
     first = influences[0]
-    return f"{told}; {first.without:.1%} without {SPEC[first.sign].abbreviation}"
+    return f"{listed}; {first.without:.1%} without {SPEC[first.sign].abbreviation}"
 
 
-def _told(one: Influence, values: Values) -> str:
+def _describe(one: Influence, values: Values) -> str:
     spec = SPEC[one.sign]
     value = f" {values[one.sign]:.{spec.decimals}f}" if one.sign in values else ""
     return f"{spec.abbreviation}{value} ({one.moved:+.1f})"

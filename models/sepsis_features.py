@@ -1,11 +1,10 @@
-"""What the sepsis model is shown of a patient: features of six vital signs, one step after the other.
+"""Input features of the sepsis model: computed step by step from six vital signs.
 
-Pure and incremental: training and the edge call the same function, so both see the same bits. A step knows its own past
-and nothing else. No clock enters: no hour of the day, no hour of the stay, no number of rows; only differences between
-times of this patient's own values, and those capped. Where nothing is known a feature is NaN and never a guess.
+Pure and incremental: training and the edge call the same function and get the same bits. A step depends on earlier
+steps only. No clock enters: not the hour of the day, the hour of the stay or the number of rows; only capped time
+differences between values of the same patient. An unknown feature is NaN and never imputed.
 
-A step is what happened since the one before it, an hour as a rule: the newest value of each sign in it, if there is
-one.
+A step covers the time since the previous one, usually an hour, and uses the newest value of each sign in it.
 """
 
 import math
@@ -26,16 +25,16 @@ INPUTS: Final = (
     VitalSign.SYSTOLIC_BP,
     VitalSign.DIASTOLIC_BP,
 )
-"""What a wearable and its cuff report. Laboratory values and whether somebody ordered them are not among it."""
+"""The signs that a wearable and its cuff report. Laboratory values and orders are not used."""
 SHORT_MS: Final = 6 * HOUR_MS
 LONG_MS: Final = 12 * HOUR_MS
 CARRIED_MS: Final = 24 * HOUR_MS
-"""A value is carried forward for so long; then it says nothing about now."""
-MOST_AGE_H: Final = 8.0
-"""Ages above this are this: how long somebody did not measure says more about the staff than about the patient."""
-MOST_GAP_H: Final = 24.0
+"""A value is carried forward for this long; afterwards the sign counts as unknown."""
+MAX_AGE_H: Final = 8.0
+"""Cap of a value's age: long gaps between measurements reflect staffing more than the patient's state."""
+MAX_GAP_H: Final = 24.0
 USUAL_COUNT: Final = 48
-"""The patient's own mean weighs a new value by 1/n, and from so many values on by 1/48."""
+"""The patient's running mean weights the n-th value by 1/n, and from the 48th value on by 1/48."""
 
 _PER_SIGN: Final = (
     "value", "age_h", "mean_6h", "min_6h", "max_6h", "sd_6h", "mean_12h", "min_12h", "max_12h", "sd_12h", "change",
@@ -58,14 +57,14 @@ TOGETHER_OF: Final[dict[str, tuple[VitalSign, ...]]] = {
     "heart_rate_for_temperature": (VitalSign.HEART_RATE, VitalSign.TEMPERATURE),
     "breaths_per_beat": (VitalSign.RESPIRATORY_RATE, VitalSign.HEART_RATE),
 }
-"""Which signs a feature needs that is of more than one."""
+"""The signs that each combined feature needs."""
 
 _BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats a minute for each degree of fever
 _NAN: Final = math.nan
 
 
 class _Sign(msgspec.Struct, array_like=True):
-    """What is remembered of one sign: the values of the last 12 hours, and a running mean."""
+    """State of one sign: the values of the last 12 hours and a running mean."""
 
     times: list[int] = []
     values: list[float] = []
@@ -83,28 +82,28 @@ class _State(msgspec.Struct, array_like=True):
 
 
 class SepsisFeatures:
-    """One patient. Memory and the cost of a step do not grow with the length of a stay.
+    """The features of one patient. Memory and the cost of a step do not grow with the length of a stay.
 
     Args:
-        age_years, is_male: None where it is not known.
+        age_years: None if unknown.
+        is_male: None if unknown.
     """
 
     def __init__(self, *, age_years: float | None = None, is_male: bool | None = None) -> None:
         self._state = _State(age_years, is_male, [_Sign() for _ in INPUTS])
 
     def step(self, at_ms: int, values: Mapping[VitalSign, float]) -> list[float]:
-        """Take a step.
+        """Add a step and return its features.
 
         Args:
-            at_ms: of the step, in milliseconds since any moment; must rise.
-            values: what was measured in it, in the units of `vitals.signs`. NaN and what no living patient has is as
-                if it were not there.
+            at_ms: time of the step, in milliseconds from any fixed origin; must increase.
+            values: measured values in the units of `vitals.signs`. NaN and implausible values count as not measured.
 
         Returns:
-            `NAMES`, as 64-bit floats.
+            The features in the order of `NAMES`, as 64-bit floats.
 
         Raises:
-            StepOutOfOrder: not later than the step before. Nothing has changed.
+            StepOutOfOrder: not later than the previous step. The state is unchanged.
         """
         state = self._state
         if state.step_ms is not None and at_ms <= state.step_ms:
@@ -112,8 +111,8 @@ class SepsisFeatures:
         features: list[float] = []
         now: dict[VitalSign, float] = {}
         for sign, seen in zip(INPUTS, state.signs, strict=True):
-            now[sign] = _take(seen, at_ms, _plausible(sign, values.get(sign)), features)
-        gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MOST_GAP_H)
+            now[sign] = _append_sign_features(seen, at_ms, _plausible(sign, values.get(sign)), features)
+        gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MAX_GAP_H)
         state.step_ms = at_ms
         features += _together(now)
         features.append(_NAN if state.age_years is None else state.age_years)
@@ -122,19 +121,19 @@ class SepsisFeatures:
         return features
 
     def copy(self) -> Self:
-        """The same patient, to try a step on: what the hour that is not over yet would say."""
+        """A copy, to compute the features of a step without adding it."""
         return self.restore(self.snapshot())
 
     def snapshot(self) -> bytes:
-        """Everything that the next step depends on."""
+        """The state as bytes, for `restore`."""
         return _ENCODER.encode(self._state)
 
     @classmethod
     def restore(cls, snapshot: bytes) -> Self:
-        """Go on from a snapshot: the same bits as without it.
+        """Continue from a snapshot; later steps give the same bits as without the interruption.
 
         Raises:
-            msgspec.DecodeError: it is not one.
+            msgspec.DecodeError: the bytes are not a snapshot.
         """
         made = cls()
         made._state = _DECODER.decode(snapshot)
@@ -150,8 +149,8 @@ def _plausible(sign: VitalSign, value: float | None) -> float:
     return _NAN if value is None or not low <= value <= high else float(value)
 
 
-def _take(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float:
-    """One sign in one step: remember it, append its features, and say what it is now."""
+def _append_sign_features(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float:
+    """Add one sign's value of a step to its state, append its features, and return its current value."""
     before = _carried(seen, at_ms)
     if not math.isnan(value):
         seen.times.append(at_ms)
@@ -164,7 +163,7 @@ def _take(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float
     now = _carried(seen, at_ms)
     earlier = sum(1 for time_ms in seen.times if time_ms <= at_ms - SHORT_MS)
     features.append(now)
-    features.append(MOST_AGE_H if seen.last_ms is None else min((at_ms - seen.last_ms) / HOUR_MS, MOST_AGE_H))
+    features.append(MAX_AGE_H if seen.last_ms is None else min((at_ms - seen.last_ms) / HOUR_MS, MAX_AGE_H))
     features += _summary(seen.values[earlier:])
     features += _summary(seen.values)
     features.append(now - before)
@@ -178,7 +177,7 @@ def _carried(seen: _Sign, at_ms: int) -> float:
 
 
 def _summary(values: list[float]) -> tuple[float, float, float, float]:
-    """Mean, least, greatest, standard deviation; of one value there is no deviation."""
+    """Mean, minimum, maximum and standard deviation; the deviation of a single value is NaN."""
     if not values:
         return (_NAN, _NAN, _NAN, _NAN)
     mean = sum(values) / len(values)
@@ -187,13 +186,16 @@ def _summary(values: list[float]) -> tuple[float, float, float, float]:
 
 
 def _together(now: Mapping[VitalSign, float]) -> tuple[float, float, float, float, float]:
-    """What signs say together. Plausible values are above 0, and NaN stays NaN.
+    """Features that combine several signs. Plausible values are above 0, and NaN stays NaN.
 
-    Shock index: Allgöwer and Burri, Dtsch Med Wochenschr 92:1947, 1967. Mean pressure: a third of the way up.
+    Shock index: Allgöwer and Burri, Dtsch Med Wochenschr 92:1947, 1967. Mean pressure: diastolic pressure plus a third
+    of the pulse pressure.
     """
     heart_rate, systolic, diastolic = (
-        now[VitalSign.HEART_RATE], now[VitalSign.SYSTOLIC_BP], now[VitalSign.DIASTOLIC_BP]
-    )  # fmt: skip
+        now[VitalSign.HEART_RATE],
+        now[VitalSign.SYSTOLIC_BP],
+        now[VitalSign.DIASTOLIC_BP],
+    )
     return (
         heart_rate / systolic,
         systolic - diastolic,

@@ -1,7 +1,7 @@
-"""Scores for a spreadsheet of vital signs: CSV in, the same CSV with scores out, one row at a time.
+"""Scores for a spreadsheet of vital signs: reads CSV and writes the same CSV with scores added, one row at a time.
 
-The columns are described in docs/scores.md. Strict: a cell that cannot be right stops the run and is named, because a
-guess would be a wrong score. An empty cell is a sign that was not measured.
+The columns are described in docs/scores.md. An invalid cell stops the run with an error that names it, because a guess
+would give a wrong score. An empty cell means that the sign was not measured.
 """
 
 import csv
@@ -24,7 +24,7 @@ from vitals.signs import SPEC, VitalSign
 
 
 class BadSpreadsheet(ModelsError):
-    """A file that cannot be scored as it is. `row` counts as a spreadsheet shows it: the header is row 1."""
+    """A file that cannot be scored. `row` is the number that a spreadsheet program shows: the header is row 1."""
 
     def __init__(self, source: str, problem: str, *, row: int | None = None, column: str | None = None) -> None:
         place = [source, f"row {row}" if row else "", f"column {column}" if column else ""]
@@ -34,7 +34,7 @@ class BadSpreadsheet(ModelsError):
 
 
 class FileRefused(ModelsError):
-    """The system does not let us read or write a file."""
+    """A file that the operating system does not let us read or write."""
 
     def __init__(self, verb: str, path: Path, error: OSError) -> None:
         super().__init__(f"cannot {verb} {path}: {error.strerror or error}")
@@ -42,23 +42,23 @@ class FileRefused(ModelsError):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a file."""
+    """Counts of a scored file."""
 
     rows: int
     incomplete: int  # rows without a NEWS2 total
     empty: int  # rows without any content, left out
-    by_risk: dict[str, int]  # of the lower bound, where a row is incomplete
+    by_risk: dict[str, int]  # an incomplete row counts with the risk of its lower bound
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """The summary as one line of text."""
         risks = ", ".join(f"{risk} {count}" for risk, count in self.by_risk.items())
         left_out = f"; {self.empty} empty rows left out" if self.empty else ""
         return f"{self.rows} rows scored, {self.incomplete} of them incomplete; NEWS2 risk: {risks}{left_out}"
 
 
 class _Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column that we read. Either a choice of words or a number within a range."""
+    """One input column: either a choice of codes, or a number within a range."""
 
     name: str
     sign: VitalSign | None  # None: not a sign, the SpO2 scale
@@ -66,14 +66,14 @@ class _Column(msgspec.Struct, frozen=True, kw_only=True):
     allowed: str
 
     def read(self, text: str, *, decimal_comma: bool) -> float | None:
-        """The value of a cell that is not empty; None: not allowed."""
+        """The value of a non-empty cell; None: not allowed."""
         if self.choices is not None and text.upper() in self.choices:
             return self.choices[text.upper()]
         number = _number(text, decimal_comma=decimal_comma)
         if number is None:
             return None
         if self.choices is not None:
-            return self.choices.get(f"{number:g}")  # a 1 that some programs write as 1.0
+            return self.choices.get(f"{number:g}")  # some programs write 1 as 1.0
         low, high = SPEC[VitalSign(self.name)].plausible
         return number if low <= number <= high else None
 
@@ -88,25 +88,36 @@ _COLUMNS: Final = (
     _measured(VitalSign.SPO2),
     _Column(name="spo2_scale", sign=None, choices={"1": 1, "2": 2}, allowed="1 or 2 (only if prescribed)"),
     _Column(
-        # The flow of a 1 is not known; for a score any flow is oxygen.
-        name="supplemental_oxygen", sign=VitalSign.SUPPLEMENTAL_OXYGEN, choices={"0": 0, "1": 1},
+        # 1 does not tell the flow; for the score any flow counts as oxygen.
+        name="supplemental_oxygen",
+        sign=VitalSign.SUPPLEMENTAL_OXYGEN,
+        choices={"0": 0, "1": 1},
         allowed="0 (air) or 1 (oxygen)",
     ),
     _measured(VitalSign.SYSTOLIC_BP),
     _measured(VitalSign.HEART_RATE),
     _Column(
-        name="consciousness", sign=VitalSign.CONSCIOUSNESS, choices={level.letter: level for level in Consciousness},
+        name="consciousness",
+        sign=VitalSign.CONSCIOUSNESS,
+        choices={level.letter: level for level in Consciousness},
         allowed="A, C, V, P or U",
     ),
     _measured(VitalSign.TEMPERATURE),
-)  # fmt: skip
+)
 
 COLUMNS: Final = tuple(column.name for column in _COLUMNS)
-"""The columns that a file must have, in any order, beside any others."""
+"""The columns that a file must have, in any order; other columns are allowed."""
 
 RESULTS: Final = (
-    "news2", "news2_at_least", "news2_missing", "news2_risk", "qsofa", "sirs", "mews", "shock_index",
-)  # fmt: skip
+    "news2",
+    "news2_at_least",
+    "news2_missing",
+    "news2_risk",
+    "qsofa",
+    "sirs",
+    "mews",
+    "shock_index",
+)
 """The columns that are added on the right."""
 
 _DELIMITERS: Final = (",", ";", "\t")
@@ -114,10 +125,10 @@ _BOM: Final = "\ufeff"
 
 
 def score_file(source: Path, out: TextIO) -> Summary:
-    """Write `source` to `out` with `RESULTS` added. Delimiter, line ends and byte-order mark stay as they were.
+    """Write `source` to `out` with `RESULTS` added. Delimiter, line ends and byte-order mark are kept.
 
     Raises:
-        BadSpreadsheet: the header, a row or a cell is wrong; rows before it are already written.
+        BadSpreadsheet: the header, a row or a cell is invalid; earlier rows have been written.
         FileRefused: the file cannot be opened.
     """
     try:
@@ -129,11 +140,11 @@ def score_file(source: Path, out: TextIO) -> Summary:
 
 
 def main(file: Path, out: Path | None) -> int:
-    """`vitalloom score`: to the terminal, or to a file that appears only when it is complete."""
+    """Run `vitalloom score` and return its exit code. An output file appears only when it is complete."""
     try:
         summary = _to_terminal(file) if out is None else _to_file(file, out)
     except BrokenPipeError:
-        # The reader, `head` perhaps, has seen enough. Python would complain once more when it closes stdout.
+        # The reader, such as `head`, has closed the pipe. Without this Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     sys.stderr.write(f"{summary.text}\n")
@@ -149,9 +160,9 @@ def _to_terminal(file: Path) -> Summary:
 
 
 def _to_file(file: Path, out: Path) -> Summary:
-    target = out.resolve()  # a link stays a link
+    target = out.resolve()  # replace the target of a symbolic link, not the link
     try:
-        if target.exists() and not target.is_file():  # a pipe or a device: nothing to replace; a folder refuses
+        if target.exists() and not target.is_file():  # a pipe or device is written directly; a folder is an error
             with target.open("w", encoding="utf-8", newline="") as stream:
                 return score_file(file, stream)
         part = target.with_name(f".vitalloom-{os.getpid()}.part")
@@ -175,12 +186,12 @@ def _to_file(file: Path, out: Path) -> Summary:
 def _score(file: TextIO, out: TextIO, source: str) -> Summary:
     records = _Records(file, source)
     header = records.header()
-    columns = _places(header, source)
+    columns = _column_positions(header, source)
     writer = csv.writer(out, delimiter=records.delimiter, lineterminator=records.line_end)
     out.write(records.bom)
     writer.writerow([*header, *RESULTS])
-    # A European spreadsheet takes 0.85 for a text and 1.12 for a date: write decimals as the file does.
-    comma_file = records.delimiter != ","
+    # A European spreadsheet program reads 0.85 as text and 1.12 as a date: write decimals with the file's own mark.
+    may_use_comma = records.delimiter != ","
     mark = "," if records.delimiter == ";" else "."
     rows = incomplete = empty = 0
     by_risk = dict.fromkeys((risk.value for risk in news2.Risk), 0)
@@ -191,8 +202,8 @@ def _score(file: TextIO, out: TextIO, source: str) -> Summary:
         if len(cells) != len(header):
             problem = f"{len(cells)} cells where the header has {len(header)}; quote texts that hold the delimiter"
             raise BadSpreadsheet(source, problem, row=number)
-        values, scale = _values(cells, columns, source, number, decimal_comma=comma_file)
-        mark = _mark(cells, columns, mark) if comma_file else mark
+        values, scale = _values(cells, columns, source, number, decimal_comma=may_use_comma)
+        mark = _decimal_mark(cells, columns, mark) if may_use_comma else mark
         result = news2.score(values, spo2_scale=scale)
         writer.writerow([*cells, *_results(values, result, mark)])
         rows += 1
@@ -202,7 +213,7 @@ def _score(file: TextIO, out: TextIO, source: str) -> Summary:
 
 
 class _Records:
-    """The rows of a file with their numbers; knows delimiter, line ends and byte-order mark after the header."""
+    """Numbered rows of a CSV file; detects delimiter, line ends and byte-order mark from the first line."""
 
     def __init__(self, file: TextIO, source: str) -> None:
         self._file = file
@@ -211,14 +222,16 @@ class _Records:
         first = self._first_line()
         self.bom = _BOM if first.startswith(_BOM) else ""
         first = first.removeprefix(_BOM)
-        self.delimiter = max(_DELIMITERS, key=lambda delimiter: _likeness(first, delimiter))
+        self.delimiter = max(_DELIMITERS, key=lambda delimiter: _header_match(first, delimiter))
         self.line_end = "\r\n" if first.endswith("\r\n") else "\n"
         self._reader = csv.reader(chain([first], file), delimiter=self.delimiter, strict=True)
 
     def header(self) -> list[str]:
         header = next(self, (0, []))[1]
         if not any(cell.strip() for cell in header):
-            raise BadSpreadsheet(self._source, f"no header; name the columns {', '.join(COLUMNS)}", row=1)
+            raise BadSpreadsheet(
+                self._source, f"no header; add a first row with the columns {', '.join(COLUMNS)}", row=1
+            )
         return header
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
@@ -250,8 +263,8 @@ class _Records:
         return BadSpreadsheet(self._source, problem)
 
 
-def _likeness(line: str, delimiter: str) -> tuple[int, int]:
-    """How much of our header a delimiter finds, then how many cells."""
+def _header_match(line: str, delimiter: str) -> tuple[int, int]:
+    """Number of expected columns that a delimiter separates, then number of cells."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
@@ -263,20 +276,20 @@ def _name(cell: str) -> str:
     return cell.strip().lower()
 
 
-def _places(header: Sequence[str], source: str) -> tuple[tuple[int, _Column], ...]:
+def _column_positions(header: Sequence[str], source: str) -> tuple[tuple[int, _Column], ...]:
     names = [_name(cell) for cell in header]
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         others = ", ".join(repr(cell) for cell in header if _name(cell) not in COLUMNS)
-        also = f"; not known are {_short(others)}" if others else ""
-        cure = "add them and leave the cells empty where nothing was measured"
-        raise BadSpreadsheet(source, f"the header lacks {', '.join(missing)}{also}; {cure}", row=1)
+        also = f"; unknown columns: {_short(others)}" if others else ""
+        fix = "add the columns and leave cells empty where nothing was measured"
+        raise BadSpreadsheet(source, f"the header lacks {', '.join(missing)}{also}; {fix}", row=1)
     twice = sorted({name for name in names if name in COLUMNS and names.count(name) > 1})
     if twice:
         raise BadSpreadsheet(source, f"the header has {', '.join(twice)} more than once; keep one", row=1)
-    taken = [name for name in RESULTS if name in names]
-    if taken:
-        problem = f"the header already has {', '.join(taken)}, which is to be added; remove or rename"
+    present = [name for name in RESULTS if name in names]
+    if present:
+        problem = f"the header already has {', '.join(present)}, which vitalloom adds; remove or rename the column"
         raise BadSpreadsheet(source, problem, row=1)
     return tuple((names.index(column.name), column) for column in _COLUMNS)
 
@@ -284,7 +297,7 @@ def _places(header: Sequence[str], source: str) -> tuple[tuple[int, _Column], ..
 def _values(
     cells: Sequence[str], columns: Iterable[tuple[int, _Column]], source: str, row: int, *, decimal_comma: bool
 ) -> tuple[dict[VitalSign, tuple[float, int]], int]:
-    """What was measured, everything with age 0, and the SpO2 scale."""
+    """The measured values, each with age 0, and the SpO2 scale."""
     values: dict[VitalSign, tuple[float, int]] = {}
     scale = 1
     for place, column in columns:
@@ -305,18 +318,18 @@ def _values(
 def _results(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
     index = scores.shock_index(values).value
     return [
-        _shown(result.total),
+        _points_text(result.total),
         str(result.at_least),
         "+".join(sign.value for sign in result.missing),
         result.risk.value,
-        _shown(scores.qsofa(values).points),
-        _shown(scores.sirs(values).points),
-        _shown(scores.mews(values).points),
+        _points_text(scores.qsofa(values).points),
+        _points_text(scores.sirs(values).points),
+        _points_text(scores.mews(values).points),
         "" if index is None else f"{news2.to_resolution(index, 2):.2f}".replace(".", mark),
     ]
 
 
-# Not float() alone: that takes "nan", "inf", "1_0" and digits of other scripts.
+# Not float() alone: it accepts "nan", "inf", "1_0" and digits of other scripts.
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(?:([.,])[0-9]+)?")
 
 
@@ -327,13 +340,13 @@ def _number(text: str, *, decimal_comma: bool) -> float | None:
     return float(text.replace(",", "."))
 
 
-def _mark(cells: Sequence[str], columns: Iterable[tuple[int, _Column]], known: str) -> str:
-    """The decimal mark of this row's numbers, or the one known so far."""
+def _decimal_mark(cells: Sequence[str], columns: Iterable[tuple[int, _Column]], known: str) -> str:
+    """The decimal mark of this row's numbers, or `known` if they have none."""
     numbers = (cells[place] for place, column in columns if column.choices is None)
     return next((found[1] for cell in numbers if (found := _DECIMAL.fullmatch(cell.strip())) and found[1]), known)
 
 
-def _shown(points: int | None) -> str:
+def _points_text(points: int | None) -> str:
     return "" if points is None else str(points)
 
 

@@ -36,7 +36,13 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until it is moved.
+
+    >>> clock = ManualClock(now_ms=1_000)
+    >>> clock.advance(500)
+    >>> clock.now_ms(), clock.mono_ms()
+    (1500, 500)
+    """
 
     def __init__(self, now_ms: int = 0, *, mono_ms: int = 0) -> None:
         self._now_ms = now_ms

@@ -1,1 +1,1 @@
-"""How models are judged: tables, plots and cards. Nothing of this runs at the edge."""
+"""Evaluation of the models: tables, plots and model cards; not used by the edge."""

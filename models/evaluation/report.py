@@ -1,4 +1,4 @@
-"""What an evaluation found: tables for people, JSON for machines, figures for the passport."""
+"""Evaluation reports: Markdown tables, JSON, and the figures for a passport."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,24 +15,24 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 REPETITIONS: Final = 200
 Cells: TypeAlias = list[str | float | Interval | None]
-"""A row of a table. None: cannot be said."""
+"""A row of a table. None: the figure is not defined."""
 
 
 class Table(msgspec.Struct):
-    """One table.
+    """One table of a report.
 
     Args:
-        columns: of the rows; the first names them.
+        columns: titles; the first column names the rows.
     """
 
     title: str
     columns: tuple[str, ...]
-    rows: list[list[Any]]  # `Cells`; nobody can decode a union of numbers and structs
+    rows: list[list[Any]]  # `Cells`; msgspec cannot decode a union of numbers and array-like structs
     note: str = ""
 
 
 class EvaluationReport(msgspec.Struct):
-    """Everything about one model."""
+    """The evaluation of one model."""
 
     model: str
     command: str
@@ -46,11 +46,12 @@ class EvaluationReport(msgspec.Struct):
 
 
 def bootstrap(figure: Callable[[Floats], float], groups: int, *, seed: int = 0, times: int = REPETITIONS) -> Interval:
-    """A figure and its 95 % interval: patients are drawn again, with all their rows.
+    """A figure with its 95 % interval from a bootstrap over patients, each with all rows.
 
     Args:
-        figure: of how often each patient was drawn, [P]; ones are the figure itself.
-        groups: how many patients.
+        figure: computes the figure from the number of times that each patient was drawn, [P].
+        groups: number of patients.
+        times: number of repetitions.
     """
     rng = np.random.default_rng(seed)
     drawn = [
@@ -98,8 +99,8 @@ def calibration_error(labels: Ints, scores: Floats, *, bins: int = 10) -> float:
 
 
 def markdown(report: EvaluationReport) -> str:
-    """The report as a page."""
-    lines = [f"# {report.model}: evaluation", "", f"Made by `{report.command}`.", ""]
+    """The report as Markdown."""
+    lines = [f"# {report.model}: evaluation", "", f"Created with `{report.command}`.", ""]
     for table in report.tables:
         lines += [f"## {table.title}", "", f"| {' | '.join(table.columns)} |", f"|{' --- |' * len(table.columns)}"]
         lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in table.rows]
@@ -109,7 +110,7 @@ def markdown(report: EvaluationReport) -> str:
 
 
 def write(report: EvaluationReport, folder: Path) -> None:
-    """`report.md` and `report.json`."""
+    """Write `report.md` and `report.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
     (folder / "report.json").write_bytes(
@@ -118,7 +119,7 @@ def write(report: EvaluationReport, folder: Path) -> None:
 
 
 def _text(cell: Any) -> str:
-    if isinstance(cell, list):  # an interval, as JSON has it
+    if isinstance(cell, list):  # an interval that was read from JSON
         cell = msgspec.convert(cell, Interval)
     if isinstance(cell, Interval):
         if cell.value != cell.value:

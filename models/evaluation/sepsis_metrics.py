@@ -1,6 +1,6 @@
-"""How a sepsis score is judged, patient by patient and hour by hour.
+"""Metrics of a sepsis score: AUROC, same-hour AUROC, challenge utility, and figures at a threshold.
 
-Rows are hours, sorted by patient and hour. `labels` are 0 and 1, 1 from six hours before the onset on.
+Rows are hours, sorted by patient and hour. `labels` are 0 or 1; 1 from six hours before the onset.
 """
 
 from typing import Final, NamedTuple
@@ -15,25 +15,28 @@ Bools = NDArray[np.bool_]
 EARLY_H: Final = -12
 OPTIMAL_H: Final = -6
 LATE_H: Final = 3
-MOST_FOR_ALARM: Final = 1.0
-LEAST_FOR_MISS: Final = -2.0
-FOR_FALSE_ALARM: Final = -0.05
+MAX_ALARM_UTILITY: Final = 1.0
+MIN_MISS_UTILITY: Final = -2.0
+FALSE_ALARM_UTILITY: Final = -0.05
 
 
-class Budget(NamedTuple):
-    """What a threshold costs and brings."""
+class ThresholdFigures(NamedTuple):
+    """Alarm rate and detection figures at one threshold."""
 
     threshold: float
     alarms_per_patient_day: float
-    sensitivity: float  # of septic patients with an alarm before or at their onset
-    ppv: float  # of alarms, those of septic patients
-    lead_h: float  # median of the first alarm before the onset; NaN if there is none
+    sensitivity: float  # share of septic patients with an alarm before or at the onset
+    ppv: float  # share of alarms that belong to septic patients
+    lead_h: float  # median time from the first alarm to the onset; NaN without such an alarm
 
 
 def auroc(labels: Ints, scores: Floats) -> float:
-    """The share of pairs of one and nought in which the one has the higher score; ties count half.
+    """Share of pairs of a positive and a negative row in which the positive one has the higher score.
 
-    NaN where there is only one kind.
+    Ties count half. NaN if all labels are equal.
+
+    >>> auroc(np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4]))
+    0.75
     """
     ones = labels > 0
     positives, negatives = int(ones.sum()), int((~ones).sum())
@@ -46,7 +49,7 @@ def auroc(labels: Ints, scores: Floats) -> float:
 
 
 def same_hour_auroc(labels: Ints, scores: Floats, hours: Ints) -> float:
-    """AUROC over pairs of one and the same hour of stay, so that no clock can help."""
+    """AUROC over pairs from the same hour of stay, so that a score cannot gain from knowing the hour."""
     won = pairs = 0.0
     for hour in np.unique(hours):
         here = hours == hour
@@ -59,27 +62,27 @@ def same_hour_auroc(labels: Ints, scores: Floats, hours: Ints) -> float:
 
 
 def utility(labels: Ints, alarms: Bools, patients: Ints) -> float:
-    """The normalised utility of the PhysioNet/CinC Challenge 2019: 1 for the best alarms, 0 for none at all.
+    """The normalised utility of the PhysioNet/CinC Challenge 2019: 1 for optimal alarms, 0 for no alarms.
 
     Reyna et al., Crit Care Med 48(2):210-217, 2020, doi 10.1097/CCM.0000000000004145.
     """
     got = best = nothing = 0.0
     for rows in _stays(patients):
         onset = _onset(labels[rows])
-        told, silent = _worth(len(labels[rows]), onset)
-        got += float(np.where(alarms[rows], told, silent).sum())
-        # Who knew the onset would raise an alarm from twelve hours before it to three after, and for nobody else.
-        since = np.arange(len(told)) - (np.inf if onset is None else onset)
-        best += float(np.where((since >= EARLY_H) & (since <= LATE_H), told, silent).sum())
+        alarm, silent = _utilities(len(labels[rows]), onset)
+        got += float(np.where(alarms[rows], alarm, silent).sum())
+        # Optimal alarms last from twelve hours before the onset to three hours after it, in septic patients only.
+        since = np.arange(len(alarm)) - (np.inf if onset is None else onset)
+        best += float(np.where((since >= EARLY_H) & (since <= LATE_H), alarm, silent).sum())
         nothing += float(silent.sum())
     return (got - nothing) / (best - nothing) if best > nothing else float("nan")
 
 
-def at_budget(labels: Ints, scores: Floats, patients: Ints, *, alarms_per_patient_day: float) -> Budget:
-    """The lowest threshold that keeps a budget, and what it brings.
+def at_budget(labels: Ints, scores: Floats, patients: Ints, *, alarms_per_patient_day: float) -> ThresholdFigures:
+    """The lowest threshold that keeps an alarm budget, with its figures.
 
-    An alarm is an hour at or above the threshold after one below it, as a bed would tell: it does not sound anew while
-    it stands.
+    An alarm is an hour at or above the threshold after one below it, as at a bedside: it does not repeat while the
+    score stays above the threshold.
     """
     days = len(labels) / 24
     first = np.r_[True, patients[1:] != patients[:-1]]
@@ -87,7 +90,7 @@ def at_budget(labels: Ints, scores: Floats, patients: Ints, *, alarms_per_patien
     before[first] = -np.inf
     candidates = np.unique(scores)[::-1]
     low, high = 0, len(candidates) - 1
-    # Few thresholds above, many alarms below: rising crossings grow from the top on, as long as alarms are rare.
+    # As long as alarms are rare, a lower threshold gives more of them: bisect from the highest score down.
     while low < high:
         middle = (low + high + 1) // 2
         threshold = candidates[middle]
@@ -96,8 +99,8 @@ def at_budget(labels: Ints, scores: Floats, patients: Ints, *, alarms_per_patien
     return at_threshold(labels, scores, patients, threshold=float(candidates[low]))
 
 
-def at_threshold(labels: Ints, scores: Floats, patients: Ints, *, threshold: float) -> Budget:
-    """What a threshold costs and brings."""
+def at_threshold(labels: Ints, scores: Floats, patients: Ints, *, threshold: float) -> ThresholdFigures:
+    """The figures of one threshold."""
     first = np.r_[True, patients[1:] != patients[:-1]]
     above = scores >= threshold
     rises = above & ~np.r_[False, above[:-1]] | above & first
@@ -114,7 +117,7 @@ def at_threshold(labels: Ints, scores: Floats, patients: Ints, *, threshold: flo
         found += bool(len(hours))
         leads += [onset - int(hours[0])] if len(hours) else []
     raised = int(rises.sum())
-    return Budget(
+    return ThresholdFigures(
         threshold=threshold,
         alarms_per_patient_day=raised / (len(labels) / 24),
         sensitivity=found / septic if septic else float("nan"),
@@ -129,19 +132,19 @@ def _stays(patients: Ints) -> list[slice]:
 
 
 def _onset(labels: Ints) -> int | None:
-    """The row of the onset, which may lie after the last row; None: not septic. Labels begin six hours before it."""
+    """The row of the onset, possibly after the last row, six hours after the first label; None: not septic."""
     return int(np.argmax(labels > 0)) - OPTIMAL_H if bool((labels > 0).any()) else None
 
 
-def _worth(rows: int, onset: int | None) -> tuple[Floats, Floats]:
-    """What an alarm and silence are worth in each hour of a stay."""
+def _utilities(rows: int, onset: int | None) -> tuple[Floats, Floats]:
+    """The utility of an alarm and of no alarm in each hour of a stay."""
     if onset is None:
-        return np.full(rows, FOR_FALSE_ALARM), np.zeros(rows)
+        return np.full(rows, FALSE_ALARM_UTILITY), np.zeros(rows)
     since = np.arange(rows) - onset
-    rising = np.maximum((since - EARLY_H) * MOST_FOR_ALARM / (OPTIMAL_H - EARLY_H), FOR_FALSE_ALARM)
-    falling = (LATE_H - since) * MOST_FOR_ALARM / (LATE_H - OPTIMAL_H)
-    missed = (since - OPTIMAL_H) * LEAST_FOR_MISS / (LATE_H - OPTIMAL_H)
+    rising = np.maximum((since - EARLY_H) * MAX_ALARM_UTILITY / (OPTIMAL_H - EARLY_H), FALSE_ALARM_UTILITY)
+    falling = (LATE_H - since) * MAX_ALARM_UTILITY / (LATE_H - OPTIMAL_H)
+    missed = (since - OPTIMAL_H) * MIN_MISS_UTILITY / (LATE_H - OPTIMAL_H)
     over = since > LATE_H
-    told = np.where(over, 0.0, np.where(since <= OPTIMAL_H, rising, falling))
+    alarm = np.where(over, 0.0, np.where(since <= OPTIMAL_H, rising, falling))
     silent = np.where(over | (since <= OPTIMAL_H), 0.0, missed)
-    return told, silent
+    return alarm, silent

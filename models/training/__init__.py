@@ -1,1 +1,1 @@
-"""How models are made: nothing of this runs at the edge."""
+"""Training of the models; not used by the edge."""

@@ -1,10 +1,10 @@
-"""The cuttlefish algorithm: a search for small numbers among many, without a gradient.
+"""The cuttlefish algorithm: a gradient-free search for the minimum of a function of many variables.
 
 Eesa, Brifcani, Orman: Cuttlefish Algorithm, a Novel Bio-Inspired Optimization Algorithm. International Journal of
-Scientific and Engineering Research 4(9), 2013. A new point is a *reflection* of a known one and a *visibility*, which
-is how far that is from the best. Four groups of points do so in six ways: two search far away, two near the best.
-Sarmah (2020) lets it find the weights from which a network is then trained; whether that earns its cost is for an
-ablation to say.
+Scientific and Engineering Research 4(9), 2013. A new point is the sum of a *reflection* of a known point and a
+*visibility*, its distance from the best one. Four groups of points use six formulas: two groups search the whole box,
+two the neighbourhood of the best point. Sarmah (2020) uses it for the initial weights of a network; the model cards
+compare this with random weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,19 +17,19 @@ from models.errors import BadSearch
 
 Points = NDArray[np.float64]
 Cost = Callable[[Points], Points]
-"""Of many points at once: [N, D] to [N]. What is not finite is as bad as can be."""
+"""The cost of many points at once, from [N, D] to [N]. A value that is not finite counts as infinite."""
 
 REFLECTED: Final = (-1.0, 2.0)
-"""Between which the degree of reflection R is drawn, in the first group."""
+"""Range of the degree of reflection R in the first group."""
 VISIBLE: Final = (-1.5, 1.5)
-"""Between which the degree of visibility V is drawn, near the best."""
+"""Range of the degree of visibility V in the groups near the best point."""
 _GROUPS: Final = 4
 
 
 class Generation(NamedTuple):
-    """How far the search is."""
+    """The state of the search after one generation."""
 
-    number: int  # 0: the points it began with
+    number: int  # 0: the initial points
     best: Points  # [D]
     cost: float
     evaluations: int
@@ -44,22 +44,23 @@ def search(
     population: int = 40,
     first: Points | None = None,
 ) -> Iterator[Generation]:
-    """Search within a box for as long as somebody asks for the next generation. The best never gets worse.
+    """Search for the minimum of `cost` within a box, as an endless iterator. The best cost never increases.
 
     Args:
-        cost: what is to be small.
-        low, high: corners of the box, [D].
-        population: points, at least four: one a group.
-        first: points to begin with, [K, D]; the others are drawn.
+        cost: function to minimise.
+        low: lower corner of the box, [D].
+        high: upper corner of the box, [D].
+        population: number of points, at least four: one for each group.
+        first: initial points, [K, D]; the others are random.
 
     Raises:
-        BadSearch: a box without inside, or too few points.
+        BadSearch: an empty box, or too few points.
     """
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if low.ndim != 1 or low.shape != high.shape or not bool(np.all(low < high)):
-        raise BadSearch("the box has no inside: every low has to be below its high")
+        raise BadSearch("the box is empty: every value of low must be below that of high")
     if population < _GROUPS:
-        raise BadSearch(f"population {population}: at least {_GROUPS}, one for each group")
+        raise BadSearch(f"population {population} is too small; use at least {_GROUPS}, one for each group")
     points = rng.uniform(low, high, (population, len(low)))
     if first is not None:
         points[: len(first)] = np.clip(first, low, high)
@@ -70,7 +71,7 @@ def search(
     while True:
         yield Generation(number, best.copy(), least, evaluations)
         number += 1
-        # Who is in which group is drawn anew: a good point should not stay where it is only reflected.
+        # Shuffle the groups, so that a good point does not stay in a group that only reflects it.
         order = rng.permutation(population)
         points, costs = points[order], costs[order]
         tried = np.clip(_tried(points, best, low, high, rng), low, high)
@@ -84,7 +85,7 @@ def search(
 
 
 def _tried(points: Points, best: Points, low: Points, high: Points, rng: np.random.Generator) -> Points:
-    """One new point for each."""
+    """A new candidate for each point."""
     one, two, three, four = np.array_split(points, _GROUPS)
 
     def drawn(span: tuple[float, float], group: Points) -> Points:
@@ -92,10 +93,13 @@ def _tried(points: Points, best: Points, low: Points, high: Points, rng: np.rand
 
     return np.concatenate(
         [
-            drawn(REFLECTED, one) * one + (best - one),  # cases 1 and 2: colours meet mirrors, far away
-            best + drawn(VISIBLE, two) * (best - two),  # cases 3 and 4: mirrors meet colours, around the best
-            best + drawn(VISIBLE, three) * (best - best.mean()),  # case 5: white meets colours, along the best
-            rng.uniform(low, high, four.shape),  # case 6: white gives back whatever light there is
+            drawn(REFLECTED, one) * one + (best - one),  # cases 1 and 2: chromatophores and iridophores, global search
+            best
+            + drawn(VISIBLE, two) * (best - two),  # cases 3 and 4: iridophores and chromatophores, near the best point
+            best
+            + drawn(VISIBLE, three)
+            * (best - best.mean()),  # case 5: leucophores and chromatophores, near the best point
+            rng.uniform(low, high, four.shape),  # case 6: leucophores reflect any light, random points
         ]
     )
 

@@ -1,8 +1,8 @@
-"""The heart network, complete: a DLMNN, that is a small perceptron whose first weights a cuttlefish search has found.
+"""The heart network and its training: a DLMNN, a small perceptron with initial weights from a cuttlefish search.
 
-After Sarmah, IEEE Access 8:134784, 2020. Several members with a straight connection from input to output stand side by
-side, and the mean of their logits is the answer. While learning, attributes are hidden at random: what somebody did not
-measure says more about the hospital than about the heart, and at home most of it is missing.
+After Sarmah, IEEE Access 8:134784, 2020. Several members, each with a direct connection from input to output, run in
+parallel; their logits are averaged. In training, attributes are hidden at random: which values are missing reflects the
+hospital more than the heart, and at home most are missing.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from torch.nn import functional
 
 from models.heart_features import Form, attributes_of, names_of
 from models.training.cuttlefish import search
-from models.training.progress import Step, Tell
+from models.training.progress import OnStep, Step
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 STARTS: Final = ("cuttlefish", "random")
 BOX: Final = 1.0
-"""Weights are searched between minus and plus this, in units of their usual random size."""
+"""Weights are searched between minus and plus this value, in units of their usual initial deviation."""
 
 
 class HeartRecipe(NamedTuple):
-    """How the net learns. Numbers that were tried are in the card."""
+    """Hyperparameters of the heart net. The model card lists the variants that were tried."""
 
     members: int = 8
     first: int = 8
@@ -36,12 +36,12 @@ class HeartRecipe(NamedTuple):
     rate: float = 1e-2
     weight_decay: float = 0.05
     hidden_attributes: float = 0.4  # share of attributes hidden, on average
-    generations: int = 60  # of the cuttlefish search, for each member; 0: weights are drawn
+    generations: int = 60  # generations of the cuttlefish search for each member; 0: random initial weights
     population: int = 40
 
 
 class HeartNet(nn.Module):
-    """x [B, F] as `heart_features` gives it to logits [B]."""
+    """From x [B, F], as `heart_features` computes it, to logits [B]."""
 
     mean: Tensor
     deviation: Tensor
@@ -51,7 +51,7 @@ class HeartNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
-        self.register_buffer("marks", marks)  # [F, F]: which mark says that which number is missing
+        self.register_buffer("marks", marks)  # [F, F]: 1 where a flag tells that a number is missing
         m, f, one, two = recipe.members, len(mean), recipe.first, recipe.second
         self.one = nn.Parameter(torch.randn(m, f, one) / f**0.5)
         self.one_bias = nn.Parameter(torch.zeros(m, 1, one))
@@ -62,11 +62,11 @@ class HeartNet(nn.Module):
         self.straight = nn.Parameter(torch.zeros(m, f, 1))
 
     def scale(self, x: Tensor) -> Tensor:
-        """Numbers by mean and deviation of those that were measured; what is missing is 0, their mean."""
+        """Numbers scaled by mean and deviation of the measured values; a missing number becomes 0, the mean."""
         return (x - self.mean * (1 - x @ self.marks)) / self.deviation
 
     def members(self, scaled: Tensor) -> Tensor:
-        """[M, B, F] or [B, F] to logits of each member, [M, B]."""
+        """From [M, B, F] or [B, F] to the logits of each member, [M, B]."""
         hidden = torch.tanh(scaled @ self.one + self.one_bias)
         hidden = torch.tanh(hidden @ self.two + self.two_bias)
         return (hidden @ self.three + self.three_bias + scaled @ self.straight)[..., 0]
@@ -76,7 +76,7 @@ class HeartNet(nn.Module):
 
 
 class Groups(NamedTuple):
-    """Which features an attribute has, and what they are when it is missing."""
+    """The features of each attribute, and their values when it is missing."""
 
     of: Tensor  # [A, F]
     missing: Tensor  # [A, F]
@@ -84,7 +84,7 @@ class Groups(NamedTuple):
 
 
 def groups_of(form: Form) -> Groups:
-    """The attributes of a form."""
+    """The feature groups of a form's attributes."""
     names = names_of(form)
     attributes = attributes_of(form)
     of, missing = torch.zeros(len(attributes), len(names)), torch.zeros(len(attributes), len(names))
@@ -99,15 +99,17 @@ def groups_of(form: Form) -> Groups:
 
 
 def fit_heart(
-    form: Form, rows: Floats, labels: Ints, recipe: HeartRecipe, *, seed: int, device: str, tell: Tell
+    form: Form, rows: Floats, labels: Ints, recipe: HeartRecipe, *, seed: int, device: str, on_step: OnStep
 ) -> HeartNet:
-    """Learn from patients, [N, F]. The same seed gives the same net on the same machine."""
+    """Train on the features of patients, [N, F]. The same seed gives the same net on the same machine."""
     torch.manual_seed(seed)
     groups = groups_of(form)
     x, y = torch.tensor(rows, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32)
     net = HeartNet(*_scaler(x, groups), groups.marks, recipe)
     if recipe.generations:
-        _begin(net, x, y, recipe, np.random.default_rng(seed), lambda done: tell(Step(done, recipe.generations, 0.0)))
+        _search_first_weights(
+            net, x, y, recipe, np.random.default_rng(seed), lambda done: on_step(Step(done, recipe.generations, 0.0))
+        )
     net, x, y = net.to(device), x.to(device), y.to(device)
     of, missing = groups.of.to(device), groups.missing.to(device)
     adam = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
@@ -123,12 +125,12 @@ def fit_heart(
         adam.step()
         cycle.step()
         if done % 20 == 19:
-            tell(Step(done + 1, recipe.steps, float(loss.detach())))
+            on_step(Step(done + 1, recipe.steps, float(loss.detach())))
     return net.eval()
 
 
 def _scaler(x: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of numbers that were measured; codes and marks stay as they are."""
+    """Mean and deviation of the measured numbers; codes and flags are not scaled."""
     mean, deviation = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
     for mark, number in groups.marks.nonzero().tolist():
         measured = x[x[:, mark] == 0, number]
@@ -137,10 +139,10 @@ def _scaler(x: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _begin(
-    net: HeartNet, x: Tensor, y: Tensor, recipe: HeartRecipe, rng: np.random.Generator, tell: Callable[[int], None]
+def _search_first_weights(
+    net: HeartNet, x: Tensor, y: Tensor, recipe: HeartRecipe, rng: np.random.Generator, on_step: Callable[[int], None]
 ) -> None:
-    """Put what the cuttlefish search finds into the members, one after the other."""
+    """Set the weights of each member to the result of a cuttlefish search."""
     names = ("one", "one_bias", "two", "two_bias", "three", "three_bias", "straight")
     shapes = [getattr(net, name).shape[1:] for name in names]
     sizes = [shape.numel() for shape in shapes]
@@ -164,4 +166,4 @@ def _begin(
         parts = (torch.tensor(best, dtype=torch.float32) * unit).split(sizes)
         for name, part, shape in zip(names, parts, shapes, strict=True):
             getattr(net, name)[member] = part.reshape(shape)
-        tell(round((member + 1) / recipe.members * recipe.generations))
+        on_step(round((member + 1) / recipe.members * recipe.generations))

@@ -1,4 +1,4 @@
-"""A step of learning for every net that learns in batches: one cycle of rates, and a moving average that is kept."""
+"""The optimiser of the batch-trained nets: AdamW with a one-cycle learning rate and a moving average of the weights."""
 
 import copy
 from typing import Generic, TypeVar
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 Net = TypeVar("Net", bound=nn.Module)
 
-_LONGEST_GRADIENT = 1.0
+_MAX_GRADIENT_NORM = 1.0
 
 
 class Learner(Generic[Net]):
-    """AdamW on one cycle of rates (Smith, 2018). `kept` is the exponential moving average of what was learned.
+    """AdamW with a one-cycle learning rate (Smith, 2018). `kept` is the exponential moving average of the net.
 
     Args:
-        steps: how many there will be at most.
-        average: how much of the average stays at each step, once there were enough of them.
+        steps: maximum number of steps.
+        average: decay of the moving average; the first steps use a smaller one.
     """
 
     def __init__(self, net: Net, *, rate: float, weight_decay: float, steps: int, average: float) -> None:
@@ -29,10 +29,10 @@ class Learner(Generic[Net]):
         self._cycle = torch.optim.lr_scheduler.OneCycleLR(self._adam, rate, total_steps=steps)
 
     def learn(self, loss: Tensor) -> None:
-        """Go one step down."""
+        """One optimiser step for this loss."""
         self._adam.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), _LONGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(self.net.parameters(), _MAX_GRADIENT_NORM)
         self._adam.step()
         self._cycle.step()
         self.done += 1

@@ -1,15 +1,15 @@
-"""How far learning is, for whoever waits."""
+"""Progress of training, for progress bars."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 
 class Step(NamedTuple):
-    """How far learning is."""
+    """Progress of the training of one net."""
 
     done: int
     of: int
     loss: float
 
 
-Tell: TypeAlias = Callable[[Step], None]
+OnStep: TypeAlias = Callable[[Step], None]

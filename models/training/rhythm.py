@@ -1,9 +1,8 @@
-"""The rhythm networks, complete: what they are, what they are shown, how they learn.
+"""The rhythm networks and their training.
 
-Two unlike nets judge the same recording, and the mean of their log-probabilities is the answer. *Waves*: a strided
-residual CNN finds shapes, a bidirectional LSTM over frames of 0.16 s their order, attention what matters (after
-Paragliola and Coronato, J Biomed Inform 117:103754, 2021). *Beats*: an MLP on each R-aligned beat and its intervals,
-then a bidirectional LSTM over beats.
+Two different nets classify the same recording; their log-probabilities are averaged. *Waves*: a strided residual CNN,
+a bidirectional LSTM over frames of 0.16 s, and attention (after Paragliola and Coronato, J Biomed Inform 117:103754,
+2021). *Beats*: an MLP on each R-aligned beat with its intervals, then a bidirectional LSTM over beats.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +18,10 @@ from torch.nn import functional
 from models.rhythm import CLASSES
 from models.rhythm_signal import BEAT_FEATURES, RATE_HZ, Ecg
 from models.training.learning import Learner
-from models.training.progress import Step, Tell
+from models.training.progress import OnStep, Step
 
-MOST_S: Final = 30
-"""A crop; a whole recording is judged at the end."""
+CROP_S: Final = 30
+"""Maximum length of a crop in training; predictions use the whole recording."""
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Net = TypeVar("Net", bound=nn.Module)
@@ -30,7 +29,7 @@ Batches: TypeAlias = Callable[[], Iterator[tuple[tuple[Tensor, ...], Tensor]]]
 
 
 class RhythmRecipe(NamedTuple):
-    """How the rhythm nets learn. Numbers that were tried are in the card."""
+    """Hyperparameters of the rhythm nets. The model card lists the variants that were tried."""
 
     wave_epochs: int = 24
     beat_epochs: int = 24
@@ -39,11 +38,11 @@ class RhythmRecipe(NamedTuple):
     weight_decay: float = 1e-2
     smoothing: float = 0.05
     prior_power: float = -0.3  # class weight = prior^this
-    average: float = 0.997  # of the exponential moving average that is kept
+    average: float = 0.997  # decay of the moving average of the weights
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut; the first halves time."""
+    """Two convolutions with a shortcut; the first one halves the time resolution."""
 
     def __init__(self, ins: int, outs: int, width: int = 7) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class _Residual(nn.Module):
 
 
 class _Attention(nn.Module):
-    """A weighted mean over time, and the greatest: [B, T, F] to [B, 2F]."""
+    """Weighted mean and maximum over time: from [B, T, F] to [B, 2F]."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class _Attention(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """[B, 1, T] at 100 Hz to [B, 4] logits."""
+    """From waves [B, 1, T] at 100 Hz to logits [B, 4]."""
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 48, 68), hidden: int = 60) -> None:
         super().__init__()
@@ -94,7 +93,7 @@ class WaveNet(nn.Module):
 
 
 class BeatNet(nn.Module):
-    """[B, K, BEAT_FEATURES] to [B, 4] logits."""
+    """From beats [B, K, BEAT_FEATURES] to logits [B, 4]."""
 
     def __init__(self, inside: int = 96, out: int = 64, hidden: int = 68) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ class BeatNet(nn.Module):
 
 
 class RhythmNet(nn.Module):
-    """Both: wave [1, 1, T] and beats [1, K, BEAT_FEATURES] to [1, 4] log-probabilities."""
+    """Both nets: from a wave [1, 1, T] and beats [1, K, BEAT_FEATURES] to log-probabilities [1, 4]."""
 
     def __init__(self, waves: WaveNet, beats: BeatNet) -> None:
         super().__init__()
@@ -135,9 +134,9 @@ def fit_waves(
     *,
     seed: int,
     device: str,
-    tell: Tell,
+    on_step: OnStep,
 ) -> WaveNet:
-    """Learn from waves. The same seed gives the same net on the same machine."""
+    """Train the wave net. The same seed gives the same net on the same machine."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     waves = [ecg.wave.astype(np.float32) for ecg in ecgs]
@@ -145,11 +144,11 @@ def fit_waves(
 
     def batches() -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         for chosen in _alike(lengths, recipe.batch, rng):
-            size = min(int(lengths[chosen].min()), MOST_S * RATE_HZ)
+            size = min(int(lengths[chosen].min()), CROP_S * RATE_HZ)
             crops = np.stack([_crop(waves[at], size, rng) for at in chosen])
             yield (_varied(torch.from_numpy(crops)[:, None], rng).to(device),), torch.from_numpy(labels[chosen])
 
-    return _fit(WaveNet().to(device), batches, labels, recipe.wave_epochs, recipe, tell)
+    return _fit(WaveNet().to(device), batches, labels, recipe.wave_epochs, recipe, on_step)
 
 
 def fit_beats(
@@ -159,28 +158,31 @@ def fit_beats(
     *,
     seed: int,
     device: str,
-    tell: Tell,
+    on_step: OnStep,
 ) -> BeatNet:
-    """Learn from beats. A recording with fewer than two teaches nothing here."""
+    """Train the beat net, without recordings of fewer than two beats."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     beats = [ecg.beats.astype(np.float32) for ecg in ecgs]
-    with_beats = np.flatnonzero([len(some) >= 2 for some in beats])
+    with_beats = np.flatnonzero([len(chosen_beats) >= 2 for chosen_beats in beats])
 
     def batches() -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         order = rng.permutation(with_beats)
         for first in range(0, len(order), recipe.batch):
             chosen = order[first : first + recipe.batch]
-            some = [_beat_crop(beats[at], rng) for at in chosen]
+            chosen_beats = [_beat_crop(beats[at], rng) for at in chosen]
             yield (
-                (nn.utils.rnn.pad_sequence(some, batch_first=True).to(device), torch.tensor([len(x) for x in some])),
+                (
+                    nn.utils.rnn.pad_sequence(chosen_beats, batch_first=True).to(device),
+                    torch.tensor([len(x) for x in chosen_beats]),
+                ),
                 torch.from_numpy(labels[chosen]),
             )
 
-    return _fit(BeatNet().to(device), batches, labels, recipe.beat_epochs, recipe, tell)
+    return _fit(BeatNet().to(device), batches, labels, recipe.beat_epochs, recipe, on_step)
 
 
-def _fit(net: Net, batches: Batches, labels: Ints, epochs: int, recipe: RhythmRecipe, tell: Tell) -> Net:
+def _fit(net: Net, batches: Batches, labels: Ints, epochs: int, recipe: RhythmRecipe, on_step: OnStep) -> Net:
     device = next(net.parameters()).device
     prior = np.bincount(labels, minlength=len(CLASSES)) / len(labels)
     weight = torch.tensor(np.maximum(prior, 1e-3) ** recipe.prior_power, dtype=torch.float32, device=device)
@@ -190,18 +192,18 @@ def _fit(net: Net, batches: Batches, labels: Ints, epochs: int, recipe: RhythmRe
     for _ in range(epochs):
         net.train()
         for inputs, wanted in batches():
-            # Half the bits, half the time; the weights that are kept and the loss have all of them.
+            # bfloat16 halves the time of a step; weights and loss stay float32.
             with torch.autocast(device.type, torch.bfloat16):
                 logits = net(*inputs)
             loss = loss_of(logits.float(), wanted.to(device))
             learner.learn(loss)
-        tell(Step(learner.done, steps, float(loss.detach())))
+        on_step(Step(learner.done, steps, float(loss.detach())))
     return learner.kept.eval()
 
 
 def _alike(lengths: Ints, batch: int, rng: np.random.Generator) -> list[Ints]:
-    """Batches of recordings of nearly the same length, so that nothing is padded and little is cut."""
-    order = np.argsort(np.minimum(lengths, MOST_S * RATE_HZ) + rng.uniform(0, 150, len(lengths)))
+    """Batches of recordings of similar length, so that no padding and little cropping is needed."""
+    order = np.argsort(np.minimum(lengths, CROP_S * RATE_HZ) + rng.uniform(0, 150, len(lengths)))
     cut = [order[first : first + batch] for first in range(0, len(order), batch)]
     return [cut[at] for at in rng.permutation(len(cut))]
 
@@ -214,15 +216,15 @@ def _crop(wave: Floats, size: int, rng: np.random.Generator) -> Floats:
 def _beat_crop(beats: Floats, rng: np.random.Generator) -> Tensor:
     keep = int(rng.integers(max(2, len(beats) * 3 // 5), len(beats) + 1))
     first = int(rng.integers(0, len(beats) - keep + 1))
-    some = beats[first : first + keep].copy()
-    some[:, : BEAT_FEATURES - 6] *= rng.choice([1.0, -1.0], p=[0.7, 0.3]) * rng.uniform(0.85, 1.15)
-    some[:, : BEAT_FEATURES - 6] += rng.normal(0, 0.02, (len(some), BEAT_FEATURES - 6))
-    some[:, BEAT_FEATURES - 6 : BEAT_FEATURES - 4] += rng.uniform(-0.08, 0.08)  # a little faster, a little slower
-    return torch.from_numpy(some)
+    chosen_beats = beats[first : first + keep].copy()
+    chosen_beats[:, : BEAT_FEATURES - 6] *= rng.choice([1.0, -1.0], p=[0.7, 0.3]) * rng.uniform(0.85, 1.15)
+    chosen_beats[:, : BEAT_FEATURES - 6] += rng.normal(0, 0.02, (len(chosen_beats), BEAT_FEATURES - 6))
+    chosen_beats[:, BEAT_FEATURES - 6 : BEAT_FEATURES - 4] += rng.uniform(-0.08, 0.08)  # vary the heart rate slightly
+    return torch.from_numpy(chosen_beats)
 
 
 def _varied(waves: Tensor, rng: np.random.Generator) -> Tensor:
-    """[B, 1, T]: stretched, louder or softer, upside down, with noise and a wandering baseline."""
+    """Augmented waves, [B, 1, T]: random stretch, gain, inversion, noise and baseline wander."""
     size = waves.shape[-1]
     waves = functional.interpolate(waves, size=round(size * rng.uniform(0.95, 1.05)), mode="linear")
     many, _, size = waves.shape

@@ -1,10 +1,11 @@
-"""The sepsis network, complete: what it is, what it is shown, how it learns.
+"""The sepsis network and its training.
 
-One LSTM step per hour or part of it. Elapsed time enters as a feature, `gap_h`, and so every gate: the forget gate
-decays the memory by what has passed, as in DeepCare (Pham et al., J Biomed Inform 69:218, 2017). Every hour of these
-records has a row, so while learning rows are left out at random: a net that never saw a gap would not know one.
+One LSTM step per hour or part of it. Elapsed time is a feature, `gap_h`, and so reaches every gate: the forget gate can
+decay the memory with the elapsed time, as in DeepCare (Pham et al., J Biomed Inform 69:218, 2017). The training data
+have a row for every hour, so rows are dropped at random in training; otherwise the net would never see a gap.
 
-It learns from chunks of a day, cut anew each time: of whole records it would learn the clock.
+Training uses chunks of one day, cut at new places in each epoch: from whole records the net would learn the time since
+admission.
 """
 
 from collections.abc import Iterator
@@ -15,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.sepsis_features import INPUTS, MOST_AGE_H, NAMES, TOGETHER_OF
+from models.sepsis_features import INPUTS, MAX_AGE_H, NAMES, TOGETHER_OF
 from models.training.learning import Learner
-from models.training.progress import Step, Tell
+from models.training.progress import OnStep, Step
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -28,15 +29,15 @@ HEADS: Final = ("within 6 h", "within 12 h", "within 24 h", "ever")
 HEAD_LOSS: Final = (1.0, 0.3, 0.2, 0.1)
 SECOND_LOSS: Final = 0.2
 SECOND_EVERY: Final = 2
-"""The second task is asked at every so many-th step."""
+"""The second task is trained at every n-th step."""
 HEAD_MIX: Final = (1.0, 0.5, 0.3, 0.2)
-"""How the heads speak together: a sum of logits, calibrated afterwards."""
+"""Weights of the heads in the score: a sum of logits, calibrated afterwards."""
 
 
 class SepsisRecipe(NamedTuple):
-    """How the net learns. Numbers that were tried are in the card."""
+    """Hyperparameters of the sepsis net. The model card lists the variants that were tried."""
 
-    members: int = 2  # nets that learn the same from another beginning; their logits are averaged
+    members: int = 2  # nets with different initial weights; their logits are averaged
     epochs: int = 14
     hidden: int = 64
     embedding: int = 64
@@ -45,16 +46,16 @@ class SepsisRecipe(NamedTuple):
     rate: float = 2e-3
     weight_decay: float = 1e-2
     dropout: float = 0.2
-    average: float = 0.998  # of the exponential moving average that is kept
-    left_out: float = 0.05  # share of rows
-    hidden_signs: float = 0.05  # how often a sign, the age or the sex is hidden for a whole chunk
+    average: float = 0.998  # decay of the moving average of the weights
+    left_out: float = 0.05  # share of rows dropped in training
+    hidden_signs: float = 0.05  # probability that a sign, the age or the sex is hidden for a whole chunk
 
 
 class SepsisNet(nn.Module):
-    """x [B, T, F] (NaN: not known), h and c [1, B, H] to logits [B, T, 4], h, c.
+    """From x [B, T, F] (NaN: unknown), h and c [1, B, H] to logits [B, T, 4], h and c.
 
-    Each feature is encoded by straight segments between its quantiles, and a bit for "not known" (Gorishniy et al.,
-    NeurIPS 2022): what is usual is spread out, and what is extreme cannot drive the net far.
+    Each feature is encoded piecewise linearly between its quantiles, with a flag for "unknown" (Gorishniy et al.,
+    NeurIPS 2022): common values are well resolved, and extreme values have a bounded effect.
     """
 
     low: Tensor
@@ -71,7 +72,7 @@ class SepsisNet(nn.Module):
         self.skip = nn.Linear(embedding, len(HEADS))
         self.drop = nn.Dropout(dropout)
         if second:
-            self.second = nn.Linear(hidden, 1)  # only while learning
+            self.second = nn.Linear(hidden, 1)  # used in training only
 
     def encode(self, x: Tensor) -> Tensor:
         missing = torch.isnan(x)
@@ -85,14 +86,14 @@ class SepsisNet(nn.Module):
         return self.out(self.drop(out)) + self.skip(embedded), h, c
 
     def other_task(self, x: Tensor) -> Tensor:
-        """Logits of the second task, [B, T]: the same embedding and memory, another question."""
+        """Logits of the second task, [B, T], from the same embedding and LSTM."""
         zero = x.new_zeros(1, len(x), self.lstm.hidden_size)
         out, _ = self.lstm(self.drop(torch.relu(self.embed(self.encode(x)))), (zero, zero))
         return self.second(self.drop(out))[..., 0]
 
 
 class SepsisMembers(nn.Module):
-    """Several nets side by side: h and c [1, B, M * H], logits averaged."""
+    """Several nets in parallel: h and c [1, B, M * H], logits averaged."""
 
     def __init__(self, nets: list[SepsisNet]) -> None:
         super().__init__()
@@ -101,38 +102,38 @@ class SepsisMembers(nn.Module):
         self.features = nets[0].features
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        said = [
+        outputs = [
             net(x, *(state[..., at * self.hidden : (at + 1) * self.hidden].contiguous() for state in (h, c)))
             for at, net in enumerate(self.nets)
         ]
-        logits = torch.stack([one for one, _, _ in said]).mean(0)
-        return logits, torch.cat([one for _, one, _ in said], -1), torch.cat([one for _, _, one in said], -1)
+        logits = torch.stack([one for one, _, _ in outputs]).mean(0)
+        return logits, torch.cat([one for _, one, _ in outputs], -1), torch.cat([one for _, _, one in outputs], -1)
 
 
 class Stays(NamedTuple):
-    """Rows of many stays, one after the other."""
+    """Rows of many stays, concatenated."""
 
     features: Floats  # [N, F]
     labels: Ints  # [N]
     starts: Ints  # [P]
     ends: Ints  # [P]
 
-    def some(self, patients: Ints) -> "Stays":
-        """The same rows, fewer stays."""
+    def subset(self, patients: Ints) -> "Stays":
+        """The stays of some patients, on the same rows."""
         return self._replace(starts=self.starts[patients], ends=self.ends[patients])
 
 
 def knots_of(features: Floats) -> Floats:
-    """Between which values of each feature the segments lie, [F, SEGMENTS + 1]: quantiles, made to rise."""
+    """Segment borders of each feature, [F, SEGMENTS + 1]: quantiles, made strictly increasing."""
     found = np.nanquantile(features[::7], np.linspace(0.005, 0.995, SEGMENTS + 1), axis=0).T
     found = np.maximum.accumulate(found, axis=1)
-    # Every gap in these records is an hour, so its quantiles say nothing.
+    # Every gap in the training data is one hour, so quantiles of the gap are meaningless.
     found[NAMES.index("gap_h")] = GAP_KNOTS_H
     return (found + np.arange(SEGMENTS + 1) * 1e-4 * (1 + np.abs(found[:, :1]))).astype(np.float32)
 
 
 def horizons(labels: Ints, starts: Ints, ends: Ints) -> Floats:
-    """What the heads are to say, [N, 4]: the label, the same 6 h and 18 h earlier, and whether it ever comes."""
+    """Targets of the heads, [N, 4]: the label, the label 6 h and 18 h earlier, and whether it occurs in this stay."""
     wanted = np.zeros((len(labels), len(HEADS)), np.float32)
     wanted[:, 0] = labels
     for start, end in zip(starts, ends, strict=True):
@@ -148,23 +149,26 @@ def fit_sepsis(
     *,
     seed: int,
     device: str,
-    tell: Tell,
+    on_step: OnStep,
     second: Stays | None = None,
     ages: bool = True,
 ) -> SepsisNet:
-    """Learn from stays. The same seed gives the same net on the same machine.
+    """Train on stays. The same seed gives the same net on the same machine.
 
     Args:
-        second: other stays, whose label is asked of the same memory by a head that is dropped afterwards.
-        ages: False: `age_h` is 0 everywhere in what is given, so what is hidden has none either.
+        second: stays of a second task, trained with its own head on the same LSTM; the head is dropped afterwards.
+        ages: False if `age_h` is 0 in all rows; hidden signs then get age 0 as well.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     rows = np.concatenate([np.arange(a, b) for a, b in zip(stays.starts, stays.ends, strict=True)])
     net = SepsisNet(
         torch.from_numpy(knots_of(stays.features[rows])),
-        hidden=recipe.hidden, embedding=recipe.embedding, dropout=recipe.dropout, second=second is not None,
-    ).to(device)  # fmt: skip
+        hidden=recipe.hidden,
+        embedding=recipe.embedding,
+        dropout=recipe.dropout,
+        second=second is not None,
+    ).to(device)
     features = torch.from_numpy(np.vstack([stays.features, np.full((1, stays.features.shape[1]), np.nan, np.float32)]))
     wanted = torch.from_numpy(
         np.vstack([horizons(stays.labels, stays.starts, stays.ends), np.zeros((1, 4), np.float32)])
@@ -175,16 +179,16 @@ def fit_sepsis(
     steps = recipe.epochs * (len(chunks) // recipe.batch + 3)
     learner = Learner(net, rate=recipe.rate, weight_decay=recipe.weight_decay, steps=steps, average=recipe.average)
     gap = NAMES.index("gap_h")
-    hiding, hidden_as = _hiding(MOST_AGE_H if ages else 0.0)
+    hiding, hidden_as = _hiding(MAX_AGE_H if ages else 0.0)
     others = None if second is None else _batches(second, recipe, np.random.default_rng(seed + 1), device)
     for epoch in range(recipe.epochs):
         net.train()
         if epoch:
             chunks = _chunks(stays, recipe.chunk, rng)
         for first in range(0, len(chunks), recipe.batch):
-            some = chunks[first : first + recipe.batch]
-            places = some[:, :1] + np.arange(recipe.chunk)
-            places = np.where(places < some[:, 1:], places, nowhere)
+            subset = chunks[first : first + recipe.batch]
+            places = subset[:, :1] + np.arange(recipe.chunk)
+            places = np.where(places < subset[:, 1:], places, nowhere)
             if recipe.left_out:
                 places, gaps = _thinned(places, nowhere, recipe.left_out, rng)
             x, y = features[places], wanted[places]
@@ -203,7 +207,7 @@ def fit_sepsis(
                 each = nn.functional.binary_cross_entropy_with_logits(net.other_task(x), y, reduction="none")
                 loss = loss + SECOND_LOSS * each[there].mean()
             learner.learn(loss)
-        tell(Step(learner.done, steps, float(loss.detach())))
+        on_step(Step(learner.done, steps, float(loss.detach())))
     if second is not None:
         del learner.kept.second
     return learner.kept.eval()
@@ -212,21 +216,21 @@ def fit_sepsis(
 def _batches(
     stays: Stays, recipe: SepsisRecipe, rng: np.random.Generator, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(x, y, which rows are there) of the second task, for ever."""
+    """Endless batches (x, y, mask of valid rows) of the second task."""
     features = torch.from_numpy(np.vstack([stays.features, np.full((1, stays.features.shape[1]), np.nan, np.float32)]))
     labels = torch.from_numpy(np.r_[stays.labels, 0].astype(np.float32))
     nowhere = len(labels) - 1
     while True:
         chunks = _chunks(stays, recipe.chunk, rng)
         for first in range(0, len(chunks), recipe.batch):
-            some = chunks[first : first + recipe.batch]
-            places = some[:, :1] + np.arange(recipe.chunk)
-            places = np.where(places < some[:, 1:], places, nowhere)
+            subset = chunks[first : first + recipe.batch]
+            places = subset[:, :1] + np.arange(recipe.chunk)
+            places = np.where(places < subset[:, 1:], places, nowhere)
             yield features[places].to(device), labels[places].to(device), torch.from_numpy(places != nowhere).to(device)
 
 
 def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
-    """(first row, end) of each, cut at a new place each time."""
+    """(first row, end) of each chunk, with a random offset for each stay."""
     found: list[tuple[int, int]] = []
     for start, end in zip(stays.starts.tolist(), stays.ends.tolist(), strict=True):
         for at in range(start - int(rng.integers(0, hours)), end, hours):
@@ -237,7 +241,7 @@ def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
 
 
 def _hiding(age_h: float) -> tuple[Tensor, Tensor]:
-    """Features that go when a sign, the age or the sex is hidden, [8, F]; and what they are then, [F]."""
+    """Features affected when each sign, the age or the sex is hidden, [8, F], and their values then, [F]."""
     names = list(NAMES)
     hidden_as = torch.full((len(names),), float("nan"))
     rows = []
@@ -255,7 +259,7 @@ def _hidden(x: Tensor, hiding: Tensor, hidden_as: Tensor, share: float, rng: np.
 
 
 def _thinned(places: Ints, nowhere: int, share: float, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Leave rows out, move the others together, and say how long each gap has become, [B, T]."""
+    """Drop rows at random and close up the others; returns the rows and the resulting gap of each in hours, [B, T]."""
     keep = (rng.random(places.shape) >= share * rng.random((len(places), 1)) * 2) & (places != nowhere)
     keep[:, 0] |= ~keep.any(1)
     order = np.argsort(~keep, axis=1, kind="stable")

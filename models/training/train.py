@@ -1,4 +1,4 @@
-"""What the command `vitalloom train` does: trains folds and the final model, with progress bars."""
+"""The work of `vitalloom train`: train the folds and the final model, with progress bars."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from models.errors import BadRun
 from models.heart_features import Form
 from models.recordings import FOLDS, file_of
 from models.training.heart import HeartRecipe
-from models.training.progress import Step, Tell
+from models.training.progress import OnStep, Step
 from models.training.rhythm import RhythmRecipe
 from models.training.runs import Run, train_heart, train_rhythm, train_sepsis
 from models.training.sepsis import SepsisRecipe
@@ -32,21 +32,25 @@ def train(
     without_ages: bool = False,
     second: Path | None = None,
 ) -> int:
-    """Train what is asked for; what is there already is not trained again.
+    """Train the chosen folds; nets that are saved in the working folder already are not trained again.
 
     Raises:
         BadRecordings: an unknown task.
-        BadRun: an unknown fold or device, or a folder of another run.
+        BadRun: an unknown fold or device, an option of another task, or a working folder of another run.
     """
     file = file_of(task, data)
     if task != "sepsis" and (without_ages or second is not None):
-        raise BadRun(work, f"--without-ages and --second are of sepsis, not of {task}")
+        raise BadRun(work, f"--without-ages and --second are options of sepsis only, not of {task}")
     torch.set_num_threads(threads)
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description:<42}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description:<42}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     began = time.monotonic()
     with Progress(*columns, console=console) as bars:
         run = Run(
@@ -56,17 +60,18 @@ def train(
             device=_device(device),
             folds=_folds(work, folds),
             command=_command(task, seed, quick=quick, without_ages=without_ages, second=second),
-            watch=_watch(bars),
+            start_progress=_start_progress(bars),
             without_ages=without_ages,
             second=second,
         )
         _TRAIN[task](run, quick)
-    console.print(f"{task}: {work / task}, {(time.monotonic() - began) / 60:.1f} min on {run.device}")
+    minutes = (time.monotonic() - began) / 60
+    console.print(f"{task}: saved in {work / task} after {minutes:.1f} min on {run.device}")
     return 0
 
 
 def _command(task: str, seed: int, *, quick: bool, without_ages: bool, second: Path | None) -> str:
-    """As somebody else would give it; where data lie is theirs to say."""
+    """The command that repeats this run, without paths of this machine."""
     options = (
         [" --quick"] * quick + [" --without-ages"] * without_ages + [" --second DATA/icu2012"] * (second is not None)
     )
@@ -101,14 +106,14 @@ _TRAIN: Final[dict[str, Callable[[Run, bool], None]]] = {
 }
 
 
-def _watch(bars: Progress) -> Callable[[str], Tell]:
-    def begin(title: str) -> Tell:
+def _start_progress(bars: Progress) -> Callable[[str], OnStep]:
+    def begin(title: str) -> OnStep:
         bar = bars.add_task(title, loss="", total=None)
 
-        def tell(step: Step) -> None:
+        def on_step(step: Step) -> None:
             bars.update(bar, completed=step.done, total=step.of, loss=f"{step.loss:.3f}" if step.loss else "")
 
-        return tell
+        return on_step
 
     return begin
 
@@ -117,12 +122,12 @@ def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise BadRun(Path("--device"), "there is no accelerator that this torch can use; say cpu or auto")
+        raise BadRun(Path("--device"), "torch finds no CUDA device; use --device cpu or auto")
     return wanted
 
 
 def _folds(work: Path, text: str) -> tuple[int, ...]:
-    """`all` is every fold and then everybody; or numbers from 1 on, with 6 for everybody."""
+    """`all`: every fold and the final model; or fold numbers from 1, with 6 for the final model."""
     if text == "all":
         return tuple(range(FOLDS + 1))
     try:
@@ -130,5 +135,5 @@ def _folds(work: Path, text: str) -> tuple[int, ...]:
     except ValueError:
         folds = (-1,)
     if not all(0 <= fold <= FOLDS for fold in folds):
-        raise BadRun(work, f"--folds {text}: say all, or numbers from 1 to {FOLDS} ({FOLDS + 1}: everybody)")
+        raise BadRun(work, f"--folds {text}: give 'all', or numbers from 1 to {FOLDS} ({FOLDS + 1} is the final model)")
     return folds

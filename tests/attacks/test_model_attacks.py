@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.scoring import Scoring
-from models.artifacts import find, load
+from models.artifacts import load, load_all
 from models.passport import FILE
 from tests.models.made_up import copied, resigned
 from wire.identity import NOTHING
@@ -54,14 +54,14 @@ def test_a36_a_swapped_model_does_not_judge_and_the_screen_says_so(
     attack(home)
 
     assert ((home / FILE).read_bytes(), (home / "model.onnx").read_bytes()) != before
-    assert find(tmp_path).refused["sepsis"].reason == reason
-    assert Scoring(find(tmp_path), lambda _: NOTHING).title == f"rules only (sepsis refused: {reason})"
+    assert load_all(tmp_path).refused["sepsis"].reason == reason
+    assert Scoring(load_all(tmp_path), lambda _: NOTHING).title == f"rules only (sepsis refused: {reason})"
 
 
 def test_a36_an_old_model_with_a_good_signature_does_not_come_back(tmp_path: Path) -> None:
     home = copied("sepsis", tmp_path)
     version = load(home).passport.version
 
-    found = find(tmp_path, not_below={"sepsis": f"{int(version.split('.')[0]) + 1}.0.0"})
+    found = load_all(tmp_path, not_below={"sepsis": f"{int(version.split('.')[0]) + 1}.0.0"})
 
     assert found.refused["sepsis"].reason == "version"

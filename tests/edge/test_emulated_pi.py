@@ -20,7 +20,7 @@ import pytest
 from edge.scoring import Scoring
 from edge.status import Status
 from edge.status import read as read_status
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from simulators.broker import free_port
 from tests.patience import PATIENCE_S
 from tests.services.journey import Block, Journey
@@ -38,9 +38,9 @@ BEGIN_WITHIN_S = 120.0
 SCORES = """
 import json, sys
 import numpy as np
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.runtime import engine_of, shaped
-found, said = find(RELEASED), {}
+found, said = load_all(RELEASED), {}
 for name, artifact in sorted(found.models.items()):
     engine = engine_of(artifact)
     golden = shaped(name, artifact.passport.golden.inputs)
@@ -189,7 +189,7 @@ def as_computed_here(readings: list[dict[str, Any]]) -> dict[str, float | None]:
         counter=first["counter"], at_ms=first["at_ms"], received_ms=first["received_ms"],
         unusable=first["unusable"], **{name: first[name] for name in signs if name in first},
     )  # fmt: skip
-    scoring = Scoring(find(RELEASED), lambda _: ABOUT)
+    scoring = Scoring(load_all(RELEASED), lambda _: ABOUT)
     return {score.model: score.score for score in scoring.score(reading)}
 
 

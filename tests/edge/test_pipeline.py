@@ -7,7 +7,7 @@ import pytest
 from edge.outbox import Keep
 from edge.pipeline import JudgedReading, Pipeline
 from edge.scoring import Scoring
-from models.artifacts import RELEASED, Found, find
+from models.artifacts import RELEASED, LoadedModels, load_all
 from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, WELL
 from vitals.messages import AlarmState, SensorFlag
@@ -22,7 +22,9 @@ BINDING = demo_site(wearables=1, edges=1, now_ms=NOW).bindings[0]
 
 
 def a_pipeline(states: dict[str, bytes] | None = None) -> Pipeline:
-    return Pipeline(lambda _: MonitoringPlan(), (states or {}).items(), Scoring(Found({}, {}), lambda _: NOTHING))
+    return Pipeline(
+        lambda _: MonitoringPlan(), (states or {}).items(), Scoring(LoadedModels({}, {}), lambda _: NOTHING)
+    )
 
 
 def take(pipeline: Pipeline, after_ms: int, *, held_up_ms: int = 100, **changed: Any) -> JudgedReading:
@@ -119,7 +121,7 @@ def test_a_reading_that_cannot_be_judged_goes_on_and_is_dear(after_ms: int) -> N
 
 
 def test_what_models_say_goes_on_with_the_reading_and_into_alarms() -> None:
-    scoring = Scoring(find(RELEASED), lambda _: NOTHING)
+    scoring = Scoring(load_all(RELEASED), lambda _: NOTHING)
     pipeline = Pipeline(lambda _: MonitoringPlan(), (), scoring)
 
     worse = [
@@ -140,7 +142,7 @@ def test_without_models_a_reading_costs_no_byte_more_than_an_empty_list() -> Non
 
 
 def test_a_reading_that_is_older_than_what_is_known_is_not_shown_to_models() -> None:
-    pipeline = Pipeline(lambda _: MonitoringPlan(), (), Scoring(find(RELEASED), lambda _: NOTHING))
+    pipeline = Pipeline(lambda _: MonitoringPlan(), (), Scoring(load_all(RELEASED), lambda _: NOTHING))
     take(pipeline, 60 * MINUTE)
 
     assert take(pipeline, 50 * MINUTE, held_up_ms=10 * MINUTE + 200).message.scores == ()

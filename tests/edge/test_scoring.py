@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge.scoring import ASK_MS, BUDGET_S, Scoring
-from models.artifacts import RELEASED, Found, find
+from models.artifacts import RELEASED, LoadedModels, load_all
 from models.errors import ModelUnavailable
 from models.heart import HeartModel
 from models.sepsis import SepsisModel
@@ -33,11 +33,11 @@ HEART = About(age_years=67.0, is_male=True, chest_pain=4)
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
-    return find(RELEASED)
+def found() -> LoadedModels:
+    return load_all(RELEASED)
 
 
-def a_scoring(found: Found, *, about: About = NOTHING, **options: Any) -> Scoring:
+def a_scoring(found: LoadedModels, *, about: About = NOTHING, **options: Any) -> Scoring:
     return Scoring(found, lambda _: about, **options)
 
 
@@ -74,7 +74,7 @@ def getting_worse(after_ms: int) -> dict[str, Any]:
 # When
 
 
-def test_a_model_is_asked_at_once_and_then_every_five_minutes(found: Found) -> None:
+def test_a_model_is_asked_at_once_and_then_every_five_minutes(found: LoadedModels) -> None:
     scores = told(a_scoring(found), well, until_ms=HOUR)
 
     assert [score.at_ms - NOW for score in scores] == list(range(0, HOUR, ASK_MS))
@@ -82,7 +82,7 @@ def test_a_model_is_asked_at_once_and_then_every_five_minutes(found: Found) -> N
     assert all(score.score is not None and 0 < score.score < score.threshold for score in scores)
 
 
-def test_who_gets_worse_gets_a_higher_score_than_who_stays_well(found: Found) -> None:
+def test_who_gets_worse_gets_a_higher_score_than_who_stays_well(found: LoadedModels) -> None:
     steady = told(a_scoring(found), well, until_ms=9 * HOUR)[-1]
     worse = told(a_scoring(found), getting_worse, until_ms=9 * HOUR)[-1]
 
@@ -92,7 +92,9 @@ def test_who_gets_worse_gets_a_higher_score_than_who_stays_well(found: Found) ->
     assert worse.score >= worse.threshold
 
 
-def test_an_hour_that_is_over_is_one_step_and_the_hour_that_runs_is_scored_as_if_it_ended_now(found: Found) -> None:
+def test_a_finished_hour_is_one_step_and_the_current_hour_is_scored_as_if_it_ended_now(
+    found: LoadedModels,
+) -> None:
     model = SepsisModel(released("sepsis"))
     patient = model.patient()
 
@@ -108,7 +110,7 @@ def test_an_hour_that_is_over_is_one_step_and_the_hour_that_runs_is_scored_as_if
     assert [score.score for score in scores[11::12]] == expected
 
 
-def test_a_gap_of_many_hours_is_a_gap_and_not_many_steps(found: Found) -> None:
+def test_a_gap_of_many_hours_is_a_gap_and_not_many_steps(found: LoadedModels) -> None:
     scoring = a_scoring(found)
     told(scoring, well, until_ms=2 * HOUR)
 
@@ -121,7 +123,7 @@ def test_a_gap_of_many_hours_is_a_gap_and_not_many_steps(found: Found) -> None:
     assert all(score.score is not None for score in after)
 
 
-def test_a_value_that_may_not_be_scored_is_not_shown_to_a_model(found: Found) -> None:
+def test_a_value_that_may_not_be_scored_is_not_shown_to_a_model(found: LoadedModels) -> None:
     marked = 1 << INDEX[VitalSign.HEART_RATE]
     doubtful, without = a_scoring(found), a_scoring(found)
 
@@ -131,7 +133,7 @@ def test_a_value_that_may_not_be_scored_is_not_shown_to_a_model(found: Found) ->
     assert one.score == other.score
 
 
-def test_age_and_sex_are_told_to_the_model_where_they_are_known(found: Found) -> None:
+def test_age_and_sex_are_told_to_the_model_where_they_are_known(found: LoadedModels) -> None:
     (unknown,) = a_scoring(found).score(a_reading(0, **WELL))
     (known,) = a_scoring(found, about=About(age_years=88.0, is_male=True)).score(a_reading(0, **WELL))
 
@@ -141,7 +143,7 @@ def test_age_and_sex_are_told_to_the_model_where_they_are_known(found: Found) ->
 # Why
 
 
-def test_a_score_says_why_when_it_begins_to_speak_and_once_an_hour(found: Found) -> None:
+def test_a_score_says_why_when_it_begins_to_speak_and_once_an_hour(found: LoadedModels) -> None:
     scores = told(a_scoring(found), getting_worse, until_ms=10 * HOUR)
 
     speaking = [score.score is not None and score.score >= score.threshold for score in scores]
@@ -155,7 +157,7 @@ def test_a_score_says_why_when_it_begins_to_speak_and_once_an_hour(found: Found)
     assert scores[first].reason.count("(") == 3
 
 
-def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fell_silent_or_eased_says_why_anew(found: LoadedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     scoring = a_scoring(found)
     threshold = released("sepsis").passport.threshold
     said: dict[int, float | None] = {0: 2.0, 5: 2.0, 10: 0.5, 15: 2.0, 20: None, 25: 2.0}
@@ -163,9 +165,9 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypat
     for minute, times in said.items():
         with monkeypatch.context() as made:
             made.setattr(
-                SepsisModel, "glance", lambda *_, times=times: math.nan if times is None else times * threshold
+                SepsisModel, "preview", lambda *_, times=times: math.nan if times is None else times * threshold
             )
-            made.setattr(SepsisModel, "doubt", lambda *_, times=times: "doubt" if times is None else None)
+            made.setattr(SepsisModel, "abstention", lambda *_, times=times: "doubt" if times is None else None)
             (score,) = scoring.score(a_reading(minute * MINUTE, **WELL))
             reasons[minute] = score.reason
 
@@ -182,7 +184,7 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: Found, monkeypat
 # Heart
 
 
-def test_the_heart_model_judges_those_of_whom_it_was_told_enough(found: Found) -> None:
+def test_the_heart_model_judges_those_of_whom_it_was_told_enough(found: LoadedModels) -> None:
     both = a_scoring(found, about=HEART).score(a_reading(0, **WELL))
     alone = a_scoring(found, about=About(age_years=67.0, is_male=True)).score(a_reading(0, **WELL))
 
@@ -193,7 +195,7 @@ def test_the_heart_model_judges_those_of_whom_it_was_told_enough(found: Found) -
     assert [score.model for score in alone] == ["sepsis"]
 
 
-def test_a_pressure_of_an_earlier_hour_still_counts_for_the_heart(found: Found) -> None:
+def test_a_pressure_of_an_earlier_hour_still_counts_for_the_heart(found: LoadedModels) -> None:
     scoring = a_scoring(found, about=HEART)
     first = scoring.score(a_reading(0, **WELL))[1]
 
@@ -206,7 +208,7 @@ def test_a_pressure_of_an_earlier_hour_still_counts_for_the_heart(found: Found) 
 
 
 def test_without_models_nothing_is_said_and_the_title_says_so() -> None:
-    scoring = a_scoring(Found({}, {}))
+    scoring = a_scoring(LoadedModels({}, {}))
 
     assert scoring.title == "rules only (no model artifacts)"
     assert scoring.score(a_reading(0, **WELL)) == []
@@ -216,7 +218,7 @@ def test_a_damaged_model_says_that_it_cannot_judge_and_the_other_goes_on(tmp_pat
     (copied("sepsis", tmp_path) / "model.onnx").write_bytes(b"damaged")
     copied("heart-home", tmp_path)
 
-    scoring = a_scoring(find(tmp_path), about=HEART)
+    scoring = a_scoring(load_all(tmp_path), about=HEART)
     sepsis, heart = scoring.score(a_reading(0, **WELL))
 
     assert scoring.title.startswith("rules + heart-home ")
@@ -225,29 +227,29 @@ def test_a_damaged_model_says_that_it_cannot_judge_and_the_other_goes_on(tmp_pat
     assert heart.score is not None
 
 
-def test_a_model_that_cannot_run_here_is_refused_as_well(found: Found) -> None:
+def test_a_model_that_cannot_run_here_is_refused_as_well(found: LoadedModels) -> None:
     artifact = released("sepsis")
     golden = msgspec.structs.replace(artifact.passport.golden, output=[[0.9] * 6])
     other = artifact._replace(passport=msgspec.structs.replace(artifact.passport, golden=golden))
 
-    scoring = a_scoring(Found({"sepsis": other}, {}))
+    scoring = a_scoring(LoadedModels({"sepsis": other}, {}))
 
     assert scoring.title == "rules only (sepsis refused: golden)"
 
 
-def test_a_released_model_that_this_edge_does_not_ask_is_not_named(found: Found) -> None:
+def test_a_released_model_that_this_edge_does_not_ask_is_not_named(found: LoadedModels) -> None:
     assert set(found.models) > set(a_scoring(found).versions)
     assert "rhythm" not in a_scoring(found).title
 
 
-def test_a_model_abstains_where_too_little_is_known(found: Found) -> None:
+def test_a_model_abstains_where_too_little_is_known(found: LoadedModels) -> None:
     (score,) = a_scoring(found).score(a_reading(0, heart_rate=70.0, spo2=98.0))
 
     assert score.score is None
     assert score.reason == "only 2 of 6 signs within 3 h"
 
 
-def test_a_score_that_costs_too_much_is_none(found: Found) -> None:
+def test_a_score_that_costs_too_much_is_none(found: LoadedModels) -> None:
     slow = iter([0.0, BUDGET_S + 0.1])
 
     (score,) = a_scoring(found, timer=lambda: next(slow)).score(a_reading(0, **WELL))
@@ -256,7 +258,7 @@ def test_a_score_that_costs_too_much_is_none(found: Found) -> None:
     assert score.reason == "took 0.3 s of 0.2 s"
 
 
-def test_a_machine_that_is_too_slow_to_say_why_still_says_how_much(found: Found) -> None:
+def test_a_machine_that_is_too_slow_to_say_why_still_says_how_much(found: LoadedModels) -> None:
     def timer() -> Iterator[float]:
         now = 0.0
         while True:  # a score, then its explanation, which takes a second
@@ -278,14 +280,14 @@ def test_a_machine_that_is_too_slow_to_say_why_still_says_how_much(found: Found)
 
 @pytest.mark.parametrize("error", [ModelUnavailable("output", "gave no probability"), ZeroDivisionError("a defect")])
 def test_a_defect_of_a_model_is_told_and_stays_with_it(
-    found: Found, error: Exception, monkeypatch: pytest.MonkeyPatch
+    found: LoadedModels, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scoring = a_scoring(found, about=HEART)
 
     def fail(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr(SepsisModel, "glance", fail)
+    monkeypatch.setattr(SepsisModel, "preview", fail)
     sepsis, heart = scoring.score(a_reading(0, **WELL))
 
     assert sepsis.score is None
@@ -294,7 +296,7 @@ def test_a_defect_of_a_model_is_told_and_stays_with_it(
 
 
 def test_an_hour_that_could_not_be_taken_in_is_told_until_one_can(
-    found: Found, monkeypatch: pytest.MonkeyPatch
+    found: LoadedModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scoring = a_scoring(found)
     told(scoring, well, until_ms=HOUR)
@@ -312,7 +314,7 @@ def test_an_hour_that_could_not_be_taken_in_is_told_until_one_can(
 # What is remembered
 
 
-def test_after_a_restart_the_hours_that_are_over_are_known(found: Found) -> None:
+def test_after_a_restart_the_hours_that_are_over_are_known(found: LoadedModels) -> None:
     through, before = a_scoring(found), a_scoring(found)
     told(through, getting_worse, until_ms=6 * HOUR)
     told(before, getting_worse, until_ms=6 * HOUR)
@@ -325,7 +327,7 @@ def test_after_a_restart_the_hours_that_are_over_are_known(found: Found) -> None
     assert [score.score for score in other] == [score.score for score in one]
 
 
-def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_measured(found: Found) -> None:
+def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_measured(found: LoadedModels) -> None:
     through, before = a_scoring(found), a_scoring(found)
     told(through, getting_worse, until_ms=5 * HOUR // 2)
     told(before, getting_worse, until_ms=5 * HOUR // 2)
@@ -344,7 +346,7 @@ def test_after_a_restart_in_the_middle_of_an_hour_the_monitor_says_what_was_meas
     assert [(score.at_ms, score.score) for score in other] == [(score.at_ms, score.score) for score in one]
 
 
-def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found: Found) -> None:
+def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found: LoadedModels) -> None:
     before = a_scoring(found)
     told(before, well, until_ms=2 * HOUR + 1)
     after = a_scoring(found, states=before.drain_states())
@@ -354,7 +356,7 @@ def test_a_value_of_an_hour_that_is_over_is_not_taken_for_one_of_this_hour(found
     assert after._patients[BINDING].now == {}
 
 
-def test_an_hour_without_a_value_is_over_after_a_restart_as_well(found: Found) -> None:
+def test_an_hour_without_a_value_is_over_after_a_restart_as_well(found: LoadedModels) -> None:
     before = a_scoring(found)
     told(before, well, until_ms=HOUR + 1)
     before.score(a_reading(HOUR + MINUTE))  # from here on nothing can be measured for two hours
@@ -373,7 +375,7 @@ def test_an_hour_without_a_value_is_over_after_a_restart_as_well(found: Found) -
     assert (last.at_ms - NOW, last.values[0]) == (5 * HOUR, 88.0)
 
 
-def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: Found) -> None:
+def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: LoadedModels) -> None:
     in_order, upside_down = a_scoring(found), a_scoring(found)
     cuff = a_reading(4 * MINUTE, systolic_bp=95.0, diastolic_bp=50.0)
     pulse = a_reading(4 * MINUTE + 5_000, heart_rate=90.0)
@@ -388,7 +390,7 @@ def test_a_reading_that_was_held_up_counts_and_asks_nobody(found: Found) -> None
     assert upside_down._patients[BINDING].now == in_order._patients[BINDING].now
 
 
-def test_what_is_remembered_is_handed_out_when_an_hour_ends_and_not_before(found: Found) -> None:
+def test_what_is_remembered_is_handed_out_when_an_hour_ends_and_not_before(found: LoadedModels) -> None:
     scoring = a_scoring(found)
     scoring.score(a_reading(0, **WELL))
     assert set(scoring.drain_states()) == {BINDING}  # who is new
@@ -401,14 +403,14 @@ def test_what_is_remembered_is_handed_out_when_an_hour_ends_and_not_before(found
     assert scoring.drain_states() == {}
 
 
-def test_a_memory_that_cannot_be_read_is_counted_and_begins_anew(found: Found) -> None:
+def test_a_memory_that_cannot_be_read_is_counted_and_begins_anew(found: LoadedModels) -> None:
     scoring = a_scoring(found, states={BINDING: b"damaged", "cd" * 16: b"\x92\x01\xc4\x01x"})
 
     assert scoring.forgotten == 2
     assert scoring.score(a_reading(0, **WELL))[0].score is not None
 
 
-def test_what_is_remembered_of_one_patient_is_small(found: Found) -> None:
+def test_what_is_remembered_of_one_patient_is_small(found: LoadedModels) -> None:
     scoring = a_scoring(found)
     told(scoring, getting_worse, until_ms=80 * HOUR, every_ms=HOUR // 2)
 
@@ -417,7 +419,7 @@ def test_what_is_remembered_of_one_patient_is_small(found: Found) -> None:
     assert len(state) < 16_384
 
 
-def test_patients_do_not_know_of_one_another(found: Found) -> None:
+def test_patients_do_not_know_of_one_another(found: LoadedModels) -> None:
     together, alone = a_scoring(found), a_scoring(found)
 
     mixed = []

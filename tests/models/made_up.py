@@ -1,4 +1,4 @@
-"""Small models and recordings that tests make themselves, in the formats of the real ones."""
+"""Synthetic recordings and modified models for tests, in the formats of the real ones."""
 
 import csv
 import hashlib
@@ -24,7 +24,7 @@ def released(name: str) -> Artifact:
 
 
 def copied(name: str, folder: Path) -> Path:
-    """A released model in a folder where a test may damage it."""
+    """A copy of a released model that a test may damage."""
     home = folder / name
     home.mkdir(parents=True)
     for file in ("model.onnx", "weights.npz", FILE):
@@ -34,7 +34,7 @@ def copied(name: str, folder: Path) -> Path:
 
 
 def resigned(home: Path, key: Ed25519PrivateKey = KEY, **changed: object) -> None:
-    """Somebody with a key of their own writes another passport."""
+    """Replace the passport by one with other fields, signed with another key."""
     passport = msgspec.json.decode((home / FILE).read_bytes(), type=Passport)
     files = {name: hashlib.sha256((home / name).read_bytes()).hexdigest() for name in passport.files}
     wanted = msgspec.structs.replace(passport, **{"files": files, **changed})
@@ -42,7 +42,7 @@ def resigned(home: Path, key: Ed25519PrivateKey = KEY, **changed: object) -> Non
 
 
 def hourly(path: Path, *, patients: int = 12, seed: int = 0) -> Path:
-    """Stays like those of PhysioNet/CinC 2019; every third becomes septic, and shows it."""
+    """Stays like those of PhysioNet/CinC 2019; every third patient becomes septic with abnormal signs."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[float | str]] = {
         name: [] for name in ("patient_id", "hour", *SEPSIS_SIGNS.values(), "Age", "Gender", "SepsisLabel")
@@ -66,7 +66,7 @@ def hourly(path: Path, *, patients: int = 12, seed: int = 0) -> Path:
 
 
 def icu(folder: Path, *, stays: int = 24, seed: int = 0) -> Path:
-    """Stays like those of PhysioNet/CinC 2012; every fourth ends in death, and its signs go astray."""
+    """Stays like those of PhysioNet/CinC 2012; every fourth patient dies, with abnormal signs."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     died = [int(at % 4 == 0) for at in range(stays)]
@@ -92,7 +92,7 @@ def icu(folder: Path, *, stays: int = 24, seed: int = 0) -> Path:
 
 
 def clinic(path: Path, *, patients: int = 60, seed: int = 0) -> Path:
-    """Patients like those of the UCI set."""
+    """Patients like those of the UCI heart disease data set."""
     rng = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -100,17 +100,27 @@ def clinic(path: Path, *, patients: int = 60, seed: int = 0) -> Path:
         for at in range(patients):
             ill = at % 2
             cells = [
-                rng.integers(35, 55) + 12 * ill, rng.integers(0, 2), 4 if ill else rng.integers(1, 4),
-                rng.integers(110, 150), rng.integers(180, 300), 0, rng.integers(0, 3), 165 - 25 * ill, ill,
-                round(2.0 * ill, 1), 1 + ill, ill, 7 if ill else 3,
-            ]  # fmt: skip
+                rng.integers(35, 55) + 12 * ill,
+                rng.integers(0, 2),
+                4 if ill else rng.integers(1, 4),
+                rng.integers(110, 150),
+                rng.integers(180, 300),
+                0,
+                rng.integers(0, 3),
+                165 - 25 * ill,
+                ill,
+                round(2.0 * ill, 1),
+                1 + ill,
+                ill,
+                7 if ill else 3,
+            ]
             shown = ["" if rng.random() < 0.15 else str(cell) for cell in cells]
             writer.writerow([f"row-{at}", ("here", "there")[at % 4 // 2], *shown, ill, ill])
     return path
 
 
 def heartbeat_mv(*, irregular: bool, seconds: float = 20.0, rate_hz: int = 300, seed: int = 0) -> np.ndarray:
-    """A drawn heart: QRS and T; regular with P, or irregular without."""
+    """A synthetic ECG in mV with QRS and T waves; regular with P waves, or irregular without."""
     rng = np.random.default_rng(seed)
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
     wave, at = rng.normal(0, 0.01, len(time_s)), 0.4

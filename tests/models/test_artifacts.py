@@ -1,10 +1,10 @@
-"""A model is believed whole, or not at all."""
+"""Loading model files: a model is trusted completely or refused."""
 
 from pathlib import Path
 
 import pytest
 
-from models.artifacts import RELEASED, find, load
+from models.artifacts import RELEASED, load, load_all
 from models.errors import BadPassport
 from models.passport import FILE, number_of
 from tests.models.made_up import PUBLIC, copied, resigned
@@ -12,8 +12,8 @@ from tests.models.made_up import PUBLIC, copied, resigned
 NAMES = ("sepsis", "heart", "heart-home", "rhythm")
 
 
-def test_every_released_model_is_believed_and_small() -> None:
-    found = find(RELEASED)
+def test_every_released_model_is_trusted_and_small() -> None:
+    found = load_all(RELEASED)
 
     assert set(found.models) == set(NAMES)
     assert found.refused == {}
@@ -21,15 +21,15 @@ def test_every_released_model_is_believed_and_small() -> None:
     assert len(found.models["rhythm"].files["model.onnx"]) <= 300_000
 
 
-def test_no_released_file_tells_where_it_was_made() -> None:
-    for artifact in find(RELEASED).models.values():
+def test_released_files_hold_no_stack_traces_or_paths() -> None:
+    for artifact in load_all(RELEASED).models.values():
         for name, content in artifact.files.items():
             assert b'File "' not in content, f"{artifact.title}: {name} holds a stack trace"
             assert b"training/" not in content, f"{artifact.title}: {name} names a folder"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_card_and_figures_lie_beside_every_released_model(name: str) -> None:
+def test_every_released_model_has_figures_and_a_card(name: str) -> None:
     passport = load(RELEASED / name).passport
     card = (RELEASED / name / "card.md").read_text()
 
@@ -42,7 +42,7 @@ def test_a_card_and_figures_lie_beside_every_released_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "weights.npz", FILE])
-def test_one_changed_bit_anywhere_and_it_is_refused(tmp_path: Path, file: str) -> None:
+def test_a_single_changed_bit_is_refused(tmp_path: Path, file: str) -> None:
     home = copied("sepsis", tmp_path)
     content = bytearray((home / file).read_bytes())
     content[len(content) // 2] ^= 1
@@ -63,7 +63,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     assert caught.value.reason == "missing"
 
 
-def test_a_stranger_may_sign_and_is_not_believed(tmp_path: Path) -> None:
+def test_a_signature_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     home = copied("heart", tmp_path)
     resigned(home)
 
@@ -74,7 +74,7 @@ def test_a_stranger_may_sign_and_is_not_believed(tmp_path: Path) -> None:
     assert load(home, trusted=(PUBLIC,)).passport.name == "heart"
 
 
-def test_an_older_model_is_refused_however_well_signed(tmp_path: Path) -> None:
+def test_a_version_below_the_newest_accepted_one_is_refused(tmp_path: Path) -> None:
     home = copied("heart", tmp_path)
     version = load(home).passport.version
     newer = ".".join(str(one) for one in (number_of(version)[0], 99, 0))
@@ -86,7 +86,7 @@ def test_an_older_model_is_refused_however_well_signed(tmp_path: Path) -> None:
     assert load(home, not_below=version)
 
 
-def test_a_model_under_another_name_is_refused(tmp_path: Path) -> None:
+def test_a_model_in_a_folder_of_another_name_is_refused(tmp_path: Path) -> None:
     home = copied("heart", tmp_path)
     other = home.rename(tmp_path / "sepsis")
 
@@ -97,13 +97,13 @@ def test_a_model_under_another_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.0", "1.0.x", "1.0.0.0", "-1.0.0", "1.0.9999999"])
-def test_a_version_is_three_numbers(version: str) -> None:
+def test_a_version_that_is_not_three_numbers_is_refused(version: str) -> None:
     with pytest.raises(BadPassport):
         number_of(version)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 9}', b"\xff\xfe", b"[" * 100_000])
-def test_rubbish_in_place_of_a_passport_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_passport_is_refused(tmp_path: Path, content: bytes) -> None:
     home = copied("heart", tmp_path)
     (home / FILE).write_bytes(content)
 
@@ -117,7 +117,7 @@ def test_one_damaged_model_does_not_stop_the_others(tmp_path: Path) -> None:
     copied("heart", tmp_path)
     (copied("sepsis", tmp_path) / "model.onnx").write_bytes(b"")
 
-    found = find(tmp_path)
+    found = load_all(tmp_path)
 
     assert set(found.models) == {"heart"}
     assert {name: error.reason for name, error in found.refused.items()} == {"sepsis": "hash"}

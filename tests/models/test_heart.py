@@ -1,4 +1,4 @@
-"""One patient before the heart models: a score, three attributes, and silence where too little is known."""
+"""The heart models: scores, reasons, and abstaining where too little is known."""
 
 import re
 
@@ -18,19 +18,19 @@ def model(request: pytest.FixtureRequest) -> HeartModel:
     return HeartModel(released(request.param))
 
 
-def test_who_is_older_with_silent_pain_scores_higher(model: HeartModel) -> None:
+def test_an_older_patient_with_asymptomatic_disease_scores_higher(model: HeartModel) -> None:
     assert model.score(WELL) < 0.4 < 0.6 < model.score(ILL)
 
 
 @pytest.mark.parametrize("missing", ["age", "sex", "cp"])
-def test_it_abstains_without_age_sex_or_pain(model: HeartModel, missing: str) -> None:
+def test_the_model_abstains_without_age_sex_or_chest_pain(model: HeartModel, missing: str) -> None:
     said = model.judge({name: value for name, value in ILL.items() if name != missing})
 
     assert said.score is None
     assert said.reason == f"{missing} not known"
 
 
-def test_the_reason_names_three_attributes_and_what_would_be_without_the_first(model: HeartModel) -> None:
+def test_the_reason_names_three_attributes_and_the_score_without_the_first(model: HeartModel) -> None:
     said = model.judge(ILL)
     first = model.influences(ILL)[0]
 
@@ -39,23 +39,23 @@ def test_the_reason_names_three_attributes_and_what_would_be_without_the_first(m
     assert said.reason.endswith(f"; {first[2]:.1%} without {LABELS.get(first[0], first[0])}")
 
 
-def test_a_reason_is_told_in_words_and_not_in_codes(model: HeartModel) -> None:
+def test_a_reason_uses_words_instead_of_codes(model: HeartModel) -> None:
     said = model.judge({"age": 40, "sex": 0, "cp": 1, "trestbps": 120}).reason
 
     assert not re.search(r"\b(sex|cp|trestbps) \d", said)
     assert "typical angina" in said
 
 
-def test_a_site_is_no_attribute(model: HeartModel) -> None:
+def test_the_hospital_is_not_an_attribute(model: HeartModel) -> None:
     with pytest.raises(NoSuchAttribute):
         model.score({**ILL, "site": 1.0})
 
 
-def test_many_at_once_score_as_each_alone(model: HeartModel) -> None:
+def test_patients_score_the_same_together_and_alone(model: HeartModel) -> None:
     assert model.scores([WELL, ILL] * 50) == [model.score(WELL), model.score(ILL)] * 50
 
 
-def test_a_model_of_something_else_is_refused() -> None:
+def test_a_model_of_another_kind_is_refused() -> None:
     artifact = released("sepsis")
 
     with pytest.raises(ModelUnavailable) as caught:

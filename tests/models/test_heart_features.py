@@ -1,4 +1,4 @@
-"""What the heart model is shown: marked where it is missing, never guessed, and never where the patient was seen."""
+"""Features of the heart models: missing values are flagged, never imputed, and the hospital is not a feature."""
 
 import csv
 import math
@@ -12,16 +12,27 @@ from models.heart_features import ATTRIBUTES, Form, attributes_of, features, nam
 
 DATA = Path(os.environ.get("VITALLOOM_DATA", Path(__file__).parents[2] / "../shared/data"))
 ANN = {
-    "age": 63.0, "sex": 1.0, "cp": 1.0, "trestbps": 145.0, "chol": 233.0, "fbs": 1.0, "restecg": 2.0, "thalach": 150.0,
-    "exang": 0.0, "oldpeak": 2.3, "slope": 3.0, "ca": 0.0, "thal": 6.0,
-}  # fmt: skip
+    "age": 63.0,
+    "sex": 1.0,
+    "cp": 1.0,
+    "trestbps": 145.0,
+    "chol": 233.0,
+    "fbs": 1.0,
+    "restecg": 2.0,
+    "thalach": 150.0,
+    "exang": 0.0,
+    "oldpeak": 2.3,
+    "slope": 3.0,
+    "ca": 0.0,
+    "thal": 6.0,
+}
 
 
 def named(form: Form, patient: dict[str, float | None]) -> dict[str, float]:
     return dict(zip(names_of(form), features(form, patient), strict=True))
 
 
-def test_numbers_stay_numbers_and_codes_become_marks() -> None:
+def test_numbers_stay_numbers_and_codes_become_flags() -> None:
     shown = named(Form.CLINIC, dict(ANN))
 
     assert (shown["age"], shown["trestbps"], shown["oldpeak"]) == (63, 145, 2.3)
@@ -30,7 +41,7 @@ def test_numbers_stay_numbers_and_codes_become_marks() -> None:
     assert not any(shown[name] for name in shown if name.endswith(" missing"))
 
 
-def test_at_home_five_attributes_are_known_and_the_others_change_nothing() -> None:
+def test_the_home_form_uses_five_attributes_and_ignores_the_others() -> None:
     assert [one.name for one in attributes_of(Form.HOME)] == ["age", "sex", "cp", "trestbps", "restecg"]
     known = {one.name: ANN[one.name] for one in attributes_of(Form.HOME)}
 
@@ -39,7 +50,7 @@ def test_at_home_five_attributes_are_known_and_the_others_change_nothing() -> No
 
 @pytest.mark.parametrize("name", [one.name for one in ATTRIBUTES])
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -99.0])
-def test_what_is_missing_is_marked_and_nothing_stands_in_its_place(name: str, value: float | None) -> None:
+def test_a_missing_value_is_flagged_and_not_imputed(name: str, value: float | None) -> None:
     shown = named(Form.CLINIC, {**ANN, name: value})
 
     assert shown[f"{name} missing"] == 1
@@ -49,28 +60,28 @@ def test_what_is_missing_is_marked_and_nothing_stands_in_its_place(name: str, va
 
 
 @pytest.mark.parametrize("name", ["trestbps", "chol", "thalach", "age"])
-def test_nought_means_that_nobody_measured(name: str) -> None:
+def test_zero_means_not_measured_where_it_is_implausible(name: str) -> None:
     assert named(Form.CLINIC, {**ANN, name: 0.0})[f"{name} missing"] == 1
 
 
 @pytest.mark.parametrize("name", ["fbs", "exang", "restecg", "ca", "oldpeak", "sex"])
-def test_nought_is_an_answer_where_it_is_one(name: str) -> None:
+def test_zero_is_a_value_where_it_is_plausible(name: str) -> None:
     assert named(Form.CLINIC, {**ANN, name: 0.0})[f"{name} missing"] == 0
 
 
 @pytest.mark.parametrize("name", ["site", "num", "target", "row_id", "Age"])
-def test_a_site_or_an_outcome_cannot_be_given(name: str) -> None:
-    with pytest.raises(NoSuchAttribute, match=f"'{name}' is no attribute; known are age, sex"):
+def test_a_hospital_or_an_outcome_is_refused(name: str) -> None:
+    with pytest.raises(NoSuchAttribute, match=f"'{name}' is not an attribute; the attributes are age, sex"):
         features(Form.CLINIC, {**ANN, name: 1.0})
 
 
-def test_nothing_known_is_all_marks() -> None:
+def test_an_unknown_patient_has_only_missing_flags() -> None:
     for form in Form:
         shown = named(form, {})
         assert sum(shown.values()) == len(attributes_of(form))
 
 
-def test_every_row_of_the_real_set_can_be_shown() -> None:
+def test_every_row_of_the_published_data_set_has_features() -> None:
     path = DATA / "heart_uci" / "heart_dev.csv"
     if not path.exists():
         pytest.skip("no heart_uci; set VITALLOOM_DATA to the folder that holds it")
@@ -80,7 +91,7 @@ def test_every_row_of_the_real_set_can_be_shown() -> None:
 
     shown = [named(Form.CLINIC, patient) for patient in patients]
 
-    # All of Switzerland's cholesterol is 0, which means that nobody measured it.
+    # All cholesterol values from Switzerland are 0, which means "not measured".
     swiss = [one for one, row in zip(shown, rows, strict=True) if row["site"].lower().startswith("switz")]
     assert len(swiss) == 105
     assert all(one["chol missing"] == 1 for one in swiss)

@@ -1,7 +1,7 @@
-"""The released models on the recorded patients that they come from, where these are at hand.
+"""The released models on recorded patients from their training data, if these are available.
 
-The models have seen these patients, so nothing here says how good they are; the cards do. Here it is about the road:
-explanations that hold, scores that do not know the clock, and the same as the reports say.
+These tests check explanations and scores for consistency. They do not measure quality, because the models were trained
+on these patients; the model cards hold the figures of the evaluation.
 """
 
 import random
@@ -18,7 +18,7 @@ from tests.models.made_up import released
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "sepsis2019" / "setB_dev.parquet"
 
-pytestmark = pytest.mark.skipif(not DATA.is_file(), reason="the recorded patients are not here")
+pytestmark = pytest.mark.skipif(not DATA.is_file(), reason="recorded patients are not available")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,7 @@ def model() -> SepsisModel:
     return SepsisModel(released("sepsis"))
 
 
-def test_leaving_out_the_first_sign_changes_more_than_leaving_out_one_at_random(
-    hours: Hours, model: SepsisModel
-) -> None:
+def test_the_first_sign_of_a_reason_has_more_influence_than_a_random_one(hours: Hours, model: SepsisModel) -> None:
     rng = random.Random(0)
     first_moved, any_moved = [], []
     for at in rng.sample(range(len(hours.starts)), 60):
@@ -46,7 +44,7 @@ def test_leaving_out_the_first_sign_changes_more_than_leaving_out_one_at_random(
         for hour, values in enumerate(rows[:-1]):
             model.step(patient, hour * HOUR_MS, values)
         found = model.influences(patient, len(rows) * HOUR_MS, rows[-1])
-        full = model.glance(patient, len(rows) * HOUR_MS, rows[-1])
+        full = model.preview(patient, len(rows) * HOUR_MS, rows[-1])
         if len(found) >= 3:
             first_moved.append(abs(full - found[0].without))
             any_moved.append(abs(full - rng.choice(found).without))
@@ -56,7 +54,7 @@ def test_leaving_out_the_first_sign_changes_more_than_leaving_out_one_at_random(
 
 
 @pytest.mark.slow
-def test_septic_patients_score_higher_within_the_same_hour(hours: Hours, model: SepsisModel) -> None:
+def test_septic_patients_have_higher_mean_scores(hours: Hours, model: SepsisModel) -> None:
     assert hours.labels is not None
     chosen = random.Random(1).sample(range(len(hours.starts)), 400)
     septic, other = [], []

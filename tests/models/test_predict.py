@@ -1,4 +1,4 @@
-"""`vitalloom predict` on recordings that a test makes: columns, order, and nothing of a later hour."""
+"""`vitalloom predict` on synthetic recordings: columns, order, and independence of later hours."""
 
 import csv
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_septic_patients_score_higher_at_the_end(tmp_path: Path) -> None:
     assert min(septic) > max(others)
 
 
-def test_hours_that_are_cut_off_change_no_score_before(tmp_path: Path) -> None:
+def test_later_hours_do_not_change_earlier_scores(tmp_path: Path) -> None:
     data = hourly(tmp_path / "hours.parquet", patients=4)
     table = pq.read_table(data)
     early = [hour <= 10 for hour in table["hour"].to_pylist()]
@@ -51,7 +51,7 @@ def test_hours_that_are_cut_off_change_no_score_before(tmp_path: Path) -> None:
     assert cut == [row for row in whole if int(row["hour"]) <= 10]
 
 
-def test_a_stay_that_begins_at_another_hour_scores_the_same(tmp_path: Path) -> None:
+def test_the_first_hour_of_a_stay_does_not_change_its_scores(tmp_path: Path) -> None:
     data = hourly(tmp_path / "hours.parquet", patients=4)
     table = pq.read_table(data)
     moved = table.set_column(
@@ -65,7 +65,7 @@ def test_a_stay_that_begins_at_another_hour_scores_the_same(tmp_path: Path) -> N
     assert later == scores
 
 
-def test_labels_and_laboratories_are_not_needed_and_not_looked_at(tmp_path: Path) -> None:
+def test_labels_are_not_needed_and_not_used(tmp_path: Path) -> None:
     data = hourly(tmp_path / "hours.parquet", patients=3)
     pq.write_table(pq.read_table(data).drop_columns(["SepsisLabel"]), tmp_path / "bare.parquet")
 
@@ -102,11 +102,11 @@ def test_every_recording_has_a_rhythm(tmp_path: Path) -> None:
     [
         ("sepsis", "nowhere.parquet", "no such file"),
         ("rhythm", "nowhere.parquet", "no such file"),
-        ("heart", "nowhere.csv", "cannot be read"),
-        ("appendicitis", "x", "known are sepsis, heart, rhythm"),
+        ("heart", "nowhere.csv", "cannot read the file"),
+        ("appendicitis", "x", "use sepsis, heart, rhythm"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, task: str, name: str, problem: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, task: str, name: str, problem: str) -> None:
     with pytest.raises(BadRecordings, match=problem):
         predicted(task, tmp_path / name, tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == []
@@ -116,11 +116,11 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     data = hourly(tmp_path / "hours.parquet", patients=2)
     pq.write_table(pq.read_table(data).drop_columns(["Resp", "SBP"]), data)
 
-    with pytest.raises(BadRecordings, match="has no column Resp, SBP"):
+    with pytest.raises(BadRecordings, match="missing column: Resp, SBP"):
         predicted("sepsis", data, tmp_path / "out.csv")
 
 
-def test_hours_in_disorder_are_refused(tmp_path: Path) -> None:
+def test_unsorted_hours_are_refused(tmp_path: Path) -> None:
     data = hourly(tmp_path / "hours.parquet", patients=2)
     table = pq.read_table(data)
     pq.write_table(table.take(list(range(len(table)))[::-1]), data)
@@ -129,9 +129,9 @@ def test_hours_in_disorder_are_refused(tmp_path: Path) -> None:
         predicted("sepsis", data, tmp_path / "out.csv")
 
 
-def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_a_cell_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     data = clinic(tmp_path / "heart.csv", patients=2)
     data.write_text(data.read_text() + "row-9,here,old,1,4,120,200,0,0,150,0,0.0,1,0,3,0,0\n")
 
-    with pytest.raises(BadRecordings, match="line 4, age: 'old' is no number"):
+    with pytest.raises(BadRecordings, match="line 4, column age: 'old' is not a number"):
         predicted("heart", data, tmp_path / "out.csv")

@@ -1,4 +1,4 @@
-"""Intensive care by the minute becomes hours: the newest value of each counts, and what is unknown stays unknown."""
+"""Readers of recordings: minutes become hours, the newest value of an hour counts, unknown values stay unknown."""
 
 from pathlib import Path
 
@@ -25,12 +25,17 @@ def written(folder: Path, observed: list[tuple[int, int, str, float]], *, people
     return folder
 
 
-def test_the_newest_value_of_an_hour_counts_whatever_the_order_of_rows(tmp_path: Path) -> None:
+def test_the_newest_value_of_an_hour_counts_in_any_order_of_rows(tmp_path: Path) -> None:
     people = {"record_id": [9.0, 5.0], "died_in_hospital": [1, 0], "Age": [70.0, -1.0], "Gender": [0.0, 1.0]}
     observed = [
-        (9, 59, "HR", 91.0), (5, 125, "Temp", 38.2), (9, 3, "HR", 80.0), (5, 130, "Lactate", 4.0), (5, 2, "HR", 60.0),
-        (9, 61, "NISysABP", 118.0), (9, 90, "SysABP", 122.0),
-    ]  # fmt: skip
+        (9, 59, "HR", 91.0),
+        (5, 125, "Temp", 38.2),
+        (9, 3, "HR", 80.0),
+        (5, 130, "Lactate", 4.0),
+        (5, 2, "HR", 60.0),
+        (9, 61, "NISysABP", 118.0),
+        (9, 90, "SysABP", 122.0),
+    ]
 
     hours = read_icu(written(tmp_path / "icu", observed, people=people))
 
@@ -46,7 +51,7 @@ def test_the_newest_value_of_an_hour_counts_whatever_the_order_of_rows(tmp_path:
     assert (hours.ages[1], hours.males.tolist()) == (70.0, [1.0, 0.0])
 
 
-def test_stays_that_were_made_up_are_read_whole(tmp_path: Path) -> None:
+def test_synthetic_stays_are_read_completely(tmp_path: Path) -> None:
     hours = read_icu(icu(tmp_path / "icu"))
 
     assert len(hours.patients) == 24
@@ -56,14 +61,14 @@ def test_stays_that_were_made_up_are_read_whole(tmp_path: Path) -> None:
     assert hours.hours.max() == 47
 
 
-def test_a_folder_without_the_files_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadRecordings, match=r"patients_dev\.parquet"):
         read_icu(tmp_path)
     with pytest.raises(BadRecordings, match=r"rhythms_dev\.parquet"):
         read_rhythms(tmp_path / "rhythms_dev.parquet")
 
 
-def test_a_task_that_nobody_knows_is_named_with_those_that_are_known(tmp_path: Path) -> None:
+def test_an_unknown_task_is_named_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(BadRecordings, match="sepsis, heart, heart-home, rhythm"):
         file_of("horoscope", tmp_path)
 

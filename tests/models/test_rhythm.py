@@ -1,4 +1,4 @@
-"""An ECG on its way to the rhythm model: beats found, scaled, judged, and the reason told."""
+"""The rhythm model: beat detection, scaling, classification and the stated reason."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def model() -> RhythmModel:
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("rate_hz", [250, 300, 360, 500])
-def test_every_beat_is_found_at_any_rate_and_either_way_up(sign: int, rate_hz: int) -> None:
+def test_every_beat_is_found_at_any_sampling_rate_and_in_an_inverted_lead(sign: int, rate_hz: int) -> None:
     ecg = prepare(sign * heartbeat_mv(irregular=False, rate_hz=rate_hz), rate_hz)
 
     expected = np.arange(0.4, 20, 0.85) * RATE_HZ
@@ -26,7 +26,7 @@ def test_every_beat_is_found_at_any_rate_and_either_way_up(sign: int, rate_hz: i
 
 
 @pytest.mark.parametrize("gain", [0.1, 1.0, 5.0])
-def test_how_loud_a_recording_is_says_nothing(gain: float) -> None:
+def test_the_amplitude_of_a_recording_does_not_matter(gain: float) -> None:
     one, other = (prepare(factor * heartbeat_mv(irregular=True), 300) for factor in (1.0, gain))
 
     np.testing.assert_allclose(one.wave, other.wave, atol=1e-6)
@@ -37,16 +37,16 @@ def test_how_loud_a_recording_is_says_nothing(gain: float) -> None:
     [
         (np.zeros(3_000), 300, "flat"),
         (np.zeros(600), 300, "at least 5 s"),
-        (np.full(3_000, np.nan), 300, "no number"),
+        (np.full(3_000, np.nan), 300, "not a finite number"),
         (np.zeros(3_000), 50, "between 100 and 4000"),
     ],
 )
-def test_what_is_no_recording_is_refused(wave: np.ndarray, rate_hz: int, problem: str) -> None:
+def test_an_unusable_recording_is_refused(wave: np.ndarray, rate_hz: int, problem: str) -> None:
     with pytest.raises(UnusableEcg, match=problem):
         prepare(wave, rate_hz)
 
 
-def test_a_regular_heart_is_no_fibrillation_and_an_irregular_one_without_p_is(model: RhythmModel) -> None:
+def test_regular_beats_are_no_fibrillation_and_irregular_beats_without_p_waves_are(model: RhythmModel) -> None:
     regular = model.judge(heartbeat_mv(irregular=False, seconds=30), 300)
     irregular = model.judge(heartbeat_mv(irregular=True, seconds=30), 300)
 
@@ -54,7 +54,7 @@ def test_a_regular_heart_is_no_fibrillation_and_an_irregular_one_without_p_is(mo
     assert irregular.label == "A"
 
 
-def test_of_what_cannot_be_judged_nothing_but_noise_is_said(model: RhythmModel) -> None:
+def test_an_unusable_recording_is_classified_as_noisy(model: RhythmModel) -> None:
     said = model.judge(np.zeros(3_000), 300)
 
     assert said.label == "~"
@@ -62,15 +62,15 @@ def test_of_what_cannot_be_judged_nothing_but_noise_is_said(model: RhythmModel) 
     assert "flat" in said.reason
 
 
-def test_the_reason_says_which_part_spoke_for_it(model: RhythmModel) -> None:
+def test_the_reason_names_the_most_important_part_of_the_recording(model: RhythmModel) -> None:
     said = model.judge(heartbeat_mv(irregular=True, seconds=30), 300)
 
-    assert said.reason.startswith("mostly by the ")
+    assert said.reason.startswith("mainly the ")
     assert "intervals vary by" in said.reason
 
 
 @pytest.mark.parametrize("part", ["intervals between beats", "shapes of beats", "wave between them"])
-def test_leaving_a_part_out_leaves_the_others(part: str) -> None:
+def test_removing_one_part_of_a_recording_keeps_the_others(part: str) -> None:
     ecg = prepare(heartbeat_mv(irregular=True), 300)
     less = without(ecg, part)
 

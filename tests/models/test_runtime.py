@@ -1,4 +1,4 @@
-"""The released graphs as they run: the same bits in any company, and the same numbers as NumPy."""
+"""Inference with the released graphs: independent of the batch, and equal to NumPy."""
 
 import math
 from pathlib import Path
@@ -32,7 +32,7 @@ def state(patients: int) -> np.ndarray:
     return np.zeros((1, patients, HIDDEN), np.float32)
 
 
-def test_a_patient_alone_scores_the_same_bits_as_among_256(sepsis: OnnxEngine) -> None:
+def test_a_patient_has_the_same_score_alone_and_in_a_batch_of_256(sepsis: OnnxEngine) -> None:
     rows = some_rows(256, 12)
 
     together, h, c = sepsis({"x": rows, "h": state(256), "c": state(256)})
@@ -44,7 +44,7 @@ def test_a_patient_alone_scores_the_same_bits_as_among_256(sepsis: OnnxEngine) -
         assert c_alone.tobytes() == c[:, at : at + 1].tobytes()
 
 
-def test_step_by_step_gives_the_same_bits_as_all_at_once(sepsis: OnnxEngine) -> None:
+def test_step_by_step_gives_the_same_bits_as_one_call(sepsis: OnnxEngine) -> None:
     rows = some_rows(3, 48)
     whole, h_whole, c_whole = sepsis({"x": rows, "h": state(3), "c": state(3)})
 
@@ -56,7 +56,7 @@ def test_step_by_step_gives_the_same_bits_as_all_at_once(sepsis: OnnxEngine) -> 
     assert (h.tobytes(), c.tobytes()) == (h_whole.tobytes(), c_whole.tobytes())
 
 
-def test_numpy_says_what_the_runtime_says(sepsis: OnnxEngine) -> None:
+def test_numpy_gives_the_same_scores_as_onnxruntime(sepsis: OnnxEngine) -> None:
     numpy = SepsisNumpyEngine(released("sepsis").files["weights.npz"])
     rows = some_rows(5, 60)
 
@@ -76,14 +76,14 @@ def test_rhythm_gives_its_golden_answer() -> None:
     assert engine_of(released("rhythm")).name == "onnxruntime"
 
 
-def test_rhythm_without_a_runtime_is_unavailable_and_says_why() -> None:
+def test_rhythm_without_onnxruntime_is_unavailable_with_a_reason() -> None:
     with pytest.raises(ModelUnavailable, match="onnxruntime") as caught:
         engine_of(released("rhythm"), prefer="numpy")
 
     assert caught.value.reason == "runtime"
 
 
-def test_a_model_with_another_answer_than_its_golden_one_does_not_judge(tmp_path: Path) -> None:
+def test_a_model_that_does_not_reproduce_its_golden_answer_is_refused(tmp_path: Path) -> None:
     home = copied("heart", tmp_path)
     golden = released("heart").passport.golden
     wrong = Golden(inputs=golden.inputs, output=[[1 - golden.output[0][0]]], tolerance=golden.tolerance)
@@ -95,7 +95,7 @@ def test_a_model_with_another_answer_than_its_golden_one_does_not_judge(tmp_path
     assert caught.value.reason == "golden"
 
 
-def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
     home = copied("heart", tmp_path)
     (home / "model.onnx").write_bytes(b"not a graph")
     resigned(home)
@@ -107,6 +107,6 @@ def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -0.01, 1.01])
-def test_what_is_no_probability_is_no_score(score: float) -> None:
+def test_an_output_that_is_not_a_probability_is_refused(score: float) -> None:
     with pytest.raises(ModelUnavailable):
         probability(score)

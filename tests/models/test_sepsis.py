@@ -1,4 +1,4 @@
-"""One patient before the sepsis model: remembered, restored, explained, and left alone where nothing can be said."""
+"""The sepsis model: state of a patient, restoring, reasons and abstaining."""
 
 import pytest
 
@@ -25,27 +25,27 @@ def after(model: SepsisModel, *hours: dict[VitalSign, float]) -> SepsisPatient:
     return patient
 
 
-def test_who_gets_worse_scores_higher(model: SepsisModel) -> None:
+def test_a_worsening_patient_scores_higher(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 12)
 
-    well, ill = model.glance(patient, 12 * HOUR_MS, WELL), model.glance(patient, 12 * HOUR_MS, ILL)
+    well, ill = model.preview(patient, 12 * HOUR_MS, WELL), model.preview(patient, 12 * HOUR_MS, ILL)
 
     assert 0 < well < ill < 1
     assert ill > 3 * well
 
 
-def test_a_glance_leaves_no_trace(model: SepsisModel) -> None:
+def test_a_preview_does_not_change_the_state(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 3)
     before = patient.snapshot()
 
-    model.glance(patient, 3 * HOUR_MS, ILL)
+    model.preview(patient, 3 * HOUR_MS, ILL)
     model.influences(patient, 3 * HOUR_MS, ILL)
-    model.doubt(patient, 3 * HOUR_MS, ILL)
+    model.abstention(patient, 3 * HOUR_MS, ILL)
 
     assert patient.snapshot() == before
 
 
-def test_a_restored_patient_goes_on_with_the_same_bits(model: SepsisModel) -> None:
+def test_a_restored_patient_continues_with_the_same_bits(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 20, ILL)
     again = model.restore(patient.snapshot())
 
@@ -55,7 +55,7 @@ def test_a_restored_patient_goes_on_with_the_same_bits(model: SepsisModel) -> No
     assert patient.snapshot() == again.snapshot()
 
 
-def test_another_model_makes_the_memory_anew_from_the_hours_that_are_kept(model: SepsisModel) -> None:
+def test_another_model_rebuilds_the_state_from_the_stored_hours(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 10, ILL)
     patient.digest, patient.h = "another model", patient.h + 1
 
@@ -64,7 +64,7 @@ def test_another_model_makes_the_memory_anew_from_the_hours_that_are_kept(model:
     assert again.snapshot() == after(model, *[WELL] * 10, ILL).snapshot()
 
 
-def test_memory_does_not_grow_with_the_stay(model: SepsisModel) -> None:
+def test_the_state_does_not_grow_with_the_stay(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * KEPT_STEPS)
     size = len(patient.snapshot())
 
@@ -84,21 +84,21 @@ def test_a_step_out_of_order_changes_nothing(model: SepsisModel) -> None:
     assert patient.snapshot() == before
 
 
-def test_it_abstains_when_little_is_fresh(model: SepsisModel) -> None:
+def test_the_model_abstains_with_too_few_recent_signs(model: SepsisModel) -> None:
     hr, rr = VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE
     patient = after(model, WELL)
 
-    assert model.doubt(patient, 3 * HOUR_MS, {}) is None
-    assert model.doubt(patient, 4 * HOUR_MS, {hr: 80.0, rr: 16.0}) == "only 2 of 6 signs within 3 h"
+    assert model.abstention(patient, 3 * HOUR_MS, {}) is None
+    assert model.abstention(patient, 4 * HOUR_MS, {hr: 80.0, rr: 16.0}) == "only 2 of 6 signs within 3 h"
 
 
-def test_it_abstains_of_what_it_has_never_seen(model: SepsisModel) -> None:
+def test_the_model_abstains_outside_the_range_of_its_training_data(model: SepsisModel) -> None:
     strange = {**WELL, VitalSign.HEART_RATE: 290.0, VitalSign.TEMPERATURE: 29.0}
 
-    assert model.doubt(after(model, WELL), HOUR_MS, strange) == "HR, T unlike anything that it has learned from"
+    assert model.abstention(after(model, WELL), HOUR_MS, strange) == "HR, T outside the range of the training data"
 
 
-def test_the_reason_names_three_signs_and_what_would_be_without_the_first(model: SepsisModel) -> None:
+def test_the_reason_names_three_signs_and_the_score_without_the_first(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 12)
     found = model.influences(patient, 12 * HOUR_MS, ILL)
 
@@ -109,15 +109,15 @@ def test_the_reason_names_three_signs_and_what_would_be_without_the_first(model:
     assert text.endswith(f"; {found[0].without:.1%} without {text.split()[0]}")
 
 
-def test_leaving_out_the_first_sign_changes_more_than_any_other(model: SepsisModel) -> None:
+def test_the_first_sign_of_a_reason_has_the_greatest_influence(model: SepsisModel) -> None:
     patient = after(model, *[WELL] * 12)
-    full = model.glance(patient, 12 * HOUR_MS, ILL)
+    full = model.preview(patient, 12 * HOUR_MS, ILL)
     first, *others = model.influences(patient, 12 * HOUR_MS, ILL)
 
     assert all(abs(full - first.without) >= abs(full - one.without) for one in others[1:])
 
 
-def test_a_model_for_other_features_is_refused() -> None:
+def test_a_model_with_other_features_is_refused() -> None:
     import msgspec
 
     artifact = released("sepsis")

@@ -1,4 +1,4 @@
-"""What the sepsis model is shown: the same bits wherever it is computed, and nothing of what comes later."""
+"""Features of the sepsis model: reproducible bits, no knowledge of later hours."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from models.errors import StepOutOfOrder
-from models.sepsis_features import HOUR_MS, INPUTS, MOST_AGE_H, NAMES, SepsisFeatures
+from models.sepsis_features import HOUR_MS, INPUTS, MAX_AGE_H, NAMES, SepsisFeatures
 from vitals.signs import SPEC, VitalSign
 
 HR, SPO2, TEMP, RR, SBP, DBP = INPUTS
@@ -16,7 +16,7 @@ Step = tuple[int, dict[VitalSign, float]]
 
 
 def a_stay(seed: int, hours: int = 40) -> list[Step]:
-    """Hours of a patient, with values that are missing, and now and then a gap of hours."""
+    """Hours of a patient with missing values and occasional gaps of several hours."""
     rng = random.Random(seed)
     at_ms, steps = rng.randrange(10**12, 2 * 10**12), []
     for _ in range(hours):
@@ -38,11 +38,11 @@ def named(features: Sequence[float]) -> dict[str, float]:
     return dict(zip(NAMES, features, strict=True))
 
 
-def test_every_feature_has_a_name_of_its_own() -> None:
+def test_feature_names_are_unique() -> None:
     assert len(SepsisFeatures().step(0, {})) == len(NAMES) == len(set(NAMES)) == 6 * 13 + 8
 
 
-def test_a_short_story_checked_by_head() -> None:
+def test_features_of_a_short_stay_computed_by_hand() -> None:
     patient = SepsisFeatures(age_years=64.0, is_male=True)
 
     patient.step(0, {HR: 80.0, SBP: 120.0, DBP: 60.0})
@@ -54,7 +54,7 @@ def test_a_short_story_checked_by_head() -> None:
     }
     assert heart == {"value": 100, "age_h": 0, "mean_6h": 100, "mean_12h": 90, "min_12h": 80, "max_12h": 100}
     assert now["heart_rate.sd_12h"] == pytest.approx(math.sqrt(200 / 3))
-    assert math.isnan(now["heart_rate.sd_6h"])  # of one value there is none
+    assert math.isnan(now["heart_rate.sd_6h"])  # a single value has no deviation
     assert now["heart_rate.change"] == 10
     assert now["heart_rate.from_earlier"] == 100 - 85
     assert now["heart_rate.from_own_mean"] == 100 - 90
@@ -67,11 +67,11 @@ def test_a_short_story_checked_by_head() -> None:
     assert now["heart_rate_for_temperature"] == 80
     assert (now["age_years"], now["male"], now["gap_h"]) == (64, 1, 7)
     assert math.isnan(now["spo2.value"])
-    assert now["spo2.age_h"] == MOST_AGE_H
+    assert now["spo2.age_h"] == MAX_AGE_H
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_step_knows_what_comes_after_it(seed: int) -> None:
+def test_features_do_not_depend_on_later_steps(seed: int) -> None:
     steps = a_stay(seed)
     whole = shown(steps)
 
@@ -80,7 +80,7 @@ def test_no_step_knows_what_comes_after_it(seed: int) -> None:
 
 
 @pytest.mark.parametrize("shift_ms", [-(10**12), 1, HOUR_MS // 7, 10**12])
-def test_no_clock_enters(shift_ms: int) -> None:
+def test_features_do_not_depend_on_the_time_of_day(shift_ms: int) -> None:
     steps = a_stay(1)
 
     assert shown([(at_ms + shift_ms, values) for at_ms, values in steps]) == shown(steps)
@@ -98,7 +98,7 @@ def test_a_restart_at_any_step_gives_the_same_bits(seed: int) -> None:
     assert found == shown(steps)
 
 
-def test_trying_a_step_on_a_copy_changes_nothing() -> None:
+def test_a_step_on_a_copy_does_not_change_the_original() -> None:
     steps = a_stay(3)
     patient, found = SepsisFeatures(age_years=71.0, is_male=False), []
 
@@ -109,7 +109,7 @@ def test_trying_a_step_on_a_copy_changes_nothing() -> None:
     assert found == shown(steps)
 
 
-def test_a_value_is_carried_for_a_day_and_its_age_counts_to_eight_hours() -> None:
+def test_a_value_is_carried_forward_for_a_day_and_its_age_is_capped_at_eight_hours() -> None:
     patient = SepsisFeatures()
     patient.step(0, {TEMP: 38.0})
 
@@ -121,27 +121,27 @@ def test_a_value_is_carried_for_a_day_and_its_age_counts_to_eight_hours() -> Non
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, 0.0, 600.0])
-def test_what_no_living_patient_has_was_not_measured(value: float) -> None:
+def test_an_implausible_value_counts_as_not_measured(value: float) -> None:
     assert shown([(0, dict.fromkeys(INPUTS, value))]) == shown([(0, {})])
 
 
-def test_what_a_cuff_or_a_lab_says_beyond_the_six_signs_is_not_looked_at() -> None:
+def test_other_signs_than_the_six_are_ignored() -> None:
     assert shown([(0, {VitalSign.SUPPLEMENTAL_OXYGEN: 4.0, VitalSign.CONSCIOUSNESS: 1.0})]) == shown([(0, {})])
 
 
 @pytest.mark.parametrize("at_ms", [5, 4, -1])
-def test_steps_rise_in_time_and_one_that_does_not_changes_nothing(at_ms: int) -> None:
+def test_a_step_that_is_not_later_is_refused_and_changes_nothing(at_ms: int) -> None:
     patient = SepsisFeatures()
     patient.step(5, {HR: 70.0})
     before = patient.snapshot()
 
-    with pytest.raises(StepOutOfOrder, match=f"a step at {at_ms} ms after one at 5 ms"):
+    with pytest.raises(StepOutOfOrder, match=f"step at {at_ms} ms is not later than the previous one at 5 ms"):
         patient.step(at_ms, {HR: 71.0})
 
     assert patient.snapshot() == before
 
 
-def test_a_long_stay_is_remembered_in_the_room_of_a_short_one() -> None:
+def test_the_state_of_a_long_stay_is_not_larger() -> None:
     patient, sizes = SepsisFeatures(), []
     for hour in range(2_000):
         patient.step(10**12 + hour * HOUR_MS, dict.fromkeys(INPUTS, 70.0))

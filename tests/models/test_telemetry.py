@@ -1,4 +1,4 @@
-"""onnxruntime's telemetry is off: the variable is set before it is imported, in every image and in every unit."""
+"""onnxruntime's telemetry is disabled before its import, in every container image and every systemd unit."""
 
 import os
 import shlex
@@ -36,17 +36,21 @@ except ModelUnavailable:
 
 
 def seen_at_import(program: str, **environment: str) -> list[str]:
-    """What the variable was at each import of onnxruntime in a fresh interpreter."""
+    """Values of the variable at each import of onnxruntime in a new interpreter."""
     inherited = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run(
-        [sys.executable, "-c", PROBE + program], cwd=ROOT, env=inherited | environment, capture_output=True, text=True,
+        [sys.executable, "-c", PROBE + program],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     return done.stdout.split()
 
 
 def variables(dockerfile: Path) -> dict[str, str]:
-    """What ENV sets in the last stage."""
+    """Variables that ENV sets in the last stage."""
     stage = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").rpartition("\nFROM ")[2]
     words = [word for line in stage.splitlines() if line.startswith("ENV ") for word in shlex.split(line)[1:]]
     return dict(word.split("=", 1) for word in words)  # type: ignore[misc]
@@ -62,17 +66,17 @@ def test_telemetry_is_off_before_onnxruntime_is_imported(program: str) -> None:
 
 
 @pytest.mark.services
-def test_a_value_that_the_environment_sets_is_kept() -> None:
+def test_a_value_from_the_environment_is_kept() -> None:
     assert seen_at_import(FIRST_MODEL, ORT_DISABLE_TELEMETRY="true") == ["true"]
 
 
-def test_every_image_sets_it() -> None:
+def test_every_container_image_disables_telemetry() -> None:
     assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/Dockerfile")} | {"Dockerfile"} == set(IMAGES)
     for name in IMAGES:
         assert variables(ROOT / name)[VARIABLE] == "1", name
 
 
-def test_every_unit_sets_it() -> None:
+def test_every_systemd_unit_disables_telemetry() -> None:
     assert len(UNITS) == 2
     for name in UNITS:
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()

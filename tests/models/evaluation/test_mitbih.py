@@ -1,4 +1,4 @@
-"""Windows of long recordings, person by person, against what cardiologists wrote."""
+"""The MIT-BIH evaluation: windows of long recordings by person, compared with annotations."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ RATE_HZ, SECONDS = 360, 90
 
 
 def recordings(folder: Path, spans: list[tuple[str, int, int, str]]) -> Path:
-    """Two people and a paced one: regular, then in fibrillation from the second half minute on."""
+    """Three people: regular rhythm, fibrillation from the second window on, and a paced record."""
     folder.mkdir()
     parts = {
         "100": [False, False, False],
@@ -38,25 +38,25 @@ def recordings(folder: Path, spans: list[tuple[str, int, int, str]]) -> Path:
     return folder
 
 
-def test_every_person_has_a_row_and_paced_hearts_have_none(tmp_path: Path) -> None:
+def test_every_person_has_a_row_except_those_with_paced_records(tmp_path: Path) -> None:
     half = 30 * RATE_HZ
     spans = [("100", 0, 3 * half, "N"), ("203", 0, half, "N"), ("203", half, 3 * half, "AFIB")]
     folder = recordings(tmp_path / "mitbih", spans)
 
     (table,) = by_subject(folder, RhythmModel(released("rhythm")), lambda _: None)
 
-    everybody, steady, ill = table.rows
-    assert (everybody[1], everybody[2]) == ("6", "2")
+    everyone, steady, ill = table.rows
+    assert (everyone[1], everyone[2]) == ("6", "2")
     assert (steady[:3], steady[3]) == (["s100", "3", "0"], None)
     assert ill[:3] == ["s203", "3", "2"]
     assert steady[4] == 0.0
     assert ill[3] == pytest.approx(1.0)
-    assert isinstance(everybody[5], Interval)
-    assert everybody[5].value == pytest.approx(1.0)
+    assert isinstance(everyone[5], Interval)
+    assert everyone[5].value == pytest.approx(1.0)
     assert "0 mixed windows" in table.note
 
 
-def test_a_window_that_is_half_and_half_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_a_mixed_window_is_excluded_and_counted(tmp_path: Path) -> None:
     half = 30 * RATE_HZ
     spans = [("100", 0, 3 * half, "N"), ("203", half // 2, 3 * half, "AFIB")]
     folder = recordings(tmp_path / "mitbih", spans)

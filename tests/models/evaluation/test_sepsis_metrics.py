@@ -1,4 +1,4 @@
-"""How a sepsis score is judged: by head on small stays, and against figures that are known of the real ones."""
+"""Metrics of a sepsis score: computed by hand on small stays, and compared with published figures."""
 
 import math
 import os
@@ -30,13 +30,11 @@ def floats(*values: float) -> np.ndarray:
         ((0, 1, 1), (0.5, 0.5, 0.9), 0.75),
     ],
 )
-def test_pairs_are_counted_and_ties_count_half(
-    labels: tuple[int, ...], scores: tuple[float, ...], expected: float
-) -> None:
+def test_auroc_counts_ties_half(labels: tuple[int, ...], scores: tuple[float, ...], expected: float) -> None:
     assert auroc(ints(*labels), floats(*scores)) == expected
 
 
-def test_auroc_is_what_all_pairs_say() -> None:
+def test_auroc_equals_the_share_of_all_pairs() -> None:
     rng = np.random.default_rng(1)
     labels, scores = rng.integers(0, 2, 200), np.round(rng.normal(size=200), 1)
 
@@ -46,12 +44,12 @@ def test_auroc_is_what_all_pairs_say() -> None:
     assert auroc(labels, scores) == pytest.approx(pairs.mean())
 
 
-def test_of_one_kind_there_is_nothing_to_say() -> None:
+def test_auroc_of_equal_labels_is_nan() -> None:
     assert math.isnan(auroc(ints(1, 1), floats(0.1, 0.2)))
     assert math.isnan(same_hour_auroc(ints(1, 0), floats(0.1, 0.2), ints(1, 2)))
 
 
-def test_a_clock_says_nothing_within_the_hour() -> None:
+def test_the_hour_of_stay_has_no_same_hour_auroc() -> None:
     hours = np.tile(np.arange(50), 20)
     labels = (np.random.default_rng(1).random(1_000) < hours / 50).astype(np.int64)
 
@@ -65,19 +63,19 @@ WELL = ints(*([0] * 24))
 ALONE = np.zeros(24, np.int64)
 
 
-def test_the_best_alarms_are_worth_one_and_none_nought() -> None:
+def test_optimal_alarms_have_utility_one_and_no_alarms_zero() -> None:
     hours = np.arange(24)
 
     assert utility(SICK, (hours >= 6) & (hours <= 21), ALONE) == 1  # twelve hours before the onset to three after
     assert utility(SICK, np.zeros(24, bool), ALONE) == 0
 
 
-def test_one_alarm_six_hours_before_is_worth_one_of_all_that_could_be_had() -> None:
+def test_utility_of_a_single_alarm_six_hours_before_the_onset() -> None:
     # The best: 0/6 to 6/6 in hours 6 to 12, then 8/9 to 0/9, and no silence, which costs 2/9 to 18/9 in hours 13 to 21.
     assert utility(SICK, np.arange(24) == 12, ALONE) == pytest.approx(1 / _whole())
 
 
-def by_the_letter(labels: np.ndarray, alarms: np.ndarray) -> float:
+def challenge_utility(labels: np.ndarray, alarms: np.ndarray) -> float:
     """The utility of one stay as the challenge describes it, hour by hour."""
     septic = bool(labels.any())
     onset = int(np.argmax(labels)) + 6 if septic else 10**9
@@ -95,7 +93,7 @@ def by_the_letter(labels: np.ndarray, alarms: np.ndarray) -> float:
     return total
 
 
-def test_many_stays_are_judged_to_the_letter() -> None:
+def test_utility_follows_the_definition_of_the_challenge() -> None:
     rng = np.random.default_rng(7)
     lengths = rng.integers(2, 80, 60)
     stays = [np.arange(n) >= (rng.integers(0, n) if rng.random() < 0.5 else 10**6) for n in lengths]
@@ -104,18 +102,20 @@ def test_many_stays_are_judged_to_the_letter() -> None:
     alarms = rng.random(len(labels)) < 0.3
 
     def total(told: list[np.ndarray]) -> float:
-        return sum(by_the_letter(one, two) for one, two in zip(stays, told, strict=True))
+        return sum(challenge_utility(one, two) for one, two in zip(stays, told, strict=True))
 
     got = total(np.split(alarms, np.cumsum(lengths)[:-1]))
     nothing = total([np.zeros(n, bool) for n in lengths])
-    best = total([
-        (np.arange(n) >= np.argmax(stay) - 6) & (np.arange(n) <= np.argmax(stay) + 9) & stay.any()
-        for n, stay in zip(lengths, stays, strict=True)
-    ])  # fmt: skip
+    best = total(
+        [
+            (np.arange(n) >= np.argmax(stay) - 6) & (np.arange(n) <= np.argmax(stay) + 9) & stay.any()
+            for n, stay in zip(lengths, stays, strict=True)
+        ]
+    )
     assert utility(labels, alarms, patients) == pytest.approx((got - nothing) / (best - nothing))
 
 
-def test_false_alarms_cost_a_twentieth_each_and_more_than_nothing_is_gained() -> None:
+def test_a_false_alarm_costs_a_twentieth_and_utility_can_be_negative() -> None:
     labels, patients = np.r_[SICK, WELL], np.r_[ALONE, ALONE + 1]
     right = np.isin(np.arange(48), range(6, 22))
     wrong = right | np.isin(np.arange(48), range(24, 34))
@@ -130,11 +130,11 @@ def _whole() -> float:
     return sum(n / 6 for n in range(7)) + sum(n / 9 for n in range(9)) + sum(2 * n / 9 for n in range(1, 10))
 
 
-def test_an_alarm_that_stands_is_one_alarm_and_its_lead_is_to_the_onset() -> None:
+def test_a_continuing_alarm_counts_once_and_its_lead_time_ends_at_the_onset() -> None:
     labels, patients = np.r_[SICK, WELL], np.r_[ALONE, ALONE + 1]
     scores = np.full(48, 0.1)
-    scores[8:24] = 0.9  # ten hours before the onset, and it stands
-    scores[30:32] = 0.9  # somebody else, for nothing
+    scores[8:24] = 0.9  # from ten hours before the onset
+    scores[30:32] = 0.9  # false alarms of another patient
     scores[40] = 0.9
 
     found = at_threshold(labels, scores, patients, threshold=0.5)
@@ -143,7 +143,7 @@ def test_an_alarm_that_stands_is_one_alarm_and_its_lead_is_to_the_onset() -> Non
     assert (found.sensitivity, found.ppv, found.lead_h) == (1, 1 / 3, 10)
 
 
-def test_an_alarm_after_the_onset_warns_of_nothing() -> None:
+def test_an_alarm_after_the_onset_does_not_count_as_detection() -> None:
     scores = np.where(np.arange(24) >= 19, 0.9, 0.1)
 
     found = at_threshold(SICK, scores, ALONE, threshold=0.5)
@@ -152,14 +152,14 @@ def test_an_alarm_after_the_onset_warns_of_nothing() -> None:
     assert math.isnan(found.lead_h)
 
 
-def test_a_stay_that_begins_above_the_threshold_alarms_even_if_the_one_before_ended_there() -> None:
+def test_each_stay_starts_without_an_alarm() -> None:
     labels, patients = np.r_[WELL, WELL], np.r_[ALONE, ALONE + 1]
 
     assert at_threshold(labels, np.full(48, 0.9), patients, threshold=0.5).alarms_per_patient_day == 1
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.5, 1.0])
-def test_a_budget_is_kept(budget: float) -> None:
+def test_an_alarm_budget_is_kept(budget: float) -> None:
     rng = np.random.default_rng(3)
     patients = np.repeat(np.arange(40), 48)
     labels = np.tile(np.r_[np.zeros(36, np.int64), np.ones(12, np.int64)], 40) * (patients % 4 == 0)
@@ -171,7 +171,7 @@ def test_a_budget_is_kept(budget: float) -> None:
     assert 0 < found.sensitivity <= 1
 
 
-def test_on_the_real_stays_the_clock_alone_has_the_utility_that_it_is_known_for() -> None:
+def test_the_hour_of_stay_alone_has_its_published_utility_on_the_published_data() -> None:
     path = DATA / "sepsis2019" / "setB_dev.parquet"
     if not path.exists():
         pytest.skip("no sepsis2019; set VITALLOOM_DATA to the folder that holds it")

@@ -1,4 +1,4 @@
-"""The same numbers in torch, in the released graph and in NumPy; int8 in the file, none of it when it runs."""
+"""Export: torch, ONNX and NumPy give the same scores; weights are int8 in the file and float32 when loaded."""
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from models.training.export import (
     export_rhythm,
     export_sepsis,
     operators,
-    quantised,
+    quantise,
     quantised_share,
 )
 from models.training.heart import HeartNet, HeartRecipe, groups_of
@@ -48,7 +48,7 @@ def rows(patients: int, hours: int) -> np.ndarray:
     return found
 
 
-def test_torch_graph_and_numpy_say_the_same(net: SepsisMembers, exported: Exported) -> None:
+def test_sepsis_scores_are_the_same_in_torch_onnx_and_numpy(net: SepsisMembers, exported: Exported) -> None:
     x, zero = rows(4, 30), np.zeros((1, 4, 48), np.float32)
     with torch.no_grad():
         heads, h, c = net(torch.from_numpy(x), torch.from_numpy(zero), torch.from_numpy(zero))
@@ -64,10 +64,10 @@ def test_torch_graph_and_numpy_say_the_same(net: SepsisMembers, exported: Export
     for one, other in zip(int8, numpy, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     np.testing.assert_allclose(int8[0], wanted.numpy(), atol=0.02)
-    assert np.abs(int8[0] - float32[0]).max() > 0  # it is another file, after all
+    assert np.abs(int8[0] - float32[0]).max() > 0  # quantisation changes the scores slightly
 
 
-def test_the_file_holds_int8_and_a_lone_lstm_for_each_member(exported: Exported) -> None:
+def test_the_file_holds_int8_weights_and_one_lstm_for_each_member(exported: Exported) -> None:
     kinds = operators(exported.graph)
 
     assert kinds.count("LSTM") == 2
@@ -78,7 +78,7 @@ def test_the_file_holds_int8_and_a_lone_lstm_for_each_member(exported: Exported)
     assert len(exported.graph) < len(exported.graph_float32) / 2
 
 
-def test_a_graph_does_not_tell_where_it_was_made(exported: Exported) -> None:
+def test_a_graph_holds_no_stack_traces(exported: Exported) -> None:
     for graph in (exported.graph, exported.graph_float32):
         model = onnx.load_from_string(graph)
 
@@ -88,7 +88,7 @@ def test_a_graph_does_not_tell_where_it_was_made(exported: Exported) -> None:
         assert b'File "' not in graph
 
 
-def test_nothing_is_left_of_int8_once_it_is_loaded(exported: Exported, tmp_path: object) -> None:
+def test_a_loaded_graph_computes_without_int8(exported: Exported, tmp_path: object) -> None:
     path = f"{tmp_path}/loaded.onnx"
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = path
@@ -102,12 +102,12 @@ def test_nothing_is_left_of_int8_once_it_is_loaded(exported: Exported, tmp_path:
     assert not [kind for kind in kinds if "Quantize" in kind or "NBits" in kind or "Integer" in kind]
 
 
-def test_a_scale_for_each_row_loses_half_a_step_at_most() -> None:
+def test_the_quantisation_error_is_at_most_half_a_step() -> None:
     weight = np.random.default_rng(0).normal(0, 1, (6, 40)).astype(np.float32) * np.array(
         [[0.01], [1], [100], [1], [1], [0]], np.float32
     )
 
-    whole, scale = quantised(weight, axis=0)
+    whole, scale = quantise(weight, axis=0)
 
     assert scale.shape == (6, 1)
     assert np.all(np.abs(whole * scale - weight) <= scale / 2 * 1.001)
@@ -115,7 +115,7 @@ def test_a_scale_for_each_row_loses_half_a_step_at_most() -> None:
 
 
 @pytest.mark.parametrize("form", Form)
-def test_heart_says_the_same_in_torch_graph_and_numpy(form: Form) -> None:
+def test_heart_scores_are_the_same_in_torch_onnx_and_numpy(form: Form) -> None:
     torch.manual_seed(1)
     width = len(names_of(form))
     net = HeartNet(torch.rand(width), torch.rand(width) + 0.5, groups_of(form).marks, HeartRecipe(members=3)).eval()
@@ -130,7 +130,7 @@ def test_heart_says_the_same_in_torch_graph_and_numpy(form: Form) -> None:
     np.testing.assert_allclose(OnnxEngine(made.graph)({"x": x})[0], wanted, atol=0.03)
 
 
-def test_rhythm_says_the_same_in_torch_and_graph_at_any_length() -> None:
+def test_rhythm_scores_are_the_same_in_torch_and_onnx_at_any_length() -> None:
     torch.manual_seed(2)
     net = RhythmNet(WaveNet(), BeatNet()).eval()
     made = export_rhythm(net)

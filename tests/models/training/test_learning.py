@@ -1,4 +1,4 @@
-"""A step of learning: the net goes down, and what is kept follows it slowly."""
+"""The optimiser: the loss falls and the averaged net follows."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def learned(learner: "Learner[nn.Linear]", steps: int) -> list[float]:
     return losses
 
 
-def test_the_loss_falls_and_the_kept_net_learns_with_it() -> None:
+def test_the_loss_falls_and_the_averaged_net_converges() -> None:
     learner = Learner(line(), rate=0.1, weight_decay=0.0, steps=200, average=0.9)
 
     losses = learned(learner, 200)
@@ -34,7 +34,7 @@ def test_the_loss_falls_and_the_kept_net_learns_with_it() -> None:
     assert learner.done == 200
 
 
-def test_what_is_kept_is_an_average_of_what_was_learned() -> None:
+def test_the_kept_net_is_a_moving_average() -> None:
     slow, fast = (Learner(line(), rate=0.1, weight_decay=0.0, steps=20, average=share) for share in (0.999, 0.0))
     first = float(slow.kept.weight.detach())
 
@@ -45,7 +45,7 @@ def test_what_is_kept_is_an_average_of_what_was_learned() -> None:
     assert abs(float(slow.kept.weight.detach()) - first) < abs(float(slow.net.weight.detach()) - first)
 
 
-def test_running_counts_of_a_normalised_net_are_kept_as_they_are() -> None:
+def test_integer_buffers_are_copied_and_not_averaged() -> None:
     learner = Learner(nn.BatchNorm1d(2), rate=0.1, weight_decay=0.0, steps=5, average=0.9)
 
     learner.learn(learner.net(torch.randn(8, 2)).pow(2).mean())

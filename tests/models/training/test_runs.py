@@ -1,4 +1,4 @@
-"""From a file of recordings to a released model, in small: train, evaluate, release, believe, predict."""
+"""Training, evaluation, release and prediction with tiny models."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def trained(task: str, folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("task", MADE)
-def test_a_model_goes_all_the_way(task: str, tmp_path: Path) -> None:
+def test_a_model_is_trained_evaluated_released_and_used(task: str, tmp_path: Path) -> None:
     data, work = trained(task, tmp_path)
     (tmp_path / "key").write_text(KEY.private_bytes_raw().hex())
 
@@ -47,14 +47,14 @@ def test_a_model_goes_all_the_way(task: str, tmp_path: Path) -> None:
     assert (passport.name, passport.version, passport.seed) == (task, "0.1.0", 3)
     assert set(passport.metrics) == set(report["headline"])
     assert all((tmp_path / "models" / task / plot).is_file() for plot in report["plots"])
-    assert "## What was tried" in (tmp_path / "models" / task / "card.md").read_text()
+    assert "## Variants that were tried" in (tmp_path / "models" / task / "card.md").read_text()
     out = tmp_path / "scores.csv"
     assert predict(task, data, out, form="clinic", models=tmp_path / "models", keys=(PUBLIC,)) == 0
     with out.open() as file:
         assert len(list(csv.DictReader(file))) > 50
 
 
-def test_an_ablation_is_a_run_of_its_own_and_is_judged_beside(tmp_path: Path) -> None:
+def test_other_runs_are_evaluated_for_comparison(tmp_path: Path) -> None:
     data, work = trained("sepsis", tmp_path)
     options = {"folds": "1,2,3,4,5", "seed": 3, "device": "cpu", "threads": 1, "quick": True}
     train("sepsis", data, tmp_path / "without", without_ages=True, **options)
@@ -65,19 +65,20 @@ def test_an_ablation_is_a_run_of_its_own_and_is_judged_beside(tmp_path: Path) ->
     report = json.loads((work / "sepsis" / "report" / "report.json").read_text())
     rows = {row[0]: row[1][0] for row in report["tables"][0]["rows"]}
     assert {
-        "learned without ages of values, without a second task, float32", "learned with a second task, float32",
-    } < set(rows)  # fmt: skip
+        "trained without ages of values, without a second task, float32",
+        "trained with a second task, float32",
+    } < set(rows)
     assert len({rows[name] for name in rows if "float32" in name}) == 3
     titles = [table["title"] for table in report["tables"]]
-    assert {"By hour of stay", "Septic patients, found and missed at the threshold"} < set(titles)
+    assert {"By hour of stay", "Septic patients, detected and missed at the threshold"} < set(titles)
     with pytest.raises(BadRun, match="another run"):
         train("sepsis", data, tmp_path / "without", **options)
 
 
-def test_what_is_of_sepsis_alone_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_options_of_sepsis_are_refused_for_other_tasks(tmp_path: Path) -> None:
     data = MADE["heart"](tmp_path)
 
-    with pytest.raises(BadRun, match="of sepsis"):
+    with pytest.raises(BadRun, match="of sepsis only"):
         train(
             "heart",
             data,
@@ -89,11 +90,11 @@ def test_what_is_of_sepsis_alone_is_refused_elsewhere(tmp_path: Path) -> None:
             quick=True,
             without_ages=True,
         )
-    with pytest.raises(BadRun, match="of sepsis"):
+    with pytest.raises(BadRun, match="of sepsis only"):
         evaluate("heart", data, tmp_path / "work", None, seed=0, against=(tmp_path,))
 
 
-def test_a_card_says_figures_with_their_intervals_as_people_write_them(tmp_path: Path) -> None:
+def test_a_card_shows_figures_with_intervals_and_three_decimals(tmp_path: Path) -> None:
     data, work = trained("heart", tmp_path)
     (tmp_path / "key").write_text(KEY.private_bytes_raw().hex())
     evaluate("heart", data, work, None, seed=3)
@@ -105,7 +106,7 @@ def test_a_card_says_figures_with_their_intervals_as_people_write_them(tmp_path:
     assert not re.search(r"\d\.\d{6}.*\|", card)
 
 
-def test_who_is_interrupted_goes_on_after_the_last_whole_net_and_only_in_the_same_run(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_after_the_last_saved_net_and_refuses_other_settings(tmp_path: Path) -> None:
     data, work = MADE["heart"](tmp_path), tmp_path / "work"
     with pytest.raises(BadRun, match="every fold"):
         train("heart", data, work, folds="1,2", seed=0, device="cpu", threads=1, quick=True)
@@ -119,14 +120,14 @@ def test_who_is_interrupted_goes_on_after_the_last_whole_net_and_only_in_the_sam
         train("heart", data, work, folds="all", seed=4, device="cpu", threads=1, quick=True)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+def test_the_same_seed_gives_the_same_bits() -> None:
     rng = np.random.default_rng(0)
     people = [{"age": float(rng.integers(30, 80)), "sex": 1.0, "cp": 4.0, "trestbps": 120.0 + at} for at in range(40)]
     rows, labels = np.array([features(Form.HOME, one) for one in people]), rng.integers(0, 2, 40)
     recipe = HeartRecipe(members=2, steps=10, generations=2)
 
     one, two, other = (
-        fit_heart(Form.HOME, rows, labels, recipe, seed=seed, device="cpu", tell=lambda _: None).state_dict()
+        fit_heart(Form.HOME, rows, labels, recipe, seed=seed, device="cpu", on_step=lambda _: None).state_dict()
         for seed in (7, 7, 8)
     )
 
@@ -140,6 +141,6 @@ def test_folds_that_do_not_exist_are_refused(tmp_path: Path, folds: str) -> None
         train("heart", tmp_path, tmp_path, folds=folds, seed=0, device="cpu", threads=1, quick=True)
 
 
-def test_what_was_not_trained_is_not_evaluated(tmp_path: Path) -> None:
+def test_an_evaluation_without_a_training_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRun, match="vitalloom train"):
         evaluate("heart", clinic(tmp_path / "heart.csv"), tmp_path / "work", None, seed=0)
