@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from deploy.findings import Finding, ok, wrong
-from wire.mqtt import cure_of
+from wire.mqtt import fix_for
 
 WITHIN_S: Final = 4.0
 _REFUSED_WITHIN_S: Final = 0.5  # after a handshake of TLS 1.3 a server says that it does not want our certificate
@@ -53,7 +53,7 @@ def broker_finding(
     problem = handshake(host, port, context)
     if not problem:
         return ok(about, "lets it in" if context is not None else "is there")
-    known = cure_of(problem)
+    known = fix_for(problem)
     if known is None:
         return wrong(about, f"is not reached ({problem})", f"start it, or correct the address: {here}")
     what, _, cure = known.partition(": ")

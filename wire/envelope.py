@@ -210,14 +210,14 @@ def unpad(padded: bytes) -> bytes:
 
 
 class Ack(NamedTuple):
-    """A signed acknowledgement. Replaying an old one does nothing: what is said stays true."""
+    """A signed acknowledgement. Replaying an old one has no effect: its content stays true."""
 
     stage: Stage
     reason: int
     ranges: tuple[tuple[int, int], ...]  # inclusive; with NEED_SESSION empty
     last_number: int | None  # with NEED_SESSION: the highest session number that was accepted
     at_ms: int
-    sender: bytes  # who acknowledges
+    sender: bytes  # device that acknowledges
     session_id: bytes  # the session that is acknowledged
     frame_class: int
     sequence: int

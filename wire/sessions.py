@@ -45,7 +45,7 @@ HPKE_CONTEXT: Final = b"VSE1 hpke\0"
 
 
 class Recipient(NamedTuple):
-    """Whom a session is sealed to: a device and one of its rotating keys."""
+    """Recipient of a session: a device and one of its rotating keys."""
 
     device_id: bytes
     prekey_id: bytes
@@ -53,7 +53,7 @@ class Recipient(NamedTuple):
 
 
 class SessionSigner(Protocol):
-    """Who sends: what a session needs of an identity."""
+    """What a session needs of the identity of its sender."""
 
     @property
     def device_id(self) -> bytes: ...
@@ -150,7 +150,7 @@ class SendSession:
     def seal(self, payload: bytes) -> tuple[int, bytes]:
         """Seal a payload of at most 8,191 bytes.
 
-        The counter is taken before sealing and never given back: what is not sent after all is void.
+        The counter is used up by sealing, also if the frame is not sent.
 
         Returns:
             The counter and the frame.

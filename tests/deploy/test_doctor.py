@@ -82,7 +82,7 @@ def test_a_wrong_authority(hospital: Hospital) -> None:
         found = only(ills(Patient(site=hospital.site_folder)))
 
     assert found.about.endswith("as the ingest")
-    assert found.what == "the broker's certificate is not of our authority"
+    assert found.what == "the broker's certificate is not issued by this site's authority"
     assert found.cure.startswith("somebody may stand between; vitalloom broker write --site")
 
 

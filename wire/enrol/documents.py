@@ -21,7 +21,7 @@ from wire.identity import About, Role
 from wire.sessions import HPKE_SUITE, Recipient
 
 EVERY_DEVICE: Final = bytes(16)
-"""In place of a recipient: this document is no secret, and is for whoever it helps."""
+"""In place of a recipient: this document is not secret, and any device may accept it."""
 WANTED: Final = b"VSE1 documents?"
 """What a wearable says, in the class for control, that measures and does not know on whom. Nobody has signed it, so it
 is believed for nothing: whoever makes it up has an edge say once more what is no secret."""
@@ -89,7 +89,7 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
-    age_years: float | None = None  # these three are for models, and only where somebody has told
+    age_years: float | None = None  # these three are for models; None: unknown
     is_male: bool | None = None
     chest_pain: int | None = None
 
@@ -213,7 +213,7 @@ def recipient_of(frame: bytes) -> bytes:
 
 
 def digest_of(versions: Mapping[tuple[int, bytes], int]) -> bytes:
-    """One number for all that somebody has taken: equal digests, equal documents. 8 bytes."""
+    """Eight bytes for a set of documents and their versions: equal digests, equal documents."""
     told = b"".join(
         struct.pack(">B16sQ", kind, subject, version) for (kind, subject), version in sorted(versions.items())
     )

@@ -195,7 +195,7 @@ class Wallet:
         return self._documents.frame(kind, subject)
 
     def device(self, device_id: bytes) -> SenderRecord | None:
-        """What is known of another device."""
+        """The record of another device; None: unknown."""
         return self._parties.device(device_id)
 
     def assignment(self, now_ms: int) -> BindingRecord | None:
