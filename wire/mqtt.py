@@ -245,9 +245,13 @@ class MqttClient:
             self._paho = paho
             # paho connects and shakes hands synchronously; a broker that is slow at that must not stop everything else.
             connect = functools.partial(
-                paho.connect, self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False,
+                paho.connect,
+                self._host,
+                self._port,
+                keepalive=_KEEPALIVE_S,
+                clean_start=False,
                 properties=self._wishes(),
-            )  # fmt: skip
+            )
             async with asyncio.timeout(2 * _CONNECT_WITHIN_S):
                 await asyncio.to_thread(connect)
             async with asyncio.timeout(_CONNECT_WITHIN_S):

@@ -251,9 +251,15 @@ class Receiver:
                 session.tags.popitem(last=False)
             self._dirty[session.session_id] = None
         return Opened(
-            session.session_id, session.sender, session.info.binding_id, session.info.frame_class, header.counter,
-            payload, not new, conflict,
-        )  # fmt: skip
+            session.session_id,
+            session.sender,
+            session.info.binding_id,
+            session.info.frame_class,
+            header.counter,
+            payload,
+            not new,
+            conflict,
+        )
 
     def _session(self, frame: bytes, header: Header, record: SenderRecord, now_ms: int, mono_ms: int) -> SessionOpened:
         known = self._sessions.get(header.session_id)
@@ -287,9 +293,11 @@ class Receiver:
         number, newest = self._last.get((info.sender, info.binding_id, info.frame_class), (-1, bytes(16)))
         if info.number <= number:
             raise Rejected(
-                Reason.CLONE_OR_ROLLBACK, f"session {info.number} after {number}", session_id=header.session_id,
+                Reason.CLONE_OR_ROLLBACK,
+                f"session {info.number} after {number}",
+                session_id=header.session_id,
                 last_number=number,
-            )  # fmt: skip
+            )
         row = SessionRow(
             session_id=header.session_id, sender=header.sender, info=packed, hpke=hpke, ranges=(), last_ms=now_ms
         )

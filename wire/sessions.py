@@ -123,16 +123,31 @@ class SendSession:
         """
         secret = entropy(SECRET_BYTES)
         info = SessionInfo(
-            sender.tenant_id, sender.device_id, recipient.device_id, binding_id, sender.credential_serial,
-            recipient.prekey_id, Suite.STANDARD, frame_class, number, now_ms, previous,
-        )  # fmt: skip
+            sender.tenant_id,
+            sender.device_id,
+            recipient.device_id,
+            binding_id,
+            sender.credential_serial,
+            recipient.prekey_id,
+            Suite.STANDARD,
+            frame_class,
+            number,
+            now_ms,
+            previous,
+        )
         packed = info.pack()
         sealed = HPKE_SUITE.encrypt(secret, recipient.prekey, info=HPKE_CONTEXT + packed)
         session_id = session_id_of(packed, sealed)
         header = Header(
-            FrameType.SESSION, Suite.STANDARD, frame_class, INFO_BYTES + HPKE_BYTES + SIGNATURE_BYTES, sender.device_id,
-            session_id, 0, 0,
-        ).pack()  # fmt: skip
+            FrameType.SESSION,
+            Suite.STANDARD,
+            frame_class,
+            INFO_BYTES + HPKE_BYTES + SIGNATURE_BYTES,
+            sender.device_id,
+            session_id,
+            0,
+            0,
+        ).pack()
         signature = sender.signing_key.sign(session_signed(header, packed, sealed))
         return cls(
             frame=header + packed + sealed + signature,
@@ -170,9 +185,15 @@ class SendSession:
         salt = int.from_bytes(self._entropy(4), "big")
         padded = pad(payload)
         header = Header(
-            FrameType.DATA, Suite.STANDARD, self.info.frame_class, len(padded) + TAG_BYTES, self.info.sender,
-            self.session_id, counter, salt,
-        ).pack()  # fmt: skip
+            FrameType.DATA,
+            Suite.STANDARD,
+            self.info.frame_class,
+            len(padded) + TAG_BYTES,
+            self.info.sender,
+            self.session_id,
+            counter,
+            salt,
+        ).pack()
         return counter, header + self._keys.seal(header, counter, salt, padded)
 
 

@@ -86,8 +86,11 @@ def test_an_identity_that_is_not_an_edge_s_is_refused_with_its_role(tmp_path: Pa
 
         done = subprocess.run(
             [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert done.returncode == 2
     assert "is the identity of a device of role wearable, not of an edge" in done.stderr

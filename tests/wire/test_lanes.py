@@ -308,9 +308,15 @@ def secure(
     port: int, tls: Callable[[], ssl.SSLContext], name: str, *topics: str, inbound_limit: int = 1_000
 ) -> MqttClient:
     return MqttClient(
-        host=LOOPBACK, port=port, client_id=name, subscriptions=topics, receive_maximum=500,
-        inbound_limit=inbound_limit, jitter=Random(1), tls=tls,
-    )  # fmt: skip
+        host=LOOPBACK,
+        port=port,
+        client_id=name,
+        subscriptions=topics,
+        receive_maximum=500,
+        inbound_limit=inbound_limit,
+        jitter=Random(1),
+        tls=tls,
+    )
 
 
 def test_both_lanes_speak_tls(secured: EmbeddedBroker, keys: Keys) -> None:

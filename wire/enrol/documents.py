@@ -149,9 +149,15 @@ def build_document(key: Ed25519PrivateKey, document: Document, *, seal_to: Recip
     flags = 0 if seal_to is None else _SEALED
     carried = len(content) if seal_to is None else _PREKEY_ID_BYTES + _HPKE_EXTRA + len(content)
     head = Header(
-        FrameType.DOC, Suite.STANDARD, FrameClass.CONTROL, _FIXED.size + carried + SIGNATURE_BYTES,
-        control_key_id(key.public_key()), document.recipient, 0, 0,
-    ).pack()  # fmt: skip
+        FrameType.DOC,
+        Suite.STANDARD,
+        FrameClass.CONTROL,
+        _FIXED.size + carried + SIGNATURE_BYTES,
+        control_key_id(key.public_key()),
+        document.recipient,
+        0,
+        0,
+    ).pack()
     head += _FIXED.pack(document.type, flags, 0, document.version, document.issued_ms, document.subject)
     if seal_to is not None:
         content = seal_to.prekey_id + HPKE_SUITE.encrypt(content, seal_to.prekey, info=_context(head))

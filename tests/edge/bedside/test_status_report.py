@@ -28,8 +28,14 @@ def test_when_all_is_well_nothing_is_to_be_done() -> None:
     found = findings(a_status(), NOW)
 
     assert [one.what for one in found] == [
-        "agent", "broker", "data centre", "outbox", "alarms", "models", "certificate",
-    ]  # fmt: skip
+        "agent",
+        "broker",
+        "data centre",
+        "outbox",
+        "alarms",
+        "models",
+        "certificate",
+    ]
     assert {one.severity for one in found} == {OK}
     assert {one.fix for one in found} == {""}
 
@@ -137,9 +143,12 @@ def test_a_machine_reads_the_same(tmp_path: Path) -> None:
     config = a_machine(tmp_path, stuck=True)
 
     done = subprocess.run(
-        [sys.executable, "-m", "vitalloom", "edge", "status", "--config", str(config), "--json"], cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "vitalloom", "edge", "status", "--config", str(config), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     told = json.loads(done.stdout)
     assert done.returncode == 2

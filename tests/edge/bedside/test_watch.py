@@ -194,9 +194,13 @@ def test_a_status_that_is_taken_away_has_its_minute_from_the_last_progress_on() 
     there = a_status(progress_ms=NOW_MS + 2_000, heard_ms=NOW_MS)
 
     watch(
-        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, Supervisor(),
-        silent_ms=60_000, mono_ms=lambda: now_ms,
-    )  # fmt: skip
+        Counted({}, None),
+        lambda: there if now_ms <= NOW_MS + 4_000 else None,
+        stop,
+        Supervisor(),
+        silent_ms=60_000,
+        mono_ms=lambda: now_ms,
+    )
 
     assert shown[2:5] == [Condition.WELL] * 3
     assert shown[5:63] == [Condition.ALONE] * 58
@@ -262,10 +266,12 @@ def test_the_process_tells_its_supervisor_says_what_it_sees_and_needs_no_big_lib
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(20)
         process = subprocess.Popen(
-            [sys.executable, "-m", "vitalloom", "edge", "watch", "--config", str(config)], cwd=ROOT,
+            [sys.executable, "-m", "vitalloom", "edge", "watch", "--config", str(config)],
+            cwd=ROOT,
             env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/bin", "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             said = [supervisor.recv(200).decode() for _ in range(2)]
             loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")

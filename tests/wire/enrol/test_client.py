@@ -348,9 +348,12 @@ def test_the_right_root_alone_opens_nothing(desk: Desk, tmp_path: Path, folder: 
         a_chain(chain, ours, days=1, ago=timedelta(days=2))
 
     told = visited(
-        desk, folder, answering(pem(ours.root)), shows(chain),
+        desk,
+        folder,
+        answering(pem(ours.root)),
+        shows(chain),
         says=r"its certificate is not issued by the announced authority \(.+\); nothing was sent",
-    )  # fmt: skip
+    )
 
     assert told == ASKED_FOR_THE_ROOT
 
@@ -371,9 +374,12 @@ def test_a_root_that_its_own_key_has_not_signed_is_not_kept(desk: Desk, tmp_path
     )
 
     told = visited(
-        desk, folder, answering(pem(forged)), shows(desk.site.registry_tls),
+        desk,
+        folder,
+        answering(pem(forged)),
+        shows(desk.site.registry_tls),
         says="is not a registry; nothing was sent",
-    )  # fmt: skip
+    )
 
     assert told == ASKED_FOR_THE_ROOT
 
