@@ -33,7 +33,7 @@ DEVICES: Final = 5 if QUICK else 60  # a round
 POLICY: Final = EnrolmentPolicy(tries_per_min=1e9)
 
 
-class Bench:
+class EnrolmentBench:
     """A site and what its devices do."""
 
     def __init__(self, folder: Path) -> None:
@@ -102,7 +102,7 @@ def _each(work: Callable[[], None]) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ms = asyncio.run(Bench(Path(folder)).measure())
+        ms = asyncio.run(EnrolmentBench(Path(folder)).measure())
     rest = ms["enrol"] - ms["keys"] - ms["registry"]
     rows = [
         ("device: keys, signing request, proof", f"{ms['keys']:.2f}", f"{ms['keys'] / ms['enrol']:.0%}"),

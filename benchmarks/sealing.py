@@ -34,7 +34,7 @@ AN_HOUR: Final = 720
 UNLIMITED: Final = RateLimits(frames_per_s=1e9, frames_burst=10**9, sessions_per_min=1e9)
 
 
-class Bench:
+class SealingBench:
     """One wearable and its edge."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Bench:
 
 
 def main() -> None:
-    bench = Bench()
+    bench = SealingBench()
     cost = microseconds(
         {
             "bare seal": bench.bare_seal, "seal": bench.seal, "bare open": bench.bare_open, "open": bench.open,

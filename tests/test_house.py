@@ -11,6 +11,8 @@ import pytest
 from runtime.version import __version__
 from tests import structure
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (

@@ -31,7 +31,8 @@ from runtime import logs
 from runtime.clock import SystemClock
 from stream.errors import RegistryRefused
 from stream.site.enrolment import EnrolmentPolicy
-from tests.stream.servers import WITHIN_S, Answer, ask, context, serving
+from tests.patience import PATIENCE_S
+from tests.stream.servers import Answer, ask, context, serving
 from tests.stream.site.registries import HOUR, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
 from wire.enrol.client import enrol, enrol_request
@@ -357,7 +358,7 @@ class Impostor:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(WITHIN_S)
+        self._thread.join(PATIENCE_S)
         self._listening.close()
 
     def _run(self) -> None:

@@ -24,6 +24,7 @@ from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from simulators.broker import free_port
 from stream.site.enrolment import EnrolmentPolicy
+from tests.patience import PATIENCE_S
 from tests.stream.servers import serving
 from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
@@ -95,14 +96,14 @@ class Somebody:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for one in self._threads:
-            one.join(WITHIN_S)
+            one.join(PATIENCE_S)
             assert not one.is_alive()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 plain, _ = self._listening.accept()
-                plain.settimeout(WITHIN_S)
+                plain.settimeout(PATIENCE_S)
                 self._threads.append(threading.Thread(target=self._serve, args=(plain,), name="somebody"))
                 self._threads[-1].start()
 
@@ -114,7 +115,7 @@ class Somebody:
                 self.heard.append(asked)
                 answer = self._answers(asked)
                 if answer is None:
-                    self._stop.wait(WITHIN_S)
+                    self._stop.wait(PATIENCE_S)
                 else:
                     talking.sendall(answer)
 
@@ -193,7 +194,7 @@ def test_an_invitation_is_good_once(desk: Desk, port: int, tmp_path: Path) -> No
     invitation = at(desk.invite(), port)
     enrol(invitation, tmp_path / "first")
 
-    with pytest.raises(EnrolmentFailed, match="this invitation is not good"):
+    with pytest.raises(EnrolmentFailed, match="this invitation is not valid"):
         enrol(invitation, tmp_path / "second")
 
     assert not (tmp_path / "second" / IDENTITY_FILE).exists()

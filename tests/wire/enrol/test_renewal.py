@@ -18,6 +18,7 @@ import wire.enrol.identity_file
 import wire.enrol.kept_documents
 import wire.enrol.renewal
 from stream.errors import EnrolmentRefused
+from tests.patience import PATIENCE_S
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
 from wire.enrol.client import next_keys, prekey_request, renew_request
 from wire.enrol.identity_file import NewKeys
@@ -339,7 +340,7 @@ def test_a_revoked_device_goes_on_and_says_so(
 
 def test_a_slow_registry_holds_up_nobody(desk: Desk, line: Line, edge: Wallet) -> None:
     gate, ticks = threading.Event(), 0
-    line.before = lambda _: gate.wait(10)
+    line.before = lambda _: gate.wait(PATIENCE_S)
     desk.clock.advance(20 * DAY)
 
     async def story() -> None:
