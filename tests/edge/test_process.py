@@ -94,7 +94,7 @@ def test_an_identity_that_is_not_an_edge_s_is_refused_with_its_role(tmp_path: Pa
         )
 
     assert done.returncode == 2
-    assert "is the identity of a device of role wearable, not of an edge" in done.stderr
+    assert "is the identity of a device with role wearable, not edge" in done.stderr
 
 
 async def enrolled(folder: Path, broker_port: int) -> EnrolledSite:

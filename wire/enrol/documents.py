@@ -1,7 +1,7 @@
 """Control documents: what the data centre says about devices and bindings, signed, with versions that only rise.
 
 A document is a DOC frame. It says everything that is true of one subject now, so the newest one is enough; an older one
-is refused, whoever brings it. What is said of a patient is sealed to the edge that needs it.
+is refused, whatever its source. Documents about a patient are sealed to the edge that needs it.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from wire.sessions import HPKE_SUITE, Recipient
 EVERY_DEVICE: Final = bytes(16)
 """In place of a recipient: this document is not secret, and any device may accept it."""
 WANTED: Final = b"VSE1 documents?"
-"""What a wearable says, in the class for control, that measures and does not know on whom. Nobody has signed it, so it
-is believed for nothing: whoever makes it up has an edge say once more what is no secret."""
+"""Payload of a wearable, in the control class, that measures without an assignment. It is not signed and proves
+nothing: a forged one only makes an edge repeat documents that are not secret."""
 MAX_CONTENT: Final = 8_000
 
 _FIXED: Final = struct.Struct(">BBHQQ16s")

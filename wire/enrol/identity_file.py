@@ -14,7 +14,7 @@ from runtime.hardening import check_private, make_private_dir, read_private, wri
 from wire.enrol.authority import key_pem, load_key, new_tls_key, signing_request
 from wire.enrol.documents import DeviceV1, control_key_id, open_document
 from wire.enrol.records import role_of
-from wire.enrol.requests import BrokerAddress, EnrolReply, un64
+from wire.enrol.requests import AnnouncedBroker, EnrolReply, un64
 from wire.errors import BadKeyFile, EnrolmentFailed, Rejected
 from wire.identity import DeviceIdentity, Role, TlsFiles
 
@@ -71,7 +71,7 @@ class IdentityFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     retired_control_keys: list[_Hex32]  # that signed documents that are kept
     registry: str
     pin: _Hex32
-    broker: BrokerAddress
+    broker: AnnouncedBroker
 
 
 class IdentityFile:

@@ -107,7 +107,7 @@ class PrekeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     present: str  # by the present signing key
 
 
-class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True):
+class AnnouncedBroker(msgspec.Struct, frozen=True, kw_only=True):
     """Where a device connects."""
 
     host: str
@@ -126,7 +126,7 @@ class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
     root: str  # PEM
     control_keys: list[str]
     documents: list[str]  # frames, base64
-    broker: BrokerAddress
+    broker: AnnouncedBroker
     now_ms: int
 
 

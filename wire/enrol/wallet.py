@@ -27,7 +27,7 @@ from wire.enrol.identity_file import (
 )
 from wire.enrol.kept_documents import KeptDocuments
 from wire.enrol.known_parties import KnownParties
-from wire.enrol.requests import BrokerAddress, EnrolReply, un64
+from wire.enrol.requests import AnnouncedBroker, EnrolReply, un64
 from wire.errors import BadKeyFile, NotEnrolled, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, InMemoryDirectory, Provision, SenderRecord, TlsFiles
 
@@ -101,7 +101,7 @@ class Wallet:
         return self._identity.facts
 
     @property
-    def broker(self) -> BrokerAddress:
+    def broker(self) -> AnnouncedBroker:
         return self._facts.broker
 
     @property
