@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge import status as statuses
-from edge.bedside.status_report import Ages, StatusSeverity, StatusFinding, bed_finding, findings, is_alive, main, span
+from edge.bedside.status_report import Ages, StatusFinding, StatusSeverity, bed_finding, findings, is_alive, main, span
 from edge.status import BedStatus
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
