@@ -71,7 +71,7 @@ def settled_bytes(engine: Path) -> int:
 
 
 def encoded_reading(
-    patient: int, counter: int, *, now_ms: int = 0, frame: int | None = None, ill_after: int = 10**9
+    patient: int, counter: int, *, now_ms: int = 0, frame_counter: int | None = None, ill_after: int = 10**9
 ) -> bytes:
     at_ms = now_ms or 1_767_600_000_000 + counter * 5_000
     ill = counter >= ill_after and patient % 100 == counter % 100
@@ -88,7 +88,7 @@ def encoded_reading(
         spo2=89.0 if ill else 97.0,
         temperature=37.0,
     )
-    frame = None if frame is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame)
+    frame = None if frame_counter is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame_counter)
     return encode_record(ReadingRecord(messages=(reading,), frame=frame))
 
 

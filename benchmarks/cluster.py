@@ -137,7 +137,7 @@ def latency(services: Services) -> Facts:
                     number = counter * patients + patient
                     sent[number] = time.time()
                     value = encoded_reading(
-                        patient, counter, now_ms=time.time_ns() // 1_000_000, frame=number, ill_after=10
+                        patient, counter, now_ms=time.time_ns() // 1_000_000, frame_counter=number, ill_after=10
                     )
                     await sender.send(topic(services.log, KAFKA_READINGS), key=f"{patient:032x}".encode(), value=value)
             deadline = time.monotonic() + 30

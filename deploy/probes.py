@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from deploy.checks import CheckResult, failure, ok
-from wire.mqtt import cure_of
+from wire.mqtt import fix_for
 
 TIMEOUT_S: Final = 4.0
 _REFUSAL_TIMEOUT_S: Final = 0.5  # a TLS 1.3 server rejects a client certificate after the handshake
@@ -53,7 +53,7 @@ def check_broker(
     problem = handshake_problem(host, port, context)
     if not problem:
         return ok(subject, "accepts the connection")
-    known = cure_of(problem)
+    known = fix_for(problem)
     if known is None:
         return failure(subject, f"cannot connect ({problem})", f"start it, or correct the address: {here}")
     result, _, fix = known.partition(": ")

@@ -97,9 +97,16 @@ class EdgeAgent:
             counts=self.counts,
         )
         self._cloud = CloudLink(
-            config, provision, recipient, keeper=self._keeper, sent=sent, local=local, clock=clock, rng=rng,
+            config,
+            provision,
+            recipient,
+            keeper=self._keeper,
+            sent=sent,
+            local=local,
+            clock=clock,
+            rng=rng,
             counts=self.counts,
-        )  # fmt: skip
+        )
         self._announcer = Announcer(wallet, directory, me.device_id, self.counts)
         local.on_alarms(self._patients.open_alarms())
         self._sounder = Sounder(config, local, self.counts)

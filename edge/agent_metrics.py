@@ -1,4 +1,4 @@
-"""What an edge agent says of itself over HTTP, from the counters that it keeps. Asked from another thread."""
+"""Metrics and readiness of an edge agent over HTTP, from its counters. Called from another thread."""
 
 from typing import Final, Protocol
 
@@ -10,7 +10,7 @@ STUCK_MS: Final = 15_000
 
 
 class WatchedAgent(Protocol):
-    """What is watched of an agent."""
+    """Figures of an agent."""
 
     counts: AgentCounts
 
@@ -21,7 +21,7 @@ class WatchedAgent(Protocol):
 
 
 class WatchedConnections(Protocol):
-    """What is watched of its connections."""
+    """State of its connections."""
 
     @property
     def connected(self) -> bool: ...
@@ -38,7 +38,7 @@ class EdgeHealth:
         self._lanes: WatchedConnections | None = None
 
     def follow(self, agent: WatchedAgent, lanes: WatchedConnections) -> None:
-        """This one runs now."""
+        """Report on this agent from now on."""
         self._agent, self._lanes = agent, lanes
 
     def figures(self) -> Figures:
@@ -48,10 +48,10 @@ class EdgeHealth:
         counts, now_ms = agent.counts, self._clock.mono_ms()
         grown = (
             ("accepted", "Readings, each once.", counts.accepted),
-            ("duplicates", "What came again.", counts.duplicates),
-            ("postponed", "What came while nothing could be kept; wearables have it.", counts.postponed),
-            ("commits", "Transactions of the outbox.", counts.commits),
-            ("alarms", "Alarms that were found here.", counts.alarms),
+            ("duplicates", "Frames received again.", counts.duplicates),
+            ("postponed", "Frames received while the outbox could not commit; wearables keep them.", counts.postponed),
+            ("commits", "Outbox transactions.", counts.commits),
+            ("alarms", "Alarms raised by this edge.", counts.alarms),
             ("local_alarms", "Times that the local alarm sounded.", counts.local_alarms),
         )
         since_ms = counts.turned_ms if counts.stuck_since_ms is None else counts.stuck_since_ms
@@ -67,7 +67,7 @@ class EdgeHealth:
             lag={"outbox": agent.waiting},
             progress_age_s=max(0, now_ms - since_ms) / 1_000 if counts.turned_ms else None,
             more=(
-                Figure("connected", "1 while the MQTT broker is reached, on both lanes.", lanes.connected),
+                Figure("connected", "1 while connected to the MQTT broker on both lanes.", lanes.connected),
                 *(Figure(name, about, number, grows=True) for name, about, number in grown),
             ),
         )
@@ -75,16 +75,16 @@ class EdgeHealth:
     def trouble(self) -> str:
         agent, lanes = self._agent, self._lanes
         if agent is None or lanes is None:
-            return "it has just been started"
+            return "the agent is starting"
         if not lanes.connected:
-            return f"the MQTT broker is not reached ({lanes.trouble or 'not yet'}); what is known is kept"
+            return f"the MQTT broker is not connected ({lanes.trouble or 'not yet'}); readings are kept"
         return trouble_of_agent(agent.counts, self._clock.mono_ms())
 
 
 def trouble_of_agent(counts: AgentCounts, now_ms: int) -> str:
-    """Why no reading is taken."""
+    """Why no reading can be accepted; empty: all is well."""
     if (since_ms := counts.stuck_since_ms) is not None:
-        return f"readings cannot be kept for {(now_ms - since_ms) / 1_000:.0f} s: is the disk full?"
+        return f"the outbox has not committed for {(now_ms - since_ms) / 1_000:.0f} s: is the disk full?"
     if counts.turned_ms and now_ms - counts.turned_ms > STUCK_MS:
-        return f"nothing has moved for {(now_ms - counts.turned_ms) / 1_000:.0f} s"
+        return f"the agent loop has not turned for {(now_ms - counts.turned_ms) / 1_000:.0f} s"
     return ""

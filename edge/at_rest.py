@@ -1,8 +1,8 @@
-"""What lies on the edge's disk and must not be read there: patient states, locked with a key that lies elsewhere.
+"""Patient states on the edge's disk, encrypted with a key that lies elsewhere.
 
 Readings and alarms are sealed to the data centre before they are stored. A patient's state is needed here, by the next
 run of the agent, so its key has to be here as well: in memory that the power takes with it, next to the disk and not on
-it. After a power cut the states cannot be opened, and judging begins anew with the next readings; the data centre has
+it. After a power cut the states cannot be opened, and judging starts afresh with the next readings; the data centre has
 states of its own. A site whose disk is encrypted may keep the key there, and the states outlive the power.
 """
 
@@ -25,7 +25,7 @@ _RUN_BYTES: Final = 16
 _COUNTER: Final = struct.Struct(">4xQ")  # a nonce of 12 bytes
 _TAG_BYTES: Final = 16
 _LABEL: Final = b"vitalloom edge state v1"
-_IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is put there belongs to us alone, and is checked
+_IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - files there are private to this user, and that is checked
 
 
 class StateLock:
@@ -50,10 +50,12 @@ class StateLock:
     def open(cls, path: Path | None) -> Self:
         """The lock whose secret is in a file, which is made if there is none.
 
-        A secret that cannot be read or kept stops nobody: the lock is then good for this process.
+        If the secret cannot be read or written, the lock is still made, and is good for this process only.
         """
         if path is None:
-            return cls(os.urandom(KEY_BYTES), problem="this system has no folder in memory; name one in state_key")
+            return cls(
+                os.urandom(KEY_BYTES), problem="this system has no folder in memory; set state_key to a file in one"
+            )
         try:
             secret = read_private(path)
             if len(secret) == KEY_BYTES:
@@ -100,7 +102,7 @@ def key_file(device_id: bytes) -> Path | None:
 
 
 def lies_with(key: Path, data: Path) -> bool:
-    """Whether somebody who takes the disk with `data` has the key as well. False where either cannot be found."""
+    """Whether key and data lie on the same disk. False if either cannot be found."""
     while not data.exists() and data != data.parent:  # it is made when it is needed
         data = data.parent
     try:

@@ -1,4 +1,4 @@
-"""Everything an edge agent can be told; `sample.toml` beside this file documents every key."""
+"""Configuration of an edge agent; `sample.toml` beside this file documents every key."""
 
 import re
 from pathlib import Path
@@ -20,12 +20,12 @@ _KEY = re.compile("[0-9a-f]{64}")
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The MQTT 5 broker. Enrolment says where it is; a site may know a nearer way."""
+    """The MQTT 5 broker. Enrolment tells its address; these keys override it."""
 
     host: str = ""
     port: int = 0
     tls: bool = True
-    receive_maximum: int = 50  # messages that the broker may have under way to us without an answer
+    receive_maximum: int = 50  # unacknowledged messages that the broker may send
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +37,7 @@ class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class LocalAlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens at the bedside when the cloud is silent."""
+    """The alarm at the bedside while the cloud is silent."""
 
     after_s: float = 60.0
     command: tuple[str, ...] = ()  # is run with "on" or "off" as its last argument
@@ -90,9 +90,9 @@ def read(path: Path) -> EdgeConfig:
 
 
 def check(config: EdgeConfig) -> None:
-    """Raise BadEdgeConfig, naming the key and the cure, if the agent could not work with this."""
+    """Raise BadEdgeConfig, naming the key and the fix, if the agent cannot work with these settings."""
     rows = (
-        ("broker.port", 0 <= config.broker.port <= 65_535, "is not a TCP port; 0 stands for the one told at enrolment"),
+        ("broker.port", 0 <= config.broker.port <= 65_535, "is not a TCP port; 0 means the port from enrolment"),
         ("broker.receive_maximum", 1 <= config.broker.receive_maximum <= 1_000, "must be between 1 and 1000"),
         (
             "outbox.commit_rows",
@@ -106,9 +106,9 @@ def check(config: EdgeConfig) -> None:
         ("heartbeat_s", 0 < config.heartbeat_s <= 300, "must be above 0 and at most 300"),
         ("ack_interval_ms", 0 <= config.ack_interval_ms <= 10_000, "must be between 0 and 10000"),
     )
-    for key, is_good, cure in rows:
+    for key, is_good, fix in rows:
         if not is_good:
-            raise BadEdgeConfig(f"{key} {cure}")
+            raise BadEdgeConfig(f"{key} {fix}")
     check_bedside(config.bedside)
     for key in config.model_keys:
         if not _KEY.fullmatch(key):

@@ -11,8 +11,8 @@ class NotCommitted(EdgeError):
     """The outbox could not write. Nothing of the transaction is on disk, and nothing may be acknowledged."""
 
     def __init__(self, problem: str, *, full: bool) -> None:
-        cure = "free disk space or raise outbox.budget_mb" if full else "check the disk and its file system"
-        super().__init__(f"the outbox could not commit ({problem}); {cure}")
+        fix = "free disk space or raise outbox.budget_mb" if full else "check the disk and its file system"
+        super().__init__(f"the outbox could not commit ({problem}); {fix}")
         self.full = full
 
 
@@ -33,8 +33,8 @@ class OutboxInUse(EdgeError):
 
 
 class BadEdgeConfig(EdgeError):
-    """A configuration that is well formed and cannot work; the message names the key and the cure."""
+    """A configuration that is well formed and cannot work; the message names the key and the fix."""
 
 
 class BadMachine(EdgeError):
-    """This machine cannot be set up as it is; the message names what is in the way and the cure."""
+    """This machine cannot be set up; the message names the problem and the fix."""

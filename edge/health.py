@@ -1,7 +1,7 @@
-"""What an edge says about itself: a heartbeat, and an empty frame that keeps the alarm lane warm.
+"""Heartbeats of an edge, and an empty frame that keeps the alarm lane open.
 
-Beats are not kept: one that is lost is followed by the next. Each lane has a session of its own, begun anew when the
-cloud does not know it.
+Heartbeats are not stored: a lost one is followed by the next. Each lane has a session of its own, which is replaced
+when the cloud does not know it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ LANES: Final = (FrameClass.HEARTBEAT, FrameClass.ALARM)
 
 
 class HeartbeatFacts(NamedTuple):
-    """What the agent knows of itself."""
+    """Content of one heartbeat, before long lists are cut."""
 
     at_ms: int
     uptime_ms: int
@@ -73,7 +73,7 @@ class _HeartbeatLane:
 
 
 class HeartbeatSessions:
-    """Seals what is said without being kept."""
+    """Seals heartbeats, which are not kept in the outbox."""
 
     def __init__(self, me: DeviceIdentity, recipient: Recipient) -> None:
         self._me = me
@@ -93,7 +93,7 @@ class HeartbeatSessions:
         return out
 
     def on_connected(self, connection: int) -> None:
-        """The connection for this class stands anew, and its broker may have forgotten what it was told."""
+        """The connection for this class was re-established; the broker may have lost the SESSION frame."""
         for frame_class, lane in self._lanes.items():
             if (frame_class == FrameClass.ALARM) == (connection == FrameClass.ALARM):
                 lane.announced = False

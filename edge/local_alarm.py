@@ -1,6 +1,6 @@
-"""The alarm that sounds at the bedside when nobody else may be listening.
+"""The alarm that sounds at the bedside while the cloud is silent.
 
-Pure: it is told when the cloud was heard and which alarms stand, and says when the sound is to go on and off.
+Pure: its inputs are the last sign of the cloud and the open alarms, its output when the sound goes on and off.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class LocalAlarm:
         return len(self._open)
 
     def switch(self, mono_ms: int) -> bool | None:
-        """True: sound now; False: be quiet now; None: as before."""
+        """True: sound now; False: stop the sound; None: no change."""
         wanted = bool(self._open) and self.cloud_is_silent(mono_ms)
         if wanted == self.sounding:
             return None

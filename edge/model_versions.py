@@ -1,6 +1,6 @@
-"""The newest version of each model that this edge has ever believed, in one small file.
+"""The newest version of each model that this edge has ever trusted, in one small file.
 
-An older one may be signed as well as the newest: whoever puts it back wants its weakness back.
+An older version has a valid signature too; an attacker who reinstalls it exploits a weakness that was fixed since.
 """
 
 import os
@@ -18,10 +18,10 @@ _DECODER: Final = msgspec.json.Decoder(dict[str, str])
 
 
 class ModelVersions:
-    """Read when it is made. A file that is damaged stops nobody: then what is believed next is the newest.
+    """Reads the file when it is made. A damaged file is no obstacle: the models trusted next count as the newest.
 
     Args:
-        path: of the file; it is made when the first model is believed.
+        path: of the file; it is written when the first model is trusted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,13 +32,14 @@ class ModelVersions:
         try:
             known = _DECODER.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.warning("which models were believed before cannot be read; an older one would not be noticed",
-                         problem=str(error))  # fmt: skip
+            _log.warning(
+                "cannot read the trusted model versions; an older model would not be noticed", problem=str(error)
+            )
             return
         self.newest = {name: version for name, version in known.items() if _is(version)}
 
     def accept(self, versions: dict[str, str]) -> None:
-        """These are believed now."""
+        """These versions are trusted now."""
         newest = dict(self.newest)
         for name, version in versions.items():
             if name not in newest or number_of(version) > number_of(newest[name]):
@@ -54,7 +55,7 @@ class ModelVersions:
                 os.fsync(file.fileno())
             half.replace(self._path)
         except OSError as error:
-            _log.error("which models are believed cannot be written down", problem=error.strerror)
+            _log.error("cannot save trusted model versions", problem=error.strerror)
 
 
 def _is(version: str) -> bool:

@@ -1,5 +1,5 @@
-"""The process `vitalloom edge`: reads its configuration, runs an agent until it is told to stop, starts it anew after
-damage.
+"""The process `vitalloom edge`: reads its configuration, runs an agent until a signal stops it, and starts a new agent
+after damage to the outbox.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from wire.enrol.renewal import keep_up
 from wire.enrol.wallet import Wallet
 from wire.identity import Provision
 
-_STARTS: Final = 3  # in one process, after damage; then whoever watches the process is asked
+_STARTS: Final = 3  # in one process, after damage; then the process ends and its supervisor decides
 
 _log = logs.get(__name__)
 
 
 class StatusPublisher:
-    """Passes an agent's status on: to the file that people and the bedside read, and to whoever supervises us.
+    """Publishes an agent's status: to the file that staff and the bedside read, and to the process supervisor.
 
-    A sign of life goes out only with progress. It is the agent's, from its one loop: none of it comes from a timer.
+    The watchdog is fed only with progress of the agent's own loop, never from a timer.
     """
 
     def __init__(self, path: Path, supervisor: SystemdNotifier) -> None:
@@ -60,7 +60,7 @@ class StatusPublisher:
             self._supervisor.in_trouble("a commit is overdue")
 
     def stopped(self) -> None:
-        """The agent was told to end and has done so."""
+        """The agent has ended because it was stopped."""
         self._supervisor.stopping()
         if self._last is not None:
             self._write(msgspec.structs.replace(self._last, stopped=True))
@@ -70,7 +70,7 @@ class StatusPublisher:
             statuses.write(self._path, status)
         except OSError as error:
             if not self._failed:
-                _log.error("the status cannot be written; beside the bed it will sound", problem=str(error))
+                _log.error("cannot write the status file; the bedside will sound", problem=str(error))
             self._failed = True
             return
         self._failed = False
@@ -87,10 +87,10 @@ async def serve(
     watch: EdgeHealth | None = None,
     tell: Callable[[Status], None] | None = None,
 ) -> None:
-    """Run an agent until cancelled; after damage to its outbox, another one on what can be salvaged.
+    """Run an agent until cancelled; after damage to its outbox, another one on the rows that can be salvaged.
 
     Raises:
-        OutboxDamaged: again and again.
+        OutboxDamaged: three times in a row.
     """
     for start in range(_STARTS):
         agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock, tell=tell)
@@ -112,21 +112,21 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
     """The command `vitalloom edge`.
 
     Raises:
-        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse, CannotListen: what is wrong, and the cure.
+        ConfigError, BadEdgeConfig, NotEnrolled, OutboxInUse, CannotListen: the message names the problem and the fix.
     """
     hardening = harden()
     config = edge_config.read(config_path)
     wallet = Wallet.load(config.identity)
     logs.set_up(level=config.log_level, form=config.log_format)
     if wallet.me.role != "edge":
-        raise BadEdgeConfig(f"{config.identity}: is the identity of a device of role {wallet.me.role}, not of an edge")
+        raise BadEdgeConfig(f"{config.identity}: is the identity of a device with role {wallet.me.role}, not edge")
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     for warning in hardening.warnings:
         _log.warning("keys at rest", problem=warning)
     if (problem := wallet.expiry(clock.now_ms())) is not None:
         _log.error("credential", problem=problem)
     if check_only:
-        _log.info("configuration is sound", patients=len(wallet.provision.directory.bindings()))
+        _log.info("configuration is valid", patients=len(wallet.provision.directory.bindings()))
         return 0
     asyncio.run(_until_told_to_stop(config, wallet, clock, _state_lock(config, wallet)))
     return 0
@@ -136,11 +136,11 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
     path = config.state_key or key_file(wallet.me.device_id)
     lock = StateLock.open(path)
     if lock.problem:
-        _log.warning("patient states will not outlive this process", problem=lock.problem)
+        _log.warning("patient states will be lost when this process ends", problem=lock.problem)
     elif path is not None and lies_with(path, config.data_dir):
         _log.warning(
-            "whoever takes the disk can read the latest values of its patients",
-            cure="let state_key be a file in memory, or encrypt the disk",
+            "anyone with this disk can read the latest values of its patients",
+            fix="set state_key to a file in memory, or encrypt the disk",
         )
     return lock
 

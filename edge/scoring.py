@@ -1,7 +1,7 @@
-"""What models say of the patients of one edge: asked every few minutes, remembered hour by hour.
+"""Model scores of the patients of one edge: computed every few minutes, with a memory that grows hour by hour.
 
-A model adds and never takes away: whatever goes wrong in here, the rules have judged before and go on. A model that
-should judge and cannot says so instead of a score, and why.
+A model adds and never takes away: whatever fails here, the rules have judged before and continue. A model that cannot
+score reports the reason instead.
 """
 
 import time
@@ -64,11 +64,11 @@ class _Answer(NamedTuple):
 
 
 class Scoring:
-    """The models of one edge, and what they remember.
+    """The models of one edge, and their memories of its patients.
 
     Args:
-        found: what lies in the folder of models, believed or refused.
-        about_of: what is known of the patient of a binding.
+        found: the models in the folder, trusted or refused.
+        about_of: age, sex and other facts about the patient of a binding.
         states: (binding, memory) as they were committed.
         timer: processor time of this thread, in seconds: what a model costs, however busy the machine is.
     """
@@ -98,7 +98,7 @@ class Scoring:
 
     @property
     def title(self) -> str:
-        """Who judges, for heartbeats and screens: `rules + sepsis 1.0.0`, or `rules only (sepsis refused: hash)`."""
+        """Models in use, for heartbeats and screens: `rules + sepsis 1.0.0`, or `rules only (sepsis refused: hash)`."""
         refused = "; ".join(f"{name} refused: {error.reason}" for name, error in self.refused.items())
         if not self._loaded:
             return f"rules only ({refused or 'no model artifacts'})"
@@ -107,15 +107,15 @@ class Scoring:
 
     @property
     def versions(self) -> dict[str, str]:
-        """What judges here, by name."""
+        """Versions of the models in use, by name."""
         return {name: artifact.passport.version for name, artifact in self._loaded.items()}
 
     def resume(self, binding_id: str, latest: Mapping[VitalSign, tuple[float, int]], asked_ms: int | None) -> None:
-        """After a restart: what the patient's monitor knows of the hour that runs.
+        """After a restart: restore the current hour from the patient's monitor.
 
         Args:
             latest: newest value of each sign, and when it was measured.
-            asked_ms: when models were asked last.
+            asked_ms: the last time that models were asked.
         """
         patient = self._patients.get(binding_id)
         if patient is None:
@@ -127,11 +127,11 @@ class Scoring:
                 self._learn(patient, sign, value, at_ms)
 
     def score(self, reading: Reading, *, late: bool = False) -> list[ModelScore]:
-        """One judged reading; what models say, if it is time to ask them.
+        """Take account of one judged reading; scores of the models, if they are due.
 
         Args:
-            late: it is older than one before. Then nobody is asked, but a cuff's pressure that was held up for some
-                seconds is still the newest there is.
+            late: it is older than an earlier reading. Then no model is asked, but a cuff pressure that was delayed by
+                some seconds may still be the newest.
         """
         if not self._loaded and not self.refused:
             return []
@@ -149,7 +149,7 @@ class Scoring:
         return self._ask(patient, reading)
 
     def drain_states(self) -> dict[str, bytes]:
-        """What has to be remembered of patients who are new, or whose hours ended, since the last call."""
+        """Memories of patients that are new, or whose hour ended, since the last call, by binding."""
         changed, self._changed = self._changed, {}
         states = {}
         for binding_id in changed:
@@ -201,7 +201,7 @@ class Scoring:
             scores.append(_unavailable(reading, "sepsis", self.refused["sepsis"]))
         about = self._about_of(reading.binding_id)
         if about.age_years is None or about.is_male is None or about.chest_pain is None:
-            return scores  # nobody has told what a heart model needs, so nobody waits for it
+            return scores  # the facts that a heart model needs are unknown, so no score is expected
         if self._heart is not None:
             scores.append(self._answer(patient, reading, "heart-home", lambda: self._heart_says(patient, about)))
         elif "heart-home" in self.refused:
@@ -209,7 +209,7 @@ class Scoring:
         return scores
 
     def _sepsis_says(self, patient: _ScoredPatient) -> _Answer:
-        """As if the hour ended with what is known now."""
+        """Score as if the hour ended with the values so far."""
         model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, patient.values()
         if model is None or memory is None or patient.trouble:
             raise ModelUnavailable("step", patient.trouble or "there is no memory of this patient")
@@ -248,9 +248,9 @@ class Scoring:
         return _score(reading, name, passport.version, score, passport.threshold, reason)
 
     def _why(self, patient: _ScoredPatient, at_ms: int, name: str, said: _Answer) -> str:
-        """What moves the score. It costs far more than the score, so it is worked out now and then.
+        """The inputs that move the score. They cost far more than the score, so they are worked out only now and then.
 
-        While a model speaks the last reason is repeated: nobody knows which of its scores the cloud will hear in time.
+        While a model speaks the last reason is repeated: it is unknown which of its scores reaches the cloud in time.
         """
         speaks = said.score >= self._loaded[name].passport.threshold
         last_ms, reason = patient.reasons.get(name, (at_ms - EXPLAIN_MS, ""))

@@ -1,4 +1,4 @@
-"""The sessions that an edge seals with towards the cloud: one a patient and class, begun anew every hour.
+"""The sessions that an edge seals with towards the cloud: one per patient and class, a new one every hour.
 
 Secrets live here, in memory, and nowhere else. What an earlier run sealed is sent as it is; nothing is sealed with its
 sessions again.
@@ -95,6 +95,11 @@ class Sealer:
 def _sent(session: SendSession, *, closed: bool) -> SentSession:
     info = session.info
     return SentSession(
-        session.session_id, info.binding_id, int(info.frame_class), info.number, session.frame,
-        session.next_counter - 1, closed,
-    )  # fmt: skip
+        session.session_id,
+        info.binding_id,
+        int(info.frame_class),
+        info.number,
+        session.frame,
+        session.next_counter - 1,
+        closed,
+    )

@@ -1,7 +1,7 @@
-"""`vitalloom edge setup`: what a Raspberry Pi needs around the agent, as files, and the commands that put them to use.
+"""`vitalloom edge setup`: the files that the agent needs on a Raspberry Pi, and the commands that activate them.
 
-What is wanted is worked out first, as a list that can be read; then it is done, or printed. Files that are right stay
-as they are, files that differ are shown and replaced when somebody says so, and the old one is kept beside it.
+The plan is made first, then performed or printed. Correct files are left unchanged; files that differ are shown and
+replaced after confirmation, and the old file is kept beside the new one.
 """
 
 import difflib
@@ -119,14 +119,18 @@ def config_text() -> str:
 def unit_text(name: str, program: Path) -> str:
     """A unit file as it comes with vitalloom, starting this program."""
     if any(character.isspace() or character in "%$\"'\\" for character in str(program)):
-        raise BadMachine(f"{program}: systemd would misread this path; install vitalloom where it has plain letters")
+        raise BadMachine(
+            f"{program}: systemd would misread this path; install vitalloom in a path without special characters"
+        )
     if program.is_relative_to("/home") or program.is_relative_to("/root"):
-        raise BadMachine(f"{program}: services see no home folder; install vitalloom below /opt: docs/edge-install.md")
+        raise BadMachine(
+            f"{program}: services cannot see home folders; install vitalloom below /opt: docs/edge-install.md"
+        )
     return (_HERE / name).read_text(encoding="utf-8").replace(_PROGRAM, str(program))
 
 
 def _groups_drop_in(root: Path) -> WantedFile | None:
-    """Who may switch pins and make sounds. A group that is not there would keep the unit from starting."""
+    """Groups that may switch pins and play sounds. A missing group would keep the unit from starting."""
     known = {line.split(":")[0] for line in _lines(root / "etc/group")}
     groups = [one for one in _SOUNDERS if one in known]
     if not groups:
@@ -138,7 +142,7 @@ def _groups_drop_in(root: Path) -> WantedFile | None:
 
 
 def _advice(root: Path) -> Iterable[str]:
-    """What only a person may do, because a mistake here keeps the machine from starting."""
+    """Changes left to a person, because a mistake in them keeps the machine from starting."""
     for line in _lines(root / "etc/fstab"):
         fields = line.split()
         if len(fields) >= 4 and fields[1] == "/" and not line.startswith("#"):
@@ -163,14 +167,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def put(root: Path, wanted: WantedFile, agree: Callable[[str, str], bool]) -> FileOutcome:
-    """Make one file what it should be.
+    """Write one wanted file.
 
     Args:
-        agree: is asked, with the path and the difference, before something else is replaced.
+        agree: called with the path and the difference before an existing file is replaced.
     """
     path = root / wanted.path
     if path.is_symlink():
-        raise BadMachine(f"{path}: is a symbolic link; put a file there or remove it, and set up again")
+        raise BadMachine(f"{path}: is a symbolic link; replace it by a file or remove it, and run setup again")
     if not path.exists():
         _write(path, wanted.text)
         return FileOutcome.WRITTEN
@@ -185,7 +189,7 @@ def put(root: Path, wanted: WantedFile, agree: Callable[[str, str], bool]) -> Fi
 
 
 def difference(wanted: WantedFile, found: str) -> str:
-    """From what is there to what would be."""
+    """Unified diff from the file that exists to the wanted one."""
     return "".join(
         difflib.unified_diff(
             found.splitlines(keepends=True), wanted.text.splitlines(keepends=True), f"/{wanted.path}", "wanted"
@@ -207,7 +211,7 @@ def main(root: Path, *, program: Path | None, yes: bool, dry_run: bool) -> int:
     """The command `vitalloom edge setup`.
 
     Raises:
-        BadMachine: not root, no systemd, a command that failed; with the cure.
+        BadMachine: not root, no systemd, or a command failed; the message names the fix.
     """
     is_here = root.resolve() == Path("/")
     _check_machine(is_here=is_here, dry_run=dry_run)
@@ -220,7 +224,7 @@ def main(root: Path, *, program: Path | None, yes: bool, dry_run: bool) -> int:
         else:
             _run(command)
     for line in todo.advice:
-        _say(f"  you decide: {line}")
+        _say(f"  manual step: {line}")
     _say(_next(root, (program or _this_program()).absolute()))
     return 0
 
@@ -229,9 +233,9 @@ def _check_machine(*, is_here: bool, dry_run: bool) -> None:
     if not is_here or dry_run:
         return
     if os.geteuid() != 0:
-        raise BadMachine("this writes to /etc: run it as root (sudo), or look at it first with --dry-run")
+        raise BadMachine("setup writes to /etc: run it as root (sudo), or review it first with --dry-run")
     if not Path("/run/systemd/system").is_dir():
-        raise BadMachine("systemd does not run here; use --root DIR to write the files only, or edge/Dockerfile")
+        raise BadMachine("systemd is not running here; use --root DIR to write the files only, or edge/Dockerfile")
     if platform.machine() not in ("aarch64", "arm64", "x86_64"):
         raise BadMachine(f"{platform.machine()}: wheels exist for 64-bit systems; install Raspberry Pi OS (64-bit)")
 
@@ -273,7 +277,7 @@ def _run(command: tuple[str, ...]) -> None:
     except FileNotFoundError as error:
         raise BadMachine(f"{command[0]} is not installed; it comes with systemd 247 or later") from error
     if done.returncode != 0:
-        raise BadMachine(f"{shlex.join(command)} failed: {done.stderr.strip()[-300:]}; mend that and set up again")
+        raise BadMachine(f"{shlex.join(command)} failed: {done.stderr.strip()[-300:]}; fix that and run setup again")
 
 
 def _next(root: Path, program: Path) -> str:

@@ -1,7 +1,7 @@
-"""What an agent says to the person in front of it: one small file in memory, written anew every second.
+"""The status of an agent for staff at the bedside: one small file in memory, rewritten every second.
 
-Beds, ages and counts; no value of a patient and no name. Times are of the machine's monotonic clock, which every
-process of it shares and nobody sets: a clock that is put right makes nothing look older than it is.
+Beds, ages and counts; no value of a patient and no name. Times are of the machine's monotonic clock, which all
+its processes share and which is never set: correcting the wall clock does not change any age.
 """
 
 import hashlib
@@ -46,35 +46,35 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     salvaged: str  # "ok", or what was found when the outbox was opened
     stuck: bool  # nothing can be written
     alarms: dict[str, int]  # open ones by priority
-    sounding: bool  # a high alarm that nobody else may have heard of: beside the bed it is to be heard
+    sounding: bool  # a high alarm that the data centre may not know: it must sound at the bedside
     models: str
     refused_models: tuple[str, ...]
     credential_ends_ms: int | None  # wall
     beds: tuple[BedStatus, ...]
-    stopped: bool = False  # the agent was told to end
+    stopped: bool = False  # the agent has been stopped
 
 
 def places(data_dir: Path, configured: Path | None) -> list[Path]:
-    """Where the agent of this outbox may have left its status, and where it leaves it: the first whose folder is there.
+    """Possible paths of the status of this outbox's agent. It writes to the first whose folder exists.
 
-    Whoever looks for it has another environment than a service, so the service's folder is looked into by its name.
+    A reader may run outside the service and lack its environment, so the service's folder is searched by name.
     """
     if configured is not None:
         return [configured]
-    # Not resolved: who reads may not be allowed to see where a link leads.
+    # Not resolved: a reader may lack permission to follow a link.
     name = f"vitalloom-edge-{hashlib.sha256(os.path.abspath(data_dir).encode()).hexdigest()[:16]}.status"
     memory = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - ours
     return [Path(one) / name for one in (*memory, SERVICE_FOLDER) if one] + [data_dir / "status"]
 
 
 def file_for(data_dir: Path, configured: Path | None) -> Path:
-    """Where the agent of this outbox leaves its status: where it was told to, or in a folder in memory."""
+    """Path of the status of this outbox's agent: as configured, or in a folder in memory."""
     found = places(data_dir, configured)
     return next((one for one in found if one.parent.is_dir()), found[-1])
 
 
 def write(path: Path, status: Status) -> None:
-    """Put the file there as a whole: who reads it reads the old one or the new one. Raises OSError."""
+    """Replace the file as a whole: a reader sees the old or the new one. Raises OSError."""
     half = path.with_name(f".{path.name}.new")
     half.unlink(missing_ok=True)
     descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -84,7 +84,7 @@ def write(path: Path, status: Status) -> None:
 
 
 def read(paths: Path | Sequence[Path]) -> Status | None:
-    """The newest status, or None: no agent has left one here, or one of another version.
+    """The newest status, or None: there is none, or it is of another version.
 
     Raises:
         OSError: one is there and cannot be read, and no other can.
@@ -110,5 +110,5 @@ def monotonic_ms() -> int:
 
 
 def age_ms(then_ms: int, now_ms: int) -> int | None:
-    """How long ago; None if it was before the machine was started, and nobody knows."""
+    """Age in milliseconds; None if the moment was before the machine started, so that the age is unknown."""
     return now_ms - then_ms if then_ms <= now_ms else None

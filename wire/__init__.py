@@ -1,1 +1,1 @@
-"""How processes talk: bytes, topics, seals, and the one MQTT session."""
+"""Communication between processes: bytes, topics, sealing, and the MQTT session."""

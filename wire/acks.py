@@ -1,7 +1,7 @@
-"""What a receiver owes its senders: signed acknowledgements, at most one an interval and session.
+"""Signed acknowledgements of a receiver to its senders, at most one per interval and session.
 
-Each frame says what is new and repeats the newest ranges of all that was acknowledged before in its session, so a lost
-one costs nothing. Asking for sessions is bounded apart from that, for anybody can make up a session that is not known.
+Each frame holds the new counters and repeats the newest ranges of all that was acknowledged before in its session, so a
+lost one costs nothing. Questions for unknown sessions have a separate limit, as an attacker can invent session ids.
 """
 
 from bisect import bisect_right
@@ -33,7 +33,7 @@ class _Owed:
         self.sender = sender
         self.frame_class = frame_class
         self.counters = CounterSet()
-        self.new = CounterSet()  # of them, what the next frame has to say
+        self.new = CounterSet()  # of them, the ones for the next frame
         self.due_ms = 0  # not before
         self.reason = 0
         self.sequence = 0
@@ -53,7 +53,7 @@ class _Owed:
             self.new.add(counter)
 
     def drain_ranges(self) -> tuple[tuple[int, int], ...]:
-        """What fits into one frame: ranges with something new, then the newest. The rest stays new."""
+        """Ranges that fit into one frame: first those with new counters, then the newest. The rest stays new."""
         ranges, new = self.counters.ranges, self.new.ranges
         self.new = CounterSet()
         if len(ranges) <= MAX_ACK_RANGES:
@@ -79,7 +79,7 @@ class _SessionQuestions:
 
 
 class AckBook:
-    """Collects what was committed and says when to tell whom."""
+    """Collects committed counters and returns the acknowledgements that are due."""
 
     def __init__(self, me: DeviceIdentity, *, interval_ms: int = INTERVAL_MS) -> None:
         self._me = me

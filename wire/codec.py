@@ -1,7 +1,7 @@
-"""Payloads as bytes: msgpack arrays with a schema number, bounded before anybody believes a value.
+"""Payloads as bytes: msgpack arrays with a schema number, checked against bounds before any value is used.
 
-What is decoded here was authenticated before. A payload that breaks its schema or its bounds is a fault of an authentic
-sender: it is refused with a reason, counted, and kept for people to look at.
+Payloads were authenticated before they are decoded here. A payload that breaks its schema or its bounds is a fault of
+an authentic sender: it is refused with a reason, counted, and kept for people to look at.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ MAX_TIME_MS: Final = 2**47  # in the year 6429; more is not a time
 _MOST_FLAGS: Final = 2**16
 _MOST_SCORES: Final = 4
 MOST_REASON: Final = 300
-"""Characters in which a model says why."""
+"""Characters of the reason that a model gives."""
 _VERSION_TEXT: Final = re.compile(
     r"(?:\d{1,6}\.\d{1,6}\.\d{1,6})?"
-)  # empty: there is no model, and that is what is told
+)  # empty: there is no model, and the score reports that
 _MOST_COUNTED: Final = 2**53  # what a database and JSON hold exactly
 
 # Absurd is what no sensor that works can say. Implausible is for `vitals.quality` to judge.
@@ -58,7 +58,7 @@ class OriginV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbi
 
 
 class ScoreV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """What a model at the edge says of the patient at the moment of a reading."""
+    """Score of a model at the edge for the patient at the moment of a reading."""
 
     model: Literal["sepsis", "heart", "rhythm"]
     version: str
@@ -97,7 +97,7 @@ class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
 
 
 class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """What an edge says of itself every half minute."""
+    """State of an edge, sent every half minute."""
 
     schema: Literal[1] = 1
     boot_id: bytes
@@ -227,7 +227,7 @@ def to_scores(message: EdgeVitalsV1, reading: Reading) -> list[ModelScore]:
     """The kernel's form of what models said at an edge's reading.
 
     Args:
-        reading: as whoever asks believes it, with its times put right.
+        reading: as the caller uses it, with corrected times.
     """
     return [
         ModelScore(
@@ -287,7 +287,7 @@ def _check_scores(scores: tuple[ScoreV1, ...]) -> None:
     if len(scores) > _MOST_SCORES or len({one.model for one in scores}) < len(scores):
         raise DecodeError(Reason.VALUE, "scores: too many, or two of one model")
     for one in scores:
-        if one.score is not None and not 0 <= one.score <= 1:  # NaN is not, either
+        if one.score is not None and not 0 <= one.score <= 1:  # NaN fails, too
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: not a probability")
         if not 0 < one.threshold <= 1:
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: the threshold is not a probability above 0")

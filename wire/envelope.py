@@ -210,14 +210,14 @@ def unpad(padded: bytes) -> bytes:
 
 
 class Ack(NamedTuple):
-    """A signed acknowledgement. Replaying an old one does nothing: what is said stays true."""
+    """A signed acknowledgement. Replaying an old one has no effect: its content stays true."""
 
     stage: Stage
     reason: int
     ranges: tuple[tuple[int, int], ...]  # inclusive; with NEED_SESSION empty
     last_number: int | None  # with NEED_SESSION: the highest session number that was accepted
     at_ms: int
-    sender: bytes  # who acknowledges
+    sender: bytes  # device that acknowledges
     session_id: bytes  # the session that is acknowledged
     frame_class: int
     sequence: int
@@ -231,9 +231,15 @@ def build_ack(key: Ed25519PrivateKey, ack: Ack) -> bytes:
         packed = b"".join(_RANGE.pack(*pair) for pair in ack.ranges)
     body = _ACK_HEAD.pack(ack.stage, ack.reason, len(packed) // _RANGE.size) + packed + _U64.pack(ack.at_ms)
     header = Header(
-        FrameType.ACK, Suite.STANDARD, ack.frame_class, len(body) + SIGNATURE_BYTES, ack.sender, ack.session_id,
-        ack.sequence, 0,
-    ).pack()  # fmt: skip
+        FrameType.ACK,
+        Suite.STANDARD,
+        ack.frame_class,
+        len(body) + SIGNATURE_BYTES,
+        ack.sender,
+        ack.session_id,
+        ack.sequence,
+        0,
+    ).pack()
     return header + body + key.sign(b"VSE1 ack\0" + header + body)
 
 
@@ -268,9 +274,16 @@ def open_ack(frame: bytes, *keys: Ed25519PublicKey) -> Ack:
         ranges = tuple(_RANGE.unpack_from(signed, start + i * _RANGE.size) for i in range(count))
     (at_ms,) = _U64.unpack_from(signed, len(signed) - 8)
     return Ack(
-        Stage(stage), reason, ranges, last_number, at_ms, header.sender, header.session_id, header.frame_class,
+        Stage(stage),
+        reason,
+        ranges,
+        last_number,
+        at_ms,
+        header.sender,
+        header.session_id,
+        header.frame_class,
         header.counter,
-    )  # fmt: skip
+    )
 
 
 _STAGES: Final = frozenset(int(stage) for stage in Stage)

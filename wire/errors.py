@@ -1,4 +1,4 @@
-"""Everything that can be wrong with bytes from outside, on one screen."""
+"""Errors of the wire: frames, payloads, topics, keys, invitations and enrolment."""
 
 from enum import StrEnum
 
@@ -46,7 +46,7 @@ REASON_CODE = {reason: code for code, reason in enumerate(Reason, start=1)}
 
 
 class Rejected(WireError):
-    """A frame that is not believed. The state of the receiver is as it was before."""
+    """A frame that is refused. The state of the receiver is as it was before."""
 
     def __init__(
         self, reason: Reason, detail: str = "", *, session_id: bytes | None = None, last_number: int | None = None
@@ -67,7 +67,7 @@ class DecodeError(WireError):
 
 
 class BadTopic(WireError):
-    """A topic that is not one of ours."""
+    """A topic that does not belong to vitalloom."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"not a topic of vitalloom: {topic[:80]!r}")
@@ -101,8 +101,8 @@ class BadProof(WireError):
 
 
 class NotEnrolled(WireError):
-    """A folder without an identity, or one that cannot be used; the message names the cure."""
+    """A folder without an identity, or one that cannot be used; the message names the fix."""
 
 
 class EnrolmentFailed(WireError):
-    """The registry could not be reached, is not the one that was announced, or said no."""
+    """The registry could not be reached, is not the announced one, or refused the request."""

@@ -1,7 +1,8 @@
-"""Who is who: what a device is, what it knows of others, and which device is on which patient.
+"""Identities: of this device, of the senders that it knows, and the bindings of devices to patients.
 
 A process is handed one `Provision`: its own identity, the senders it may hear, the bindings of devices to patients, and
-whom it writes to. `wire.enrol.wallet` fills it from what enrolment left on disk, the data centre from its registry.
+the recipient that it writes to. `wire.enrol.wallet` fills it from what enrolment left on disk, the data centre from its
+registry.
 """
 
 from collections import Counter
@@ -108,7 +109,7 @@ class SenderRecord:
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What models have to be told of a patient beside vital signs. None: nobody has told, and it is never guessed."""
+    """Facts about a patient that models need beside vital signs. None: unknown, and never guessed."""
 
     age_years: float | None = None
     is_male: bool | None = None
@@ -171,7 +172,7 @@ class InMemoryDirectory:
     def __init__(self, senders: Iterable[SenderRecord], bindings: Iterable[BindingRecord]) -> None:
         self._senders = {record.device_id: record for record in senders}
         self._bindings = {record.binding_id: record for record in bindings}
-        self._patients: Counter[bytes] | None = None  # by device; None: to be counted anew
+        self._patients: Counter[bytes] | None = None  # by device; None: must be counted again
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
         return self._senders.get(device_id)
@@ -201,7 +202,7 @@ class InMemoryDirectory:
         self._senders[record.device_id] = record
 
     def drop(self, binding_id: bytes) -> None:
-        """A binding whose frames nobody may send any more."""
+        """Remove a binding: frames for it are no longer accepted."""
         self._bindings.pop(binding_id, None)
         self._patients = None
 
@@ -219,7 +220,7 @@ class TlsFiles(NamedTuple):
 
 
 class Provision:
-    """All that one process is given to know. What it knows of others changes while it runs."""
+    """Identity and directory of one process. The directory changes while it runs."""
 
     def __init__(
         self,

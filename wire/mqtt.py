@@ -1,8 +1,8 @@
 """The MQTT 5 session: manual acknowledgement, bounded in both directions, reconnecting for ever. The only MQTT import.
 
 paho-mqtt is driven by the running asyncio loop, without a thread. Every connection is a new paho client, so that
-nothing half-sent is resent behind our back: what must arrive is sent again by whoever holds it until it is acknowledged
-end to end. A topic that fails, a queue that is full and a broker that is away are therefore answers, not errors.
+paho never resends a half-sent message: the owner of a message sends it again until it is acknowledged end to end.
+Therefore a failing topic, a full queue and an unreachable broker are return values, not errors.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SESSION_EXPIRY_S: Final = 0xFFFF_FFFF
 """Without end. Of a session with an end that sleeps through a SIGHUP, Mosquitto 2.0 reads freed memory later."""
 MAX_PACKET_BYTES: Final = 16_384
 FIRST_RETRY_S: Final = 0.2
-LONGEST_RETRY_S: Final = 10.0  # a patient nobody sees for longer than that is too long
+LONGEST_RETRY_S: Final = 10.0  # longer gaps in the monitoring of a patient are not acceptable
 
 _KEEPALIVE_S: Final = 30
 _CONNECT_WITHIN_S: Final = 5.0
@@ -36,35 +36,37 @@ _MISC_EVERY_S: Final = 1.0
 _STOOD_S: Final = 5.0  # a connection that lasted so long was one
 _SUBSCRIBE_AT_ONCE: Final = 100  # topic filters in one packet, which has to fit into MAX_PACKET_BYTES
 
-_CURES: Final = {
-    "certificate revoked": "our certificate is revoked: this device was taken out of service; ask at the registry",
-    "certificate_revoked": "our certificate is revoked: this device was taken out of service; ask at the registry",
-    "certificate expired": "our certificate has expired: run `vitalloom pki renew` at the registry and enrol again",
-    "certificate_expired": "our certificate has expired: run `vitalloom pki renew` at the registry and enrol again",
+_FIXES: Final = {
+    "certificate revoked": "the certificate of this device is revoked; see the registry",
+    "certificate_revoked": "the certificate of this device is revoked; see the registry",
+    "certificate expired": "the certificate of this device has expired: run `vitalloom pki renew` and enrol again",
+    "certificate_expired": "the certificate of this device has expired: run `vitalloom pki renew` and enrol again",
     "certificate has expired": "the broker's certificate has expired: run `vitalloom broker write` at the site",
-    "unknown ca": "the broker does not know our authority: is it the broker of our site?",
-    "unknown_ca": "the broker does not know our authority: is it the broker of our site?",
-    "certificate required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
-    "certificate_required": "the broker wants a certificate: enrol this device (vitalloom enrol)",
+    "unknown ca": "the broker does not trust this site's authority: is it the broker of this site?",
+    "unknown_ca": "the broker does not trust this site's authority: is it the broker of this site?",
+    "certificate required": "the broker requires a certificate: enrol this device (vitalloom enrol)",
+    "certificate_required": "the broker requires a certificate: enrol this device (vitalloom enrol)",
     "hostname mismatch": "the broker's certificate names another host: issue it for this one (vitalloom broker write)",
     "address mismatch": "the broker's certificate names another host: issue it for this one (vitalloom broker write)",
-    "certificate verify failed": "the broker's certificate is not of our authority: somebody may stand between",
-    "not authorized": "the broker does not let us in: is this device in its access list?",
+    "certificate verify failed": (
+        "the broker's certificate is not issued by this site's authority: the connection may be intercepted"
+    ),
+    "not authorized": "the broker refuses this device: is it in the access list?",
     "wrong version number": "the broker does not speak TLS on this port",
     "eof occurred in violation": "the broker hung up in the handshake: does it speak TLS on this port?",
 }
-"""What TLS and brokers say, and what to do about it; the first that fits."""
+"""Words in errors of TLS and brokers, and the problem with its fix; the first match counts."""
 
 _log = get(__name__)
 
 
-def cure_of(problem: str) -> str | None:
-    """What is wrong and what to do, as far as it can be told from what TLS or a broker says."""
-    return next((cure for word, cure in _CURES.items() if word in problem.lower()), None)
+def fix_for(problem: str) -> str | None:
+    """The problem and its fix, if the error text of TLS or the broker is known; else None."""
+    return next((fix for word, fix in _FIXES.items() if word in problem.lower()), None)
 
 
 class Inbound(NamedTuple):
-    """A message that came. It is acknowledged by `MqttClient.acknowledge` once its effect is on disk."""
+    """A message that arrived. It is acknowledged by `MqttClient.acknowledge` once its effect is on disk."""
 
     topic: str
     payload: bytes
@@ -182,7 +184,7 @@ class MqttClient:
                 self._paho.subscribe([(one, 1) for one in new[at : at + _SUBSCRIBE_AT_ONCE]])
 
     def announce(self, arrived: asyncio.Event) -> None:
-        """Set this event, instead of an own one, when something arrives: for whoever waits for several clients."""
+        """Set this event when something arrives: for a caller that waits for several clients."""
         self._arrived = arrived
 
     async def receive(self, limit: int = 64, *, within_s: float | None = None) -> list[Inbound]:
@@ -243,9 +245,13 @@ class MqttClient:
             self._paho = paho
             # paho connects and shakes hands synchronously; a broker that is slow at that must not stop everything else.
             connect = functools.partial(
-                paho.connect, self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=False,
+                paho.connect,
+                self._host,
+                self._port,
+                keepalive=_KEEPALIVE_S,
+                clean_start=False,
                 properties=self._wishes(),
-            )  # fmt: skip
+            )
             async with asyncio.timeout(2 * _CONNECT_WITHIN_S):
                 await asyncio.to_thread(connect)
             async with asyncio.timeout(_CONNECT_WITHIN_S):
@@ -259,12 +265,12 @@ class MqttClient:
 
     def _note_trouble(self, problem: str) -> None:
         """Log why there is no connection, once for each reason."""
-        known = cure_of(problem) or cure_of(self._last_problem)
+        known = fix_for(problem) or fix_for(self._last_problem)
         self._last_problem = ""
         told = known or problem
         if told != self.trouble:
             self.trouble = told
-            # That a broker is away for a while is nothing that anybody has to get up for; a certificate is.
+            # A broker that is unreachable for a while needs no action; a certificate does.
             level = _log.warning if known is not None else _log.debug
             level("broker not reached", client=self._client_id, problem=told)
 
@@ -489,7 +495,7 @@ class _Handshaking(ssl.SSLSocket):
 def _topic_of(message: MQTTMessage) -> str:
     try:
         return message.topic
-    except UnicodeDecodeError:  # no broker should pass this on; an empty topic is nobody's
+    except UnicodeDecodeError:  # no broker should forward this; an empty topic matches no device
         return ""
 
 

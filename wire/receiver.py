@@ -1,7 +1,8 @@
-"""The receiving side: from bytes that nobody vouches for to an authentic payload, in one fixed order.
+"""The receiving side: from untrusted bytes to an authentic payload, in one fixed order of checks.
 
 Length and layout, topic, sender, rate; for a SESSION its context, credential and signature before any HPKE; for DATA
-its session, tag and counter. A refusal leaves the state as it was. No I/O: what must survive is handed out as rows.
+its session, tag and counter. A refusal leaves the state as it was. No I/O: what must survive a restart is returned as
+rows.
 """
 
 from collections import OrderedDict
@@ -37,7 +38,7 @@ KEPT_TAGS: Final = 64
 """Of so many counters back in each session a second, different frame is noticed as a conflict."""
 
 HEARS: Final[dict[Role, Role | None]] = {"edge": "wearable", "ingest": "edge", "wearable": None}
-"""Who may send readings to whom."""
+"""By role of the receiver: the role of devices that may send readings to it."""
 
 
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class Opened(NamedTuple):
     counter: int
     payload: bytes
     duplicate: bool  # this counter was received before: acknowledge again, change nothing
-    conflict: bool  # ...and by another frame: somebody seals twice with one secret
+    conflict: bool  # ...and by a different frame: a session secret is in use twice
 
 
 class _Session:
@@ -140,7 +141,7 @@ class Receiver:
     """Opens frames for one device.
 
     A frame's counter is counted as received when `receive` returns. Its owner commits the effect and `dirty()` in one
-    transaction before it acknowledges; if the commit fails, memory is thrown away and made anew from the rows.
+    transaction before it acknowledges; if the commit fails, the state in memory is discarded and rebuilt from the rows.
     """
 
     def __init__(
@@ -250,9 +251,15 @@ class Receiver:
                 session.tags.popitem(last=False)
             self._dirty[session.session_id] = None
         return Opened(
-            session.session_id, session.sender, session.info.binding_id, session.info.frame_class, header.counter,
-            payload, not new, conflict,
-        )  # fmt: skip
+            session.session_id,
+            session.sender,
+            session.info.binding_id,
+            session.info.frame_class,
+            header.counter,
+            payload,
+            not new,
+            conflict,
+        )
 
     def _session(self, frame: bytes, header: Header, record: SenderRecord, now_ms: int, mono_ms: int) -> SessionOpened:
         known = self._sessions.get(header.session_id)
@@ -286,9 +293,11 @@ class Receiver:
         number, newest = self._last.get((info.sender, info.binding_id, info.frame_class), (-1, bytes(16)))
         if info.number <= number:
             raise Rejected(
-                Reason.CLONE_OR_ROLLBACK, f"session {info.number} after {number}", session_id=header.session_id,
+                Reason.CLONE_OR_ROLLBACK,
+                f"session {info.number} after {number}",
+                session_id=header.session_id,
                 last_number=number,
-            )  # fmt: skip
+            )
         row = SessionRow(
             session_id=header.session_id, sender=header.sender, info=packed, hpke=hpke, ranges=(), last_ms=now_ms
         )
@@ -306,7 +315,7 @@ class Receiver:
         if info.binding_id == NO_BINDING:
             if about_device or info.frame_class == FrameClass.ALARM:
                 return
-            raise Rejected(Reason.BINDING, "vital signs of nobody")
+            raise Rejected(Reason.BINDING, "vital signs without a binding")
         binding = self._directory.binding(info.binding_id)
         if binding is None or not binding.admits(info.sender, began_ms=info.at_ms, now_ms=now_ms):
             raise Rejected(Reason.BINDING)

@@ -1,4 +1,4 @@
-"""What to send next and when to send it again, until the other side has signed for it.
+"""Decides which frame to send next and when to send it again, until the other side has acknowledged it.
 
 A pure state machine over sealed frames: no socket, no clock, no disk. The agent uses it towards the cloud, a simulated
 wearable towards its edge. `next` says which frame should leave now, `sent` that it left, `on_ack` what may be freed.

@@ -45,7 +45,7 @@ HPKE_CONTEXT: Final = b"VSE1 hpke\0"
 
 
 class Recipient(NamedTuple):
-    """Whom a session is sealed to: a device and one of its rotating keys."""
+    """Recipient of a session: a device and one of its rotating keys."""
 
     device_id: bytes
     prekey_id: bytes
@@ -53,7 +53,7 @@ class Recipient(NamedTuple):
 
 
 class SessionSigner(Protocol):
-    """Who sends: what a session needs of an identity."""
+    """What a session needs of the identity of its sender."""
 
     @property
     def device_id(self) -> bytes: ...
@@ -123,16 +123,31 @@ class SendSession:
         """
         secret = entropy(SECRET_BYTES)
         info = SessionInfo(
-            sender.tenant_id, sender.device_id, recipient.device_id, binding_id, sender.credential_serial,
-            recipient.prekey_id, Suite.STANDARD, frame_class, number, now_ms, previous,
-        )  # fmt: skip
+            sender.tenant_id,
+            sender.device_id,
+            recipient.device_id,
+            binding_id,
+            sender.credential_serial,
+            recipient.prekey_id,
+            Suite.STANDARD,
+            frame_class,
+            number,
+            now_ms,
+            previous,
+        )
         packed = info.pack()
         sealed = HPKE_SUITE.encrypt(secret, recipient.prekey, info=HPKE_CONTEXT + packed)
         session_id = session_id_of(packed, sealed)
         header = Header(
-            FrameType.SESSION, Suite.STANDARD, frame_class, INFO_BYTES + HPKE_BYTES + SIGNATURE_BYTES, sender.device_id,
-            session_id, 0, 0,
-        ).pack()  # fmt: skip
+            FrameType.SESSION,
+            Suite.STANDARD,
+            frame_class,
+            INFO_BYTES + HPKE_BYTES + SIGNATURE_BYTES,
+            sender.device_id,
+            session_id,
+            0,
+            0,
+        ).pack()
         signature = sender.signing_key.sign(session_signed(header, packed, sealed))
         return cls(
             frame=header + packed + sealed + signature,
@@ -150,7 +165,7 @@ class SendSession:
     def seal(self, payload: bytes) -> tuple[int, bytes]:
         """Seal a payload of at most 8,191 bytes.
 
-        The counter is taken before sealing and never given back: what is not sent after all is void.
+        The counter is used up by sealing, also if the frame is not sent.
 
         Returns:
             The counter and the frame.
@@ -170,9 +185,15 @@ class SendSession:
         salt = int.from_bytes(self._entropy(4), "big")
         padded = pad(payload)
         header = Header(
-            FrameType.DATA, Suite.STANDARD, self.info.frame_class, len(padded) + TAG_BYTES, self.info.sender,
-            self.session_id, counter, salt,
-        ).pack()  # fmt: skip
+            FrameType.DATA,
+            Suite.STANDARD,
+            self.info.frame_class,
+            len(padded) + TAG_BYTES,
+            self.info.sender,
+            self.session_id,
+            counter,
+            salt,
+        ).pack()
         return counter, header + self._keys.seal(header, counter, salt, padded)
 
 

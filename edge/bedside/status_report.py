@@ -32,7 +32,7 @@ _OLD_MS: Final = 300_000
 _BATTERY: Final = 20.0  # %
 
 
-class Severity(IntEnum):
+class StatusSeverity(IntEnum):
     """The exit status of the command is the worst one."""
 
     OK = 0
@@ -41,9 +41,9 @@ class Severity(IntEnum):
 
 
 _SHOWN: Final = {
-    Severity.OK: ("ok", "green"),
-    Severity.WARNING: ("** warning", "yellow"),
-    Severity.ERROR: ("*** error", "red"),
+    StatusSeverity.OK: ("ok", "green"),
+    StatusSeverity.WARNING: ("** warning", "yellow"),
+    StatusSeverity.ERROR: ("*** error", "red"),
 }
 
 
@@ -51,7 +51,7 @@ class StatusFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One line."""
 
     what: str
-    severity: Severity
+    severity: StatusSeverity
     says: str
     fix: str = ""
 
@@ -77,22 +77,22 @@ def _agent(status: Status | None, now: Ages) -> StatusFinding:
     if status is None:
         return StatusFinding(
             what="agent",
-            severity=Severity.ERROR,
+            severity=StatusSeverity.ERROR,
             says="has written no status on this machine",
             fix=f"is it running? {look}",
         )
     if status.stopped:
         return StatusFinding(
-            what="agent", severity=Severity.ERROR, says="was stopped", fix="sudo systemctl start vitalloom-edge"
+            what="agent", severity=StatusSeverity.ERROR, says="was stopped", fix="sudo systemctl start vitalloom-edge"
         )
     ago_ms = age_ms(status.progress_ms, now.mono_ms)
     if condition(status, now.mono_ms, since_ms=now.mono_ms) is Condition.DEAD or ago_ms is None:
         return StatusFinding(
-            what="agent", severity=Severity.ERROR, says=f"has made no progress for {span(ago_ms)}", fix=look
+            what="agent", severity=StatusSeverity.ERROR, says=f"has made no progress for {span(ago_ms)}", fix=look
         )
     ran = span(age_ms(status.started_ms, now.mono_ms))
     return StatusFinding(
-        what="agent", severity=Severity.OK, says=f"running; last progress {span(ago_ms)} ago; started {ran} ago"
+        what="agent", severity=StatusSeverity.OK, says=f"running; last progress {span(ago_ms)} ago; started {ran} ago"
     )
 
 
@@ -101,7 +101,7 @@ def _clock(now: Ages) -> Iterator[StatusFinding]:
     if behind_ms > _CLOCK_MS:
         yield StatusFinding(
             what="clock",
-            severity=Severity.WARNING,
+            severity=StatusSeverity.WARNING,
             says=f"{span(behind_ms)} behind what the agent has on its disk",
             fix="timedatectl: is there a network, and a time server in it?",
         )
@@ -112,24 +112,24 @@ def _ways(status: Status, now: Ages) -> Iterator[StatusFinding]:
     if away:
         yield StatusFinding(
             what="broker",
-            severity=Severity.WARNING,
+            severity=StatusSeverity.WARNING,
             says=f"not connected for {' and '.join(away)}; readings are kept here",
             fix="is the network cable plugged in? is the broker running? the log names the reason",
         )
     else:
-        yield StatusFinding(what="broker", severity=Severity.OK, says="connected, both lanes")
+        yield StatusFinding(what="broker", severity=StatusSeverity.OK, says="connected, both lanes")
     heard_ms = status.started_ms if status.heard_ms is None else status.heard_ms
     ago_ms = now.mono_ms - heard_ms
     silent = "no acknowledgement since the start" if status.heard_ms is None else f"last heard {span(ago_ms)} ago"
     if ago_ms > SILENT_MS:
         yield StatusFinding(
             what="data centre",
-            severity=Severity.WARNING,
+            severity=StatusSeverity.WARNING,
             says=f"{silent}; high alarms sound here",
             fix="tell the operators of the data centre; nothing is lost meanwhile",
         )
     else:
-        yield StatusFinding(what="data centre", severity=Severity.OK, says=silent)
+        yield StatusFinding(what="data centre", severity=StatusSeverity.OK, says=silent)
 
 
 def _store(status: Status) -> Iterator[StatusFinding]:
@@ -137,7 +137,7 @@ def _store(status: Status) -> Iterator[StatusFinding]:
     if status.stuck:
         yield StatusFinding(
             what="outbox",
-            severity=Severity.ERROR,
+            severity=StatusSeverity.ERROR,
             says=f"cannot be written, {used}; wearables keep their readings",
             fix="df -h; free the disk or raise outbox.budget_mb",
         )
@@ -145,7 +145,7 @@ def _store(status: Status) -> Iterator[StatusFinding]:
         old = status.oldest_age_ms
         waits = "nothing waiting" if not status.waiting else f"{status.waiting} waiting, the oldest for {span(old)}"
         is_old = status.waiting and (old or 0) > _OLD_MS
-        severity = Severity.WARNING if status.used >= _FILLING or is_old else Severity.OK
+        severity = StatusSeverity.WARNING if status.used >= _FILLING or is_old else StatusSeverity.OK
         yield StatusFinding(
             what="outbox",
             severity=severity,
@@ -155,7 +155,7 @@ def _store(status: Status) -> Iterator[StatusFinding]:
     if status.salvaged != "ok":
         yield StatusFinding(
             what="disk",
-            severity=Severity.WARNING,
+            severity=StatusSeverity.WARNING,
             says=f"outbox at the start: {status.salvaged}",
             fix="was the power cut? if it happens again, replace the card",
         )
@@ -166,24 +166,24 @@ def _judging(status: Status) -> Iterator[StatusFinding]:
     if status.sounding:
         yield StatusFinding(
             what="alarms",
-            severity=Severity.ERROR,
+            severity=StatusSeverity.ERROR,
             says=f"{standing}; SOUNDING HERE: the data centre may not know",
             fix="go to the patient",
         )
     else:
-        severity = Severity.WARNING if status.alarms.get("high") else Severity.OK
+        severity = StatusSeverity.WARNING if status.alarms.get("high") else StatusSeverity.OK
         yield StatusFinding(
             what="alarms", severity=severity, says=f"open: {standing}", fix="see the ward's screen" if severity else ""
         )
     if status.refused_models:
         yield StatusFinding(
             what="models",
-            severity=Severity.WARNING,
+            severity=StatusSeverity.WARNING,
             says=status.models,
             fix="the rules judge without them; install vitalloom again: docs/edge-install.md",
         )
     else:
-        yield StatusFinding(what="models", severity=Severity.OK, says=status.models)
+        yield StatusFinding(what="models", severity=StatusSeverity.OK, says=status.models)
 
 
 def _credential(status: Status, now: Ages) -> Iterator[StatusFinding]:
@@ -193,12 +193,12 @@ def _credential(status: Status, now: Ages) -> Iterator[StatusFinding]:
     if days < 0:
         yield StatusFinding(
             what="certificate",
-            severity=Severity.ERROR,
+            severity=StatusSeverity.ERROR,
             says=f"expired {-days} days ago",
             fix=f"at the data centre: vitalloom pki renew {status.device}; here: vitalloom enrol --again",
         )
         return
-    severity = Severity.WARNING if days < _SOON_DAYS else Severity.OK
+    severity = StatusSeverity.WARNING if days < _SOON_DAYS else StatusSeverity.OK
     fix = "it should have renewed itself at the registry: is the registry reachable?" if severity else ""
     yield StatusFinding(what="certificate", severity=severity, says=f"{days} days left", fix=fix)
 
@@ -212,18 +212,21 @@ def bed_finding(bed: BedStatus, now: Ages) -> StatusFinding:
     tail = f" ({', '.join(notes)})" if notes else ""
     if bed.heard_ms is None:
         return StatusFinding(
-            what=what, severity=Severity.WARNING, says="nothing since the agent started", fix="is the wearable on?"
+            what=what,
+            severity=StatusSeverity.WARNING,
+            says="nothing since the agent started",
+            fix="is the wearable on?",
         )
     ago_ms = now.mono_ms - bed.heard_ms
     says = f"last reading {span(ago_ms)} ago{tail}"
     if ago_ms > _QUIET_MS:
         return StatusFinding(
-            what=what, severity=Severity.WARNING, says=says, fix="is the wearable on, charged and in range?"
+            what=what, severity=StatusSeverity.WARNING, says=says, fix="is the wearable on, charged and in range?"
         )
     is_low = bed.battery is not None and bed.battery <= _BATTERY
     if bed.flags or is_low:
-        return StatusFinding(what=what, severity=Severity.WARNING, says=says, fix=_fix_for(bed, is_low=is_low))
-    return StatusFinding(what=what, severity=Severity.OK, says=says)
+        return StatusFinding(what=what, severity=StatusSeverity.WARNING, says=says, fix=_fix_for(bed, is_low=is_low))
+    return StatusFinding(what=what, severity=StatusSeverity.OK, says=says)
 
 
 def _fix_for(bed: BedStatus, *, is_low: bool) -> str:
@@ -276,9 +279,11 @@ def main(config_path: Path | None, *, as_json: bool = False) -> int:
         now = now._replace(at_ms=status.at_ms + max(now.mono_ms - status.mono_ms, 0))
     found = findings(status, now)
     if hidden:
-        found = [StatusFinding(what="agent", severity=Severity.ERROR, says="its status cannot be read", fix=hidden)]
+        found = [
+            StatusFinding(what="agent", severity=StatusSeverity.ERROR, says="its status cannot be read", fix=hidden)
+        ]
     beds = [] if status is None else [bed_finding(bed, now) for bed in status.beds]
-    worst = max((one.severity for one in (*found, *beds)), default=Severity.OK)
+    worst = max((one.severity for one in (*found, *beds)), default=StatusSeverity.OK)
     if as_json:
         told = {"worst": worst.name.lower(), "findings": [_plain(one) for one in (*found, *beds)], "status": status}
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")

@@ -18,7 +18,7 @@ from stream.site.registry import BAD_TOKENS, Registry
 from wire.enrol.authority import DEVICE_DAYS, Authority, TlsPublicKey, moment, pem, requested_key
 from wire.enrol.requests import (
     TOKEN_MS,
-    BrokerAddress,
+    AnnouncedBroker,
     EnrolReply,
     EnrolRequest,
     Invitation,
@@ -72,7 +72,7 @@ class Enrolment:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        broker: BrokerAddress | None = None,
+        broker: AnnouncedBroker | None = None,
         policy: EnrolmentPolicy | None = None,
     ) -> None:
         self.policy = policy or EnrolmentPolicy()
@@ -81,7 +81,7 @@ class Enrolment:
         self._authority = authority
         self._clock = clock
         self._wall = wall or clock
-        self._broker = broker or BrokerAddress(host="127.0.0.1", port=8883)
+        self._broker = broker or AnnouncedBroker(host="127.0.0.1", port=8883)
         self._tries: dict[str, TokenBucket] = {}
 
     def issue_with(self, authority: Authority) -> None:

@@ -25,7 +25,7 @@ from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.registry import Registry
 from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
 from wire.enrol.identity_file import NewKeys
-from wire.enrol.requests import BrokerAddress, Offered
+from wire.enrol.requests import AnnouncedBroker, Offered
 from wire.enrol.wallet import Wallet
 from wire.errors import BadKeyFile
 
@@ -100,7 +100,7 @@ class Site:
                 signers.authority,
                 clock=clock,
                 wall=wall,
-                broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
+                broker=AnnouncedBroker(host=facts.broker_host, port=facts.broker_port),
                 policy=policy,
             )
 

@@ -430,7 +430,7 @@ def test_a30_an_impostor_with_another_root_hears_no_token(desk: Desk, tmp_path: 
     with Impostor(pem(foreign.root), shown) as impostor:
         invitation = desk.invite()._replace(url=f"https://127.0.0.1:{impostor.port}")
 
-        with pytest.raises(EnrolmentFailed, match=r"nothing was sent.*Somebody may stand between"):
+        with pytest.raises(EnrolmentFailed, match=r"nothing was sent.*The connection may be intercepted"):
             enrol(invitation, tmp_path / "identity")
 
     assert b"GET /v1/root" in impostor.heard
@@ -443,7 +443,7 @@ def test_a30_an_impostor_that_passes_the_real_root_on_hears_no_token(desk: Desk,
     with Impostor(pem(desk.site.authority.root), shown) as impostor:
         invitation = desk.invite()._replace(url=f"https://127.0.0.1:{impostor.port}")
 
-        with pytest.raises(EnrolmentFailed, match=r"is not of the announced authority.*nothing was sent"):
+        with pytest.raises(EnrolmentFailed, match=r"is not issued by the announced authority.*nothing was sent"):
             enrol(invitation, tmp_path / "identity")
 
     assert impostor.heard.count(b"GET /v1/root") == 1

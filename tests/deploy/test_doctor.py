@@ -99,8 +99,8 @@ def test_broker_certificate_of_another_authority(hospital: Hospital) -> None:
         found = only_error(problems(DoctorTargets(site=hospital.site_folder)))
 
     assert found.subject.endswith("as ingest")
-    assert found.result == "the broker's certificate is not of our authority"
-    assert found.fix.startswith("somebody may stand between; vitalloom broker write --site")
+    assert found.result == "the broker's certificate is not issued by this site's authority"
+    assert found.fix.startswith("the connection may be intercepted; vitalloom broker write --site")
 
 
 def test_expired_certificate(hospital: Hospital) -> None:

@@ -28,9 +28,11 @@ class Bed:
         self.desk = Desk(folder)
         self.edge, self.ann, self.bob = self.desk.enrol("edge"), self.desk.enrol(), self.desk.enrol()
         self.config = EdgeConfig(
-            identity=self.edge.folder, data_dir=folder / "data", limits=UNLIMITED,
+            identity=self.edge.folder,
+            data_dir=folder / "data",
+            limits=UNLIMITED,
             outbox=OutboxConfig(budget_mb=64, commit_ms=0),
-        )  # fmt: skip
+        )
         self.cloud = Wallet.load(self.desk.site.ingest_folder).me
         self.receiver = Receiver(self.cloud, RegistryDirectory(self.desk.registry), limits=UNLIMITED)
         self.heard: dict[bytes, bytes] = {}  # the last reading of each wearable, sealed
@@ -41,7 +43,7 @@ class Bed:
         self.hand = Hand()
         self.agent = EdgeAgent(
             self.config, self.edge.provision, self.desk.clock, rng=random.Random(1), wallet=self.edge
-        )  # fmt: skip
+        )
 
     def turn(self, *messages: tuple[str, bytes], after_ms: int = 100) -> None:
         self.desk.clock.advance(after_ms)
@@ -63,9 +65,14 @@ class Bed:
         assert recipient is not None
         self._number += 1
         session = SendSession.open(
-            wearable.me, recipient, binding_id=binding.binding_id, frame_class=FrameClass.VITALS,
-            number=self._number, previous=bytes(16), now_ms=self.desk.clock.now_ms(),
-        )  # fmt: skip
+            wearable.me,
+            recipient,
+            binding_id=binding.binding_id,
+            frame_class=FrameClass.VITALS,
+            number=self._number,
+            previous=bytes(16),
+            now_ms=self.desk.clock.now_ms(),
+        )
         when: dict[str, Any] = {"t_ms": self.desk.clock.now_ms(), "t_quality": 2, "uptime_ms": HOUR}
         topic = w_up(wearable.me.device_id, FrameClass.VITALS)
         sealed = session.seal(encode(VitalsV1(**{**when, **WELL})))[1]
@@ -129,9 +136,14 @@ def test_what_a_revoked_wearable_still_seals_is_refused(bed: Bed) -> None:
     assert known is not None
     assert bed.ann.provision.recipient is not None
     thief = SendSession.open(
-        bed.ann.me, bed.ann.provision.recipient, binding_id=known.binding_id, frame_class=FrameClass.VITALS,
-        number=NOW + 99, previous=bytes(16), now_ms=bed.desk.clock.now_ms(),
-    )  # fmt: skip
+        bed.ann.me,
+        bed.ann.provision.recipient,
+        binding_id=known.binding_id,
+        frame_class=FrameClass.VITALS,
+        number=NOW + 99,
+        previous=bytes(16),
+        now_ms=bed.desk.clock.now_ms(),
+    )
     bed.turn((w_up(bed.ann.me.device_id, FrameClass.VITALS), thief.frame))
 
     assert bed.agent.counts.rejected == {Reason.REVOKED: 1}

@@ -1,4 +1,4 @@
-"""What an edge says when no reading can be taken."""
+"""Readiness of an edge agent."""
 
 import pytest
 
@@ -14,10 +14,10 @@ NOW = 1_000_000
     ("counts", "said"),
     [
         (AgentCounts(), ""),
-        (AgentCounts(turned_ms=NOW), ""),  # nobody measures: that is well
-        (AgentCounts(turned_ms=NOW - STUCK_MS - 1), "nothing has moved for 15 s"),
+        (AgentCounts(turned_ms=NOW), ""),  # all is well
+        (AgentCounts(turned_ms=NOW - STUCK_MS - 1), "the agent loop has not turned for 15 s"),
         (AgentCounts(turned_ms=NOW, stuck_since_ms=NOW - 4_000),
-         "readings cannot be kept for 4 s: is the disk full?"),
+         "the outbox has not committed for 4 s: is the disk full?"),
     ],
 )  # fmt: skip
 def test_an_agent(counts: AgentCounts, said: str) -> None:
@@ -27,5 +27,5 @@ def test_an_agent(counts: AgentCounts, said: str) -> None:
 def test_an_agent_that_has_not_begun_is_not_ready_and_has_nothing_to_count() -> None:
     watch = EdgeHealth(ManualClock())
 
-    assert watch.trouble() == "it has just been started"
+    assert watch.trouble() == "the agent is starting"
     assert watch.figures() == Figures()

@@ -22,18 +22,14 @@ class Ward:
 
     def __init__(self, folder: Path) -> None:
         self.desk = Desk(folder)
-        self.edge, self.wearable, self.stranger = (
-            self.desk.enrol("edge"), self.desk.enrol(), self.desk.enrol()
-        )  # fmt: skip
+        self.edge, self.wearable, self.stranger = (self.desk.enrol("edge"), self.desk.enrol(), self.desk.enrol())
         self.desk.bind(self.wearable, self.edge)
         self.desk.deliver(self.edge)
         config = EdgeConfig(
             identity=self.edge.folder, data_dir=folder / "data", limits=UNLIMITED, outbox=OutboxConfig(budget_mb=64)
         )
         self.hand = Hand()
-        self.agent = EdgeAgent(
-            config, self.edge.provision, self.desk.clock, rng=random.Random(1), wallet=self.edge
-        )  # fmt: skip
+        self.agent = EdgeAgent(config, self.edge.provision, self.desk.clock, rng=random.Random(1), wallet=self.edge)
 
     def turn(self, *asking: Wallet, after_ms: int = 0) -> list[bytes]:
         """One turn of the loop; the documents that leave in it."""

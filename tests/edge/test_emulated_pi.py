@@ -103,8 +103,9 @@ class Ward:
     def _write_config(self, bed: Bed) -> None:
         (self.folder / f"{bed.edge}.toml").write_text(
             f'identity = "{bed.edge}"\ndata_dir = "{bed.edge}-data"\nstatus_file = "{bed.edge}.status"\n'
-            f'state_key = "{bed.edge}.key"\n[outbox]\ncommit_ms = 200\n', encoding="utf-8",
-        )  # fmt: skip
+            f'state_key = "{bed.edge}.key"\n[outbox]\ncommit_ms = 200\n',
+            encoding="utf-8",
+        )
 
     def status(self, bed: Bed) -> Status | None:
         return read_status(self.folder / f"{bed.edge}.status")
@@ -182,13 +183,24 @@ def as_computed_here(readings: list[dict[str, Any]]) -> dict[str, float | None]:
     """What this machine's own processor says of the reading that models were asked at first."""
     first = readings[0]
     signs = (
-        "heart_rate", "respiratory_rate", "spo2", "oxygen_flow", "systolic_bp", "diastolic_bp", "temperature",
-    )  # fmt: skip
+        "heart_rate",
+        "respiratory_rate",
+        "spo2",
+        "oxygen_flow",
+        "systolic_bp",
+        "diastolic_bp",
+        "temperature",
+    )
     reading = Reading(
-        binding_id=first["binding_id"], reading_id=first["reading_id"], session_id=first["session_id"],
-        counter=first["counter"], at_ms=first["at_ms"], received_ms=first["received_ms"],
-        unusable=first["unusable"], **{name: first[name] for name in signs if name in first},
-    )  # fmt: skip
+        binding_id=first["binding_id"],
+        reading_id=first["reading_id"],
+        session_id=first["session_id"],
+        counter=first["counter"],
+        at_ms=first["at_ms"],
+        received_ms=first["received_ms"],
+        unusable=first["unusable"],
+        **{name: first[name] for name in signs if name in first},
+    )
     scoring = Scoring(load_all(RELEASED), lambda _: ABOUT)
     return {score.model: score.score for score in scoring.score(reading)}
 

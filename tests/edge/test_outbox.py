@@ -53,10 +53,12 @@ def test_a_committed_batch_is_there_after_a_restart(tmp_path: Path) -> None:
     )
     outbox.commit(
         Batch(
-            rows=rows(outbox, range(3)), received=[received], sessions={SID: a_session(last=2)},
+            rows=rows(outbox, range(3)),
+            received=[received],
+            sessions={SID: a_session(last=2)},
             patients={ANN: b"state"},
         )
-    )  # fmt: skip
+    )
     outbox.close()
 
     again = an_outbox(tmp_path)

@@ -73,7 +73,7 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
     assert status is not None
     assert status.stopped
     assert status.device == site.edges[0].me.device_id.hex()
-    assert "whoever takes the disk can read the latest values" in said  # for this key lies beside them
+    assert "anyone with this disk can read the latest values" in said  # for this key lies beside them
     assert "P0001" not in said  # no pseudonyms in logs
     assert second.returncode == 2
     assert "in use by another agent" in second.stderr
@@ -87,11 +87,14 @@ def test_an_identity_that_is_not_an_edge_s_is_refused_with_its_role(tmp_path: Pa
 
         done = subprocess.run(
             [sys.executable, "-m", "vitalloom", "edge", "--config", str(config)],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert done.returncode == 2
-    assert "is the identity of a device of role wearable, not of an edge" in done.stderr
+    assert "is the identity of a device with role wearable, not edge" in done.stderr
 
 
 async def enrolled(folder: Path, broker_port: int) -> EnrolledSite:

@@ -43,9 +43,15 @@ def a_scoring(found: LoadedModels, *, about: About = NOTHING, **options: Any) ->
 
 def a_reading(after_ms: int, *, binding: str = BINDING, unusable: int = 0, **signs: Any) -> Reading:
     return Reading(
-        binding_id=binding, reading_id=after_ms.to_bytes(16, "big"), session_id=b"s" * 16, counter=after_ms // 1_000,
-        at_ms=NOW + after_ms, received_ms=NOW + after_ms + 100, unusable=unusable, **signs,
-    )  # fmt: skip
+        binding_id=binding,
+        reading_id=after_ms.to_bytes(16, "big"),
+        session_id=b"s" * 16,
+        counter=after_ms // 1_000,
+        at_ms=NOW + after_ms,
+        received_ms=NOW + after_ms + 100,
+        unusable=unusable,
+        **signs,
+    )
 
 
 def told(

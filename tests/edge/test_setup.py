@@ -183,8 +183,11 @@ def test_without_root_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_can_be_tried_by_anybody(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitalloom", "edge", "setup", "--root", str(a_pi(tmp_path)), "--dry-run"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stderr
     assert "/etc/vitalloom/edge.toml: would be written" in done.stdout

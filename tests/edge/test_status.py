@@ -217,6 +217,4 @@ def test_a_status_that_cannot_be_written_is_said_once_and_stops_nobody(
     teller(WELL)
     teller(WELL)
 
-    assert [record.message for record in caplog.records] == [
-        "the status cannot be written; beside the bed it will sound"
-    ]
+    assert [record.message for record in caplog.records] == ["cannot write the status file; the bedside will sound"]

@@ -144,9 +144,11 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
         file.write_text(unit_text(file.name, Path("/bin/true")), encoding="utf-8")
 
     told = subprocess.run(
-        [systemd("systemd-analyze"), "verify", "--man=no", *map(str, files)], capture_output=True, text=True,
+        [systemd("systemd-analyze"), "verify", "--man=no", *map(str, files)],
+        capture_output=True,
+        text=True,
         timeout=VERIFY_S,
-    )  # fmt: skip
+    )
 
     # What is wrong with other units of this machine is told as well.
     assert [line for line in told.stderr.splitlines() if "vitalloom" in line] == []
@@ -160,7 +162,9 @@ def test_systemd_finds_it_shut_in(name: str, tmp_path: Path) -> None:
 
     told = subprocess.run(
         [systemd("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSED[name]}", str(file)],
-        capture_output=True, text=True, timeout=VERIFY_S,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=VERIFY_S,
+    )
 
     assert told.returncode == 0, told.stdout[-400:]

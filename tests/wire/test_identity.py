@@ -18,9 +18,14 @@ FROM_MS, TO_MS = AT_MS, AT_MS + 10 * HOUR_MS
 
 def a_binding(valid_to_ms: int | None) -> BindingRecord:
     return BindingRecord(
-        binding_id=named("binding"), patient="P0001", bed="1", wearable_id=named("ann"), edge_id=named("edge"),
-        valid_from_ms=FROM_MS, valid_to_ms=valid_to_ms,
-    )  # fmt: skip
+        binding_id=named("binding"),
+        patient="P0001",
+        bed="1",
+        wearable_id=named("ann"),
+        edge_id=named("edge"),
+        valid_from_ms=FROM_MS,
+        valid_to_ms=valid_to_ms,
+    )
 
 
 @pytest.mark.parametrize(

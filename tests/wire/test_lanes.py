@@ -309,9 +309,15 @@ def secure(
     port: int, tls: Callable[[], ssl.SSLContext], name: str, *topics: str, inbound_limit: int = 1_000
 ) -> MqttClient:
     return MqttClient(
-        host=LOOPBACK, port=port, client_id=name, subscriptions=topics, receive_maximum=500,
-        inbound_limit=inbound_limit, jitter=Random(1), tls=tls,
-    )  # fmt: skip
+        host=LOOPBACK,
+        port=port,
+        client_id=name,
+        subscriptions=topics,
+        receive_maximum=500,
+        inbound_limit=inbound_limit,
+        jitter=Random(1),
+        tls=tls,
+    )
 
 
 def test_both_lanes_speak_tls(secured: EmbeddedBroker, keys: Keys) -> None:
@@ -476,7 +482,7 @@ async def trouble_of(one: MqttClient) -> str:
         return one.trouble
 
 
-STAND_BETWEEN = "the broker's certificate is not of our authority: somebody may stand between"
+STAND_BETWEEN = "the broker's certificate is not issued by this site's authority: the connection may be intercepted"
 
 
 @pytest.mark.parametrize(
@@ -523,10 +529,13 @@ def test_a_broker_that_is_not_ours_is_named_with_the_cure(tmp_path: Path, keys: 
 @pytest.mark.parametrize(
     ("what", "cure"),
     [
-        ("revoked", "our certificate is revoked: this device was taken out of service; ask at the registry"),
-        ("over", "our certificate has expired: run `vitalloom pki renew` at the registry and enrol again"),
-        ("of another authority", "the broker does not know our authority: is it the broker of our site?"),
-        ("missing", "the broker wants a certificate: enrol this device (vitalloom enrol)"),
+        ("revoked", "the certificate of this device is revoked; see the registry"),
+        (
+            "over",
+            "the certificate of this device has expired: run `vitalloom pki renew` and enrol again",
+        ),
+        ("of another authority", "the broker does not trust this site's authority: is it the broker of this site?"),
+        ("missing", "the broker requires a certificate: enrol this device (vitalloom enrol)"),
     ],
 )
 def test_a_broker_that_does_not_want_us_is_told_with_the_cure(tmp_path: Path, what: str, cure: str) -> None:
@@ -562,7 +571,7 @@ def test_a_broker_that_lets_nobody_in_by_this_name_is_told_with_the_cure(keys: K
     async def story() -> None:
         async with tls_serving(refuses, server_context(keys.broker())) as port:
             trouble = await trouble_of(secure(port, tls_context(keys.files), "edge"))
-            assert trouble == "the broker does not let us in: is this device in its access list?"
+            assert trouble == "the broker refuses this device: is it in the access list?"
 
     asyncio.run(story())
 

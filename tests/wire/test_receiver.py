@@ -328,8 +328,10 @@ def test_a_session_number_that_does_not_rise_is_a_clone_or_a_rollback(number: in
 
     # What it needs to jump ahead is in the refusal.
     assert (refused.reason, refused.session_id, refused.last_number) == (
-        Reason.CLONE_OR_ROLLBACK, old.session_id, 7,
-    )  # fmt: skip
+        Reason.CLONE_OR_ROLLBACK,
+        old.session_id,
+        7,
+    )
     assert reason(receiver, old.seal(b"x")[1]) is Reason.NEED_SESSION
     assert not begin(receiver, site.session(number=8)).known_before
 
@@ -567,9 +569,14 @@ def test_an_attacker_cannot_make_a_session_that_only_lacks_a_signature() -> None
 
     for number in range(200):
         session = SendSession.open(
-            site.ann, site.edge.recipient(), binding_id=site.on_ann.binding_id, frame_class=1, number=number,
-            previous=bytes(16), now_ms=AT_MS,
-        )  # fmt: skip
+            site.ann,
+            site.edge.recipient(),
+            binding_id=site.on_ann.binding_id,
+            frame_class=1,
+            number=number,
+            previous=bytes(16),
+            now_ms=AT_MS,
+        )
         assert reason(receiver, session.frame[:248] + bytes(64)) is Reason.SIGNATURE
 
     assert receiver.sessions() == ()
@@ -599,6 +606,11 @@ def test_the_order_of_checks_is_that_of_their_cost() -> None:
     ]
 
     assert found == [
-        Reason.LENGTH, Reason.TOPIC, Reason.TENANT, Reason.RECIPIENT, Reason.SESSION_ID, Reason.SESSION_ID,
+        Reason.LENGTH,
+        Reason.TOPIC,
+        Reason.TENANT,
+        Reason.RECIPIENT,
+        Reason.SESSION_ID,
+        Reason.SESSION_ID,
         Reason.SIGNATURE,
-    ]  # fmt: skip
+    ]

@@ -54,9 +54,15 @@ def test_a_counter_that_was_taken_is_never_given_back() -> None:
 
     site = Site()
     session = SendSession.open(
-        site.ann, site.edge.recipient(), binding_id=site.on_ann.binding_id, frame_class=FrameClass.VITALS, number=1,
-        previous=bytes(16), now_ms=AT_MS, entropy=sometimes,
-    )  # fmt: skip
+        site.ann,
+        site.edge.recipient(),
+        binding_id=site.on_ann.binding_id,
+        frame_class=FrameClass.VITALS,
+        number=1,
+        previous=bytes(16),
+        now_ms=AT_MS,
+        entropy=sometimes,
+    )
     session.seal(b"first")
     fails = True
     with pytest.raises(OSError, match="no entropy"):
@@ -139,9 +145,14 @@ def test_a_restarted_sender_shares_nothing_with_the_one_before_but_its_name() ->
 
     def started() -> SendSession:
         return SendSession.open(
-            site.ann, site.edge.recipient(), binding_id=site.on_ann.binding_id, frame_class=FrameClass.VITALS,
-            number=1, previous=bytes(16), now_ms=AT_MS,
-        )  # fmt: skip
+            site.ann,
+            site.edge.recipient(),
+            binding_id=site.on_ann.binding_id,
+            frame_class=FrameClass.VITALS,
+            number=1,
+            previous=bytes(16),
+            now_ms=AT_MS,
+        )
 
     one, two = started(), started()
 

@@ -1,1 +1,1 @@
-"""Enrolment: certificates, what a device asks the registry and what comes back, signed documents, the wallet."""
+"""Enrolment: certificates, requests to the registry and their answers, signed documents, the wallet of a device."""

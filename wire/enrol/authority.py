@@ -131,9 +131,15 @@ class Authority:
         self, key: TlsPublicKey, name: str, names: list[x509.GeneralName], *, client: bool, at: datetime, days: float
     ) -> x509.Certificate:
         return _sign(
-            _named(name), self.issuing.subject, key, self._issuing.key, at=at, days=days, names=names,
+            _named(name),
+            self.issuing.subject,
+            key,
+            self._issuing.key,
+            at=at,
+            days=days,
+            names=names,
             use=ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH,
-        )  # fmt: skip
+        )
 
 
 def new_tls_key() -> ec.EllipticCurvePrivateKey:
@@ -234,9 +240,16 @@ def _sign(
 ) -> x509.Certificate:
     is_ca = ca_below is not None
     usage = x509.KeyUsage(
-        digital_signature=not is_ca, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=is_ca, crl_sign=is_ca, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=not is_ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -48,7 +48,7 @@ def main(line: str, folder: Path, *, again: bool) -> int:
     """The command `vitalloom enrol`.
 
     Raises:
-        BadInvitation, EnrolmentFailed, NotEnrolled: what is wrong, and the cure.
+        BadInvitation, EnrolmentFailed, NotEnrolled: the message names the problem and the fix.
     """
     if line == "-":
         if sys.stdin.isatty():
@@ -63,8 +63,8 @@ def main(line: str, folder: Path, *, again: bool) -> int:
     wallet = enrol(Invitation.parse(line), folder, again=again)
     at = wallet.certificate.not_valid_after_utc
     sys.stdout.write(
-        f"{wallet.me.role} {wallet.me.device_id.hex()} is enrolled in {folder}, until {at:%Y-%m-%d}; "
-        "it renews itself while it runs\n"
+        f"{wallet.me.role} {wallet.me.device_id.hex()} is enrolled in {folder}, valid until {at:%Y-%m-%d}; "
+        "the certificate is renewed automatically while the device runs\n"
     )
     return 0
 
@@ -76,12 +76,12 @@ def enrol(invitation: Invitation, folder: Path, *, again: bool = False) -> Walle
         again: replace the identity that is there; otherwise that is an error.
 
     Raises:
-        EnrolmentFailed: not reached, not the announced registry, or it said no.
+        EnrolmentFailed: not reached, not the announced registry, or refused.
         NotEnrolled: there is an identity in the folder already.
     """
     if (folder / IDENTITY_FILE).exists() and not again:
         raise NotEnrolled(f"{folder}: a device is enrolled here already; to replace it add --again")
-    make_private_dir(folder)  # what is wrong with it must come out before the token is spent
+    make_private_dir(folder)  # its problems must show before the token is spent
     root = _announced_root(invitation)
     keys = NewKeys.make(os.urandom(8))
     with Connection(invitation.url, root) as connection:
@@ -99,7 +99,7 @@ def ask_renewal(wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
     Reads the wallet and changes nothing, so it may run in a thread.
 
     Raises:
-        EnrolmentFailed: not reached, or it said no.
+        EnrolmentFailed: not reached, or refused.
     """
     keys = next_keys(wallet)
     with Connection(wallet.registry, _root_of(wallet), client=wallet.tls.client) as connection:
@@ -107,7 +107,7 @@ def ask_renewal(wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
 
 
 def next_keys(wallet: Wallet) -> NewKeys:
-    """What to be renewed with: new keys, and the prekey that is on disk already if nobody was told of it yet.
+    """Keys for a renewal: new ones, and the prekey on disk if it has not been announced yet.
 
     Others seal to it from the moment that the registry answers, even if the answer is lost.
     """
@@ -124,7 +124,7 @@ def announce_prekey(wallet: Wallet, *, now_ms: int) -> PrekeyReply:
     Reads the wallet and changes nothing, so it may run in a thread.
 
     Raises:
-        EnrolmentFailed: not reached, or it said no.
+        EnrolmentFailed: not reached, or refused.
     """
     request = prekey_request(wallet, now_ms=now_ms)
     with Connection(wallet.registry, _root_of(wallet), client=wallet.tls.client) as connection:
@@ -132,7 +132,7 @@ def announce_prekey(wallet: Wallet, *, now_ms: int) -> PrekeyReply:
 
 
 def enrol_request(invitation: Invitation, keys: NewKeys, server: bytes) -> EnrolRequest:
-    """What `enrol` sends.
+    """The request of `enrol`.
 
     Args:
         server: the certificate that the registry has shown, DER.
@@ -151,7 +151,7 @@ def enrol_request(invitation: Invitation, keys: NewKeys, server: bytes) -> Enrol
 
 
 def renew_request(wallet: Wallet, keys: NewKeys, server: bytes) -> RenewRequest:
-    """What `ask_renewal` sends: signed by the new key and by the present one."""
+    """The request of `ask_renewal`: signed by the new key and by the present one."""
     me = wallet.me
     csr, signing_key, prekey = keys.request(me.device_id), *keys.public
     transcript = renew_transcript(me.device_id, me.credential_serial, csr, signing_key, prekey, server)
@@ -168,7 +168,7 @@ def renew_request(wallet: Wallet, keys: NewKeys, server: bytes) -> RenewRequest:
 
 
 def prekey_request(wallet: Wallet, *, now_ms: int) -> PrekeyRequest:
-    """What `announce_prekey` sends."""
+    """The request of `announce_prekey`."""
     me = wallet.me
     prekey_id, prekey = next(reversed(me.prekeys.items()))
     public = prekey.public_key().public_bytes_raw()
@@ -210,7 +210,7 @@ class Connection:
             self._http.connect()
         except ssl.SSLCertVerificationError as error:
             raise EnrolmentFailed(
-                f"{self._url}: its certificate is not of the announced authority ({error.verify_message}); "
+                f"{self._url}: its certificate is not issued by the announced authority ({error.verify_message}); "
                 "nothing was sent"
             ) from error
         except OSError as error:
@@ -230,7 +230,7 @@ class Connection:
         """Send a request and read its answer.
 
         Raises:
-            EnrolmentFailed: it said no, or something that is no answer.
+            EnrolmentFailed: the registry refused, or its answer cannot be read.
         """
         try:
             self._http.request(
@@ -249,7 +249,7 @@ class Connection:
 
 
 def _announced_root(invitation: Invitation) -> x509.Certificate:
-    """The registry's root, whose key is the one on the invitation. Fetched from anybody, believed from nobody."""
+    """The registry's root, whose key must be the one on the invitation; the connection itself is not trusted."""
     parts = urlsplit(invitation.url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -267,14 +267,14 @@ def _announced_root(invitation: Invitation) -> x509.Certificate:
     except (OSError, http.client.HTTPException) as error:
         raise EnrolmentFailed(f"{invitation.url}: not reached ({error}); is the registry up?") from error
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise EnrolmentFailed(f"{invitation.url}: does not answer like a registry; nothing was sent") from error
+        raise EnrolmentFailed(f"{invitation.url}: is not a registry; nothing was sent") from error
     finally:
         fetch.close()
     if announced != invitation.pin:
         raise EnrolmentFailed(
             f"{invitation.url}: is not the registry of this invitation (its authority is "
             f"{hashlib.sha256(root.public_bytes(Encoding.DER)).hexdigest()[:16]}…); nothing was sent. "
-            "Somebody may stand between: ask for a new invitation over another way"
+            "The connection may be intercepted: ask for a new invitation by another channel"
         )
     return root
 

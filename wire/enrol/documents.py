@@ -1,7 +1,7 @@
 """Control documents: what the data centre says about devices and bindings, signed, with versions that only rise.
 
 A document is a DOC frame. It says everything that is true of one subject now, so the newest one is enough; an older one
-is refused, whoever brings it. What is said of a patient is sealed to the edge that needs it.
+is refused, whatever its source. Documents about a patient are sealed to the edge that needs it.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from wire.identity import About, Role
 from wire.sessions import HPKE_SUITE, Recipient
 
 EVERY_DEVICE: Final = bytes(16)
-"""In place of a recipient: this document is no secret, and is for whoever it helps."""
+"""In place of a recipient: this document is not secret, and any device may accept it."""
 WANTED: Final = b"VSE1 documents?"
-"""What a wearable says, in the class for control, that measures and does not know on whom. Nobody has signed it, so it
-is believed for nothing: whoever makes it up has an edge say once more what is no secret."""
+"""Payload of a wearable, in the control class, that measures without an assignment. It is not signed and proves
+nothing: a forged one only makes an edge repeat documents that are not secret."""
 MAX_CONTENT: Final = 8_000
 
 _FIXED: Final = struct.Struct(">BBHQQ16s")
@@ -89,7 +89,7 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
-    age_years: float | None = None  # these three are for models, and only where somebody has told
+    age_years: float | None = None  # these three are for models; None: unknown
     is_male: bool | None = None
     chest_pain: int | None = None
 
@@ -149,9 +149,15 @@ def build_document(key: Ed25519PrivateKey, document: Document, *, seal_to: Recip
     flags = 0 if seal_to is None else _SEALED
     carried = len(content) if seal_to is None else _PREKEY_ID_BYTES + _HPKE_EXTRA + len(content)
     head = Header(
-        FrameType.DOC, Suite.STANDARD, FrameClass.CONTROL, _FIXED.size + carried + SIGNATURE_BYTES,
-        control_key_id(key.public_key()), document.recipient, 0, 0,
-    ).pack()  # fmt: skip
+        FrameType.DOC,
+        Suite.STANDARD,
+        FrameClass.CONTROL,
+        _FIXED.size + carried + SIGNATURE_BYTES,
+        control_key_id(key.public_key()),
+        document.recipient,
+        0,
+        0,
+    ).pack()
     head += _FIXED.pack(document.type, flags, 0, document.version, document.issued_ms, document.subject)
     if seal_to is not None:
         content = seal_to.prekey_id + HPKE_SUITE.encrypt(content, seal_to.prekey, info=_context(head))
@@ -213,7 +219,7 @@ def recipient_of(frame: bytes) -> bytes:
 
 
 def digest_of(versions: Mapping[tuple[int, bytes], int]) -> bytes:
-    """One number for all that somebody has taken: equal digests, equal documents. 8 bytes."""
+    """Eight bytes for a set of documents and their versions: equal digests, equal documents."""
     told = b"".join(
         struct.pack(">B16sQ", kind, subject, version) for (kind, subject), version in sorted(versions.items())
     )

@@ -14,7 +14,7 @@ from runtime.hardening import check_private, make_private_dir, read_private, wri
 from wire.enrol.authority import key_pem, load_key, new_tls_key, signing_request
 from wire.enrol.documents import DeviceV1, control_key_id, open_document
 from wire.enrol.records import role_of
-from wire.enrol.requests import BrokerAddress, EnrolReply, un64
+from wire.enrol.requests import AnnouncedBroker, EnrolReply, un64
 from wire.errors import BadKeyFile, EnrolmentFailed, Rejected
 from wire.identity import DeviceIdentity, Role, TlsFiles
 
@@ -68,10 +68,10 @@ class IdentityFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     alarm_certificate: str | None
     root: str
     control_keys: Annotated[list[_Hex32], msgspec.Meta(min_length=1)]  # that sign now
-    retired_control_keys: list[_Hex32]  # that signed what is kept
+    retired_control_keys: list[_Hex32]  # that signed documents that are kept
     registry: str
     pin: _Hex32
-    broker: BrokerAddress
+    broker: AnnouncedBroker
 
 
 class IdentityFile:
@@ -187,7 +187,7 @@ def _prekey(prekey_id: bytes, prekey: X25519PrivateKey, since_ms: int) -> Prekey
 
 
 def _check_answer(facts: IdentityFacts, reply: EnrolReply) -> None:
-    """What is about to be kept can be used. Raises EnrolmentFailed."""
+    """Check that an answer can be used before it is kept. Raises EnrolmentFailed."""
     try:
         _read_validity(facts, reply)
         msgspec.json.decode(_encoded(facts), type=IdentityFacts)
@@ -239,12 +239,12 @@ def identity_of(facts: IdentityFacts) -> DeviceIdentity:
 
 
 def write_tls(folder: Path, facts: IdentityFacts) -> TlsFiles:
-    """TLS libraries read files. These follow from the identity, and are made anew where they do not."""
+    """TLS libraries read files. These follow from the identity, and are rewritten where they differ."""
     files = TlsFiles(
         folder / "root.crt", folder / "tls.pem", None if facts.alarm_certificate is None else folder / "tls-a.pem"
     )
     if files.alarm is None:
-        (folder / "tls-a.pem").unlink(missing_ok=True)  # of whoever this device was before
+        (folder / "tls-a.pem").unlink(missing_ok=True)  # of the device that this folder belonged to before
     wanted = {files.root: facts.root, files.client: facts.certificate + facts.tls_key}
     if files.alarm is not None and facts.alarm_certificate is not None:
         wanted[files.alarm] = facts.alarm_certificate + facts.tls_key

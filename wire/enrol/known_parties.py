@@ -14,7 +14,7 @@ class KnownParties:
         self._devices: dict[bytes, SenderRecord] = {}
 
     def device(self, device_id: bytes) -> SenderRecord | None:
-        """What is known of another device."""
+        """The record of another device; None: unknown."""
         return self._devices.get(device_id)
 
     def apply(self, document: Document) -> None:

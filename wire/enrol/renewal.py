@@ -1,6 +1,6 @@
-"""What an enrolled device does once an hour: renew what grows old, destroy what is over, say what is wrong.
+"""Hourly upkeep of an enrolled device: renew credentials and prekeys, delete expired ones, log expiry.
 
-Visits run in a thread, for a registry that is slow must not hold up a reading; what they bring is put to use here.
+Requests run in a thread, so that a slow registry does not delay readings; their results are applied here.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ class _Clock(Protocol):
 
 
 async def keep_up(wallet: Wallet, clock: _Clock, *, every_s: float = EVERY_S) -> None:
-    """Look after a wallet until cancelled."""
+    """Keep a wallet up to date until cancelled."""
     while True:
         await look_after(wallet, clock.now_ms())
         await asyncio.sleep(every_s)
 
 
 async def look_after(wallet: Wallet, now_ms: int) -> None:
-    """One look. A failed visit is logged, and tried again at the next."""
+    """One round. A failed request is logged, and tried again in the next round."""
     wants_renewal = wallet.wants_renewal(now_ms)
     try:
         wallet.forget_old(now_ms)

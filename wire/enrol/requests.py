@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from wire.errors import BadInvitation, BadProof
 
 TOKEN_BYTES: Final = 20
-"""160 bits: nobody guesses that, so a fast hash protects it well enough in a database."""
+"""160 bits cannot be guessed, so a fast hash protects the token well enough in a database."""
 TOKEN_MS: Final = 3_600_000
 MAX_BODY_BYTES: Final = 16_384
 
@@ -28,7 +28,7 @@ _PURPOSE_PREKEY: Final = b"vitalloom prekey v1"
 
 
 class Invitation(NamedTuple):
-    """What a device is shown once: where to go, whom to trust, who it will be, and that it may."""
+    """Shown to a device once: the address and the key of the registry, the id of the device, and a token."""
 
     url: str  # https://host:port
     pin: bytes  # SHA-256 of the root's public key
@@ -107,7 +107,7 @@ class PrekeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     present: str  # by the present signing key
 
 
-class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True):
+class AnnouncedBroker(msgspec.Struct, frozen=True, kw_only=True):
     """Where a device connects."""
 
     host: str
@@ -126,7 +126,7 @@ class EnrolReply(msgspec.Struct, frozen=True, kw_only=True):
     root: str  # PEM
     control_keys: list[str]
     documents: list[str]  # frames, base64
-    broker: BrokerAddress
+    broker: AnnouncedBroker
     now_ms: int
 
 
@@ -192,7 +192,7 @@ def prekey_of(prekey_id: str, prekey: str) -> tuple[bytes, bytes]:
     """
     try:
         found_id, found = bytes.fromhex(prekey_id), bytes.fromhex(prekey)
-        # A point of small order makes no secret with any key: whoever sealed to it later would fail.
+        # A point of small order makes no secret with any key: sealing to it would fail later.
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(found))
     except ValueError as error:
         raise BadProof("a key is not a key") from error

@@ -27,7 +27,7 @@ from wire.enrol.identity_file import (
 )
 from wire.enrol.kept_documents import KeptDocuments
 from wire.enrol.known_parties import KnownParties
-from wire.enrol.requests import BrokerAddress, EnrolReply, un64
+from wire.enrol.requests import AnnouncedBroker, EnrolReply, un64
 from wire.errors import BadKeyFile, NotEnrolled, Reason, Rejected
 from wire.identity import LATE_MS, BindingRecord, InMemoryDirectory, Provision, SenderRecord, TlsFiles
 
@@ -101,7 +101,7 @@ class Wallet:
         return self._identity.facts
 
     @property
-    def broker(self) -> BrokerAddress:
+    def broker(self) -> AnnouncedBroker:
         return self._facts.broker
 
     @property
@@ -195,7 +195,7 @@ class Wallet:
         return self._documents.frame(kind, subject)
 
     def device(self, device_id: bytes) -> SenderRecord | None:
-        """What is known of another device."""
+        """The record of another device; None: unknown."""
         return self._parties.device(device_id)
 
     def assignment(self, now_ms: int) -> BindingRecord | None:

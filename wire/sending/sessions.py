@@ -73,9 +73,24 @@ class SessionState:
     """One session and the rows of it that matter now."""
 
     __slots__ = (
-        "announced_ms", "blocked", "buffer", "confirmed", "cursor", "done", "frame", "in_flight", "lane", "last",
-        "needed_ms", "number", "queued", "refused", "retired", "session_id", "stream",
-    )  # fmt: skip
+        "announced_ms",
+        "blocked",
+        "buffer",
+        "confirmed",
+        "cursor",
+        "done",
+        "frame",
+        "in_flight",
+        "lane",
+        "last",
+        "needed_ms",
+        "number",
+        "queued",
+        "refused",
+        "retired",
+        "session_id",
+        "stream",
+    )
 
     def __init__(self, opened: SendingSession, lane: SendLane) -> None:
         self.session_id = opened.session_id

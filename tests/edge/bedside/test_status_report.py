@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from edge import status as statuses
-from edge.bedside.status_report import Ages, Severity, StatusFinding, bed_finding, findings, is_alive, main, span
+from edge.bedside.status_report import Ages, StatusFinding, StatusSeverity, bed_finding, findings, is_alive, main, span
 from edge.status import BedStatus
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
 ROOT = Path(__file__).parents[3]
-OK, WARNING, ERROR = Severity
+OK, WARNING, ERROR = StatusSeverity
 NOW = Ages(NOW_MS, WALL_MS, WALL_MS)
 
 
@@ -28,8 +28,14 @@ def test_when_all_is_well_nothing_is_to_be_done() -> None:
     found = findings(a_status(), NOW)
 
     assert [one.what for one in found] == [
-        "agent", "broker", "data centre", "outbox", "alarms", "models", "certificate",
-    ]  # fmt: skip
+        "agent",
+        "broker",
+        "data centre",
+        "outbox",
+        "alarms",
+        "models",
+        "certificate",
+    ]
     assert {one.severity for one in found} == {OK}
     assert {one.fix for one in found} == {""}
 
@@ -56,7 +62,7 @@ def test_when_all_is_well_nothing_is_to_be_done() -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_cure(
-    what: str, changed: dict[str, Any], severity: Severity, says: str, fix: str
+    what: str, changed: dict[str, Any], severity: StatusSeverity, says: str, fix: str
 ) -> None:
     found = of(what, **changed)
 
@@ -93,7 +99,7 @@ def test_without_a_status_the_first_line_says_where_to_look() -> None:
         (BedStatus(bed="3", heard_ms=NOW_MS, flags=("sensor off",)), WARNING, "sensor off"),
     ],
 )
-def test_a_bed_is_an_age_and_flags(bed: BedStatus, severity: Severity, says: str) -> None:
+def test_a_bed_is_an_age_and_flags(bed: BedStatus, severity: StatusSeverity, says: str) -> None:
     found = bed_finding(bed, NOW)
 
     assert (found.what, found.severity) == ("bed 3", severity)
@@ -138,9 +144,12 @@ def test_a_machine_reads_the_same(tmp_path: Path) -> None:
     config = a_machine(tmp_path, stuck=True)
 
     done = subprocess.run(
-        [sys.executable, "-m", "vitalloom", "edge", "status", "--config", str(config), "--json"], cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "vitalloom", "edge", "status", "--config", str(config), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     told = json.loads(done.stdout)
     assert done.returncode == 2

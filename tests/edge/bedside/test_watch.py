@@ -273,10 +273,12 @@ def test_the_process_tells_its_supervisor_says_what_it_sees_and_needs_no_big_lib
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(PATIENCE_S)
         process = subprocess.Popen(
-            [sys.executable, "-m", "vitalloom", "edge", "watch", "--config", str(config)], cwd=ROOT,
+            [sys.executable, "-m", "vitalloom", "edge", "watch", "--config", str(config)],
+            cwd=ROOT,
             env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/bin", "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             said = [supervisor.recv(200).decode() for _ in range(2)]
             loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")

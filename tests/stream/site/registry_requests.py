@@ -14,13 +14,14 @@ from stream.site.registry import Registry
 from tests.stream.site.registries import Desk, new_keys
 from wire.enrol.client import renew_request
 from wire.enrol.documents import Document, DocumentType, control_key_id, open_document
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
     PrekeyRequest,
     RenewRequest,
 )
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 
 
 class Refusal:

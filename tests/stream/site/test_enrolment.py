@@ -26,6 +26,7 @@ from tests.stream.site.registry_requests import (
     said,
 )
 from wire.enrol.client import enrol_request, prekey_request, renew_request
+from wire.enrol.identity_file import NewKeys
 from wire.enrol.requests import (
     EnrolReply,
     EnrolRequest,
@@ -36,7 +37,7 @@ from wire.enrol.requests import (
     proof,
     un64,
 )
-from wire.enrol.wallet import NewKeys, Wallet
+from wire.enrol.wallet import Wallet
 
 # Enrolment
 

@@ -329,7 +329,7 @@ def test_somebody_with_an_authority_of_his_own_learns_nothing(desk: Desk, tmp_pa
         folder,
         answering(pem(his.root)),
         shows(a_chain(tmp_path / "chain", his)),
-        says="Somebody may stand between",
+        says="The connection may be intercepted",
     )
 
     assert told == ASKED_FOR_THE_ROOT
@@ -349,9 +349,12 @@ def test_the_right_root_alone_opens_nothing(desk: Desk, tmp_path: Path, folder: 
         a_chain(chain, ours, days=1, ago=timedelta(days=2))
 
     told = visited(
-        desk, folder, answering(pem(ours.root)), shows(chain),
-        says=r"its certificate is not of the announced authority \(.+\); nothing was sent",
-    )  # fmt: skip
+        desk,
+        folder,
+        answering(pem(ours.root)),
+        shows(chain),
+        says=r"its certificate is not issued by the announced authority \(.+\); nothing was sent",
+    )
 
     assert told == ASKED_FOR_THE_ROOT
 
@@ -372,9 +375,12 @@ def test_a_root_that_its_own_key_has_not_signed_is_not_kept(desk: Desk, tmp_path
     )
 
     told = visited(
-        desk, folder, answering(pem(forged)), shows(desk.site.registry_tls),
-        says="does not answer like a registry; nothing was sent",
-    )  # fmt: skip
+        desk,
+        folder,
+        answering(pem(forged)),
+        shows(desk.site.registry_tls),
+        says="is not a registry; nothing was sent",
+    )
 
     assert told == ASKED_FOR_THE_ROOT
 
@@ -387,7 +393,7 @@ def a_root_of(key: rsa.RSAPrivateKey) -> bytes:
     return pem(made.sign(key, hashes.SHA256()))
 
 
-NOT_REACHED = "not reached|does not answer like a registry"
+NOT_REACHED = "not reached|is not a registry"
 
 
 @pytest.mark.parametrize(
@@ -427,7 +433,7 @@ def test_a_root_whose_key_nobody_knows_is_no_root(desk: Desk, folder: Path) -> N
     root = desk.site.authority.root.public_bytes(Encoding.DER).replace(curve, unknown)
     text = ssl.DER_cert_to_PEM_cert(root).encode()
 
-    visited(desk, folder, answering(text), shows(desk.site.registry_tls), says="does not answer like a registry")
+    visited(desk, folder, answering(text), shows(desk.site.registry_tls), says="is not a registry")
 
 
 @pytest.mark.parametrize("speaks_tls", [True, False])
@@ -479,7 +485,7 @@ def test_a_renewal_goes_to_nobody_else_either(desk: Desk, tmp_path: Path, port: 
         (folder / IDENTITY_FILE).write_text(json.dumps(facts))
         wallet = Wallet.load(folder)
         for visit in (ask_renewal, lambda one: announce_prekey(one, now_ms=NOW)):
-            with pytest.raises(EnrolmentFailed, match="not of the announced authority"):
+            with pytest.raises(EnrolmentFailed, match="not issued by the announced authority"):
                 visit(wallet)  # type: ignore[operator]
 
     assert somebody.heard == []
@@ -597,7 +603,7 @@ def test_the_command_takes_the_line_itself(
 
     said = capsys.readouterr().out
     assert code == 0
-    assert f"wearable {invitation.device_id.hex()} is enrolled in {folder}, until 20" in said
+    assert f"wearable {invitation.device_id.hex()} is enrolled in {folder}, valid until 20" in said
     assert invitation.text() not in said
 
 

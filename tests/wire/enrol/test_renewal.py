@@ -46,18 +46,23 @@ class Line:
         keys, desk = next_keys(wallet), self.desk
         with self._answering():
             reply = desk.enrolment.renew(
-                renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
-                address=ADDRESS, mono_ms=desk.clock.mono_ms(),
-            )  # fmt: skip
+                renew_request(wallet, keys, desk.server),
+                peer=desk.peer(wallet),
+                server=desk.server,
+                address=ADDRESS,
+                mono_ms=desk.clock.mono_ms(),
+            )
         return reply, keys
 
     def announce_prekey(self, wallet: Wallet, *, now_ms: int) -> PrekeyReply:
         self._begin("prekey", wallet)
         with self._answering():
             return self.desk.enrolment.new_prekey(
-                prekey_request(wallet, now_ms=now_ms), peer=self.desk.peer(wallet), address=ADDRESS,
+                prekey_request(wallet, now_ms=now_ms),
+                peer=self.desk.peer(wallet),
+                address=ADDRESS,
                 mono_ms=self.desk.clock.mono_ms(),
-            )  # fmt: skip
+            )
 
     def _begin(self, what: str, wallet: Wallet) -> None:
         self.visits.append(what)
@@ -147,8 +152,13 @@ def test_every_week_a_prekey_and_after_twenty_days_everything(desk: Desk, line: 
         assert line.visits == []
 
     assert days == [
-        (7, "prekey"), (14, "prekey"), (20, "renewal"), (27, "prekey"), (34, "prekey"), (40, "renewal"),
-    ]  # fmt: skip
+        (7, "prekey"),
+        (14, "prekey"),
+        (20, "renewal"),
+        (27, "prekey"),
+        (34, "prekey"),
+        (40, "renewal"),
+    ]
     assert is_up_to_date(desk, edge)
 
 

@@ -88,9 +88,14 @@ class Pair:
         assert sender.provision.recipient is not None
         self._number += 1
         return SendSession.open(
-            sender.me, sender.provision.recipient, binding_id=self.binding, frame_class=FrameClass.VITALS,
-            number=self._number, previous=bytes(16), now_ms=self.desk.clock.now_ms(),
-        )  # fmt: skip
+            sender.me,
+            sender.provision.recipient,
+            binding_id=self.binding,
+            frame_class=FrameClass.VITALS,
+            number=self._number,
+            previous=bytes(16),
+            now_ms=self.desk.clock.now_ms(),
+        )
 
     def receiver(self) -> Receiver:
         return Receiver(self.edge.me, self.edge.provision.directory, limits=UNLIMITED)
@@ -751,9 +756,13 @@ def test_the_key_before_signs_nothing_new(pair: Pair, rotations: int) -> None:
         pair.desk.site.renew_control(who="tester")
         pair.deliver()
     document = Document(
-        DocumentType.CONTROL_KEYS, EVERY_DEVICE, 2**63, NOW, EVERY_DEVICE,
+        DocumentType.CONTROL_KEYS,
+        EVERY_DEVICE,
+        2**63,
+        NOW,
+        EVERY_DEVICE,
         ControlKeysV1(keys=(before.public_key().public_bytes_raw(),)),
-    )  # fmt: skip
+    )
 
     for one in (pair.edge, Wallet.load(pair.edge.folder)):
         with pytest.raises(Rejected) as caught:
@@ -922,9 +931,12 @@ def answered(desk: Desk, wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
         new_prekey(wallet, desk.clock.now_ms(), f"at {desk.clock.now_ms()}")
     keys = next_keys(wallet)
     reply = desk.enrolment.renew(
-        renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
-        address="192.0.2.7", mono_ms=desk.clock.mono_ms(),
-    )  # fmt: skip
+        renew_request(wallet, keys, desk.server),
+        peer=desk.peer(wallet),
+        server=desk.server,
+        address="192.0.2.7",
+        mono_ms=desk.clock.mono_ms(),
+    )
     return reply, keys
 
 
@@ -1074,9 +1086,10 @@ def test_a_power_cut_during_enrolment_leaves_no_identity_or_the_whole(
         reply, folder = desk.ask(desk.request(invitation, keys)), desk.folder / f"cut {after}"
 
         was_cut = interrupted(
-            monkeypatch, after,
+            monkeypatch,
+            after,
             lambda: Wallet.begin(folder, reply, keys, registry=FACTS.url, pin=invitation.pin),  # noqa: B023
-        )  # fmt: skip
+        )
 
         try:
             wallet = Wallet.load(folder)
