@@ -1,6 +1,6 @@
 """What a cluster costs on real services, one question at a time.
 
-`python -m benchmarks.cluster growth|recovery|latency|journey|store|footprint|gateway ... [--json] [--quick]`
+`python -m benchmarks.cluster growth|recovery|latency|journey|store|footprint|ingest ... [--json] [--quick]`
 
 growth      cost of a reading in a worker among 100 to 100,000 patients
 recovery    how long a worker needs to take over 100,000 patients
@@ -8,7 +8,7 @@ latency     reading in Kafka -> alarm in Kafka -> point in InfluxDB, 1,000 patie
 journey     wearable -> alarm in Kafka -> point in InfluxDB, wearables and edges and everything on this machine
 store       points a second against bare writes of the same lines
 footprint   bytes of Kafka and InfluxDB a patient-day
-gateway     frames a second that an ingest opens and passes on
+ingest      frames per second that ingest opens and forwards to Kafka
 """
 
 import argparse
@@ -345,7 +345,7 @@ def _settled(engine: Path) -> int:
     return now
 
 
-def gateway(services: Services) -> Facts:
+def ingest(services: Services) -> Facts:
     """Frames of one edge, opened and passed on to Kafka; without the MQTT connection."""
     from stream.config import IngestConfig
     from stream.ingest.kafka_ingest import KafkaIngest
@@ -353,7 +353,7 @@ def gateway(services: Services) -> Facts:
     from tests.stream.receiving_site import UNLIMITED, Site
 
     frames = 1_000 if QUICK else 20_000
-    folder = services.folder / "gateway"
+    folder = services.folder / "ingest"
     folder.mkdir()
     site = Site(folder)
     inbound = [site.inbound(site.session().frame)]
@@ -383,7 +383,7 @@ QUESTIONS: Final[dict[str, Callable[[Services], Facts]]] = {
     "journey": journey,
     "store": store,
     "footprint": footprint,
-    "gateway": gateway,
+    "ingest": ingest,
 }
 
 

@@ -24,7 +24,7 @@ def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_
     """Wait for both, then make what is missing; what was made.
 
     Raises:
-        SiteDoesNotStart, LogUnusable, DatabaseUnusable, ConfigError: what is wrong, and the cure.
+        SiteDoesNotStart, KafkaUnusable, DatabaseUnusable, ConfigError: what is wrong, and the cure.
     """
     _wait_for("Kafka", f"kafka://{kafka}", within_s)
     made = [f"topic {one}" for one in create_missing_topics(kafka_config(kafka), partitions=partitions, replication=1)]

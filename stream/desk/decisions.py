@@ -331,7 +331,7 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
     An alarm that is answered already stays as it is.
 
     Raises:
-        NothingToAnswer: there is no such alarm on the list.
+        NoSuchAlarm: there is no such alarm on the list.
         AlarmChangedMeanwhile: it is not what they have seen any more.
     """
     if kept is None or not (kept.is_listed or kept.is_answered):

@@ -177,7 +177,7 @@ class AlarmDesk:
         """Durable when it returns; the log hears of it soon.
 
         Raises:
-            NothingToAnswer, AlarmChangedMeanwhile, CommitFailed.
+            NoSuchAlarm, AlarmChangedMeanwhile, CommitFailed.
         """
         now_ms = self._clock.now_ms()
         with self._book.transaction():

@@ -132,7 +132,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     """The command `vitalloom desk`.
 
     Raises:
-        DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
+        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the cure.
     """
     begin(level=config.log_level, form=config.log_format)
     addresses = Addresses(config.addresses)

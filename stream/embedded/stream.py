@@ -59,7 +59,7 @@ class Engine:
             beside: writes what belongs into the same transaction.
 
         Raises:
-            StoreRefused: nothing was committed, and nothing is remembered.
+            CommitFailed: nothing was committed, and nothing is remembered.
         """
         try:
             for message in messages:

@@ -1,7 +1,8 @@
-"""The readings' consumer: takes partitions, applies, commits, lets go. Runs under Faust and under a bare event loop.
+"""The consumer of readings: acquires Kafka partitions, applies their records, commits, and releases the partitions.
 
-State, events and offsets of a partition are one transaction. The order of every step stands for a loss that was seen:
-docs/decisions/0017-own-consumer.md.
+Patient states, events and offsets of a partition are committed in one transaction. The order of the steps matters: for
+each step a test has lost readings without it, see docs/decisions/0017-own-consumer.md. Runs under Faust and under a
+plain event loop.
 """
 
 import asyncio
@@ -39,52 +40,52 @@ from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_RE
 _log = get(__name__)
 
 MAX_ATTEMPTS: Final = 3
-"""A record that fails so often goes to the dead letters, and its partition moves on."""
+"""A record that fails this often becomes a dead letter, and the partition continues with the next one."""
 _IDLE_MS: Final = 250
 _TICK_MS: Final = 1_000
-_RETRY_MS: Final = 500  # between attempts to take a partition
+_RETRY_MS: Final = 500  # between attempts to acquire a partition
 _DEAD_LETTER_BYTES: Final = 64 * 1024
 _KEPT_FAILURES: Final = 1_000
 
 
 class WorkerProgress(msgspec.Struct):
-    """How a worker gets on; it is alive if this moves."""
+    """Counts and times of a worker's progress, for its health and for tests."""
 
     records: int = 0
     messages: int = 0
     commits: int = 0
     failed_commits: int = 0
     dead_letters: int = 0
-    acquired: int = 0  # partitions, over and over
+    acquired: int = 0  # partitions, counted each time
     released: int = 0
-    defects: int = 0  # timers and states of single patients that failed
-    sent: int = 0  # rows of events and alarms, in transactions that were committed
+    defects: int = 0  # timers that failed and states that could not be read, each of one patient
+    sent: int = 0  # records of events and alarms in committed transactions
     failed_acquisitions: int = 0
-    failed_records: int = 0  # tries to apply one
+    failed_records: int = 0  # failed attempts to apply a record
     worst_age_ms: int = 0  # of a record when it was applied
-    turned_ms: int = 0  # monotonic: when the loop last turned
-    committed_ms: int = 0  # monotonic: when something was last committed
-    recovery_ms: int = 0  # how long the last take of a partition took
-    assigned: bool = False  # whether the group has said which partitions are ours, if only that none is
+    turned_ms: int = 0  # monotonic: when the main loop last ran
+    committed_ms: int = 0  # monotonic: time of the last commit
+    recovery_ms: int = 0  # time to acquire the last partition
+    assigned: bool = False  # whether the consumer group has assigned partitions, possibly none
     patients: int = 0
-    lag: dict[int, int] = {}  # by partition of ours, as of the last turn
-    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
-    behind_since_ms: int | None = None  # monotonic: since when something waits and nothing was committed
-    unreadable: dict[int, int] = {}  # partition that is ours and cannot be read, monotonic: since when
+    lag: dict[int, int] = {}  # by acquired partition: records that have not been read
+    heard_ms: int = 0  # monotonic: when Kafka last answered a poll for records
+    behind_since_ms: int | None = None  # monotonic: since when records wait without a commit
+    unreadable: dict[int, int] = {}  # assigned partitions that cannot be acquired; monotonic: since when
     discarded: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class _OwnedPartition:
-    """A partition that is ours."""
+    """A partition that this worker has acquired."""
 
     __slots__ = (
         "committed",
-        "dead",
+        "dead_letters",
         "index",
         "next_offset",
         "processor",
         "producer",
-        "refused",
+        "rejected",
         "ticked_ms",
         "touched",
         "worst_age_ms",
@@ -96,19 +97,19 @@ class _OwnedPartition:
         self.processor = processor
         self.next_offset = start
         self.committed = start
-        self.touched = True  # since the last commit
+        self.touched = True  # changed since the last commit
         self.ticked_ms = 0
         self.worst_age_ms = 0
-        self.dead: list[bytes] = []
-        self.refused: list[FrameRef] = []  # frames of them: their edges must not send them for ever
+        self.dead_letters: list[bytes] = []
+        self.rejected: list[FrameRef] = []  # frames of the dead letters: their edges are told to stop sending them
 
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One worker's part of the readings.
+    """Consumes the readings of the partitions that are assigned to one worker.
 
     Args:
         clock: wall for ticks and ages, monotonic for intervals.
-        processor: what is made for each partition.
+        processor: class that is instantiated for each partition.
     """
 
     def __init__(self, config: WorkerConfig, clock: Clock, *, processor: type[Processor] = Processor) -> None:
@@ -125,7 +126,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
         self.ended = asyncio.Event()
-        self.failure: Exception | None = None  # why it ended by itself
+        self.failure: Exception | None = None  # the error that ended it
         self._running: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
         self._polled: dict[TopicPartition, int | None] = {}
@@ -133,7 +134,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def partitions(self) -> list[int]:
-        """Which are ours now."""
+        """Numbers of the acquired partitions."""
         return sorted(owned.index for owned in self._owned.values())
 
     @property
@@ -149,14 +150,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything that was read is committed, and time has passed for everybody."""
+        """Whether everything that was read is committed, and all timers that are due have run."""
         now_ms = self._clock.now_ms() - self._config.tick_slack_ms
         return self.all_committed and all(
             (at_ms := owned.processor.timer_at()) is None or at_ms > now_ms for owned in self._owned.values()
         )
 
     def health(self) -> list[PartitionHealth]:
-        """How each of our partitions does; ages are since the last call."""
+        """Health of each acquired partition; `worst_age_ms` is since the previous call."""
         found, lag = [], self._lag()
         for owned in self._owned.values():
             open_alarms, unanswered = owned.processor.open_alarms()
@@ -176,10 +177,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def run(self) -> None:
-        """Serve until cancelled; what was applied is committed first.
+        """Serve until cancelled; records that were applied are committed before it returns.
 
         Raises:
-            LogUnusable: topics are missing or do not correspond.
+            KafkaUnusable: topics are missing, or have different numbers of partitions.
         """
         self._running = asyncio.current_task()
         try:
@@ -206,27 +207,27 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             while True:
                 await self._turn(reader)
         finally:
-            # What was applied is committed while we still own it; then the group is told, also if we had only begun to
-            # join it: a member that nobody runs would keep its partitions for ever.
+            # Commit while the partitions are still assigned, then leave the group. Leave it also if joining had only
+            # begun: a member that no process runs would keep its partitions until the session times out.
             await self._release(list(self._owned))
             await reader.stop()
 
     async def stop(self) -> None:
-        """Let go of everything, if it runs; returns when that is done."""
+        """Release all partitions; returns when that is done."""
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running])
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Save what was applied while it is still ours."""
+        """Commit applied records while the partitions are still assigned."""
         self.progress.assigned = False
         await self._release(list(revoked))
 
     async def on_partitions_assigned(self, _: Iterable[TopicPartition]) -> None:
-        """They are taken at the next turn, so that a rebalance waits for nobody's state."""
+        """The main loop acquires them: a rebalance must not wait until patient states are read."""
         self.progress.assigned = True
 
-    # One turn
+    # The main loop
 
     async def _turn(self, reader: AIOKafkaConsumer) -> None:
         for place in reader.assignment() - self._owned.keys():
@@ -246,7 +247,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._update_progress(reader)
 
     def _update_progress(self, reader: AIOKafkaConsumer) -> None:
-        """How we get on, for whoever asks from another thread."""
+        """Update figures that the health endpoint reads from another thread."""
         progress, now_ms = self.progress, self._clock.mono_ms()
         polled = {place: reader.last_poll_timestamp(place) for place in reader.assignment()}
         if polled != self._polled or not polled:
@@ -260,7 +261,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             progress.behind_since_ms = now_ms
 
     def _lag(self) -> dict[int, int]:
-        """How many records wait, by partition; nobody knows of one that is not ours any more."""
+        """Records that have not been read, by partition; the end of a revoked partition is not known."""
         reader, ends = self._consumer, {}
         if reader is not None:
             ours = reader.assignment()
@@ -271,7 +272,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
 
     def _wait_ms(self) -> int:
-        """Until something has to be committed, if nothing comes."""
+        """How long to poll: until the next commit is due."""
         now_ms, wait_ms = self._clock.mono_ms(), _IDLE_MS
         for place, owned in self._owned.items():
             if owned.next_offset != owned.committed:
@@ -287,8 +288,13 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _apply(self, place: TopicPartition, records: list[ConsumerRecord]) -> None:
         owned = self._owned[place]
         if records[0].offset < owned.next_offset:
-            # The log was lost and begins again: what we know of offsets is of another log.
-            _log.error("the log goes back", partition=owned.index, expected=owned.next_offset, got=records[0].offset)
+            # The topic was deleted and created again: our offsets belong to the old one.
+            _log.error(
+                "Kafka offset moved backwards; restoring the partition",
+                partition=owned.index,
+                expected=owned.next_offset,
+                got=records[0].offset,
+            )
             await self._drop(place)
             return
         processor, progress = owned.processor, self.progress
@@ -301,20 +307,20 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 processor.apply(record.offset, record.value)
             except DecodeError as error:
                 self._dead_letter(owned, record, error.reason, str(error))
-            except Exception as error:  # noqa: BLE001 - one patient's poison must not stop a partition
+            except Exception as error:  # noqa: BLE001 - a defect with one patient's record must not stop a partition
                 key = (place, record.offset)
                 self._failures[key] += 1
                 progress.failed_records += 1
                 _log.error(
-                    "a record cannot be applied",
+                    "cannot apply a record",
                     partition=owned.index,
                     offset=record.offset,
                     problem=type(error).__name__,
-                    tries=self._failures[key],
+                    attempts=self._failures[key],
                 )
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.clear()
-                await self._drop(place)  # what is in memory is worth nothing any more
+                await self._drop(place)  # the state in memory may be wrong
                 return
             owned.next_offset = record.offset + 1
         owned.touched = True
@@ -325,7 +331,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         progress.worst_age_ms = max(progress.worst_age_ms, age_ms)
 
     def _tick_idle_partitions(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
-        """Silence is an event too: but only where nothing waits to be read, for that happened before."""
+        """Run due timers of partitions that have been read to their end; unread records are older than the timers."""
         mono_ms = self._clock.mono_ms()
         for place, owned in self._owned.items():
             if place in found or mono_ms - owned.ticked_ms < _TICK_MS:
@@ -352,11 +358,11 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             payload=(record.value or b"")[:_DEAD_LETTER_BYTES],
             version=__version__,
         )
-        owned.dead.append(encode_record(letter))
+        owned.dead_letters.append(encode_record(letter))
         frame = _frame_ref_of(record.value)
         if frame is not None:
-            owned.refused.append(frame)
-        _log.error("dead letter", source=letter.source, reason=reason)
+            owned.rejected.append(frame)
+        _log.error("record moved to dead letters", source=letter.source, reason=reason)
 
     # Commit
 
@@ -369,25 +375,25 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit(place, owned)
         except KafkaError as error:
             self.progress.failed_commits += 1
-            _log.error("commit failed, the partition is taken anew", partition=owned.index, problem=repr(error))
+            _log.error("commit failed; restoring the partition", partition=owned.index, problem=repr(error))
             await self._drop(place)
         except BaseException:
-            # Told to stop in mid-commit: what `take` has handed out is in nobody's hands any more.
+            # Cancelled during a commit: events that `drain` returned would be missing from the next commit.
             await self._drop(place)
             raise
 
     async def _commit(self, place: TopicPartition, owned: _OwnedPartition) -> None:
         for binding_id, problem in owned.processor.drain_defects():
             self.progress.defects += 1
-            _log.error("the passing of time could not be judged", binding=binding_id[:8], problem=problem)
-        output = owned.processor.drain()
-        dead, owned.dead = owned.dead, []
-        refused, owned.refused = owned.refused, []
-        if output.is_empty and not dead and owned.next_offset == owned.committed:
+            _log.error("cannot run the timers of a patient", binding=binding_id[:8], problem=problem)
+        batch = owned.processor.drain()
+        dead_letters, owned.dead_letters = owned.dead_letters, []
+        rejected, owned.rejected = owned.rejected, []
+        if batch.is_empty and not dead_letters and owned.next_offset == owned.committed:
             owned.touched = False
             return
         async with owned.producer.transaction():
-            waiting = await self._send_batch(owned, output, dead, refused)
+            waiting = await self._send_batch(owned, batch, dead_letters, rejected)
             await owned.producer.send_offsets_to_transaction(
                 {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
             )
@@ -396,48 +402,49 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress.commits += 1
         self.progress.committed_ms = self._clock.mono_ms()
         self.progress.behind_since_ms = None
-        self.progress.sent += len(output.alarms) + len(output.judged)
+        self.progress.sent += len(batch.alarms) + len(batch.judgements)
 
     async def _send_batch(
-        self, owned: _OwnedPartition, output: CommitBatch, dead: list[bytes], refused: list[FrameRef]
+        self, owned: _OwnedPartition, batch: CommitBatch, dead_letters: list[bytes], rejected: list[FrameRef]
     ) -> "list[asyncio.Future[Any]]":
         waiting: list[asyncio.Future[Any]] = []
         # Alarms first.
-        for name, rows in ((KAFKA_ALARMS, output.alarms), (KAFKA_EVENTS, output.judged), (KAFKA_STATE, output.states)):
+        by_topic = ((KAFKA_ALARMS, batch.alarms), (KAFKA_EVENTS, batch.judgements), (KAFKA_STATE, batch.states))
+        for name, rows in by_topic:
             waiting += await _send_rows(owned.producer, topic(self._kafka, name), owned.index, rows)
-        if dead:
-            rows = [(b"processor", one) for one in dead]
+        if dead_letters:
+            rows = [(b"processor", one) for one in dead_letters]
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
-        if refused:
-            told = encode_record(StoredFrames(frames=tuple(refused), reason=Reason.PROCESSING.value))
-            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", told)])
+        if rejected:
+            value = encode_record(StoredFrames(frames=tuple(rejected), reason=Reason.PROCESSING.value))
+            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", value)])
         return waiting
 
-    # Taking and letting go
+    # Acquiring and releasing partitions
 
     async def _acquire(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
         async with self._lock:
             if place not in reader.assignment() or place in self._owned:
                 return
             began_ms = self._clock.mono_ms()
-            # First of all: whoever owned it before can commit nothing from here on, and what it left open is aborted.
-            maker = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
+            # First: from here on the previous owner cannot commit, and its open transaction is aborted.
+            transactional = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
             try:
-                await maker.start()
-                owned = await self._restore(reader, place, maker)
+                await transactional.start()
+                owned = await self._restore(reader, place, transactional)
             except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
+                _log.warning("cannot acquire a partition; trying again", partition=place.partition, problem=repr(error))
                 self._not_before[place] = self._clock.mono_ms() + _RETRY_MS
                 self.progress.failed_acquisitions += 1
-                if place in reader.assignment():  # else it went to somebody else meanwhile, and that was the problem
+                if place in reader.assignment():  # else it was reassigned, which caused the error
                     self.progress.unreadable.setdefault(place.partition, began_ms)
-                await _stop_producer(maker)
+                await _stop_producer(transactional)
                 return
             except BaseException:
-                await _stop_producer(maker)
+                await _stop_producer(transactional)
                 raise
             if place not in reader.assignment():
-                await _stop_producer(maker)
+                await _stop_producer(transactional)
                 return
             self._owned[place] = owned
             self.progress.unreadable.pop(place.partition, None)
@@ -445,7 +452,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self.progress.acquired += 1
             self.progress.recovery_ms = self._clock.mono_ms() - began_ms
             _log.info(
-                "partition taken",
+                "partition acquired",
                 partition=place.partition,
                 patients=len(owned.processor),
                 offset=owned.next_offset,
@@ -453,10 +460,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             )
 
     async def _restore(
-        self, reader: AIOKafkaConsumer, place: TopicPartition, maker: AIOKafkaProducer
+        self, reader: AIOKafkaConsumer, place: TopicPartition, transactional: AIOKafkaProducer
     ) -> _OwnedPartition:
         rows = await self._read_state(reader, place.partition)
-        # Only now, and in this order: the offset belongs to the state.
+        # Read the offset after the states: until the producer above started, it could still have moved.
         committed = await reader.committed(place)
         first = (await reader.beginning_offsets([place]))[place]
         end = (await reader.end_offsets([place]))[place]
@@ -465,7 +472,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(
-                "the log is not the one that was read before; it is read from its beginning",
+                "the readings topic was created again or truncated; reading it from its beginning",
                 partition=place.partition,
                 expected=start,
                 first=first,
@@ -473,16 +480,18 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             )
             start = first
         elif not rows and start > first:
-            _log.warning("no state is left; it is made anew from the readings", partition=place.partition)
+            _log.warning(
+                "no patient states in Kafka; computing them again from all readings", partition=place.partition
+            )
             start = first
         for binding_id in processor.damaged:
             self.progress.defects += 1
-            _log.error("a patient's state cannot be read and begins anew", binding=binding_id[:8])
+            _log.error("cannot read the state of a patient; it starts empty", binding=binding_id[:8])
         reader.seek(place, start)
-        return _OwnedPartition(place.partition, maker, processor, start)
+        return _OwnedPartition(place.partition, transactional, processor, start)
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
-        """The newest row of each patient, up to where the log ended when we looked."""
+        """The newest row of each patient, up to the end of the state topic at the time of the call."""
         place = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
         end = (await reader.end_offsets([place]))[place]
         rows: dict[bytes, bytes] = {}
@@ -511,23 +520,25 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 self.progress.unreadable.pop(place.partition, None)
 
     async def _drop(self, place: TopicPartition) -> None:
-        """Forget everything about a partition; it is taken anew if it is still ours."""
+        """Discard the state of a partition in memory; the main loop acquires it again if it is still assigned."""
         owned = self._owned.pop(place, None)
         if owned is not None:
             self.progress.released += 1
             await _stop_producer(owned.producer)
 
     async def _wait_for_kafka(self) -> None:
-        """Kafka may come up later than we do."""
-        said = False
+        """Try to connect until Kafka answers, then check the topics."""
+        logged = False
         while True:
             try:
                 probe = producer(self._kafka)
                 await probe.start()
             except (KafkaError, OSError) as error:
-                if not said:
-                    _log.warning("Kafka does not answer yet", address=self._kafka.bootstrap, problem=str(error))
-                said = True
+                if not logged:
+                    _log.warning(
+                        "cannot connect to Kafka; trying again", address=self._kafka.bootstrap, problem=str(error)
+                    )
+                logged = True
                 await _stop_producer(probe)
                 await asyncio.sleep(1)
                 continue
@@ -546,20 +557,20 @@ def _frame_ref_of(value: bytes | None) -> FrameRef | None:
 
 @contextlib.contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Monitors that all stay: to look through them for garbage while they are made doubles the time that it takes."""
-    collecting = gc.isenabled()
+    """Restoring creates many objects and no garbage; searching them for garbage would double the time it takes."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
 
 
 async def _send_rows(
     producer: AIOKafkaProducer, name: str, partition: int, rows: list[tuple[bytes, bytes]]
 ) -> "list[asyncio.Future[Any]]":
-    """Whole batches: the client's own path costs more for a record than the kernel does for a reading."""
+    """Send in whole batches: sending single records costs aiokafka more time than judging a reading costs us."""
     waiting = []
     batch = producer.create_batch()
     for key, value in rows:
@@ -573,9 +584,9 @@ async def _send_rows(
 
 
 async def _stop_producer(producer: AIOKafkaProducer) -> None:
-    """Whatever it says: it may have been fenced, and nobody may be there to hear it."""
+    """Stop a producer and ignore errors: it may have been fenced, or Kafka may not answer."""
     try:
         async with asyncio.timeout(5):
             await producer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        _log.debug("a producer did not stop as it should", problem=repr(error))
+        _log.debug("error while stopping a producer", problem=repr(error))

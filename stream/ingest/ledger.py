@@ -91,7 +91,7 @@ class Ledger(SessionFile):
         max_pages: limit of its size in pages of 4 kB.
 
     Raises:
-        StoreUnusable: the file is something else, is damaged, or another process writes to it.
+        FileUnusable: the file is something else, is damaged, or another process writes to it.
     """
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:

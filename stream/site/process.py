@@ -25,7 +25,7 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, CannotServe, CannotListen: what is wrong, and the fix.
+        SiteUnusable, HttpServerFailed, CannotListen: what is wrong, and the fix.
     """
     begin(form=log_format)
     clock = SystemClock()

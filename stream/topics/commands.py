@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stream.topics.admin import create_missing_topics, dead_letters, kafka_config, resend, topics_status
+from stream.topics.admin import create_missing_topics, dead_letters, kafka_config, read_status, resend
 
 topics = typer.Typer(
     help="Create and inspect the Kafka topics; list dead letters and send them again.",
@@ -45,7 +45,7 @@ def init(
 @topics.command("status")
 def show_status(kafka: BootstrapOption = "127.0.0.1:9092", topic_prefix: PrefixOption = "") -> None:
     """Show the records in each topic, the lag of each consumer group, and the number of dead letters."""
-    found = topics_status(kafka_config(kafka, topic_prefix))
+    found = read_status(kafka_config(kafka, topic_prefix))
     sizes = Table("topic", Column("partitions", justify="right"), Column("records kept", justify="right"))
     for one in found.topics:
         sizes.add_row(one.name, str(one.partitions), f"{one.records:,}")

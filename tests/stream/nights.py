@@ -1,4 +1,4 @@
-"""Stories of patients as messages, for every engine."""
+"""Scenarios as messages of patients, for both engines."""
 
 import hashlib
 from itertools import takewhile
@@ -57,7 +57,7 @@ def a_bad_night() -> list[Message]:
 
 
 def as_it_arrived(story: list[Message]) -> list[Message]:
-    """With the data centre's time on every reading, which never goes back."""
+    """The messages with a time of arrival on each reading, which never decreases."""
     now_ms, arrived = 0, []
     for message in story:
         if isinstance(message, Tick):
@@ -99,14 +99,24 @@ def _readings(story: Story, name: str, *, until_ms: int) -> list[Message]:
             at_ms = said.t_ms - START_MS + NOW
             readings.append(
                 Reading(
-                    binding_id=place.hex(), reading_id=place[:8] + at_ms.to_bytes(8), session_id=place,
-                    counter=(at_ms - NOW) // SECOND, at_ms=at_ms, received_ms=at_ms, heart_rate=said.hr,
-                    respiratory_rate=said.rr, spo2=said.spo2, systolic_bp=said.sbp, diastolic_bp=said.dbp,
-                    temperature=said.temp_c, supplemental_oxygen=said.o2, battery=said.battery,
+                    binding_id=place.hex(),
+                    reading_id=place[:8] + at_ms.to_bytes(8),
+                    session_id=place,
+                    counter=(at_ms - NOW) // SECOND,
+                    at_ms=at_ms,
+                    received_ms=at_ms,
+                    heart_rate=said.hr,
+                    respiratory_rate=said.rr,
+                    spo2=said.spo2,
+                    systolic_bp=said.sbp,
+                    diastolic_bp=said.dbp,
+                    temperature=said.temp_c,
+                    supplemental_oxygen=said.o2,
+                    battery=said.battery,
                     consciousness=None if said.avpu is None else Consciousness(said.avpu),
                     sensor_flags=said.sensor_flags,
                 )
-            )  # fmt: skip
+            )
     return readings
 
 

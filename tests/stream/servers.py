@@ -1,4 +1,4 @@
-"""A registry's server on loopback, and visitors that do not keep to the rules."""
+"""The registry's HTTP server on loopback, and clients that break the rules."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ WITHIN_S = 10.0
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 @contextlib.contextmanager
 def serving(desk: Desk, registry: Registry | None = None) -> Iterator[int]:
-    """The desk's registry on a port, in a loop and thread of its own."""
+    """The desk's registry on a port, with its own event loop and thread."""
     site = desk.site
     up, port, failure = threading.Event(), [0], []
     loop = asyncio.new_event_loop()
@@ -40,9 +40,13 @@ def serving(desk: Desk, registry: Registry | None = None) -> Iterator[int]:
 
     async def serve() -> None:
         server = RegistryServer(
-            registry or desk.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host="127.0.0.1", port=0,
-        )  # fmt: skip
+            registry or desk.registry,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host="127.0.0.1",
+            port=0,
+        )
         async with server:
             port[0] = server.port
             up.set()
@@ -99,9 +103,12 @@ def ask(
 ) -> Answer:
     """One request on a connection of its own."""
     told: dict[str, Any] = {
-        "Host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close",
+        "Host": "127.0.0.1",
+        "Content-Type": "application/json",
+        "Content-Length": len(body),
+        "Connection": "close",
         **(headers or {}),
-    }  # fmt: skip
+    }
     head = "".join(f"{key}: {value}\r\n" for key, value in told.items() if value is not None)
     with connect(port, tls, source=source) as sock:
         sock.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)

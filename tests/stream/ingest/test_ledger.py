@@ -1,4 +1,4 @@
-"""The ledger of ingest: what it keeps, and that files of earlier versions still open."""
+"""The ledger of ingest: its contents survive a restart, and files of earlier versions still open."""
 
 from pathlib import Path
 
