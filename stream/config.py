@@ -107,7 +107,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     http: StoreHttp = StoreHttp()
 
 
-class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IngestBrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Address of the MQTT broker for ingest, if devices use another one; its certificate has to include the name."""
 
     host: str = ""
@@ -118,7 +118,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Configuration of ingest, in addition to the site folder."""
 
     kafka: KafkaConfig = KafkaConfig()
-    broker: BrokerAddress = BrokerAddress()
+    broker: IngestBrokerConfig = IngestBrokerConfig()
     in_flight: int = 500  # most frames in one batch; later ones wait in the MQTT broker
     clock_file: Path | None = None  # file with simulated time; only for a simulated ward
     log_level: LogLevel = "INFO"

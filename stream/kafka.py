@@ -226,9 +226,11 @@ async def topics_status(config: KafkaConfig) -> TopicsStatus:
         await reader.start()
         names = [topic(config, spec.name) for spec in TOPICS]
         found = await admin.describe_topics(names)
-        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
-        first, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
-        kept = {name: [ends[at] - first[at] for at in places if at.topic == name] for name in names}
+        all_partitions = [
+            TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]
+        ]
+        first, ends = await reader.beginning_offsets(all_partitions), await reader.end_offsets(all_partitions)
+        kept = {name: [ends[at] - first[at] for at in all_partitions if at.topic == name] for name in names}
         behind: dict[tuple[str, str], int] = {}
         for group in await _groups(admin, config):
             for at, where in (await admin.list_consumer_group_offsets(group)).items():

@@ -101,7 +101,7 @@ class _OwnedPartition:
         self.ticked_ms = 0
         self.worst_age_ms = 0
         self.dead_letters: list[bytes] = []
-        self.rejected: list[FrameRef] = []  # frames of the dead letters: their edges are told to stop sending them
+        self.rejected: list[FrameRef] = []  # frames of the dead letters, to be acknowledged as rejected
 
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -230,26 +230,28 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     # The main loop
 
     async def _turn(self, reader: AIOKafkaConsumer) -> None:
-        for place in reader.assignment() - self._owned.keys():
-            if self._not_before.get(place, 0) <= self._clock.mono_ms():
-                await self._acquire(reader, place)
+        for topic_partition in reader.assignment() - self._owned.keys():
+            if self._not_before.get(topic_partition, 0) <= self._clock.mono_ms():
+                await self._acquire(reader, topic_partition)
         found = await reader.getmany(timeout_ms=self._wait_ms(), max_records=self._config.fetch_records)
         async with self._lock:
             self.progress.turned_ms = self._clock.mono_ms()
-            ours = reader.assignment()
-            for place, records in found.items():
-                if place in ours and place in self._owned:
-                    await self._apply(place, records)
+            assigned = reader.assignment()
+            for topic_partition, records in found.items():
+                if topic_partition in assigned and topic_partition in self._owned:
+                    await self._apply(topic_partition, records)
             self._tick_idle_partitions(reader, found)
-            for place in list(self._owned):
-                if self._is_due(place):
-                    await self._commit_or_drop(place)
+            for topic_partition in list(self._owned):
+                if self._is_due(topic_partition):
+                    await self._commit_or_drop(topic_partition)
             self._update_progress(reader)
 
     def _update_progress(self, reader: AIOKafkaConsumer) -> None:
         """Update figures that the health endpoint reads from another thread."""
         progress, now_ms = self.progress, self._clock.mono_ms()
-        polled = {place: reader.last_poll_timestamp(place) for place in reader.assignment()}
+        polled = {
+            topic_partition: reader.last_poll_timestamp(topic_partition) for topic_partition in reader.assignment()
+        }
         if polled != self._polled or not polled:
             progress.heard_ms = now_ms
         self._polled = polled
@@ -264,29 +266,35 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Records that have not been read, by partition; the end of a revoked partition is not known."""
         reader, ends = self._consumer, {}
         if reader is not None:
-            ours = reader.assignment()
-            ends = {place: reader.highwater(place) for place in self._owned if place in ours}
+            assigned = reader.assignment()
+            ends = {
+                topic_partition: reader.highwater(topic_partition)
+                for topic_partition in self._owned
+                if topic_partition in assigned
+            }
         return {
-            owned.index: max(0, (ends.get(place) or owned.next_offset) - owned.next_offset)
-            for place, owned in self._owned.items()
+            owned.index: max(0, (ends.get(topic_partition) or owned.next_offset) - owned.next_offset)
+            for topic_partition, owned in self._owned.items()
         }
 
     def _wait_ms(self) -> int:
         """How long to poll: until the next commit is due."""
         now_ms, wait_ms = self._clock.mono_ms(), _IDLE_MS
-        for place, owned in self._owned.items():
+        for topic_partition, owned in self._owned.items():
             if owned.next_offset != owned.committed:
-                wait_ms = min(wait_ms, self._committed_at[place] + self._pause_ms(owned) - now_ms)
+                wait_ms = min(wait_ms, self._committed_at[topic_partition] + self._pause_ms(owned) - now_ms)
         return max(0, wait_ms)
 
     def _pause_ms(self, owned: _OwnedPartition) -> int:
         return self._config.alarm_commit_ms if owned.processor.alarm_pending else self._config.commit_ms
 
-    def _is_due(self, place: TopicPartition) -> bool:
-        return self._clock.mono_ms() - self._committed_at[place] >= self._pause_ms(self._owned[place])
+    def _is_due(self, topic_partition: TopicPartition) -> bool:
+        return self._clock.mono_ms() - self._committed_at[topic_partition] >= self._pause_ms(
+            self._owned[topic_partition]
+        )
 
-    async def _apply(self, place: TopicPartition, records: list[ConsumerRecord]) -> None:
-        owned = self._owned[place]
+    async def _apply(self, topic_partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+        owned = self._owned[topic_partition]
         if records[0].offset < owned.next_offset:
             # The topic was deleted and created again: our offsets belong to the old one.
             _log.error(
@@ -295,20 +303,20 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 expected=owned.next_offset,
                 got=records[0].offset,
             )
-            await self._drop(place)
+            await self._drop(topic_partition)
             return
         processor, progress = owned.processor, self.progress
         before = processor.applied
         oldest_ms = records[0].timestamp
         for record in records:
             try:
-                if self._failures and self._failures[place, record.offset] >= MAX_ATTEMPTS:
+                if self._failures and self._failures[topic_partition, record.offset] >= MAX_ATTEMPTS:
                     raise DecodeError(Reason.PROCESSING, "the processor failed")
                 processor.apply(record.offset, record.value)
             except DecodeError as error:
                 self._dead_letter(owned, record, error.reason, str(error))
             except Exception as error:  # noqa: BLE001 - a defect with one patient's record must not stop a partition
-                key = (place, record.offset)
+                key = (topic_partition, record.offset)
                 self._failures[key] += 1
                 progress.failed_records += 1
                 _log.error(
@@ -320,7 +328,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.clear()
-                await self._drop(place)  # the state in memory may be wrong
+                await self._drop(topic_partition)  # the state in memory may be wrong
                 return
             owned.next_offset = record.offset + 1
         owned.touched = True
@@ -333,10 +341,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _tick_idle_partitions(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
         """Run due timers of partitions that have been read to their end; unread records are older than the timers."""
         mono_ms = self._clock.mono_ms()
-        for place, owned in self._owned.items():
-            if place in found or mono_ms - owned.ticked_ms < _TICK_MS:
+        for topic_partition, owned in self._owned.items():
+            if topic_partition in found or mono_ms - owned.ticked_ms < _TICK_MS:
                 continue
-            end = reader.highwater(place)
+            end = reader.highwater(topic_partition)
             if end is None or owned.next_offset < end:
                 continue
             owned.ticked_ms = mono_ms
@@ -366,23 +374,23 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     # Commit
 
-    async def _commit_or_drop(self, place: TopicPartition) -> None:
-        owned = self._owned[place]
-        self._committed_at[place] = self._clock.mono_ms()
+    async def _commit_or_drop(self, topic_partition: TopicPartition) -> None:
+        owned = self._owned[topic_partition]
+        self._committed_at[topic_partition] = self._clock.mono_ms()
         if not owned.touched and owned.next_offset == owned.committed:
             return
         try:
-            await self._commit(place, owned)
+            await self._commit(topic_partition, owned)
         except KafkaError as error:
             self.progress.failed_commits += 1
             _log.error("commit failed; restoring the partition", partition=owned.index, problem=repr(error))
-            await self._drop(place)
+            await self._drop(topic_partition)
         except BaseException:
             # Cancelled during a commit: events that `drain` returned would be missing from the next commit.
-            await self._drop(place)
+            await self._drop(topic_partition)
             raise
 
-    async def _commit(self, place: TopicPartition, owned: _OwnedPartition) -> None:
+    async def _commit(self, topic_partition: TopicPartition, owned: _OwnedPartition) -> None:
         for binding_id, problem in owned.processor.drain_defects():
             self.progress.defects += 1
             _log.error("cannot run the timers of a patient", binding=binding_id[:8], problem=problem)
@@ -395,7 +403,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         async with owned.producer.transaction():
             waiting = await self._send_batch(owned, batch, dead_letters, rejected)
             await owned.producer.send_offsets_to_transaction(
-                {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
+                {topic_partition: OffsetAndMetadata(owned.next_offset, "")}, self._group
             )
             await asyncio.gather(*waiting)
         owned.committed, owned.touched = owned.next_offset, False
@@ -422,58 +430,62 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     # Acquiring and releasing partitions
 
-    async def _acquire(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
+    async def _acquire(self, reader: AIOKafkaConsumer, topic_partition: TopicPartition) -> None:
         async with self._lock:
-            if place not in reader.assignment() or place in self._owned:
+            if topic_partition not in reader.assignment() or topic_partition in self._owned:
                 return
             began_ms = self._clock.mono_ms()
             # First: from here on the previous owner cannot commit, and its open transaction is aborted.
-            transactional = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
+            transactional = producer(
+                self._kafka, transactional_id=f"{self._kafka.application}-{topic_partition.partition}"
+            )
             try:
                 await transactional.start()
-                owned = await self._restore(reader, place, transactional)
+                owned = await self._restore(reader, topic_partition, transactional)
             except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("cannot acquire a partition; trying again", partition=place.partition, problem=repr(error))
-                self._not_before[place] = self._clock.mono_ms() + _RETRY_MS
+                _log.warning(
+                    "cannot acquire a partition; trying again", partition=topic_partition.partition, problem=repr(error)
+                )
+                self._not_before[topic_partition] = self._clock.mono_ms() + _RETRY_MS
                 self.progress.failed_acquisitions += 1
-                if place in reader.assignment():  # else it was reassigned, which caused the error
-                    self.progress.unreadable.setdefault(place.partition, began_ms)
+                if topic_partition in reader.assignment():  # else it was reassigned, which caused the error
+                    self.progress.unreadable.setdefault(topic_partition.partition, began_ms)
                 await _stop_producer(transactional)
                 return
             except BaseException:
                 await _stop_producer(transactional)
                 raise
-            if place not in reader.assignment():
+            if topic_partition not in reader.assignment():
                 await _stop_producer(transactional)
                 return
-            self._owned[place] = owned
-            self.progress.unreadable.pop(place.partition, None)
-            self._committed_at[place] = self._clock.mono_ms()
+            self._owned[topic_partition] = owned
+            self.progress.unreadable.pop(topic_partition.partition, None)
+            self._committed_at[topic_partition] = self._clock.mono_ms()
             self.progress.acquired += 1
             self.progress.recovery_ms = self._clock.mono_ms() - began_ms
             _log.info(
                 "partition acquired",
-                partition=place.partition,
+                partition=topic_partition.partition,
                 patients=len(owned.processor),
                 offset=owned.next_offset,
                 took_ms=self.progress.recovery_ms,
             )
 
     async def _restore(
-        self, reader: AIOKafkaConsumer, place: TopicPartition, transactional: AIOKafkaProducer
+        self, reader: AIOKafkaConsumer, topic_partition: TopicPartition, transactional: AIOKafkaProducer
     ) -> _OwnedPartition:
-        rows = await self._read_state(reader, place.partition)
+        rows = await self._read_state(reader, topic_partition.partition)
         # Read the offset after the states: until the producer above started, it could still have moved.
-        committed = await reader.committed(place)
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
+        committed = await reader.committed(topic_partition)
+        first = (await reader.beginning_offsets([topic_partition]))[topic_partition]
+        end = (await reader.end_offsets([topic_partition]))[topic_partition]
         with _garbage_collection_paused():
             processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(
                 "the readings topic was created again or truncated; reading it from its beginning",
-                partition=place.partition,
+                partition=topic_partition.partition,
                 expected=start,
                 first=first,
                 end=end,
@@ -481,28 +493,29 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             start = first
         elif not rows and start > first:
             _log.warning(
-                "no patient states in Kafka; computing them again from all readings", partition=place.partition
+                "no patient states in Kafka; computing them again from all readings",
+                partition=topic_partition.partition,
             )
             start = first
         for binding_id in processor.damaged:
             self.progress.defects += 1
             _log.error("cannot read the state of a patient; it starts empty", binding=binding_id[:8])
-        reader.seek(place, start)
-        return _OwnedPartition(place.partition, transactional, processor, start)
+        reader.seek(topic_partition, start)
+        return _OwnedPartition(topic_partition.partition, transactional, processor, start)
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
         """The newest row of each patient, up to the end of the state topic at the time of the call."""
-        place = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
-        end = (await reader.end_offsets([place]))[place]
+        topic_partition = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
+        end = (await reader.end_offsets([topic_partition]))[topic_partition]
         rows: dict[bytes, bytes] = {}
         if end == 0:
             return []
         loader = consumer(self._kafka, group=None)
         try:
             await loader.start()
-            loader.assign([place])
-            await loader.seek_to_beginning(place)
-            while await loader.position(place) < end:
+            loader.assign([topic_partition])
+            await loader.seek_to_beginning(topic_partition)
+            while await loader.position(topic_partition) < end:
                 for found in (await loader.getmany(timeout_ms=_IDLE_MS)).values():
                     for record in found:
                         rows[record.key] = record.value
@@ -510,18 +523,18 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await loader.stop()
         return [row for row in rows.items() if row[1] is not None]
 
-    async def _release(self, places: list[TopicPartition]) -> None:
+    async def _release(self, topic_partitions: list[TopicPartition]) -> None:
         async with self._lock:
-            for place in places:
-                if place in self._owned:
-                    await self._commit_or_drop(place)
-                    await self._drop(place)
-                self._not_before.pop(place, None)
-                self.progress.unreadable.pop(place.partition, None)
+            for topic_partition in topic_partitions:
+                if topic_partition in self._owned:
+                    await self._commit_or_drop(topic_partition)
+                    await self._drop(topic_partition)
+                self._not_before.pop(topic_partition, None)
+                self.progress.unreadable.pop(topic_partition.partition, None)
 
-    async def _drop(self, place: TopicPartition) -> None:
+    async def _drop(self, topic_partition: TopicPartition) -> None:
         """Discard the state of a partition in memory; the main loop acquires it again if it is still assigned."""
-        owned = self._owned.pop(place, None)
+        owned = self._owned.pop(topic_partition, None)
         if owned is not None:
             self.progress.released += 1
             await _stop_producer(owned.producer)

@@ -179,10 +179,10 @@ def _location(record: PatientLocation) -> str:
 
 def _dead_letter(record: DeadLetter) -> str:
     """The stage and reason of a dead letter, without its content."""
-    place = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
+    below_ms = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
     return (
         f"{DEAD_LETTER},stage={_tag(record.stage)},reason={_tag(record.reason)} "
-        f"{_text_fields(source=record.source)}count=1i {record.at_ms * NS_IN_MS + place}"
+        f"{_text_fields(source=record.source)}count=1i {record.at_ms * NS_IN_MS + below_ms}"
     )
 
 

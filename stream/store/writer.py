@@ -182,18 +182,20 @@ class TopicGroupWriter:
         counts, now_ms = self.counts, self._clock.mono_ms()
         counts.turned_ms = now_ms
         assignment = reader.assignment()
-        polled = {place: reader.last_poll_timestamp(place) for place in assignment}
+        polled = {topic_partition: reader.last_poll_timestamp(topic_partition) for topic_partition in assignment}
         if polled != self._polled or not polled:
             counts.heard_ms = now_ms
         self._polled = polled
         lag = {}
-        for place in assignment:
-            end = reader.last_stable_offset(place) if place in reader.assignment() else None
+        for topic_partition in assignment:
+            end = reader.last_stable_offset(topic_partition) if topic_partition in reader.assignment() else None
             # A partition that was just revoked, or whose offset is being looked up, has no position.
             with contextlib.suppress(IllegalStateError, TimeoutError):
                 async with asyncio.timeout(_POSITION_WITHIN_S):
                     if end is not None:
-                        lag[f"{place.topic}/{place.partition}"] = max(0, end - await reader.position(place))
+                        lag[f"{topic_partition.topic}/{topic_partition.partition}"] = max(
+                            0, end - await reader.position(topic_partition)
+                        )
         counts.lag = lag
 
     async def _turn(self, reader: AIOKafkaConsumer, reporter: AIOKafkaProducer) -> None:

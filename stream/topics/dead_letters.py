@@ -116,11 +116,11 @@ async def _send(
     directory: Directory | None,
 ) -> None:
     if letter.stage == "store":
-        place = RecordPosition.of(letter.source)
-        if place.topic not in {topic(config, spec.name) for spec in TOPICS}:
+        position = RecordPosition.of(letter.source)
+        if position.topic not in {topic(config, spec.name) for spec in TOPICS}:
             raise CannotResend("its source topic does not belong to this site")
-        key, value = await reader.record(place)
-        await sender.send_and_wait(place.topic, key=key, value=value, partition=place.partition)
+        key, value = await reader.record(position)
+        await sender.send_and_wait(position.topic, key=key, value=value, partition=position.partition)
         return
     record = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
     await sender.send_and_wait(
@@ -159,7 +159,7 @@ class _DeadLetterReader:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._place = TopicPartition(topic(config, KAFKA_DEAD_LETTERS), 0)
+        self._partition = TopicPartition(topic(config, KAFKA_DEAD_LETTERS), 0)
         # A consumer group that is only used to store an offset.
         self._letters: AIOKafkaConsumer = consumer(config, group=f"{config.application}-dead-letters")
         self._records: AIOKafkaConsumer = consumer(config, group=None)
@@ -171,7 +171,7 @@ class _DeadLetterReader:
         except (KafkaError, OSError) as error:
             await self.__aexit__()
             raise KafkaUnusable(self._config.bootstrap, f"does not answer ({error}); is it up?") from error
-        self._letters.assign([self._place])
+        self._letters.assign([self._partition])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -180,35 +180,35 @@ class _DeadLetterReader:
 
     async def committed_offset(self) -> int:
         """The offset that an earlier run committed; 0 if there is none."""
-        return await self._letters.committed(self._place) or 0
+        return await self._letters.committed(self._partition) or 0
 
     async def commit_offset(self, offset: int) -> None:
-        await self._letters.commit({self._place: offset})
+        await self._letters.commit({self._partition: offset})
 
     async def letters(self, *, since: int) -> AsyncIterator[StoredDeadLetter]:
         """Dead letters from offset `since` to the end of the topic at the time of the call."""
-        reader, place = self._letters, self._place
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
-        reader.seek(place, max(first, since))
-        while await reader.position(place) < end:
-            for records in (await reader.getmany(place, timeout_ms=_WITHIN_MS)).values():
+        reader, partition = self._letters, self._partition
+        first = (await reader.beginning_offsets([partition]))[partition]
+        end = (await reader.end_offsets([partition]))[partition]
+        reader.seek(partition, max(first, since))
+        while await reader.position(partition) < end:
+            for records in (await reader.getmany(partition, timeout_ms=_WITHIN_MS)).values():
                 for record in records:
                     yield StoredDeadLetter(record.offset, decode_dead_letter(record.value))
 
-    async def record(self, place: RecordPosition) -> tuple[bytes, bytes]:
+    async def record(self, position: RecordPosition) -> tuple[bytes, bytes]:
         """Key and value of a record.
 
         Raises:
             CannotResend: Kafka has deleted the record.
         """
-        reader, at = self._records, TopicPartition(place.topic, place.partition)
+        reader, at = self._records, TopicPartition(position.topic, position.partition)
         reader.assign([at])
-        if not (await reader.beginning_offsets([at]))[at] <= place.offset < (await reader.end_offsets([at]))[at]:
+        if not (await reader.beginning_offsets([at]))[at] <= position.offset < (await reader.end_offsets([at]))[at]:
             raise CannotResend("Kafka has deleted its source record")
-        reader.seek(at, place.offset)
+        reader.seek(at, position.offset)
         found = await reader.getmany(at, timeout_ms=_WITHIN_MS, max_records=1)
         for record in found.get(at, ()):
-            if record.offset == place.offset:
+            if record.offset == position.offset:
                 return record.key, record.value
         raise CannotResend("Kafka has deleted its source record")

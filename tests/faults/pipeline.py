@@ -342,6 +342,28 @@ def _same_facts(found: list[AlarmChanged], expected: list[AlarmChanged]) -> bool
     return {msgspec.msgpack.encode(one) for one in found} == {msgspec.msgpack.encode(one) for one in expected}
 
 
+def _broker(enrolled: EnrolledSite, folder: Path, *, port: int, max_queued: int) -> RealBroker:
+    """Mosquitto with the access list of the site."""
+    files = BrokerFolder((folder / "site" / "broker").resolve())
+    settings = BrokerSettings(
+        folder=files.folder,
+        user=getpass.getuser(),
+        port=port,
+        host=LOOPBACK,
+        max_connections=-1,
+        max_queued=max_queued,
+    )
+    files.write(
+        enrolled.site.registry,
+        enrolled.site.authority,
+        settings,
+        hosts=(LOOPBACK,),
+        at=datetime.now(UTC),
+        who="t",
+    )
+    return RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
+
+
 @contextlib.asynccontextmanager
 async def site(
     folder: Path,
@@ -361,7 +383,7 @@ async def site(
     look_s: float = _LOOK_S,
     scenario: str = "mixed",
 ) -> AsyncIterator[Pipeline]:
-    """A site with a simulated ward before it, ready to begin."""
+    """A running site with a simulated ward that is ready to start."""
     folder.mkdir(parents=True, exist_ok=True)
     clock = FileClock.create(folder / "clock", START_MS)
     pipeline = Pipeline(
@@ -389,24 +411,7 @@ async def site(
             contextlib.closing(EnrolledSite(folder, clock, broker_port=port))
         )
         await enrolled.enrol(wearables=patients, edges=edges, now_ms=START_MS, about=story.about)
-        files = BrokerFolder((folder / "site" / "broker").resolve())
-        broker_settings = BrokerSettings(
-            folder=files.folder,
-            user=getpass.getuser(),
-            port=port,
-            host=LOOPBACK,
-            max_connections=-1,
-            max_queued=max_queued,
-        )
-        files.write(
-            enrolled.site.registry,
-            enrolled.site.authority,
-            broker_settings,
-            hosts=(LOOPBACK,),
-            at=datetime.now(UTC),
-            who="t",
-        )
-        broker = pipeline.broker = RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
+        broker = pipeline.broker = _broker(enrolled, folder, port=port, max_queued=max_queued)
         stack.enter_context(broker)
         store = stack.enter_context(Store(folder / "unused.sqlite"))
         pipeline._wearables = {one.binding_id.hex(): one.wearable_id for one in enrolled.bindings}

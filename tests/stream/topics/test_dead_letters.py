@@ -60,12 +60,12 @@ class Bench:
             await sender.stop()
         return int(told.offset)
 
-    async def bury(self, *found: DeadLetter) -> None:
+    async def put_dead_letters(self, *found: DeadLetter) -> None:
         for one in found:
             await self.put(KAFKA_DEAD_LETTERS, encode_record(one))
 
-    async def resend_dead_letters(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
-        directory = self.site.demo.ingest.directory if knows_who else None
+    async def resend(self, *, with_site: bool = False, again: bool = False, stage: str = "") -> Resent:
+        directory = self.site.demo.ingest.directory if with_site else None
         return await resend_dead_letters(
             self.log.config, self.site.clock, directory=directory, again=again, stage=stage
         )
@@ -81,7 +81,7 @@ def test_a_dead_letter_of_a_worker_is_resent_once_and_again_with_the_option(kafk
 
     async def story() -> list[tuple[int, int]]:
         await bench.log.begin(partitions=1)
-        await bench.bury(a_letter("processor", encode_record(buried)), a_letter("processor", b"nonsense"))
+        await bench.put_dead_letters(a_letter("processor", encode_record(buried)), a_letter("processor", b"nonsense"))
         told = [await bench.resend(), await bench.resend(), await bench.resend(again=True)]
         assert await bench.readings() == [buried, buried]
         return [(one.sent.total(), one.kept.total()) for one in told]
@@ -96,12 +96,12 @@ def test_resending_a_dead_letter_of_ingest_needs_the_site_folder(kafka: Kafka, t
 
     async def story() -> tuple[Resent, Resent]:
         await bench.log.begin(partitions=1)
-        await bench.bury(
+        await bench.put_dead_letters(
             a_letter("ingest", payload, binding_id=binding),
             a_letter("ingest", b"\x93poison", binding_id=binding),
             a_letter("ingest", payload),
         )
-        return await bench.resend(stage="ingest"), await bench.resend(knows_who=True)
+        return await bench.resend(stage="ingest"), await bench.resend(with_site=True)
 
     without, known = asyncio.run(story())
     assert without.sent.total() == 0
@@ -125,7 +125,7 @@ def test_a_dead_letter_of_the_store_is_resent_from_its_source_record(kafka: Kafk
         await bench.log.begin(partitions=1)
         name = topic(bench.log.config, KAFKA_EVENTS)
         offset = await bench.put(KAFKA_EVENTS, judged)
-        await bench.bury(
+        await bench.put_dead_letters(
             a_letter("store", b"line", source=f"{name}/0/{offset}"),
             a_letter("store", b"line", source=f"{name}/0/999"),
             a_letter("store", b"line", source="nowhere"),
@@ -148,9 +148,9 @@ def test_the_status_counts_records_and_lag(kafka: Kafka, tmp_path: Path) -> None
 
     async def story() -> None:
         await bench.log.begin(partitions=2)
-        await bench.bury(a_letter("processor", b"nonsense"))
+        await bench.put_dead_letters(a_letter("processor", b"nonsense"))
         await bench.resend()
-        await bench.bury(a_letter("processor", b"nonsense"), a_letter("processor", b"nonsense"))
+        await bench.put_dead_letters(a_letter("processor", b"nonsense"), a_letter("processor", b"nonsense"))
         found = await topics_status(bench.log.config)
         letters_topic = topic(bench.log.config, KAFKA_DEAD_LETTERS)
         assert found.dead_letters == 3
