@@ -208,7 +208,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._turn(reader)
         finally:
             # Commit while the partitions are still assigned, then leave the group. Leave it also if joining had only
-            # begun: a member that no process runs would keep its partitions until the session times out.
+            # begun: otherwise heartbeats of this member could go on, and it would keep its partitions for ever.
             await self._release(list(self._owned))
             await reader.stop()
 

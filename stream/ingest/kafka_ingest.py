@@ -330,7 +330,7 @@ class KafkaIngest:
             reader.assign([stored_topic])
             first = (await reader.beginning_offsets([stored_topic]))[stored_topic]
             end = (await reader.end_offsets([stored_topic]))[stored_topic]
-            saved = self._ledger.noted(_OFFSET) if self._offset is None else self._offset
+            saved = self._ledger.fact(_OFFSET) if self._offset is None else self._offset
             # Frames may have been stored before this process started; acknowledging one twice is harmless.
             start = max(first, end - _REREAD_RECORDS) if saved is None else int(saved)
             reader.seek(stored_topic, start if first <= start <= end else first)
@@ -401,7 +401,7 @@ class KafkaIngest:
             with self._ledger.transaction():
                 self._ledger.put_sessions(self._row(self._rows[one]) for one in self._unsaved if one in self._rows)
                 if self._offset is not None:
-                    self._ledger.note(_OFFSET, str(self._offset))
+                    self._ledger.put_fact(_OFFSET, str(self._offset))
         except CommitFailed as error:
             _log.warning("cannot save which frames are stored; edges may send them again", problem=str(error))
             return
