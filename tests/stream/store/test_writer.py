@@ -371,7 +371,7 @@ def test_preparing_the_database_twice_creates_nothing_twice_and_tokens_are_priva
         ({"token": "not the token"}, "does not know the token in"),
         ({"org": "another"}, "make it: vitalloom store init"),
         ({"url": "http://127.0.0.1:9"}, "does not answer"),
-        ({"token_file": Path("/nowhere")}, "token cannot be read"),
+        ({"token_file": Path("/nowhere")}, "cannot read the token file"),
     ],
 )
 def test_an_error_names_the_problem_and_the_fix(
