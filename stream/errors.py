@@ -24,7 +24,7 @@ class CommitFailed(StreamError):
 
 
 class RegistryRefused(StreamError):
-    """A change that the registry does not allow; the message says why, and the fix."""
+    """A change that the registry refuses; the message gives the reason and the fix."""
 
 
 class NoSuchDevice(RegistryRefused):
@@ -44,16 +44,16 @@ class BadRequest(StreamError):
 
 
 class EnrolmentRefused(StreamError):
-    """A device's request for enrolment or renewal that is refused."""
+    """A device's request for enrolment, renewal or a new prekey that is refused."""
 
     def __init__(self, status: int, problem: str, *, commit: bool = False) -> None:
         super().__init__(problem)
         self.status = status  # of HTTP
-        self.commit = commit  # keep what was changed so far: the token is used up
+        self.commit = commit  # keep the changes made before the refusal: the token is spent
 
 
 class SiteUnusable(StreamError):
-    """A site folder that lacks something; the message names the file and the fix."""
+    """A site folder that is incomplete or cannot be used; the message names the file and the fix."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")

@@ -20,7 +20,7 @@ from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
@@ -134,7 +134,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     Raises:
         DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the cure.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
     if problem:
@@ -152,7 +152,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
             beds = Beds(RegistryDirectory(site.registry), clock)
         desk = AlarmDesk(config, book, addresses, clock, place_of=beds)
         process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
-        asyncio.run(until_told_to_stop(process.run()))
+        asyncio.run(run_until_signal(process.run()))
     return 0
 
 
@@ -221,7 +221,7 @@ class DeskProcess:
         )  # fmt: skip
         async with (
             DeskServer(app, self._config.api) as server,
-            metrics.serving(self._config.http, process="desk", watched=self),
+            metrics.serving(self._config.http, process="desk", source=self),
             asyncio.TaskGroup() as tasks,
         ):
             _log.info("alarms are answered here", url=server.url)

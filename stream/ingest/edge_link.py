@@ -50,7 +50,7 @@ class EdgeLink:
         self._address = (host or wallet.broker.host, port or wallet.broker.port)
         self._lanes: Lanes | None = None
         self.directory = RegistryDirectory(site.registry)
-        self.courier = Courier(site.registry)
+        self.courier = Courier(site.registry.documents)
 
     def lanes(self) -> Lanes | None:
         """The connections to the MQTT broker; None before they are opened."""

@@ -5,7 +5,7 @@ import msgspec
 from runtime.clock import Clock
 from runtime.metrics import Figures
 from stream.progress import STUCK_MS, age_s, copy_counts, duration
-from stream.site.http import Requests
+from stream.site.http import RequestCounts
 
 
 class BrokerFilesStatus(msgspec.Struct):
@@ -19,7 +19,7 @@ class BrokerFilesStatus(msgspec.Struct):
 class RegistryHealth:
     """Health of `vitalloom registry serve`."""
 
-    def __init__(self, requests: Requests, broker_files: BrokerFilesStatus, clock: Clock) -> None:
+    def __init__(self, requests: RequestCounts, broker_files: BrokerFilesStatus, clock: Clock) -> None:
         self._requests = requests
         self._broker_files = broker_files
         self._clock = clock

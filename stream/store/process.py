@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from runtime.config import load
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import StoreConfig
 from stream.store.health import StoreHealth
@@ -25,15 +25,15 @@ def run_store(config: StoreConfig) -> int:
         DatabaseUnusable: the token file cannot be read.
         CannotListen: another process uses the port of `http.listen`.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     clock = SystemClock()
     writer = StoreWriter(config, clock)
 
     async def work() -> None:
-        async with serving(config.http, process="store", watched=StoreHealth(writer.counts, clock)):
+        async with serving(config.http, process="store", source=StoreHealth(writer.counts, clock)):
             await writer.run()
 
-    asyncio.run(until_told_to_stop(work()))
+    asyncio.run(run_until_signal(work()))
     return 0
 
 

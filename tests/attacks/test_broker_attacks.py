@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from tests.patience import PATIENCE_S
 from tests.services.secured import (
     NO_SUBSCRIBERS,
     NOT_AUTHORIZED,
@@ -127,7 +128,7 @@ def test_a13_a_client_without_a_certificate_of_the_site_is_refused(cast: Cast, t
 def by_hand(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
     """A raw connection that the broker has accepted, for invalid packets. Raises OSError if it is refused."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secured,
     ):
         secured.sendall(b"\x10\x10\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x03raw")
@@ -149,7 +150,7 @@ def test_a14_a_stolen_edge_is_disconnected_and_cannot_connect_again(cast: Cast) 
     site, thief = cast.site, cast.site.new_device("edge")
     worn = site.new_device("wearable")
     site.bind(worn, thief)
-    assert site.refresh().told
+    assert site.refresh().reloaded
     context = site.context(thief)
     resumable = session_of(context, site.broker.port)
     assert resumable is not None
@@ -169,7 +170,7 @@ def test_a14_a_stolen_edge_is_disconnected_and_cannot_connect_again(cast: Cast) 
 
         began = time.monotonic()
         site.revoke(thief)
-        assert site.refresh().told
+        assert site.refresh().reloaded
         assert until(lambda: vitals.say(up_e(thief)) == NOT_AUTHORIZED)
         took_s = time.monotonic() - began
 
@@ -405,7 +406,7 @@ def test_a27_an_expired_revocation_list_blocks_all_clients_until_it_is_renewed(t
 
             site.files = BrokerFolder(site.files.folder)
             written = site.refresh()
-            assert (written.changed, written.told) == (("revoked.crl",), True)
+            assert (written.changed, written.reloaded) == (("revoked.crl",), True)
             assert until(lambda: how_many_get_in() == 3)
             assert site.files.list_left_ms(round(now().timestamp() * 1_000)) > WARN_LIST_MS
 
@@ -417,7 +418,7 @@ def test_a_newly_bound_wearable_can_publish_without_a_restart_of_the_broker(cast
         wearable.say(up(new), b"early")
 
         cast.site.bind(new, cast.edge)
-        assert cast.site.refresh().told
+        assert cast.site.refresh().reloaded
 
         assert until(lambda: wearable.say(up(new), b"bound") == TAKEN and edge.heard != [])
         assert edge.heard[0] == Heard(up(new), b"bound")
@@ -435,7 +436,7 @@ def test_messages_queued_for_an_offline_edge_survive_a_refresh_and_a_restart(tmp
         with site.speaker(worn) as wearable:
             assert wearable.say(up(worn), b"one") == TAKEN
             site.bind(more, edge)
-            assert site.refresh().told
+            assert site.refresh().reloaded
             assert wearable.say(up(worn), b"two") == TAKEN
         site.broker.stop()
         site.broker.start()

@@ -26,6 +26,7 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, in_two, until, working
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
@@ -282,7 +283,7 @@ def test_missing_and_unequal_topics_are_named_with_the_fix(kafka: Kafka) -> None
         await admin.close()
         while topic(log.config, KAFKA_STATE) not in await made(log, partitions=3):
             await asyncio.sleep(0.1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:  # a broker hears a moment later what its controller has done
                 try:
                     await check_topics(log.config)

@@ -112,6 +112,7 @@ class Hearing:
         }
 
 
+@pytest.mark.essential
 def test_a_frame_is_confirmed_when_kafka_has_it_and_acknowledged_when_it_is_stored(
     kafka: Kafka, tmp_path: Path
 ) -> None:

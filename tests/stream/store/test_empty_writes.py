@@ -20,9 +20,9 @@ from stream.records import (
 )
 from stream.store.influx import Database
 from stream.store.writer import TopicGroupWriter, WriterCounts
-from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
+from tests.stream.store.influx_stand_in import InfluxStandIn, influx_stand_in
 from vitals.messages import WindowOutdated
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 

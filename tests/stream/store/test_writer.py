@@ -349,6 +349,7 @@ def test_dead_letters_and_patient_locations_are_stored(kafka: Kafka, influxdb: I
     assert (bed["ward"], bed["bed"], bed["patient"]) == ("North", "North/1", "p-1")
 
 
+@pytest.mark.essential
 def test_preparing_the_database_twice_creates_nothing_twice_and_tokens_are_private(
     influxdb: InfluxDB, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_preparing_a_database_lists_what_was_created(influxdb: InfluxDB, tmp_pat
     assert "everything exists" in again.stdout
 
 
+@pytest.mark.services
 @pytest.mark.parametrize(
     ("command", "fix"),
     [
@@ -86,6 +87,7 @@ def test_an_error_is_one_sentence_with_the_fix(command: tuple[str, ...], fix: st
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("engine", ["faust", "plain"])
 def test_a_second_worker_on_the_same_port_is_an_error(engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first:
@@ -99,6 +101,7 @@ def test_a_second_worker_on_the_same_port_is_an_error(engine: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.services
 def test_configuration_from_the_environment_names_an_unknown_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
