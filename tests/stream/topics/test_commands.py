@@ -96,8 +96,8 @@ def test_a_second_worker_on_the_same_port_is_an_error(engine: str) -> None:
         done = vitalloom("worker", "--engine", engine, VITALLOOM_WORKER__HTTP__LISTEN=listen)
 
     assert done.returncode == 2
-    assert f"http.listen = {listen}: cannot be listened on" in done.stderr
-    assert "if another worker runs here, give each a port of its own, or port 0" in done.stderr
+    assert f"http.listen = {listen}: cannot listen there" in done.stderr
+    assert "fix: if another worker runs on this machine, give each its own port, or use port 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
