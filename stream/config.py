@@ -1,4 +1,4 @@
-"""Configuration of the processes of a cluster: `ingest`, `worker`, `store`, `desk`; see the sample.toml of each."""
+"""Configuration of ingest, worker, store writer and alarm desk; the sample.toml of each room describes every key."""
 
 from pathlib import Path
 from typing import Final
@@ -12,25 +12,25 @@ from vitals.escalation import EscalationPolicy
 
 
 class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Health endpoint of an ingest process."""
+    """Health endpoint of ingest."""
 
     listen: str = "127.0.0.1:9101"
 
 
 class WorkerHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Health endpoint of a worker. Several workers on one machine need a port each, or port 0."""
+    """Health endpoint of a worker. Several workers on one machine need different ports, or port 0."""
 
     listen: str = "127.0.0.1:9102"
 
 
 class StoreHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Health endpoint of a store writer."""
+    """Health endpoint of the store writer."""
 
     listen: str = "127.0.0.1:9103"
 
 
 REGISTRY_LISTEN: Final = "127.0.0.1:9105"
-"""Where a registry does."""
+"""Default address of the registry's health endpoint."""
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_options(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
-    """The same of a process that has options instead of a file. Raises ConfigError."""
+    """Health endpoint and log format of a process with options instead of a file. Raises ConfigError."""
     try:
         found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Options)
     except msgspec.ValidationError as error:
@@ -48,58 +48,58 @@ def parse_options(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
 
 
 class KafkaTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Certificates towards the brokers. PEM files."""
+    """TLS client certificate for Kafka. PEM files."""
 
-    root: Path  # whom we believe
+    root: Path  # certificate of the authority that issued the brokers' certificates
     certificate: Path
     key: Path
 
 
 class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the log is."""
+    """Connection to Kafka."""
 
     bootstrap: str = "127.0.0.1:9092"
     tls: KafkaTls | None = None
     application: str = "vitalloom"
-    """Consumer groups and transactions are named after it: two sites on one cluster need two names."""
+    """Prefix for the names of consumer groups and transactions: sites on one cluster need different ones."""
     topic_prefix: str = ""
-    """Before every topic, for several tenants on one cluster; for instance ``north.``."""
+    """Prefix for all Kafka topic names, for sites that share a cluster; for example ``north.``."""
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a worker does with the log."""
+    """Configuration of a worker."""
 
     kafka: KafkaConfig = KafkaConfig()
-    commit_ms: int = 500  # state, events and offsets, in one transaction
-    alarm_commit_ms: int = 50  # no later, where an alarm waits
-    session_timeout_ms: int = 10_000  # so long after its death its partitions are somebody else's
-    tick_slack_ms: int = 5_000  # time passes so far behind the clock: a reading may be on its way to the log
-    fetch_records: int = 4_000  # in one turn, all partitions together
-    cadence_ms: dict[str, int] = {}  # by sign, where wearables measure at another pace than the table of signs says
-    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    commit_ms: int = 500  # interval of commits: states, events and offsets in one transaction
+    alarm_commit_ms: int = 50  # longest delay of an alarm until it is committed
+    session_timeout_ms: int = 10_000  # after the worker dies, other workers get its partitions this much later
+    tick_slack_ms: int = 5_000  # timers run this far behind the clock: readings may still be on their way
+    fetch_records: int = 4_000  # most records to read in one poll, from all partitions
+    cadence_ms: dict[str, int] = {}  # measurement interval by sign, where wearables differ from the table of signs
+    clock_file: Path | None = None  # file with simulated time; only for a simulated ward
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"
     http: WorkerHttp = WorkerHttp()
 
 
 class InfluxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the database is."""
+    """Connection to InfluxDB."""
 
     url: str = "http://127.0.0.1:8086"
     org: str = "vitalloom"
     token_file: Path = Path("influxdb.token")
     bucket: str = "vitals"
-    """Readings and what was judged of them. Aggregates go to ``<bucket>_1m`` and ``<bucket>_1h``."""
+    """Bucket of readings, scores and alarms. Aggregates go to ``<bucket>_1m`` and ``<bucket>_1h``."""
     timeout_ms: int = 10_000
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the store writer does."""
+    """Configuration of the store writer."""
 
     kafka: KafkaConfig = KafkaConfig()
     influx: InfluxConfig = InfluxConfig()
-    batch_points: int = 5_000  # in one request; no more records than that are in memory
-    batch_ms: int = 1_000  # how long it waits for something to come
+    batch_points: int = 5_000  # most points in one request, and most records in memory
+    batch_ms: int = 1_000  # longest wait for records
     retention_days: int = 90
     aggregate_retention_days: int = 3_650
     log_level: LogLevel = "INFO"
@@ -107,39 +107,39 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     http: StoreHttp = StoreHttp()
 
 
-class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another way to the MQTT broker than the one that devices use; its certificate has to know the name."""
+class IngestBrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Address of the MQTT broker for ingest, if devices use another one; its certificate has to include the name."""
 
     host: str = ""
     port: int = 0
 
 
 class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an ingest does besides what the site's folder says."""
+    """Configuration of ingest, in addition to the site folder."""
 
     kafka: KafkaConfig = KafkaConfig()
-    broker: BrokerAddress = BrokerAddress()
-    in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
-    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    broker: IngestBrokerConfig = IngestBrokerConfig()
+    in_flight: int = 500  # most frames in one batch; later ones wait in the MQTT broker
+    clock_file: Path | None = None  # file with simulated time; only for a simulated ward
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"
     http: IngestHttp = IngestHttp()
 
 
 class DeskTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the desk shows to those who log in. PEM files."""
+    """TLS certificate of the desk's API. PEM files."""
 
     certificate: Path  # with its chain
     key: Path
 
 
 class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where people answer alarms."""
+    """The API through which people answer alarms."""
 
-    listen: str = "127.0.0.1:8095"  # port 0: one that is free
+    listen: str = "127.0.0.1:8095"  # port 0: any free port
     tls: DeskTls | None = None
-    plain_text: bool = False  # without TLS beyond this machine; only behind something that adds it
-    users: Path | None = None  # the file; None: `users.json` in the data folder
+    plain_text: bool = False  # allow HTTP on other than loopback addresses; only behind a TLS proxy
+    users: Path | None = None  # file of users; None: `users.json` in the data folder
     session_hours: float = 12.0
     longest_silence_minutes: int = 60
 
@@ -155,13 +155,13 @@ class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     kafka: KafkaConfig = KafkaConfig()
     data: Path = Path("data")
-    addresses: Path = Path("addresses.toml")  # secret
-    roles: dict[str, tuple[str, ...]] = {}  # who has which role tonight
+    addresses: Path = Path("addresses.toml")  # addresses of people and channels; secret
+    roles: dict[str, tuple[str, ...]] = {}  # people by role
     policy: EscalationPolicy = EscalationPolicy()
-    receipts: tuple[str, ...] = ()  # channels of which a message that is accepted counts as delivered
+    receipts: tuple[str, ...] = ()  # channels whose acceptance of a message counts as delivery
     site_name: str = ""
-    site: Path | None = None  # the site's folder, for beds; None: messages name the binding
-    where: str = ""  # to look, for the last line of a message
+    site: Path | None = None  # site folder, for the names of beds; None: messages name the binding
+    where: str = ""  # where to look at the alarm; last line of a message
     detail: str = "none"  # or "values"
     send_timeout_ms: int = 10_000
     digest_after: int = 10
@@ -169,6 +169,6 @@ class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     keep_days: int = 90
     api: DeskApiConfig = DeskApiConfig()
     http: DeskHttpConfig = DeskHttpConfig()
-    clock_file: Path | None = None  # simulated time; only in a simulated ward
+    clock_file: Path | None = None  # file with simulated time; only for a simulated ward
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"

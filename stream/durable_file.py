@@ -1,4 +1,4 @@
-"""A SQLite file that outlives its process: one writer, one transaction a commit, safe from a power cut."""
+"""A SQLite file that survives crashes and power cuts, written by one process at a time."""
 
 import os
 import sqlite3
@@ -15,17 +15,17 @@ from stream.errors import CommitFailed, FileUnusable
 
 
 class DurableFile(ABC):
-    """One file. Use as a context manager, or call `close`. What is in it says `_set_up`.
+    """One SQLite file. Use as a context manager, or call `close`. Subclasses create its tables in `_set_up`.
 
     Args:
-        path: of the file; it is made if it is not there.
-        what: it is, for people: ``a store``.
-        why_alone: what two of its writers would do.
-        synchronous: FULL survives a power cut. NORMAL may lose the last commits to one and is for benchmarks.
-        max_pages: a limit on its size in pages of 4 kB.
+        path: of the file; it is created if it does not exist.
+        what: the kind of file, for error messages: ``a store``.
+        why_alone: the damage that two writers would do, for error messages.
+        synchronous: FULL survives a power cut. NORMAL may lose the last commits then, and is for benchmarks.
+        max_pages: limit of its size in pages of 4 kB.
 
     Raises:
-        FileUnusable: it is something else, or another process has it.
+        FileUnusable: the file is something else, or another process uses it.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class DurableFile(ABC):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing.
+        """A transaction: either everything in the block is written, or nothing.
 
         Raises:
-            CommitFailed: the disk is full, or the database failed; nothing was written.
+            CommitFailed: the disk is full, or SQLite failed; nothing was written.
         """
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -79,17 +79,17 @@ class DurableFile(ABC):
 
     @abstractmethod
     def _set_up(self) -> None:
-        """Make the tables, or see that they are ours."""
+        """Create the tables, or check that the existing ones have the expected schema."""
 
     def _schema(self, tables: str, key: str, schema: int) -> str:
-        """The schema that is there, after the tables were made if there were none.
+        """The schema version of the file; the tables are created if the file is empty.
 
         Args:
-            key: under which `meta` has it; other files of ours have another.
+            key: the key of the version in the table `meta`; each kind of file has its own.
         """
         with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
         if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
-            raise FileUnusable(self.path, "is a database of something else; name another file")
+            raise FileUnusable(self.path, "is a database of another program; name another file")
         if with_meta is None:
             self._db.executescript(f"BEGIN;{tables}")
             self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, str(schema)))
@@ -106,13 +106,13 @@ class DurableFile(ABC):
 
 
 def _only_writer(path: Path, why: str) -> int:
-    """Hold the lock of a database, as an open file; readers need none.
+    """Lock a file for its only writer; returns the descriptor of the lock file. Readers need no lock.
 
     Args:
-        why: two of them would do harm.
+        why: the damage that two writers would do, for the error message.
 
     Raises:
-        FileUnusable: another process, or another part of this one, writes to it.
+        FileUnusable: another process, or another object in this process, writes to the file.
     """
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What can go wrong in the data centre, on one screen."""
+"""Errors of the data centre."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ class StreamError(Exception):
 
 
 class FileUnusable(StreamError):
-    """A store that cannot be opened."""
+    """A SQLite file that cannot be opened; the message names the file and the fix."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -16,7 +16,7 @@ class FileUnusable(StreamError):
 
 
 class CommitFailed(StreamError):
-    """A commit that did not happen: nothing of it is in the store, nothing of it may be acknowledged."""
+    """A commit that failed: nothing was written, and nothing of it may be acknowledged."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: nothing was written ({problem})")
@@ -36,7 +36,7 @@ class NoSuchDevice(RegistryRefused):
 
 
 class BadRequest(StreamError):
-    """What was sent to the registry is not a request; with the status of the answer."""
+    """An HTTP request that cannot be decoded, with the status of the answer."""
 
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(problem)
@@ -61,14 +61,14 @@ class SiteUnusable(StreamError):
 
 
 class HttpServerFailed(StreamError):
-    """A server of ours that does not come up."""
+    """An HTTP server that does not start."""
 
     def __init__(self, name: str, host: str, port: int, problem: str) -> None:
         super().__init__(f"{name} on {host}:{port} {problem}")
 
 
 class AuditBroken(StreamError):
-    """An audit log that was altered or damaged, and the first line where that shows."""
+    """An audit log that was altered or damaged, and the first line that is wrong."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"{path}, line {line}: {problem}")
@@ -78,7 +78,7 @@ class AuditBroken(StreamError):
 
 
 class KafkaUnusable(StreamError):
-    """Kafka's topics are not as they have to be; the message names the topic and the cure."""
+    """Kafka does not answer, or a topic is missing or wrong; the message names the topic and the fix."""
 
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"Kafka at {address}: {problem}")
@@ -86,7 +86,7 @@ class KafkaUnusable(StreamError):
 
 
 class DatabaseUnusable(StreamError):
-    """InfluxDB is not as it has to be; the message says what, and the cure."""
+    """InfluxDB does not answer or refuses a request; the message says why, and the fix."""
 
     def __init__(self, url: str, problem: str) -> None:
         super().__init__(f"InfluxDB at {url}: {problem}")
@@ -94,30 +94,30 @@ class DatabaseUnusable(StreamError):
 
 
 class LinesRejected(StreamError):
-    """InfluxDB does not want one or more of these lines."""
+    """InfluxDB rejects one or more lines of a write."""
 
     def __init__(self, status: int, problem: str) -> None:
-        super().__init__(f"lines refused ({status}): {problem}")
+        super().__init__(f"lines rejected ({status}): {problem}")
         self.status = status
 
 
 class DeskUnusable(StreamError):
-    """An alarm desk that cannot begin; the message names the key or file, and the cure."""
+    """An alarm desk that cannot start; the message names the key or file, and the fix."""
 
 
 class NotificationNotAccepted(StreamError):
-    """A notification that was not accepted; the message names channel and person, never an address."""
+    """A notification that its service did not accept; the message names channel and person, never an address."""
 
 
 class NoSuchAlarm(StreamError):
-    """An alarm that is not on the list."""
+    """An answer to an alarm that is not on the desk's list."""
 
     def __init__(self) -> None:
-        super().__init__("there is no such alarm on the list; it may be over")
+        super().__init__("there is no such alarm on the list; it may have ended")
 
 
 class AlarmChangedMeanwhile(StreamError):
-    """An alarm that is not any more what somebody has seen."""
+    """An answer to an earlier revision of an alarm that has changed since."""
 
     def __init__(self, *, revision: int) -> None:
         super().__init__("the alarm has changed since you looked; look again, then answer")
@@ -125,7 +125,7 @@ class AlarmChangedMeanwhile(StreamError):
 
 
 class DeskRequestRefused(StreamError):
-    """A request to the desk that is answered with no."""
+    """A request to the desk that is refused, with the status of the answer."""
 
     def __init__(self, status: int, problem: str, *, retry_s: int | None = None) -> None:
         super().__init__(problem)
@@ -134,4 +134,4 @@ class DeskRequestRefused(StreamError):
 
 
 class DeskCommandFailed(StreamError):
-    """What a person's command cannot do at the desk; the message says why, and the cure."""
+    """A command that the desk cannot carry out or that does not reach it; the message says why, and the fix."""

@@ -1,4 +1,4 @@
-"""HTTP on a port of a process of ours: small bodies of known shape, nobody is waited for long, few at once."""
+"""The HTTP server of the registry and of the alarm desk: small JSON bodies, short connections, few at a time."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from stream.errors import BadRequest, HttpServerFailed
 
 READY_WITHIN_S: Final = 10.0
 CONNECTION_LIMIT_S: Final = 30.0
-"""Then a connection is closed, whatever it is waiting for."""
+"""A connection is closed after this time, whatever its state."""
 MAX_CONNECTIONS: Final = 500
 MAX_PER_ADDRESS: Final = 50
 
@@ -29,11 +29,13 @@ _T = TypeVar("_T")
 
 
 class HttpServer:
-    """An application on a port, for as long as the `async with` block lasts.
+    """Serves an application on a port for as long as the `async with` block lasts.
 
     Args:
-        name: what it is, for errors.
-        tls: makes the context; None: in the clear.
+        name: of the server, for error messages.
+        port: 0: any free port; `port` is the chosen one inside the block.
+        tls: creates the TLS context; None: plain HTTP.
+        most_bytes: limit for the headers of a request.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class HttpServer:
         context: dict[str, Any] = {}
         if tls is not None:
             made = tls()
-            # Uvicorn asks for the name of a file before it takes a context.
+            # Uvicorn requires a file name before it uses the context.
             context = {"ssl_certfile": "-", "ssl_context_factory": lambda _config, _default: made}
         self._server = _UvicornServer(
             uvicorn.Config(
@@ -84,7 +86,7 @@ class HttpServer:
             if self._task.done():
                 await self._task
             if time.monotonic() > deadline:
-                raise HttpServerFailed(self._name, self.host, self.port, "did not come up")
+                raise HttpServerFailed(self._name, self.host, self.port, "did not start in time")
             await asyncio.sleep(0.01)
         return self
 
@@ -99,7 +101,7 @@ class HttpServer:
         try:
             family = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][0]
             listening = socket.create_server((self.host, self.port), family=family, backlog=128)
-            # asyncio does so for sockets that it makes; else the second packet of an answer waits 40 ms for the first.
+            # As asyncio does for its own sockets: without it, the second packet of an answer is delayed by 40 ms.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return listening
         except OSError as error:
@@ -108,56 +110,56 @@ class HttpServer:
 
 
 async def read_body(request: Request, kind: type[_T], *, most_bytes: int) -> _T:
-    """The body of a request as what was asked for.
+    """Read the JSON body of a request as an object of type `kind`.
 
     Raises:
-        BadRequest: it is not that.
+        BadRequest: the body has another content type, is too long or cannot be decoded.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise BadRequest(415, "nothing compressed is read here")
+        raise BadRequest(415, "compressed bodies are not accepted")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise BadRequest(415, "a body is application/json")
+        raise BadRequest(415, "the content type must be application/json")
     body = b""
     try:
         async for part in request.stream():
             body += part
             if len(body) > most_bytes:
-                raise BadRequest(413, f"a body has at most {most_bytes} bytes")
+                raise BadRequest(413, f"the body is longer than {most_bytes} bytes")
     except ClientDisconnect:
-        raise BadRequest(400, "broke off") from None
+        raise BadRequest(400, "the connection was closed") from None
     return read_request(body, kind)
 
 
 def read_request(body: bytes, kind: type[_T]) -> _T:
-    """A body as what was asked for.
+    """Decode a JSON body as an object of type `kind`.
 
     Raises:
-        BadRequest: it is not that.
+        BadRequest: it cannot be decoded, or a field occurs twice.
     """
     try:
-        asked = msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # msgspec names the field and what it should be, never what it is.
+        # The messages of msgspec name the field and its type, never its value.
         raise BadRequest(400, f"not a request: {str(error)[:200]}") from None
-    # It would take the last of two, where somebody between may have looked at the first.
+    # msgspec uses the last of two equal fields; a proxy in between may have checked the first.
     json.loads(body, object_pairs_hook=_without_duplicates, parse_int=str)
-    return asked
+    return decoded
 
 
 def client_address(request: Request) -> str:
-    """Who asks, as far as the network knows."""
+    """The network address of the client."""
     return request.client.host if request.client is not None else "unknown"
 
 
 class _UvicornServer(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
+    """A Uvicorn server that does not handle signals; the process does."""
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()
 
 
 class _BoundedHttp11(H11Protocol):
-    """HTTP/1.1 that tells the application which certificate the client has shown, and waits for nobody for long."""
+    """HTTP/1.1 with a time limit for each connection; passes the client's certificate to the application."""
 
     _end: asyncio.TimerHandle | None = None
 
@@ -166,8 +168,8 @@ class _BoundedHttp11(H11Protocol):
         self._end = self.loop.call_later(CONNECTION_LIMIT_S, transport.abort)
         if sum(_host_of(one) == _host_of(self) for one in self.connections) > MAX_PER_ADDRESS:
             transport.abort()
-        shown = transport.get_extra_info("ssl_object")
-        peer = None if shown is None else shown.getpeercert(binary_form=True)
+        tls = transport.get_extra_info("ssl_object")
+        peer = None if tls is None else tls.getpeercert(binary_form=True)
         self.app_state = {**self.app_state, "peer": peer}
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -184,5 +186,5 @@ def _host_of(connection: object) -> str | None:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise BadRequest(400, "not a request: a field is there twice")
+        raise BadRequest(400, "not a request: a field occurs twice")
     return found

@@ -1,4 +1,4 @@
-"""Kafka as this project uses it: how to connect, which topics there are, and what is wrong with them."""
+"""Access to Kafka: connection options, producers and consumers, and how to create and check the topics."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ REQUEST_TIMEOUT_MS: Final = 10_000
 BATCH_BYTES: Final = 512 * 1024
 
 _DELETED_AFTER: Final = {"cleanup.policy": "delete"}
-# Compaction touches rolled segments only: small ones, or a state is read again and again in every version it ever had.
+# Kafka compacts closed segments only. They are small, or restoring a partition would read many old states.
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
     "segment.ms": "600000",
@@ -38,10 +38,10 @@ _COMPACTED: Final = {
 
 
 class TopicSpec(NamedTuple):
-    """One topic."""
+    """Name and settings of a topic."""
 
     name: str
-    by_binding: bool  # its partitions correspond to those of the readings
+    by_binding: bool  # keyed by binding: it has as many partitions as the topic of readings
     settings: dict[str, str]
 
 
@@ -59,15 +59,15 @@ TOPICS: Final = (
 
 
 class TopicStatus(NamedTuple):
-    """What lies in one topic."""
+    """Size of one topic."""
 
     name: str
     partitions: int
-    records: int  # that are kept; of a compacted one, offsets that were given
+    records: int  # that Kafka still has; in a compacted topic, including compacted ones
 
 
 class TopicsStatus(NamedTuple):
-    """What lies in the log, and who is behind."""
+    """Sizes of the topics, and the lag of the consumer groups."""
 
     topics: list[TopicStatus]
     behind: list[tuple[str, str, int]]  # group, topic, records
@@ -75,23 +75,23 @@ class TopicsStatus(NamedTuple):
 
 
 def connection(config: KafkaConfig) -> dict[str, Any]:
-    """What every client is told."""
-    told: dict[str, Any] = {"bootstrap_servers": config.bootstrap}
+    """Connection options of every Kafka client."""
+    options: dict[str, Any] = {"bootstrap_servers": config.bootstrap}
     if config.tls is not None:
         context = ssl.create_default_context(cafile=config.tls.root)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(config.tls.certificate, config.tls.key)
-        told |= {"security_protocol": "SSL", "ssl_context": context}
-    return told
+        options |= {"security_protocol": "SSL", "ssl_context": context}
+    return options
 
 
 def topic(config: KafkaConfig, name: str) -> str:
-    """A topic as it is called on this cluster."""
+    """The full name of a topic, with the prefix of this site."""
     return f"{config.topic_prefix}{name}"
 
 
 def producer(config: KafkaConfig, *, transactional_id: str | None = None) -> AIOKafkaProducer:
-    """One that loses nothing and doubles nothing while it lives."""
+    """A producer that waits for all replicas and, as long as it runs, sends no record twice."""
     more: dict[str, Any] = {}
     if transactional_id is not None:
         more = {"transactional_id": transactional_id, "transaction_timeout_ms": REQUEST_TIMEOUT_MS}
@@ -108,11 +108,13 @@ def producer(config: KafkaConfig, *, transactional_id: str | None = None) -> AIO
 def consumer(
     config: KafkaConfig, *topics: str, group: str | None, committed: bool = True, **more: Any
 ) -> AIOKafkaConsumer:
-    """One that commits nothing by itself and begins at the beginning.
+    """A consumer that commits no offsets by itself and starts at the beginning of a topic.
 
     Args:
-        group: None: it is assigned by hand.
-        committed: whether what open and aborted transactions have written is left out.
+        topics: names without prefix.
+        group: consumer group; None: the caller assigns partitions.
+        committed: leave out records of open and aborted transactions.
+        more: further arguments of AIOKafkaConsumer.
     """
     return AIOKafkaConsumer(
         *[topic(config, name) for name in topics],
@@ -128,14 +130,15 @@ def consumer(
 
 
 async def create_topics(config: KafkaConfig, *, partitions: int, replication: int = 1) -> list[str]:
-    """Make what is missing.
+    """Create missing topics.
 
     Args:
-        partitions: of the topics that are keyed by binding. It cannot be changed later: more workers than that idle.
-        replication: copies of each.
+        partitions: number for the topics that are keyed by binding, and most workers that can share them. It cannot be
+            changed later.
+        replication: number of copies of each topic.
 
     Returns:
-        The names of those that were made.
+        The names of the topics that were created.
 
     Raises:
         KafkaUnusable: Kafka does not answer, or refuses.
@@ -160,7 +163,7 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
             if problem is TopicAlreadyExistsError:
                 continue
             if code:
-                raise KafkaUnusable(config.bootstrap, f"topic {name} cannot be made: {problem.__name__}")
+                raise KafkaUnusable(config.bootstrap, f"cannot create topic {name}: {problem.__name__}")
             made.append(name)
         await _until_known(admin, made)
     except KafkaError as error:
@@ -171,18 +174,18 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
 
 
 async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
-    """A broker hears of a topic a moment after it was made; who asks before that is told that there is none."""
-    with contextlib.suppress(TimeoutError):  # then `check_topics` says what is missing
+    """Wait until new topics are known to the broker that answers: it learns of them a moment after their creation."""
+    with contextlib.suppress(TimeoutError):  # then `check_topics` names the missing ones
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1_000):
             while names and any(one["error_code"] for one in await admin.describe_topics(names)):
                 await asyncio.sleep(0.05)
 
 
 async def check_topics(config: KafkaConfig) -> int:
-    """How many partitions the readings have.
+    """Check the topics; returns the number of partitions of the topic of readings.
 
     Raises:
-        KafkaUnusable: Kafka does not answer, a topic is missing, or the partitions do not correspond.
+        KafkaUnusable: Kafka does not answer, a topic is missing, or topics have different numbers of partitions.
     """
     admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
@@ -199,18 +202,18 @@ async def check_topics(config: KafkaConfig) -> int:
     for spec in TOPICS:
         name = topic(config, spec.name)
         if name not in found:
-            raise KafkaUnusable(config.bootstrap, f"has no topic {name}; make them: vitalloom topics init")
+            raise KafkaUnusable(config.bootstrap, f"has no topic {name}; create it: vitalloom topics init")
         if spec.by_binding and found[name] != found[topic(config, KAFKA_READINGS)]:
             raise KafkaUnusable(
                 config.bootstrap,
                 f"topic {name} has {found[name]} partitions, {topic(config, KAFKA_READINGS)} has "
-                f"{found[topic(config, KAFKA_READINGS)]}; they have to correspond",
+                f"{found[topic(config, KAFKA_READINGS)]}; the numbers must be equal; create the topic again",
             )
     return found[topic(config, KAFKA_READINGS)]
 
 
-async def status(config: KafkaConfig) -> TopicsStatus:
-    """What lies in the log, and how far behind those are that read it for this site.
+async def topics_status(config: KafkaConfig) -> TopicsStatus:
+    """Sizes of the topics, and the lag of the consumer groups of this site.
 
     Raises:
         KafkaUnusable: Kafka does not answer, or topics are missing.
@@ -223,9 +226,11 @@ async def status(config: KafkaConfig) -> TopicsStatus:
         await reader.start()
         names = [topic(config, spec.name) for spec in TOPICS]
         found = await admin.describe_topics(names)
-        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
-        first, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
-        kept = {name: [ends[at] - first[at] for at in places if at.topic == name] for name in names}
+        all_partitions = [
+            TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]
+        ]
+        first, ends = await reader.beginning_offsets(all_partitions), await reader.end_offsets(all_partitions)
+        kept = {name: [ends[at] - first[at] for at in all_partitions if at.topic == name] for name in names}
         behind: dict[tuple[str, str], int] = {}
         for group in await _groups(admin, config):
             for at, where in (await admin.list_consumer_group_offsets(group)).items():
@@ -245,5 +250,5 @@ async def status(config: KafkaConfig) -> TopicsStatus:
 
 
 async def _groups(admin: AIOKafkaAdminClient, config: KafkaConfig) -> list[str]:
-    """Those of this site."""
+    """The consumer groups of this site."""
     return sorted(name for name, *_ in await admin.list_consumer_groups() if name.startswith(f"{config.application}-"))

@@ -1,7 +1,7 @@
-"""What `faust -A stream.worker worker --without-web` runs: an app made of the environment alone.
+"""The application for `faust -A stream.worker worker --without-web`, configured by environment variables alone.
 
-The command line of Faust turns its web server on, whatever the app says, for everybody and without a password: hence
-``--without-web``. `vitalloom worker` does not have one.
+``--without-web`` is important: the command line of Faust starts a web server without a password, whatever the
+application configures. `vitalloom worker` has no such server.
 """
 
 from runtime.config import load

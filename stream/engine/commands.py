@@ -18,7 +18,7 @@ def worker(
     ] = False,
     check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and exit.")] = False,
 ) -> None:
-    """Judge readings from Kafka: scores, windows and alarms. Up to one worker for each partition may run."""
+    """Judge readings from Kafka: scores, windows and alarms. Up to one worker per partition can run."""
     if sample_config:
         typer.echo(Path(__file__).with_name("sample.toml").read_text(encoding="utf-8"))
         raise typer.Exit

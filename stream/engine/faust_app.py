@@ -1,6 +1,6 @@
-"""The Faust application: lifecycle, timers and agents around the readings' consumer. The only import of Faust.
+"""The worker as a Faust application: its lifecycle, a timer and an agent. The only module that imports Faust.
 
-The readings themselves are one service of the app, with a consumer and a group of its own (`stream.engine.partitions`).
+Readings are consumed by a service of the application, `stream.engine.partitions`, with its own Kafka consumer group.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _log = get(__name__)
 
 
 class ConsumerService(Service):
-    """The readings' consumer as a part of the app: started with it, stopped with it; if it ends, the app ends."""
+    """Runs the consumer of readings as a service of the application; if the consumer fails, the application stops."""
 
     def __init__(self, vitals: VitalsConsumer, **more: Any) -> None:
         super().__init__(**more)
@@ -42,14 +42,14 @@ class ConsumerService(Service):
         await self.vitals.stop()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """An app that reads nothing and looks healthy is the worst of all."""
+        """Stop the application: without the consumer it would look healthy and read nothing."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the readings are not read any more", problem=repr(error))
+            _log.error("the consumer of readings failed; stopping the worker", problem=repr(error))
             self._crashing = asyncio.get_running_loop().create_task(self.crash(error))
 
 
 class FaustWorker:
-    """A worker on Faust, as a coroutine: for a process that has an event loop and signals of its own."""
+    """A worker on Faust, for a process that runs its own event loop and handles signals."""
 
     def __init__(self, config: WorkerConfig, clock: Clock, *, vitals: VitalsConsumer | None = None) -> None:
         self._app = build_app(config, clock=clock, vitals=vitals)
@@ -63,34 +63,35 @@ class FaustWorker:
             if self.vitals.failure is not None:
                 raise self.vitals.failure
         finally:
-            # The readings first, for others wait for our partitions. What Faust does after that is for itself alone,
-            # and in the middle of a rebalance it can take minutes.
+            # Stop the consumer first, because other workers wait for its partitions. Stopping Faust itself may take
+            # minutes during a rebalance, and nothing depends on it.
             try:
                 async with asyncio.timeout(_STOP_WITHIN_S):
                     await self.vitals.stop()
                     await self._app.stop()
             except TimeoutError:
-                _log.warning("Faust does not stop; it is left behind")
+                _log.warning("Faust did not stop in time; exiting without waiting for it")
 
 
 class VitalsApp(faust.App):
-    """A Faust application with a consumer of readings."""
+    """A Faust application that has a consumer of readings."""
 
     vitals: VitalsConsumer
 
 
 def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: VitalsConsumer | None = None) -> VitalsApp:
-    """A worker as a Faust application.
+    """Build the Faust application of a worker.
 
     Args:
-        vitals: the consumer of readings; None: one on this configuration and clock.
+        clock: None: the system clock.
+        vitals: the consumer of readings; None: one with this configuration and clock.
     """
     kafka = config.kafka
-    told = connection(kafka)
+    options = connection(kafka)
     app = VitalsApp(
         f"{kafka.application}-faust",
         broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap.split(",")],
-        broker_credentials=faust.SSLCredentials(told["ssl_context"]) if kafka.tls is not None else None,
+        broker_credentials=faust.SSLCredentials(options["ssl_context"]) if kafka.tls is not None else None,
         broker_session_timeout=config.session_timeout_ms / 1_000,
         broker_heartbeat_interval=max(0.1, config.session_timeout_ms / 4_000),
         datadir=tempfile.gettempdir(),
@@ -98,7 +99,7 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
         value_serializer="raw",
         producer_acks=-1,
         store="memory://",
-        topic_allow_declare=False,  # ours are made by `vitalloom topics init`, with settings that matter
+        topic_allow_declare=False,  # `vitalloom topics init` creates them with the right settings
         topic_disable_leader=True,
         web_enabled=False,
     )
@@ -108,18 +109,18 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
     health = app.topic(topic(kafka, KAFKA_HEALTH), value_serializer="raw")
 
     @app.agent(orders)
-    async def pass_orders(stream: Any) -> None:
-        """What people want joins the readings; to be told twice what is wanted does no harm."""
+    async def forward_orders(stream: Any) -> None:
+        """Copy orders to the readings of their patient. An order that is copied twice has the same effect."""
         async for value in stream:
             try:
                 key, order = forward_order(value)
             except DecodeError as error:
-                _log.error("an order cannot be read", problem=str(error))
+                _log.error("cannot decode an order", problem=str(error))
                 continue
             await readings.send(key=key, value=order)
 
     @app.timer(interval=HEALTH_S)  # type: ignore[untyped-decorator]
-    async def tell_health() -> None:
+    async def publish_health() -> None:
         for one in app.vitals.health():
             await health.send(value=encode_record(one))
 
@@ -128,10 +129,10 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
 
 
 def _service_type(vitals: VitalsConsumer) -> type[ConsumerService]:
-    """A service class, as Faust wants it, that has its consumer already."""
+    """A service class with the consumer bound to it: Faust creates the instance itself."""
 
-    class OfThisApp(ConsumerService):
+    class BoundService(ConsumerService):
         def __init__(self, **more: Any) -> None:
             super().__init__(vitals, **more)
 
-    return OfThisApp
+    return BoundService

@@ -1,7 +1,8 @@
-"""The readings' consumer: takes partitions, applies, commits, lets go. Runs under Faust and under a bare event loop.
+"""The consumer of readings: acquires Kafka partitions, applies their records, commits, and releases the partitions.
 
-State, events and offsets of a partition are one transaction. The order of every step stands for a loss that was seen:
-docs/decisions/0017-own-consumer.md.
+Patient states, events and offsets of a partition are committed in one transaction. The order of the steps matters: for
+each step a test has lost readings without it, see docs/decisions/0017-own-consumer.md. Runs under Faust and under a
+plain event loop.
 """
 
 import asyncio
@@ -39,52 +40,52 @@ from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_RE
 _log = get(__name__)
 
 MAX_ATTEMPTS: Final = 3
-"""A record that fails so often goes to the dead letters, and its partition moves on."""
+"""A record that fails this often becomes a dead letter, and the partition continues with the next one."""
 _IDLE_MS: Final = 250
 _TICK_MS: Final = 1_000
-_RETRY_MS: Final = 500  # between attempts to take a partition
+_RETRY_MS: Final = 500  # between attempts to acquire a partition
 _DEAD_LETTER_BYTES: Final = 64 * 1024
 _KEPT_FAILURES: Final = 1_000
 
 
 class WorkerProgress(msgspec.Struct):
-    """How a worker gets on; it is alive if this moves."""
+    """Counts and times of a worker's progress, for its health and for tests."""
 
     records: int = 0
     messages: int = 0
     commits: int = 0
     failed_commits: int = 0
     dead_letters: int = 0
-    acquired: int = 0  # partitions, over and over
+    acquired: int = 0  # partitions, counted each time
     released: int = 0
-    defects: int = 0  # timers and states of single patients that failed
-    sent: int = 0  # rows of events and alarms, in transactions that were committed
+    defects: int = 0  # timers that failed and states that could not be read, each of one patient
+    sent: int = 0  # records of events and alarms in committed transactions
     failed_acquisitions: int = 0
-    failed_records: int = 0  # tries to apply one
+    failed_records: int = 0  # failed attempts to apply a record
     worst_age_ms: int = 0  # of a record when it was applied
-    turned_ms: int = 0  # monotonic: when the loop last turned
-    committed_ms: int = 0  # monotonic: when something was last committed
-    recovery_ms: int = 0  # how long the last take of a partition took
-    assigned: bool = False  # whether the group has said which partitions are ours, if only that none is
+    turned_ms: int = 0  # monotonic: when the main loop last ran
+    committed_ms: int = 0  # monotonic: time of the last commit
+    recovery_ms: int = 0  # time to acquire the last partition
+    assigned: bool = False  # whether the consumer group has assigned partitions, possibly none
     patients: int = 0
-    lag: dict[int, int] = {}  # by partition of ours, as of the last turn
-    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
-    behind_since_ms: int | None = None  # monotonic: since when something waits and nothing was committed
-    unreadable: dict[int, int] = {}  # partition that is ours and cannot be read, monotonic: since when
+    lag: dict[int, int] = {}  # by acquired partition: records that have not been read
+    heard_ms: int = 0  # monotonic: when Kafka last answered a poll for records
+    behind_since_ms: int | None = None  # monotonic: since when records wait without a commit
+    unreadable: dict[int, int] = {}  # assigned partitions that cannot be acquired; monotonic: since when
     discarded: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class _OwnedPartition:
-    """A partition that is ours."""
+    """A partition that this worker has acquired."""
 
     __slots__ = (
         "committed",
-        "dead",
+        "dead_letters",
         "index",
         "next_offset",
         "processor",
         "producer",
-        "refused",
+        "rejected",
         "ticked_ms",
         "touched",
         "worst_age_ms",
@@ -96,19 +97,19 @@ class _OwnedPartition:
         self.processor = processor
         self.next_offset = start
         self.committed = start
-        self.touched = True  # since the last commit
+        self.touched = True  # changed since the last commit
         self.ticked_ms = 0
         self.worst_age_ms = 0
-        self.dead: list[bytes] = []
-        self.refused: list[FrameRef] = []  # frames of them: their edges must not send them for ever
+        self.dead_letters: list[bytes] = []
+        self.rejected: list[FrameRef] = []  # frames of the dead letters, to be acknowledged as rejected
 
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One worker's part of the readings.
+    """Consumes the readings of the partitions that are assigned to one worker.
 
     Args:
         clock: wall for ticks and ages, monotonic for intervals.
-        processor: what is made for each partition.
+        processor: class that is instantiated for each partition.
     """
 
     def __init__(self, config: WorkerConfig, clock: Clock, *, processor: type[Processor] = Processor) -> None:
@@ -125,7 +126,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
         self.ended = asyncio.Event()
-        self.failure: Exception | None = None  # why it ended by itself
+        self.failure: Exception | None = None  # the error that ended it
         self._running: asyncio.Task[Any] | None = None
         self._lock = asyncio.Lock()
         self._polled: dict[TopicPartition, int | None] = {}
@@ -133,7 +134,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def partitions(self) -> list[int]:
-        """Which are ours now."""
+        """Numbers of the acquired partitions."""
         return sorted(owned.index for owned in self._owned.values())
 
     @property
@@ -149,14 +150,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything that was read is committed, and time has passed for everybody."""
+        """Whether everything that was read is committed, and all timers that are due have run."""
         now_ms = self._clock.now_ms() - self._config.tick_slack_ms
         return self.all_committed and all(
             (at_ms := owned.processor.timer_at()) is None or at_ms > now_ms for owned in self._owned.values()
         )
 
     def health(self) -> list[PartitionHealth]:
-        """How each of our partitions does; ages are since the last call."""
+        """Health of each acquired partition; `worst_age_ms` is since the previous call."""
         found, lag = [], self._lag()
         for owned in self._owned.values():
             open_alarms, unanswered = owned.processor.open_alarms()
@@ -176,10 +177,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def run(self) -> None:
-        """Serve until cancelled; what was applied is committed first.
+        """Serve until cancelled; records that were applied are committed before it returns.
 
         Raises:
-            KafkaUnusable: topics are missing or do not correspond.
+            KafkaUnusable: topics are missing, or have different numbers of partitions.
         """
         self._running = asyncio.current_task()
         try:
@@ -206,49 +207,51 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             while True:
                 await self._turn(reader)
         finally:
-            # What was applied is committed while we still own it; then the group is told, also if we had only begun to
-            # join it: a member that nobody runs would keep its partitions for ever.
+            # Commit while the partitions are still assigned, then leave the group. Leave it also if joining had only
+            # begun: otherwise heartbeats of this member could go on, and it would keep its partitions for ever.
             await self._release(list(self._owned))
             await reader.stop()
 
     async def stop(self) -> None:
-        """Let go of everything, if it runs; returns when that is done."""
+        """Release all partitions; returns when that is done."""
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running])
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Save what was applied while it is still ours."""
+        """Commit applied records while the partitions are still assigned."""
         self.progress.assigned = False
         await self._release(list(revoked))
 
     async def on_partitions_assigned(self, _: Iterable[TopicPartition]) -> None:
-        """They are taken at the next turn, so that a rebalance waits for nobody's state."""
+        """The main loop acquires them: a rebalance must not wait until patient states are read."""
         self.progress.assigned = True
 
-    # One turn
+    # The main loop
 
     async def _turn(self, reader: AIOKafkaConsumer) -> None:
-        for place in reader.assignment() - self._owned.keys():
-            if self._not_before.get(place, 0) <= self._clock.mono_ms():
-                await self._acquire(reader, place)
+        for topic_partition in reader.assignment() - self._owned.keys():
+            if self._not_before.get(topic_partition, 0) <= self._clock.mono_ms():
+                await self._acquire(reader, topic_partition)
         found = await reader.getmany(timeout_ms=self._wait_ms(), max_records=self._config.fetch_records)
         async with self._lock:
             self.progress.turned_ms = self._clock.mono_ms()
-            ours = reader.assignment()
-            for place, records in found.items():
-                if place in ours and place in self._owned:
-                    await self._apply(place, records)
+            assigned = reader.assignment()
+            for topic_partition, records in found.items():
+                if topic_partition in assigned and topic_partition in self._owned:
+                    await self._apply(topic_partition, records)
             self._tick_idle_partitions(reader, found)
-            for place in list(self._owned):
-                if self._is_due(place):
-                    await self._commit_or_drop(place)
+            for topic_partition in list(self._owned):
+                if self._is_due(topic_partition):
+                    await self._commit_or_drop(topic_partition)
             self._update_progress(reader)
 
     def _update_progress(self, reader: AIOKafkaConsumer) -> None:
-        """How we get on, for whoever asks from another thread."""
+        """Update figures that the health endpoint reads from another thread."""
         progress, now_ms = self.progress, self._clock.mono_ms()
-        polled = {place: reader.last_poll_timestamp(place) for place in reader.assignment()}
+        polled = {
+            topic_partition: reader.last_poll_timestamp(topic_partition) for topic_partition in reader.assignment()
+        }
         if polled != self._polled or not polled:
             progress.heard_ms = now_ms
         self._polled = polled
@@ -260,61 +263,72 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             progress.behind_since_ms = now_ms
 
     def _lag(self) -> dict[int, int]:
-        """How many records wait, by partition; nobody knows of one that is not ours any more."""
+        """Records that have not been read, by partition; the end of a revoked partition is not known."""
         reader, ends = self._consumer, {}
         if reader is not None:
-            ours = reader.assignment()
-            ends = {place: reader.highwater(place) for place in self._owned if place in ours}
+            assigned = reader.assignment()
+            ends = {
+                topic_partition: reader.highwater(topic_partition)
+                for topic_partition in self._owned
+                if topic_partition in assigned
+            }
         return {
-            owned.index: max(0, (ends.get(place) or owned.next_offset) - owned.next_offset)
-            for place, owned in self._owned.items()
+            owned.index: max(0, (ends.get(topic_partition) or owned.next_offset) - owned.next_offset)
+            for topic_partition, owned in self._owned.items()
         }
 
     def _wait_ms(self) -> int:
-        """Until something has to be committed, if nothing comes."""
+        """How long to poll: until the next commit is due."""
         now_ms, wait_ms = self._clock.mono_ms(), _IDLE_MS
-        for place, owned in self._owned.items():
+        for topic_partition, owned in self._owned.items():
             if owned.next_offset != owned.committed:
-                wait_ms = min(wait_ms, self._committed_at[place] + self._pause_ms(owned) - now_ms)
+                wait_ms = min(wait_ms, self._committed_at[topic_partition] + self._pause_ms(owned) - now_ms)
         return max(0, wait_ms)
 
     def _pause_ms(self, owned: _OwnedPartition) -> int:
         return self._config.alarm_commit_ms if owned.processor.alarm_pending else self._config.commit_ms
 
-    def _is_due(self, place: TopicPartition) -> bool:
-        return self._clock.mono_ms() - self._committed_at[place] >= self._pause_ms(self._owned[place])
+    def _is_due(self, topic_partition: TopicPartition) -> bool:
+        return self._clock.mono_ms() - self._committed_at[topic_partition] >= self._pause_ms(
+            self._owned[topic_partition]
+        )
 
-    async def _apply(self, place: TopicPartition, records: list[ConsumerRecord]) -> None:
-        owned = self._owned[place]
+    async def _apply(self, topic_partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+        owned = self._owned[topic_partition]
         if records[0].offset < owned.next_offset:
-            # The log was lost and begins again: what we know of offsets is of another log.
-            _log.error("the log goes back", partition=owned.index, expected=owned.next_offset, got=records[0].offset)
-            await self._drop(place)
+            # The topic was deleted and created again: our offsets belong to the old one.
+            _log.error(
+                "Kafka offset moved backwards; restoring the partition",
+                partition=owned.index,
+                expected=owned.next_offset,
+                got=records[0].offset,
+            )
+            await self._drop(topic_partition)
             return
         processor, progress = owned.processor, self.progress
         before = processor.applied
         oldest_ms = records[0].timestamp
         for record in records:
             try:
-                if self._failures and self._failures[place, record.offset] >= MAX_ATTEMPTS:
+                if self._failures and self._failures[topic_partition, record.offset] >= MAX_ATTEMPTS:
                     raise DecodeError(Reason.PROCESSING, "the processor failed")
                 processor.apply(record.offset, record.value)
             except DecodeError as error:
                 self._dead_letter(owned, record, error.reason, str(error))
-            except Exception as error:  # noqa: BLE001 - one patient's poison must not stop a partition
-                key = (place, record.offset)
+            except Exception as error:  # noqa: BLE001 - a defect with one patient's record must not stop a partition
+                key = (topic_partition, record.offset)
                 self._failures[key] += 1
                 progress.failed_records += 1
                 _log.error(
-                    "a record cannot be applied",
+                    "cannot apply a record",
                     partition=owned.index,
                     offset=record.offset,
                     problem=type(error).__name__,
-                    tries=self._failures[key],
+                    attempts=self._failures[key],
                 )
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.clear()
-                await self._drop(place)  # what is in memory is worth nothing any more
+                await self._drop(topic_partition)  # the state in memory may be wrong
                 return
             owned.next_offset = record.offset + 1
         owned.touched = True
@@ -325,12 +339,12 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         progress.worst_age_ms = max(progress.worst_age_ms, age_ms)
 
     def _tick_idle_partitions(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
-        """Silence is an event too: but only where nothing waits to be read, for that happened before."""
+        """Run due timers of partitions that have been read to their end; unread records are older than the timers."""
         mono_ms = self._clock.mono_ms()
-        for place, owned in self._owned.items():
-            if place in found or mono_ms - owned.ticked_ms < _TICK_MS:
+        for topic_partition, owned in self._owned.items():
+            if topic_partition in found or mono_ms - owned.ticked_ms < _TICK_MS:
                 continue
-            end = reader.highwater(place)
+            end = reader.highwater(topic_partition)
             if end is None or owned.next_offset < end:
                 continue
             owned.ticked_ms = mono_ms
@@ -352,148 +366,156 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             payload=(record.value or b"")[:_DEAD_LETTER_BYTES],
             version=__version__,
         )
-        owned.dead.append(encode_record(letter))
+        owned.dead_letters.append(encode_record(letter))
         frame = _frame_ref_of(record.value)
         if frame is not None:
-            owned.refused.append(frame)
-        _log.error("dead letter", source=letter.source, reason=reason)
+            owned.rejected.append(frame)
+        _log.error("record moved to dead letters", source=letter.source, reason=reason)
 
     # Commit
 
-    async def _commit_or_drop(self, place: TopicPartition) -> None:
-        owned = self._owned[place]
-        self._committed_at[place] = self._clock.mono_ms()
+    async def _commit_or_drop(self, topic_partition: TopicPartition) -> None:
+        owned = self._owned[topic_partition]
+        self._committed_at[topic_partition] = self._clock.mono_ms()
         if not owned.touched and owned.next_offset == owned.committed:
             return
         try:
-            await self._commit(place, owned)
+            await self._commit(topic_partition, owned)
         except KafkaError as error:
             self.progress.failed_commits += 1
-            _log.error("commit failed, the partition is taken anew", partition=owned.index, problem=repr(error))
-            await self._drop(place)
+            _log.error("commit failed; restoring the partition", partition=owned.index, problem=repr(error))
+            await self._drop(topic_partition)
         except BaseException:
-            # Told to stop in mid-commit: what `take` has handed out is in nobody's hands any more.
-            await self._drop(place)
+            # Cancelled during a commit: events that `drain` returned would be missing from the next commit.
+            await self._drop(topic_partition)
             raise
 
-    async def _commit(self, place: TopicPartition, owned: _OwnedPartition) -> None:
+    async def _commit(self, topic_partition: TopicPartition, owned: _OwnedPartition) -> None:
         for binding_id, problem in owned.processor.drain_defects():
             self.progress.defects += 1
-            _log.error("the passing of time could not be judged", binding=binding_id[:8], problem=problem)
-        output = owned.processor.drain()
-        dead, owned.dead = owned.dead, []
-        refused, owned.refused = owned.refused, []
-        if output.is_empty and not dead and owned.next_offset == owned.committed:
+            _log.error("cannot run the timers of a patient", binding=binding_id[:8], problem=problem)
+        batch = owned.processor.drain()
+        dead_letters, owned.dead_letters = owned.dead_letters, []
+        rejected, owned.rejected = owned.rejected, []
+        if batch.is_empty and not dead_letters and owned.next_offset == owned.committed:
             owned.touched = False
             return
         async with owned.producer.transaction():
-            waiting = await self._send_batch(owned, output, dead, refused)
+            waiting = await self._send_batch(owned, batch, dead_letters, rejected)
             await owned.producer.send_offsets_to_transaction(
-                {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
+                {topic_partition: OffsetAndMetadata(owned.next_offset, "")}, self._group
             )
             await asyncio.gather(*waiting)
         owned.committed, owned.touched = owned.next_offset, False
         self.progress.commits += 1
         self.progress.committed_ms = self._clock.mono_ms()
         self.progress.behind_since_ms = None
-        self.progress.sent += len(output.alarms) + len(output.judged)
+        self.progress.sent += len(batch.alarms) + len(batch.judgements)
 
     async def _send_batch(
-        self, owned: _OwnedPartition, output: CommitBatch, dead: list[bytes], refused: list[FrameRef]
+        self, owned: _OwnedPartition, batch: CommitBatch, dead_letters: list[bytes], rejected: list[FrameRef]
     ) -> "list[asyncio.Future[Any]]":
         waiting: list[asyncio.Future[Any]] = []
         # Alarms first.
-        for name, rows in ((KAFKA_ALARMS, output.alarms), (KAFKA_EVENTS, output.judged), (KAFKA_STATE, output.states)):
+        by_topic = ((KAFKA_ALARMS, batch.alarms), (KAFKA_EVENTS, batch.judgements), (KAFKA_STATE, batch.states))
+        for name, rows in by_topic:
             waiting += await _send_rows(owned.producer, topic(self._kafka, name), owned.index, rows)
-        if dead:
-            rows = [(b"processor", one) for one in dead]
+        if dead_letters:
+            rows = [(b"processor", one) for one in dead_letters]
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
-        if refused:
-            told = encode_record(StoredFrames(frames=tuple(refused), reason=Reason.PROCESSING.value))
-            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", told)])
+        if rejected:
+            value = encode_record(StoredFrames(frames=tuple(rejected), reason=Reason.PROCESSING.value))
+            waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", value)])
         return waiting
 
-    # Taking and letting go
+    # Acquiring and releasing partitions
 
-    async def _acquire(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
+    async def _acquire(self, reader: AIOKafkaConsumer, topic_partition: TopicPartition) -> None:
         async with self._lock:
-            if place not in reader.assignment() or place in self._owned:
+            if topic_partition not in reader.assignment() or topic_partition in self._owned:
                 return
             began_ms = self._clock.mono_ms()
-            # First of all: whoever owned it before can commit nothing from here on, and what it left open is aborted.
-            maker = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
+            # First: from here on the previous owner cannot commit, and its open transaction is aborted.
+            transactional = producer(
+                self._kafka, transactional_id=f"{self._kafka.application}-{topic_partition.partition}"
+            )
             try:
-                await maker.start()
-                owned = await self._restore(reader, place, maker)
+                await transactional.start()
+                owned = await self._restore(reader, topic_partition, transactional)
             except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
-                self._not_before[place] = self._clock.mono_ms() + _RETRY_MS
+                _log.warning(
+                    "cannot acquire a partition; trying again", partition=topic_partition.partition, problem=repr(error)
+                )
+                self._not_before[topic_partition] = self._clock.mono_ms() + _RETRY_MS
                 self.progress.failed_acquisitions += 1
-                if place in reader.assignment():  # else it went to somebody else meanwhile, and that was the problem
-                    self.progress.unreadable.setdefault(place.partition, began_ms)
-                await _stop_producer(maker)
+                if topic_partition in reader.assignment():  # else it was reassigned, which caused the error
+                    self.progress.unreadable.setdefault(topic_partition.partition, began_ms)
+                await _stop_producer(transactional)
                 return
             except BaseException:
-                await _stop_producer(maker)
+                await _stop_producer(transactional)
                 raise
-            if place not in reader.assignment():
-                await _stop_producer(maker)
+            if topic_partition not in reader.assignment():
+                await _stop_producer(transactional)
                 return
-            self._owned[place] = owned
-            self.progress.unreadable.pop(place.partition, None)
-            self._committed_at[place] = self._clock.mono_ms()
+            self._owned[topic_partition] = owned
+            self.progress.unreadable.pop(topic_partition.partition, None)
+            self._committed_at[topic_partition] = self._clock.mono_ms()
             self.progress.acquired += 1
             self.progress.recovery_ms = self._clock.mono_ms() - began_ms
             _log.info(
-                "partition taken",
-                partition=place.partition,
+                "partition acquired",
+                partition=topic_partition.partition,
                 patients=len(owned.processor),
                 offset=owned.next_offset,
                 took_ms=self.progress.recovery_ms,
             )
 
     async def _restore(
-        self, reader: AIOKafkaConsumer, place: TopicPartition, maker: AIOKafkaProducer
+        self, reader: AIOKafkaConsumer, topic_partition: TopicPartition, transactional: AIOKafkaProducer
     ) -> _OwnedPartition:
-        rows = await self._read_state(reader, place.partition)
-        # Only now, and in this order: the offset belongs to the state.
-        committed = await reader.committed(place)
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
+        rows = await self._read_state(reader, topic_partition.partition)
+        # Read the offset after the states: until the producer above started, it could still have moved.
+        committed = await reader.committed(topic_partition)
+        first = (await reader.beginning_offsets([topic_partition]))[topic_partition]
+        end = (await reader.end_offsets([topic_partition]))[topic_partition]
         with _garbage_collection_paused():
             processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(
-                "the log is not the one that was read before; it is read from its beginning",
-                partition=place.partition,
+                "the readings topic was created again or truncated; reading it from its beginning",
+                partition=topic_partition.partition,
                 expected=start,
                 first=first,
                 end=end,
             )
             start = first
         elif not rows and start > first:
-            _log.warning("no state is left; it is made anew from the readings", partition=place.partition)
+            _log.warning(
+                "no patient states in Kafka; computing them again from all readings",
+                partition=topic_partition.partition,
+            )
             start = first
         for binding_id in processor.damaged:
             self.progress.defects += 1
-            _log.error("a patient's state cannot be read and begins anew", binding=binding_id[:8])
-        reader.seek(place, start)
-        return _OwnedPartition(place.partition, maker, processor, start)
+            _log.error("cannot read the state of a patient; it starts empty", binding=binding_id[:8])
+        reader.seek(topic_partition, start)
+        return _OwnedPartition(topic_partition.partition, transactional, processor, start)
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
-        """The newest row of each patient, up to where the log ended when we looked."""
-        place = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
-        end = (await reader.end_offsets([place]))[place]
+        """The newest row of each patient, up to the end of the state topic at the time of the call."""
+        topic_partition = TopicPartition(topic(self._kafka, KAFKA_STATE), partition)
+        end = (await reader.end_offsets([topic_partition]))[topic_partition]
         rows: dict[bytes, bytes] = {}
         if end == 0:
             return []
         loader = consumer(self._kafka, group=None)
         try:
             await loader.start()
-            loader.assign([place])
-            await loader.seek_to_beginning(place)
-            while await loader.position(place) < end:
+            loader.assign([topic_partition])
+            await loader.seek_to_beginning(topic_partition)
+            while await loader.position(topic_partition) < end:
                 for found in (await loader.getmany(timeout_ms=_IDLE_MS)).values():
                     for record in found:
                         rows[record.key] = record.value
@@ -501,33 +523,35 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await loader.stop()
         return [row for row in rows.items() if row[1] is not None]
 
-    async def _release(self, places: list[TopicPartition]) -> None:
+    async def _release(self, topic_partitions: list[TopicPartition]) -> None:
         async with self._lock:
-            for place in places:
-                if place in self._owned:
-                    await self._commit_or_drop(place)
-                    await self._drop(place)
-                self._not_before.pop(place, None)
-                self.progress.unreadable.pop(place.partition, None)
+            for topic_partition in topic_partitions:
+                if topic_partition in self._owned:
+                    await self._commit_or_drop(topic_partition)
+                    await self._drop(topic_partition)
+                self._not_before.pop(topic_partition, None)
+                self.progress.unreadable.pop(topic_partition.partition, None)
 
-    async def _drop(self, place: TopicPartition) -> None:
-        """Forget everything about a partition; it is taken anew if it is still ours."""
-        owned = self._owned.pop(place, None)
+    async def _drop(self, topic_partition: TopicPartition) -> None:
+        """Discard the state of a partition in memory; the main loop acquires it again if it is still assigned."""
+        owned = self._owned.pop(topic_partition, None)
         if owned is not None:
             self.progress.released += 1
             await _stop_producer(owned.producer)
 
     async def _wait_for_kafka(self) -> None:
-        """Kafka may come up later than we do."""
-        said = False
+        """Try to connect until Kafka answers, then check the topics."""
+        logged = False
         while True:
             try:
                 probe = producer(self._kafka)
                 await probe.start()
             except (KafkaError, OSError) as error:
-                if not said:
-                    _log.warning("Kafka does not answer yet", address=self._kafka.bootstrap, problem=str(error))
-                said = True
+                if not logged:
+                    _log.warning(
+                        "cannot connect to Kafka; trying again", address=self._kafka.bootstrap, problem=str(error)
+                    )
+                logged = True
                 await _stop_producer(probe)
                 await asyncio.sleep(1)
                 continue
@@ -546,20 +570,20 @@ def _frame_ref_of(value: bytes | None) -> FrameRef | None:
 
 @contextlib.contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Monitors that all stay: to look through them for garbage while they are made doubles the time that it takes."""
-    collecting = gc.isenabled()
+    """Restoring creates many objects and no garbage; searching them for garbage would double the time it takes."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
 
 
 async def _send_rows(
     producer: AIOKafkaProducer, name: str, partition: int, rows: list[tuple[bytes, bytes]]
 ) -> "list[asyncio.Future[Any]]":
-    """Whole batches: the client's own path costs more for a record than the kernel does for a reading."""
+    """Send in whole batches: sending single records costs aiokafka more time than judging a reading costs us."""
     waiting = []
     batch = producer.create_batch()
     for key, value in rows:
@@ -573,9 +597,9 @@ async def _send_rows(
 
 
 async def _stop_producer(producer: AIOKafkaProducer) -> None:
-    """Whatever it says: it may have been fenced, and nobody may be there to hear it."""
+    """Stop a producer and ignore errors: it may have been fenced, or Kafka may not answer."""
     try:
         async with asyncio.timeout(5):
             await producer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        _log.debug("a producer did not stop as it should", problem=repr(error))
+        _log.debug("error while stopping a producer", problem=repr(error))

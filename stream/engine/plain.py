@@ -1,4 +1,4 @@
-"""The plain engine: the readings' consumer under a bare event loop, with nothing beside it but its own health."""
+"""The plain worker: the consumer of readings on a plain event loop, with aiokafka and without Faust."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ from wire.errors import DecodeError
 from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
 
 HEALTH_S: Final = 10.0
-_AGAIN_S: Final = 1.0
+_RETRY_S: Final = 1.0
 
 _log = get(__name__)
 
 
 class PlainWorker:
-    """A worker on aiokafka alone."""
+    """A worker that uses aiokafka only."""
 
     def __init__(self, config: WorkerConfig, clock: Clock, *, vitals: VitalsConsumer | None = None) -> None:
         self.vitals = vitals or VitalsConsumer(config, clock)
@@ -33,24 +33,24 @@ class PlainWorker:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        beside = [
-            asyncio.create_task(_for_ever(self._pass_orders), name="orders"),
-            asyncio.create_task(_for_ever(self._tell), name="health"),
+        side_tasks = [
+            asyncio.create_task(_repeat(self._forward_orders), name="orders"),
+            asyncio.create_task(_repeat(self._publish_health), name="health"),
         ]
         try:
             await self.vitals.run()
         finally:
-            for task in beside:
+            for task in side_tasks:
                 task.cancel()
-            for task in beside:
+            for task in side_tasks:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    async def _pass_orders(self) -> None:
-        """What people want joins the readings; to be told twice what is wanted does no harm."""
+    async def _forward_orders(self) -> None:
+        """Copy orders to the readings of their patient. An order that is copied twice has the same effect."""
         kafka = self._config.kafka
         reader = consumer(kafka, KAFKA_ORDERS, group=f"{kafka.application}-orders")
-        async with _started(kafka) as sender, _ending(reader):
+        async with _started_producer(kafka) as sender, _stopped_at_exit(reader):
             await reader.start()
             while True:
                 found = await reader.getmany(timeout_ms=1_000)
@@ -59,15 +59,15 @@ class PlainWorker:
                         try:
                             key, value = forward_order(record.value)
                         except DecodeError as error:
-                            _log.error("an order cannot be read", offset=record.offset, problem=str(error))
+                            _log.error("cannot decode an order", offset=record.offset, problem=str(error))
                             continue
                         await sender.send_and_wait(topic(kafka, KAFKA_READINGS), key=key, value=value)
                 if found:
                     await reader.commit()
 
-    async def _tell(self) -> None:
+    async def _publish_health(self) -> None:
         kafka = self._config.kafka
-        async with _started(kafka) as sender:
+        async with _started_producer(kafka) as sender:
             while True:
                 await asyncio.sleep(HEALTH_S)
                 for one in self.vitals.health():
@@ -75,27 +75,32 @@ class PlainWorker:
 
 
 @contextlib.asynccontextmanager
-async def _started(config: KafkaConfig) -> AsyncIterator[AIOKafkaProducer]:
+async def _started_producer(config: KafkaConfig) -> AsyncIterator[AIOKafkaProducer]:
     made = producer(config)
-    async with _ending(made):
+    async with _stopped_at_exit(made):
         await made.start()
         yield made
 
 
 @contextlib.asynccontextmanager
-async def _ending(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator[None]:
-    """It is stopped, also if it had only begun to start."""
+async def _stopped_at_exit(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator[None]:
+    """Stop the client at the end, also if its start failed."""
     try:
         yield
     finally:
         await client.stop()
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
-    """What stands beside the readings begins again by itself, and never takes them down."""
+async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a side task, and restart it after a Kafka error: it must not stop the consumer of readings."""
     while True:
         try:
             await work()
         except (KafkaError, OSError) as error:
-            _log.warning("begins again", problem=repr(error))
-            await asyncio.sleep(_AGAIN_S)
+            _log.warning("Kafka error in a side task; restarting it", task=_task_name(), problem=repr(error))
+            await asyncio.sleep(_RETRY_S)
+
+
+def _task_name() -> str:
+    task = asyncio.current_task()
+    return "" if task is None else task.get_name()

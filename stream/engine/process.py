@@ -34,20 +34,20 @@ def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
     """The command `vitalloom worker`.
 
     Raises:
-        KafkaUnusable: topics are missing or have another number of partitions than expected.
+        KafkaUnusable: topics are missing, or have different numbers of partitions.
         CannotListen: another process uses the port of `http.listen`.
     """
     set_up_process(level=config.log_level, form=config.log_format)
     tune_gc()
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
-    # Not `asyncio.run`: it waits for every task that is left, and those of a Faust that was stopped in mid-rebalance
-    # start themselves again. By then everything of ours is committed and closed.
+    # Not `asyncio.run`: it waits for all remaining tasks, and tasks of a Faust that was stopped during a rebalance
+    # never end. At this point everything is committed and closed.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(run_until_signal(_serve(config, engine, clock)))
     finally:
-        loop.set_exception_handler(lambda *_: None)  # of tasks that are left and now end with the process
+        loop.set_exception_handler(lambda *_: None)  # errors of remaining tasks
     return 0
 
 

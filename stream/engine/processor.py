@@ -1,7 +1,8 @@
-"""The processor of one partition: records of the log in, changed patients and events out, when it is asked to commit.
+"""The processor of one partition: applies records to patients, and returns changed states and events to commit.
 
-No I/O and no clock. Whoever carries it reads records in their order, commits what `take` hands out in one transaction
-with the offset, and throws it away and makes it anew from the log if that fails: memory never runs ahead of the log.
+No I/O and no clock. The caller applies records in order, and commits what `drain` returns in one transaction with the
+offset. If the commit fails, it discards the processor and restores a new one from Kafka: the state in memory is never
+ahead of the state in Kafka.
 """
 
 from collections import Counter
@@ -26,19 +27,19 @@ from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
 
 EVENTS_PER_RECORD: Final = 500
-"""More go into a second record: a broker refuses those of a megabyte."""
+"""Further events go into another record: Kafka brokers reject records of more than a megabyte."""
 
 
 class CommitBatch(NamedTuple):
-    """What belongs into one transaction."""
+    """Records to send in one transaction."""
 
     states: list[tuple[bytes, bytes]]  # key and value for the state topic
-    judged: list[tuple[bytes, bytes]]  # for the events topic
+    judgements: list[tuple[bytes, bytes]]  # for the events topic
     alarms: list[tuple[bytes, bytes]]  # for the alarms topic
 
     @property
     def is_empty(self) -> bool:
-        return not (self.states or self.judged or self.alarms)
+        return not (self.states or self.judgements or self.alarms)
 
 
 class Processor:
@@ -46,7 +47,7 @@ class Processor:
 
     Args:
         rows: key and value of the newest state of each patient.
-        end: how far the partition of the readings reaches. A state that is ahead of it belongs to a log that is lost.
+        end: end offset of the partition of readings. A state with a later offset belongs to a topic that was deleted.
         cadence_ms: as in `MonitoringPlan`, for all patients.
     """
 
@@ -58,7 +59,7 @@ class Processor:
         self._last_offset: dict[str, int] = {}
         self._scale: dict[str, int] = {}
         self._frames: dict[str, list[FrameRef]] = {}
-        self.damaged: list[str] = []  # bindings whose state could not be read: they begin anew
+        self.damaged: list[str] = []  # bindings whose state could not be read and starts empty
         states = {}
         for key, value in rows:
             binding_id = key.decode()
@@ -81,11 +82,11 @@ class Processor:
         return len(self._patients)
 
     def apply(self, offset: int, value: bytes | None) -> None:
-        """One record. One that is in the state already changes nothing.
+        """Apply one record. A record that the state already includes changes nothing.
 
         Raises:
-            DecodeError: it is none; nothing has changed.
-            Exception: a defect. What is in memory is worth nothing any more.
+            DecodeError: the record cannot be decoded; nothing has changed.
+            Exception: a defect; the state in memory may be wrong and has to be discarded.
         """
         record = decode_patient_record(value)
         messages: tuple[Message, ...] = record.messages if isinstance(record, ReadingRecord) else (record.message,)
@@ -104,11 +105,11 @@ class Processor:
         self.applied += len(messages)
 
     def tick(self, now_ms: int) -> None:
-        """Time has passed. Only while nothing waits to be read: what is in the log happened before."""
+        """Run due timers. Call this only when all records have been read: unread ones are older."""
         self._note(self._patients.apply(Tick(now_ms=now_ms)))
 
     def timer_at(self) -> int | None:
-        """When a tick is wanted next."""
+        """When `tick` has to be called next; None: not needed."""
         return self._patients.timer_at()
 
     def drain_defects(self) -> list[tuple[str, str]]:
@@ -116,33 +117,30 @@ class Processor:
         return self._patients.drain_defects()
 
     def drain(self) -> CommitBatch:
-        """Everything since the last call."""
+        """States, events and alarms since the previous call."""
         commit = self._patients.drain()
         frames, self._frames = self._frames, {}
         self.alarm_pending = False
-        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in frames}
+        judgements: dict[str, list[Judgement]] = {binding_id: [] for binding_id in frames}
         alarms = []
         for event in commit.events:
             if isinstance(event, AlarmChanged):
                 alarms.append((event.binding_id.encode(), encode_record(AlarmRecord(alarm=event))))
             else:
                 binding_id = _binding_of(event)
-                if binding_id in judged:
-                    judged[binding_id].append(event)
-                else:
-                    judged[binding_id] = [event]
+                judgements.setdefault(binding_id, []).append(event)
         return CommitBatch(
             states=[(binding_id.encode(), self._row(binding_id, one)) for binding_id, one in commit.snapshots.items()],
-            judged=[
+            judgements=[
                 (binding_id.encode(), value)
-                for binding_id, events in judged.items()
+                for binding_id, events in judgements.items()
                 for value in _judgement_records(binding_id, events, frames.get(binding_id, []))
             ],
             alarms=alarms,
         )
 
     def open_alarms(self) -> tuple[tuple[int, int, int], int]:
-        """How many stand open by priority, low first; and how many of the high ones nobody has acknowledged."""
+        """Number of open alarms by priority, low first; and of the high ones, how many are not acknowledged."""
         standing = [alarm for alarm in self._patients.open_alarms() if not alarm.retrospective]
         counts = Counter(alarm.priority for alarm in standing)
         unanswered = sum(alarm.priority is Priority.HIGH and alarm.acknowledged_by is None for alarm in standing)
@@ -175,7 +173,7 @@ def _binding_of(event: Judgement) -> str:
 
 
 def _judgement_records(binding_id: str, events: list[Judgement], frames: list[FrameRef]) -> list[bytes]:
-    """The frames are named by the last record: what they said is in it, or in one before it."""
+    """Events in one or more records. The last one names the frames: their events are in it or in earlier ones."""
     first = [
         encode_record(JudgementRecord(binding_id=binding_id, events=tuple(events[start : start + EVENTS_PER_RECORD])))
         for start in range(0, len(events) - EVENTS_PER_RECORD, EVENTS_PER_RECORD)

@@ -8,9 +8,9 @@ import typer
 
 def ingest(
     site: Annotated[
-        Path, typer.Option(envvar="VITALLOOM_SITE", help="Site folder: registry, and the identity of ingest.")
+        Path, typer.Option(envvar="VITALLOOM_SITE", help="Site folder, with the registry and the identity of ingest.")
     ] = Path("site"),
-    data: Annotated[Path, typer.Option(help="Folder of the ledger of received sessions.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Folder for the ledger, the file of received sessions.")] = Path("data"),
     config: Annotated[
         Path | None, typer.Option(help="TOML configuration file; see --sample-config.", show_default=False)
     ] = None,
@@ -19,7 +19,7 @@ def ingest(
     ] = False,
     check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and exit.")] = False,
 ) -> None:
-    """Receive frames from edges, append them to Kafka, and acknowledge them once the database has stored them."""
+    """Receive frames from edges, append them to Kafka, and acknowledge them when InfluxDB has stored them."""
     if sample_config:
         typer.echo(Path(__file__).with_name("sample.toml").read_text(encoding="utf-8"))
         raise typer.Exit

@@ -62,7 +62,7 @@ class Courier:
                 edge.wanted, edge.due_ms = wanted, mono_ms
                 self._due[edge_id] = None
 
-    def heard(self, edge_id: bytes, digest: bytes, mono_ms: int) -> None:
+    def on_heartbeat(self, edge_id: bytes, digest: bytes, mono_ms: int) -> None:
         """A heartbeat has named the digest of the documents that the edge has accepted."""
         edge = self._edges.get(edge_id)
         if edge is None:

@@ -32,7 +32,9 @@ class GapDetector:
         self._highest = highest
         self._claims: dict[bytes, dict[bytes, _Claim]] = {}  # by edge, by session
 
-    def heard(self, edge_id: bytes, last_counters: Iterable[tuple[bytes, int, int]], mono_ms: int) -> list[bytes]:
+    def on_heartbeat(
+        self, edge_id: bytes, last_counters: Iterable[tuple[bytes, int, int]], mono_ms: int
+    ) -> list[bytes]:
         """Evaluate a heartbeat.
 
         Args:

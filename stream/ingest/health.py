@@ -35,7 +35,7 @@ class IngestHealth:
 
 
 def kafka_trouble(counts: "IngestCounts", now_ms: int) -> str:
-    """Why frames from edges do not reach Kafka, or edges are not told what is stored; empty if they do and are."""
+    """Why frames do not reach Kafka, or stored frames cannot be acknowledged; empty if all is well."""
     if counts.waiting_since_ms is not None:
         return f"Kafka has accepted nothing for {duration(now_ms, counts.waiting_since_ms)}"
     if not counts.turned_ms or not counts.heard_ms:

@@ -323,21 +323,21 @@ class KafkaIngest:
                 await asyncio.sleep(_RETRY_S)
 
     async def _read_stored_frames(self) -> None:
-        place = TopicPartition(topic(self._kafka, KAFKA_STORED), 0)
+        stored_topic = TopicPartition(topic(self._kafka, KAFKA_STORED), 0)
         reader = consumer(self._kafka, group=None)
         try:
             await reader.start()
-            reader.assign([place])
-            first = (await reader.beginning_offsets([place]))[place]
-            end = (await reader.end_offsets([place]))[place]
-            saved = self._ledger.noted(_OFFSET) if self._offset is None else self._offset
+            reader.assign([stored_topic])
+            first = (await reader.beginning_offsets([stored_topic]))[stored_topic]
+            end = (await reader.end_offsets([stored_topic]))[stored_topic]
+            saved = self._ledger.fact(_OFFSET) if self._offset is None else self._offset
             # Frames may have been stored before this process started; acknowledging one twice is harmless.
             start = max(first, end - _REREAD_RECORDS) if saved is None else int(saved)
-            reader.seek(place, start if first <= start <= end else first)
+            reader.seek(stored_topic, start if first <= start <= end else first)
             polled = None
             while True:
                 found = await reader.getmany(timeout_ms=1_000)
-                if (now_polled := reader.last_poll_timestamp(place)) != polled:
+                if (now_polled := reader.last_poll_timestamp(stored_topic)) != polled:
                     polled, self.counts.heard_ms = now_polled, self._clock.mono_ms()
                 for records in found.values():
                     for record in records:
@@ -401,7 +401,7 @@ class KafkaIngest:
             with self._ledger.transaction():
                 self._ledger.put_sessions(self._row(self._rows[one]) for one in self._unsaved if one in self._rows)
                 if self._offset is not None:
-                    self._ledger.note(_OFFSET, str(self._offset))
+                    self._ledger.put_fact(_OFFSET, str(self._offset))
         except CommitFailed as error:
             _log.warning("cannot save which frames are stored; edges may send them again", problem=str(error))
             return

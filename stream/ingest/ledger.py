@@ -1,4 +1,4 @@
-"""The ledger of ingest: received sessions and which of their frames are stored, in one small SQLite file."""
+"""The ledger of ingest: received sessions, and which of their frames are stored, in one SQLite file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ CREATE TABLE reject (
 """
 _PACK: Final = msgspec.msgpack.Encoder()
 
-# Tables of the embedded store that ledgers up to 0.1.0 were made with and that ingest never wrote to.
+# Tables of the embedded store, which ledgers up to 0.1.0 contain and ingest never used.
 _NEVER_USED: Final = (
     "reading",
     "news2",
@@ -38,7 +38,7 @@ _NEVER_USED: Final = (
 
 
 class SessionFile(DurableFile):
-    """A file that remembers received sessions, refused frames by sender and reason, and single facts.
+    """A file of received sessions, counts of rejected frames by sender and reason, and single facts.
 
     Its tables are `SESSION_TABLES`; a subclass may add its own.
     """
@@ -50,11 +50,11 @@ class SessionFile(DurableFile):
         )
 
     def drop_sessions(self, session_ids: Iterable[bytes]) -> None:
-        """Forget sessions that are too old for another frame of theirs to be accepted."""
+        """Delete sessions that are too old for further frames."""
         self._db.executemany("DELETE FROM rx_session WHERE session_id = ?", [(one,) for one in session_ids])
 
     def sessions(self) -> Iterator[SessionRow]:
-        """Every session that was ever accepted and not dropped, with its counters."""
+        """All saved sessions with their counters."""
         for session_id, sender, info, hpke, ranges, last_ms in self._db.execute("SELECT * FROM rx_session"):
             yield SessionRow(
                 session_id=session_id,
@@ -72,12 +72,12 @@ class SessionFile(DurableFile):
             (device_id, reason, count, at_ms),
         )
 
-    def note(self, key: str, value: str) -> None:
-        """Keep a fact about the file itself."""
+    def put_fact(self, key: str, value: str) -> None:
+        """Save a fact about the file itself."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def noted(self, key: str) -> str | None:
-        """A fact that `note` kept; None if there is none."""
+    def fact(self, key: str) -> str | None:
+        """A fact that `put_fact` saved; None if there is none."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -86,7 +86,7 @@ class Ledger(SessionFile):
     """The ledger of `vitalloom ingest`. Use as a context manager, or call `close`.
 
     Args:
-        path: of the file; it is made if it does not exist.
+        path: of the file; it is created if it does not exist.
         synchronous: FULL survives a power cut. NORMAL may lose the last commits to one and is for benchmarks.
         max_pages: limit of its size in pages of 4 kB.
 
@@ -105,7 +105,7 @@ class Ledger(SessionFile):
 
     def _set_up(self) -> None:
         found = self._schema(SESSION_TABLES, "ledger", SCHEMA)
-        if found == "none" and self.noted("schema") is not None:
+        if found == "none" and self.fact("schema") is not None:
             self._convert()
         elif found != str(SCHEMA):
             raise FileUnusable(
@@ -113,7 +113,7 @@ class Ledger(SessionFile):
             )
 
     def _convert(self) -> None:
-        """Take over a file of an ingest up to 0.1.0, which was an embedded store whose other tables stayed empty."""
+        """Convert a file of vitalloom 0.1.0 or earlier: an embedded store whose other tables stayed empty."""
         there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         unused = [name for name in _NEVER_USED if name in there]
         for name in unused:
@@ -123,4 +123,4 @@ class Ledger(SessionFile):
             for name in unused:
                 self._db.execute(f"DROP TABLE {name}")
             self._db.execute("DELETE FROM meta WHERE key = 'schema'")
-            self.note("ledger", str(SCHEMA))
+            self.put_fact("ledger", str(SCHEMA))

@@ -129,8 +129,8 @@ class Reception:
         """Evaluate a heartbeat; returns the number of sessions that are newly found to miss their newest frames."""
         mono_ms = self._clock.mono_ms()
         if self._courier is not None:
-            self._courier.heard(edge_id, beat.documents, mono_ms)
-        missing = self._gaps.heard(edge_id, beat.last_counters, mono_ms)
+            self._courier.on_heartbeat(edge_id, beat.documents, mono_ms)
+        missing = self._gaps.on_heartbeat(edge_id, beat.last_counters, mono_ms)
         if missing:
             _log.error(
                 "newest readings of an edge are missing although its heartbeats arrive; check the MQTT broker",

@@ -1,1 +1,1 @@
-"""The store: writes the events that lie in Kafka to InfluxDB, and tells ingest what is stored."""
+"""The store: writes events from Kafka to InfluxDB, and reports to ingest which frames are stored."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 store = typer.Typer(
-    help="Prepare InfluxDB, and write judged readings to it.",
+    help="Prepare InfluxDB, and write events from Kafka to it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -14,7 +14,9 @@ store = typer.Typer(
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file; see `run --sample-config`.", show_default=False),
+    typer.Option(
+        "--config", help="TOML configuration file; see `vitalloom store run --sample-config`.", show_default=False
+    ),
 ]
 
 
@@ -23,10 +25,13 @@ def init(
     config: ConfigOption = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Folder for a write token (store writer) and a read token (Grafana).", show_default=False),
+        typer.Option(
+            help="Folder for two new tokens: writer.token for the store writer, reader.token for Grafana.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Create the buckets, the task that aggregates minutes into hours, and tokens, as far as they are missing."""
+    """Create missing buckets and tokens, and the task that aggregates minutes into hours."""
     from stream.store.process import init_store, store_config
 
     made = init_store(store_config(config), tokens=tokens)
@@ -41,7 +46,7 @@ def run(
     ] = False,
     check_config: Annotated[bool, typer.Option("--check-config", help="Check the configuration and exit.")] = False,
 ) -> None:
-    """Write judged readings from Kafka to InfluxDB, and report to ingest what is stored."""
+    """Write events from Kafka to InfluxDB, and report to ingest which frames are stored."""
     if sample_config:
         typer.echo(Path(__file__).with_name("sample.toml").read_text(encoding="utf-8"))
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""InfluxDB as this project uses it: buckets, tasks and tokens, writing lines, and windows worked out again."""
+"""Access to InfluxDB: create buckets, tasks and tokens; write lines; recompute windows that late readings changed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,12 +21,12 @@ from vitals.signs import INDEX, VitalSign
 HOUR_MS: Final = 3_600_000
 _DAY_S: Final = 86_400
 _TASK: Final = "vitalloom hours"
-_SPLIT_AT: Final = frozenset({400, 413, 422})  # something about these lines; of other answers time is the cure
+_SPLIT_AT: Final = frozenset({400, 413, 422})  # a line is invalid; after other answers, try the same lines again later
 _CONNECTION_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Buckets(NamedTuple):
-    """What lies where."""
+    """Names of the three buckets: events, aggregates of one minute, aggregates of one hour."""
 
     raw: str
     minutes: str
@@ -38,10 +38,10 @@ class Buckets(NamedTuple):
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot take it now. What was asked can be asked again.
+    """InfluxDB does not answer or does not accept the request now; it can be repeated later.
 
     Args:
-        after_s: it said so itself; None: it did not.
+        after_s: when to try again, from the answer; None: not in the answer.
     """
 
     def __init__(self, problem: str, *, after_s: float | None = None) -> None:
@@ -50,7 +50,7 @@ class DatabaseUnavailable(Exception):
 
 
 class Database:
-    """A connection. Use as an asynchronous context manager."""
+    """A connection to InfluxDB. Use as an asynchronous context manager."""
 
     def __init__(self, config: InfluxConfig) -> None:
         self.buckets = Buckets.of(config)
@@ -72,13 +72,13 @@ class Database:
             await self._client.close()
 
     async def write(self, bucket: str, lines: Sequence[str]) -> None:
-        """Returns when the database has them on its disk.
+        """Write lines; returns when InfluxDB has them on disk.
 
-        Without lines no request is sent: InfluxDB answers an empty one with 400, as if a line were wrong.
+        Without lines no request is sent: InfluxDB answers an empty request with 400, as if a line were invalid.
 
         Raises:
-            LinesRejected: nothing or a part of them was written, and it is one of the lines; halve and try again.
-            Away: later.
+            LinesRejected: at least one line is invalid, and some may be written; try each half again.
+            DatabaseUnavailable: try again later.
         """
         assert self._client is not None  # noqa: S101 - used as a context manager
         body = "\n".join(lines)
@@ -96,7 +96,7 @@ class Database:
             ) from error
 
     async def query(self, flux: str) -> list[Any]:
-        """Records of all tables. Raises DatabaseUnavailable."""
+        """Run a Flux query; returns the records of all tables. Raises DatabaseUnavailable."""
         assert self._client is not None  # noqa: S101 - used as a context manager
         try:
             tables = await self._client.query_api().query(flux)
@@ -116,7 +116,7 @@ class Database:
         return [line for binding_id, these in by_binding.items() for line in await self._windows(binding_id, these)]
 
     async def recompute_hours(self, binding_id: str, start_ms: int, end_ms: int) -> None:
-        """Hours of one patient whose minutes have changed after their time. Raises DatabaseUnavailable."""
+        """Recompute the hours of one patient from their minutes. Raises DatabaseUnavailable."""
         start_ms, end_ms = start_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
         await self.query(
             hours_flux(self.buckets, start=_flux_time(start_ms), stop=_flux_time(end_ms), binding_id=binding_id)
@@ -160,7 +160,7 @@ class Database:
 
 
 def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
-    """Minutes to hours: a mean of means weighted by their counts. Hours that began before `start` are left out."""
+    """Flux that aggregates minutes into hours (means weighted by counts), without hours that began before `start`."""
     one = f' and r.binding == "{binding_id}"' if binding_id else ""
     return f"""from(bucket: "{buckets.minutes}")
   |> range(start: {start}, stop: {stop})
@@ -184,7 +184,7 @@ def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "")
 
 
 class PreparedDatabase(NamedTuple):
-    """What `prepare_database` did."""
+    """The result of `prepare_database`: descriptions of what was created, and the files of tokens."""
 
     made: list[str]
     tokens: dict[str, Path]
@@ -193,14 +193,15 @@ class PreparedDatabase(NamedTuple):
 def prepare_database(
     config: InfluxConfig, *, retention_days: int, aggregate_days: int, tokens: Path | None = None
 ) -> PreparedDatabase:
-    """Make the buckets, the task and the tokens that are missing; the token in the configuration has to be allowed to.
+    """Create the buckets, the task and the tokens that are missing. The configured token needs the rights to do so.
 
     Args:
-        tokens: a folder for two tokens of their own: one that writes these buckets, one that reads them. An empty file
-            stands for one that is to come.
+        retention_days: of the bucket of events.
+        aggregate_days: retention of the buckets of minutes and hours.
+        tokens: folder for `writer.token` and `reader.token`, each for these buckets; a file with content is kept.
 
     Raises:
-        DatabaseUnusable: what is wrong, and the cure.
+        DatabaseUnusable: what is wrong, and the fix.
     """
     buckets, made, files = Buckets.of(config), [], {}
     keep = {buckets.raw: retention_days, buckets.minutes: aggregate_days, buckets.hours: aggregate_days}
@@ -245,12 +246,13 @@ def read_token(config: InfluxConfig) -> str:
         return config.token_file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise DatabaseUnusable(
-            config.url, f"its token cannot be read: {config.token_file} ({error.strerror})"
+            config.url,
+            f"cannot read the token file {config.token_file} ({error.strerror}); correct influx.token_file",
         ) from error
 
 
 def task_name(config: InfluxConfig) -> str:
-    """Of the task that makes hours of minutes."""
+    """Name of the task that aggregates minutes into hours."""
     return f"{_TASK} of {config.bucket}"
 
 
@@ -263,12 +265,12 @@ def _message(error: ApiException) -> str:
 
 
 def _problem_and_fix(error: ApiException, config: InfluxConfig, bucket: str) -> str:
-    cures = {
+    texts = {
         401: f"does not know the token in {config.token_file}; make another: vitalloom store init",
-        403: f"does not allow this with the token in {config.token_file}",
+        403: f"does not allow this with the token in {config.token_file}; use one with the right permissions",
         404: f"has no bucket {bucket} in organisation {config.org}; make it: vitalloom store init",
     }
-    return cures.get(error.status, f"answers {error.status}: {_message(error)}")
+    return texts.get(error.status, f"answers {error.status}: {_message(error)}")
 
 
 def _unavailable(error: ApiException, config: InfluxConfig, bucket: str) -> DatabaseUnavailable:

@@ -1,7 +1,8 @@
-"""Events as InfluxDB line protocol. Pure: the same event gives the same point, so that writing twice is writing once.
+"""Events as InfluxDB line protocol. Pure: the same event always gives the same point, so writing it twice is harmless.
 
-The time of a point is that of its event in nanoseconds; below the millisecond stands a number made of the event's id,
-for two points of one series with equal times would be one. What was not measured has no field: missing is never zero.
+The time of a point is the time of its event. Its digits below the millisecond are derived from the id of the event,
+because two points of one series with the same time would overwrite each other. A value that was not measured has no
+field; it is never written as zero.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ _IN_TEXT: Final = str.maketrans({'"': r"\"", "\\": r"\\", "\n": " ", "\r": " "})
 
 
 def time_ns(at_ms: int, event_id: bytes) -> int:
-    """A time that no other event of the same series and millisecond has, but for one in a million."""
+    """A time in ns that two events of one series and millisecond share with a probability of one in a million."""
     return at_ms * NS_IN_MS + int.from_bytes(event_id[-8:], "big") % NS_IN_MS
 
 
@@ -47,7 +48,7 @@ def line_of(event: Any) -> str:
     """One event as one line.
 
     Raises:
-        TypeError: it is none that is stored.
+        TypeError: events of this type are not stored.
     """
     try:
         make = _LINES[type(event)]
@@ -59,7 +60,7 @@ def line_of(event: Any) -> str:
 def window_line(
     binding_id: str, sign: str, start_ms: int, *, count: int, mean: float, minimum: float, maximum: float
 ) -> str:
-    """An aggregate of one minute."""
+    """A line for the aggregate of one minute."""
     return (
         f"{MINUTE},binding={binding_id},sign={sign} count={count}i,mean={float(mean)!r},min={float(minimum)!r},"
         f"max={float(maximum)!r} {start_ms * NS_IN_MS}"
@@ -128,7 +129,7 @@ def _alarm(event: AlarmChanged) -> str:
         fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"
     if event.silenced_until_ms is not None:
         fields += f",silenced_until_ms={event.silenced_until_ms}i"
-    # Two revisions within a millisecond are two points.
+    # The revision is part of the time: two revisions within a millisecond are two points.
     at_ns = event.at_ms * NS_IN_MS + (int.from_bytes(event.alarm_id[-4:], "big") + event.revision) % NS_IN_MS
     return f"{ALARM},binding={event.binding_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
 
@@ -166,7 +167,7 @@ def _health(record: PartitionHealth) -> str:
 
 
 def _location(record: PatientLocation) -> str:
-    """Where a patient is. A bed named `ward/bed` says its ward."""
+    """The location of a patient. The ward is the part of the bed's name before the last slash."""
     ward = record.bed.rpartition("/")[0]
     ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
     return (
@@ -177,11 +178,11 @@ def _location(record: PatientLocation) -> str:
 
 
 def _dead_letter(record: DeadLetter) -> str:
-    """That something could not be used, never what it was."""
-    place = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
+    """The stage and reason of a dead letter, without its content."""
+    below_ms = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
     return (
         f"{DEAD_LETTER},stage={_tag(record.stage)},reason={_tag(record.reason)} "
-        f"{_text_fields(source=record.source)}count=1i {record.at_ms * NS_IN_MS + place}"
+        f"{_text_fields(source=record.source)}count=1i {record.at_ms * NS_IN_MS + below_ms}"
     )
 
 
@@ -194,7 +195,7 @@ def _tag(value: str) -> str:
 
 
 def _text_fields(**texts: str) -> str:
-    """Fields of text, each with its comma. An empty one has none: nothing was said, and Flux loses empty texts."""
+    """Text fields, each with a comma at the end. Empty texts are left out, because Flux loses them."""
     return "".join(f"{name}={_text(value)}," for name, value in texts.items() if value)
 
 

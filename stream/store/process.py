@@ -22,7 +22,8 @@ def run_store(config: StoreConfig) -> int:
     """The command `vitalloom store run`.
 
     Raises:
-        DatabaseUnusable, KafkaUnusable, CannotListen: what is wrong, and the fix.
+        DatabaseUnusable: the token file cannot be read.
+        CannotListen: another process uses the port of `http.listen`.
     """
     set_up_process(level=config.log_level, form=config.log_format)
     clock = SystemClock()
@@ -37,7 +38,7 @@ def run_store(config: StoreConfig) -> int:
 
 
 def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
-    """The command `vitalloom store init`; what it has made.
+    """The command `vitalloom store init`; returns descriptions of what was created.
 
     Raises:
         DatabaseUnusable: what is wrong, and the fix.

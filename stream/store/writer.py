@@ -1,7 +1,7 @@
-"""The store writer: what lies in the log goes to InfluxDB, and only after its 204 somebody is told that it is stored.
+"""The store writer: writes records from Kafka to InfluxDB, then reports to ingest which frames are stored.
 
-Three lanes, each with a consumer group of its own, so that alarms never stand behind a backlog of vital signs. A lane
-reads no further than what it is writing: a database that is slow or away costs delay and no memory.
+Topics are written in three groups, each with its own Kafka consumer group, so that alarms do not wait behind a backlog
+of vital signs. Each group holds one batch in memory: if InfluxDB is slow or does not answer, records wait in Kafka.
 """
 
 import asyncio
@@ -54,35 +54,35 @@ _POSITION_WITHIN_S: Final = 0.05
 _FRAMES_PER_RECORD: Final = 500
 _DEAD_LETTER_BYTES: Final = 16_384
 TASK_REACH_MS: Final = 2 * HOUR_MS
-"""What is older than this, the task that makes hours of minutes does not see any more."""
+"""Windows older than this are not covered by the task that aggregates minutes into hours."""
 
 
 class DecodedRecord(NamedTuple):
-    """What one record of the log comes to."""
+    """What one Kafka record means for the database."""
 
     lines: list[tuple[str, str]]  # bucket, line
-    outdated: list[WindowOutdated]
-    frames: Sequence[FrameRef]
+    outdated: list[WindowOutdated]  # windows to recompute
+    frames: Sequence[FrameRef]  # frames that are stored when the lines are written
 
 
 class WriterCounts(msgspec.Struct):
-    """What became of what was read."""
+    """Counts and times of one topic group."""
 
     records: int = 0
     points: int = 0
-    stored: int = 0  # frames of edges that were signed for
+    stored: int = 0  # frames that were reported as stored
     retries: int = 0
     dead_letters: int = 0
     windows_recomputed: int = 0
     largest_batch: int = 0
-    written_ms: int = 0  # monotonic: when the database last took something
-    waiting_since_ms: int | None = None  # monotonic: since when it takes nothing
+    written_ms: int = 0  # monotonic: when InfluxDB last accepted points
+    waiting_since_ms: int | None = None  # monotonic: when InfluxDB stopped accepting points; None: it accepts
     why_waiting: str = ""
     discarded: Counter[str] = msgspec.field(default_factory=Counter)
-    restarts: int = 0  # because of Kafka
-    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not in the database
-    heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
-    lag: dict[str, int] = {}  # by topic and partition, as of the last turn
+    restarts: int = 0  # after Kafka errors
+    turned_ms: int = 0  # monotonic: when everything read had been written
+    heard_ms: int = 0  # monotonic: when Kafka last answered a poll for records
+    lag: dict[str, int] = {}  # records not read yet, by "topic/partition"
 
 
 DecodeLines = Callable[[ConsumerRecord, Buckets], DecodedRecord]
@@ -126,7 +126,7 @@ TOPIC_GROUPS: Final[dict[str, tuple[tuple[str, ...], DecodeLines]]] = {
 
 
 class StoreWriter:
-    """Everything between the log and the database."""
+    """Writes all topic groups to InfluxDB."""
 
     def __init__(self, config: StoreConfig, clock: Clock) -> None:
         self.counts = {name: WriterCounts() for name in TOPIC_GROUPS}
@@ -141,17 +141,17 @@ class StoreWriter:
 
     async def _serve(self, name: str, database: Database) -> None:
         while True:
-            lane = TopicGroupWriter(name, self._config, database, self._clock, self.counts[name])
+            writer = TopicGroupWriter(name, self._config, database, self._clock, self.counts[name])
             try:
-                await lane.run()
+                await writer.run()
             except (KafkaError, OSError, TimeoutError) as error:
-                lane.counts.restarts += 1
-                _log.warning("a lane begins again where it last committed", lane=name, problem=repr(error))
+                writer.counts.restarts += 1
+                _log.warning("Kafka error; restarting from the last commit", topics=name, problem=repr(error))
                 await asyncio.sleep(1)
 
 
 class TopicGroupWriter:
-    """Some topics, read in order, written in order, committed when written."""
+    """Reads the topics of one group in order, writes their records, and commits the offsets after writing."""
 
     def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: WriterCounts) -> None:
         self.counts = counts
@@ -166,61 +166,64 @@ class TopicGroupWriter:
         """Serve until cancelled, or until Kafka fails."""
         kafka = self._config.kafka
         reader = consumer(kafka, *self._topics, group=f"{kafka.application}-store-{self._name}")
-        teller = producer(kafka)
+        reporter = producer(kafka)
         try:
-            await teller.start()
+            await reporter.start()
             await reader.start()
             while True:
-                await self._turn(reader, teller)
-                await self._look(reader)
+                await self._turn(reader, reporter)
+                await self._update_health(reader)
         finally:
             await reader.stop()
-            await teller.stop()
+            await reporter.stop()
 
-    async def _look(self, reader: AIOKafkaConsumer) -> None:
-        """How we get on, for whoever asks from another thread."""
+    async def _update_health(self, reader: AIOKafkaConsumer) -> None:
+        """Update figures that the health endpoint reads from another thread."""
         counts, now_ms = self.counts, self._clock.mono_ms()
         counts.turned_ms = now_ms
         assignment = reader.assignment()
-        polled = {place: reader.last_poll_timestamp(place) for place in assignment}
+        polled = {topic_partition: reader.last_poll_timestamp(topic_partition) for topic_partition in assignment}
         if polled != self._polled or not polled:
             counts.heard_ms = now_ms
         self._polled = polled
         lag = {}
-        for place in assignment:
-            end = reader.last_stable_offset(place) if place in reader.assignment() else None
-            # A place that has just been lost, or is being looked for, has no position; nobody waits for it here.
+        for topic_partition in assignment:
+            end = reader.last_stable_offset(topic_partition) if topic_partition in reader.assignment() else None
+            # A partition that was just revoked, or whose offset is being looked up, has no position.
             with contextlib.suppress(IllegalStateError, TimeoutError):
                 async with asyncio.timeout(_POSITION_WITHIN_S):
                     if end is not None:
-                        lag[f"{place.topic}/{place.partition}"] = max(0, end - await reader.position(place))
+                        lag[f"{topic_partition.topic}/{topic_partition.partition}"] = max(
+                            0, end - await reader.position(topic_partition)
+                        )
         counts.lag = lag
 
-    async def _turn(self, reader: AIOKafkaConsumer, teller: AIOKafkaProducer) -> None:
-        """A batch: read, write, tell, commit. Whatever fails before the commit comes again, and is the same points."""
+    async def _turn(self, reader: AIOKafkaConsumer, reporter: AIOKafkaProducer) -> None:
+        """One batch: read, write, report, commit. After an error it is read again, and gives the same points."""
         found = await self._batch(reader)
         if not found:
             return
-        entries, dead = [], []
+        entries: list[DecodedRecord] = []
+        dead_letters: list[DeadLetter] = []
         for record in found:
             try:
                 entries.append(self._read(record, self._database.buckets))
             except (DecodeError, TypeError) as error:
-                dead.append(self._letter(record.value or b"", _source_of(record), "schema", str(error)))
-        refused = await self._write(entries, dead)
-        await self._write_windows(entries, dead)
-        await self._tell(teller, entries, refused, dead)
+                dead_letters.append(self._dead_letter(record.value or b"", _source_of(record), "schema", str(error)))
+        rejected = await self._write(entries, dead_letters)
+        await self._write_windows(entries, dead_letters)
+        await self._report(reporter, entries, rejected, dead_letters)
         await reader.commit()
         self.counts.records += len(found)
 
     async def _batch(self, reader: AIOKafkaConsumer) -> list[ConsumerRecord]:
-        """Records for one write: what there is, up to a limit."""
+        """The records that are waiting, up to `batch_points`."""
         records = await reader.getmany(timeout_ms=self._config.batch_ms, max_records=self._config.batch_points)
         return [record for these in records.values() for record in these]
 
-    async def _write(self, entries: list[DecodedRecord], dead: list[DeadLetter]) -> set[int]:
-        """Returns which entries had a line that nobody wants."""
-        refused: set[int] = set()
+    async def _write(self, entries: list[DecodedRecord], dead_letters: list[DeadLetter]) -> set[int]:
+        """Write the lines of all entries; returns the indices of entries with a line that InfluxDB rejects."""
+        rejected: set[int] = set()
         by_bucket: dict[str, list[tuple[int, str]]] = {}
         for index, entry in enumerate(entries):
             for bucket, line in entry.lines:
@@ -229,14 +232,14 @@ class TopicGroupWriter:
             for start in range(0, len(lines), self._config.batch_points):
                 part = lines[start : start + self._config.batch_points]
                 for index, line, problem in await self._put(bucket, part):
-                    refused.add(index)
-                    dead.append(self._letter(line.encode(), f"bucket {bucket}", "refused", problem))
-        return refused
+                    rejected.add(index)
+                    dead_letters.append(self._dead_letter(line.encode(), f"bucket {bucket}", "refused", problem))
+        return rejected
 
     async def _put(self, bucket: str, lines: list[tuple[int, str]]) -> list[tuple[int, str, str]]:
-        """Write; what the database does not want is looked for by halving, and handed back."""
+        """Write lines. Rejected lines are found by writing each half separately, and returned with the reason."""
         try:
-            await self._patiently(lambda: self._database.write(bucket, [line for _, line in lines]))
+            await self._retry(lambda: self._database.write(bucket, [line for _, line in lines]))
         except LinesRejected as error:
             if len(lines) == 1:
                 ((index, line),) = lines
@@ -249,28 +252,28 @@ class TopicGroupWriter:
         counts.written_ms = self._clock.mono_ms()
         return []
 
-    async def _write_windows(self, entries: list[DecodedRecord], dead: list[DeadLetter]) -> None:
+    async def _write_windows(self, entries: list[DecodedRecord], dead_letters: list[DeadLetter]) -> None:
         outdated = {one for entry in entries for one in entry.outdated}
         if not outdated:
             return
-        again: list[str] = []
+        lines: list[str] = []
 
-        async def work_out() -> None:
-            again[:] = await self._database.recompute_windows(outdated)
+        async def recompute_minutes() -> None:
+            lines[:] = await self._database.recompute_windows(outdated)
 
-        async def work_out_hours() -> None:
-            for binding_id, (first, last) in self._old(outdated).items():
+        async def recompute_hours() -> None:
+            for binding_id, (first, last) in self._outside_task(outdated).items():
                 await self._database.recompute_hours(binding_id, first, last)
 
-        await self._patiently(work_out)
-        # None of them, where no reading in these minutes can be used.
-        minutes = DecodedRecord([(self._database.buckets.minutes, line) for line in again], [], ())
-        await self._write([minutes], dead)
-        await self._patiently(work_out_hours)
-        self.counts.windows_recomputed += len(again)
+        await self._retry(recompute_minutes)
+        # There are no lines if no reading in these minutes is usable.
+        minutes = DecodedRecord([(self._database.buckets.minutes, line) for line in lines], [], ())
+        await self._write([minutes], dead_letters)
+        await self._retry(recompute_hours)
+        self.counts.windows_recomputed += len(lines)
 
-    def _old(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:
-        """By patient, from when to when hours are to be worked out again because no task will."""
+    def _outside_task(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:
+        """By patient, the time range of windows that are too old for the task that aggregates hours."""
         before_ms = self._clock.now_ms() - TASK_REACH_MS
         spans: dict[str, tuple[int, int]] = {}
         for one in outdated:
@@ -279,8 +282,8 @@ class TopicGroupWriter:
                 spans[one.binding_id] = (min(first, one.start_ms), max(last, one.start_ms + one.width_ms))
         return spans
 
-    async def _patiently(self, work: Callable[[], Any]) -> None:
-        """Until it is done: the log keeps what the database cannot take."""
+    async def _retry(self, work: Callable[[], Any]) -> None:
+        """Repeat `work` until InfluxDB accepts it; further records wait in Kafka."""
         wait_s, counts = _FIRST_WAIT_S, self.counts
         while True:
             began_ms = self._clock.mono_ms()
@@ -290,44 +293,49 @@ class TopicGroupWriter:
                 if counts.waiting_since_ms is None:
                     counts.waiting_since_ms = began_ms
                     counts.why_waiting = str(error)
-                    _log.error("the database takes nothing", lane=self._name, problem=str(error))
+                    _log.error("InfluxDB does not accept points; trying again", topics=self._name, problem=str(error))
                 counts.retries += 1
                 await asyncio.sleep(wait_s if error.after_s is None else min(error.after_s, _LONGEST_WAIT_S))
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
                 continue
             if counts.waiting_since_ms is not None:
                 _log.info(
-                    "the database takes points again",
-                    lane=self._name,
+                    "InfluxDB accepts points again",
+                    topics=self._name,
                     after_ms=self._clock.mono_ms() - counts.waiting_since_ms,
                 )
                 counts.waiting_since_ms = None
             return
 
-    async def _tell(
-        self, teller: AIOKafkaProducer, entries: list[DecodedRecord], refused: set[int], dead: list[DeadLetter]
+    async def _report(
+        self,
+        reporter: AIOKafkaProducer,
+        entries: list[DecodedRecord],
+        rejected: set[int],
+        dead_letters: list[DeadLetter],
     ) -> None:
+        """Send dead letters to Kafka, and report to ingest which frames are stored and which are rejected."""
         kafka, waiting = self._config.kafka, []
-        for letter in dead:
+        for letter in dead_letters:
             self.counts.discarded[letter.reason] += 1
-            _log.error("dead letter", source=letter.source, reason=letter.reason)
+            _log.error("record moved to dead letters", source=letter.source, reason=letter.reason)
             waiting.append(
-                await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
+                await reporter.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
             )
-        self.counts.dead_letters += len(dead)
-        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.frames]
+        self.counts.dead_letters += len(dead_letters)
+        stored = [one for index, entry in enumerate(entries) if index not in rejected for one in entry.frames]
         for reason, frames in (
             ("", stored),
-            (Reason.VALUE.value, [one for index in refused for one in entries[index].frames]),
+            (Reason.VALUE.value, [one for index in rejected for one in entries[index].frames]),
         ):
             for start in range(0, len(frames), _FRAMES_PER_RECORD):
-                told = StoredFrames(frames=tuple(frames[start : start + _FRAMES_PER_RECORD]), reason=reason)
-                waiting.append(await teller.send(topic(kafka, KAFKA_STORED), value=encode_record(told)))
+                report = StoredFrames(frames=tuple(frames[start : start + _FRAMES_PER_RECORD]), reason=reason)
+                waiting.append(await reporter.send(topic(kafka, KAFKA_STORED), value=encode_record(report)))
         if waiting:
             await asyncio.gather(*waiting)
         self.counts.stored += len(stored)
 
-    def _letter(self, payload: bytes, source: str, reason: str, problem: str) -> DeadLetter:
+    def _dead_letter(self, payload: bytes, source: str, reason: str, problem: str) -> DeadLetter:
         return DeadLetter(
             stage="store",
             reason=reason,

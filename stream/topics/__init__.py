@@ -1,1 +1,1 @@
-"""The Kafka topics: create and inspect them, look at dead letters and send them again."""
+"""The Kafka topics: create and inspect them, list dead letters and send them again."""

@@ -1,4 +1,4 @@
-"""What the command `vitalloom topics` does: create and inspect Kafka topics, list dead letters and send them again."""
+"""The functions of the commands `vitalloom topics`."""
 
 import asyncio
 import contextlib
@@ -6,23 +6,22 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from stream.config import KafkaConfig
-from stream.kafka import TopicsStatus, check_topics, create_topics, status
+from stream.kafka import TopicsStatus, check_topics, create_topics, topics_status
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
-from stream.topics.dead_letters import Resent, StoredDeadLetter, list_dead_letters
-from stream.topics.dead_letters import resend_dead_letters as send_again
+from stream.topics.dead_letters import Resent, StoredDeadLetter, list_dead_letters, resend_dead_letters
 
 
 def kafka_config(bootstrap: str, topic_prefix: str = "", *, application: str = "vitalloom") -> KafkaConfig:
-    """For commands that need no more than that."""
+    """Kafka configuration from command-line options."""
     return KafkaConfig(bootstrap=bootstrap, topic_prefix=topic_prefix, application=application)
 
 
 def create_missing_topics(kafka: KafkaConfig, *, partitions: int, replication: int) -> list[str]:
-    """The command `vitalloom topics init`: make the topics that are missing, and check the others.
+    """The command `vitalloom topics init`: create missing topics, and check the others. Returns the created ones.
 
     Raises:
-        KafkaUnusable: Kafka does not answer or refuses, or what is there does not correspond.
+        KafkaUnusable: Kafka does not answer or refuses, or topics have different numbers of partitions.
     """
 
     async def work() -> list[str]:
@@ -33,13 +32,13 @@ def create_missing_topics(kafka: KafkaConfig, *, partitions: int, replication: i
     return asyncio.run(work())
 
 
-def topics_status(kafka: KafkaConfig) -> TopicsStatus:
+def read_status(kafka: KafkaConfig) -> TopicsStatus:
     """The command `vitalloom topics status`.
 
     Raises:
         KafkaUnusable: Kafka does not answer, or topics are missing.
     """
-    return asyncio.run(status(kafka))
+    return asyncio.run(topics_status(kafka))
 
 
 def dead_letters(kafka: KafkaConfig) -> list[StoredDeadLetter]:
@@ -55,11 +54,12 @@ def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) ->
     """The command `vitalloom topics resend`.
 
     Raises:
-        KafkaUnusable, SiteUnusable: what is wrong, and the fix.
+        KafkaUnusable: Kafka does not answer.
+        SiteUnusable: the site folder lacks a file; the message names it and the fix.
     """
     clock = SystemClock()
     if site is None:
-        return asyncio.run(send_again(kafka, clock, again=again, stage=stage))
+        return asyncio.run(resend_dead_letters(kafka, clock, again=again, stage=stage))
     with contextlib.closing(Site.open(site, clock=clock, to_read=True)) as opened:
         directory = RegistryDirectory(opened.registry)
-        return asyncio.run(send_again(kafka, clock, directory=directory, again=again, stage=stage))
+        return asyncio.run(resend_dead_letters(kafka, clock, directory=directory, again=again, stage=stage))

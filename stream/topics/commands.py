@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stream.topics.admin import create_missing_topics, dead_letters, kafka_config, resend, topics_status
+from stream.topics.admin import create_missing_topics, dead_letters, kafka_config, read_status, resend
 
 topics = typer.Typer(
     help="Create and inspect the Kafka topics; list dead letters and send them again.",
@@ -29,14 +29,16 @@ def init(
     partitions: Annotated[
         int,
         typer.Option(
-            min=1, max=10_000, help="Number of partitions: the most workers that can share the readings. Cannot change."
+            min=1,
+            max=10_000,
+            help="Number of partitions: the most workers that can share the readings. It cannot be changed later.",
         ),
     ] = 12,
     replication: Annotated[
         int, typer.Option(min=1, max=10, help="Replication factor; use 3 on a cluster of three or more brokers.")
     ] = 1,
 ) -> None:
-    """Create the topics that are missing, and check the settings of the others."""
+    """Create missing topics, and check the numbers of partitions of the others."""
     config = kafka_config(kafka, topic_prefix)
     made = create_missing_topics(config, partitions=partitions, replication=replication)
     typer.echo(f"{len(made)} topics created: {', '.join(made)}" if made else "all topics exist")
@@ -45,7 +47,7 @@ def init(
 @topics.command("status")
 def show_status(kafka: BootstrapOption = "127.0.0.1:9092", topic_prefix: PrefixOption = "") -> None:
     """Show the records in each topic, the lag of each consumer group, and the number of dead letters."""
-    found = topics_status(kafka_config(kafka, topic_prefix))
+    found = read_status(kafka_config(kafka, topic_prefix))
     sizes = Table("topic", Column("partitions", justify="right"), Column("records kept", justify="right"))
     for one in found.topics:
         sizes.add_row(one.name, str(one.partitions), f"{one.records:,}")
@@ -64,7 +66,7 @@ def show_dead_letters(
     topic_prefix: PrefixOption = "",
     last: Annotated[int, typer.Option(min=1, help="Number of the newest dead letters to show.")] = 20,
 ) -> None:
-    """List records that could not be processed, and why. Their content is not shown: it is a patient's."""
+    """List records that could not be processed, and why. Their content is not shown, because it is patient data."""
     found = dead_letters(kafka_config(kafka, topic_prefix))
     counts = Counter((one.content.stage, one.content.reason) for one in found)
     summary = Table("failed at", "reason", Column("dead letters", justify="right"))
@@ -90,17 +92,16 @@ def send_again(
     ] = "vitalloom",
     site: Annotated[
         Path | None,
-        typer.Option(
-            help="Site folder, needed to resend frames that ingest refused; without it they stay.", show_default=False
-        ),
+        typer.Option(help="Site folder; needed to resend frames that ingest could not decode.", show_default=False),
     ] = None,
     stage: Annotated[
-        str, typer.Option(help="Resend only what failed at this stage: ingest, processor or store.", show_default=False)
+        str,
+        typer.Option(help="Resend only dead letters of this stage: ingest, processor or store.", show_default=False),
     ] = "",
-    again: Annotated[bool, typer.Option("--again", help="Also resend what was resent before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also resend dead letters that were resent before.")] = False,
 ) -> None:
-    """Send dead letters again, after their cause is fixed. Records that were processed already change nothing."""
+    """Send dead letters again, after their cause is fixed. Sending one twice is harmless."""
     found = resend(kafka_config(kafka, topic_prefix, application=application), site=site, again=again, stage=stage)
     typer.echo(f"{found.sent.total()} sent again" + "".join(f"\n  {n} {name}" for name, n in found.sent.items()))
     if found.kept:
-        typer.echo(f"{found.kept.total()} stay" + "".join(f"\n  {n} {why}" for why, n in found.kept.items()))
+        typer.echo(f"{found.kept.total()} not sent" + "".join(f"\n  {n} {why}" for why, n in found.kept.items()))

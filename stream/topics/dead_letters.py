@@ -1,6 +1,6 @@
-"""Dead letters: what there is, and how one goes on its way again once whatever refused it is mended.
+"""Dead letters: list them, and send them again after their cause is fixed.
 
-Sending one again can do no harm: readings have permanent ids, points have permanent times.
+Sending a dead letter twice is harmless: readings have permanent ids, and points have permanent times.
 """
 
 from collections import Counter
@@ -24,25 +24,25 @@ _WITHIN_MS: Final = 1_000
 
 
 class StoredDeadLetter(NamedTuple):
-    """A dead letter and where it lies."""
+    """A dead letter and its offset in `vl.dlq.v1`."""
 
     offset: int
     content: DeadLetter
 
 
 class CannotResend(Exception):
-    """This letter stays where it is; the message says why, without values."""
+    """A dead letter that is not sent again; the message says why, without values."""
 
 
 class Resent(NamedTuple):
-    """What became of dead letters."""
+    """Numbers of dead letters that were sent again, and that were not."""
 
     sent: Counter[str]  # by stage
-    kept: Counter[str]  # by why
+    kept: Counter[str]  # by stage and reason
 
 
 class RecordPosition(NamedTuple):
-    """A record of the log."""
+    """Topic, partition and offset of a Kafka record."""
 
     topic: str
     partition: int
@@ -55,53 +55,53 @@ class RecordPosition(NamedTuple):
             name, partition, offset = source.rsplit("/", 2)
             return cls(name, int(partition), int(offset))
         except ValueError:
-            raise CannotResend("its source is no place in the log") from None
+            raise CannotResend("its source is not a Kafka record") from None
 
 
 async def list_dead_letters(config: KafkaConfig) -> list[StoredDeadLetter]:
-    """All that are kept.
+    """All dead letters that Kafka still has.
 
     Raises:
         KafkaUnusable: Kafka does not answer.
     """
-    async with _DeadLetterReader(config) as reading:
-        return [one async for one in reading.letters(since=0)]
+    async with _DeadLetterReader(config) as reader:
+        return [one async for one in reader.letters(since=0)]
 
 
 async def resend_dead_letters(
     config: KafkaConfig, clock: Clock, *, directory: Directory | None = None, again: bool = False, stage: str = ""
 ) -> Resent:
-    """Send those that came since the last time; where we got to is kept in Kafka.
+    """Send dead letters again that arrived since the previous call; the offset reached is committed to Kafka.
 
     Args:
-        directory: who is who, for letters of the ingest; None: those stay.
-        again: all that are kept, also those that were sent again before.
-        stage: only those that failed there; what is left out now is left for later, so nothing is noted.
+        directory: devices and bindings, to decode dead letters of ingest; None: those are not sent.
+        again: send all dead letters that Kafka has, including those that were sent again before.
+        stage: send only dead letters of this stage; then no offset is committed. Empty: all stages.
 
     Raises:
         KafkaUnusable: Kafka does not answer.
     """
     found = Resent(Counter(), Counter())
     sender = producer(config)
-    async with _DeadLetterReader(config) as reading:
+    async with _DeadLetterReader(config) as reader:
         try:
             await sender.start()
-            first = 0 if again or stage else await reading.noted()
+            first = 0 if again or stage else await reader.committed_offset()
             last = None
-            async for letter in reading.letters(since=first):
+            async for letter in reader.letters(since=first):
                 last = letter.offset
                 if stage and letter.content.stage != stage:
                     continue
                 try:
-                    await _send(sender, reading, config, letter.content, clock, directory)
+                    await _send(sender, reader, config, letter.content, clock, directory)
                 except CannotResend as error:
                     found.kept[f"{letter.content.stage}: {error}"] += 1
                 else:
                     found.sent[letter.content.stage] += 1
             if last is not None and not stage:
-                await reading.note(last + 1)
+                await reader.commit_offset(last + 1)
         except KafkaError as error:
-            raise KafkaUnusable(config.bootstrap, f"does not take what is sent again ({error}); is it up?") from error
+            raise KafkaUnusable(config.bootstrap, f"does not accept dead letters ({error}); is it up?") from error
         finally:
             await sender.stop()
     return found
@@ -109,22 +109,22 @@ async def resend_dead_letters(
 
 async def _send(
     sender: AIOKafkaProducer,
-    reading: "_DeadLetterReader",
+    reader: "_DeadLetterReader",
     config: KafkaConfig,
     letter: DeadLetter,
     clock: Clock,
     directory: Directory | None,
 ) -> None:
     if letter.stage == "store":
-        place = RecordPosition.of(letter.source)
-        if place.topic not in {topic(config, spec.name) for spec in TOPICS}:
-            raise CannotResend("it comes from a topic of somebody else")
-        key, value = await reading.record(place)
-        await sender.send_and_wait(place.topic, key=key, value=value, partition=place.partition)
+        position = RecordPosition.of(letter.source)
+        if position.topic not in {topic(config, spec.name) for spec in TOPICS}:
+            raise CannotResend("its source topic does not belong to this site")
+        key, value = await reader.record(position)
+        await sender.send_and_wait(position.topic, key=key, value=value, partition=position.partition)
         return
-    arrived = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
+    record = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
     await sender.send_and_wait(
-        topic(config, KAFKA_READINGS), key=arrived.messages[0].binding_id.encode(), value=encode_record(arrived)
+        topic(config, KAFKA_READINGS), key=record.messages[0].binding_id.encode(), value=encode_record(record)
     )
 
 
@@ -132,35 +132,35 @@ def _from_processor(letter: DeadLetter) -> ReadingRecord:
     try:
         record = decode_patient_record(letter.payload)
     except DecodeError as error:
-        raise CannotResend("it still cannot be read") from error
+        raise CannotResend("it still cannot be decoded") from error
     if not isinstance(record, ReadingRecord) or not record.messages:
-        raise CannotResend("it is an order; give it again instead")
+        raise CannotResend("it is an order; acknowledge or silence the alarm again instead")
     return record
 
 
 def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> ReadingRecord:
     if directory is None:
-        raise CannotResend("who is who is not known here; name the site's folder: --site")
+        raise CannotResend("devices are not known; name the site folder with --site")
     if letter.frame is None or not letter.binding_id:
-        raise CannotResend("it does not say whose it is")
+        raise CannotResend("it names no frame or binding")
     try:
         found = decode_content(
             directory, bytes.fromhex(letter.binding_id), letter.frame.frame_class, letter.payload, clock.now_ms()
         )
     except (DecodeError, ValueError) as error:
-        raise CannotResend("it still cannot be read") from error
+        raise CannotResend("it still cannot be decoded") from error
     if not isinstance(found, ReadingWithScores):
-        raise CannotResend("it is no reading")
+        raise CannotResend("it is not a reading")
     return ReadingRecord(messages=tuple(found.messages), frame=letter.frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
 
 
 class _DeadLetterReader:
-    """The dead letters of one site, and the records that they speak of."""
+    """Reads the dead letters of one site, and the Kafka records that they name as their source."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._place = TopicPartition(topic(config, KAFKA_DEAD_LETTERS), 0)
-        # A group of its own that nobody joins: it only keeps where we got to.
+        self._partition = TopicPartition(topic(config, KAFKA_DEAD_LETTERS), 0)
+        # A consumer group that is only used to store an offset.
         self._letters: AIOKafkaConsumer = consumer(config, group=f"{config.application}-dead-letters")
         self._records: AIOKafkaConsumer = consumer(config, group=None)
 
@@ -171,44 +171,44 @@ class _DeadLetterReader:
         except (KafkaError, OSError) as error:
             await self.__aexit__()
             raise KafkaUnusable(self._config.bootstrap, f"does not answer ({error}); is it up?") from error
-        self._letters.assign([self._place])
+        self._letters.assign([self._partition])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._letters.stop()
         await self._records.stop()
 
-    async def noted(self) -> int:
-        """Where an earlier run got to."""
-        return await self._letters.committed(self._place) or 0
+    async def committed_offset(self) -> int:
+        """The offset that an earlier run committed; 0 if there is none."""
+        return await self._letters.committed(self._partition) or 0
 
-    async def note(self, offset: int) -> None:
-        await self._letters.commit({self._place: offset})
+    async def commit_offset(self, offset: int) -> None:
+        await self._letters.commit({self._partition: offset})
 
     async def letters(self, *, since: int) -> AsyncIterator[StoredDeadLetter]:
-        """From there to where the topic ends now."""
-        reader, place = self._letters, self._place
-        first = (await reader.beginning_offsets([place]))[place]
-        end = (await reader.end_offsets([place]))[place]
-        reader.seek(place, max(first, since))
-        while await reader.position(place) < end:
-            for records in (await reader.getmany(place, timeout_ms=_WITHIN_MS)).values():
+        """Dead letters from offset `since` to the end of the topic at the time of the call."""
+        reader, partition = self._letters, self._partition
+        first = (await reader.beginning_offsets([partition]))[partition]
+        end = (await reader.end_offsets([partition]))[partition]
+        reader.seek(partition, max(first, since))
+        while await reader.position(partition) < end:
+            for records in (await reader.getmany(partition, timeout_ms=_WITHIN_MS)).values():
                 for record in records:
                     yield StoredDeadLetter(record.offset, decode_dead_letter(record.value))
 
-    async def record(self, place: RecordPosition) -> tuple[bytes, bytes]:
-        """Key and value.
+    async def record(self, position: RecordPosition) -> tuple[bytes, bytes]:
+        """Key and value of a record.
 
         Raises:
-            CannotResend: it is not there any more.
+            CannotResend: Kafka has deleted the record.
         """
-        reader, at = self._records, TopicPartition(place.topic, place.partition)
+        reader, at = self._records, TopicPartition(position.topic, position.partition)
         reader.assign([at])
-        if not (await reader.beginning_offsets([at]))[at] <= place.offset < (await reader.end_offsets([at]))[at]:
-            raise CannotResend("what it speaks of is not kept any more")
-        reader.seek(at, place.offset)
+        if not (await reader.beginning_offsets([at]))[at] <= position.offset < (await reader.end_offsets([at]))[at]:
+            raise CannotResend("Kafka has deleted its source record")
+        reader.seek(at, position.offset)
         found = await reader.getmany(at, timeout_ms=_WITHIN_MS, max_records=1)
         for record in found.get(at, ()):
-            if record.offset == place.offset:
+            if record.offset == position.offset:
                 return record.key, record.value
-        raise CannotResend("what it speaks of is not kept any more")
+        raise CannotResend("Kafka has deleted its source record")

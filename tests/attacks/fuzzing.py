@@ -101,9 +101,14 @@ class Doors:
         self.receiver = Receiver(self.edge.me, self.edge.provision.directory, limits=UNLIMITED)
         self.ingest = FrameOpener(self._cloud.me, directory, limits=UNLIMITED)
         self._up = SendSession.open(
-            self.wearable.me, self.wearable.provision.recipient, binding_id=binding_id, frame_class=FrameClass.VITALS,
-            number=NOW, previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            self.wearable.me,
+            self.wearable.provision.recipient,
+            binding_id=binding_id,
+            frame_class=FrameClass.VITALS,
+            number=NOW,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
         self._binding = binding_id
         self._number = NOW
         self._on = {one: self._session(one) for one in (FrameClass.VITALS, FrameClass.ALARM, FrameClass.HEARTBEAT)}
@@ -123,10 +128,14 @@ class Doors:
         recipient, self._number = self.edge.provision.recipient, self._number + 1
         assert recipient is not None
         return SendSession.open(
-            self.edge.me, recipient,
+            self.edge.me,
+            recipient,
             binding_id=bytes(16) if frame_class == FrameClass.HEARTBEAT else self._binding,
-            frame_class=frame_class, number=self._number, previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            frame_class=frame_class,
+            number=self._number,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
 
     # State that nothing of all this may change
 
@@ -244,8 +253,9 @@ class Doors:
         """Content that a control key has signed: the last who could send it is the data centre itself."""
         kind = 1 + (data[0] if data else 0) % 4
         content = data[1:8_000]
-        head = Header(4, 1, FrameClass.CONTROL, 36 + len(content) + SIGNATURE_BYTES, next(iter(self._controls)),
-                      bytes(16), 0, 0).pack()  # fmt: skip
+        head = Header(
+            4, 1, FrameClass.CONTROL, 36 + len(content) + SIGNATURE_BYTES, next(iter(self._controls)), bytes(16), 0, 0
+        ).pack()
         signed = head + struct.pack(">BBHQQ16s", kind, 0, 0, NOW, NOW, bytes(16)) + content
         self.authentic += 1
         return self._document(signed + self._control.sign(b"VSE1 doc\0" + signed))
@@ -394,20 +404,44 @@ def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
     readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "heart_rate": 71.5, "battery": 80.0})]
     edge = [
         EdgeVitalsV1(
-            origin=OriginV1(wearable_id=wearable_id, session_id=session_id, counter=n), vitals=one, at_ms=NOW,
-            received_ms=NOW, sensor_flags=0, unusable=0,
+            origin=OriginV1(wearable_id=wearable_id, session_id=session_id, counter=n),
+            vitals=one,
+            at_ms=NOW,
+            received_ms=NOW,
+            sensor_flags=0,
+            unusable=0,
         )
         for n, one in enumerate(readings)
-    ]  # fmt: skip
+    ]
     alarm = EdgeAlarmV1(
-        alarm_id=b"a" * 16, rule_id="news2", key="", kind="physiological", priority=3, state="active", at_ms=NOW,
-        onset_ms=NOW, revision=1, text="NEWS2 7: respiratory rate 26 /min",
-    )  # fmt: skip
+        alarm_id=b"a" * 16,
+        rule_id="news2",
+        key="",
+        kind="physiological",
+        priority=3,
+        state="active",
+        at_ms=NOW,
+        onset_ms=NOW,
+        revision=1,
+        text="NEWS2 7: respiratory rate 26 /min",
+    )
     beat = HeartbeatV1(
-        boot_id=b"b" * 8, at_ms=NOW, uptime_ms=1_000, clock_quality=2, outbox_rows=3, outbox_oldest_ms=9,
-        outbox_used=0.1, last_counters=[(session_id, 1, 7)], void=[(session_id, 1, 2)], closed=[(session_id, 9)],
-        model="rules only", sensors=[(wearable_id, "worn")], version="0.1.0", rejected={"auth": 2}, documents=b"d" * 8,
-    )  # fmt: skip
+        boot_id=b"b" * 8,
+        at_ms=NOW,
+        uptime_ms=1_000,
+        clock_quality=2,
+        outbox_rows=3,
+        outbox_oldest_ms=9,
+        outbox_used=0.1,
+        last_counters=[(session_id, 1, 7)],
+        void=[(session_id, 1, 2)],
+        closed=[(session_id, 9)],
+        model="rules only",
+        sensors=[(wearable_id, "worn")],
+        version="0.1.0",
+        rejected={"auth": 2},
+        documents=b"d" * 8,
+    )
     return {
         "vitals": [encode(one) for one in readings],
         "edge vitals": [encode(one) for one in edge],

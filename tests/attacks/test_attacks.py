@@ -49,7 +49,7 @@ def bench(tmp_path: Path) -> Bench:
     return made
 
 
-def test_a01_a_thousand_replays_are_one_reading_and_one_answer(site: Site) -> None:
+def test_a01_a_thousand_replays_are_one_reading_and_one_acknowledgement(site: Site) -> None:
     frame = site.sealed(site.message(0))
 
     for _ in range(10):
@@ -94,13 +94,18 @@ def test_a03_a_frame_cannot_be_moved_to_another_patient(bench: Bench) -> None:
     assert bench.agent.counts.rejected == {Reason.TOPIC: 1, Reason.NEED_SESSION: 2, Reason.AUTH: 1}
 
 
-def test_a04_a_session_for_somebody_else_s_patient_is_refused(bench: Bench) -> None:
+def test_a04_a_session_for_a_patient_of_another_edge_is_rejected(bench: Bench) -> None:
     ann = bench.site.wearables[0]
     assert ann.recipient is not None
     session = SendSession.open(
-        ann.me, ann.recipient, binding_id=bench.site.bindings[1].binding_id, frame_class=FrameClass.VITALS, number=NOW,
-        previous=bytes(16), now_ms=NOW,
-    )  # fmt: skip
+        ann.me,
+        ann.recipient,
+        binding_id=bench.site.bindings[1].binding_id,
+        frame_class=FrameClass.VITALS,
+        number=NOW,
+        previous=bytes(16),
+        now_ms=NOW,
+    )
 
     bench.turn(session.frame)
 
@@ -193,9 +198,14 @@ def test_a11_a_copied_card_is_noticed(bench: Bench, tmp_path: Path) -> None:
     def next_session(number: int) -> SendSession:
         assert edge.recipient is not None
         return SendSession.open(
-            edge.me, edge.recipient, binding_id=bench.site.bindings[0].binding_id, frame_class=1, number=number,
-            previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            edge.me,
+            edge.recipient,
+            binding_id=bench.site.bindings[0].binding_id,
+            frame_class=1,
+            number=number,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
 
     def hear(session: SendSession) -> Any:
         return cloud.receive(session.frame, topic_device=edge.me.device_id, now_ms=NOW, mono_ms=0)
@@ -274,7 +284,7 @@ def test_a16_a_forged_signature_makes_no_edge_delete(bench: Bench) -> None:
     assert bench.agent.senders[FrameClass.VITALS].counts.never_sent == 1
 
 
-def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(bench: Bench) -> None:
+def test_a17_withheld_acknowledgements_lose_no_reading_and_queues_stay_bounded(bench: Bench) -> None:
     for n in range(600):
         bench.turn(bench.sealed(n * 5_000))
         bench.clock.advance(20)
@@ -284,13 +294,18 @@ def test_a17_signatures_withheld_for_ever_lose_nothing_and_keep_their_bounds(ben
     assert bench.agent.senders[FrameClass.VITALS].in_flight <= bench.config.windows.vitals
 
 
-def test_a18_a_wearable_on_the_edges_branch_is_nobody(site: Site) -> None:
+def test_a18_a_wearable_cannot_publish_as_an_edge(site: Site) -> None:
     wearable = site.demo.wearables[0]
     assert site.edge.recipient is not None
     session = SendSession.open(
-        wearable.me, site.edge.recipient, binding_id=site.demo.bindings[0].binding_id, frame_class=FrameClass.VITALS,
-        number=NOW, previous=bytes(16), now_ms=NOW,
-    )  # fmt: skip
+        wearable.me,
+        site.edge.recipient,
+        binding_id=site.demo.bindings[0].binding_id,
+        frame_class=FrameClass.VITALS,
+        number=NOW,
+        previous=bytes(16),
+        now_ms=NOW,
+    )
     topic = f"vl/v1/e/{wearable.me.device_id.hex()}/up/1"
 
     site.stream.take([site.inbound(session.frame)._replace(topic=topic)])
@@ -329,7 +344,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
-def test_a23_a_bomb_in_an_authentic_frame_is_refused_and_kept_for_people(bomb: bytes, site: Site) -> None:
+def test_a23_a_decompression_bomb_in_an_authentic_frame_becomes_a_dead_letter(bomb: bytes, site: Site) -> None:
     tracemalloc.start()
     site.take(site.session().seal(bomb)[1])
     peak = tracemalloc.get_traced_memory()[1]
@@ -351,7 +366,7 @@ def test_a25_a_device_s_clock_moves_no_reading_and_hides_no_silence(t_ms: int, b
     assert len(times) == 2
 
 
-def test_a26_an_edge_that_boots_in_1970_goes_on_from_what_it_has_stored(bench: Bench) -> None:
+def test_a26_an_edge_that_boots_in_1970_continues_from_its_stored_time(bench: Bench) -> None:
     bench.turn(bench.sealed(0))
     bench.pass_time()
 
@@ -379,7 +394,7 @@ def test_a35_no_value_and_no_name_is_in_a_log(bench: Bench, capfd: pytest.Captur
     assert [secret for secret in secrets if secret in said.out + said.err] == []
 
 
-def test_a37_one_device_in_a_frenzy_does_not_cost_the_others_their_turn(tmp_path: Path) -> None:
+def test_a37_a_device_that_floods_ingest_does_not_delay_others(tmp_path: Path) -> None:
     bench = Bench(tmp_path, limits=RateLimits(frames_per_s=50, frames_burst=100))
     bench.begin(0, 1)
 
@@ -390,7 +405,7 @@ def test_a37_one_device_in_a_frenzy_does_not_cost_the_others_their_turn(tmp_path
     assert bench.agent.counts.accepted == 101
 
 
-def test_a38_the_alarm_lane_is_never_quiet(bench: Bench) -> None:
+def test_a38_the_alarm_connection_always_has_traffic(bench: Bench) -> None:
     lanes = []
     for _ in range(4):
         bench.hand.published.clear()
@@ -416,7 +431,7 @@ def test_a39_the_published_scheme_gives_its_key_away() -> None:
     assert json.loads(published_scheme.encrypt(secret, bytes(forged)))["heart_rate"] == 12
 
 
-def test_a39_here_the_same_words_of_the_same_people_never_look_the_same(bench: Bench) -> None:
+def test_a39_in_our_scheme_equal_messages_never_give_equal_frames(bench: Bench) -> None:
     words = encode(bench.vitals(0))
     frames = [bench.new_session(number=NOW + n).seal(words)[1][HEADER_BYTES:] for n in range(50)]
 
@@ -428,7 +443,7 @@ def test_a39_here_the_same_words_of_the_same_people_never_look_the_same(bench: B
     assert not one & other
 
 
-def test_a40_who_drops_only_the_newest_frames_is_given_away_by_the_heartbeats(bench: Bench, tmp_path: Path) -> None:
+def test_a40_dropping_only_the_newest_frames_is_detected_by_heartbeats(bench: Bench, tmp_path: Path) -> None:
     demo = bench.site
     cloud_clock = ManualClock(NOW)
     with Store(tmp_path / "store.sqlite") as store:

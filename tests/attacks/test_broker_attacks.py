@@ -65,11 +65,14 @@ def up_e(edge: str, frame_class: int = 1) -> str:
     return f"vl/v1/e/{edge}/up/{frame_class}"
 
 
-def test_all_that_is_meant_to_be_said_is_said(cast: Cast) -> None:
+def test_every_permitted_message_passes_the_broker(cast: Cast) -> None:
     with (
-        cast.speaker(cast.ann) as ann, cast.speaker(cast.edge) as edge, cast.speaker(f"{cast.edge}-a") as alarms,
-        cast.speaker("ingest-v") as ingest_v, cast.speaker("ingest-a") as ingest_a,
-    ):  # fmt: skip
+        cast.speaker(cast.ann) as ann,
+        cast.speaker(cast.edge) as edge,
+        cast.speaker(f"{cast.edge}-a") as alarms,
+        cast.speaker("ingest-v") as ingest_v,
+        cast.speaker("ingest-a") as ingest_a,
+    ):
         ann.hear(f"vl/v1/w/{cast.ann}/down")
         edge.hear(f"vl/v1/w/{cast.ann}/up/+", f"vl/v1/e/{cast.edge}/down")
         alarms.hear(f"vl/v1/e/{cast.edge}/down-a")
@@ -104,7 +107,7 @@ def test_a13_plain_mqtt_is_refused(cast: Cast) -> None:
         assert not speaker.connected
 
 
-def test_a13_nobody_without_a_certificate_of_ours_gets_in(cast: Cast, tmp_path: Path) -> None:
+def test_a13_a_client_without_a_certificate_of_the_site_is_refused(cast: Cast, tmp_path: Path) -> None:
     with Speaker(cast.site.context(None), cast.site.broker.port) as speaker:
         assert not speaker.connected
 
@@ -123,7 +126,7 @@ def test_a13_nobody_without_a_certificate_of_ours_gets_in(cast: Cast, tmp_path: 
 
 @contextmanager
 def by_hand(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
-    """A connection that the broker has accepted, for what no client would do. Raises OSError if it does not."""
+    """A raw connection that the broker has accepted, for invalid packets. Raises OSError if it is refused."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secured,
@@ -143,7 +146,7 @@ def session_of(context: ssl.SSLContext, port: int, session: ssl.SSLSession | Non
         return None
 
 
-def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_back(cast: Cast) -> None:
+def test_a14_a_stolen_edge_is_disconnected_and_cannot_connect_again(cast: Cast) -> None:
     site, thief = cast.site, cast.site.new_device("edge")
     worn = site.new_device("wearable")
     site.bind(worn, thief)
@@ -152,9 +155,12 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
     resumable = session_of(context, site.broker.port)
     assert resumable is not None
     with (
-        cast.speaker(thief) as vitals, cast.speaker(f"{thief}-a") as alarms, cast.speaker(worn) as wearable,
-        cast.speaker("ingest-v") as ingest, cast.speaker(cast.edge) as honest,
-    ):  # fmt: skip
+        cast.speaker(thief) as vitals,
+        cast.speaker(f"{thief}-a") as alarms,
+        cast.speaker(worn) as wearable,
+        cast.speaker("ingest-v") as ingest,
+        cast.speaker(cast.edge) as honest,
+    ):
         ingest.hear("vl/v1/e/+/up/1")
         vitals.hear(f"vl/v1/e/{thief}/down", f"vl/v1/w/{worn}/up/+")
         honest.hear(f"vl/v1/e/{cast.edge}/down")
@@ -187,7 +193,7 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
         assert honest.connected
 
 
-def test_a14_a_denial_stands_above_the_pattern_for_wearables(cast: Cast) -> None:
+def test_a14_a_revocation_overrides_the_pattern_for_wearables(cast: Cast) -> None:
     site, thief = cast.site, cast.site.new_device("wearable")
     with cast.speaker(thief) as wearable:
         assert wearable.say(up(thief)) == NO_SUBSCRIBERS
@@ -198,7 +204,7 @@ def test_a14_a_denial_stands_above_the_pattern_for_wearables(cast: Cast) -> None
         assert {wearable.say(up(thief, n)) for n in (1, 2, 3, 4)} == {NOT_AUTHORIZED}
 
 
-def test_a15_a_broker_of_another_authority_is_left_alone(cast: Cast, tmp_path: Path) -> None:
+def test_a15_a_broker_of_another_authority_is_not_trusted(cast: Cast, tmp_path: Path) -> None:
     with a_secured_site(tmp_path) as rogue:
         theirs = rogue.new_device("wearable")
         rogue.begin()
@@ -210,7 +216,7 @@ def test_a15_a_broker_of_another_authority_is_left_alone(cast: Cast, tmp_path: P
             assert control.connected
 
 
-def test_a15_a_broker_that_is_ours_and_elsewhere_is_left_alone(cast: Cast) -> None:
+def test_a15_a_broker_of_this_site_at_another_address_is_not_trusted(cast: Cast) -> None:
     context = cast.site.context(cast.ann)
     with (
         socket.create_connection(("127.0.0.1", cast.site.broker.port)) as plain,
@@ -222,14 +228,31 @@ def test_a15_a_broker_that_is_ours_and_elsewhere_is_left_alone(cast: Cast) -> No
 def test_a18_a_wearable_writes_to_its_own_branch_and_nowhere_else(cast: Cast) -> None:
     ann, bob, edge = cast.ann, cast.bob, cast.edge
     topics = (
-        up(bob), up(bob, 2), f"vl/v1/w/{bob}/down", f"vl/v1/w/{ann}/down", up_e(ann), up_e(ann, 2), up_e(edge),
-        f"vl/v1/e/{edge}/down", f"vl/v1/e/{edge}/down-a", f"vl/v1/w/{ann}/up", f"vl/v1/w/{ann}/up/1/1", "vl/v1/w//up/1",
-        f"vl/v1/w/{ann.upper()}/up/1", "$SYS/broker/uptime", "$CONTROL/dynamic-security/v1", "x",
-    )  # fmt: skip
+        up(bob),
+        up(bob, 2),
+        f"vl/v1/w/{bob}/down",
+        f"vl/v1/w/{ann}/down",
+        up_e(ann),
+        up_e(ann, 2),
+        up_e(edge),
+        f"vl/v1/e/{edge}/down",
+        f"vl/v1/e/{edge}/down-a",
+        f"vl/v1/w/{ann}/up",
+        f"vl/v1/w/{ann}/up/1/1",
+        "vl/v1/w//up/1",
+        f"vl/v1/w/{ann.upper()}/up/1",
+        "$SYS/broker/uptime",
+        "$CONTROL/dynamic-security/v1",
+        "x",
+    )
     with (
-        cast.speaker(ann) as attacker, cast.speaker(cast.edge) as near, cast.speaker(cast.other_edge) as far,
-        cast.speaker(bob) as victim, cast.speaker("ingest-v") as ingest, cast.speaker("monitor") as monitor,
-    ):  # fmt: skip
+        cast.speaker(ann) as attacker,
+        cast.speaker(cast.edge) as near,
+        cast.speaker(cast.other_edge) as far,
+        cast.speaker(bob) as victim,
+        cast.speaker("ingest-v") as ingest,
+        cast.speaker("monitor") as monitor,
+    ):
         near.hear(f"vl/v1/w/{ann}/up/+", f"vl/v1/e/{edge}/down")
         far.hear(f"vl/v1/w/{bob}/up/+")
         victim.hear(f"vl/v1/w/{bob}/down")
@@ -247,7 +270,7 @@ def test_a18_a_wearable_writes_to_its_own_branch_and_nowhere_else(cast: Cast) ->
         assert [one for one in heard if one.payload == b"forged"] == []
 
 
-def test_a18_a_last_will_goes_nowhere_else_either(cast: Cast) -> None:
+def test_a18_a_last_will_is_limited_to_the_same_branch(cast: Cast) -> None:
     with cast.speaker(cast.other_edge) as far, cast.speaker(cast.bob) as bob:
         far.hear(f"vl/v1/w/{cast.bob}/up/+")
         with cast.site.speaker(cast.ann, will=up(cast.bob)) as ann:
@@ -261,7 +284,7 @@ def test_a18_a_last_will_goes_nowhere_else_either(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize(("lane", "may"), [("", {1, 3}), ("-a", {2})])
-def test_a18_each_lane_of_an_edge_carries_its_own_classes(lane: str, may: set[int], cast: Cast) -> None:
+def test_a18_each_connection_of_an_edge_carries_only_its_own_classes(lane: str, may: set[int], cast: Cast) -> None:
     with cast.speaker(f"{cast.edge}{lane}") as speaker:
         answers = {n: speaker.say(up_e(cast.edge, n)) for n in (1, 2, 3, 4)}
         others = {speaker.say(up_e(cast.other_edge, n)) for n in (1, 2, 3, 4)}
@@ -272,13 +295,17 @@ def test_a18_each_lane_of_an_edge_carries_its_own_classes(lane: str, may: set[in
     assert unbound == NOT_AUTHORIZED
 
 
-def test_a19_whoever_listens_to_everything_hears_nothing(cast: Cast) -> None:
+def test_a19_a_client_that_subscribes_to_everything_receives_nothing(cast: Cast) -> None:
     stranger = cast.site.new_device("wearable")
     with (
-        cast.speaker(cast.ann) as ann, cast.speaker(cast.edge) as edge, cast.speaker("ingest-v") as ingest,
-        cast.speaker(stranger) as one, cast.speaker(cast.other_edge) as two,
-        cast.speaker(f"{cast.other_edge}-a") as three, cast.speaker("monitor") as monitor,
-    ):  # fmt: skip
+        cast.speaker(cast.ann) as ann,
+        cast.speaker(cast.edge) as edge,
+        cast.speaker("ingest-v") as ingest,
+        cast.speaker(stranger) as one,
+        cast.speaker(cast.other_edge) as two,
+        cast.speaker(f"{cast.other_edge}-a") as three,
+        cast.speaker("monitor") as monitor,
+    ):
         for intruder in (one, two, three, monitor):
             intruder.hear(*ALL)
         edge.hear(f"vl/v1/w/{cast.ann}/up/+", f"vl/v1/e/{cast.edge}/down")
@@ -301,11 +328,12 @@ def test_a19_whoever_listens_to_everything_hears_nothing(cast: Cast) -> None:
         assert [heard for heard in monitor.heard if not heard.topic.startswith("$SYS/")] == []
 
 
-def test_a20_a_certificate_under_another_s_client_id_is_itself(cast: Cast) -> None:
+def test_a20_a_foreign_client_id_does_not_change_the_identity(cast: Cast) -> None:
     with (
-        cast.speaker(cast.edge) as edge, cast.speaker(cast.other_edge) as far,
+        cast.speaker(cast.edge) as edge,
+        cast.speaker(cast.other_edge) as far,
         cast.site.speaker(cast.ann, client_id=cast.ann) as ann,
-    ):  # fmt: skip
+    ):
         edge.hear(f"vl/v1/w/{cast.ann}/up/+")
         far.hear(f"vl/v1/w/{cast.bob}/up/+")
         ann.hear(f"vl/v1/w/{cast.ann}/down")
@@ -337,7 +365,7 @@ def resident_bytes(pid: int) -> int:
     ids=["too long", "announced"],
 )
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_a21_too_long_a_packet_ends_the_connection_and_costs_no_memory(oversized: bytes, cast: Cast) -> None:
+def test_a21_an_oversized_packet_ends_the_connection_and_costs_no_memory(oversized: bytes, cast: Cast) -> None:
     with cast.speaker(cast.edge) as edge, cast.speaker(cast.ann) as ann:
         edge.hear(f"vl/v1/w/{cast.ann}/up/+")
         assert ann.say(up(cast.ann), bytes(16_000)) == TAKEN
@@ -355,7 +383,7 @@ def test_a21_too_long_a_packet_ends_the_connection_and_costs_no_memory(oversized
     assert resident_bytes(cast.site.broker.pid) - before < 5_000_000
 
 
-def test_a27_an_expired_revocation_list_locks_everybody_out_until_there_is_a_new_one(tmp_path: Path) -> None:
+def test_a27_an_expired_revocation_list_blocks_all_clients_until_it_is_renewed(tmp_path: Path) -> None:
     with a_secured_site(tmp_path, list_days=3 / 86_400) as site:
         names = (site.new_device("wearable"), site.new_device("edge"), "ingest-v")
         site.certify("ingest-v")
@@ -383,7 +411,7 @@ def test_a27_an_expired_revocation_list_locks_everybody_out_until_there_is_a_new
             assert site.files.list_left_ms(round(now().timestamp() * 1_000)) > WARN_LIST_MS
 
 
-def test_a_wearable_that_is_bound_now_is_heard_without_a_restart(cast: Cast) -> None:
+def test_a_newly_bound_wearable_can_publish_without_a_restart_of_the_broker(cast: Cast) -> None:
     new = cast.site.new_device("wearable")
     with cast.speaker(cast.edge) as edge, cast.speaker(new) as wearable:
         edge.hear(f"vl/v1/w/{new}/up/+")
@@ -397,7 +425,7 @@ def test_a_wearable_that_is_bound_now_is_heard_without_a_restart(cast: Cast) -> 
         assert until(lambda: edge.say(f"vl/v1/w/{new}/down") != NOT_AUTHORIZED)
 
 
-def test_what_waits_for_a_sleeping_edge_outlives_a_refresh_and_a_restart(tmp_path: Path) -> None:
+def test_messages_queued_for_an_offline_edge_survive_a_refresh_and_a_restart(tmp_path: Path) -> None:
     with a_secured_site(tmp_path) as site:
         worn, edge, more = site.new_device("wearable"), site.new_device("edge"), site.new_device("wearable")
         site.bind(worn, edge)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from stream.desk import users
-from stream.kafka import status
+from stream.kafka import topics_status
 from stream.records import AlarmRecord, JudgementRecord, ReadingRecord, decode_dead_letter, encode_record
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -40,7 +40,7 @@ POISON = {
 }
 
 
-def test_a31_poison_put_straight_into_kafka_stops_no_partition(kafka: Kafka) -> None:
+def test_a31_invalid_records_written_to_kafka_stop_no_partition(kafka: Kafka) -> None:
     log = Log(kafka)
 
     async def story() -> tuple[dict[str, int], list[Any], set[str]]:
@@ -55,7 +55,7 @@ def test_a31_poison_put_straight_into_kafka_stops_no_partition(kafka: Kafka) -> 
             bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in (await log.events()).items()
         }
         assert taken == 1  # what cannot be read is no reason to begin anew
-        assert {one[2] for one in (await status(log.config)).behind if one[0].endswith("-vitals")} == {0}
+        assert {one[2] for one in (await topics_status(log.config)).behind if one[0].endswith("-vitals")} == {0}
         letters = [decode_dead_letter(one.value) for one in await log.records(KAFKA_DEAD_LETTERS)]
         return found, letters, {one.key.decode() for one in await log.records(KAFKA_STATE)}
 
@@ -77,7 +77,7 @@ def test_a31_poison_put_straight_into_kafka_stops_no_partition(kafka: Kafka) -> 
         "ünïcode ☃ \t",
     ],
 )
-def test_a32_what_people_write_is_text_in_the_database_and_nothing_else(
+def test_a32_text_written_by_people_is_stored_as_text(
     kafka: Kafka, influxdb: InfluxDB, tmp_path: Path, text: str
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)

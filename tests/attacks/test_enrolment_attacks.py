@@ -1,4 +1,4 @@
-"""Attacks on the way in: on invitations, on signing requests, on the line between a device and its registry.
+"""Attacks on enrolment: on invitations, signing requests, and the connection between a device and the registry.
 
 The rows are those of docs/security.md. All of it over real HTTP and TLS on loopback.
 """
@@ -89,7 +89,7 @@ def is_enrolled(desk: Desk, device_id: bytes) -> bool:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "compress", "gzip, gzip"])
-def test_a22_nothing_at_enrolment_is_unpacked(desk: Desk, port: int, tls: ssl.SSLContext, coding: str) -> None:
+def test_a22_compressed_enrolment_requests_are_refused(desk: Desk, port: int, tls: ssl.SSLContext, coding: str) -> None:
     invitation = desk.invite()
     body = msgspec.json.encode(desk.request(invitation)).ljust(10_000_000)
     packed = zlib.compress(body, 9) if coding == "deflate" else gzip.compress(body, 9)
@@ -100,7 +100,7 @@ def test_a22_nothing_at_enrolment_is_unpacked(desk: Desk, port: int, tls: ssl.SS
     assert audit_of(desk, invitation.device_id) == ["device added", "invited"]
 
 
-def test_a22_what_is_packed_and_does_not_say_so_is_no_json(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
+def test_a22_a_compressed_body_without_a_header_is_refused(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
     answer = ask(port, tls, body=gzip.compress(msgspec.json.encode(desk.request(desk.invite()))))
 
     assert answer.status == 400
@@ -118,7 +118,7 @@ def test_a28_a_token_is_used_once(desk: Desk, port: int, tls: ssl.SSLContext) ->
     assert audit_of(desk, invitation.device_id)[2:] == ["enrolled", "bad token", "bad token"]
 
 
-def test_a28_a_token_that_has_run_out_is_no_good(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
+def test_a28_an_expired_token_is_refused(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
     invitation = desk.invite()
     desk.clock.advance(HOUR)
 
@@ -152,14 +152,14 @@ def test_a28_five_guesses_lock_the_slot_even_for_the_right_token(desk: Desk, por
     assert audit_of(desk, invitation.device_id)[2:] == ["bad token"] * 6 + ["invited", "enrolled"]
 
 
-def test_a28_the_hash_out_of_a_stolen_database_is_no_token(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
+def test_a28_the_hash_from_a_stolen_database_is_not_a_token(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
     invitation = desk.invite()
     stolen = invitation._replace(token=token_hash(invitation.token))
 
     assert post(port, tls, desk.request(stolen)).status == 403
 
 
-def test_a28_of_fifty_at_once_one_gets_in(tmp_path: Path) -> None:
+def test_a28_of_fifty_simultaneous_requests_one_is_enrolled(tmp_path: Path) -> None:
     desk = Desk(tmp_path, policy=EnrolmentPolicy(tries_per_min=1e6, bad_tokens=1_000), wall=SystemClock())
     tls, invitation = context(desk), desk.invite()
     requests = [desk.request(invitation) for _ in range(50)]
@@ -184,7 +184,7 @@ def test_a28_of_fifty_at_once_one_gets_in(tmp_path: Path) -> None:
     desk.site.close()
 
 
-def test_a28_an_overheard_request_is_worth_nothing(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
+def test_a28_an_intercepted_request_cannot_be_reused(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
     mine, other = desk.invite(), desk.invite()
     request = desk.request(mine)
     post(port, tls, request)
@@ -203,7 +203,7 @@ def test_a28_an_overheard_request_is_worth_nothing(desk: Desk, port: int, tls: s
 
 
 def wishes(builder: x509.CertificateSigningRequestBuilder) -> x509.CertificateSigningRequestBuilder:
-    """Everything that a device should not be."""
+    """Requests every property that a device must not have."""
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(
@@ -219,12 +219,19 @@ def wishes(builder: x509.CertificateSigningRequestBuilder) -> x509.CertificateSi
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.KeyUsage(
-                digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-                key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
             ),
             critical=True,
         )
-    )  # fmt: skip
+    )
 
 
 def a_signing_request(key: Any, *, name: str = "ingest-v") -> bytes:
@@ -244,9 +251,7 @@ def request_with(desk: Desk, invitation: Invitation, csr: bytes) -> EnrolRequest
 
 
 @pytest.mark.parametrize("key", [new_tls_key(), Ed25519PrivateKey.generate()], ids=["P-256", "Ed25519"])
-def test_a29_of_a_signing_request_nothing_is_taken_but_its_key(
-    desk: Desk, port: int, tls: ssl.SSLContext, key: Any
-) -> None:
+def test_a29_only_the_key_of_a_signing_request_is_used(desk: Desk, port: int, tls: ssl.SSLContext, key: Any) -> None:
     invitation = desk.invite()
     name = invitation.device_id.hex()
 
@@ -292,9 +297,7 @@ def test_a29_a_key_of_another_kind_is_refused(desk: Desk, port: int, tls: ssl.SS
     assert audit_of(desk, invitation.device_id)[-1] == "enrolment refused"
 
 
-def test_a29_nobody_gets_a_certificate_for_a_key_that_he_does_not_have(
-    desk: Desk, port: int, tls: ssl.SSLContext
-) -> None:
+def test_a29_a_certificate_is_issued_only_to_the_holder_of_the_key(desk: Desk, port: int, tls: ssl.SSLContext) -> None:
     victim, mine = new_tls_key().public_key(), new_tls_key()
     forged = a_signing_request(mine).replace(_point(mine.public_key()), _point(victim))
     assert x509.load_der_x509_csr(forged).public_key() == victim
@@ -425,7 +428,7 @@ def assert_learnt_nothing(impostor: Impostor, invitation: Invitation) -> None:
     assert b"POST" not in impostor.heard
 
 
-def test_a30_an_impostor_with_another_root_hears_no_token(desk: Desk, tmp_path: Path) -> None:
+def test_a30_an_impostor_with_another_root_receives_no_token(desk: Desk, tmp_path: Path) -> None:
     foreign, shown = a_foreign_authority(tmp_path)
     with Impostor(pem(foreign.root), shown) as impostor:
         invitation = desk.invite()._replace(url=f"https://127.0.0.1:{impostor.port}")
@@ -438,7 +441,7 @@ def test_a30_an_impostor_with_another_root_hears_no_token(desk: Desk, tmp_path: 
     assert not (tmp_path / "identity" / IDENTITY_FILE).exists()
 
 
-def test_a30_an_impostor_that_passes_the_real_root_on_hears_no_token(desk: Desk, tmp_path: Path) -> None:
+def test_a30_an_impostor_that_forwards_the_real_root_receives_no_token(desk: Desk, tmp_path: Path) -> None:
     _, shown = a_foreign_authority(tmp_path)
     with Impostor(pem(desk.site.authority.root), shown) as impostor:
         invitation = desk.invite()._replace(url=f"https://127.0.0.1:{impostor.port}")
@@ -462,7 +465,7 @@ def test_a30_a_stolen_device_cannot_pass_for_the_registry(desk: Desk, tmp_path: 
 
 
 @pytest.mark.parametrize("root", [b"", b"<html>welcome to the hotel</html>", b"-----BEGIN CERTIFICATE-----\nAA==\n"])
-def test_a30_what_answers_like_something_else_hears_no_token(desk: Desk, tmp_path: Path, root: bytes) -> None:
+def test_a30_a_server_with_a_wrong_answer_receives_no_token(desk: Desk, tmp_path: Path, root: bytes) -> None:
     _, shown = a_foreign_authority(tmp_path)
     with Impostor(root, shown) as impostor:
         invitation = desk.invite()._replace(url=f"https://127.0.0.1:{impostor.port}")
@@ -473,7 +476,7 @@ def test_a30_what_answers_like_something_else_hears_no_token(desk: Desk, tmp_pat
     assert_learnt_nothing(impostor, invitation)
 
 
-def test_a30_who_has_another_servers_certificate_can_pass_nothing_on(desk: Desk, port: int, tmp_path: Path) -> None:
+def test_a30_a_server_with_another_certificate_cannot_forward_a_request(desk: Desk, port: int, tmp_path: Path) -> None:
     # The worst case: a server of the site, the broker say, was broken into. It hears the token and gains nothing.
     at, key = moment(SystemClock().now_ms()), new_tls_key()
     made = desk.site.authority.server(key.public_key(), hosts=["127.0.0.1"], at=at, days=1)
@@ -506,7 +509,7 @@ STRINGS = (
 
 
 @pytest.mark.parametrize("text", STRINGS)
-def test_a32_a_string_is_a_string_all_the_way_to_the_bed(desk: Desk, text: str) -> None:
+def test_a32_text_stays_text_from_the_registry_to_the_bed(desk: Desk, text: str) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
 
     binding = desk.bind(wearable, edge, patient=text, bed=text)
@@ -520,7 +523,7 @@ def test_a32_a_string_is_a_string_all_the_way_to_the_bed(desk: Desk, text: str) 
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nuser root", "a\0b", "x" * 10_000, "\x1b[31m", "\ud800", "\u2028"])
-def test_a32_what_could_begin_a_line_of_a_file_is_refused(desk: Desk, text: str) -> None:
+def test_a32_text_that_could_begin_a_line_of_a_file_is_refused(desk: Desk, text: str) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     before = len(desk.registry.bindings())
 
@@ -533,7 +536,7 @@ def test_a32_what_could_begin_a_line_of_a_file_is_refused(desk: Desk, text: str)
 @pytest.mark.parametrize(
     "text", ["+", "#", "../../etc", "0" * 31 + "#", "0" * 32 + "/up/1", "A" * 32, "' OR 1=1 --", "\uff10" * 32, ""]
 )
-def test_a32_an_id_is_hexadecimal_or_it_is_none(desk: Desk, port: int, tls: ssl.SSLContext, text: str) -> None:
+def test_a32_an_id_that_is_not_hexadecimal_is_refused(desk: Desk, port: int, tls: ssl.SSLContext, text: str) -> None:
     request = desk.request(desk.invite())
     renewal = dict.fromkeys(RenewRequest.__struct_fields__, "")
 

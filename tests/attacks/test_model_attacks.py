@@ -1,4 +1,4 @@
-"""Somebody puts another model into an edge's folder.
+"""Attacks that replace a model in the folder of an edge.
 
 The row is that of docs/security.md.
 """
@@ -45,7 +45,7 @@ def _milder_threshold(home: Path) -> None:
         (_milder_threshold, "signature"),
     ],
 )
-def test_a36_a_swapped_model_does_not_judge_and_the_screen_says_so(
+def test_a36_a_replaced_model_is_not_used_and_the_screen_says_so(
     tmp_path: Path, attack: Callable[[Path], None], reason: str
 ) -> None:
     home = copied("sepsis", tmp_path)
@@ -58,7 +58,7 @@ def test_a36_a_swapped_model_does_not_judge_and_the_screen_says_so(
     assert Scoring(load_all(tmp_path), lambda _: NOTHING).title == f"rules only (sepsis refused: {reason})"
 
 
-def test_a36_an_old_model_with_a_good_signature_does_not_come_back(tmp_path: Path) -> None:
+def test_a36_an_old_model_with_a_valid_signature_is_refused(tmp_path: Path) -> None:
     home = copied("sepsis", tmp_path)
     version = load(home).passport.version
 

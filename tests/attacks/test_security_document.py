@@ -1,4 +1,4 @@
-"""docs/security.md lists forty attacks, and says of each what is true: it is a test, or it says what is missing."""
+"""docs/security.md lists forty attacks: each has a test, or the table says what is missing."""
 
 import re
 from pathlib import Path

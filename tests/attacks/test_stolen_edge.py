@@ -1,4 +1,4 @@
-"""A14: somebody takes the edge from beside the bed, disk, identity and all, and tries every key that is in it.
+"""A14: a thief has the edge with its disk and identity, and tries every key that is in it.
 
 What is not on the disk is the memory: the secrets of the sessions towards the data centre, and the key of the patient
 states. A control stands beside every search: with the right key the same search succeeds.
@@ -35,7 +35,7 @@ ODD = {"heart_rate": 71.123456789, "spo2": 97.987654321, "temperature": 36.55555
 
 
 class Theft:
-    """An edge that was enrolled, has judged and stored readings, and whose two folders are in other hands now."""
+    """An enrolled edge with stored readings, whose two folders are stolen."""
 
     def __init__(self, folder: Path) -> None:
         self.desk = Desk(folder)
@@ -62,17 +62,24 @@ class Theft:
 
     def _serve(self, edge: Wallet, wearable: Wallet) -> None:
         config = EdgeConfig(
-            identity=edge.folder, data_dir=self.data, limits=UNLIMITED,
+            identity=edge.folder,
+            data_dir=self.data,
+            limits=UNLIMITED,
             outbox=OutboxConfig(budget_mb=64, commit_ms=0),
-        )  # fmt: skip
+        )
         agent = EdgeAgent(config, edge.provision, self.desk.clock, rng=random.Random(1), wallet=edge, lock=self.lock)
         binding = wearable.assignment(self.desk.clock.now_ms())
         assert wearable.provision.recipient is not None
         assert binding is not None
         session = SendSession.open(
-            wearable.me, wearable.provision.recipient, binding_id=binding.binding_id,
-            frame_class=FrameClass.VITALS, number=NOW, previous=bytes(16), now_ms=NOW,
-        )  # fmt: skip
+            wearable.me,
+            wearable.provision.recipient,
+            binding_id=binding.binding_id,
+            frame_class=FrameClass.VITALS,
+            number=NOW,
+            previous=bytes(16),
+            now_ms=NOW,
+        )
         frames = [session.frame]
         for n in range(20):
             at = {"t_ms": NOW + n * 5_000, "t_quality": 2, "uptime_ms": 3_600_000 + n * 5_000}
@@ -89,14 +96,14 @@ class Theft:
     # The thief
 
     def candidates(self) -> Iterator[bytes]:
-        """Everything of 32 bytes that stands anywhere, as it is, in hexadecimal, in base64, and within a key file."""
+        """Every sequence of 32 bytes in any file: raw, in hexadecimal, in base64, and within key files."""
         for content in self.files.values():
             for at in range(len(content) - KEY_BYTES + 1):
                 yield content[at : at + KEY_BYTES]
         yield from self.written()
 
     def written(self) -> Iterator[bytes]:
-        """What is written down as a key, in whatever form."""
+        """Keys in any file format."""
         for content in self.files.values():
             for run in re.findall(rb"[0-9a-fA-F]{64,}", content):
                 text = run.decode()
@@ -148,7 +155,7 @@ def prekeys_of(me: DeviceIdentity) -> list[bytes]:
     return [one.private_bytes_raw() for one in me.prekeys.values()]
 
 
-def test_a14_the_edge_has_stored_what_a_thief_would_like_to_read(theft: Theft) -> None:
+def test_a14_the_stolen_edge_contains_stored_readings(theft: Theft) -> None:
     assert len(theft.rows) == 20
     assert len(theft.states) == 1
     names = {path.name for path in theft.files}
@@ -182,7 +189,7 @@ def test_a14_no_key_of_a_stolen_edge_opens_a_patient_s_state(theft: Theft) -> No
     assert theft.lock.unlock(binding, locked) is not None
 
 
-def test_a14_no_value_lies_on_the_disk_in_plain(theft: Theft) -> None:
+def test_a14_no_value_is_on_the_disk_unencrypted(theft: Theft) -> None:
     ((binding, locked),) = theft.states.items()
     state = theft.lock.unlock(binding, locked)
     assert state is not None

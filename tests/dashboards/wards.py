@@ -153,7 +153,7 @@ def hour(beds: Iterable[Bed], *, nurse: str = "nurse-7", seed: int = 1, pipeline
 
 def _drain_into(processor: Processor, points: Points) -> None:
     output = processor.drain()
-    for _, value in output.judged:
+    for _, value in output.judgements:
         for event in decode_judgement_record(value).events:
             if not isinstance(event, WindowOutdated):
                 points.lines["minutes" if isinstance(event, WindowClosed) else "raw"].append(line_of(event))

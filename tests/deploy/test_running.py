@@ -121,7 +121,7 @@ def test_each_process_stops_within_ten_seconds_under_load(hospital: Hospital) ->
         async with loaded(hospital) as load:
             with worn(hospital):
                 received = hospital.figures("worker")["received_total"]
-                await asyncio.to_thread(until, lambda: "partition taken" in faust.log.read_text(), "Faust works")
+                await asyncio.to_thread(until, lambda: "partition acquired" in faust.log.read_text(), "Faust works")
                 await asyncio.to_thread(
                     until, lambda: hospital.figures("worker")["received_total"] > received + 200, "the load"
                 )
@@ -140,7 +140,7 @@ def test_each_process_stops_in_time_while_kafka_hangs(hospital: Hospital, kafka:
     # As `docker compose down` may have it: what they would wait for is there, and says nothing any more.
     faust = hospital.another_worker("faust, again")
     faust.start()
-    until(lambda: "partition taken" in faust.log.read_text(), "Faust works")
+    until(lambda: "partition acquired" in faust.log.read_text(), "Faust works")
     ending = {"faust": faust} | {name: hospital.processes[name] for name in ("ingest", "worker", "store")}
 
     kafka.server.freeze()

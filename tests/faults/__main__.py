@@ -39,9 +39,16 @@ async def one(number: str, folder: Path, *, seed: int, engine: str) -> Verdict:
         influxdb.start()
         stack.callback(influxdb.stop)
         async with site(
-            folder / "site", kafka, influxdb, seconds=fault.seconds, workers=fault.workers, engine=engine, seed=seed,
-            max_queued=fault.max_queued, poison_every=fault.poison_every,
-        ) as pipeline:  # fmt: skip
+            folder / "site",
+            kafka,
+            influxdb,
+            seconds=fault.seconds,
+            workers=fault.workers,
+            engine=engine,
+            seed=seed,
+            max_queued=fault.max_queued,
+            poison_every=fault.poison_every,
+        ) as pipeline:
             await live(pipeline, fault.do)
             pipeline.alive()
             return await pipeline.verdict(
@@ -104,10 +111,16 @@ def main() -> int:
         )
         for each in found:
             table.add_row(
-                each.fault, str(each.sent), str(each.accepted), str(each.stored), str(each.duplicated),
-                str(each.dead_letters), "-" if each.alarms_wrong is None else str(each.alarms_wrong),
-                f"{each.mttr_s} s", f"{each.whole_again_s} s",
-            )  # fmt: skip
+                each.fault,
+                str(each.sent),
+                str(each.accepted),
+                str(each.stored),
+                str(each.duplicated),
+                str(each.dead_letters),
+                "-" if each.alarms_wrong is None else str(each.alarms_wrong),
+                f"{each.mttr_s} s",
+                f"{each.whole_again_s} s",
+            )
         Console().print(table)
     return 0 if all(each.is_good for each in found) else 1
 

@@ -1,6 +1,7 @@
 """A process of a site that dies at the worst instruction: `python -m tests.faults.failing_process ingest|store ...`.
 
-The ingest dies when Kafka has a batch and the broker does not know; the store writer when the database has one.
+Ingest dies when Kafka has a batch and the MQTT broker has no PUBACK; the store writer when InfluxDB has a batch and
+ingest has no report.
 """
 
 import os
@@ -33,16 +34,16 @@ def _ingest() -> None:
 def _store() -> None:
     from stream.store.writer import TopicGroupWriter
 
-    tell, reached = TopicGroupWriter._tell, 0
+    report, reached = TopicGroupWriter._report, 0
 
-    async def at_tell(self: TopicGroupWriter, *told: Any) -> None:
+    async def at_report(self: TopicGroupWriter, *arguments: Any) -> None:
         nonlocal reached
         reached += self._name == "events"
         if reached == _NTH and self._name == "events":
             _die()
-        await tell(self, *told)
+        await report(self, *arguments)
 
-    TopicGroupWriter._tell = at_tell  # type: ignore[method-assign]
+    TopicGroupWriter._report = at_report  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 ROOT: Final = Path(__file__).parents[2]
 YEARS: Final = 36_500
 WHOLE_S: Final = 4.0
-"""A site is whole again when no reading waits longer than this for the database. Real seconds, as all in a verdict."""
+"""A site has recovered when no reading waits longer than this for the database. Real seconds, like all results."""
 CADENCE_MS: Final = 5_000
 _LOOK_S: Final = 0.3
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """What became of every reading, and how long it took to be whole again."""
+    """Results: what happened to every reading, and how long recovery took."""
 
     fault: str
     sent: int
@@ -160,7 +160,7 @@ class _Ward(Ward):
 
 
 class _Poison:
-    """After one reading in so many, an edge seals something that nobody can read."""
+    """After every n-th reading, an edge seals a payload that cannot be decoded."""
 
     def __init__(self, agents: Sequence[Agent], *, every: int) -> None:
         self.count = 0
@@ -186,9 +186,17 @@ class Pipeline:
     """A site, for as long as a block lasts; see `site`."""
 
     def __init__(
-        self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, workers: int, engine: str, speed: float,
-        cadence_ms: int = CADENCE_MS, look_s: float = _LOOK_S,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        kafka: Kafka,
+        influxdb: InfluxDB,
+        *,
+        workers: int,
+        engine: str,
+        speed: float,
+        cadence_ms: int = CADENCE_MS,
+        look_s: float = _LOOK_S,
+    ) -> None:
         self.speed = speed
         self.cadence_ms = cadence_ms
         self.look_s = look_s
@@ -215,7 +223,7 @@ class Pipeline:
         self.whole = 0.0
 
     def process(self, name: str, *command: str, module: str = "vitalloom") -> Server:
-        """One of ours; told by the environment, so that every kind gets what it needs."""
+        """A vitalloom process, configured by environment variables that suit every kind."""
         told = {"PYTHONPATH": str(ROOT)}
         for kind in ("INGEST", "WORKER", "STORE"):
             log = self.log.config
@@ -238,9 +246,12 @@ class Pipeline:
             "VITALLOOM_STORE__INFLUX__BUCKET": self.influx.bucket,
         }
         return Server(
-            name, [sys.executable, "-m", module, *command], log=self.folder / f"{name}.log", is_ready=lambda: True,
+            name,
+            [sys.executable, "-m", module, *command],
+            log=self.folder / f"{name}.log",
+            is_ready=lambda: True,
             environment=told,
-        )  # fmt: skip
+        )
 
     async def points(self, database: Database, *, bucket: str = "") -> list[bytes]:
         """Ids of all readings in the database, each as often as it is there."""
@@ -256,7 +267,7 @@ class Pipeline:
         ]
 
     def look(self) -> None:
-        """How old the oldest reading is that is on its way, and whether the site is whole again."""
+        """Note the age of the oldest reading that is not stored, and whether the site has recovered."""
         now_ms = self.ward.setup.clock.now_ms()
         oldest = next(iter(self.ward.pace.in_transit().values()), now_ms)
         age_s = (now_ms - oldest) / 1_000 / self.speed
@@ -267,7 +278,7 @@ class Pipeline:
             self.whole = time.monotonic()
 
     def blow(self) -> None:
-        """Something is done to it."""
+        """Note the time of a fault."""
         self.blows.append(time.monotonic())
         self.repaired = self.whole = 0.0
 
@@ -275,7 +286,7 @@ class Pipeline:
         self.repaired = time.monotonic()
 
     async def start(self) -> None:
-        """Everything, in any order: each waits for the others."""
+        """Start all processes, in any order: each waits for the others."""
         for one in (self.ingest, self.store, *self.workers):
             await asyncio.to_thread(one.start)
 
@@ -284,12 +295,12 @@ class Pipeline:
             one.kill()
 
     def alive(self) -> None:
-        """A process that ended by itself is a failure, whatever the figures say."""
+        """Check that no process ended by itself."""
         for one in (self.ingest, *self.workers, self.store):
             assert one.is_running, f"{one.name} ended: {one.said()}"
 
     async def verdict(self, fault: str, *, log_lost: bool = False, judged_again: bool = False) -> Verdict:
-        """Ask the database and the log.
+        """Compare the readings in the database and in Kafka with what was sent.
 
         Args:
             judged_again: whether readings were judged a second time: then alarms came again, each the same.
@@ -323,19 +334,41 @@ class Pipeline:
             poison=0 if self.poison is None else self.poison.count,
             dead_letters=len(await self.log.records(KAFKA_DEAD_LETTERS)),
             alarms=sum(map(len, alarms.values())),
-            alarms_wrong=None if expected is None else sum(
-                not same(alarms.get(one, []), expected.get(one, [])) for one in alarms | expected
-            ),
+            alarms_wrong=None
+            if expected is None
+            else sum(not same(alarms.get(one, []), expected.get(one, [])) for one in alarms | expected),
             times=len(self.blows),
             mttr_s=round(whole - blow, 1) if blow else 0.0,
             whole_again_s=round(whole - self.repaired, 1) if self.repaired else 0.0,
             oldest_s=round(self.oldest_s, 1),
             seconds=round(now - self.began, 1),
-        )  # fmt: skip
+        )
 
 
 def _same_facts(found: list[AlarmChanged], expected: list[AlarmChanged]) -> bool:
     return {msgspec.msgpack.encode(one) for one in found} == {msgspec.msgpack.encode(one) for one in expected}
+
+
+def _broker(enrolled: EnrolledSite, folder: Path, *, port: int, max_queued: int) -> RealBroker:
+    """Mosquitto with the access list of the site."""
+    files = BrokerFolder((folder / "site" / "broker").resolve())
+    settings = BrokerSettings(
+        folder=files.folder,
+        user=getpass.getuser(),
+        port=port,
+        host=LOOPBACK,
+        max_connections=-1,
+        max_queued=max_queued,
+    )
+    files.write(
+        enrolled.site.registry,
+        enrolled.site.authority,
+        settings,
+        hosts=(LOOPBACK,),
+        at=datetime.now(UTC),
+        who="t",
+    )
+    return RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
 
 
 @contextlib.asynccontextmanager
@@ -357,7 +390,7 @@ async def site(
     look_s: float = _LOOK_S,
     scenario: str = "mixed",
 ) -> AsyncIterator[Pipeline]:
-    """A site with a simulated ward before it, ready to begin."""
+    """A running site with a simulated ward that is ready to start."""
     folder.mkdir(parents=True, exist_ok=True)
     clock = FileClock.create(folder / "clock", START_MS)
     pipeline = Pipeline(
@@ -366,10 +399,17 @@ async def site(
     await pipeline.log.begin()
     await asyncio.to_thread(prepare_database, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
-        scenario=scenario, patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
-        cadence=f"{cadence_ms // 1_000}s", seed=seed,
-        broker="mosquitto", headless=True, as_json=True,
-    )  # fmt: skip
+        scenario=scenario,
+        patients=patients,
+        edges=edges,
+        speed=speed,
+        duration=f"{round(seconds * speed)}s",
+        cadence=f"{cadence_ms // 1_000}s",
+        seed=seed,
+        broker="mosquitto",
+        headless=True,
+        as_json=True,
+    )
     story = Simulated(scenario, patients=patients, seed=seed, cadence_ms=cadence_ms)
     port = free_port()
     with contextlib.ExitStack() as stack:
@@ -378,20 +418,7 @@ async def site(
             contextlib.closing(EnrolledSite(folder, clock, broker_port=port))
         )
         await enrolled.enrol(wearables=patients, edges=edges, now_ms=START_MS, about=story.about)
-        files = BrokerFolder((folder / "site" / "broker").resolve())
-        broker_settings = BrokerSettings(
-            folder=files.folder, user=getpass.getuser(), port=port, host=LOOPBACK, max_connections=-1,
-            max_queued=max_queued,
-        )  # fmt: skip
-        files.write(
-            enrolled.site.registry,
-            enrolled.site.authority,
-            broker_settings,
-            hosts=(LOOPBACK,),
-            at=datetime.now(UTC),
-            who="t",
-        )
-        broker = pipeline.broker = RealBroker(files.config_file, port=port, log=folder / "mosquitto.log")
+        broker = pipeline.broker = _broker(enrolled, folder, port=port, max_queued=max_queued)
         stack.enter_context(broker)
         store = stack.enter_context(Store(folder / "unused.sqlite"))
         pipeline._wearables = {one.binding_id.hex(): one.wearable_id for one in enrolled.bindings}
@@ -416,7 +443,7 @@ async def site(
 
 
 async def live(pipeline: Pipeline, fault: Callable[[Pipeline], Awaitable[None]] | None = None) -> None:
-    """The ward from its first reading to its last, and meanwhile what is done to it."""
+    """Run the ward from its first reading to its last, and inject the fault meanwhile."""
     doing = None if fault is None else asyncio.ensure_future(fault(pipeline))
     pipeline.began = time.monotonic()
     try:

@@ -14,7 +14,7 @@ WORKERS = 3
 
 
 async def survive(kafka: Kafka, folder: Path, *, minutes: float, seed: int, engine: str) -> Verdict:
-    """Do it, and look what has become of the load."""
+    """Run the faults, and check the results of the load."""
     trial, rng = Trial(kafka, folder, engine=engine), random.Random(seed)
     await trial.log.begin()
     workers = [trial.start() for _ in range(WORKERS)]
@@ -60,7 +60,7 @@ async def survive(kafka: Kafka, folder: Path, *, minutes: float, seed: int, engi
 
 
 def _revive(trial: Trial, workers: list[Worker]) -> None:
-    """Those that died where they were told to."""
+    """Replace workers that died at their chosen instruction."""
     for at, worker in enumerate(workers):
         if not worker.is_running:
             workers[at] = trial.start()

@@ -1,4 +1,4 @@
-"""The faults that a site on Kafka and InfluxDB is put through, by their numbers in docs/durability.md."""
+"""Fault injections for a site with Kafka and InfluxDB, by their numbers in docs/operations.md."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from wire.topics import KAFKA_STATE
 
 
 class Fault(NamedTuple):
-    """One row."""
+    """One fault injection."""
 
     title: str
     do: Callable[[Pipeline], Awaitable[None]]
-    seconds: int  # of the story
+    seconds: int  # duration of the simulated ward
     workers: int = 1
     log_lost: bool = False
     judged_again: bool = False
@@ -29,7 +29,7 @@ class Fault(NamedTuple):
 
 
 async def broker_killed(site: Pipeline) -> None:
-    """The MQTT broker, five times; every other time it forgets everything."""
+    """Kill the MQTT broker five times; delete its data every other time."""
     for turn in range(5):
         await asyncio.sleep(4)
         site.blow()
@@ -43,7 +43,7 @@ async def broker_killed(site: Pipeline) -> None:
 
 
 async def ingest_stopped(site: Pipeline) -> None:
-    """Nobody takes what the broker has; its queue is short, and it drops."""
+    """Stop ingest for a minute, so that the short queue of the broker overflows."""
     await asyncio.sleep(5)
     site.blow()
     site.ingest.stop()
@@ -55,7 +55,7 @@ async def ingest_stopped(site: Pipeline) -> None:
 
 
 async def ingest_killed_unconfirmed(site: Pipeline) -> None:
-    """Between Kafka's acknowledgement and the one to the broker."""
+    """Kill ingest between the acknowledgement of Kafka and its PUBACK to the broker."""
     await asyncio.sleep(5)
     site.ingest.stop()
     told = ("ingest", "--site", str(site.folder / "site"), "--data", str(site.folder / "ingest"))
@@ -71,7 +71,7 @@ async def ingest_killed_unconfirmed(site: Pipeline) -> None:
 
 
 async def kafka_killed(site: Pipeline) -> None:
-    """With its log on disk."""
+    """Kill and restart Kafka; its data stays on disk."""
     await asyncio.sleep(5)
     site.blow()
     site.kafka.kill()
@@ -81,7 +81,7 @@ async def kafka_killed(site: Pipeline) -> None:
 
 
 async def kafka_lost(site: Pipeline) -> None:
-    """With its log: readings, states, offsets, everything."""
+    """Kill Kafka and delete all its data: readings, states and offsets."""
     await asyncio.sleep(8)
     site.blow()
     site.kafka.kill()
@@ -92,7 +92,7 @@ async def kafka_lost(site: Pipeline) -> None:
 
 
 async def kafka_away(site: Pipeline) -> None:
-    """A minute without Kafka."""
+    """Stop Kafka for a minute."""
     await asyncio.sleep(5)
     site.blow()
     site.kafka.stop()
@@ -102,7 +102,7 @@ async def kafka_away(site: Pipeline) -> None:
 
 
 async def worker_killed(site: Pipeline) -> None:
-    """Ten times, in the middle of whatever it does."""
+    """Kill the worker ten times, at arbitrary instructions."""
     for _ in range(10):
         await asyncio.sleep(4)
         site.blow()
@@ -112,7 +112,7 @@ async def worker_killed(site: Pipeline) -> None:
 
 
 async def rebalanced(site: Pipeline) -> None:
-    """A second and a third worker come and go."""
+    """Start and stop a second and a third worker."""
     first, second, third = site.workers
     second.stop()
     third.stop()
@@ -132,7 +132,7 @@ async def rebalanced(site: Pipeline) -> None:
 
 
 async def state_lost(site: Pipeline) -> None:
-    """The states of all patients; the readings are still there."""
+    """Delete the states of all patients; the readings stay."""
     await asyncio.sleep(8)
     site.blow()
     site.workers[0].kill()
@@ -147,7 +147,7 @@ async def state_lost(site: Pipeline) -> None:
 
 
 async def database_away(site: Pipeline) -> None:
-    """A minute without the database."""
+    """Stop InfluxDB for a minute."""
     await asyncio.sleep(5)
     site.blow()
     site.influxdb.stop()
@@ -157,7 +157,7 @@ async def database_away(site: Pipeline) -> None:
 
 
 async def writer_killed_after_write(site: Pipeline) -> None:
-    """Right after the 204, before it told anybody."""
+    """Kill the store writer right after the answer 204, before it reports the frames as stored."""
     await asyncio.sleep(5)
     site.store.stop()
     for _ in range(3):
@@ -194,11 +194,11 @@ def _fill(file: Path) -> None:
 
 
 async def nothing(_: Pipeline) -> None:
-    """What is wrong is in what is sent."""
+    """Inject nothing: the edges send invalid frames."""
 
 
 async def database_slow(site: Pipeline) -> None:
-    """Frozen for five seconds, again and again: every write takes that long."""
+    """Freeze InfluxDB for five seconds again and again, so that every write takes that long."""
     await asyncio.sleep(5)
     site.blow()
     for _ in range(6):
@@ -214,7 +214,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "F05": Fault("ingest away 60 s, broker's queue of 100 overflows", ingest_stopped, 110, max_queued=100),
     "F15": Fault("ingest killed between Kafka's ack and PUBACK, 3 times", ingest_killed_unconfirmed, 60),
     "F16": Fault("Kafka killed and restarted", kafka_killed, 60),
-    "F17": Fault("Kafka loses its whole log", kafka_lost, 90, log_lost=True),
+    "F17": Fault("Kafka loses all its data", kafka_lost, 90, log_lost=True),
     "F18": Fault("Kafka away 60 s", kafka_away, 120),
     "F19": Fault("worker killed 10 times", worker_killed, 70),
     "F20": Fault("rebalances: workers come and go", rebalanced, 60, workers=3),
@@ -222,6 +222,6 @@ FAULTS: Final[dict[str, Fault]] = {
     "F22": Fault("database away 60 s", database_away, 110),
     "F22b": Fault("store writer killed right after the 204, 3 times", writer_killed_after_write, 60),
     "F22c": Fault("database's disk full for 30 s, then room and a restart", database_full, 80, disk_mb=64),
-    "F26": Fault("poison: one frame in a hundred cannot be read", nothing, 40, poison_every=100),
+    "F26": Fault("one frame in a hundred cannot be decoded", nothing, 40, poison_every=100),
     "F28": Fault("database slow: every write takes 5 s", database_slow, 70),
 }

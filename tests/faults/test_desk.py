@@ -1,4 +1,4 @@
-"""A desk that is killed at any instruction, and services that fail: red alarms reach somebody, and end quiet."""
+"""An alarm desk that is killed at any instruction, and failing services: every red alarm reaches a person."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def begun(log: Log) -> None:
 
 
 def put(log: Log, *alarms: AlarmChanged) -> None:
-    """As workers would."""
+    """Write alarms to Kafka, as workers do."""
 
     async def send() -> None:
         sender = producer(log.config)
@@ -61,7 +61,7 @@ def one_of(person: Person, number: int) -> dict[str, object]:
 
 
 def calls_of(hook: Webhook, number: int) -> int:
-    """How often somebody was called for an alarm."""
+    """Number of calls for an alarm."""
     return sum(f"Alarm {an_id(number).hex()[:8]}" in one["message"] for one in hook.taken)
 
 
@@ -116,7 +116,7 @@ def test_a_desk_killed_at_any_point_calls_for_every_red_alarm_and_keeps_every_an
     assert took < 10
 
 
-def test_the_next_channel_is_taken_and_whoever_hangs_holds_up_nobody(kafka: Kafka, tmp_path: Path) -> None:
+def test_the_next_channel_is_used_and_a_hanging_service_delays_no_other(kafka: Kafka, tmp_path: Path) -> None:
     # push fails, sms hangs, mail takes: the first alarm reaches the mail of ben; then push recovers and is tried again.
     log = Log(kafka)
     begun(log)
@@ -139,7 +139,7 @@ def test_the_next_channel_is_taken_and_whoever_hangs_holds_up_nobody(kafka: Kafk
     assert took < 10
 
 
-def test_silence_and_answers_survive_a_restart_and_red_breaks_through(kafka: Kafka, tmp_path: Path) -> None:
+def test_silences_and_answers_survive_a_restart_and_red_alarms_break_a_silence(kafka: Kafka, tmp_path: Path) -> None:
     log = Log(kafka)
     begun(log)
     with webhooks("takes", "late") as (push, sms):

@@ -1,4 +1,4 @@
-"""A whole site on real services, everything in it killed once: what was accepted is stored once, alarms are right."""
+"""A whole site with real services, each process killed once: accepted readings are stored once, alarms are right."""
 
 import asyncio
 from pathlib import Path
@@ -29,7 +29,7 @@ async def everything_is_killed_once(pipeline: Pipeline) -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-def test_everything_is_killed_once_and_every_reading_is_stored_once(tmp_path: Path) -> None:
+def test_every_process_is_killed_once_and_every_reading_is_stored_once(tmp_path: Path) -> None:
     kafka, influxdb = Kafka(tmp_path / "kafka"), InfluxDB(tmp_path / "influxdb")
     kafka.start()
     influxdb.start()

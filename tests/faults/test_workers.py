@@ -1,4 +1,4 @@
-"""What happens to workers must not happen to patients: joined, killed, frozen, woken, killed within a commit."""
+"""Faults of workers lose no readings: workers join, are killed, freeze, and are killed within a commit."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.services
 
 
 @pytest.mark.parametrize("engine", ["faust", "plain"])
-def test_nothing_is_lost_or_doubled_whatever_happens_to_workers(kafka: Kafka, tmp_path: Path, engine: str) -> None:
+def test_no_reading_is_lost_or_doubled_when_workers_fail(kafka: Kafka, tmp_path: Path, engine: str) -> None:
     trial = Trial(kafka, tmp_path, engine=engine)
 
     async def story() -> Verdict:
@@ -61,7 +61,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_workers(kafka: Kafka, tm
     assert found.alarms > 20
 
 
-def test_a_worker_killed_at_any_point_of_a_commit_loses_and_doubles_nothing(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_worker_killed_at_any_point_of_a_commit_loses_and_doubles_no_reading(kafka: Kafka, tmp_path: Path) -> None:
     trial = Trial(kafka, tmp_path)
 
     async def story() -> Verdict:

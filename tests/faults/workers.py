@@ -1,4 +1,4 @@
-"""Workers as processes on a real Kafka, a steady load, things that go wrong, and what has to be true afterwards.
+"""Workers as processes with a real Kafka, a steady load, injected faults, and checks of the results.
 
 The truth is what lies in the log, read committed: every reading judged once, every alarm as one engine in one process
 raises it, the newest row of every patient the last.
@@ -89,7 +89,7 @@ class Worker:
         return time.monotonic() - began
 
     def end(self) -> None:
-        """Whatever it does."""
+        """Kill it, whatever its state."""
         self.tell(signal.SIGCONT)
         self._process.kill()
         self._process.wait(PATIENCE_S)
@@ -99,7 +99,7 @@ class Worker:
 
     def has_taken(self) -> bool:
         """Whether it owns, or owned, a partition."""
-        return "partition taken" in self.said()
+        return "partition acquired" in self.said()
 
 
 class Load:
@@ -138,10 +138,11 @@ class Load:
                     reading = self._reading(patient, counter, now_ms)
                     waiting.append(
                         await sender.send(
-                            topic(self._log.config, KAFKA_READINGS), key=reading.binding_id.encode(),
+                            topic(self._log.config, KAFKA_READINGS),
+                            key=reading.binding_id.encode(),
                             value=encode_record(ReadingRecord(messages=(reading,))),
                         )
-                    )  # fmt: skip
+                    )
                     self.sent += 1
                 counter += 1
                 due += self._pause_s
@@ -153,14 +154,19 @@ class Load:
     def _reading(self, patient: int, counter: int, now_ms: int) -> Reading:
         is_ill = patient % 3 == 0 and (counter // 40 + patient) % 2
         return Reading(
-            binding_id=f"{patient:032x}", reading_id=f"{patient:06d}{counter:010d}".encode(),
-            session_id=f"{patient:016d}".encode(), counter=counter, at_ms=now_ms, received_ms=now_ms, arrived_ms=now_ms,
+            binding_id=f"{patient:032x}",
+            reading_id=f"{patient:06d}{counter:010d}".encode(),
+            session_id=f"{patient:016d}".encode(),
+            counter=counter,
+            at_ms=now_ms,
+            received_ms=now_ms,
+            arrived_ms=now_ms,
             **(_ILL if is_ill else _WELL),
-        )  # fmt: skip
+        )
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """What has become of the load."""
+    """Results: which readings were judged, lost or doubled."""
 
     sent: int
     judged: int

@@ -1,4 +1,4 @@
-"""A log of a test's own on a real Kafka: topics with a prefix, records put in and read out, workers in this process."""
+"""Kafka topics of one test, with a prefix: write and read records, and run workers in this process."""
 
 import asyncio
 import itertools
@@ -33,14 +33,14 @@ _numbers = itertools.count(1)
 
 
 class WallAt(ManualClock):
-    """The wall stands still, intervals pass."""
+    """A clock whose wall time stands still while monotonic time passes."""
 
     def mono_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
 
 
 class Log:
-    """Topics that nobody else uses."""
+    """Kafka topics that only one test uses."""
 
     def __init__(self, kafka: Kafka) -> None:
         name = f"t{next(_numbers)}"
@@ -128,7 +128,7 @@ def in_two(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 @asynccontextmanager
 async def working(config: WorkerConfig, clock: Clock | None = None) -> AsyncIterator[VitalsConsumer]:
-    """A worker of this process, for as long as the block lasts; it ends as when it is told to stop."""
+    """Runs a worker in this process for as long as the block lasts, and stops it as SIGTERM would."""
     worker = VitalsConsumer(config, clock or WallAt(NOW))
     running = asyncio.create_task(worker.run())
     try:

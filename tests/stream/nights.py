@@ -1,4 +1,4 @@
-"""Stories of patients as messages, for every engine."""
+"""Scenarios as messages of patients, for both engines."""
 
 import hashlib
 from itertools import takewhile
@@ -57,7 +57,7 @@ def a_bad_night() -> list[Message]:
 
 
 def as_it_arrived(story: list[Message]) -> list[Message]:
-    """With the data centre's time on every reading, which never goes back."""
+    """The messages with a time of arrival on each reading, which never decreases."""
     now_ms, arrived = 0, []
     for message in story:
         if isinstance(message, Tick):

@@ -1,4 +1,4 @@
-"""The data centre's end of a site: an edge that seals, an ingest that opens, and a stream on a store in a folder."""
+"""A site for tests: an edge that seals frames, and an embedded engine with a store in a folder that opens them."""
 
 import random
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ WELL: dict[str, Any] = {
 
 
 class Site:
-    """One edge, two patients, and a stream that can be stopped and started on its store."""
+    """One edge, two patients, and an embedded engine that can be restarted with its store."""
 
     def __init__(self, folder: Path, *, max_pages: int | None = None) -> None:
         self.demo = demo_site(wearables=2, edges=1, now_ms=NOW)
@@ -145,5 +145,5 @@ class Site:
 
 
 def worse(message: EdgeVitalsV1, **changed: Any) -> EdgeVitalsV1:
-    """The same message with other facts of the edge."""
+    """The same message with other fields of the edge."""
     return replace(message, **changed)

@@ -1,4 +1,4 @@
-"""A registry's server on loopback, and visitors that do not keep to the rules."""
+"""The registry's HTTP server on loopback, and clients that break the rules."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from wire.enrol.authority import pem
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 @contextlib.contextmanager
 def serving(desk: Desk, enrolment: Enrolment | None = None) -> Iterator[int]:
-    """The desk's registry on a port, in a loop and thread of its own."""
+    """The desk's registry on a port, with its own event loop and thread."""
     site = desk.site
     up, port, failure = threading.Event(), [0], []
     loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Why a worker makes no progress, and what its figures say."""
+"""Health of a worker: the reason why it makes no progress, and its figures."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ STUCK, BEHIND = NOW - STUCK_MS - 1, NOW - BEHIND_MS - 1
         ({"heard_ms": STUCK}, "Kafka has not answered for 15 s"),
     ],
 )
-def test_a_worker(progress: dict[str, Any], said: str) -> None:
+def test_the_reason_why_a_worker_makes_no_progress(progress: dict[str, Any], said: str) -> None:
     well = {"turned_ms": NOW, "heard_ms": NOW, "assigned": True} if progress else {}
 
     assert worker_trouble(WorkerProgress(**(well | progress)), NOW) == said
 
 
-def test_a_worker_that_commits_nothing_is_as_old_as_what_waits() -> None:
+def test_the_progress_age_of_a_worker_counts_from_the_first_waiting_record() -> None:
     clock = WallAt(0)
     now_ms = clock.mono_ms()
     progress = WorkerProgress(turned_ms=now_ms, behind_since_ms=now_ms - 20_000, lag={0: 7}, discarded={"value": 2})  # type: ignore[arg-type]

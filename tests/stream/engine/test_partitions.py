@@ -1,4 +1,4 @@
-"""The readings' consumer on a real Kafka: the same events as in one process, whatever happens to workers in between."""
+"""The consumer of readings with a real Kafka: the same events as in one process, whatever happens to workers."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ STORY = as_it_arrived([*a_bad_night(), END])
 
 
 def expected(folder: Path, story: list[Message]) -> dict[str, list[Event]]:
-    """What the embedded engine makes of it."""
+    """The events of the embedded engine."""
     with Store(folder / "embedded.sqlite", synchronous="OFF") as store:
         engine = Engine(store, lambda _: MonitoringPlan())
         return in_two([event for message in story for event in engine.apply([message])])
@@ -80,7 +80,7 @@ STORIES: dict[str, Callable[[], list[Message]]] = {
 
 @pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("engine", [PlainWorker, FaustWorker], ids=["plain", "faust"])
-def test_every_story_gives_the_same_events_as_in_one_process(
+def test_every_scenario_gives_the_same_events_as_in_one_process(
     kafka: Kafka, tmp_path: Path, engine: Any, name: str
 ) -> None:
     log = Log(kafka)
@@ -105,7 +105,7 @@ def test_every_story_gives_the_same_events_as_in_one_process(
     assert any(isinstance(event, AlarmChanged) for events in found.values() for event in events)
 
 
-def test_workers_that_come_and_go_in_mid_window_change_nothing(kafka: Kafka, tmp_path: Path) -> None:
+def test_workers_that_join_and_leave_within_a_window_change_no_event(kafka: Kafka, tmp_path: Path) -> None:
     log = Log(kafka)
     parts = [STORY[at : at + 60] for at in range(0, len(STORY), 60)]
 
@@ -127,7 +127,7 @@ def test_workers_that_come_and_go_in_mid_window_change_nothing(kafka: Kafka, tmp
     assert asyncio.run(night()) == expected(tmp_path, STORY)
 
 
-def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_signed_for(kafka: Kafka) -> None:
+def test_a_repeated_record_repeats_alarms_and_is_acknowledged_and_changes_nothing(kafka: Kafka) -> None:
     log = Log(kafka)
     ill = reading(0, spo2=85.0, respiratory_rate=26.0)
 
@@ -147,7 +147,7 @@ def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_sig
 
 
 @pytest.mark.parametrize("engine", [PlainWorker, FaustWorker], ids=["plain", "faust"])
-def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka, engine: Any) -> None:
+def test_an_acknowledgement_is_applied_between_the_readings_around_it(kafka: Kafka, engine: Any) -> None:
     log = Log(kafka)
 
     async def story() -> list[Event]:
@@ -168,7 +168,7 @@ def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka, engin
     assert [one.acknowledged_by for one in events if isinstance(one, AlarmChanged)][-1] == "n1"
 
 
-def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
+def test_a_record_that_fails_three_times_becomes_a_dead_letter_and_the_others_are_judged(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Log(kafka)
@@ -202,7 +202,7 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
     assert taken == MAX_ATTEMPTS + 1
 
 
-def test_states_that_are_lost_are_made_anew_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:
+def test_lost_states_are_computed_again_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:
     log = Log(kafka)
     half = len(STORY) // 2
 
@@ -228,7 +228,7 @@ def test_states_that_are_lost_are_made_anew_from_the_readings(kafka: Kafka, tmp_
     assert before == after
 
 
-def test_a_log_that_begins_again_is_read_from_its_beginning(tmp_path: Path) -> None:
+def test_a_topic_that_was_created_again_is_read_from_its_beginning(tmp_path: Path) -> None:
     own = Kafka(tmp_path / "kafka")
     own.start()
     log = Log(own)
@@ -253,7 +253,7 @@ def test_a_log_that_begins_again_is_read_from_its_beginning(tmp_path: Path) -> N
         own.stop()
 
 
-def test_silence_is_judged_only_where_nothing_waits_to_be_read(kafka: Kafka) -> None:
+def test_missing_data_is_judged_only_after_all_records_are_read(kafka: Kafka) -> None:
     log = Log(kafka)
 
     async def story() -> list[Event]:
@@ -269,7 +269,7 @@ def test_silence_is_judged_only_where_nothing_waits_to_be_read(kafka: Kafka) -> 
     assert "no_data" not in rules
 
 
-def test_topics_that_are_missing_or_do_not_correspond_are_named_with_the_cure(kafka: Kafka) -> None:
+def test_missing_and_unequal_topics_are_named_with_the_fix(kafka: Kafka) -> None:
     log = Log(kafka)
 
     async def missing() -> None:
@@ -329,7 +329,7 @@ async def put(log: Log, *values: bytes, name: str = KAFKA_READINGS) -> None:
 
 
 async def made(log: Log, *, partitions: int = 4) -> list[str]:
-    """Topics that could be made; one that is still being deleted cannot."""
+    """Create topics, and retry while topics of the same name are still being deleted."""
     try:
         return await create_topics(log.config, partitions=partitions)
     except KafkaUnusable:

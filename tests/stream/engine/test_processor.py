@@ -1,4 +1,4 @@
-"""The processor of a partition, without a log: what a state holds is not applied again; who is damaged begins anew."""
+"""The processor of a partition, without Kafka: restored states, damaged states, and the records it returns."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def record(message: Message, *, frame: int | None = None, scale: int = 1) -> byt
     return encode_record(ReadingRecord(messages=(message,), frame=ref, spo2_scale=scale))  # type: ignore[arg-type]
 
 
-def test_one_row_for_each_patient_who_was_touched_however_often() -> None:
+def test_each_changed_patient_has_one_state_row() -> None:
     processor = Processor()
     for offset in range(20):
         processor.apply(offset, record(reading(offset * SECOND)))
@@ -40,7 +40,7 @@ def test_one_row_for_each_patient_who_was_touched_however_often() -> None:
     assert processor.drain().is_empty
 
 
-def test_what_is_in_a_state_is_not_applied_again() -> None:
+def test_a_record_that_a_state_includes_is_not_applied_again() -> None:
     first = Processor()
     for offset in range(5):
         first.apply(offset, record(reading(offset * SECOND)))
@@ -50,12 +50,12 @@ def test_what_is_in_a_state_is_not_applied_again() -> None:
     for offset in range(7):
         again.apply(offset, record(reading(offset * SECOND), frame=offset))
 
-    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judged]
+    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judgements]
     assert [event.reading.at_ms - NOW for event in judged.events if isinstance(event, ReadingJudged)] == [5_000, 6_000]
     assert [one.counter for one in judged.frames] == [5, 6]
 
 
-def test_a_state_of_a_log_that_is_lost_keeps_its_patient_and_forgets_its_offset() -> None:
+def test_a_state_of_a_deleted_topic_keeps_its_patient_and_forgets_its_offset() -> None:
     first = Processor()
     for offset in range(50):
         first.apply(offset, record(reading(offset * SECOND)))
@@ -64,11 +64,11 @@ def test_a_state_of_a_log_that_is_lost_keeps_its_patient_and_forgets_its_offset(
     again.apply(0, record(reading(60 * SECOND)))
 
     assert again.topic_was_recreated
-    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judged]
+    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judgements]
     assert sum(isinstance(event, ReadingJudged) for event in judged.events) == 1
 
 
-def test_a_damaged_row_harms_nobody_else() -> None:
+def test_a_damaged_state_row_affects_only_its_patient() -> None:
     first = Processor()
     first.apply(0, record(reading(0)))
     first.apply(1, record(reading(0, bed=BED_2)))
@@ -80,7 +80,7 @@ def test_a_damaged_row_harms_nobody_else() -> None:
     assert len(again) == 1
 
 
-def test_a_state_that_the_kernel_cannot_read_is_told() -> None:
+def test_a_snapshot_that_the_monitor_cannot_read_is_a_defect() -> None:
     first = Processor()
     first.apply(0, record(reading(0)))
     ((key, value),) = first.drain().states
@@ -92,7 +92,7 @@ def test_a_state_that_the_kernel_cannot_read_is_told() -> None:
     assert [binding for binding, _ in again.drain_defects()] == [BED_1]
 
 
-def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
+def test_an_alarm_is_pending_at_once_and_has_a_record_of_its_own() -> None:
     processor = Processor()
     processor.apply(0, record(reading(0)))
     assert not processor.alarm_pending
@@ -107,7 +107,7 @@ def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
     assert high == unanswered > 0
 
 
-def test_the_scale_that_was_ordered_is_the_scale_also_after_a_restart() -> None:
+def test_the_ordered_spo2_scale_survives_a_restart() -> None:
     first = Processor()
     first.apply(0, record(reading(0, spo2=90.0), scale=2))
     output = first.drain()
@@ -117,26 +117,26 @@ def test_the_scale_that_was_ordered_is_the_scale_also_after_a_restart() -> None:
     scales = {
         event.spo2_scale
         for one in (output, again.drain())
-        for _, value in one.judged
+        for _, value in one.judgements
         for event in decode_judgement_record(value).events
         if isinstance(event, News2Scored)
     }
     assert scales == {2}
 
 
-def test_many_events_are_several_records_and_frames_are_named_by_the_last() -> None:
+def test_many_events_are_several_records_and_the_last_one_names_the_frames() -> None:
     processor = Processor()
     for offset in range(EVENTS_PER_RECORD):
         processor.apply(offset, record(reading(offset * SECOND), frame=offset))
 
-    records = [decode_judgement_record(value) for _, value in processor.drain().judged]
+    records = [decode_judgement_record(value) for _, value in processor.drain().judgements]
 
     assert len(records) > 1
     assert all(len(one.events) <= EVENTS_PER_RECORD for one in records)
     assert [len(one.frames) for one in records] == [0] * (len(records) - 1) + [EVENTS_PER_RECORD]
 
 
-def test_what_is_no_record_changes_nothing() -> None:
+def test_a_value_that_is_not_a_record_changes_nothing() -> None:
     processor = Processor()
 
     for value in (b"", b"nonsense", None, b"\x92\xa7arrived\xc0"):
@@ -146,7 +146,7 @@ def test_what_is_no_record_changes_nothing() -> None:
     assert processor.drain().is_empty
 
 
-def test_a_night_in_pieces_is_the_same_night() -> None:
+def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_state() -> None:
     story = [one for one in as_it_arrived(a_bad_night()) if not isinstance(one, Tick)]
     whole, rows = Processor(), []
     for offset, message in enumerate(story):

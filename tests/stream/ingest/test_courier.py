@@ -1,4 +1,4 @@
-"""The courier: what an edge is to know is brought until the edge says that it has it."""
+"""The courier: documents are sent to an edge until it confirms that it has accepted them."""
 
 import contextlib
 import random
@@ -14,7 +14,7 @@ ANN, BEN = b"a" * 16, b"b" * 16
 
 
 class Shelf:
-    """Documents of edges, as a table; a digest is what they spell."""
+    """Documents of edges as a table; the digest is made of their names."""
 
     def __init__(self, **of: list[str]) -> None:
         self._of = {name.encode()[:1] * 16: of[name] for name in of}
@@ -47,7 +47,7 @@ def names(parcels: list[Parcel]) -> dict[bytes, list[str]]:
     return {one.edge_id: [frame.decode().strip(".") for frame in one.frames] for one in parcels}
 
 
-def test_what_changes_is_sent_at_once() -> None:
+def test_a_changed_document_is_sent_at_once() -> None:
     courier = Courier(Shelf(ann=["keys", "device"], ben=["keys"]))
 
     courier.changed(0)
@@ -56,28 +56,28 @@ def test_what_changes_is_sent_at_once() -> None:
     assert courier.due(0) == []
 
 
-def test_nothing_that_does_not_change_is_sent() -> None:
+def test_an_unchanged_document_is_not_sent() -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
     courier.due(0)
-    courier.heard(ANN, digest("keys"), 100)
+    courier.on_heartbeat(ANN, digest("keys"), 100)
 
     sent = []
     for mono_ms in range(1_000, 600_000, 1_000):
         courier.changed(mono_ms)
         if mono_ms % 10_000 == 0:
-            courier.heard(ANN, digest("keys"), mono_ms)
+            courier.on_heartbeat(ANN, digest("keys"), mono_ms)
         sent += courier.due(mono_ms)
 
     assert sent == []
 
 
-def test_only_what_is_new_is_sent() -> None:
+def test_only_new_documents_are_sent() -> None:
     shelf = Shelf(ann=["keys", "device"])
     courier = Courier(shelf)
     courier.changed(0)
     courier.due(0)
-    courier.heard(ANN, digest("keys", "device"), 1_000)
+    courier.on_heartbeat(ANN, digest("keys", "device"), 1_000)
 
     shelf.put(ANN, "keys", "device", "binding")
     courier.changed(20_000)
@@ -85,7 +85,7 @@ def test_only_what_is_new_is_sent() -> None:
     assert names(courier.due(20_000)) == {ANN: ["binding"]}
 
 
-def test_who_does_not_answer_is_not_sent_the_same_again() -> None:
+def test_an_edge_that_does_not_answer_is_not_sent_the_same_document_again() -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
 
@@ -94,7 +94,7 @@ def test_who_does_not_answer_is_not_sent_the_same_again() -> None:
     assert [names(one) for one in sent if one] == [{ANN: ["keys"]}]
 
 
-def test_documents_are_sent_until_the_digest_fits() -> None:
+def test_documents_are_sent_until_the_digest_matches() -> None:
     #  sent     heard: no, news   heard: no   sent again   heard: yes
     #  |--------|--sent-----------|-----------|------------|---------
     #  0        10 11             25          26           40 s
@@ -103,9 +103,9 @@ def test_documents_are_sent_until_the_digest_fits() -> None:
     sent = {}
     for mono_ms in range(0, 120_000, 1_000):
         if mono_ms in (10_000, 25_000):
-            courier.heard(ANN, digest(), mono_ms)
+            courier.on_heartbeat(ANN, digest(), mono_ms)
         if mono_ms >= 40_000 and mono_ms % 10_000 == 0:
-            courier.heard(ANN, digest("keys", "device"), mono_ms)
+            courier.on_heartbeat(ANN, digest("keys", "device"), mono_ms)
         if parcels := courier.due(mono_ms):
             sent[mono_ms] = names(parcels)[ANN]
 
@@ -114,18 +114,18 @@ def test_documents_are_sent_until_the_digest_fits() -> None:
 
 
 @pytest.mark.parametrize(("after_ms", "is_sent"), [(RESEND_MS - 1, False), (RESEND_MS, True)])
-def test_the_same_answer_again_is_no_reason_to_hurry(after_ms: int, is_sent: bool) -> None:
+def test_a_repeated_digest_does_not_speed_up_resending(after_ms: int, is_sent: bool) -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
-    courier.heard(ANN, digest(), 0)
+    courier.on_heartbeat(ANN, digest(), 0)
     assert names(courier.due(FIRST_RESEND_MS)) == {ANN: ["keys"]}
 
-    courier.heard(ANN, digest(), 1_000)
+    courier.on_heartbeat(ANN, digest(), 1_000)
 
     assert names(courier.due(FIRST_RESEND_MS + after_ms)) == ({ANN: ["keys"]} if is_sent else {})
 
 
-def test_a_turn_sends_to_some_and_the_next_to_others() -> None:
+def test_due_edges_are_served_in_turns() -> None:
     shelf = Shelf()
     for n in range(40):
         shelf.put(n.to_bytes(16, "big"), "keys")
@@ -138,29 +138,29 @@ def test_a_turn_sends_to_some_and_the_next_to_others() -> None:
     assert len({edge_id for turn in turns for edge_id in turn}) == 40
 
 
-def test_an_edge_that_is_gone_is_sent_nothing() -> None:
+def test_a_removed_edge_is_sent_nothing() -> None:
     shelf = Shelf(ann=["keys"], ben=["keys"])
     courier = Courier(shelf)
     courier.changed(0)
     shelf.drop(ANN)
 
     courier.changed(1)
-    courier.heard(ANN, digest(), 2)
+    courier.on_heartbeat(ANN, digest(), 2)
 
     assert names(courier.due(10_000)) == {BEN: ["keys"]}
 
 
-def test_a_stranger_is_sent_nothing() -> None:
+def test_an_unknown_edge_is_sent_nothing() -> None:
     courier = Courier(Shelf(ann=[]))
     courier.changed(0)
 
-    courier.heard(b"x" * 16, digest(), 0)
+    courier.on_heartbeat(b"x" * 16, digest(), 0)
 
     assert courier.due(1_000) == []
     assert list(courier.behind(10**9)) == []
 
 
-def test_an_edge_that_comes_later_is_sent_everything() -> None:
+def test_a_new_edge_is_sent_all_its_documents() -> None:
     shelf = Shelf(ann=["keys"])
     courier = Courier(shelf)
     courier.changed(0)
@@ -173,18 +173,18 @@ def test_an_edge_that_comes_later_is_sent_everything() -> None:
 
 
 @pytest.mark.parametrize(("after_ms", "said"), [(OVERDUE_MS - 1, []), (OVERDUE_MS, [ANN])])
-def test_an_edge_that_is_heard_and_takes_nothing_is_behind(after_ms: int, said: list[bytes]) -> None:
+def test_an_edge_that_sends_heartbeats_and_accepts_nothing_is_behind(after_ms: int, said: list[bytes]) -> None:
     courier = Courier(Shelf(ann=["keys"], ben=["keys"]))
     courier.changed(0)
     for mono_ms in range(1_000, 1_000 + after_ms, 10_000):
         courier.due(mono_ms)
-        courier.heard(ANN, digest(), mono_ms)
-        courier.heard(BEN, digest("keys"), mono_ms)
+        courier.on_heartbeat(ANN, digest(), mono_ms)
+        courier.on_heartbeat(BEN, digest("keys"), mono_ms)
 
     assert list(courier.behind(1_000 + after_ms)) == said
 
 
-def test_an_edge_that_is_not_heard_is_not_behind() -> None:
+def test_an_edge_that_sends_no_heartbeats_is_not_behind() -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
     courier.due(0)
@@ -192,17 +192,17 @@ def test_an_edge_that_is_not_heard_is_not_behind() -> None:
     assert list(courier.behind(10**9)) == []
 
 
-def test_who_has_caught_up_is_behind_no_longer() -> None:
+def test_an_edge_that_has_caught_up_is_no_longer_behind() -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
-    courier.heard(ANN, digest(), 0)
+    courier.on_heartbeat(ANN, digest(), 0)
 
-    courier.heard(ANN, digest("keys"), OVERDUE_MS)
+    courier.on_heartbeat(ANN, digest("keys"), OVERDUE_MS)
 
     assert list(courier.behind(10 * OVERDUE_MS)) == []
 
 
-def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> None:
+def test_a_real_edge_catches_up_over_a_connection_that_loses_half_of_the_messages(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     edge, wearable = desk.enrol("edge"), desk.enrol()
     courier = Courier(desk.registry.documents)
@@ -219,7 +219,7 @@ def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> N
                     if luck.random() < 0.5:
                         edge.accept(one)
             if second % 10 == 0:
-                courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
+                courier.on_heartbeat(edge.me.device_id, edge.digest, desk.clock.mono_ms())
             if edge.digest == desk.registry.documents.digest_for(edge.me.device_id):
                 return
         raise AssertionError("the edge never caught up")
@@ -236,7 +236,7 @@ def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> N
     desk.site.close()
 
 
-def test_after_two_quiet_weeks_a_settled_edge_is_left_alone(tmp_path: Path) -> None:
+def test_an_edge_with_all_documents_is_sent_nothing_for_two_weeks(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.registry.unbind(desk.bind(wearable, edge), who="tester")
@@ -251,7 +251,7 @@ def test_after_two_quiet_weeks_a_settled_edge_is_left_alone(tmp_path: Path) -> N
             desk.renew(edge)
             desk.deliver(edge)
         courier.changed(desk.clock.mono_ms())
-        courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
+        courier.on_heartbeat(edge.me.device_id, edge.digest, desk.clock.mono_ms())
         sent += len(courier.due(desk.clock.mono_ms() + RESEND_MS))
 
     assert sent == 0

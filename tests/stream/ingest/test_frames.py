@@ -1,4 +1,4 @@
-"""Frames from edges: what an edge may say, and what becomes of the rest."""
+"""Opening frames: which content is returned, and which frames are rejected."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def topic(site: Site, frame_class: int = FrameClass.VITALS) -> str:
     return e_up(site.edge.me.device_id, frame_class)
 
 
-def test_a_reading_comes_out_under_the_binding_of_its_session(site: Site) -> None:
+def test_a_reading_has_the_binding_of_its_session(site: Site) -> None:
     taken = an_ingest(site).accept(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     assert isinstance(taken.content, ReadingWithScores)
@@ -38,7 +38,7 @@ def test_a_reading_comes_out_under_the_binding_of_its_session(site: Site) -> Non
     assert taken.content.reading.heart_rate == 70.0
 
 
-def test_a_duplicate_has_no_content_and_is_to_be_acknowledged(site: Site) -> None:
+def test_a_duplicate_has_no_content_and_is_acknowledged(site: Site) -> None:
     ingest, frame = an_ingest(site), site.sealed(site.message(0))
     ingest.accept(topic(site), frame, now_ms=NOW, mono_ms=0)
 
@@ -49,14 +49,14 @@ def test_a_duplicate_has_no_content_and_is_to_be_acknowledged(site: Site) -> Non
 
 
 @pytest.mark.parametrize("where", ["nonsense", "vl/v1/e/zz/up/1", "vl/v2/e/" + "00" * 16 + "/up/1"])
-def test_a_topic_that_is_not_ours_is_refused(where: str, site: Site) -> None:
+def test_a_foreign_topic_is_rejected(where: str, site: Site) -> None:
     with pytest.raises(Rejected) as caught:
         an_ingest(site).accept(where, site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     assert caught.value.reason is Reason.TOPIC
 
 
-def test_a_wearable_s_topic_is_not_for_ingest(site: Site) -> None:
+def test_the_topic_of_a_wearable_is_rejected(site: Site) -> None:
     wearable = site.demo.wearables[0].me.device_id
     with pytest.raises(Rejected) as caught:
         an_ingest(site).accept(w_up(wearable, 1), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
@@ -64,7 +64,7 @@ def test_a_wearable_s_topic_is_not_for_ingest(site: Site) -> None:
     assert caught.value.reason is Reason.TOPIC
 
 
-def test_a_wearable_s_payload_from_an_edge_is_not_a_reading(site: Site) -> None:
+def test_the_payload_of_a_wearable_in_the_frame_of_an_edge_is_an_error(site: Site) -> None:
     frame = site.session().seal(encode(site.message(0).vitals))[1]
 
     taken = an_ingest(site).accept(topic(site), frame, now_ms=NOW, mono_ms=0)
@@ -75,7 +75,7 @@ def test_a_wearable_s_payload_from_an_edge_is_not_a_reading(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("ahead_ms", "clamped"), [(30 * SECOND, False), (31 * SECOND, True), (10**11, True)])
-def test_the_future_is_not_believed(ahead_ms: int, clamped: bool, site: Site) -> None:
+def test_times_in_the_future_are_clamped(ahead_ms: int, clamped: bool, site: Site) -> None:
     message = worse(site.message(0), at_ms=NOW + ahead_ms, received_ms=NOW + ahead_ms)
 
     taken = an_ingest(site).accept(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
@@ -86,7 +86,7 @@ def test_the_future_is_not_believed(ahead_ms: int, clamped: bool, site: Site) ->
     assert bool(reading.sensor_flags & SensorFlag.CLOCK_CLAMPED) is clamped
 
 
-def test_what_models_said_comes_with_the_reading_and_with_its_time(site: Site) -> None:
+def test_model_scores_come_with_the_reading_and_have_its_time(site: Site) -> None:
     ahead_ms = NOW + 10**11
     said = ScoreV1(model="sepsis", version="1.0.0", score=0.06, threshold=0.03, reason="RR 28 (+1.2)")
     message = worse(site.message(0), at_ms=ahead_ms, received_ms=ahead_ms, scores=(said,))
@@ -101,7 +101,7 @@ def test_what_models_said_comes_with_the_reading_and_with_its_time(site: Site) -
     assert (score.model, score.score, score.threshold, score.reason) == ("sepsis", 0.06, 0.03, "RR 28 (+1.2)")
 
 
-def test_an_empty_alarm_frame_keeps_the_lane_warm(site: Site) -> None:
+def test_an_empty_alarm_frame_has_no_content_and_no_error(site: Site) -> None:
     session = site.session(0, FrameClass.ALARM)
     ingest = an_ingest(site)
     ingest.accept(topic(site, FrameClass.ALARM), session.frame, now_ms=NOW, mono_ms=0)
@@ -112,7 +112,7 @@ def test_an_empty_alarm_frame_keeps_the_lane_warm(site: Site) -> None:
     assert taken.opened is not None
 
 
-def test_sessions_are_handed_out_once_for_the_transaction(site: Site) -> None:
+def test_changed_sessions_are_returned_once_for_the_transaction(site: Site) -> None:
     ingest = an_ingest(site)
     ingest.accept(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 

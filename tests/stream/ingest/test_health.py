@@ -29,7 +29,7 @@ class Lanes:
         ({"turned_ms": NOW, "heard_ms": STUCK}, "Kafka has not answered for 15 s"),
     ],
 )
-def test_an_ingest(counts: dict[str, Any], said: str) -> None:
+def test_the_reason_why_ingest_makes_no_progress(counts: dict[str, Any], said: str) -> None:
     assert kafka_trouble(IngestCounts(**counts), NOW) == said
 
 
@@ -38,10 +38,12 @@ def test_an_ingest(counts: dict[str, Any], said: str) -> None:
     [
         (None, "not connected to the MQTT broker (not yet)"),
         (Lanes(connected=False), "not connected to the MQTT broker (not yet)"),
-        (Lanes(connected=False, trouble="our certificate has expired"),
-         "not connected to the MQTT broker (our certificate has expired)"),
+        (
+            Lanes(connected=False, trouble="our certificate has expired"),
+            "not connected to the MQTT broker (our certificate has expired)",
+        ),
         (Lanes(connected=True, trouble="it was away an hour ago"), ""),
     ],
-)  # fmt: skip
-def test_connections_to_the_broker(lanes: Any, said: str) -> None:
+)
+def test_the_reason_why_the_connections_are_down(lanes: Any, said: str) -> None:
     assert mqtt_trouble(lanes) == said

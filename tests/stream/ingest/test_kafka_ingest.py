@@ -1,4 +1,4 @@
-"""The gateway on a real Kafka: what it confirms is in the log, what it signs for is stored, and nothing is believed."""
+"""Ingest with a real Kafka: confirmed frames are in Kafka, and acknowledged frames are stored."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.services
 
 
 class Wire:
-    """What a gateway hears from and speaks to, instead of a broker: those are in the tests of whole sites."""
+    """Replaces the MQTT connections; tests of whole sites use a real broker."""
 
     def __init__(self) -> None:
         self.coming: list[Inbound] = []
@@ -56,7 +56,7 @@ class Wire:
 
 
 class Hearing:
-    """A gateway, the edge that it hears, and the log between."""
+    """Ingest, an edge that sends to it, and Kafka topics."""
 
     def __init__(self, kafka: Kafka, folder: Path) -> None:
         self.site = Site(folder)
@@ -67,13 +67,18 @@ class Hearing:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[KafkaIngest]:
         with Ledger(self.folder / "ledger.sqlite") as ledger:
-            gateway = KafkaIngest(
-                self.site.demo.ingest.me, self.site.demo.ingest.directory, ledger, IngestConfig(kafka=self.log.config),
-                self.site.clock, limits=UNLIMITED, ack_interval_ms=0,
-            )  # fmt: skip
-            running = asyncio.create_task(gateway.run(self.wire))  # type: ignore[arg-type]
+            ingest = KafkaIngest(
+                self.site.demo.ingest.me,
+                self.site.demo.ingest.directory,
+                ledger,
+                IngestConfig(kafka=self.log.config),
+                self.site.clock,
+                limits=UNLIMITED,
+                ack_interval_ms=0,
+            )
+            running = asyncio.create_task(ingest.run(self.wire))  # type: ignore[arg-type]
             try:
-                yield gateway
+                yield ingest
             finally:
                 running.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -108,7 +113,9 @@ class Hearing:
 
 
 @pytest.mark.essential
-def test_a_frame_is_confirmed_when_kafka_has_it_and_signed_for_when_it_is_stored(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_frame_is_confirmed_when_kafka_has_it_and_acknowledged_when_it_is_stored(
+    kafka: Kafka, tmp_path: Path
+) -> None:
     hearing = Hearing(kafka, tmp_path)
 
     async def story() -> list[ReadingRecord]:
@@ -130,7 +137,7 @@ def test_a_frame_is_confirmed_when_kafka_has_it_and_signed_for_when_it_is_stored
     assert reading.binding_id == hearing.site.demo.bindings[0].binding_id.hex()
 
 
-def test_what_comes_again_is_sent_again_until_it_is_stored_also_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_repeated_frame_is_forwarded_until_it_is_stored_also_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     first, second = (hearing.site.sealed(hearing.site.message(n * SECOND)) for n in (0, 5))
 
@@ -145,15 +152,15 @@ def test_what_comes_again_is_sent_again_until_it_is_stored_also_after_a_restart(
             await hearing.tell_stored(frame)
             await until(lambda: frame.counter in hearing.signed(), "signed for")
         hearing.wire.said.clear()
-        async with hearing.running() as gateway:
+        async with hearing.running() as ingest:
             await hearing.send(first, second)
             await until(lambda: hearing.signed() == {frame.counter}, "signed for again")
-            return repeated, len(await hearing.readings()), gateway.counts.duplicates
+            return repeated, len(await hearing.readings()), ingest.counts.duplicates
 
     assert asyncio.run(story()) == (3, 4, 1)
 
 
-def test_an_old_session_cannot_be_played_again_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
+def test_an_old_session_cannot_be_replayed_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     frame = hearing.site.session().frame
 
@@ -163,14 +170,14 @@ def test_an_old_session_cannot_be_played_again_after_a_restart(kafka: Kafka, tmp
             await hearing.send(frame)
         flipped = bytearray(frame)
         flipped[-1] ^= 1
-        async with hearing.running() as gateway:
+        async with hearing.running() as ingest:
             await hearing.send(frame, bytes(flipped), b"nonsense")
-            return dict(gateway.counts.rejected)
+            return dict(ingest.counts.rejected)
 
     assert asyncio.run(story()) == {"signature": 1, "length": 1}
 
 
-def test_one_per_cent_of_poison_is_buried_and_delays_nobody(kafka: Kafka, tmp_path: Path) -> None:
+def test_undecodable_frames_become_dead_letters_and_delay_no_other_frame(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     site = hearing.site
     frames = [
@@ -181,10 +188,10 @@ def test_one_per_cent_of_poison_is_buried_and_delays_nobody(kafka: Kafka, tmp_pa
 
     async def story() -> tuple[list[ReadingRecord], list[Any]]:
         await hearing.log.begin()
-        async with hearing.running() as gateway:
+        async with hearing.running() as ingest:
             await hearing.send(site.session().frame, *frames)
             await until(lambda: len(hearing.signed(Stage.REJECTED)) == 4, "refused")
-            assert gateway.counts.dead_letters == 4
+            assert ingest.counts.dead_letters == 4
         letters = [decode_dead_letter(one.value) for one in await hearing.log.records(KAFKA_DEAD_LETTERS)]
         return await hearing.readings(), letters
 
@@ -194,7 +201,7 @@ def test_one_per_cent_of_poison_is_buried_and_delays_nobody(kafka: Kafka, tmp_pa
     assert [one.payload for one in letters] == [b"\x93poison"] * 4
 
 
-def test_heartbeats_and_what_keeps_a_lane_warm_are_answered(kafka: Kafka, tmp_path: Path) -> None:
+def test_heartbeats_and_empty_frames_are_acknowledged(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     session = hearing.site.session(frame_class=FrameClass.ALARM)
 
@@ -207,7 +214,7 @@ def test_heartbeats_and_what_keeps_a_lane_warm_are_answered(kafka: Kafka, tmp_pa
     asyncio.run(story())
 
 
-def test_while_kafka_is_away_nothing_is_confirmed_and_then_everything_is(tmp_path: Path) -> None:
+def test_no_frame_is_confirmed_until_kafka_is_up(tmp_path: Path) -> None:
     own = Kafka(tmp_path / "kafka")
     own.start()
     hearing = Hearing(own, tmp_path)
@@ -231,7 +238,7 @@ def test_while_kafka_is_away_nothing_is_confirmed_and_then_everything_is(tmp_pat
         own.stop()
 
 
-def test_who_is_where_is_told_when_it_begins_and_every_minute(kafka: Kafka, tmp_path: Path) -> None:
+def test_patient_locations_are_published_at_the_start_and_every_minute(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     bindings = hearing.site.demo.bindings
 

@@ -1,4 +1,4 @@
-"""The ledger of ingest: what it keeps, and that files of earlier versions still open."""
+"""The ledger of ingest: its contents survive a restart, and files of earlier versions still open."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ def test_sessions_rejections_and_facts_survive_a_restart(tmp_path: Path) -> None
     with Ledger(tmp_path / "ingest.sqlite") as ledger, ledger.transaction():
         ledger.put_sessions([SESSION])
         ledger.count_reject("e1", "replay", 5, 3)
-        ledger.note("stored_offset", "17")
+        ledger.put_fact("stored_offset", "17")
 
     with Ledger(tmp_path / "ingest.sqlite") as ledger:
         assert list(ledger.sessions()) == [SESSION]
-        assert ledger.noted("stored_offset") == "17"
-        assert ledger.noted("nothing") is None
+        assert ledger.fact("stored_offset") == "17"
+        assert ledger.fact("nothing") is None
 
 
 def test_a_dropped_session_is_forgotten(tmp_path: Path) -> None:
@@ -39,12 +39,12 @@ def test_a_dropped_session_is_forgotten(tmp_path: Path) -> None:
 def test_a_ledger_of_an_earlier_version_was_an_embedded_store_and_is_converted_once(tmp_path: Path) -> None:
     with Store(tmp_path / "ingest.sqlite") as old, old.transaction():
         old.put_sessions([SESSION])
-        old.note("stored_offset", "17")
+        old.put_fact("stored_offset", "17")
 
     for _ in range(2):
         with Ledger(tmp_path / "ingest.sqlite") as ledger:
             assert list(ledger.sessions()) == [SESSION]
-            assert ledger.noted("stored_offset") == "17"
+            assert ledger.fact("stored_offset") == "17"
     with pytest.raises(FileUnusable, match="has schema none"):
         Store(tmp_path / "ingest.sqlite")
 
@@ -62,7 +62,7 @@ def test_the_store_of_an_embedded_engine_is_refused_and_stays_as_it_was(tmp_path
 
 def test_a_ledger_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ingest.sqlite") as ledger, ledger.transaction():
-        ledger.note("ledger", "9")
+        ledger.put_fact("ledger", "9")
 
     with pytest.raises(FileUnusable, match="has ledger schema 9, this vitalloom reads 1"):
         Ledger(tmp_path / "ingest.sqlite")

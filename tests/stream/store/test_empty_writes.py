@@ -1,4 +1,4 @@
-"""No empty write is sent to InfluxDB, and recomputed minutes that it refuses do not stop a lane of the store."""
+"""No empty write is sent to InfluxDB, and recomputed minutes that it refuses do not stop a topic group."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -39,7 +39,7 @@ ONE_READING = (
 
 
 class Log:
-    """Kafka as one lane sees it: one batch, a commit, and what was sent."""
+    """Replaces Kafka for one topic group: one batch, a commit, and the records that were sent."""
 
     def __init__(self, *records: JudgementRecord) -> None:
         self.batch = [

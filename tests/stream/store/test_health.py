@@ -1,4 +1,4 @@
-"""Why nothing reaches InfluxDB, lane by lane."""
+"""Health of the store writer: the reason why records of a topic group do not reach InfluxDB."""
 
 from typing import Any
 
@@ -20,17 +20,19 @@ STUCK = NOW - STUCK_MS - 1
         ({"turned_ms": NOW}, ""),
         ({"turned_ms": STUCK}, "events: no progress for 15 s"),
         ({"heard_ms": STUCK}, "events: Kafka has not answered for 15 s"),
-        ({"turned_ms": STUCK, "waiting_since_ms": NOW - 3_000, "why_waiting": "InfluxDB does not answer"},
-         "events: InfluxDB has accepted nothing for 3 s: InfluxDB does not answer"),
+        (
+            {"turned_ms": STUCK, "waiting_since_ms": NOW - 3_000, "why_waiting": "InfluxDB does not answer"},
+            "events: InfluxDB has accepted nothing for 3 s: InfluxDB does not answer",
+        ),
     ],
-)  # fmt: skip
-def test_a_lane_of_the_store(counts: dict[str, Any], said: str) -> None:
+)
+def test_the_reason_why_a_topic_group_makes_no_progress(counts: dict[str, Any], said: str) -> None:
     well = {"turned_ms": NOW, "heard_ms": NOW} if counts else {}
 
     assert topic_group_trouble("events", WriterCounts(**(well | counts)), NOW) == said
 
 
-def test_one_lane_that_waits_is_the_store_that_waits() -> None:
+def test_the_store_is_not_ready_if_one_topic_group_waits() -> None:
     clock = WallAt(0)
     now_ms = clock.mono_ms()
     well = WriterCounts(turned_ms=now_ms, heard_ms=now_ms, records=5, points=9)

@@ -1,4 +1,4 @@
-"""Line protocol: every event is one line, the same each time, and what is missing has no field."""
+"""Line protocol: each event always gives the same line, and missing values have no field."""
 
 import pytest
 from msgspec.structs import replace
@@ -37,7 +37,7 @@ ALARM = AlarmChanged(
 )
 
 
-def test_a_reading_has_a_field_for_what_was_measured_and_none_for_the_rest() -> None:
+def test_a_reading_has_fields_for_measured_values_only() -> None:
     line = line_of(ReadingJudged(reading=reading(0, supplemental_oxygen=0.0), late=False, backfilled=True))
 
     head, fields, at_ns = line.split(" ")
@@ -48,7 +48,7 @@ def test_a_reading_has_a_field_for_what_was_measured_and_none_for_the_rest() -> 
     assert int(at_ns) // 1_000_000 == NOW
 
 
-def test_two_readings_of_one_millisecond_are_two_points_and_one_reading_is_one() -> None:
+def test_two_readings_of_one_millisecond_are_two_points() -> None:
     one, other = reading(0, counter=1), reading(0, counter=2)
 
     times = [time_ns(each.at_ms, each.reading_id) for each in (one, other, one)]
@@ -57,12 +57,18 @@ def test_two_readings_of_one_millisecond_are_two_points_and_one_reading_is_one()
     assert times[0] == times[2]
 
 
-def test_a_score_that_is_not_known_is_not_written_and_its_lower_bound_is() -> None:
+def test_of_an_unknown_score_only_the_lower_bound_is_written() -> None:
     parts = (News2Part("spo2", 90.0, 3, 500), News2Part("temperature", None, None, None))
     event = News2Scored(
-        binding_id=BED_1, reading_id=b"r" * 16, at_ms=NOW, total=None, at_least=3, risk="low-medium", spo2_scale=1,
+        binding_id=BED_1,
+        reading_id=b"r" * 16,
+        at_ms=NOW,
+        total=None,
+        at_least=3,
+        risk="low-medium",
+        spo2_scale=1,
         parts=parts,
-    )  # fmt: skip
+    )
 
     line = line_of(event)
 
@@ -73,7 +79,7 @@ def test_a_score_that_is_not_known_is_not_written_and_its_lower_bound_is() -> No
     assert ",total=3i" in line_of(replace(event, total=3))
 
 
-def test_words_cannot_break_out_of_their_quotes() -> None:
+def test_text_cannot_break_out_of_its_quotes() -> None:
     line = line_of(
         replace(ALARM, text='a "b" \\ c\nalarm,binding=x text="y" 1', acknowledged_by="n1", acknowledged_ms=5)
     )
@@ -91,9 +97,16 @@ def test_each_revision_of_an_alarm_is_a_point_of_its_own() -> None:
 
 def test_a_model_that_abstains_has_no_score() -> None:
     score = ModelScore(
-        binding_id=BED_1, reading_id=b"r" * 16, at_ms=NOW, received_ms=NOW, model="sepsis", version="1.1.0", score=None,
-        threshold=0.05, reason="too few values",
-    )  # fmt: skip
+        binding_id=BED_1,
+        reading_id=b"r" * 16,
+        at_ms=NOW,
+        received_ms=NOW,
+        model="sepsis",
+        version="1.1.0",
+        score=None,
+        threshold=0.05,
+        reason="too few values",
+    )
 
     line = line_of(ModelScored(score=score, late=False, backfilled=False))
 
@@ -101,7 +114,7 @@ def test_a_model_that_abstains_has_no_score() -> None:
     assert ",score=" not in line
 
 
-def test_windows_and_freshness_have_a_time_of_their_own() -> None:
+def test_windows_and_freshness_have_their_own_time() -> None:
     window = WindowClosed(
         binding_id=BED_1, sign="spo2", start_ms=NOW, width_ms=60_000, count=2, mean=97, minimum=96, maximum=98
     )
@@ -111,7 +124,7 @@ def test_windows_and_freshness_have_a_time_of_their_own() -> None:
     assert line_of(fresh) == f'freshness,binding={BED_1},sign=spo2 state="STALE",age_ms=60001i {NOW}000000'
 
 
-def test_a_bed_says_its_ward_and_an_end_only_where_there_is_one() -> None:
+def test_a_location_has_a_ward_and_an_end_only_if_the_binding_ended() -> None:
     placed = PatientLocation(
         binding_id=BED_1, patient="p-17", bed="North/2", edge_id="e1", at_ms=NOW, valid_from_ms=NOW - 5
     )
@@ -127,11 +140,16 @@ def test_a_bed_says_its_ward_and_an_end_only_where_there_is_one() -> None:
     assert r",ward=West\ wing/2 bed=" in line_of(replace(placed, bed="West wing/2/7"))
 
 
-def test_a_dead_letter_is_counted_without_what_was_in_it() -> None:
+def test_a_dead_letter_is_counted_without_its_content() -> None:
     letter = DeadLetter(
-        stage="store", reason="refused", problem="heart_rate 250", at_ms=NOW, source="a/1/2", payload=b"secret",
+        stage="store",
+        reason="refused",
+        problem="heart_rate 250",
+        at_ms=NOW,
+        source="a/1/2",
+        payload=b"secret",
         version="0.1.0",
-    )  # fmt: skip
+    )
 
     line = line_of(letter)
 
@@ -141,7 +159,7 @@ def test_a_dead_letter_is_counted_without_what_was_in_it() -> None:
     assert line != line_of(replace(letter, source="a/1/3"))  # two in one millisecond are two points
 
 
-def test_a_text_that_is_empty_is_no_field() -> None:
+def test_an_empty_text_is_not_a_field() -> None:
     alarm = line_of(replace(ALARM, key="", basis=""))
 
     assert '=""' not in alarm
@@ -149,6 +167,6 @@ def test_a_text_that_is_empty_is_no_field() -> None:
     assert ',kind="physiological",text=' in alarm
 
 
-def test_what_is_not_an_event_has_no_line() -> None:
+def test_a_type_that_is_not_an_event_has_no_line() -> None:
     with pytest.raises(TypeError, match="no measurement for Tick"):
         line_of(Tick(now_ms=1))

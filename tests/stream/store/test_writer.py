@@ -1,4 +1,4 @@
-"""The store writer on a real Kafka and InfluxDB: everything once, told when it is there, whatever the database does."""
+"""The store writer with a real Kafka and InfluxDB: each event is stored once, and frames are reported when stored."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ YEARS = 36_500  # the stories are older than the buckets' usual memory
 
 
 class Site:
-    """A log, a bucket and a writer between them."""
+    """Kafka topics, a bucket, and a writer between them."""
 
     def __init__(self, kafka: Kafka, influxdb: InfluxDB, folder: Path, **wishes: Any) -> None:
         self.log = Log(kafka)
@@ -105,7 +105,7 @@ def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> JudgementRecord:
     )
 
 
-def test_a_night_is_in_the_database_as_one_process_would_store_it(
+def test_the_database_contains_the_events_that_one_process_would_store(
     kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
@@ -144,7 +144,7 @@ def test_a_night_is_in_the_database_as_one_process_would_store_it(
         assert sorted(map(str, rows)) == sorted(map(str, expected[measurement])), measurement
 
 
-def test_frames_are_signed_for_when_a_query_finds_their_readings(
+def test_frames_are_reported_as_stored_when_a_query_finds_their_readings(
     kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
@@ -163,7 +163,7 @@ def test_frames_are_signed_for_when_a_query_finds_their_readings(
     assert len(found) == 2
 
 
-def test_what_is_written_again_is_the_same_point(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_an_event_written_again_is_the_same_point(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
 
     async def story() -> list[Any]:
@@ -176,7 +176,7 @@ def test_what_is_written_again_is_the_same_point(kafka: Kafka, influxdb: InfluxD
     assert len(asyncio.run(story())) == 2
 
 
-def test_one_line_that_nobody_wants_is_buried_and_its_neighbours_are_stored(
+def test_a_rejected_line_becomes_a_dead_letter_and_the_other_lines_are_stored(
     kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
@@ -194,13 +194,14 @@ def test_one_line_that_nobody_wants_is_buried_and_its_neighbours_are_stored(
 
     assert len([row for row in rows if row["binding"] == BED_1]) == 3
     assert [(one.reason, [frame.counter for frame in one.frames]) for one in told] == [
-        ("", [0, 5_000, 10_000]), ("value", [2**46]),
-    ]  # fmt: skip
+        ("", [0, 5_000, 10_000]),
+        ("value", [2**46]),
+    ]
     assert [(one.stage, one.reason) for one in letters] == [("store", "refused")]
     assert BED_2.encode() in letters[0].payload
 
 
-def test_a_database_that_is_away_costs_time_and_nothing_else(kafka: Kafka, tmp_path: Path) -> None:
+def test_nothing_is_lost_while_the_database_does_not_answer(kafka: Kafka, tmp_path: Path) -> None:
     own = InfluxDB(tmp_path / "influxdb")
     own.start()
     site = Site(kafka, own, tmp_path)
@@ -226,9 +227,7 @@ def test_a_database_that_is_away_costs_time_and_nothing_else(kafka: Kafka, tmp_p
     assert retries > 2
 
 
-def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_hours(
-    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
-) -> None:
+def test_minutes_and_hours_with_late_readings_are_recomputed(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
     start_ms = NOW // HOUR * HOUR
     after = start_ms - NOW
@@ -251,9 +250,10 @@ def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_h
             reading=replace(reading(after + 2_000, spo2=20.0), unusable=4), late=True, backfilled=True
         )
         await site.put(
-            judged(after), JudgementRecord(binding_id=BED_1, events=(window,)),
+            judged(after),
+            JudgementRecord(binding_id=BED_1, events=(window,)),
             JudgementRecord(binding_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
-        )  # fmt: skip
+        )
         async with site.writing() as writer:
             await until(lambda: writer.counts["events"].records == 3, "written")
         return await site.rows("vitals_1m", f"{site.influx.bucket}_1m"), await site.rows(
@@ -288,7 +288,7 @@ def test_a_late_batch_without_a_usable_reading_does_not_stop_the_store(
     assert minutes == []
 
 
-def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_an_hour_with_missing_minutes_at_its_start_is_not_aggregated(influxdb: InfluxDB, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="hours")
@@ -312,7 +312,7 @@ def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxD
     assert {one["_field"]: one["_value"] for one in found} == {"count": 6, "mean": 98.5, "min": 90.0, "max": 99.0}
 
 
-def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_record_becomes_a_dead_letter(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
 
     async def story() -> list[Any]:
@@ -329,7 +329,7 @@ def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path:
     assert (letter.stage, letter.reason, letter.payload) == ("store", "schema", b"nonsense")
 
 
-def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_dead_letters_and_patient_locations_are_stored(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
     placed = PatientLocation(binding_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
 
@@ -350,7 +350,9 @@ def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb
 
 
 @pytest.mark.essential
-def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_preparing_the_database_twice_creates_nothing_twice_and_tokens_are_private(
+    influxdb: InfluxDB, tmp_path: Path
+) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="twice")
@@ -370,10 +372,10 @@ def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: In
         ({"token": "not the token"}, "does not know the token in"),
         ({"org": "another"}, "make it: vitalloom store init"),
         ({"url": "http://127.0.0.1:9"}, "does not answer"),
-        ({"token_file": Path("/nowhere")}, "token cannot be read"),
+        ({"token_file": Path("/nowhere")}, "cannot read the token file"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_cure(
+def test_an_error_names_the_problem_and_the_fix(
     influxdb: InfluxDB, tmp_path: Path, wrong: dict[str, Any], cure: str
 ) -> None:
     token = tmp_path / "token"

@@ -1,4 +1,4 @@
-"""The commands of a cluster, as somebody types them: what they make, what they say, and what is wrong with its cure."""
+"""The commands of a cluster on the command line: what they create, what they print, and errors with their fix."""
 
 import os
 import socket
@@ -20,13 +20,18 @@ ROOT = Path(__file__).parents[3]
 
 def vitalloom(*arguments: str, **told: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vitalloom", *arguments], cwd=ROOT, env=os.environ | told, capture_output=True,
-        text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "vitalloom", *arguments],
+        cwd=ROOT,
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.mark.services
-def test_topics_are_made_once(kafka: Kafka) -> None:
+def test_topics_are_created_once(kafka: Kafka) -> None:
     told = ("topics", "init", "--kafka", kafka.address, "--topic-prefix", "commands.", "--partitions", "3")
 
     first, again = vitalloom(*told), vitalloom(*told)
@@ -38,17 +43,17 @@ def test_topics_are_made_once(kafka: Kafka) -> None:
 
 @pytest.mark.services
 @pytest.mark.parametrize("engine", ["faust", "plain"])
-def test_a_worker_without_topics_ends_and_says_what_to_do(kafka: Kafka, engine: str) -> None:
+def test_a_worker_without_topics_exits_and_names_the_fix(kafka: Kafka, engine: str) -> None:
     told = {"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": kafka.address, "VITALLOOM_WORKER__KAFKA__TOPIC_PREFIX": "nowhere."}
 
     done = vitalloom("worker", "--engine", engine, **told)
 
     assert done.returncode == 2
-    assert "has no topic nowhere.vl.readings.v1; make them: vitalloom topics init" in done.stderr
+    assert "has no topic nowhere.vl.readings.v1; create it: vitalloom topics init" in done.stderr
 
 
 @pytest.mark.services
-def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_preparing_a_database_lists_what_was_created(influxdb: InfluxDB, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(influxdb.token, encoding="utf-8")
     told = {
         "VITALLOOM_STORE__INFLUX__URL": influxdb.url,
@@ -66,38 +71,38 @@ def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, t
 
 @pytest.mark.services
 @pytest.mark.parametrize(
-    ("command", "cure"),
+    ("command", "fix"),
     [
         (("topics", "init", "--kafka", "127.0.0.1:9"), "is it up?"),
-        (("store", "init"), "its token cannot be read: influxdb.token"),
+        (("store", "init"), "cannot read the token file influxdb.token"),
         (("worker", "--engine", "spark"), "spark: expected faust or plain"),
         (("worker", "--config", "/nowhere.toml"), "--sample-config"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_with_the_cure(command: tuple[str, ...], cure: str) -> None:
+def test_an_error_is_one_sentence_with_the_fix(command: tuple[str, ...], fix: str) -> None:
     done = vitalloom(*command)
 
     assert done.returncode == 2
-    assert cure in " ".join(done.stderr.split())
+    assert fix in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.services
 @pytest.mark.parametrize("engine", ["faust", "plain"])
-def test_two_workers_on_one_port_are_told_apart(engine: str) -> None:
+def test_a_second_worker_on_the_same_port_is_an_error(engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first:
         listen = f"127.0.0.1:{first.getsockname()[1]}"
 
         done = vitalloom("worker", "--engine", engine, VITALLOOM_WORKER__HTTP__LISTEN=listen)
 
     assert done.returncode == 2
-    assert f"http.listen = {listen}: cannot be listened on" in done.stderr
-    assert "if another worker runs here, give each a port of its own, or port 0" in done.stderr
+    assert f"http.listen = {listen}: cannot listen there" in done.stderr
+    assert "fix: if another worker runs on this machine, give each its own port, or use port 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.services
-def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(
+def test_configuration_from_the_environment_names_an_unknown_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WORKER", "STORE"):

@@ -1,4 +1,4 @@
-"""Dead letters on a real Kafka: what was mended goes on its way again, what was not stays, and nothing comes twice."""
+"""Dead letters with a real Kafka: which ones are sent again, which are not, and that none is sent twice."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
-from stream.kafka import producer, status, topic
+from stream.kafka import producer, topic, topics_status
 from stream.records import DeadLetter, FrameRef, JudgementRecord, ReadingRecord, decode_patient_record, encode_record
 from stream.topics.dead_letters import Resent, list_dead_letters, resend_dead_letters
 from tests.services.kafka import Kafka
@@ -32,13 +32,20 @@ def arrived() -> ReadingRecord:
 
 def a_letter(stage: str, payload: bytes, *, source: str = "here", binding_id: str = "") -> DeadLetter:
     return DeadLetter(
-        stage=stage, reason="schema", problem="x", at_ms=1, source=source, payload=payload, version="0", frame=FRAME,
+        stage=stage,
+        reason="schema",
+        problem="x",
+        at_ms=1,
+        source=source,
+        payload=payload,
+        version="0",
+        frame=FRAME,
         binding_id=binding_id,
-    )  # fmt: skip
+    )
 
 
 class Bench:
-    """A log with dead letters in it."""
+    """Kafka topics with dead letters."""
 
     def __init__(self, kafka: Kafka, folder: Path) -> None:
         self.log = Log(kafka)
@@ -53,12 +60,12 @@ class Bench:
             await sender.stop()
         return int(told.offset)
 
-    async def bury(self, *found: DeadLetter) -> None:
+    async def put_dead_letters(self, *found: DeadLetter) -> None:
         for one in found:
             await self.put(KAFKA_DEAD_LETTERS, encode_record(one))
 
-    async def resend_dead_letters(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
-        directory = self.site.demo.ingest.directory if knows_who else None
+    async def resend(self, *, with_site: bool = False, again: bool = False, stage: str = "") -> Resent:
+        directory = self.site.demo.ingest.directory if with_site else None
         return await resend_dead_letters(
             self.log.config, self.site.clock, directory=directory, again=again, stage=stage
         )
@@ -68,13 +75,13 @@ class Bench:
         return [one for one in found if isinstance(one, ReadingRecord)]
 
 
-def test_what_a_worker_buried_is_read_again_once_and_again_if_asked(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_dead_letter_of_a_worker_is_resent_once_and_again_with_the_option(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     buried = arrived()
 
     async def story() -> list[tuple[int, int]]:
         await bench.log.begin(partitions=1)
-        await bench.bury(a_letter("processor", encode_record(buried)), a_letter("processor", b"nonsense"))
+        await bench.put_dead_letters(a_letter("processor", encode_record(buried)), a_letter("processor", b"nonsense"))
         told = [await bench.resend(), await bench.resend(), await bench.resend(again=True)]
         assert await bench.readings() == [buried, buried]
         return [(one.sent.total(), one.kept.total()) for one in told]
@@ -82,30 +89,31 @@ def test_what_a_worker_buried_is_read_again_once_and_again_if_asked(kafka: Kafka
     assert asyncio.run(story()) == [(1, 1), (0, 0), (1, 1)]
 
 
-def test_what_the_ingest_refused_needs_to_know_who_is_who(kafka: Kafka, tmp_path: Path) -> None:
+def test_resending_a_dead_letter_of_ingest_needs_the_site_folder(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     binding = bench.site.demo.bindings[0].binding_id.hex()
     payload = encode(bench.site.message(0))
 
     async def story() -> tuple[Resent, Resent]:
         await bench.log.begin(partitions=1)
-        await bench.bury(
-            a_letter("ingest", payload, binding_id=binding), a_letter("ingest", b"\x93poison", binding_id=binding),
+        await bench.put_dead_letters(
+            a_letter("ingest", payload, binding_id=binding),
+            a_letter("ingest", b"\x93poison", binding_id=binding),
             a_letter("ingest", payload),
-        )  # fmt: skip
-        return await bench.resend(stage="ingest"), await bench.resend(knows_who=True)
+        )
+        return await bench.resend(stage="ingest"), await bench.resend(with_site=True)
 
     without, known = asyncio.run(story())
     assert without.sent.total() == 0
-    assert list(without.kept) == ["ingest: who is who is not known here; name the site's folder: --site"]
+    assert list(without.kept) == ["ingest: devices are not known; name the site folder with --site"]
     assert known.sent == {"ingest": 1}
-    assert known.kept == {"ingest: it still cannot be read": 1, "ingest: it does not say whose it is": 1}
+    assert known.kept == {"ingest: it still cannot be decoded": 1, "ingest: it names no frame or binding": 1}
     (found,) = asyncio.run(bench.readings())
     assert found.frame == FRAME
     assert found.messages[0].binding_id == binding
 
 
-def test_what_the_database_refused_is_taken_from_where_it_lies(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_dead_letter_of_the_store_is_resent_from_its_source_record(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     judged = encode_record(
         JudgementRecord(
@@ -117,30 +125,33 @@ def test_what_the_database_refused_is_taken_from_where_it_lies(kafka: Kafka, tmp
         await bench.log.begin(partitions=1)
         name = topic(bench.log.config, KAFKA_EVENTS)
         offset = await bench.put(KAFKA_EVENTS, judged)
-        await bench.bury(
-            a_letter("store", b"line", source=f"{name}/0/{offset}"), a_letter("store", b"line", source=f"{name}/0/999"),
-            a_letter("store", b"line", source="nowhere"), a_letter("store", b"line", source="elsewhere/0/0"),
-        )  # fmt: skip
+        await bench.put_dead_letters(
+            a_letter("store", b"line", source=f"{name}/0/{offset}"),
+            a_letter("store", b"line", source=f"{name}/0/999"),
+            a_letter("store", b"line", source="nowhere"),
+            a_letter("store", b"line", source="elsewhere/0/0"),
+        )
         return await bench.resend()
 
     found = asyncio.run(story())
     assert found.sent == {"store": 1}
     assert found.kept == {
-        "store: what it speaks of is not kept any more": 1, "store: its source is no place in the log": 1,
-        "store: it comes from a topic of somebody else": 1,
-    }  # fmt: skip
+        "store: Kafka has deleted its source record": 1,
+        "store: its source is not a Kafka record": 1,
+        "store: its source topic does not belong to this site": 1,
+    }
     assert [one.value for one in asyncio.run(bench.log.records(KAFKA_EVENTS))] == [judged, judged]
 
 
-def test_the_status_counts_what_is_kept_and_who_is_behind(kafka: Kafka, tmp_path: Path) -> None:
+def test_the_status_counts_records_and_lag(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
 
     async def story() -> None:
         await bench.log.begin(partitions=2)
-        await bench.bury(a_letter("processor", b"nonsense"))
+        await bench.put_dead_letters(a_letter("processor", b"nonsense"))
         await bench.resend()
-        await bench.bury(a_letter("processor", b"nonsense"), a_letter("processor", b"nonsense"))
-        found = await status(bench.log.config)
+        await bench.put_dead_letters(a_letter("processor", b"nonsense"), a_letter("processor", b"nonsense"))
+        found = await topics_status(bench.log.config)
         letters_topic = topic(bench.log.config, KAFKA_DEAD_LETTERS)
         assert found.dead_letters == 3
         assert found.behind == [(f"{bench.log.config.application}-dead-letters", letters_topic, 2)]
@@ -150,6 +161,6 @@ def test_the_status_counts_what_is_kept_and_who_is_behind(kafka: Kafka, tmp_path
     asyncio.run(story())
 
 
-def test_without_kafka_there_is_one_sentence() -> None:
+def test_an_error_without_kafka_is_one_sentence() -> None:
     with pytest.raises(KafkaUnusable, match=r"Kafka at 127\.0\.0\.1:1: does not answer"):
         asyncio.run(list_dead_letters(KafkaConfig(bootstrap="127.0.0.1:1")))
