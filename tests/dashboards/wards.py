@@ -172,24 +172,43 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> Arrived | None:
     reading_id = f"{bed.patient[-2:]}{number:014d}".encode()
     at_ms = NOW + after_ms
     reading = Reading(
-        binding_id=bed.binding, reading_id=reading_id, session_id=bed.binding[:16].encode(), counter=number,
-        at_ms=at_ms, received_ms=at_ms + 40, arrived_ms=at_ms + 90, battery=90.0,
+        binding_id=bed.binding,
+        reading_id=reading_id,
+        session_id=bed.binding[:16].encode(),
+        counter=number,
+        at_ms=at_ms,
+        received_ms=at_ms + 40,
+        arrived_ms=at_ms + 90,
+        battery=90.0,
         **signs,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     scores: tuple[ModelScore, ...] = ()
     if after_ms % (5 * MINUTE) == 0:
         ill = (signs["heart_rate"] or 0) > 95
         scores = (
             ModelScore(
-                binding_id=bed.binding, reading_id=reading_id, at_ms=at_ms, received_ms=at_ms + 40, model="sepsis",
-                version="1.1.0", score=0.31 if ill else 0.012, threshold=0.08,
+                binding_id=bed.binding,
+                reading_id=reading_id,
+                at_ms=at_ms,
+                received_ms=at_ms + 40,
+                model="sepsis",
+                version="1.1.0",
+                score=0.31 if ill else 0.012,
+                threshold=0.08,
                 reason="heart rate, respiratory rate" if ill else "",
             ),
             ModelScore(
-                binding_id=bed.binding, reading_id=reading_id, at_ms=at_ms, received_ms=at_ms + 40, model="heart",
-                version="1.0.0", score=None, threshold=0.2, reason="age not told",
+                binding_id=bed.binding,
+                reading_id=reading_id,
+                at_ms=at_ms,
+                received_ms=at_ms + 40,
+                model="heart",
+                version="1.0.0",
+                score=None,
+                threshold=0.2,
+                reason="age not told",
             ),
-        )  # fmt: skip
+        )
     return Arrived(messages=(reading, *scores))
 
 
@@ -212,24 +231,44 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
     lines = []
     for number, edge in enumerate((EDGE_1, EDGE_2)):
         beat = HeartbeatV1(
-            boot_id=b"b" * 16, at_ms=at_ms + 3, uptime_ms=after_ms + HOUR, clock_quality=2, outbox_rows=number * 7,
-            outbox_oldest_ms=12_000 if number else None, outbox_used=0.01, last_counters=[], void=[], closed=[],
-            model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)", sensors=[],
-            version="0.1.0", rejected={"signature": after_ms // (10 * MINUTE)},
-        )  # fmt: skip
+            boot_id=b"b" * 16,
+            at_ms=at_ms + 3,
+            uptime_ms=after_ms + HOUR,
+            clock_quality=2,
+            outbox_rows=number * 7,
+            outbox_oldest_ms=12_000 if number else None,
+            outbox_used=0.01,
+            last_counters=[],
+            void=[],
+            closed=[],
+            model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)",
+            sensors=[],
+            version="0.1.0",
+            rejected={"signature": after_ms // (10 * MINUTE)},
+        )
         lines.append(line_of(Beat(heartbeat=beat, arrived_ms=at_ms, uplink=FrameRef(edge, b"s" * 16, 3, after_ms))))
     for partition in (0, 1):
         health = PartitionHealth(
-            partition=partition, worker=f"worker-{partition}", at_ms=at_ms, patients=len(beds) // 2,
-            open_alarms=(0, 1, 1), unanswered=partition, lag=3 + partition, worst_age_ms=400 + after_ms // MINUTE,
-        )  # fmt: skip
+            partition=partition,
+            worker=f"worker-{partition}",
+            at_ms=at_ms,
+            patients=len(beds) // 2,
+            open_alarms=(0, 1, 1),
+            unanswered=partition,
+            lag=3 + partition,
+            worst_age_ms=400 + after_ms // MINUTE,
+        )
         lines.append(line_of(health))
     for bed in beds:
         placed = Placed(
-            binding_id=bed.binding, patient=bed.patient, bed=bed.bed, edge_id=EDGE_1.hex(), at_ms=at_ms,
-            valid_from_ms=NOW - HOUR, valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms
-            else NOW + bed.until_ms,
-        )  # fmt: skip
+            binding_id=bed.binding,
+            patient=bed.patient,
+            bed=bed.bed,
+            edge_id=EDGE_1.hex(),
+            at_ms=at_ms,
+            valid_from_ms=NOW - HOUR,
+            valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms else NOW + bed.until_ms,
+        )
         lines.append(line_of(placed))
     if after_ms == 12 * MINUTE:
         letter = DeadLetter(
@@ -237,9 +276,17 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
         )
         lines.append(line_of(letter))
         alarm = EdgeAlarmV1(
-            alarm_id=b"a" * 16, rule_id="news2", key="", kind="physiological", priority=3, state="active", at_ms=at_ms,
-            onset_ms=at_ms, revision=0, text="NEWS2 7",
-        )  # fmt: skip
+            alarm_id=b"a" * 16,
+            rule_id="news2",
+            key="",
+            kind="physiological",
+            priority=3,
+            state="active",
+            at_ms=at_ms,
+            onset_ms=at_ms,
+            revision=0,
+            text="NEWS2 7",
+        )
         lines.append(line_of(EdgeAlarmed(binding_id=beds[0].binding, alarm=alarm, arrived_ms=at_ms, uplink=BACKUP_OF)))
     return lines
 
