@@ -29,7 +29,7 @@ from stream.config import InfluxConfig, KafkaConfig
 from stream.errors import DatabaseUnusable, KafkaUnusable
 from stream.kafka import check_topics, connection, consumer, topic
 from stream.store.influx import Buckets, read_token, task_name
-from stream.store.writer import LANES
+from stream.store.writer import TOPIC_GROUPS
 from wire.topics import KAFKA_READINGS
 
 TIMEOUT_S: Final = 12.0
@@ -100,7 +100,7 @@ def store_groups(kafka: KafkaConfig, source: str) -> list[ConsumerGroup]:
             start,
             f"start another store writer, and check whether InfluxDB keeps up: {start}",
         )
-        for name, (topics, _) in LANES.items()
+        for name, (topics, _) in TOPIC_GROUPS.items()
     ]
 
 

@@ -13,7 +13,7 @@ from deploy.errors import SiteDoesNotStart, SiteIncomplete
 from runtime.config import load
 from runtime.hardening import read_private
 from stream.config import StoreConfig
-from stream.store.influx import prepare as prepare_database
+from stream.store.influx import prepare_database
 from stream.topics.admin import create_missing_topics, kafka_config
 
 TIMEOUT_S: Final = 90.0

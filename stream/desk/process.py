@@ -29,9 +29,9 @@ from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
-from stream.errors import DeskUnusable, KafkaUnusable, StoreRefused
+from stream.errors import CommitFailed, DeskUnusable, KafkaUnusable
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -132,7 +132,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     """The command `vitalloom desk`.
 
     Raises:
-        DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
+        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the cure.
     """
     set_up_process(level=config.log_level, form=config.log_format)
     addresses = Addresses(config.addresses)
@@ -326,9 +326,9 @@ class DeskProcess:
             reader.seek(place, start)
         return ends
 
-    def _decoded(self, value: bytes | None) -> Alarmed | EdgeAlarmed | None:
+    def _decoded(self, value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
         try:
-            return decode_alarmed(value)
+            return decode_alarm_record(value)
         except DecodeError as error:
             _log.error("an alarm cannot be read", problem=str(error))  # the store writer buries it
             return None
@@ -417,6 +417,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Excepti
     while True:
         try:
             await work()
-        except (KafkaError, OSError, KafkaUnusable, StoreRefused) as error:
+        except (KafkaError, OSError, KafkaUnusable, CommitFailed) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

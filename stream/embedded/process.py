@@ -23,7 +23,7 @@ def run_stream(site_folder: Path, data: Path, *, http: HttpConfig, log_format: L
     """The command `vitalloom stream`.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the fix.
+        SiteUnusable, NotEnrolled, FileUnusable, CannotListen: what is wrong, and the fix.
     """
     set_up_process(form=log_format)
     clock = SystemClock()

@@ -34,7 +34,7 @@ def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
     """The command `vitalloom worker`.
 
     Raises:
-        LogUnusable: topics are missing or have another number of partitions than expected.
+        KafkaUnusable: topics are missing or have another number of partitions than expected.
         CannotListen: another process uses the port of `http.listen`.
     """
     set_up_process(level=config.log_level, form=config.log_format)

@@ -26,7 +26,10 @@ def run_ingest(site_folder: Path, data: Path, config: IngestConfig) -> int:
     """The command `vitalloom ingest`.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the fix.
+        SiteUnusable: the site folder lacks a file; the message names it and the fix.
+        NotEnrolled: the identity of ingest is missing.
+        FileUnusable: the ledger cannot be opened.
+        CannotListen: another process uses the port of `http.listen`.
     """
     set_up_process(level=config.log_level, form=config.log_format)
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)

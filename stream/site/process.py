@@ -25,7 +25,7 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, CannotServe, CannotListen: what is wrong, and the fix.
+        SiteUnusable, HttpServerFailed, CannotListen: what is wrong, and the fix.
     """
     set_up_process(form=log_format)
     clock = SystemClock()
@@ -39,9 +39,13 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
 async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpConfig) -> None:
     status = BrokerFilesStatus()
     server = RegistryServer(
-        site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
+        site.enrolment,
+        tls=site.registry_tls,
+        root=pem(site.authority.root),
+        clients=site.bundle_file,
+        host=host,
         port=port,
-    )  # fmt: skip
+    )
     health = RegistryHealth(server.requests, status, clock)
     async with serving(http, process="registry", source=health), server:
         _log.info("registry is listening", url=site.facts.url, port=server.port)
@@ -66,11 +70,11 @@ async def update_broker_files(site: Site, clock: Clock, status: BrokerFilesStatu
 
 def _refresh(folder: BrokerFolder, site: Site, clock: Clock) -> str:
     """A problem that needs a person; empty if there is none."""
-    written = folder.refresh(
+    update = folder.refresh(
         site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
     )
-    if written.changed:
-        _log.info("broker files updated", files=list(written.changed), notes=list(written.notes))
+    if update.changed:
+        _log.info("broker files updated", files=list(update.changed), notes=list(update.notes))
     if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS:
         return (
             "the revocation list expires soon, and then no device can connect: "

@@ -9,7 +9,7 @@ from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import StoreConfig
 from stream.store.health import StoreHealth
-from stream.store.influx import prepare
+from stream.store.influx import prepare_database
 from stream.store.writer import StoreWriter
 
 
@@ -22,7 +22,7 @@ def run_store(config: StoreConfig) -> int:
     """The command `vitalloom store run`.
 
     Raises:
-        DatabaseUnusable, LogUnusable, CannotListen: what is wrong, and the fix.
+        DatabaseUnusable, KafkaUnusable, CannotListen: what is wrong, and the fix.
     """
     set_up_process(level=config.log_level, form=config.log_format)
     clock = SystemClock()
@@ -42,7 +42,9 @@ def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
     Raises:
         DatabaseUnusable: what is wrong, and the fix.
     """
-    return prepare(
-        config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,
+    return prepare_database(
+        config.influx,
+        retention_days=config.retention_days,
+        aggregate_days=config.aggregate_retention_days,
         tokens=tokens,
-    ).made  # fmt: skip
+    ).made

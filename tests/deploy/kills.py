@@ -25,7 +25,7 @@ from deploy.folder import SiteFolder
 from deploy.run import NativeSite
 from deploy.supervisor import ProcessState
 from stream.config import InfluxConfig
-from stream.store.influx import Away, Database
+from stream.store.influx import Database, DatabaseUnavailable
 from tests.deploy.first_site import free_ports
 
 IN_TURN: Final = (
@@ -105,7 +105,7 @@ class DemoSite:
                 '|> filter(fn: (r) => r._measurement == "vitals" and r._field == "counter") '
                 '|> group(columns: ["binding"]) |> last() '
             )
-        except Away:
+        except DatabaseUnavailable:
             return None
         now = time.time()
         return [(now - row["_time"].timestamp()) * 1_000 for row in rows]

@@ -192,6 +192,7 @@ def test_processes_accept_their_configuration_files(site: tuple[Path, SiteFacts]
         load(kind, folder / "config" / f"{name}.toml", env_prefix=f"VITALLOOM_{name.upper()}", environment=told)
 
 
+@pytest.mark.services
 def test_compose_client_reads_the_file(variables: dict[str, str], tmp_path: Path) -> None:
     """`docker compose config`; where the client or its plugin is not there, the schema has to do."""
     client = shutil.which("docker")

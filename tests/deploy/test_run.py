@@ -17,7 +17,7 @@ from deploy.site_screen import ReadingRate
 from deploy.supervisor import ProcessState
 from tests.deploy.first_site import free_ports
 
-pytestmark = pytest.mark.services
+pytestmark = pytest.mark.services("mosquitto", "kafka", "influxdb")
 
 
 @pytest.fixture

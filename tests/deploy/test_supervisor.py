@@ -12,6 +12,7 @@ from deploy.description import HealthCheck, HealthCheckKind, Process
 from deploy.errors import SiteDoesNotStart
 from deploy.supervisor import ProcessState, ProcessSupervisor, SupervisedProcess, pause_s
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 SERVES = """
 import signal, socket, sys
@@ -56,7 +57,7 @@ class Site:
     def __getitem__(self, name: str) -> SupervisedProcess:
         return self.supervisor.processes[name]
 
-    async def until(self, condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 await asyncio.sleep(0.02)
@@ -73,6 +74,7 @@ def alive(pid: int | None) -> bool:
     return True
 
 
+@pytest.mark.services
 def test_process_starts_after_its_dependencies_and_stops_before_them(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(
@@ -96,6 +98,7 @@ def test_process_starts_after_its_dependencies_and_stops_before_them(tmp_path: P
     assert not alive(site["base"].pid)
 
 
+@pytest.mark.services
 def test_killed_process_is_restarted_and_others_keep_running(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(tmp_path, process("a", SERVES, str(port), port=port), process("b", SERVES, str(other), port=other))
@@ -119,6 +122,7 @@ def test_killed_process_is_restarted_and_others_keep_running(tmp_path: Path) -> 
     assert not alive(second)
 
 
+@pytest.mark.services
 def test_process_that_never_gets_ready_stops_the_site_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +140,7 @@ def test_process_that_never_gets_ready_stops_the_site_with_its_log(
     assert not alive(site["healthy"].pid)
 
 
+@pytest.mark.services
 def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     site = Site(tmp_path, process("stubborn", STUBBORN))
 
@@ -151,6 +156,7 @@ def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not alive(site["stubborn"].pid)
 
 
+@pytest.mark.services
 def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     port = free_port()
@@ -173,13 +179,13 @@ asyncio.run(supervisor.run(asyncio.Event()))
             sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         assert parent.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (line := (await parent.stdout.readline()).decode()).startswith("ready"):
                 assert line
         pid = int(line.split()[1])
         parent.kill()
         await parent.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while alive(pid):
                 await asyncio.sleep(0.02)
         return pid
