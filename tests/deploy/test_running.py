@@ -1,4 +1,4 @@
-"""A site that runs, under load: what each process says of itself, and how each ends when it is told to."""
+"""A running site under load: metrics and readiness of each process, and its shutdown on SIGTERM."""
 
 import asyncio
 import contextlib
