@@ -71,4 +71,4 @@ def publish_all(url: GrafanaOption = "http://127.0.0.1:3000", token_file: KeyOpt
     from dashboards.publish import publish
 
     result = publish(url, token_file)
-    typer.echo("\n".join([*result.done, *(f"up to date: {one}" for one in result.unchanged)]))
+    typer.echo("\n".join([*result.changes, *(f"up to date: {one}" for one in result.unchanged)]))

@@ -1,7 +1,7 @@
-"""Panels: what all dashboards are put together of, in Grafana's words.
+"""Panels of the dashboards, as builders of Grafana's JSON.
 
-Only what Grafana 9.3 knows. A cell's colour is said twice, in the words of 9.3 and in those of 9.5 and later; each
-ignores the other's.
+Only features of Grafana 9.3. The colour of a cell is written twice, in the properties of 9.3 and in those of 9.5 and
+later; each version ignores the other's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ SOURCE: Final = models.DataSourceRef(type_val="influxdb", uid="vitalloom")
 
 RED, ORANGE, YELLOW, CYAN, GREEN, DIM = "#e5484d", "#f2994a", "#f2d44b", "#3cc8d8", "#3fa66b", "#7b8087"
 POINTS: Final = {0: "transparent", 1: YELLOW, 2: ORANGE, 3: RED}
-"""Colours of NEWS2's points, after the RCP's chart."""
+"""Colours of NEWS2 points, as on the chart of the Royal College of Physicians."""
 
 PRIORITY: Final = {Priority.HIGH: RED, Priority.MEDIUM: YELLOW, Priority.LOW: CYAN}
 
@@ -38,7 +38,7 @@ _BANDS: Final[Mapping[VitalSign, Bands]] = {
     VitalSign.SYSTOLIC_BP: news2.SYSTOLIC_BP,
     VitalSign.TEMPERATURE: news2.TEMPERATURE,
 }
-# Where a line is usually found; it is drawn beyond that where it goes there.
+# Default range of the axis; extended for values outside of it.
 _USUAL: Final[Mapping[VitalSign, tuple[float, float]]] = {
     VitalSign.HEART_RATE: (40, 140),
     VitalSign.RESPIRATORY_RATE: (6, 32),
@@ -47,12 +47,12 @@ _USUAL: Final[Mapping[VitalSign, tuple[float, float]]] = {
     VitalSign.DIASTOLIC_BP: (40, 120),
     VitalSign.TEMPERATURE: (34.5, 40),
 }
-# Our units in Grafana's words; the rest is written as it is.
+# Units that Grafana has a name for; others are written as a suffix.
 _UNITS: Final = {"%": "percent", "°C": "celsius"}
 
 
 class _FluxTarget(Dataquery):
-    """One target of a panel."""
+    """The query of a panel."""
 
     def __init__(self, query: str) -> None:
         self._query = query
@@ -70,13 +70,13 @@ class _Flux(Builder[Dataquery]):
 
 
 class PanelLayout:
-    """Where the next panel goes: from left to right, row under row."""
+    """Position of the next panel: from left to right, row by row."""
 
     def __init__(self) -> None:
         self._number, self._x, self._y, self._height = 0, 0, 0, 0
 
     def put(self, panel: Any, *, wide: int, high: int) -> Any:
-        """Number a panel and give it its place."""
+        """Set the id and the position of a panel; returns the panel."""
         if self._x + wide > 24:
             self._x, self._y, self._height = 0, self._y + self._height, 0
         self._number += 1
@@ -87,7 +87,7 @@ class PanelLayout:
 
 
 def text_panel(content: str, *, title: str = "") -> text.Panel:
-    """A text."""
+    """A panel of Markdown text."""
     return text.Panel().title(title).mode("markdown").content(content).transparent(True)  # type: ignore[arg-type]
 
 
@@ -100,11 +100,13 @@ def table_panel(
     hidden: Sequence[str] = (),
     widths: Mapping[str, int] | None = None,
 ) -> table.Panel:
-    """A table: its columns in this order and by these names.
+    """A table.
 
     Args:
-        columns: name in the query, title.
-        hidden: columns that links need and people do not.
+        columns: titles by name in the query, in the order of the columns.
+        why: description of the panel.
+        hidden: columns that are used in links or for sorting only.
+        widths: by title, in pixels.
     """
     panel = _base(table.Panel(), title, query, why).show_header(True)
     order = {name: place for place, name in enumerate([*columns, *hidden])}
@@ -124,11 +126,11 @@ def table_panel(
 def colour_by_text(
     panel: table.Panel, column: str, mappings: Sequence[tuple[str, str]], *, whole: bool = False
 ) -> None:
-    """Colour the cells of a column by what stands in them.
+    """Colour the cells of a column by their text.
 
     Args:
-        mappings: regular expression, colour; the first that is found counts.
-        whole: the whole cell, not its words alone.
+        mappings: regular expression and colour; the first match counts.
+        whole: colour the background, not the text.
     """
     kind = "color-background" if whole else "color-text"
     rules = [
@@ -149,7 +151,7 @@ def colour_by_text(
 
 
 def colour_by_value(panel: table.Panel, column: str, steps: Sequence[tuple[float | None, str]]) -> None:
-    """Colour the stat_panel of a column by their size."""
+    """Colour the cells of a column by their value."""
     panel.override_by_name(
         column,
         [
@@ -164,17 +166,17 @@ def colour_by_value(panel: table.Panel, column: str, steps: Sequence[tuple[float
 
 
 def set_unit(panel: table.Panel, column: str, unit: str, decimals: int = 0) -> None:
-    """The unit of a column."""
+    """Set the unit of a column."""
     panel.override_by_name(column, [Property(id_val="unit", value=unit), Property(id_val="decimals", value=decimals)])
 
 
 def add_link(panel: table.Panel, column: str, title: str, url: str) -> None:
-    """Where a click on a cell leads."""
+    """Add a link to the cells of a column."""
     panel.override_by_name(column, [Property(id_val="links", value=[{"title": title, "url": url}])])
 
 
 def stat_panel(title: str, query: str, colours: Mapping[str, str], *, why: str) -> stat.Panel:
-    """A row of stat_panel, grey while they are 0."""
+    """Single values, grey while they are 0."""
     panel = (
         _base(stat.Panel(), title, query, why)
         .color_mode(looks.BigValueColorMode.BACKGROUND)
@@ -211,7 +213,7 @@ def trend_panel(
     steps: Sequence[tuple[float | None, str]] = (),
     bars: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time that are never drawn across what was not set_unit."""
+    """Lines or bars over time. Lines are interrupted where there is no value."""
     panel = (
         _base(timeseries.Panel(), title, query, why)
         .interval(interval)
@@ -246,18 +248,18 @@ def trend_panel(
 
 
 def sign_panel(sign: VitalSign, query: str) -> timeseries.Panel:
-    """A sign over time, as the table of signs has it: unit, decimals, colour; behind it the bands of NEWS2."""
+    """A sign over time, with its unit, decimals and colour; bands in the background are NEWS2 points."""
     spec = SPEC[sign]
     low, high = _USUAL[sign]
-    scale = " The bands are those of scale 1, whatever was ordered." if sign is VitalSign.SPO2 else ""
+    scale = " The bands are those of SpO2 scale 1, even if scale 2 was ordered." if sign is VitalSign.SPO2 else ""
     bands = _BANDS.get(sign)
     panel = trend_panel(
         f"{spec.label}, {spec.unit}",
         query,
-        why=f"Lowest, mean and highest usable value of each window; a gap is a gap. Behind it what NEWS2 scores: "
-        f"yellow 1, orange 2, red 3.{scale}"
+        why=f"Minimum, mean and maximum of the usable values in each window. Bands are NEWS2 points: yellow 1, "
+        f"orange 2, red 3.{scale}"
         if bands
-        else "Lowest, mean and highest usable value of each window; a gap is a gap. NEWS2 does not score it.",
+        else "Minimum, mean and maximum of the usable values in each window. NEWS2 does not score this sign.",
         unit=_UNITS.get(spec.unit, f"suffix: {spec.unit}"),
         decimals=spec.decimals,
         interval=_interval(spec),
@@ -266,7 +268,7 @@ def sign_panel(sign: VitalSign, query: str) -> timeseries.Panel:
         else (),
     )
     panel.axis_soft_min(low).axis_soft_max(high)
-    if spec.cadence_ms >= 3_600_000:  # a cuff says what was at one moment: points, nothing between them
+    if spec.cadence_ms >= 3_600_000:  # blood pressure from a cuff: single points, no line
         panel.draw_style(looks.GraphDrawStyle.POINTS).show_points(looks.VisibilityMode.ALWAYS).point_size(6)
     fixed = {"mode": "fixed", "fixedColor": spec.colour}
     panel.override_by_name(
@@ -288,16 +290,24 @@ def sign_panel(sign: VitalSign, query: str) -> timeseries.Panel:
 def state_timeline_panel(
     title: str, query: str, colours: Mapping[str, str], *, why: str, name: str
 ) -> statetimeline.Panel:
-    """What stood from when to when."""
+    """States over time."""
     result = {state: {"color": colour, "index": index} for index, (state, colour) in enumerate(colours.items())}
     panel = _base(statetimeline.Panel(), title, query, why)
-    panel.mappings([models.ValueMap(options={key: models.ValueMappingResult(color=one["color"], index=one["index"])  # type: ignore[arg-type]
-                                             for key, one in result.items()})])  # fmt: skip
+    panel.mappings(
+        [
+            models.ValueMap(
+                options={
+                    key: models.ValueMappingResult(color=one["color"], index=one["index"])  # type: ignore[arg-type]
+                    for key, one in result.items()
+                }
+            )
+        ]
+    )
     return panel.display_name(name).show_value(looks.VisibilityMode.NEVER).merge_values(True).row_height(0.8)
 
 
 def _interval(spec: SignSpec) -> str:
-    """The narrowest window: twice the cadence, so that an ordinary wait is no gap; a cuff's points stand alone."""
+    """The narrowest window: twice the cadence, so that a normal interval is not shown as a gap."""
     return "1m" if spec.cadence_ms >= 3_600_000 else f"{max(1, 2 * spec.cadence_ms // 60_000)}m"
 
 

@@ -1,7 +1,7 @@
-"""Pictures of the dashboards for documents: drawn from the JSON and the answers to its queries. No screenshot.
+"""Pictures of the dashboards for the documentation, drawn from the JSON and query results; not screenshots.
 
-`python -m tests.dashboards` asks a real InfluxDB and draws. Colours, order and names of columns are those of the JSON;
-fonts and widths are not Grafana's.
+`python -m tests.dashboards` queries a real InfluxDB and draws. Colours, order and names of columns are those of the
+JSON; fonts and widths are not those of Grafana.
 """
 
 import re
@@ -11,20 +11,26 @@ from typing import Any, Final
 from dashboards.build import dashboard_json
 from dashboards.panels import DIM, NOT_A_DEVICE
 
-_DARK: Final[dict[Any, Any]] = {"figure.facecolor": "#111217", "axes.facecolor": "#181b1f", "text.color": "#d8d9da",
-                "axes.edgecolor": "#2c3235", "xtick.color": "#9fa7b3", "ytick.color": "#9fa7b3",
-                "font.size": 7}  # fmt: skip
-_UNIT_IN: Final = 0.26  # inches of one unit of Grafana's grid, in height
+_DARK: Final[dict[Any, Any]] = {
+    "figure.facecolor": "#111217",
+    "axes.facecolor": "#181b1f",
+    "text.color": "#d8d9da",
+    "axes.edgecolor": "#2c3235",
+    "xtick.color": "#9fa7b3",
+    "ytick.color": "#9fa7b3",
+    "font.size": 7,
+}
+_UNIT_IN: Final = 0.26  # height of a unit of Grafana's grid, in inches
 _WIDE_IN: Final = 0.72
-_SAID: Final = "Drawn from the dashboard's JSON and the answers to its queries; not a screenshot of Grafana."
+_CAPTION: Final = "Drawn from the JSON of the dashboard and its query results; not a screenshot of Grafana."
 
 
 def draw(name: str, answers: dict[str, list[list[dict[str, Any]]]], into: Path, *, rows: int = 100) -> None:
-    """One dashboard as a PNG.
+    """Draw a dashboard as a PNG file.
 
     Args:
-        answers: tables of rows by the number of their panel.
-        rows: so many units of the grid, from the top.
+        answers: query results (tables of rows) by panel id.
+        rows: number of grid rows to draw, from the top.
     """
     import matplotlib as mpl
 
@@ -38,7 +44,7 @@ def draw(name: str, answers: dict[str, list[list[dict[str, Any]]]], into: Path, 
         figure = plt.figure(figsize=(24 * _WIDE_IN, high * _UNIT_IN))
         for panel in panels:
             at = panel["gridPos"]
-            margin = 0.5 if panel["type"] == "timeseries" else 0.15  # for the numbers of the axis
+            margin = 0.5 if panel["type"] == "timeseries" else 0.15  # for the labels of the axis
             box = (
                 (at["x"] + margin) / 24,
                 1 - (at["y"] + at["h"] - 0.4) / high,
@@ -50,7 +56,7 @@ def draw(name: str, answers: dict[str, list[list[dict[str, Any]]]], into: Path, 
                 axes.set_axis_off()
             axes.set_title(panel["title"], loc="left", fontsize=8, fontweight="bold")
             _DRAW[panel["type"]](axes, panel, answers.get(str(panel["id"]), []))
-        figure.text(0.006, 0.004, f"{_SAID} {NOT_A_DEVICE}", color=DIM, fontsize=7)
+        figure.text(0.006, 0.004, f"{_CAPTION} {NOT_A_DEVICE}", color=DIM, fontsize=7)
         figure.savefig(into, dpi=110)
         plt.close(figure)
 
@@ -65,8 +71,10 @@ def _table(axes: Any, panel: dict[str, Any], tables: list[list[dict[str, Any]]])
     hidden = {one["matcher"]["options"] for one in rules for item in one["properties"] if item["id"] == "custom.hidden"}
     widths = {
         one["matcher"]["options"]: item["value"]
-        for one in rules for item in one["properties"] if item["id"] == "custom.width"
-    }  # fmt: skip
+        for one in rules
+        for item in one["properties"]
+        if item["id"] == "custom.width"
+    }
     names = panel["transformations"][0]["options"]["renameByName"]
     order = panel["transformations"][0]["options"]["indexByName"]
     columns = [one for one in sorted(order, key=order.__getitem__) if one not in hidden]
@@ -126,8 +134,10 @@ def _lines(axes: Any, panel: dict[str, Any], tables: list[list[dict[str, Any]]])
     defaults = panel["fieldConfig"]["defaults"]
     fixed = {
         one["matcher"]["options"]: item["value"]["fixedColor"]
-        for one in panel["fieldConfig"]["overrides"] for item in one["properties"] if item["id"] == "color"
-    }  # fmt: skip
+        for one in panel["fieldConfig"]["overrides"]
+        for item in one["properties"]
+        if item["id"] == "color"
+    }
     bars = defaults["custom"]["drawStyle"] == "bars"
     points = defaults["custom"]["drawStyle"] == "points" or defaults["custom"].get("showPoints") == "always"
     bottom: dict[float, float] = {}

@@ -1,8 +1,7 @@
-"""Files from which Grafana makes its data source, folder, alert rules, contact point and policy when it starts.
+"""Provisioning files of Grafana: data source, dashboard folder, alert rules, contact point, notification policy.
 
-The rules are a backstop: they ask the database alone and share no code with the worker that raises alarms. A rule
-that finds no data, or fails, alarms. Grafana replaces what begins with a dollar in these files: only names of its
-environment do.
+The alert rules are a backstop: they query the database only and share no code with the workers that raise alarms. A
+rule without data, or with an error, fires. Grafana replaces words that begin with `$`: only environment variables do.
 """
 
 from typing import Any, Final
@@ -14,26 +13,26 @@ from dashboards.panels import NOT_A_DEVICE, SOURCE
 
 FOLDER: Final = "vitalloom"
 EXPRESSIONS: Final = "-100"
-"""Grafana's own data source of expressions, by the name that every version from 8 on knows."""
+"""The uid of Grafana's built-in data source for expressions, since version 8."""
 
 TOKEN_FILE: Final = "/run/secrets/vitalloom-reader-token"  # noqa: S105 - where one lies
-PEOPLE: Final = "vitalloom people"
+CONTACT_POINT: Final = "vitalloom people"
 
 _HEADERS: Final = {
-    "datasources": "The database. VITALLOOM_INFLUX_URL and VITALLOOM_INFLUX_ORG are from the environment, the token"
-    "\nfrom a file, for a secret has no place in an environment: `reader.token` of `vitalloom store init`.",
-    "dashboards": "Dashboards from the folder that VITALLOOM_DASHBOARDS names.",
-    "rules": "A backstop behind the alarms of the workers.",
-    "people": "Whom the backstop tells: a webhook, whose address is VITALLOOM_BACKSTOP_WEBHOOK.",
+    "datasources": "InfluxDB. VITALLOOM_INFLUX_URL and VITALLOOM_INFLUX_ORG are environment variables; the token is"
+    "\nread from a file: `reader.token` of `vitalloom store init`.",
+    "dashboards": "Reads dashboards from the folder in VITALLOOM_DASHBOARDS.",
+    "rules": "Backstop alert rules, independent of the workers.",
+    "people": "Contact point of the alert rules: the webhook in VITALLOOM_BACKSTOP_WEBHOOK.",
 }
 
 
 def files(bucket: str = "vitals", token_file: str = TOKEN_FILE) -> dict[str, str]:
-    """Every file, by its path below `provisioning/`.
+    """Content of every file, by its path below `provisioning/`.
 
     Args:
-        bucket: whose alarms are watched; alert rules know no variables, so each tenant has rules of its own.
-        token_file: where Grafana finds the token that reads.
+        bucket: bucket of the alert rules. Rules have no variables, so each tenant needs its own.
+        token_file: path of the read token on the Grafana host.
     """
     return {
         "datasources/vitalloom.yaml": _text("datasources", datasource(bucket, token_file)),
@@ -44,7 +43,7 @@ def files(bucket: str = "vitals", token_file: str = TOKEN_FILE) -> dict[str, str
 
 
 def datasource(bucket: str, token_file: str) -> dict[str, Any]:
-    """InfluxDB by Flux, with a token that reads."""
+    """InfluxDB with Flux and the read token."""
     return {
         "apiVersion": 1,
         "datasources": [
@@ -68,7 +67,7 @@ def datasource(bucket: str, token_file: str) -> dict[str, Any]:
 
 
 def provider() -> dict[str, Any]:
-    """A folder of files."""
+    """Dashboards from a folder of files."""
     return {
         "apiVersion": 1,
         "providers": [
@@ -88,46 +87,55 @@ def provider() -> dict[str, Any]:
 
 
 def rules(bucket: str) -> dict[str, Any]:
-    """A red alarm that nobody answers, a patient without data, a pipeline that is silent."""
+    """Alert rules: unacknowledged red alarm, patient without data, silent pipeline."""
     return {
         "apiVersion": 1,
         "groups": [
             {
                 "orgId": 1,
-                "name": f"vitalloom backstop of {bucket}",
+                "name": f"vitalloom backstop for {bucket}",
                 "folder": FOLDER,
                 "interval": "30s",
                 "rules": [
                     _rule(
-                        f"red-{bucket}", "Red alarm, unanswered", flux.rule_red_unanswered(bucket), lasts="2m",
-                        says="Bed {{ .Labels.bed }}: a red alarm stands and nobody has acknowledged it.",
+                        f"red-{bucket}",
+                        "Unacknowledged red alarm",
+                        flux.alert_rules.red_unanswered(bucket),
+                        pending="2m",
+                        summary="Bed {{ .Labels.bed }}: a red alarm has not been acknowledged.",
                         severity="red",
                     ),
                     _rule(
-                        f"no-data-{bucket}", "Patient without data", flux.rule_no_data(bucket), lasts="1m",
-                        says="Bed {{ .Labels.bed }}: no data for longer than this patient may be without.",
+                        f"no-data-{bucket}",
+                        "Patient without data",
+                        flux.alert_rules.no_data(bucket),
+                        pending="1m",
+                        summary="Bed {{ .Labels.bed }}: no data for longer than permitted for this patient.",
                         severity="red",
                     ),
                     _rule(
-                        f"silent-{bucket}", "Pipeline silent", flux.rule_pipeline_silent(bucket), lasts="1m",
-                        says="Nothing heard of {{ .Labels.hop }} for three minutes: alarms may not arrive. Look after "
+                        f"silent-{bucket}",
+                        "Pipeline silent",
+                        flux.alert_rules.pipeline_silent(bucket),
+                        pending="1m",
+                        summary="No data from {{ .Labels.stage }} for three minutes: alarms may not arrive. Check on "
                         "the patients directly.",
                         severity="red",
                     ),
                 ],
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def people() -> dict[str, Any]:
-    """One contact point and the policy that leads there. Nothing red is put together with anything."""
+    """One contact point and a notification policy without grouping."""
     return {
         "apiVersion": 1,
         "contactPoints": [
             {
                 "orgId": 1,
-                "name": PEOPLE,
+                "name": CONTACT_POINT,
                 "receivers": [
                     {
                         "uid": "vitalloom-people",
@@ -141,7 +149,7 @@ def people() -> dict[str, Any]:
         "policies": [
             {
                 "orgId": 1,
-                "receiver": PEOPLE,
+                "receiver": CONTACT_POINT,
                 "group_by": ["..."],
                 "group_wait": "0s",
                 "group_interval": "1m",
@@ -151,16 +159,16 @@ def people() -> dict[str, Any]:
     }
 
 
-def _rule(uid: str, title: str, query: str, *, lasts: str, says: str, severity: str) -> dict[str, Any]:
-    """One rule. The query gives a series for each patient or hop, of which the last value is not 0 if it is bad."""
+def _rule(uid: str, title: str, query: str, *, pending: str, summary: str, severity: str) -> dict[str, Any]:
+    """One rule. Its query returns a series for each patient or stage; a last value other than 0 fires."""
     return {
         "uid": f"vitalloom-{uid}",
         "title": title,
         "condition": "B",
-        "for": lasts,
+        "for": pending,
         "noDataState": "Alerting",
         "execErrState": "Alerting",
-        "annotations": {"summary": says, "description": NOT_A_DEVICE},
+        "annotations": {"summary": summary, "description": NOT_A_DEVICE},
         "labels": {"severity": severity, "system": "vitalloom"},
         "data": [
             {
@@ -168,7 +176,10 @@ def _rule(uid: str, title: str, query: str, *, lasts: str, says: str, severity: 
                 "relativeTimeRange": {"from": 3600, "to": 0},
                 "datasourceUid": SOURCE.uid,
                 "model": {
-                    "refId": "A", "query": query, "intervalMs": 10_000, "maxDataPoints": 100,
+                    "refId": "A",
+                    "query": query,
+                    "intervalMs": 10_000,
+                    "maxDataPoints": 100,
                     "datasource": {"type": SOURCE.type_val, "uid": SOURCE.uid},
                 },
             },
@@ -177,16 +188,19 @@ def _rule(uid: str, title: str, query: str, *, lasts: str, says: str, severity: 
                 "relativeTimeRange": {"from": 0, "to": 0},
                 "datasourceUid": EXPRESSIONS,
                 "model": {
-                    "refId": "B", "type": "reduce", "expression": "A", "reducer": "last",
+                    "refId": "B",
+                    "type": "reduce",
+                    "expression": "A",
+                    "reducer": "last",
                     "datasource": {"type": "__expr__", "uid": EXPRESSIONS},
                 },
             },
         ],
-    }  # fmt: skip
+    }
 
 
 class _Plain(yaml.SafeDumper):
-    """Queries as blocks, so that a person can read them."""
+    """Writes multi-line texts as blocks, so that queries are readable."""
 
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -197,6 +211,8 @@ _Plain.add_representer(str, _block)
 
 
 def _text(kind: str, content: dict[str, Any]) -> str:
-    head = "".join(f"# {line}\n" for line in f"Made by `vitalloom dashboards build`. {_HEADERS[kind]}".splitlines())
+    head = "".join(
+        f"# {line}\n" for line in f"Generated by `vitalloom dashboards build`. {_HEADERS[kind]}".splitlines()
+    )
     body = yaml.dump(content, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=110)
     return f"{head}# {NOT_A_DEVICE}\n{body}"

@@ -1,4 +1,4 @@
-"""Dashboards into a Grafana that runs, by its HTTP API: what is missing is made, what differs is replaced."""
+"""Publishes the dashboards to a running Grafana over its HTTP API: creates missing ones, updates outdated ones."""
 
 import contextlib
 import logging
@@ -18,64 +18,70 @@ from dashboards.provisioning import FOLDER
 
 _TIMEOUT_S: Final = 10.0
 _NOT_FOUND: Final = 404
-_CURES: Final = {
-    401: "it does not know this token; make one in Grafana: Administration, Service accounts, role Editor",
-    403: "this token may not do that; its service account needs the role Editor in the folder",
-    412: "somebody else has changed it at this moment; run it again",
+_FIXES: Final = {
+    401: "the token is not valid; create one in Grafana: Administration, Service accounts, role Editor",
+    403: "the token has no permission; its service account needs the role Editor in the folder",
+    412: "it was changed at the same time; run the command again",
 }
-# What Grafana adds by itself.
-_ITS_OWN: Final = ("id", "version")
+# Keys that Grafana adds.
+_GRAFANA_KEYS: Final = ("id", "version")
 
 
 class PublishResult(NamedTuple):
-    """What was done, each as a line for people."""
+    """Lines that describe the changes, and the uids of unchanged dashboards."""
 
-    done: list[str]
+    changes: list[str]
     unchanged: list[str]
 
 
 def publish(url: str, token_file: Path) -> PublishResult:
-    """Folder and dashboards as the code makes them. Running it again changes nothing.
+    """Create or update the folder and the dashboards.
 
     Raises:
-        GrafanaRefused: what was asked, why it was not done, and the cure.
+        GrafanaRefused: the message names the request, the problem and the fix.
     """
-    done, same = [], []
+    changes, unchanged = [], []
     with _grafana(url, token_file) as grafana:
-        with _asking(url, "looking for the data source"):
+        with _request(url, "data source"):
             grafana.datasource.get_datasource_by_uid(SOURCE.uid)
-        with _asking(url, f"folder {FOLDER}"):
+        with _request(url, f"folder {FOLDER}"):
             if _or_none(grafana.folder.get_folder, FOLDER) is None:
                 grafana.folder.create_folder(FOLDER, uid=FOLDER)
-                done.append(f"made folder {FOLDER}")
+                changes.append(f"created folder {FOLDER}")
         for name in DASHBOARDS:
             wanted = dashboard_json(name)
-            with _asking(url, f"dashboard {wanted['uid']}"):
-                there = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
-                if there is not None and there["meta"].get("folderUid") == FOLDER and _same(there["dashboard"], wanted):
-                    same.append(wanted["uid"])
+            with _request(url, f"dashboard {wanted['uid']}"):
+                current = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
+                if (
+                    current is not None
+                    and current["meta"].get("folderUid") == FOLDER
+                    and _same(current["dashboard"], wanted)
+                ):
+                    unchanged.append(wanted["uid"])
                     continue
-                if there is not None and there["meta"].get("provisioned"):
+                if current is not None and current["meta"].get("provisioned"):
                     raise GrafanaRefused(
-                        url, f"dashboard {wanted['uid']}", "it comes from files there; change those instead"
+                        url,
+                        f"dashboard {wanted['uid']}",
+                        "it is provisioned from files on the Grafana host; change those instead",
                     )
                 grafana.dashboard.update_dashboard(
                     {"dashboard": wanted, "folderUid": FOLDER, "overwrite": True, "message": "vitalloom publish"}
                 )
-                done.append(f"{'made' if there is None else 'replaced'} {wanted['uid']}")
-    return PublishResult(done, same)
+                changes.append(f"{'created' if current is None else 'updated'} {wanted['uid']}")
+    return PublishResult(changes, unchanged)
 
 
 def differences(url: str, token_file: Path) -> list[str]:
-    """Dashboards that are missing in Grafana or are not what the code makes."""
+    """Dashboards that are missing or outdated in Grafana."""
     found = []
     with _grafana(url, token_file) as grafana:
         for name in DASHBOARDS:
             wanted = dashboard_json(name)
-            with _asking(url, f"dashboard {wanted['uid']}"):
-                there = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
-            if there is None or not _same(there["dashboard"], wanted):
-                found.append(f"{wanted['uid']} is {'missing' if there is None else 'different'}")
+            with _request(url, f"dashboard {wanted['uid']}"):
+                current = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
+            if current is None or not _same(current["dashboard"], wanted):
+                found.append(f"{wanted['uid']} is {'missing' if current is None else 'outdated'}")
     return found
 
 
@@ -83,17 +89,21 @@ def differences(url: str, token_file: Path) -> list[str]:
 def _grafana(url: str, token_file: Path) -> Iterator[GrafanaApi]:
     parts = urlparse(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DashboardsError(f"{url} is no address of a Grafana; say for instance https://grafana.example:3000")
+        raise DashboardsError(f"{url} is not a URL of Grafana; use for instance https://grafana.example:3000")
     try:
         token = token_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise DashboardsError(f"the token of Grafana cannot be read: {token_file} ({error.strerror})") from error
-    # It logs whole answers at ERROR; what went wrong is said by us, once.
+        raise DashboardsError(f"cannot read the token file {token_file} ({error.strerror})") from error
+    # The client logs whole responses at ERROR; the error is reported by this module.
     logging.getLogger("grafana_client").setLevel(logging.CRITICAL)
     grafana = GrafanaApi(
-        auth=TokenAuth(token), host=parts.hostname, port=parts.port, protocol=parts.scheme,
-        url_path_prefix=f"{parts.path.strip('/')}/" if parts.path.strip("/") else "", timeout=_TIMEOUT_S,
-    )  # fmt: skip
+        auth=TokenAuth(token),
+        host=parts.hostname,
+        port=parts.port,
+        protocol=parts.scheme,
+        url_path_prefix=f"{parts.path.strip('/')}/" if parts.path.strip("/") else "",
+        timeout=_TIMEOUT_S,
+    )
     try:
         yield grafana
     finally:
@@ -101,17 +111,19 @@ def _grafana(url: str, token_file: Path) -> Iterator[GrafanaApi]:
 
 
 @contextlib.contextmanager
-def _asking(url: str, what: str) -> Iterator[None]:
+def _request(url: str, what: str) -> Iterator[None]:
     try:
         yield
     except GrafanaException as error:
         if error.status_code == _NOT_FOUND and "data source" in what:
             why = f"there is none with the uid {SOURCE.uid}; provision it (dashboards/provisioning/datasources)"
         else:
-            why = _CURES.get(error.status_code, f"it answers {error.status_code}: {_said(error)}")
+            why = _FIXES.get(error.status_code, f"status {error.status_code}: {_message(error)}")
         raise GrafanaRefused(url, what, why) from error
     except (RequestException, OSError) as error:
-        raise GrafanaRefused(url, what, f"it does not answer ({type(error).__name__}); is it up?") from error
+        raise GrafanaRefused(
+            url, what, f"no response ({type(error).__name__}); check that Grafana is running"
+        ) from error
 
 
 def _or_none(ask: Any, uid: str) -> Any:
@@ -123,14 +135,14 @@ def _or_none(ask: Any, uid: str) -> Any:
         raise
 
 
-def _same(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return _bare(there) == _bare(wanted)
+def _same(current: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return _without_grafana_keys(current) == _without_grafana_keys(wanted)
 
 
-def _bare(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name not in _ITS_OWN}
+def _without_grafana_keys(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in _GRAFANA_KEYS}
 
 
-def _said(error: GrafanaException) -> str:
+def _message(error: GrafanaException) -> str:
     response = error.response
     return str(response.get("message", "")) if isinstance(response, dict) else str(response)[:200]

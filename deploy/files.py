@@ -78,7 +78,7 @@ def addresses_toml(*, phone: int) -> str:
 # (https://github.com/caronc/apprise/wiki). Keep this file secret. `vitalloom desk try` sends a test message to all.
 #
 # [anna]
-# push = "ntfys://ntfy.example/a-topic-nobody-guesses"
+# push = "ntfys://ntfy.example/a-topic-that-is-hard-to-guess"
 # sms = "twilio://sid:token@from/to"
 
 # The phone of `--demo`. Replace it by people on a site for patients.

@@ -12,7 +12,7 @@ from stream.site.folder import SiteFacts
 
 FILE: Final = "site.toml"
 LOOPBACK: Final = "127.0.0.1"
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - within a container; what is published is said elsewhere
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container; compose publishes ports
 _LOOPBACK_NAMES: Final = frozenset({LOOPBACK, "localhost", "::1"})
 
 

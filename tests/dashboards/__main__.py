@@ -25,9 +25,12 @@ async def answers(config: InfluxConfig, name: str, patient: str) -> dict[str, li
         for target in panel.get("targets", []):
             variables = {"tenant": [config.bucket], "ward": [".*"], "patient": [patient]}
             text = interpolated(
-                target["query"], variables, start_ms=NOW, stop_ms=END,
+                target["query"],
+                variables,
+                start_ms=NOW,
+                stop_ms=END,
                 interval_s=int(interval[:-1]) * SECONDS[interval[-1]],
-            )  # fmt: skip
+            )
             found[str(panel["id"])] = [
                 [{key: _told(key, value) for key, value in row.items()} for row in table]
                 for table in await ask(config, text)

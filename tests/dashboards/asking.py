@@ -1,7 +1,6 @@
-"""Queries as Grafana would ask them: variables by its front end, macros by its back end, then the real InfluxDB.
+"""Queries as Grafana sends them: variables and macros are replaced, then the query runs on a real InfluxDB.
 
-A stand-in: Grafana cannot run where this is built. What it does to a query is written down in its sources, and done
-here in the same way.
+A substitute for Grafana, which is not available in these tests. The replacement follows its source code.
 """
 
 import re
@@ -22,24 +21,27 @@ _TO_ESCAPE = re.compile(r"[-/\\^$*+?.()|\[\]{}]")
 def interpolated(
     flux: str, variables: Mapping[str, Sequence[str]], *, start_ms: int, stop_ms: int, interval_s: int = 60
 ) -> str:
-    """A query as it reaches the database."""
+    """A query after replacement, as Grafana sends it to the database."""
 
     def value_of(found: "re.Match[str]") -> str:
         name = found[1] or found[3]
-        values = variables[name]  # one that no dashboard defines: KeyError
+        values = variables[name]  # KeyError if no dashboard defines it
         if found[2] == "regex":
             if list(values) == [".*"]:
-                return ".*"  # "All" goes as it is written in the variable
+                return ".*"  # the value of "All" is not escaped
             escaped = [_TO_ESCAPE.sub(lambda sign: "\\" + sign[0], value) for value in values]
             return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
         return values[0] if len(values) == 1 else "{" + ",".join(values) + "}"
 
     text = _VARIABLE.sub(value_of, flux)
     macros = {
-        "timeRangeStart": _moment(start_ms), "timeRangeStop": _moment(stop_ms),
+        "timeRangeStart": _moment(start_ms),
+        "timeRangeStop": _moment(stop_ms),
         "windowPeriod": _go_duration(interval_s),
-        "bucket": '"vitals"', "defaultBucket": '"vitals"', "organization": '"test"',
-    }  # fmt: skip
+        "bucket": '"vitals"',
+        "defaultBucket": '"vitals"',
+        "organization": '"test"',
+    }
     for whole, last in {(found[0], found[2]) for found in _MACRO.finditer(text)}:
         if last in macros:
             text = text.replace(whole, macros[last])

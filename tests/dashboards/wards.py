@@ -1,4 +1,4 @@
-"""Wards of simulated patients as points in InfluxDB: through the project's own processor and line protocol."""
+"""Simulated patients of several wards as points in InfluxDB, through the processor and the line protocol."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ BACKUP_OF = FrameRef(EDGE_1, b"s" * 16, 1, 1)
 
 Signs = dict[str, float | None]
 Course = Callable[[int, random.Random], Signs | None]
-"""What is measured `after_ms` into the story; None: nothing comes."""
+"""What is measured `after_ms` into the story; None: no reading."""
 
 
 class Bed(NamedTuple):
@@ -70,7 +70,7 @@ def well(after_ms: int, rng: random.Random) -> Signs:
 
 
 def worse(from_ms: int, **by: float) -> Course:
-    """Well until a moment, then within ten minutes `by` so much worse, for good."""
+    """Well until `from_ms`, then within ten minutes worse by `by`, permanently."""
 
     def course(after_ms: int, rng: random.Random) -> Signs:
         part = min(1.0, max(0.0, (after_ms - from_ms) / (10 * MINUTE)))
@@ -86,7 +86,7 @@ def _moved(signs: Signs, by: dict[str, float], part: float) -> Signs:
 
 
 def without(course: Course, from_ms: int, to_ms: int = 2 * LENGTH, *, sign: str | None = None) -> Course:
-    """Nothing, or one sign less, between two moments."""
+    """No reading, or a reading without one sign, between two moments."""
 
     def gap(after_ms: int, rng: random.Random) -> Signs | None:
         signs = course(after_ms, rng)
@@ -98,7 +98,7 @@ def without(course: Course, from_ms: int, to_ms: int = 2 * LENGTH, *, sign: str 
 
 
 def passing(from_ms: int, to_ms: int, **by: float) -> Course:
-    """Worse for a while, and well again."""
+    """Worse between two moments, and well again afterwards."""
 
     def course(after_ms: int, rng: random.Random) -> Signs:
         return _moved(well(after_ms, rng), by, float(from_ms <= after_ms < to_ms))
@@ -127,9 +127,9 @@ class Points(NamedTuple):
 
 
 def hour(beds: Iterable[Bed], *, nurse: str = "nurse-7", seed: int = 1, pipeline_until_ms: int = LENGTH) -> Points:
-    """What the processor makes of an hour, with what else is written meanwhile.
+    """An hour of the processor, and what other processes write meanwhile.
 
-    The nurse answers the first alarm of the bed that has a 3 in its number, four minutes after it was raised.
+    The nurse acknowledges alarms of beds with number 3, four minutes after they were raised.
     """
     beds = list(beds)
     rng = random.Random(seed)
@@ -172,24 +172,43 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
     reading_id = f"{bed.patient[-2:]}{number:014d}".encode()
     at_ms = NOW + after_ms
     reading = Reading(
-        binding_id=bed.binding, reading_id=reading_id, session_id=bed.binding[:16].encode(), counter=number,
-        at_ms=at_ms, received_ms=at_ms + 40, arrived_ms=at_ms + 90, battery=90.0,
+        binding_id=bed.binding,
+        reading_id=reading_id,
+        session_id=bed.binding[:16].encode(),
+        counter=number,
+        at_ms=at_ms,
+        received_ms=at_ms + 40,
+        arrived_ms=at_ms + 90,
+        battery=90.0,
         **signs,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     scores: tuple[ModelScore, ...] = ()
     if after_ms % (5 * MINUTE) == 0:
         ill = (signs["heart_rate"] or 0) > 95
         scores = (
             ModelScore(
-                binding_id=bed.binding, reading_id=reading_id, at_ms=at_ms, received_ms=at_ms + 40, model="sepsis",
-                version="1.1.0", score=0.31 if ill else 0.012, threshold=0.08,
+                binding_id=bed.binding,
+                reading_id=reading_id,
+                at_ms=at_ms,
+                received_ms=at_ms + 40,
+                model="sepsis",
+                version="1.1.0",
+                score=0.31 if ill else 0.012,
+                threshold=0.08,
                 reason="heart rate, respiratory rate" if ill else "",
             ),
             ModelScore(
-                binding_id=bed.binding, reading_id=reading_id, at_ms=at_ms, received_ms=at_ms + 40, model="heart",
-                version="1.0.0", score=None, threshold=0.2, reason="age not told",
+                binding_id=bed.binding,
+                reading_id=reading_id,
+                at_ms=at_ms,
+                received_ms=at_ms + 40,
+                model="heart",
+                version="1.0.0",
+                score=None,
+                threshold=0.2,
+                reason="age not told",
             ),
-        )  # fmt: skip
+        )
     return ReadingRecord(messages=(reading, *scores))
 
 
@@ -207,45 +226,83 @@ def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: 
 
 
 def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
-    """Heartbeats, partitions, who is where, a dead letter, an edge that sounds: what others write meanwhile."""
+    """What other processes write meanwhile: heartbeats, metrics of partitions, locations, a dead letter, an alarm."""
     at_ms = NOW + after_ms
-    lines = []
-    for number, edge in enumerate((EDGE_1, EDGE_2)):
-        beat = HeartbeatV1(
-            boot_id=b"b" * 16, at_ms=at_ms + 3, uptime_ms=after_ms + HOUR, clock_quality=2, outbox_rows=number * 7,
-            outbox_oldest_ms=12_000 if number else None, outbox_used=0.01, last_counters=[], void=[], closed=[],
-            model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)", sensors=[],
-            version="0.1.0", rejected={"signature": after_ms // (10 * MINUTE)},
-        )  # fmt: skip
-        lines.append(
-            line_of(HeartbeatRecord(heartbeat=beat, arrived_ms=at_ms, frame=FrameRef(edge, b"s" * 16, 3, after_ms)))
-        )
-    for partition in (0, 1):
-        health = PartitionHealth(
-            partition=partition, worker=f"worker-{partition}", at_ms=at_ms, patients=len(beds) // 2,
-            open_alarms=(0, 1, 1), unanswered=partition, lag=3 + partition, worst_age_ms=400 + after_ms // MINUTE,
-        )  # fmt: skip
-        lines.append(line_of(health))
-    for bed in beds:
-        placed = PatientLocation(
-            binding_id=bed.binding, patient=bed.patient, bed=bed.bed, edge_id=EDGE_1.hex(), at_ms=at_ms,
-            valid_from_ms=NOW - HOUR, valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms
-            else NOW + bed.until_ms,
-        )  # fmt: skip
-        lines.append(line_of(placed))
+    lines = [_heartbeat_line(0, EDGE_1, after_ms), _heartbeat_line(1, EDGE_2, after_ms)]
+    lines += [_partition_line(number, len(beds) // 2, after_ms) for number in (0, 1)]
+    lines += [_location_line(bed, after_ms) for bed in beds]
     if after_ms == 12 * MINUTE:
         letter = DeadLetter(
             stage="ingest", reason="schema", problem="", at_ms=at_ms, source="session 1/2", payload=b"", version="0.1.0"
         )
-        lines.append(line_of(letter))
-        alarm = EdgeAlarmV1(
-            alarm_id=b"a" * 16, rule_id="news2", key="", kind="physiological", priority=3, state="active", at_ms=at_ms,
-            onset_ms=at_ms, revision=0, text="NEWS2 7",
-        )  # fmt: skip
-        lines.append(
-            line_of(EdgeAlarmRecord(binding_id=beds[0].binding, alarm=alarm, arrived_ms=at_ms, frame=BACKUP_OF))
-        )
+        lines += [line_of(letter), _edge_alarm_line(beds[0], at_ms)]
     return lines
+
+
+def _heartbeat_line(number: int, edge: bytes, after_ms: int) -> str:
+    at_ms = NOW + after_ms
+    beat = HeartbeatV1(
+        boot_id=b"b" * 16,
+        at_ms=at_ms + 3,
+        uptime_ms=after_ms + HOUR,
+        clock_quality=2,
+        outbox_rows=number * 7,
+        outbox_oldest_ms=12_000 if number else None,
+        outbox_used=0.01,
+        last_counters=[],
+        void=[],
+        closed=[],
+        model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)",
+        sensors=[],
+        version="0.1.0",
+        rejected={"signature": after_ms // (10 * MINUTE)},
+    )
+    return line_of(HeartbeatRecord(heartbeat=beat, arrived_ms=at_ms, frame=FrameRef(edge, b"s" * 16, 3, after_ms)))
+
+
+def _partition_line(partition: int, patients: int, after_ms: int) -> str:
+    return line_of(
+        PartitionHealth(
+            partition=partition,
+            worker=f"worker-{partition}",
+            at_ms=NOW + after_ms,
+            patients=patients,
+            open_alarms=(0, 1, 1),
+            unanswered=partition,
+            lag=3 + partition,
+            worst_age_ms=400 + after_ms // MINUTE,
+        )
+    )
+
+
+def _location_line(bed: Bed, after_ms: int) -> str:
+    return line_of(
+        PatientLocation(
+            binding_id=bed.binding,
+            patient=bed.patient,
+            bed=bed.bed,
+            edge_id=EDGE_1.hex(),
+            at_ms=NOW + after_ms,
+            valid_from_ms=NOW - HOUR,
+            valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms else NOW + bed.until_ms,
+        )
+    )
+
+
+def _edge_alarm_line(bed: Bed, at_ms: int) -> str:
+    alarm = EdgeAlarmV1(
+        alarm_id=b"a" * 16,
+        rule_id="news2",
+        key="",
+        kind="physiological",
+        priority=3,
+        state="active",
+        at_ms=at_ms,
+        onset_ms=at_ms,
+        revision=0,
+        text="NEWS2 7",
+    )
+    return line_of(EdgeAlarmRecord(binding_id=bed.binding, alarm=alarm, arrived_ms=at_ms, frame=BACKUP_OF))
 
 
 def config_of(influxdb: InfluxDB, folder: Path, bucket: str) -> InfluxConfig:
@@ -255,7 +312,7 @@ def config_of(influxdb: InfluxDB, folder: Path, bucket: str) -> InfluxConfig:
 
 
 async def write(config: InfluxConfig, points: Points) -> None:
-    """Into buckets of their own, made if they are not there."""
+    """Write the points; creates the buckets if they are missing."""
     prepare_database(config, retention_days=YEARS, aggregate_days=YEARS)
     buckets = Buckets.of(config)
     async with Database(config) as database:

@@ -178,7 +178,7 @@ class Hospital:
         return self._process(f"wearable-{number}", "wearable", "--identity", str(identity), "--cadence", "1s")
 
     def figures(self, name: str) -> dict[str, float]:
-        """What a process says of itself: names with the values of their labels."""
+        """Metrics of a process, by name with the values of their labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
         return {

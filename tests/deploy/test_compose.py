@@ -172,7 +172,7 @@ def test_every_command_line_is_valid(site: tuple[Path, SiteFacts], services: dic
 
 
 def _parse(words: list[str]) -> None:
-    """As the command line would, without doing it. Raises what it would refuse."""
+    """Parse a command line without running it. Raises for an invalid one."""
     command: Any = typer.main.get_command(vitalloom.command_line(words[0]))
     context = command.make_context("vitalloom", list(words))
     while hasattr(command, "resolve_command") and (rest := [*context._protected_args, *context.args]):

@@ -16,7 +16,7 @@ WHEEL = f"dist/vitalloom-{__version__}-py3-none-any.whl"
 
 
 def is_ignored(path: str, rules: Sequence[str]) -> bool:
-    """Whether Docker leaves a path out: the last rule that matches it, or a folder above it, decides."""
+    """Whether Docker ignores a path: the last rule that matches it or a parent folder decides."""
     parts = path.split("/")
     above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
     ignored = False
@@ -40,7 +40,7 @@ def expression(rule: str) -> re.Pattern[str]:
 
 
 def sources(dockerfile: str) -> list[str]:
-    """What COPY takes from the context."""
+    """Paths that COPY reads from the build context."""
     text = (ROOT / dockerfile).read_text(encoding="utf-8").replace("\\\n", " ")
     found: list[str] = []
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""A site that runs, under load: what each process says of itself, and how each ends when it is told to."""
+"""A running site under load: metrics and readiness of each process, and its shutdown on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -101,7 +101,7 @@ def test_process_that_is_not_ready_reports_why_and_recovers(hospital: Hospital) 
     try:
         for name in ("ingest", "edge"):
             until(lambda name=name: not said(name).is_healthy, f"{name} is not ready")  # type: ignore[misc]
-            assert said(name).text.startswith("not connected to the MQTT broker")
+            assert "MQTT broker" in said(name).text
             assert health.check(str(hospital.ports[name]), path="/live").is_healthy
         assert said("worker").is_healthy
         assert said("store").is_healthy
@@ -137,7 +137,7 @@ def test_each_process_stops_within_ten_seconds_under_load(hospital: Hospital) ->
 
 
 def test_each_process_stops_in_time_while_kafka_hangs(hospital: Hospital, kafka: Kafka) -> None:
-    # As `docker compose down` may have it: what they would wait for is there, and says nothing any more.
+    # As may happen with `docker compose down`: the server that they wait for accepts connections, but does not answer.
     faust = hospital.another_worker("faust, again")
     faust.start()
     until(lambda: "partition acquired" in faust.log.read_text(), "Faust works")
@@ -161,8 +161,8 @@ def test_process_stops_in_time_while_the_mqtt_broker_hangs(hospital: Hospital) -
     try:
         for name, one in ending.items():
             one.start()
-            # It listens for signals by now, and hangs in the handshake with the broker.
-            until(lambda name=name: "not connected" in health.check(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
+            # The process handles signals by now, and waits for the handshake with the broker.
+            until(lambda name=name: "MQTT broker" in health.check(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
         with ThreadPoolExecutor() as pool:
             took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
     finally:
@@ -172,14 +172,14 @@ def test_process_stops_in_time_while_the_mqtt_broker_hangs(hospital: Hospital) -
 
 
 def left(process: Server) -> float:
-    """How long it took after SIGTERM, with status 0; what libraries say meanwhile is theirs."""
+    """Seconds from SIGTERM to the end with exit status 0; errors that libraries log are ignored."""
     began = time.monotonic()
     assert process.told_to_stop(within_s=2 * WITHIN_S) == 0, process.said()
     return time.monotonic() - began
 
 
 def ended(process: Server) -> float:
-    """How long it took after SIGTERM; with status 0, and without a word that was not meant for people."""
+    """Seconds from SIGTERM to the end with exit status 0 and without a traceback in the log."""
     began = time.monotonic()
     status = process.told_to_stop(within_s=2 * WITHIN_S)
     seconds = time.monotonic() - began
@@ -191,12 +191,12 @@ def ended(process: Server) -> float:
 
 
 def test_site_under_load_has_no_problems(hospital: Hospital) -> None:
-    """Under load something always waits: that is no finding, as long as readers keep up."""
-    patient = DoctorTargets(worker=hospital.config("worker"), store=hospital.config("store"), pause_s=3)
+    """Under load there is always some lag, which is OK as long as consumers keep up."""
+    targets = DoctorTargets(worker=hospital.config("worker"), store=hospital.config("store"), pause_s=3)
 
     async def story() -> list[str]:
         async with loaded(hospital):
-            found = await run_checks(patient, SystemClock())
-        return [f"{one.about}: {one.what}" for one in found if one.verdict is not Severity.OK]
+            found = await run_checks(targets, SystemClock())
+        return [f"{one.subject}: {one.result}" for one in found if one.severity is not Severity.OK]
 
     assert asyncio.run(story()) == []

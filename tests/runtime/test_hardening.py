@@ -53,7 +53,7 @@ except PermissionError:
 
 @contextmanager
 def a_process(*words: str, memlock: int | None = None) -> Iterator[tuple[int, dict[str, object]]]:
-    """Another process, which does what `words` say and then waits; its number, and what it tells of itself."""
+    """A second process that runs `words` and then waits; its process id and its output."""
 
     def limited() -> None:
         if memlock is not None:
