@@ -54,6 +54,7 @@ class Alarm(msgspec.Struct, kw_only=True):
     confirmed: bool = False
     silenced_until_ms: int | None = None
     calling: bool = False
+    outage: str = ""
     told: list[Told] = []
 
 
@@ -203,6 +204,8 @@ def _answered(one: Alarm) -> str:
         lines.append(f"{one.acknowledged_by}{when}{'' if one.confirmed else ' (on its way)'}")
     if one.silenced_until_ms is not None:
         lines.append(f"quiet until {_clock(one.silenced_until_ms)}")
+    if one.outage:
+        lines.append(f"with outage {one.outage[:8]}")
     return "\n".join(lines) or ("nobody yet" if one.calling else "nobody")
 
 

@@ -20,11 +20,13 @@ from stream.records import Ordered
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 _RESERVE_BYTES: Final = 8 << 20
 
-_TABLES: Final = """
+_OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages, one row
+    only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
+_TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE place (                     -- what was read of the log
     topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) STRICT, WITHOUT ROWID;
@@ -55,6 +57,7 @@ CREATE TABLE wish (                      -- what people want, on its way to the 
 CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;
 CREATE TABLE session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+{_OUTAGES}
 """
 _KEPT: Final = msgspec.msgpack.Decoder(Kept)
 _HUSH: Final = msgspec.msgpack.Decoder(ActiveSilence)
@@ -229,6 +232,16 @@ class DeskBook(DurableFile):
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}
 
+    # Outages
+
+    def outages(self) -> list[Any] | None:
+        """The stored state of `vitals.outages.SiteOutages`; None if none was ever stored."""
+        row = self._db.execute("SELECT body FROM outages").fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0], type=list[Any])
+
+    def put_outages(self, state: list[Any]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO outages VALUES (1, ?)", (_PACK.encode(state),))
+
     # Who may
 
     def put_session(self, digest: bytes, user: str, until_ms: int) -> None:
@@ -271,7 +284,11 @@ class DeskBook(DurableFile):
 
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "desk", SCHEMA)
-        if found != str(SCHEMA):
+        if found == "1":  # before outages
+            self._db.executescript(f"BEGIN;{_OUTAGES}")
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'desk'", (str(SCHEMA),))
+            self._db.execute("COMMIT")
+        elif found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )

@@ -11,6 +11,7 @@ from vitals.escalation import EscalationPolicy, Ladder
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
 from vitals.monitor import PatientMonitor
+from vitals.outages import LEAST_PATIENTS, MORE_THAN, WITHIN_MS
 from vitals.quality import JUMPS
 from vitals.risk import duration
 from vitals.rules import DEFAULT_RULES, Rule
@@ -138,6 +139,12 @@ def rungs(ladder: Ladder) -> list[list[str]]:
         for step in ladder.steps
     ]
     return [*told, [f"every {duration(ladder.repeat_ms)} after that", ladder.steps[-1].who, "as before"]]
+
+
+def test_the_document_says_what_an_outage_is() -> None:
+    assert LEAST_PATIENTS == 3
+    assert f"three or more patients of a site stopped within {WITHIN_MS // 1_000} s of each other" in FLOWING
+    assert f"or of two who are more than {MORE_THAN:.0%}".replace("%", " %") in FLOWING
 
 
 def test_the_document_says_when_a_worse_score_calls_again() -> None:
