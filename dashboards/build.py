@@ -177,8 +177,8 @@ def patient() -> dashboard.Dashboard:
     )  # fmt: skip
     history = rows(
         "Alarms, every change", flux.alarm_history(),
-        {"at": "at", "priority": "priority", "state": "state", "text": "alarm", "rule": "rule", "basis": "judged by",
-         "acknowledged_by": "acknowledged by"},
+        {"at": "at", "priority": "priority", "state": "state", "text": "alarm", "response": "recommended response",
+         "rule": "rule", "basis": "judged by", "acknowledged_by": "acknowledged by"},
         why="Within the time range, the newest first.", widths={"priority": 100, "at": 170, "alarm": 600},
     )  # fmt: skip
     coloured(history, "priority", _ALARM)
@@ -391,8 +391,8 @@ def _hops() -> Any:
 def _open_alarms() -> Any:
     alarms = rows(
         "Alarms that stand", flux.open_alarms(),
-        {"priority": "priority", "bed": "bed", "text": "alarm", "since": "since", "state": "state",
-         "acknowledged_by": "acknowledged by", "silenced_for": "silent for"},
+        {"priority": "priority", "bed": "bed", "text": "alarm", "response": "recommended response",
+         "since": "since", "state": "state", "acknowledged_by": "acknowledged by", "silenced_for": "silent for"},
         why="The worst first, among equals the unanswered. Changes of the last fourteen days; an alarm about which "
         "nothing has changed for longer is not found here.",
         hidden=("binding", "patient", "rule", "order", "onset_ms"),

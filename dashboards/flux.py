@@ -211,6 +211,7 @@ rows
     patient: r.patient,
     binding: r.binding,
     text: r.text,
+    response: r.response,
     rule: r.rule,
     since: span(ms: now_ms - r.onset_ms),
     state: if r.latched then "ended, nobody has looked" else "open",
@@ -390,7 +391,7 @@ def alarm_history(bucket: str = TENANT, binding: str = PATIENT) -> str:
   |> filter(fn: (r) => r._time >= v.timeRangeStart)
   |> map(fn: (r) => ({{
     at: r._time, priority: {_marks("r.priority")}, state: if r.latched then "ended, nobody has looked" else r.state,
-    text: r.text, rule: r.rule, basis: r.basis, acknowledged_by: r.acknowledged_by,
+    text: r.text, response: r.response, rule: r.rule, basis: r.basis, acknowledged_by: r.acknowledged_by,
   }}))
   |> sort(columns: ["at"], desc: true)"""
 
@@ -671,7 +672,7 @@ placed = union(tables: [told_placed, told_ward])"""
 
 def _revisions(bucket: str, more: str = "") -> str:
     """Every announced change of alarms, each in its types; who has not answered is empty, no time is 0."""
-    texts = ("alarm_id", "state", "text", "kind", "basis", "acknowledged_by")
+    texts = ("alarm_id", "state", "text", "response", "kind", "basis", "acknowledged_by")
     numbers = ("revision", "priority", "onset_ms", "acknowledged_ms", "silenced_until_ms")
     flags = ("latched", "retrospective")
     found = _from(bucket, ALARM, _ALARMS_BACK, *texts, *numbers, *flags, more=more)
@@ -699,7 +700,7 @@ def _open_alarms(bucket: str, more: str = "") -> str:
   |> filter(fn: (r) => not r.retrospective and (r.state == "active" or r.latched))
   |> map(fn: (r) => ({{
     binding: r.binding, alarm_id: r.alarm_id, rule: r.rule, priority: r.priority, text: r.text, latched: r.latched,
-    onset_ms: r.onset_ms, at: r._time, by: r.acknowledged_by,
+    response: r.response, onset_ms: r.onset_ms, at: r._time, by: r.acknowledged_by,
     unanswered: if r.acknowledged_by == " " then 1 else 0, says_most: if r.rule == "news2" then 1 else 0,
     silenced_ms: r.silenced_until_ms,
   }}))"""
@@ -740,8 +741,8 @@ where = union(tables: [known, array.from(rows: [{{binding: "~", {nobody}}}])])""
 def _open_by_bed() -> str:
     """`rows`: `open` with where each patient is; one of whom nobody told stays. No alarm at all is no error."""
     return """none = array.from(rows: [{
-  binding: "~", alarm_id: " ", rule: " ", priority: 0, text: " ", latched: false, onset_ms: 0, at: stop, by: " ",
-  unanswered: 0, says_most: 0, silenced_ms: 0,
+  binding: "~", alarm_id: " ", rule: " ", priority: 0, text: " ", latched: false, response: " ", onset_ms: 0, at: stop,
+  by: " ", unanswered: 0, says_most: 0, silenced_ms: 0,
 }])
 rows = join.left(
   left: union(tables: [open |> group(), none]), right: where |> group(),

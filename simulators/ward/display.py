@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from simulators.screen import as_svg, time_of_day
+from simulators.screen import RESPONSE_LINES, as_svg, time_of_day
 from simulators.screen import ward as ward_screen
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.playback import Playback
@@ -20,7 +20,7 @@ _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
 _MANY: Final = 300  # patients
 _PICTURE_COLUMNS: Final = 150
-_OTHER_LINES: Final = RECENT + 6  # of the screen, beside the rows of its table
+_OTHER_LINES: Final = RECENT + RESPONSE_LINES + 6  # of the screen, beside the rows of its table
 
 
 class Display(WardPart):

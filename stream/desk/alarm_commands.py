@@ -49,6 +49,7 @@ class Alarm(msgspec.Struct, kw_only=True):
     place: str
     since_ms: int
     text: str
+    response: str = ""
     acknowledged_by: str | None = None
     acknowledged_ms: int | None = None
     confirmed: bool = False
@@ -167,7 +168,7 @@ def show(found: Alarms, console: Console) -> None:
             Text(f" {one.mark} {one.priority} ", style=_STYLES[one.priority]),
             one.id[:8],
             Text(_printable(one.place)),
-            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text)),
+            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text) + _recommended(one)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
             Text(_answered(one), overflow="fold"),
             Text(_told(one)),
@@ -195,6 +196,10 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
             raise DeskNotReached("nobody is there to confirm it: add --yes, or --revision N")
         typer.confirm(f"You have seen this, and {doing}?", abort=True, err=True)
     return alarm
+
+
+def _recommended(one: Alarm) -> str:
+    return f"\nRecommended: {_printable(one.response)}" if one.response else ""
 
 
 def _answered(one: Alarm) -> str:

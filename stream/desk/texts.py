@@ -76,6 +76,8 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
     ]
     if telling.values:
         lines.append(alarm.text[:_REASON_CHARACTERS])
+    if alarm.response:
+        lines.append(f"Recommended: {alarm.response}.")
     lines += [_look(telling), NOT_A_DEVICE]
     return Message(f"{mark} {word} {kind}, {where}{site}", "\n".join(lines), alarm.priority)
 

@@ -246,6 +246,7 @@ def test_alarms_that_stand_are_those_of_the_processor(bad: Hour) -> None:
     assert [row["order"] for row in rows] == sorted((row["order"] for row in rows), reverse=True)
     assert rows[0]["priority"] == "*** red"
     assert {row["state"] for row in rows if row["bed"] == PASSED.bed} == {"open", "ended, nobody has looked"}
+    assert {row["response"] for row in rows} == {one.response or " " for one in standing}
     (counts,) = bad.rows(flux.open_counts())
     assert counts["red"] == counts["red_unanswered"] == sum(one.priority == 3 for one in standing)
     assert counts["yellow"] == sum(one.priority == 2 for one in standing)
@@ -354,6 +355,7 @@ def test_the_history_has_every_change(bad: Hour) -> None:
     changes = [one for one in bad.points.alarms if one.binding_id == ANSWERED.binding]
     assert len(rows) == len(changes)
     assert _ms(rows[0]["at"]) == max(one.at_ms for one in changes)
+    assert {row["response"] for row in rows} == {one.response or " " for one in changes}
 
 
 # Pipeline

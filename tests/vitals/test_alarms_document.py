@@ -11,6 +11,7 @@ from vitals.escalation import EscalationPolicy, Ladder
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
 from vitals.monitor import PatientMonitor
+from vitals.news2 import RESPONSES, Risk
 from vitals.outages import LEAST_PATIENTS, MORE_THAN, WITHIN_MS
 from vitals.quality import JUMPS
 from vitals.risk import duration
@@ -139,6 +140,12 @@ def rungs(ladder: Ladder) -> list[list[str]]:
         for step in ladder.steps
     ]
     return [*told, [f"every {duration(ladder.repeat_ms)} after that", ladder.steps[-1].who, "as before"]]
+
+
+def test_the_document_says_which_response_is_recommended() -> None:
+    found = [row[1:] for row in rows(ALARMS, "Recommended response")]
+
+    assert found == [[str(one.risk), one.text] for one in RESPONSES if one.risk is not Risk.LOW]
 
 
 def test_the_document_says_what_an_outage_is() -> None:
