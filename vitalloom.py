@@ -22,6 +22,7 @@ _GROUPS: Final = {
     "store": ("stream.topics.commands", "The database: prepare it, write to it."),
     "desk": ("stream.desk.commands", "The alarm desk: call people until somebody answers; say who may answer."),
     "alarms": ("stream.desk.alarm_commands", "What stands, and answering it: list, ack, silence."),
+    "export": ("stream.embedded.export_commands", "A patient's record as a file: FHIR resources as NDJSON."),
     "dashboards": ("dashboards.commands", "What Grafana shows: build, check, publish."),
     "site": ("deploy.commands", "A whole site: make its folder, run it on this machine or in containers."),
 }
