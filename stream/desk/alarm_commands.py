@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stream.desk import load_report
 from stream.desk.client import DeskClient
 from stream.errors import DeskNotReached
 
@@ -154,6 +155,28 @@ def silence(
         typer.echo(msgspec.json.encode(done).decode())
     else:
         typer.echo(f"{alarm}: quiet until {_clock(done['until_ms'])}, unless it gets worse")
+
+
+@alarms.command("report")
+def report(
+    data: Annotated[
+        Path, typer.Option(help="Folder of the SQLite store (store.sqlite) or, without one, of the desk (desk.sqlite).")
+    ],
+    days: Annotated[
+        float | None, typer.Option(min=0.01, help="The last so many days; default: all of the record.")
+    ] = None,
+    patients: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of monitored patients, which a desk does not know.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; times in ms.")] = False,
+) -> None:
+    """Measure what the alarms ask of people: how many, how many are answered, how fast. Needs no login."""
+    found = load_report.measure(data, days=days, patients=patients)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        load_report.show(found, Console())
 
 
 def show(found: Alarms, console: Console) -> None:

@@ -20,6 +20,7 @@ from stream.records import Ordered
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 
+BOOK_FILE: Final = "desk.sqlite"
 SCHEMA: Final = 2
 
 _RESERVE_BYTES: Final = 8 << 20
@@ -306,6 +307,19 @@ class DeskBook(DurableFile):
         """Room on the disk for when there is none; without it the desk works all the same."""
         with contextlib.suppress(OSError), self._reserve.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+
+
+def read_alarms(path: Path) -> list[Kept]:
+    """Every alarm of a desk's book, read beside the desk that writes it.
+
+    Raises:
+        StoreUnusable: it is no desk's book.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as book:
+            return [_KEPT.decode(row[0]) for row in book.execute("SELECT body FROM alarm ORDER BY alarm_id")]
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        raise StoreUnusable(path, f"cannot be read as a desk's book ({error})") from error
 
 
 def _row(one: Delivery) -> tuple[Any, ...]:

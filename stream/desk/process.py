@@ -24,7 +24,7 @@ from runtime.lifetime import begin, until_told_to_stop
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
-from stream.desk.book import DeskBook
+from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
@@ -38,7 +38,6 @@ from vitals.errors import BadPlan
 from wire.errors import DecodeError
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
-BOOK_FILE: Final = "desk.sqlite"
 USERS_FILE: Final = "users.json"
 
 CATCH_UP_S: Final = 30.0

@@ -114,6 +114,11 @@ class SqliteRecord:
         """Every change of alarms of all bindings from a moment on."""
         return map(_alarm, self._select("alarm", self._alarm_columns, "WHERE at_ms >= ?", (from_ms,)))
 
+    def oldest_ms(self) -> int | None:
+        """Event time of the oldest reading."""
+        found: int | None = self._db.execute("SELECT min(at_ms) FROM reading").fetchone()[0]
+        return found
+
     def newest_ms(self) -> int | None:
         """Event time of the newest reading."""
         found: int | None = self._db.execute("SELECT max(at_ms) FROM reading").fetchone()[0]
