@@ -28,7 +28,7 @@ ALONE: Final = 5 if QUICK else 100
 STORM: Final = 20 if QUICK else 300
 
 
-class Bench:
+class DeskBench:
     """A desk, and alarms for it."""
 
     def __init__(self, folder: Path, hook: Webhook, hanging: Webhook) -> None:
@@ -87,7 +87,7 @@ class Bench:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, webhooks("takes", "hangs") as (hook, hanging):
-        ms = asyncio.run(Bench(Path(folder), hook, hanging).measure())
+        ms = asyncio.run(DeskBench(Path(folder), hook, hanging).measure())
     rows = [
         ("one red alarm: arrival to the service's yes, median", f"{ms['alone_median']:.0f}"),
         ("the slowest of them", f"{ms['alone_worst']:.0f}"),

@@ -109,7 +109,7 @@ def _enrolled(site: Site, role: Role, number: int, done: list[str]) -> bytes:
     except NoSuchDevice:
         device_id = site.registry.add_device(role, label=label, who=_WHO)
     if not (folder / "identity.json").exists() and not any(folder.glob("*")):
-        enrol(site.registry.invite(device_id, url=site.facts.url, who=_WHO), folder)
+        enrol(site.enrolment.invite(device_id, url=site.facts.url, who=_WHO), folder)
         done.append(label)
     elif Wallet.load(folder).me.device_id != device_id:
         raise SiteIncomplete(folder, "holds the identity of another device; remove the folder `demo` and start again")

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from runtime.version import __version__
+from tests import structure
+
+pytestmark = pytest.mark.services
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (
     "ward", "edge", "score", "enrol", "stream", "ingest", "worker", "wearable", "pki", "registry", "broker", "audit",
-    "log", "store", "desk", "alarms", "dashboards", "site", "doctor", "health",
+    "topics", "store", "desk", "alarms", "dashboards", "site", "doctor", "health", "predict",
+    "train", "evaluate", "release",
 )  # fmt: skip
 HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")
 
@@ -44,6 +48,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == ROOMS | {"vitalloom.py"}
     assert "edge/sample.toml" in names
+    assert {f"{room}/py.typed" for room in ROOMS} <= set(names)
     assert not [name for name in names if name.endswith((".parquet", ".csv", ".sqlite"))]
 
 
@@ -52,7 +57,7 @@ def test_help_loads_no_heavy_library() -> None:
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "import vitalloom\n"
-        "result = CliRunner().invoke(vitalloom.app, ['--help'])\n"
+        "result = CliRunner().invoke(vitalloom.command_line(), ['--help'])\n"
         "assert result.exit_code == 0\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
     ).split()
@@ -123,3 +128,7 @@ def test_one_version_everywhere() -> None:
 
     assert said == f"vitalloom {__version__}"
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_no_folder_has_a_circle_of_imports() -> None:
+    assert [one.circles for one in structure.folders() if one.circles] == []

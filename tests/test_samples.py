@@ -16,6 +16,8 @@ from runtime.config import load
 from runtime.errors import ConfigError
 from stream.config import IngestConfig, StoreConfig, WorkerConfig
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^# (\w+ = \S.*|\[[a-z_.]+\].*)$")
 """A key or a table that is commented out; sentences have no equals sign after their first word."""
@@ -150,4 +152,4 @@ def wrong(name: str, text: str, folder: Path) -> Path:
 def test_a_configuration_that_can_be_used_is_said_to_be(name: str) -> None:
     done = vitalloom(*SAMPLES[name].command, "--check-config")
 
-    assert (done.returncode, done.stdout.strip()) == (0, "the configuration can be used")
+    assert (done.returncode, done.stdout.strip()) == (0, "the configuration is valid")

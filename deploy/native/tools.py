@@ -21,10 +21,22 @@ def folder_of(name: str) -> Path:
     """Where `install.sh` puts what it makes, present or not; as `made_of` there."""
     parts = sorted((HERE / f"{name}_server").iterdir(), key=lambda path: path.name)
     key = sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
+    return _made() / f"{name}-{key}"
+
+
+def _made() -> Path:
     base = os.environ.get("VITALLOOM_CACHE") or Path(
         os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "vitalloom"
     )
-    return Path(base, "services", f"{name}-{key}")
+    return Path(base, "services")
+
+
+def why_missing(name: str) -> str:
+    """Why `install.sh` could not provide a server, or that it was not asked to."""
+    reason = _made() / "missing" / name
+    if reason.exists():
+        return reason.read_text(encoding="utf-8").strip()
+    return f"not installed; deploy/native/install.sh {name} installs it"
 
 
 def is_made(name: str) -> bool:

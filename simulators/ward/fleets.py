@@ -8,14 +8,14 @@ import msgspec
 
 from simulators.faults import FaultCounts, FaultSpec, LossyLink
 from simulators.fleet import TIMING, Fleet, FleetCounts
-from simulators.pace import Pace
 from simulators.ward.connections import Connections
 from simulators.ward.lifetime import Lifetime, WardPart
+from simulators.ward.pace import Pace
 from simulators.ward.setup import WardSetup
 from vitals.messages import ClockQuality
 from wire.codec import VitalsV1
 from wire.mqtt import MqttClient
-from wire.sender import Timing
+from wire.sending.settings import Timing
 
 _OWN_CONNECTIONS: Final = 64
 _TIMING_WITH_FAULTS: Final = Timing(vitals_first_ms=1_000, vitals_max_ms=5_000)

@@ -66,7 +66,7 @@ class Standing(NamedTuple):
     outage_id: bytes | None = None  # of the outage that calls instead
 
 
-class Counts(msgspec.Struct):
+class DeskCounts(msgspec.Struct):
     """What the desk has done since it began."""
 
     records: int = 0
@@ -111,7 +111,7 @@ class AlarmDesk:
         patients: Callable[[], int | None] = lambda: None,
         notifier: Notifier | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = DeskCounts()
         self.roles: Mapping[str, Sequence[str]] = config.roles
         self.addresses = addresses
         self.kick = asyncio.Event()  # there may be something to send

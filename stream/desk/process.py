@@ -29,7 +29,7 @@ from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
-from stream.errors import DeskUnusable, LogUnusable, StoreRefused
+from stream.errors import DeskUnusable, KafkaUnusable, StoreRefused
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
 from stream.site.directory import RegistryDirectory
@@ -428,6 +428,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Excepti
     while True:
         try:
             await work()
-        except (KafkaError, OSError, LogUnusable, StoreRefused) as error:
+        except (KafkaError, OSError, KafkaUnusable, StoreRefused) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

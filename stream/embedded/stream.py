@@ -17,7 +17,7 @@ from stream.embedded.store import Store
 from stream.errors import StoreRefused
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Observed, Taken
-from stream.ingest.reception import Reception, Refused
+from stream.ingest.reception import Reception, ReceptionCounts, Refused
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
@@ -25,9 +25,8 @@ from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
 from wire.lanes import Lanes
-from wire.mqtt import Inbound, MqttClient
+from wire.mqtt import Inbound
 from wire.receiver import RateLimits
-from wire.topics import E_UP_ALARMS, E_UP_VITALS
 
 _log = get(__name__)
 _EVENTS: Final = msgspec.msgpack.Encoder()
@@ -91,20 +90,11 @@ class Engine:
         return commit.events
 
 
-class Counts(msgspec.Struct):
-    """What became of what came in."""
+class StreamCounts(ReceptionCounts):
+    """What became of the frames that edges sent."""
 
-    received: int = 0
-    stored: int = 0  # readings, each once
-    duplicates: int = 0
-    dead_letters: int = 0
-    heartbeats: int = 0
-    edge_alarms: int = 0
-    tails_missing: int = 0  # sessions whose newest frames did not come, though heartbeats did
     commits: int = 0
     failed_commits: int = 0
-    rejected: Counter[str] = msgspec.field(default_factory=Counter)
-    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not on its disk
 
 
 class EmbeddedStream:
@@ -137,7 +127,7 @@ class EmbeddedStream:
         courier: Courier | None = None,
         on_turn: Callable[[int], None] | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = StreamCounts()
         self._on_turn = on_turn
         self._store = store
         self._clock = clock
@@ -152,7 +142,7 @@ class EmbeddedStream:
         """Serve until cancelled.
 
         Args:
-            client: see `lanes_of`.
+            client: see `stream.ingest.edge_link.open_lanes`.
             batch: messages in one transaction, at most.
             idle_s: how often timers are looked at while nothing comes.
             gather_s: how long the first message of a batch waits for company: a commit costs more than a message.
@@ -287,15 +277,3 @@ class EmbeddedStream:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
-
-
-def lanes_of(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:
-    """The connections of an `EmbeddedStream`.
-
-    Args:
-        make: a client by its name and what it hears.
-        apart: a connection for alarms alone; each has a certificate of its own.
-    """
-    if not apart:
-        return Lanes(make("ingest", (*E_UP_VITALS, *E_UP_ALARMS)))
-    return Lanes(make("ingest-v", E_UP_VITALS), make("ingest-a", E_UP_ALARMS))

@@ -6,181 +6,49 @@ starts and stops nothing.
 
 import hashlib
 import os
-import pwd
 import signal
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from runtime.hardening import write_private
-from stream.errors import RegistryRefused, SiteUnusable
-from stream.site.registry import DAY_MS, Registry
+from stream.errors import SiteUnusable
+from stream.site.access_list import SERVICE_RIGHTS, access_list
+from stream.site.broker_account import BrokerAccount, account_named, account_of, check_can_read
+from stream.site.certificates import DAY_MS
+from stream.site.mosquitto_conf import (
+    ACL_FILE,
+    CERTIFICATE_FILE,
+    CLIENTS_FILE,
+    CONF_FILE,
+    DATA_FOLDER,
+    KEY_FILE,
+    LIST_FILE,
+    PID_FILE,
+    BrokerSettings,
+    mosquitto_conf,
+)
+from stream.site.registry import Registry
 from wire.enrol.authority import LIST_DAYS, Authority, key_hash, key_pem, load_key, new_tls_key, pem, pin_of
-from wire.enrol.requests import is_device_id
 from wire.errors import BadKeyFile
-from wire.identity import BindingRecord
-from wire.topics import E_UP_ALARMS, E_UP_VITALS
 
 SERVER_DAYS: Final = 90
 WARN_LIST_MS: Final = 2 * DAY_MS
 """Somebody has to hear of it when a revocation list has less time left than this."""
 
-SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "ingest-v": (*(f"read {one}" for one in E_UP_VITALS), "write vl/v1/e/+/down"),
-    "ingest-a": (*(f"read {one}" for one in E_UP_ALARMS), "write vl/v1/e/+/down-a"),
-    "monitor": ("read $SYS/#",),
-}
-"""What each service of the data centre may do at the broker, by the name in its certificate."""
-
-_CONF: Final = "mosquitto.conf"
-_ACL: Final = "acl"
-_CLIENTS: Final = "clients.crt"
-_LIST: Final = "revoked.crl"
-_CERTIFICATE: Final = "broker.crt"
-_KEY: Final = "broker.key"
-_DATA: Final = "data"
-_PID: Final = "data/mosquitto.pid"
 _TOLD: Final = "told"  # what a running broker was told last
-_READ_AGAIN: Final = (_ACL, _LIST, _CERTIFICATE, _KEY)
-_READ_AT_START: Final = (_CONF, _CLIENTS)
+_READ_AGAIN: Final = (ACL_FILE, LIST_FILE, CERTIFICATE_FILE, KEY_FILE)
+_READ_AT_START: Final = (CONF_FILE, CLIENTS_FILE)
 
-_NUMBER: Final = "crl_number"
 _END_OF_LIST: Final = b"-----END X509 CRL-----\n"
 _ANEW_AFTER: Final = timedelta(days=1)
 _TOO_EARLY: Final = timedelta(minutes=5)  # lists are dated back by ten
 _PROC: Final = Path("/proc")
-
-
-class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site's broker can be told."""
-
-    folder: Path  # absolute
-    user: str  # of the system, that the broker runs as
-    port: int = 8_883
-    host: str = ""  # address to listen on; empty: all
-    log_dest: str = "stderr"  # or "syslog", or "file /absolute/path"
-    max_connections: int = 2_000
-    max_packet_bytes: int = 16_384
-    max_inflight: int = 20
-    max_queued: int = 20_000  # messages, for each client
-    max_queued_bytes: int = 64 * 2**20
-    memory_limit_bytes: int = 512 * 2**20
-    max_keepalive_s: int = 60
-    autosave_s: int = 60
-    status_every_s: int = 10
-
-    def __post_init__(self) -> None:
-        if not self.folder.is_absolute():
-            raise ValueError(f"folder {self.folder}: Mosquitto needs an absolute path")
-        for key in ("folder", "user", "host", "log_dest"):
-            text = str(getattr(self, key))
-            if not text.isprintable() or text != text.strip():
-                raise ValueError(f"{key}: a line of Mosquitto's configuration cannot hold {text!r}")
-        if not self.user or " " in self.user + self.host:
-            raise ValueError("user and host are single words, and user is not empty")
-
-
-def mosquitto_conf(settings: BrokerSettings) -> str:
-    """Mosquitto's configuration file; its versions from 2.0.11 on read it."""
-    folder = settings.folder
-    # In Mosquitto's own file a comment begins in column 1, or it is part of a value.
-    return f"""\
-# Written by vitalloom, and written again: changes made here do not last.
-
-# Whoever starts it as root, it goes on as this user.
-user {settings.user}
-pid_file {folder / _PID}
-log_dest {settings.log_dest}
-
-# One set of rules for every listener, so that one added by hand cannot stand open.
-per_listener_settings false
-allow_anonymous false
-acl_file {folder / _ACL}
-
-# Sessions survive a restart. That shortens resends; nobody relies on it, for senders keep what was not answered.
-# There is no persistent_client_expiration on purpose, and clients ask for sessions without end (0xFFFFFFFF) or none:
-# of a session that has an end and sleeps through a SIGHUP, Mosquitto 2.0 notes the end a second time, and reads freed
-# memory once the client was back (session_expiry__add; 2.1 looks first).
-persistence true
-persistence_location {folder / _DATA}/
-autosave_interval {settings.autosave_s}
-
-# The longest frame and its topic fit in easily; whoever sends more is disconnected.
-max_packet_size {settings.max_packet_bytes}
-max_inflight_messages {settings.max_inflight}
-# For each client: more than all edges together may have without an answer, so normal overload drops nothing.
-max_queued_messages {settings.max_queued}
-max_queued_bytes {settings.max_queued_bytes}
-# The last resort, where messages are lost: somebody should hear of it at 60 %.
-memory_limit {settings.memory_limit_bytes}
-max_keepalive {settings.max_keepalive_s}
-# A vital sign that the broker kept would look like one of now.
-retain_available false
-queue_qos0_messages false
-set_tcp_nodelay true
-sys_interval {settings.status_every_s}
-
-listener {f"{settings.port} {settings.host}".strip()}
-max_connections {settings.max_connections}
-max_topic_alias 0
-# Every frame has its own counter and is stored once; QoS 2 would add round trips and no safety.
-max_qos 1
-allow_zero_length_clientid false
-cafile {folder / _CLIENTS}
-certfile {folder / _CERTIFICATE}
-keyfile {folder / _KEY}
-# Once the time of this list is over, nobody gets in (eclipse-mosquitto/mosquitto#1826).
-crlfile {folder / _LIST}
-tls_version tlsv1.3
-require_certificate true
-use_identity_as_username true
-# The session belongs to the certificate; nobody can name somebody else's.
-use_username_as_clientid true
-"""
-
-
-def access_list(
-    *,
-    edges: Iterable[bytes | str],
-    bindings: Iterable[BindingRecord],
-    revoked: Iterable[bytes | str] = (),
-    services: Iterable[str] = tuple(SERVICES),
-) -> str:
-    """Who may say and hear what, as Mosquitto's access list.
-
-    Args:
-        edges: device ids.
-        bindings: those whose frames may still come.
-        revoked: device ids that nothing is granted to, whatever they were.
-        services: keys of `SERVICES`.
-
-    Raises:
-        RegistryRefused: an id that is not one; no other character may enter a topic.
-    """
-    denied = {_id(one) for one in revoked}
-    worn: dict[str, set[str]] = {_id(one): set() for one in edges}
-    for one in bindings:
-        if (edge := _id(one.edge_id)) in worn and (wearable := _id(one.wearable_id)) not in denied:
-            worn[edge].add(wearable)
-    sections = [
-        "# Written by vitalloom, and written again: changes made here do not last.",
-        "# Wearables, by the name in the certificate; the last level is the class of a frame.",
-        "pattern write vl/v1/w/%u/up/+\npattern read vl/v1/w/%u/down",
-        "# Revoked. Denials of a user are looked at before grants and patterns, for publishing and for delivery.",
-        *(_section(name, ["deny #"]) for one in sorted(denied) for name in (one, f"{one}-a")),
-        "# Services of the data centre.",
-        *(_section(name, SERVICES[name]) for name in services),
-        # By line, not by pattern: with a pattern every device could pass for an edge.
-        "# Edges, each with the wearables that it hears; and its alarm lane, a connection of its own.",
-        *(text for edge in sorted(worn.keys() - denied) for text in _edge(edge, sorted(worn[edge]))),
-    ]
-    return "\n\n".join(sections) + "\n"
 
 
 class Written(NamedTuple):
@@ -211,7 +79,7 @@ class BrokerFolder:
     @property
     def config_file(self) -> Path:
         """What `mosquitto -c` is given."""
-        return self.folder / _CONF
+        return self.folder / CONF_FILE
 
     def write(
         self,
@@ -236,12 +104,12 @@ class BrokerFolder:
         """
         if settings.folder != self.folder:
             raise SiteUnusable(self.folder, f"the settings are of another folder, {settings.folder}")
-        account = _account_named(settings.user, self.folder)
-        _check_can_read(self.folder, account)
+        account = account_named(settings.user, self.folder)
+        check_can_read(self.folder, account)
         self._make(account)
         changed = [
-            self._put(_CONF, mosquitto_conf(settings).encode()),
-            self._put(_CLIENTS, b"".join([authority.bundle, *(pem(one.issuing) for one in retired)])),
+            self._put(CONF_FILE, mosquitto_conf(settings).encode()),
+            self._put(CLIENTS_FILE, b"".join([authority.bundle, *(pem(one.issuing) for one in retired)])),
             *self._bring_up_to_date(registry, (authority, *retired), hosts=hosts, at=at, who=who),
         ]
         return self._finish(changed, account)
@@ -263,8 +131,8 @@ class BrokerFolder:
             SiteUnusable: nothing was written here before, or it cannot be read or written.
         """
         try:
-            account = _account_of(self.folder.stat())
-            _check_can_read(self.folder, account)
+            account = account_of(self.folder.stat())
+            check_can_read(self.folder, account)
             hosts = _hosts(self._certificate())
         except (OSError, ValueError) as error:
             raise SiteUnusable(self.folder, "holds no broker's files; write them: vitalloom broker write") from error
@@ -280,7 +148,7 @@ class BrokerFolder:
         lists = self._lists()
         if not lists:
             raise SiteUnusable(
-                self.folder / _LIST, "is missing or damaged, so nobody can connect; the cure: vitalloom broker write"
+                self.folder / LIST_FILE, "is missing or damaged, so no client can connect; fix: vitalloom broker write"
             )
         return min(round(_next_update(one).timestamp() * 1_000) for one in lists) - now_ms
 
@@ -297,12 +165,12 @@ class BrokerFolder:
         self, registry: Registry, authorities: Sequence[Authority], *, hosts: Sequence[str], at: datetime, who: str
     ) -> list[str]:
         return [
-            self._put(_ACL, _access_list_of(registry, at).encode()),
+            self._put(ACL_FILE, _access_list_of(registry, at).encode()),
             self._put_list(registry, authorities, at),
             *self._put_certificate(registry, authorities[0], hosts, at, who),
         ]
 
-    def _finish(self, changed: Iterable[str], account: "_Account") -> Written:
+    def _finish(self, changed: Iterable[str], account: BrokerAccount) -> Written:
         # First the owner, then the signal: a Mosquitto 2.0 that cannot read its access list again permits everything.
         self._hand_over(account)
         # What it was told last is kept as a digest: whoever could not be told is told the next time.
@@ -310,7 +178,7 @@ class BrokerFolder:
         names = tuple(one for one in changed if one)
         if self._read(_TOLD) == digest:
             return Written(names, told=False, notes=())
-        problem = _tell(self.folder / _PID)
+        problem = _tell(self.folder / PID_FILE)
         if problem is None:
             self._put(_TOLD, digest)
         return Written(names, told=problem is None, notes=() if problem is None else (problem,))
@@ -336,19 +204,18 @@ class BrokerFolder:
             ) from error
 
     def _put_list(self, registry: Registry, authorities: Sequence[Authority], at: datetime) -> str:
-        revoked = registry.revoked_certificates()
+        revoked = registry.certificates.revoked()
         if not self._is_due(self._lists(), {serial for serial, _ in revoked}, authorities, at):
             return ""
         # A Mosquitto that adds a list to those it has read leaves the choice to OpenSSL, which takes that of the later
         # date, in whole seconds: of two lists of one second the second would not be heard. So the number is a second,
         # it rises, and it is the date of the list; unless the clock was ahead before: a date to come is refused.
-        number = max(int(registry.meta(_NUMBER) or 0) + 1, int(at.timestamp()))
-        registry.set_meta(_NUMBER, str(number))
+        number = registry.certificates.next_list_number(int(at.timestamp()))
         dated = datetime.fromtimestamp(number, UTC)
         if dated - at > _TOO_EARLY:
             dated = at
         lists = [one.revocation_list(revoked, number=number, at=dated, days=self._list_days) for one in authorities]
-        return self._put(_LIST, b"".join(lists))
+        return self._put(LIST_FILE, b"".join(lists))
 
     def _is_due(
         self,
@@ -369,7 +236,7 @@ class BrokerFolder:
 
     def _lists(self) -> list[x509.CertificateRevocationList]:
         """None of them if there is something wrong with one."""
-        parts = self._read(_LIST).split(_END_OF_LIST)
+        parts = self._read(LIST_FILE).split(_END_OF_LIST)
         try:
             return [x509.load_pem_x509_crl(part + _END_OF_LIST) for part in parts if part.strip()]
         except ValueError:
@@ -382,10 +249,10 @@ class BrokerFolder:
             return []
         key = new_tls_key()
         made = issuer.server(key.public_key(), hosts=hosts, at=at, days=SERVER_DAYS)
-        registry.note_issued(made, name="broker", who=who)
+        registry.certificates.record_issued(made, name="broker", who=who)
         return [
-            self._put(_KEY, key_pem(key)),
-            self._put(_CERTIFICATE, pem(made) + pem(issuer.issuing)),
+            self._put(KEY_FILE, key_pem(key)),
+            self._put(CERTIFICATE_FILE, pem(made) + pem(issuer.issuing)),
         ]
 
     def _certificate_is_good(self, issuer: Authority, hosts: Sequence[str], at: datetime) -> bool:
@@ -393,17 +260,17 @@ class BrokerFolder:
             present = self._certificate()
             present.verify_directly_issued_by(issuer.issuing)
             # Two files, and a power cut can come between them.
-            fits = key_hash(load_key(self._read(_KEY)).public_key()) == pin_of(present)
+            fits = key_hash(load_key(self._read(KEY_FILE)).public_key()) == pin_of(present)
         except (ValueError, TypeError, InvalidSignature, BadKeyFile):
             return False
         left = present.not_valid_after_utc - at
         return fits and set(_hosts(present)) == set(hosts) and left > timedelta(days=SERVER_DAYS / 3)
 
     def _certificate(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self._read(_CERTIFICATE))
+        return x509.load_pem_x509_certificate(self._read(CERTIFICATE_FILE))
 
-    def _make(self, account: "_Account") -> None:
-        for folder in (self.folder, self.folder / _DATA):
+    def _make(self, account: BrokerAccount) -> None:
+        for folder in (self.folder, self.folder / DATA_FOLDER):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 found = folder.lstat()
@@ -414,11 +281,11 @@ class BrokerFolder:
             if found.st_mode & 0o077:
                 raise SiteUnusable(folder, f"will hold a key and others can reach it: chmod 700 {folder}")
 
-    def _hand_over(self, account: "_Account") -> None:
+    def _hand_over(self, account: BrokerAccount) -> None:
         """Everything to the user that the broker runs as, if that is somebody else."""
         if os.geteuid() == account.uid:
             return
-        for path in (self.folder, *(self.folder / name for name in (*_READ_AT_START, *_READ_AGAIN, _DATA))):
+        for path in (self.folder, *(self.folder / name for name in (*_READ_AT_START, *_READ_AGAIN, DATA_FOLDER))):
             # The folder may be another user's already: whatever lies there, a link is not followed.
             if path.lstat().st_uid != account.uid:
                 os.chown(path, account.uid, account.gid, follow_symlinks=False)
@@ -426,36 +293,18 @@ class BrokerFolder:
 
 def _access_list_of(registry: Registry, at: datetime) -> str:
     now_ms = at.timestamp() * 1_000
-    alive = {
+    valid = {
         one.name
-        for one in registry.certificates()
+        for one in registry.certificates.all()
         if one.not_after_ms > now_ms and (one.revoke_ms is None or one.revoke_ms > now_ms)
     }
+    devices = registry.devices()
     return access_list(
-        edges=registry.edges(),
+        edges=[one.device_id for one in devices if one.role == "edge" and one.revoked_ms is None],
         bindings=registry.bindings(),
-        revoked=[one.device_id for one in registry.devices() if one.revoked_ms is not None],
-        services=[name for name in SERVICES if name in alive],
+        revoked=[one.device_id for one in devices if one.revoked_ms is not None],
+        services=[name for name in SERVICE_RIGHTS if name in valid],
     )
-
-
-def _edge(edge: str, wearables: Sequence[str]) -> tuple[str, str]:
-    rules = [f"write vl/v1/e/{edge}/up/1", f"write vl/v1/e/{edge}/up/3", f"read vl/v1/e/{edge}/down"]
-    for one in wearables:
-        rules += [f"read vl/v1/w/{one}/up/+", f"write vl/v1/w/{one}/down"]
-    alarms = [f"write vl/v1/e/{edge}/up/2", f"read vl/v1/e/{edge}/down-a"]
-    return _section(edge, rules), _section(f"{edge}-a", alarms)
-
-
-def _section(user: str, rules: Iterable[str]) -> str:
-    return "\n".join([f"user {user}", *(f"topic {one}" for one in rules)])
-
-
-def _id(one: bytes | str) -> str:
-    text = one.hex() if isinstance(one, bytes) else one
-    if not is_device_id(text):
-        raise RegistryRefused(f"{text[:64]!r} is not a device id: 32 lower-case hexadecimal digits")
-    return text
 
 
 def _hosts(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -467,59 +316,6 @@ def _next_update(one: x509.CertificateRevocationList) -> datetime:
     if one.next_update_utc is None:  # ours have one
         return datetime.fromtimestamp(0, UTC)
     return one.next_update_utc
-
-
-class _Account(NamedTuple):
-    """Whom the broker's files belong to."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-def _account_named(user: str, folder: Path) -> _Account:
-    if user == str(os.geteuid()):  # in a container a user may have a number and no name
-        return _Account(user, os.geteuid(), os.getegid())
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        raise SiteUnusable(
-            folder, f"is for a broker that runs as {user!r}, and there is no such user on this machine"
-        ) from None
-    return _Account(found.pw_name, found.pw_uid, found.pw_gid)
-
-
-def _account_of(found: os.stat_result) -> _Account:
-    try:
-        name = pwd.getpwuid(found.st_uid).pw_name
-    except KeyError:
-        name = str(found.st_uid)
-    return _Account(name, found.st_uid, found.st_gid)
-
-
-def _check_can_read(folder: Path, account: _Account) -> None:
-    """A broker that begins as root reads everything once; as the user that it becomes it has to read it again."""
-    if os.geteuid() not in (0, account.uid):
-        raise SiteUnusable(folder, f"the broker runs as {account.name}: run this as root or as {account.name}")
-    if account.uid in (0, os.geteuid()):
-        return
-    groups = os.getgrouplist(account.name, account.gid)
-    for parent in folder.resolve().parents:
-        if not parent.exists():
-            continue
-        found = parent.stat()
-        if found.st_uid == account.uid:
-            may_enter = found.st_mode & stat.S_IXUSR
-        elif found.st_gid in groups:
-            may_enter = found.st_mode & stat.S_IXGRP
-        else:
-            may_enter = found.st_mode & stat.S_IXOTH
-        if not may_enter:
-            raise SiteUnusable(
-                folder,
-                f"the broker runs as {account.name}, who may not enter {parent}: name another folder, for "
-                "instance vitalloom broker write --folder /etc/mosquitto/vitalloom",
-            )
 
 
 def _tell(pid_file: Path) -> str | None:

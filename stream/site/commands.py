@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
-from stream.config import REGISTRY_LISTEN, told
+from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
 from wire.enrol.authority import moment
@@ -34,7 +34,7 @@ _SITE: Final = Path("site")
 
 
 class Sex(StrEnum):
-    """As the models were told of it."""
+    """As the models were parse_options of it."""
 
     FEMALE = "female"
     MALE = "male"
@@ -143,7 +143,7 @@ def revoke(
     """Nothing of this device is believed any more, and nothing lets it in. For good."""
     with _opened(site) as opened:
         if device in SERVICES:
-            count = opened.registry.revoke_certificates(device, who=_who())
+            count = opened.registry.certificates.revoke(device, who=_who())
             typer.echo(f"{device}: {count} certificates revoked")
         else:
             found = opened.registry.find(device)
@@ -164,7 +164,7 @@ def show(
     with _opened(site, to_read=True) as opened:
         wanted = None if device is None else opened.registry.find(device).hex()
         devices = [one for one in opened.registry.devices() if wanted in (None, one.device_id)]
-        certificates = [one for one in opened.registry.certificates() if wanted in (None, one.device_id)]
+        certificates = [one for one in opened.registry.certificates.all() if wanted in (None, one.device_id)]
         if as_json:
             rows = {"devices": [_row(one) for one in devices], "certificates": [_row(one) for one in certificates]}
             typer.echo(msgspec.json.encode(rows).decode())
@@ -241,9 +241,9 @@ def serve(
     ] = "plain",
 ) -> None:
     """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
-    from stream.embedded.process import run_registry
+    from stream.site.process import run_registry
 
-    http, form = told(listen, log_format)
+    http, form = parse_options(listen, log_format)
     raise typer.Exit(run_registry(site, host=host, port=port, http=http, log_format=form))
 
 
@@ -362,7 +362,8 @@ def write(
     ] = None,
 ) -> None:
     """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
-    from stream.site.broker_files import BrokerFolder, BrokerSettings
+    from stream.site.broker_files import BrokerFolder
+    from stream.site.mosquitto_conf import BrokerSettings
 
     with _opened(site) as opened:
         folder = BrokerFolder(opened.broker_folder if into is None else into.resolve())
@@ -402,7 +403,7 @@ def verify(
         found = check(file, head=head)
     else:
         with _opened(site, to_read=True) as opened:
-            found = check(opened.registry.audit.path, head=head or opened.registry.meta("audit_head"))
+            found = check(opened.registry.file.audit.path, head=head or opened.registry.file.meta("audit_head"))
     typer.echo(f"{found.n} lines, none altered; the last is {found.hash}")
 
 
@@ -438,7 +439,7 @@ def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = Fal
 
     if png is not None and not png.absolute().parent.is_dir():
         raise RegistryRefused(f"{png}: there is no such folder")
-    invitation = site.registry.invite(device_id, url=site.facts.url, who=_who())
+    invitation = site.enrolment.invite(device_id, url=site.facts.url, who=_who())
     text = invitation.text()
     code = segno.make(text, error="m")
     if png is not None:
@@ -446,7 +447,7 @@ def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = Fal
     if quiet:
         typer.echo(text)
         return
-    minutes = site.registry.policy.token_ms // 60_000
+    minutes = site.enrolment.policy.token_ms // 60_000
     typer.echo(f"device {device_id.hex()}: this invitation is good once, for {minutes} minutes")
     code.terminal(compact=True)
     if png is not None:

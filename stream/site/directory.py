@@ -18,7 +18,7 @@ class RegistryDirectory:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._version = registry.version
+        self._version = registry.file.version
         self._looked_ms: int | None = None
         self._senders: dict[bytes, SenderRecord | None] = {}
         self._bindings: dict[bytes, BindingRecord | None] = {}
@@ -29,7 +29,7 @@ class RegistryDirectory:
         if self._looked_ms is not None and mono_ms - self._looked_ms < LOOK_EVERY_MS:
             return False
         self._looked_ms = mono_ms
-        version = self._registry.version
+        version = self._registry.file.version
         if version == self._version:
             return False
         self._version = version

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 from cryptography import x509
@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from runtime.clock import Clock
 from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from stream.errors import SiteUnusable
-from stream.site.registry import Clock, Policy, Registry, Signers
+from stream.site.enrolment import Enrolment, EnrolmentPolicy
+from stream.site.registry import Registry
 from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
 from wire.enrol.requests import BrokerAddress, Offered
 from wire.enrol.wallet import NewKeys, Wallet
@@ -52,11 +54,19 @@ class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return f"https://{host}:{self.registry_port}"
 
 
+class Signers(NamedTuple):
+    """The keys that a site signs with."""
+
+    authority: Authority  # certificates
+    control: tuple[Ed25519PrivateKey, ...]  # documents; the first signs, devices know all
+
+
 class Site:
     """An opened site folder.
 
     Args:
-        clock, wall, policy: see `Registry`.
+        clock, wall: see `Registry`.
+        policy: see `Enrolment`.
     """
 
     def __init__(
@@ -67,7 +77,7 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
     ) -> None:
         self.folder = folder
         self.facts = facts
@@ -76,13 +86,22 @@ class Site:
         self._wall = wall or clock
         self.registry = Registry(
             folder / "registry.sqlite",
-            signers=signers,
+            control=None if signers is None else signers.control,
             tenant_id=bytes.fromhex(facts.tenant_id),
             clock=clock,
             wall=wall,
-            broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
-            policy=policy,
+            bad_tokens=(policy or EnrolmentPolicy()).bad_tokens,
         )
+        self._enrolment: Enrolment | None = None
+        if signers is not None:
+            self._enrolment = Enrolment(
+                self.registry,
+                signers.authority,
+                clock=clock,
+                wall=wall,
+                broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
+                policy=policy,
+            )
 
     @classmethod
     def create(
@@ -92,7 +111,7 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
         passphrase: str = "",
         who: str,
         ingest_id: bytes | None = None,
@@ -136,7 +155,7 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
         to_read: bool = False,
     ) -> Self:
         """A site that was created before.
@@ -175,6 +194,13 @@ class Site:
         if self.signers is None:
             raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
         return self.signers.authority
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """Raises SiteUnusable if it was opened to read."""
+        if self._enrolment is None:
+            raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
+        return self._enrolment
 
     @property
     def retired(self) -> tuple[Authority, ...]:
@@ -229,7 +255,7 @@ class Site:
         key = new_tls_key()
         made = self.authority.server(key.public_key(), hosts=names, at=self._at(), days=SERVER_DAYS)
         write_private(self.registry_tls, pem(made) + pem(self.authority.issuing) + key_pem(key))
-        self.registry.note_issued(made, name="registry", who=who)
+        self.registry.certificates.record_issued(made, name="registry", who=who)
 
     def issue_service(self, name: str, *, who: str) -> Path:
         """A client certificate for a service that speaks with the broker; the file with its key."""
@@ -243,7 +269,7 @@ class Site:
         )
         path = self.folder / "services" / f"{name}.pem"
         write_private(path, pem(made) + pem(self.authority.issuing) + key_pem(key))
-        self.registry.note_issued(made, name=name, who=who)
+        self.registry.certificates.record_issued(made, name=name, who=who)
         return path
 
     @property
@@ -296,7 +322,8 @@ class Site:
 
     def _sign_with(self, signers: Signers) -> None:
         self.signers = signers
-        self.registry.sign_with(signers)
+        self.registry.documents.sign_with(signers.control)
+        self.enrolment.issue_with(signers.authority)
 
     def _begin_ingest(self, device_id: bytes, *, who: str) -> None:
         keys = NewKeys.make(os.urandom(8))
@@ -306,7 +333,7 @@ class Site:
             keys.prekey_id,
             keys.prekey.public_key().public_bytes_raw(),
         )
-        reply = self.registry.vouch_for(device_id, "ingest", given, who=who)
+        reply = self.enrolment.vouch_for(device_id, "ingest", given, who=who)
         Wallet.begin(self.ingest_folder, reply, keys, registry=self.facts.url, pin=self.authority.pin)
 
     def _registry_hosts(self) -> list[str]:

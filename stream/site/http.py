@@ -21,7 +21,7 @@ from starlette.routing import Route
 from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
 from stream.http import JSON, Serving, address_of, body_of
-from stream.site.registry import Registry
+from stream.site.enrolment import Enrolment
 from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 _log = get(__name__)
@@ -35,7 +35,7 @@ class Requests(msgspec.Struct):
     refused: Counter[str] = msgspec.field(default_factory=Counter)  # by status of the answer
 
 
-def build_app(registry: Registry, *, server: bytes, root: bytes, requests: Requests | None = None) -> Starlette:
+def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: Requests | None = None) -> Starlette:
     """The application.
 
     Args:
@@ -50,17 +50,17 @@ def build_app(registry: Registry, *, server: bytes, root: bytes, requests: Reque
 
     async def enrol(request: Request) -> EnrolReply:
         asked = await body_of(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.enrol(asked, server=server, address=address_of(request), mono_ms=_mono_ms())
+        return enrolment.enrol(asked, server=server, address=address_of(request), mono_ms=_mono_ms())
 
     async def renew(request: Request) -> EnrolReply:
         asked = await body_of(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.renew(
+        return enrolment.renew(
             asked, peer=_peer(request), server=server, address=address_of(request), mono_ms=_mono_ms()
         )
 
     async def prekey(request: Request) -> PrekeyReply:
         asked = await body_of(request, PrekeyRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.new_prekey(asked, peer=_peer(request), address=address_of(request), mono_ms=_mono_ms())
+        return enrolment.new_prekey(asked, peer=_peer(request), address=address_of(request), mono_ms=_mono_ms())
 
     app = Starlette(
         routes=[
@@ -82,12 +82,12 @@ class RegistryServer(Serving):
         clients: certificates that clients are checked against.
     """
 
-    def __init__(self, registry: Registry, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
+    def __init__(self, enrolment: Enrolment, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
         certificate = x509.load_pem_x509_certificate(tls.read_bytes())
         self.requests = Requests()
         super().__init__(
             build_app(
-                registry, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests
+                enrolment, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests
             ),
             name="the registry", host=host, port=port, tls=lambda: _context(tls, clients), most_bytes=MAX_BODY_BYTES,
         )  # fmt: skip

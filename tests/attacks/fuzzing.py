@@ -159,7 +159,10 @@ class Doors:
                 (Stage.NEED_SESSION, (), NOW),
             )
         ]
-        documents = [*registry.documents_for(edge.me.device_id), *registry.documents_for(self.wearable.me.device_id)]
+        documents = [
+            *registry.documents.documents_for(edge.me.device_id),
+            *registry.documents.documents_for(self.wearable.me.device_id),
+        ]
         frames = [up.frame, *(up.seal(one)[1] for one in self._messages["vitals"]), *acks, documents[0]]
         sealed = [
             bytes([frame_class]) + frame
@@ -388,7 +391,7 @@ def _asking(kind: type[EnrolRequest] | type[RenewRequest]) -> Callable[[bytes], 
 
 def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
     at = {"t_ms": NOW, "t_quality": 2, "uptime_ms": 3_600_000}
-    readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "hr": 71.5, "battery": 80.0})]
+    readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "heart_rate": 71.5, "battery": 80.0})]
     edge = [
         EdgeVitalsV1(
             origin=OriginV1(wearable_id=wearable_id, session_id=session_id, counter=n), vitals=one, at_ms=NOW,

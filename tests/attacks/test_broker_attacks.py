@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from tests.patience import PATIENCE_S
 from tests.services.secured import (
     NO_SUBSCRIBERS,
     NOT_AUTHORIZED,
@@ -124,7 +125,7 @@ def test_a13_nobody_without_a_certificate_of_ours_gets_in(cast: Cast, tmp_path: 
 def by_hand(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
     """A connection that the broker has accepted, for what no client would do. Raises OSError if it does not."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secured,
     ):
         secured.sendall(b"\x10\x10\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x03raw")

@@ -22,8 +22,10 @@ from simulators.broker import LOOPBACK, free_port
 from simulators.enrolled import EnrolledSite
 from stream.config import InfluxConfig, KafkaConfig
 from stream.kafka import create_topics
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from stream.store.influx import prepare
+from tests.patience import PATIENCE_S
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
@@ -162,7 +164,7 @@ class Hospital:
 
     def figures(self, name: str) -> dict[str, float]:
         """What a process says of itself: names with the values of their labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
         return {
             " ".join((sample.name.removeprefix("vitalloom_"), *sample.labels.values())): sample.value
@@ -181,7 +183,7 @@ class Hospital:
         )  # fmt: skip
 
 
-def until(condition: Callable[[], bool], what: str, *, within_s: float = 40.0) -> None:
+def until(condition: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -10,6 +10,7 @@ import pytest
 
 from deploy import health, phone
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -26,12 +27,12 @@ def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[i
         yield port, file
     finally:
         handlers[0]()
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
 def post(port: int, body: bytes) -> int:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request("POST", "/", body)
     status = connection.getresponse().status
     connection.close()

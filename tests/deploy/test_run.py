@@ -17,7 +17,7 @@ from deploy.run import Native, run
 from deploy.supervisor import State
 from tests.deploy.first_site import free_row
 
-pytestmark = pytest.mark.services
+pytestmark = pytest.mark.services("mosquitto", "kafka", "influxdb")
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_who_is_not_ready_says_why_and_is_ready_again_by_itself(hospital: Hospit
     try:
         for name in ("ingest", "edge"):
             until(lambda name=name: not said(name).is_well, f"{name} is not ready")  # type: ignore[misc]
-            assert said(name).text.startswith("the MQTT broker is not reached")
+            assert said(name).text.startswith("not connected to the MQTT broker")
             assert health.ask(str(hospital.ports[name]), path="/live").is_well
         assert said("worker").is_well
         assert said("store").is_well
@@ -162,7 +162,7 @@ def test_who_hears_the_broker_ends_as_soon_when_that_stands_still(hospital: Hosp
         for name, one in ending.items():
             one.start()
             # It listens for signals by now, and hangs in the handshake with the broker.
-            until(lambda name=name: "not reached" in health.ask(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
+            until(lambda name=name: "not connected" in health.ask(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
         with ThreadPoolExecutor() as pool:
             took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
     finally:

@@ -12,6 +12,7 @@ from deploy.description import Check, Health, Process
 from deploy.errors import SiteDoesNotStart
 from deploy.supervisor import State, Supervisor, Watched, pause_s
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 SERVES = """
 import signal, socket, sys
@@ -48,7 +49,7 @@ class Site:
     def __getitem__(self, name: str) -> Watched:
         return self.supervisor.watched[name]
 
-    async def until(self, condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 await asyncio.sleep(0.02)
@@ -65,6 +66,7 @@ def alive(pid: int | None) -> bool:
     return True
 
 
+@pytest.mark.services
 def test_who_needs_somebody_starts_after_them_and_ends_before(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(
@@ -88,6 +90,7 @@ def test_who_needs_somebody_starts_after_them_and_ends_before(tmp_path: Path) ->
     assert not alive(site["base"].pid)
 
 
+@pytest.mark.services
 def test_one_that_is_killed_is_started_again_and_the_others_stay(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(tmp_path, process("a", SERVES, str(port), port=port), process("b", SERVES, str(other), port=other))
@@ -111,6 +114,7 @@ def test_one_that_is_killed_is_started_again_and_the_others_stay(tmp_path: Path)
     assert not alive(second)
 
 
+@pytest.mark.services
 def test_one_that_never_comes_up_ends_everything_with_what_it_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +132,7 @@ def test_one_that_never_comes_up_ends_everything_with_what_it_said(
     assert not alive(site["well"].pid)
 
 
+@pytest.mark.services
 def test_one_that_does_not_listen_is_killed_after_its_time(tmp_path: Path) -> None:
     site = Site(tmp_path, process("stubborn", STUBBORN))
 
@@ -143,6 +148,7 @@ def test_one_that_does_not_listen_is_killed_after_its_time(tmp_path: Path) -> No
     assert not alive(site["stubborn"].pid)
 
 
+@pytest.mark.services
 def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     port = free_port()
@@ -165,13 +171,13 @@ asyncio.run(supervisor.run(asyncio.Event()))
             sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         assert parent.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (line := (await parent.stdout.readline()).decode()).startswith("ready"):
                 assert line
         pid = int(line.split()[1])
         parent.kill()
         await parent.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while alive(pid):
                 await asyncio.sleep(0.02)
         return pid

@@ -23,21 +23,22 @@ import msgspec
 from edge.agent import EdgeAgent
 from edge.outbox import Keep
 from runtime.clock import FileClock
-from simulators.agents import Agent, AgentTask, cadences, config_of
 from simulators.broker import LOOPBACK, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
-from simulators.options import WardOptions, WardSettings
-from simulators.pace import Pace
 from simulators.stories import START_MS, Simulated
+from simulators.ward.agents import Agent, AgentTask, cadences, config_of
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.edges import Edges
 from simulators.ward.lifetime import Lifetime
+from simulators.ward.options import WardOptions, WardSettings
+from simulators.ward.pace import Pace
 from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
 from stream.records import Arrived, decode_for_patient
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from stream.store.influx import Away, Database, prepare
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
@@ -47,6 +48,7 @@ from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged
 from wire.codec import reading_id
 from wire.envelope import FrameClass
+from wire.errors import Reason
 from wire.receiver import Opened
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
@@ -166,13 +168,18 @@ class _Poison:
         for one in agents:
             assert isinstance(one, AgentTask)
             agent = one._agent
-            agent._take_reading = partial(self._take, agent, agent._take_reading, every)  # type: ignore[method-assign]
+            intake = agent._intake
+            accept = partial(self._accept, agent, intake._accept_reading, every)
+            intake._accept_reading = accept  # type: ignore[method-assign]
 
-    def _take(self, agent: EdgeAgent, healthy: Callable[..., None], every: int, opened: Opened, now_ms: int) -> None:
-        healthy(opened, now_ms)
+    def _accept(
+        self, agent: EdgeAgent, healthy: Callable[..., Reason | None], every: int, opened: Opened, now_ms: int
+    ) -> Reason | None:
+        reason = healthy(opened, now_ms)
         if next(self._taken) % every == 0:
             self.count += 1
-            agent._keep(opened.binding_id, FrameClass.VITALS, b"\x93poison", Keep.ALWAYS, now_ms)
+            agent._keeper.keep(opened.binding_id, FrameClass.VITALS, b"\x93poison", Keep.ALWAYS, now_ms)
+        return reason
 
 
 class Pipeline:

@@ -12,6 +12,7 @@ from stream.errors import DeskNotReached
 from stream.kafka import producer, topic
 from stream.records import Alarmed, decode_for_patient, encode_record
 from tests.faults.failing_desk import POINTS
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
 from tests.stream.cluster import Log
@@ -23,7 +24,7 @@ from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 pytestmark = pytest.mark.services
 
 
-def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, house.said()

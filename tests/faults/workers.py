@@ -28,6 +28,7 @@ from stream.records import (
     decode_state,
     encode_record,
 )
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged, AlarmKind, Event, News2Scored, Reading, ReadingJudged
@@ -79,7 +80,7 @@ class Worker:
         if self.is_running:
             self._process.send_signal(number)
 
-    async def ended(self, within_s: float = 20.0) -> float:
+    async def ended(self, within_s: float = PATIENCE_S) -> float:
         """Wait for its end; how long that took."""
         began = time.monotonic()
         while self.is_running:
@@ -91,7 +92,7 @@ class Worker:
         """Whatever it does."""
         self.tell(signal.SIGCONT)
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
     def said(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-3_000:]
@@ -179,7 +180,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         return not (self.lost or self.duplicated or self.alarms_wrong or self.scores_wrong or self.stale_rows)
 
 
-async def settled(log: Log, *, sent: int, within_s: float = 60.0) -> None:
+async def settled(log: Log, *, sent: int, within_s: float = PATIENCE_S) -> None:
     """Wait until everything that was sent is judged."""
     began = time.monotonic()
     while True:

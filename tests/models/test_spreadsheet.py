@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import spreadsheet
+from models.errors import ModelsError
 from models.spreadsheet import COLUMNS, RESULTS, BadSpreadsheet, FileRefused, Summary, score_file
-from stream.errors import StreamError
 from vitals.signs import SPEC, VitalSign
 
 HEADER = "respiratory_rate,spo2,spo2_scale,supplemental_oxygen,systolic_bp,heart_rate,consciousness,temperature"
@@ -309,7 +309,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match=r"cannot read .*nowhere\.csv: No such file") as refused:
         score_file(tmp_path / "nowhere.csv", io.StringIO())
 
-    assert isinstance(refused.value, StreamError)
+    assert isinstance(refused.value, ModelsError)
 
 
 class TestFiles:
@@ -375,6 +375,7 @@ class TestFiles:
         assert out.splitlines()[1] == ILL + ",7,7,,high,1,2,2,0.79"
         assert "rows scored" in err
 
+    @pytest.mark.services
     def test_a_reader_that_leaves_early_is_no_error(self, source: Path) -> None:
         source.write_text(f"{HEADER}\n" + f"{ILL}\n" * 3_000, encoding="utf-8")
         script = (
@@ -526,6 +527,7 @@ def test_the_document_tells_the_columns_and_their_ranges() -> None:
     assert all(f"`{name}`" in document for name in RESULTS)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(rows: int) -> int:
         source = tmp_path / f"{rows}.csv"

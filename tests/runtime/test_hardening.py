@@ -74,6 +74,7 @@ def a_process(*words: str, memlock: int | None = None) -> Iterator[tuple[int, di
 # The process
 
 
+@pytest.mark.services
 def test_what_a_hardened_process_makes_is_its_owners_and_it_leaves_no_core() -> None:
     with a_process("harden") as (_, told):
         assert told["umask"] == 0o077
@@ -81,6 +82,7 @@ def test_what_a_hardened_process_makes_is_its_owners_and_it_leaves_no_core() -> 
         assert told["core_dumps_off"] is True
 
 
+@pytest.mark.services
 @on_linux
 def test_a_hardened_process_cannot_be_dumped() -> None:
     with a_process("harden") as (_, told):
@@ -88,6 +90,7 @@ def test_a_hardened_process_cannot_be_dumped() -> None:
         assert told["not_dumpable"] is True
 
 
+@pytest.mark.services
 @on_linux
 @pytest.mark.parametrize("fact", ["environ", "mem", "maps"])
 def test_another_process_of_the_same_user_cannot_look_into_it(fact: str) -> None:
@@ -99,6 +102,7 @@ def test_another_process_of_the_same_user_cannot_look_into_it(fact: str) -> None
     assert looked.stderr.strip() == "closed"
 
 
+@pytest.mark.services
 @on_linux
 def test_without_hardening_it_can() -> None:
     with a_process("nobody") as (pid, _):
@@ -107,6 +111,7 @@ def test_without_hardening_it_can() -> None:
     assert looked.returncode == 0
 
 
+@pytest.mark.services
 @on_linux
 def test_memory_is_not_locked_under_a_limit_that_holds() -> None:
     # Even a limit above what the process has now: it could be locked, and the next large allocation would fail.
@@ -116,6 +121,7 @@ def test_memory_is_not_locked_under_a_limit_that_holds() -> None:
         assert _locked_kb(pid) == 0
 
 
+@pytest.mark.services
 @on_linux
 def test_memory_is_locked_where_that_cannot_hurt() -> None:
     allowed = hardening._may_lock_everything()
@@ -394,6 +400,7 @@ def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
     assert other.read_bytes() == b"other"
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
 def test_a_power_cut_leaves_the_old_file_or_the_new_one(tmp_path: Path, step: str, durable: bool) -> None:

@@ -21,6 +21,7 @@ from runtime.errors import CannotListen, ConfigError
 from runtime.metrics import Figure, Figures, HttpConfig, serving
 from runtime.version import __version__
 from stream.config import REGISTRY_LISTEN, IngestConfig, StoreConfig, WorkerConfig
+from tests.patience import PATIENCE_S
 
 ANYWHERE = HttpConfig(listen="127.0.0.1:0")
 
@@ -40,7 +41,7 @@ class Worker:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a URL of our own
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 - a URL of our own
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -118,7 +119,7 @@ def test_an_event_loop_that_hangs_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
 
             looking = threading.Thread(target=look)
             looking.start()
-            looking.join(timeout=10)  # in the loop's own thread: it turns no more
+            looking.join(timeout=PATIENCE_S)  # in the loop's own thread: it turns no more
 
     asyncio.run(story())
 
@@ -136,11 +137,11 @@ def test_who_holds_many_connections_takes_no_more_of_the_process(monkeypatch: py
             for _ in range(3):
                 stack.enter_context(socket.create_connection((host, port)))
             beside = stack.enter_context(socket.create_connection((host, port)))
-            beside.settimeout(5)
+            beside.settimeout(PATIENCE_S)
             refused = len(beside.recv(1))
             threads = sum("process_request_thread" in one.name for one in threading.enumerate())
             assert threads == 3
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while True:  # they have gone, which their threads notice by themselves
             with contextlib.suppress(OSError):
                 return refused, get(f"{url}/ready")

@@ -15,13 +15,13 @@ from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, producer, topic
 from stream.records import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.receiving_site import NOW
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 
 PARTITIONS = 4
-WITHIN_S = 60.0
 _numbers = itertools.count(1)
 
 
@@ -132,7 +132,7 @@ async def working(config: WorkerConfig, clock: Clock | None = None) -> AsyncIter
             await running
 
 
-async def until(condition: Callable[[], bool], what: str, *, within_s: float = WITHIN_S) -> None:
+async def until(condition: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> None:
     """Wait for something to become true."""
     try:
         async with asyncio.timeout(within_s):

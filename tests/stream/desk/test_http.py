@@ -22,6 +22,7 @@ from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
 from stream.errors import DeskNotReached, DeskUnusable
+from tests.patience import PATIENCE_S
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
@@ -63,7 +64,7 @@ class Ward:
         body: bytes | None = None,
         **headers: str,
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         told_ = {"Content-Type": "application/json"} | headers | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             connection.request(method, path, json.dumps(asked).encode() if body is None else body, told_)
@@ -93,12 +94,12 @@ def served(ward: Ward, *, tls: DeskTls | None = None) -> Iterator[Ward]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     try:
         yield ward
     finally:
         loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
+        thread.join(PATIENCE_S)
         loop.close()
         ward.book.close()
 

@@ -15,6 +15,7 @@ from stream.desk import notify
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message
 from stream.errors import DeskUnusable, NobodyReached
+from tests.patience import PATIENCE_S
 from tests.services.receivers import Mail, Webhook, webhooks
 from vitals.messages import Priority
 
@@ -34,7 +35,7 @@ def at(webhook: Webhook, person: str = "anna") -> Address:
 
 def test_a_webhook_takes_a_message() -> None:
     with webhooks("takes") as (hook,):
-        asyncio.run(Notifier(within_s=5).send(at(hook), RED))
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(at(hook), RED))
 
     assert [(one["title"], one["message"]) for one in hook.taken] == [(RED.title, RED.body)]
     assert not [one for one in threading.enumerate() if "Executor" in one.name]  # none that all would share
@@ -42,7 +43,7 @@ def test_a_webhook_takes_a_message() -> None:
 
 def test_a_mail_server_takes_a_message() -> None:
     with Mail() as mail:
-        asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(Address("anna", "mail", mail.url), RED))
 
     (message,) = mail.messages
     assert message["Subject"] == RED.title
@@ -72,14 +73,14 @@ def test_nobody_listens() -> None:
         address = at(hook)
 
     with pytest.raises(NobodyReached, match="not reached, or it refused"):
-        asyncio.run(Notifier(within_s=5).send(address, RED))
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(address, RED))
 
 
 def test_a_mail_server_that_refuses_is_a_failure() -> None:
     with Mail() as mail:
         mail.refuses = True
         with pytest.raises(NobodyReached):
-            asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+            asyncio.run(Notifier(within_s=PATIENCE_S).send(Address("anna", "mail", mail.url), RED))
 
     assert mail.messages == []
 
@@ -93,7 +94,7 @@ def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
         with pytest.raises(NobodyReached):
             await notifier.send(at(hook), RED, name="key")
         waited = time.monotonic() - began
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not late:
                 await asyncio.sleep(0.01)
         assert notifier.threads == 0

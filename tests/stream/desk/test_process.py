@@ -22,6 +22,7 @@ from stream.desk.notify import Addresses
 from stream.desk.process import DeskProcess, desk_config
 from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.cluster import Log
@@ -238,7 +239,7 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
         house = DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), {"anna": {"push": push.url}})
         try:
             house.start()
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + PATIENCE_S
             while house.says("ready")[0] == 0:
                 assert house.is_running, house.said()
                 assert time.monotonic() < deadline
@@ -264,7 +265,7 @@ def an_ill_reading() -> Reading:
     )  # fmt: skip
 
 
-async def until(condition: Any, *, within_s: float = 30.0) -> None:
+async def until(condition: Any, *, within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -205,7 +205,7 @@ def test_who_has_caught_up_is_behind_no_longer() -> None:
 def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     edge, wearable = desk.enrol("edge"), desk.enrol()
-    courier = Courier(desk.registry)
+    courier = Courier(desk.registry.documents)
     bindings = []
     luck = random.Random(7)
 
@@ -220,7 +220,7 @@ def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> N
                         edge.take(one)
             if second % 10 == 0:
                 courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
-            if edge.digest == desk.registry.digest_for(edge.me.device_id):
+            if edge.digest == desk.registry.documents.digest_for(edge.me.device_id):
                 return
         raise AssertionError("the edge never caught up")
 
@@ -241,7 +241,7 @@ def test_after_two_quiet_weeks_a_settled_edge_is_left_alone(tmp_path: Path) -> N
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.registry.unbind(desk.bind(wearable, edge), who="tester")
     desk.deliver(edge)
-    courier = Courier(desk.registry)
+    courier = Courier(desk.registry.documents)
 
     sent = 0
     for day in range(40):

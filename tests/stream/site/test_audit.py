@@ -348,6 +348,7 @@ def test_a_last_line_that_is_torn_is_noticed_and_never_continued(log: AuditLog) 
         assert log.path.read_bytes() == whole[:length]
 
 
+@pytest.mark.services
 def test_the_cure_for_a_torn_line_is_one(log: AuditLog) -> None:
     torn = lines(log)[-1][:20]
     with log.path.open("ab") as file:
@@ -486,6 +487,7 @@ for n in range(int(sys.argv[3])):
 """
 
 
+@pytest.mark.services
 def test_processes_at_once_keep_one_chain(tmp_path: Path) -> None:
     path, each = tmp_path / "audit.log", 100
     AuditLog(path).append("begun", at_ms=0, who="w", subject="s")
@@ -558,6 +560,7 @@ def test_verifying_holds_nobody_up_and_stops_where_the_log_was(log: AuditLog) ->
 # Twenty thousand
 
 
+@pytest.mark.slow
 def test_a_long_log_is_verified_in_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     log, told = AuditLog(tmp_path / "audit.log"), []

@@ -42,7 +42,6 @@ class Ran(NamedTuple):
 
 def run(*words: str | Path) -> Ran:
     """The front door, in this process."""
-    vitalloom.app.registered_groups.clear()
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["vitalloom", *(str(one) for one in words)])
@@ -91,7 +90,7 @@ class Centre:
         keys = new_keys()
         with self.opened() as site:
             server = site.server_certificate()
-            reply = site.registry.enrol(
+            reply = site.enrolment.enrol(
                 enrol_request(invitation, keys, server), server=server, address="192.0.2.7", mono_ms=0
             )
         folder = self.folder.parent / invitation.device_id.hex()
@@ -173,12 +172,15 @@ def test_names_that_no_certificate_can_hold_are_refused(tmp_path: Path, option: 
     assert not (tmp_path / "site").exists()
 
 
+SERVE = pytest.param(("registry", "serve"), marks=pytest.mark.services)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("pki", "show"), ("pki", "issue", "registry"), ("pki", "renew", "control"), ("pki", "revoke", "ab"),
         ("registry", "add", "edge"), ("registry", "invite", "ab"), ("registry", "bindings"),
-        ("registry", "unbind", "ab"), ("registry", "serve"), ("broker", "write"), ("audit", "verify"),
+        ("registry", "unbind", "ab"), SERVE, ("broker", "write"), ("audit", "verify"),
     ],
 )  # fmt: skip
 def test_without_a_site_every_command_says_how_to_begin_one(tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -283,6 +285,7 @@ def test_show_tells_the_state_of_each_device(centre: Centre) -> None:
     assert any("registry" in line and "90 days left" in line for line in lines)
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("columns", ["20", "80"])
 def test_ids_are_whole_in_a_narrow_terminal_and_in_a_pipe(centre: Centre, columns: str) -> None:
     ids = [centre.add("wearable", "--label", "a label of some length, so that the line is long").device_id.hex()]
@@ -348,9 +351,9 @@ def test_what_has_run_out_names_the_command(centre: Centre) -> None:
     centre.enrol(invitation)
     locked = centre.add("edge")
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
-        site.registry._db.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
-        site.registry._db.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
+        site.registry.file.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
+        site.registry.file.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
+        site.registry.file.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
 
     told = centre.ok("pki", "show")
 
@@ -420,7 +423,7 @@ def test_only_what_was_named_is_unbound(centre: Centre, text: str) -> None:
     edge = centre.add("edge").device_id.hex()
     bind(centre, wearable, edge)
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
+        site.registry.file.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
 
     centre.refused("registry", "unbind", text)
 
@@ -468,9 +471,9 @@ def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
 
     assert f"{what}: renewed" in told
     with centre.opened() as site:
-        for frame in site.registry.documents_for(wallet.me.device_id):
+        for frame in site.registry.documents.documents_for(wallet.me.device_id):
             wallet.take(frame)
-        assert wallet.digest == site.registry.digest_for(wallet.me.device_id)
+        assert wallet.digest == site.registry.documents.digest_for(wallet.me.device_id)
 
 
 def test_an_encrypted_root_key_is_asked_for_its_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,6 +557,7 @@ def test_the_log_is_checked(centre: Centre) -> None:
 # From outside
 
 
+@pytest.mark.services
 def test_the_whole_story_from_a_shell(tmp_path: Path) -> None:
     def shell(*words: str) -> str:
         done = subprocess.run(

@@ -24,7 +24,7 @@ class CountedRegistry(Registry):
     """As another process opens it; counts how often it is asked."""
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.registry.path, signers=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
+        super().__init__(desk.registry.file.path, control=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
         self.asked = 0
 
     def sender(self, device_id: bytes) -> SenderRecord | None:

@@ -129,7 +129,7 @@ def test_the_ingest_is_enrolled_with_the_site(desk: Desk) -> None:
     assert record is not None
     assert record.role == "ingest"
     assert record.recipient is not None
-    names = {one.name for one in desk.registry.certificates()}
+    names = {one.name for one in desk.registry.certificates.all()}
     assert {"ingest-v", "ingest-a", "monitor", "registry"} <= names
 
 
@@ -232,7 +232,7 @@ def test_opened_to_read_it_changes_nothing(desk: Desk) -> None:
         for change in (
             lambda: site.registry.add_device("edge", who="tester"),
             lambda: site.registry.revoke(device.me.device_id, why="", who="tester"),
-            lambda: site.registry.revoke_certificates("monitor", who="tester"),
+            lambda: site.registry.certificates.revoke("monitor", who="tester"),
         ):
             with pytest.raises(RegistryRefused, match="opened for reading"):
                 change()
@@ -300,7 +300,7 @@ def test_after_a_new_issuing_key_old_certificates_verify_and_have_a_list_of_thei
     assert chains(certificate(new.tls.client), bundle)
     (retired,) = desk.site.retired
     assert retired.issuing.public_key() != desk.site.authority.issuing.public_key()
-    listed = retired.revocation_list(desk.registry.revoked_certificates(), number=1, at=moment(NOW))
+    listed = retired.revocation_list(desk.registry.certificates.revoked(), number=1, at=moment(NOW))
     crl = x509.load_pem_x509_crl(listed)
     assert crl.issuer == certificate(old.tls.client).issuer
     assert crl.is_signature_valid(retired.issuing.public_key())  # type: ignore[arg-type]
@@ -366,7 +366,7 @@ def test_devices_follow_control_keys_step_by_step(desk: Desk) -> None:
         desk.site.renew_control(who="tester")
         for device in (edge, wearable):
             desk.deliver(device)
-            assert device.digest == desk.registry.digest_for(device.me.device_id)
+            assert device.digest == desk.registry.documents.digest_for(device.me.device_id)
         after = [one.public_key().public_bytes_raw() for one in desk.site._control]
         assert after[0] == before[1]
         assert after[1] not in before
@@ -382,14 +382,16 @@ def test_devices_follow_control_keys_step_by_step(desk: Desk) -> None:
 def test_every_document_is_signed_by_the_new_control_key(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.bind(wearable, edge)
-    old = {bytes(frame[8:24]) for frame in desk.registry.documents_for(edge.me.device_id)}
+    old = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
 
     desk.site.renew_control(who="tester")
 
-    new = {bytes(frame[8:24]) for frame in desk.registry.documents_for(edge.me.device_id)}
+    new = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
     assert old != new
     assert new == {control_key_id(desk.site._control[0].public_key())}
-    (told,) = [found for frame in desk.registry.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))]
+    (told,) = [
+        found for frame in desk.registry.documents.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))
+    ]
     assert told == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
 
 
@@ -404,7 +406,7 @@ def test_what_is_done_at_a_site_is_in_its_log(desk: Desk) -> None:
     desk.site.renew_control(who="ann")
     desk.site.issue_service("monitor", who="ann")
 
-    log = desk.registry.audit.path.read_text(encoding="utf-8")
+    log = desk.registry.file.audit.path.read_text(encoding="utf-8")
 
     for what in ("vouched for", "certificate issued", "documents signed anew"):
         assert f'"what":"{what}"' in log

@@ -17,8 +17,9 @@ from runtime.clock import SystemClock
 from runtime.hardening import write_private
 from stream import http
 from stream.errors import CannotServe
+from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.http import RegistryServer
-from stream.site.registry import Policy, Registry
+from tests.patience import PATIENCE_S
 from tests.stream.servers import Answer, ask, chunked, connect, context, read_answer, serving
 from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
@@ -27,7 +28,7 @@ from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, Invitation
 from wire.errors import EnrolmentFailed
 
 SLOW = b"POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{"
-GENEROUS = Policy(tries_per_min=1e6, bad_tokens=10**6)
+GENEROUS = EnrolmentPolicy(tries_per_min=1e6, bad_tokens=10**6)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_tls_1_2_is_refused(desk: Desk, port: int) -> None:
 
 
 def test_without_tls_nobody_is_answered(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
         plain.sendall(b"GET /v1/root HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         try:
             got = plain.recv(1_000)
@@ -146,7 +147,7 @@ def test_a_certificate_of_a_foreign_authority_ends_the_connection(desk: Desk, po
     with pytest.raises((ssl.SSLError, ConnectionError, IndexError)):  # cut off instead of answered
         ask(port, context(desk, client=path), body=body_of(desk.request(device)))
 
-    assert [one.device_id for one in desk.registry.certificates() if one.device_id == device.device_id.hex()] == []
+    assert [one.device_id for one in desk.registry.certificates.all() if one.device_id == device.device_id.hex()] == []
 
 
 def test_a_server_certificate_is_no_client_certificate(desk: Desk, port: int) -> None:
@@ -287,7 +288,7 @@ def test_each_route_has_its_method(port: int, tls: ssl.SSLContext, method: str, 
 
 
 def test_an_address_has_ten_tries_a_minute(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, policy=Policy(bad_tokens=100), wall=SystemClock())
+    desk = Desk(tmp_path, policy=EnrolmentPolicy(bad_tokens=100), wall=SystemClock())
     tls = context(desk)
     bad = body_of(desk.request(desk.invite()._replace(token=bytes(20))))
 
@@ -400,7 +401,7 @@ def test_a_fault_inside_is_told_without_its_detail(
         raise RuntimeError(SECRET)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Registry, "enrol", break_down)
+        broken.setattr(Enrolment, "enrol", break_down)
         answer = ask(port, tls, body=good_body(desk))
 
     assert (answer.status, answer.body) == (500, b"Internal Server Error")
@@ -445,7 +446,7 @@ def test_two_requests_on_one_connection_are_two_answers(desk: Desk, port: int, t
 def test_a_port_that_is_taken_is_a_sentence(desk: Desk, port: int) -> None:
     site = desk.site
     server = RegistryServer(
-        desk.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
+        desk.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
         host="127.0.0.1", port=port,
     )  # fmt: skip
 

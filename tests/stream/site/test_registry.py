@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from stream.errors import EnrolmentRefused, NoSuchDevice, RegistryRefused, StoreUnusable
 from stream.site.audit import AuditLog
+from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.folder import Site
-from stream.site.registry import Policy, Registry
+from stream.site.registry import Registry
 from tests.stream.site.registries import DAY, FACTS, HOUR, MINUTE, NOW, SECOND, Desk, new_keys
 from wire.enrol.client import enrol_request, prekey_request, renew_request
 from wire.enrol.documents import DeviceV1, Document, DocumentType, control_key_id, open_document
@@ -60,8 +61,14 @@ def refused(status: int) -> Iterator[Refusal]:
     assert told.status == status, told.problem
 
 
+def opened(desk: Desk, *, to_read: bool = False) -> Registry:
+    """The desk's registry as another process opens it."""
+    path, control = desk.registry.file.path, None if to_read else desk.site._control
+    return Registry(path, control=control, tenant_id=desk.registry.tenant_id, clock=desk.clock)
+
+
 def lines(desk: Desk) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for line in desk.registry.audit.path.read_bytes().splitlines()]
+    return [msgspec.json.decode(line) for line in desk.registry.file.audit.path.read_bytes().splitlines()]
 
 
 def said(desk: Desk) -> list[str]:
@@ -70,14 +77,14 @@ def said(desk: Desk) -> list[str]:
 
 def everything(desk: Desk) -> list[str]:
     """The whole database but for the head of the audit log."""
-    with contextlib.closing(sqlite3.connect(desk.registry.path)) as db:
+    with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as db:
         return [line for line in db.iterdump() if "audit_head" not in line]
 
 
 def documents(desk: Desk, device_id: bytes) -> dict[tuple[DocumentType, bytes], Document]:
     keys = {control_key_id(one.public_key()): one.public_key() for one in desk.site._control}
     found = {}
-    for frame in desk.registry.documents_for(device_id):
+    for frame in desk.registry.documents.documents_for(device_id):
         with contextlib.suppress(Exception):  # sealed ones are opened by whom they are for
             document = open_document(frame, keys)
             found[document.type, document.subject] = document
@@ -93,13 +100,13 @@ def renewal(desk: Desk, wallet: Wallet, keys: NewKeys | None = None) -> RenewReq
 
 
 def ask_renewal(desk: Desk, request: RenewRequest, peer: bytes | None) -> EnrolReply:
-    return desk.registry.renew(
+    return desk.enrolment.renew(
         request, peer=peer, server=desk.server, address="192.0.2.7", mono_ms=desk.clock.mono_ms()
     )
 
 
 def ask_prekey(desk: Desk, request: PrekeyRequest, peer: bytes | None) -> None:
-    desk.registry.new_prekey(request, peer=peer, address="192.0.2.7", mono_ms=desk.clock.mono_ms())
+    desk.enrolment.new_prekey(request, peer=peer, address="192.0.2.7", mono_ms=desk.clock.mono_ms())
 
 
 # A device comes
@@ -113,7 +120,7 @@ def test_an_invited_device_becomes_one_of_ours(desk: Desk) -> None:
     (row,) = [one for one in desk.registry.devices() if one.device_id == invitation.device_id.hex()]
     assert (row.role, row.enrolled_ms, row.not_after_ms) == ("edge", NOW, NOW + 30 * DAY)
     assert wallet.me.device_id == invitation.device_id
-    assert [one.name for one in desk.registry.certificates() if one.device_id == row.device_id] == [
+    assert [one.name for one in desk.registry.certificates.all() if one.device_id == row.device_id] == [
         row.device_id,
         f"{row.device_id}-a",
     ]
@@ -132,7 +139,7 @@ def test_each_change_is_a_line_in_the_audit_log(desk: Desk) -> None:
     assert said(desk)[before:] == [*come, *come, "bound", "unbound", "renewed", "revoked"]
     assert lines(desk)[-1]["subject"] == wearable.me.device_id.hex()
     assert lines(desk)[-1]["detail"] == {"why": "lost"}
-    assert desk.registry.meta("audit_head") == lines(desk)[-1]["hash"]
+    assert desk.registry.file.meta("audit_head") == lines(desk)[-1]["hash"]
 
 
 def test_a_token_is_good_once(desk: Desk) -> None:
@@ -167,7 +174,7 @@ def test_a_token_is_of_one_device(desk: Desk) -> None:
 
 def test_a_token_is_of_one_role(desk: Desk) -> None:
     invitation = desk.invite("wearable")
-    desk.registry._db.execute("UPDATE device SET role = 'edge' WHERE device_id = ?", (invitation.device_id.hex(),))
+    desk.registry.file.execute("UPDATE device SET role = 'edge' WHERE device_id = ?", (invitation.device_id.hex(),))
 
     with refused(403):
         desk.ask(desk.request(invitation))
@@ -314,7 +321,7 @@ def test_a_failure_after_the_right_token_burns_it(
     assert said(desk)[-1] == "enrolment refused"
     with refused(403):
         desk.ask(request)
-    assert [one for one in desk.registry.certificates() if one.device_id == invitation.device_id.hex()] == []
+    assert [one for one in desk.registry.certificates.all() if one.device_id == invitation.device_id.hex()] == []
     assert desk.registry.sender(invitation.device_id).credentials == ()  # type: ignore[union-attr]
 
 
@@ -337,13 +344,11 @@ def test_of_fifty_at_once_one_enrols(desk: Desk) -> None:
     begin = threading.Barrier(50)
 
     def visit(request: EnrolRequest) -> None:
-        registry = Registry(
-            desk.registry.path, signers=desk.site.signers, tenant_id=desk.registry.tenant_id, clock=desk.clock,
-            policy=Policy(bad_tokens=1_000),
-        )  # fmt: skip
+        registry = opened(desk)
+        enrolment = Enrolment(registry, desk.site.authority, clock=desk.clock, policy=EnrolmentPolicy(bad_tokens=1_000))
         begin.wait()
         try:
-            answers.append(registry.enrol(request, server=desk.server, address="192.0.2.7", mono_ms=0))
+            answers.append(enrolment.enrol(request, server=desk.server, address="192.0.2.7", mono_ms=0))
         except EnrolmentRefused as error:
             answers.append(error.status)
         finally:
@@ -374,7 +379,7 @@ def test_an_id_is_hexadecimal_digits_and_nothing_else(desk: Desk, text: str) -> 
 
 
 def test_an_address_has_ten_tries_a_minute(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, policy=Policy(bad_tokens=1_000))
+    desk = Desk(tmp_path, policy=EnrolmentPolicy(bad_tokens=1_000))
     request = desk.request(desk.invite()._replace(token=bytes(20)))
     for _ in range(10):
         with refused(403):
@@ -406,7 +411,7 @@ def changes(desk: Desk) -> dict[str, Callable[[], object]]:
         "bind": lambda: desk.bind(loose, edge),
         "unbind": lambda: registry.unbind(binding, who="tester"),
         "revoke": lambda: registry.revoke(edge.me.device_id, why="lost", who="tester"),
-        "revoke service": lambda: registry.revoke_certificates("monitor", who="tester"),
+        "revoke service": lambda: registry.certificates.revoke("monitor", who="tester"),
         "issue": lambda: desk.site.issue_service("monitor", who="tester"),
         "publish": lambda: registry.publish_all(who="tester"),
     }
@@ -444,7 +449,7 @@ def test_a_change_that_breaks_in_the_middle_leaves_nothing(desk: Desk, monkeypat
     request, before = desk.request(invitation), everything(desk)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Registry, "_put_prekey", lambda *_: 1 / 0)
+        broken.setattr(Enrolment, "_put_prekey", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             desk.ask(request)
 
@@ -473,9 +478,9 @@ def test_after_a_renewal_the_old_credential_is_good_for_a_day_and_not_longer(des
     assert record.keys[0].public_bytes_raw() == wallet.me.signing_key.public_key().public_bytes_raw()
 
     listed = x509.load_der_x509_certificate(old_certificate).serial_number
-    assert listed not in dict(desk.registry.revoked_certificates())
+    assert listed not in dict(desk.registry.certificates.revoked())
     desk.clock.advance(DAY)
-    assert listed in dict(desk.registry.revoked_certificates())
+    assert listed in dict(desk.registry.certificates.revoked())
 
 
 def test_with_the_old_credential_a_device_may_renew_for_a_day(desk: Desk) -> None:
@@ -549,7 +554,7 @@ def test_a_revoked_device_renews_nothing(desk: Desk) -> None:
 
 def test_a_revoked_certificate_renews_nothing_though_the_device_is_known(desk: Desk) -> None:
     wallet = desk.enrol()
-    desk.registry.revoke_certificates(wallet.me.device_id.hex(), who="tester")
+    desk.registry.certificates.revoke(wallet.me.device_id.hex(), who="tester")
 
     with refused(403):
         ask_renewal(desk, renewal(desk, wallet), desk.peer(wallet))
@@ -662,10 +667,12 @@ def test_a_revoked_device_is_believed_in_nothing(desk: Desk) -> None:
     content = own_document(desk, edge.me.device_id).content
     assert isinstance(content, DeviceV1)
     assert content.revoked_ms == NOW + MINUTE
-    serials = {int(one.serial, 16) for one in desk.registry.certificates() if one.device_id == edge.me.device_id.hex()}
-    assert serials == set(dict(desk.registry.revoked_certificates()))
+    serials = {
+        int(one.serial, 16) for one in desk.registry.certificates.all() if one.device_id == edge.me.device_id.hex()
+    }
+    assert serials == set(dict(desk.registry.certificates.revoked()))
     assert len(serials) == 2
-    assert edge.me.device_id not in desk.registry.edges()
+    assert edge.me.device_id not in desk.registry.documents.edges()
     with refused(403):
         desk.ask(desk.request(pending))
     with pytest.raises(RegistryRefused, match="vitalloom registry add edge"):
@@ -675,12 +682,12 @@ def test_a_revoked_device_is_believed_in_nothing(desk: Desk) -> None:
 def test_a_second_revocation_changes_no_time(desk: Desk) -> None:
     wallet = desk.enrol()
     desk.registry.revoke(wallet.me.device_id, why="lost", who="tester")
-    first = dict(desk.registry.revoked_certificates())
+    first = dict(desk.registry.certificates.revoked())
     desk.clock.advance(HOUR)
 
     desk.registry.revoke(wallet.me.device_id, why="stolen, it turned out", who="tester")
 
-    assert dict(desk.registry.revoked_certificates()) == first
+    assert dict(desk.registry.certificates.revoked()) == first
     (row,) = [one for one in desk.registry.devices() if one.device_id == wallet.me.device_id.hex()]
     assert (row.revoked_ms, row.revoked_why) == (NOW, "stolen, it turned out")
 
@@ -692,7 +699,7 @@ def test_a_revocation_ends_an_overlap_early(desk: Desk) -> None:
 
     desk.registry.revoke(wallet.me.device_id, why="stolen", who="tester")
 
-    assert old in dict(desk.registry.revoked_certificates())
+    assert old in dict(desk.registry.certificates.revoked())
 
 
 def test_the_revocation_list_forgets_certificates_whose_time_is_over(desk: Desk) -> None:
@@ -700,10 +707,10 @@ def test_the_revocation_list_forgets_certificates_whose_time_is_over(desk: Desk)
     desk.registry.revoke(wallet.me.device_id, why="lost", who="tester")
 
     desk.clock.advance(31 * DAY - SECOND)
-    assert len(desk.registry.revoked_certificates()) == 1
+    assert len(desk.registry.certificates.revoked()) == 1
     desk.clock.advance(SECOND)
 
-    assert desk.registry.revoked_certificates() == []
+    assert desk.registry.certificates.revoked() == []
 
 
 def test_nobody_is_revoked_whom_nobody_knows(desk: Desk) -> None:
@@ -737,9 +744,7 @@ def test_of_two_desks_that_bind_at_once_one_does(desk: Desk) -> None:
     begin, done = threading.Barrier(8), []
 
     def bind() -> None:
-        registry = Registry(
-            desk.registry.path, signers=desk.site.signers, tenant_id=desk.registry.tenant_id, clock=desk.clock
-        )
+        registry = opened(desk)
         begin.wait()
         with contextlib.closing(registry), contextlib.suppress(RegistryRefused):
             done.append(
@@ -816,7 +821,7 @@ def test_what_models_have_to_be_told_reaches_the_edge_and_nobody_else(about: Abo
 
 def test_a_registry_from_before_models_had_to_be_told_anything_is_taken_over(desk: Desk) -> None:
     binding = desk.bind(desk.enrol(), desk.enrol("edge"))
-    with contextlib.closing(sqlite3.connect(desk.registry.path)) as earlier:
+    with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as earlier:
         for column in ("age_years", "is_male", "chest_pain"):
             earlier.execute(f"ALTER TABLE binding DROP COLUMN {column}")
 
@@ -938,23 +943,21 @@ def test_versions_rise_though_the_database_was_restored_from_a_backup(desk: Desk
     edge, wearable = desk.enrol("edge"), desk.enrol()
     backup = tmp_path / "backup.sqlite"
     with contextlib.closing(sqlite3.connect(backup)) as to:
-        desk.registry._db.backup(to)
+        desk.registry.file._db.backup(to)
     for _ in range(5):
         desk.clock.advance(HOUR)
         desk.registry.unbind(desk.bind(wearable, edge), who="tester")
         desk.renew(edge)
     lost = own_document(desk, edge.me.device_id).version
 
-    for one in desk.registry.path.parent.glob("registry.sqlite*"):
+    for one in desk.registry.file.path.parent.glob("registry.sqlite*"):
         one.unlink()
-    shutil.copy(backup, desk.registry.path)
+    shutil.copy(backup, desk.registry.file.path)
     desk.clock.advance(MINUTE)
-    restored = Registry(
-        desk.registry.path, signers=desk.site.signers, tenant_id=desk.registry.tenant_id, clock=desk.clock
-    )
+    restored = opened(desk)
     with contextlib.closing(restored):
         restored.revoke(edge.me.device_id, why="stolen", who="tester")
-        for frame in restored.documents_for(edge.me.device_id):
+        for frame in restored.documents.documents_for(edge.me.device_id):
             edge.take(frame)
         desk.registry = restored
         assert own_document(desk, edge.me.device_id).version > lost
@@ -965,19 +968,19 @@ def test_versions_rise_though_the_database_was_restored_from_a_backup(desk: Desk
 def test_what_has_not_changed_is_not_signed_again(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.bind(wearable, edge)
-    before = desk.registry.documents_for(edge.me.device_id)
+    before = desk.registry.documents.documents_for(edge.me.device_id)
 
     desk.clock.advance(HOUR)
     desk.bind(desk.enrol(), desk.enrol("edge"))
 
-    assert desk.registry.documents_for(edge.me.device_id) == before
+    assert desk.registry.documents.documents_for(edge.me.device_id) == before
 
 
 def test_each_is_told_what_concerns_it_and_no_more(desk: Desk) -> None:
     near, far, wearable, other = desk.enrol("edge"), desk.enrol("edge"), desk.enrol(), desk.enrol()
     binding, foreign = desk.bind(wearable, near, patient="P0001"), desk.bind(other, far, patient="P0002")
 
-    told = b"".join(desk.registry.documents_for(near.me.device_id))
+    told = b"".join(desk.registry.documents.documents_for(near.me.device_id))
     told_wearable = documents(desk, wearable.me.device_id)
 
     assert wearable.me.device_id in told
@@ -990,7 +993,9 @@ def test_each_is_told_what_concerns_it_and_no_more(desk: Desk) -> None:
         DocumentType.CONTROL_KEYS,
     }
     for one in (near, far, wearable, other):
-        assert b"P000" not in b"".join(desk.registry.documents_for(one.me.device_id))  # sealed where it is said at all
+        assert b"P000" not in b"".join(
+            desk.registry.documents.documents_for(one.me.device_id)
+        )  # sealed where it is said at all
 
 
 def test_an_edge_that_has_taken_everything_says_so(desk: Desk) -> None:
@@ -1002,7 +1007,7 @@ def test_an_edge_that_has_taken_everything_says_so(desk: Desk) -> None:
 
     def settled() -> bool:
         desk.deliver(edge)
-        return edge.digest == desk.registry.digest_for(me) == Wallet.load(edge.folder).digest
+        return edge.digest == desk.registry.documents.digest_for(me) == Wallet.load(edge.folder).digest
 
     assert settled()
     first = desk.bind(wearable, edge)
@@ -1019,7 +1024,7 @@ def test_an_edge_that_has_taken_everything_says_so(desk: Desk) -> None:
         assert settled()
         desk.renew(edge)
         assert settled()
-    assert first not in b"".join(desk.registry.documents_for(me))
+    assert first not in b"".join(desk.registry.documents.documents_for(me))
     desk.bind(wearable, edge)
     assert settled()
 
@@ -1028,18 +1033,18 @@ def test_a_wearable_that_has_taken_everything_says_so(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.registry.unbind(desk.bind(wearable, edge), who="tester")
     desk.deliver(wearable)
-    assert wearable.digest == desk.registry.digest_for(wearable.me.device_id)
+    assert wearable.digest == desk.registry.documents.digest_for(wearable.me.device_id)
 
     desk.clock.advance(15 * DAY)
     desk.renew(wearable)
 
-    assert wearable.digest == desk.registry.digest_for(wearable.me.device_id)
+    assert wearable.digest == desk.registry.documents.digest_for(wearable.me.device_id)
 
 
 def test_of_what_is_long_over_an_older_state_is_not_taken(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     binding = desk.bind(wearable, edge)
-    recording = desk.registry.documents_for(edge.me.device_id)
+    recording = desk.registry.documents.documents_for(edge.me.device_id)
     desk.clock.advance(HOUR)
     desk.registry.unbind(binding, who="tester")
     desk.deliver(edge)
@@ -1051,18 +1056,18 @@ def test_of_what_is_long_over_an_older_state_is_not_taken(desk: Desk) -> None:
         edge.take(frame)
 
     assert edge.provision.directory.binding(binding) is None
-    assert edge.digest == desk.registry.digest_for(edge.me.device_id)
+    assert edge.digest == desk.registry.documents.digest_for(edge.me.device_id)
 
 
 def test_documents_of_others_do_not_confuse_an_edge(desk: Desk) -> None:
     edge, far = desk.enrol("edge"), desk.enrol("edge")
     desk.bind(desk.enrol(), far)
 
-    for frame in desk.registry.documents_for(far.me.device_id):
+    for frame in desk.registry.documents.documents_for(far.me.device_id):
         with contextlib.suppress(Exception):  # those that are sealed to the other
             edge.take(frame)
 
-    assert edge.digest == desk.registry.digest_for(edge.me.device_id)
+    assert edge.digest == desk.registry.documents.digest_for(edge.me.device_id)
 
 
 # Strings
@@ -1136,9 +1141,9 @@ def test_neither_the_database_nor_the_log_holds_a_secret(desk: Desk) -> None:
         desk.ask(request)
     wallet.renewed(ask_renewal(desk, renewal(desk, wallet, later), desk.peer(wallet)), later)
     desk.bind(desk.enrol(), wallet)
-    desk.registry._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    desk.registry.file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    files = [*desk.registry.path.parent.glob("registry.sqlite*"), desk.registry.audit.path]
+    files = [*desk.registry.file.path.parent.glob("registry.sqlite*"), desk.registry.file.audit.path]
     kept = b"".join(one.read_bytes() for one in files)
 
     assert token_hash(invitation.token) in kept  # the search finds what is there
@@ -1156,7 +1161,7 @@ def test_the_log_holds_no_pseudonym(desk: Desk) -> None:
     binding = desk.bind(desk.enrol(), desk.enrol("edge"), patient="PSEUDONYM-77", bed="BED-99")
     desk.registry.unbind(binding, who="tester")
 
-    log = desk.registry.audit.path.read_text(encoding="utf-8")
+    log = desk.registry.file.audit.path.read_text(encoding="utf-8")
 
     assert "PSEUDONYM-77" not in log
     assert "BED-99" not in log
@@ -1165,7 +1170,9 @@ def test_the_log_holds_no_pseudonym(desk: Desk) -> None:
 def test_a_reader_sees_everything_and_changes_nothing(desk: Desk) -> None:
     wallet = desk.enrol()
     pending = desk.invite()
-    reader = Registry(desk.registry.path, signers=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
+    reader = opened(desk, to_read=True)
+
+    enrolment = Enrolment(reader, desk.site.authority, clock=desk.clock)
 
     with contextlib.closing(reader):
         assert reader.devices() == desk.registry.devices()
@@ -1173,22 +1180,22 @@ def test_a_reader_sees_everything_and_changes_nothing(desk: Desk) -> None:
         with pytest.raises(RegistryRefused, match="opened for reading"):
             reader.revoke(wallet.me.device_id, why="", who="tester")
         with pytest.raises(RegistryRefused, match="opened for reading"):
-            reader.enrol(desk.request(pending), server=desk.server, address="192.0.2.7", mono_ms=0)
+            enrolment.enrol(desk.request(pending), server=desk.server, address="192.0.2.7", mono_ms=0)
         with pytest.raises(RegistryRefused, match="opened for reading"):
-            reader.invite(wallet.me.device_id, url=FACTS.url, who="tester")
+            enrolment.invite(wallet.me.device_id, url=FACTS.url, who="tester")
 
     assert everything(desk) == before
 
 
 def test_the_version_changes_with_changes_of_others_and_with_own_ones(desk: Desk) -> None:
-    reader = Registry(desk.registry.path, signers=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
+    reader = opened(desk, to_read=True)
     with contextlib.closing(reader):
-        first = reader.version
-        assert reader.version == first
+        first = reader.file.version
+        assert reader.file.version == first
         desk.enrol()
-        second = reader.version
-        reader.set_meta("note", "mine")
-        third = reader.version
+        second = reader.file.version
+        reader.file.set_meta("note", "mine")
+        third = reader.file.version
 
     assert len({first, second, third}) == 3
 
@@ -1196,7 +1203,7 @@ def test_the_version_changes_with_changes_of_others_and_with_own_ones(desk: Desk
 def test_the_database_is_its_owners(desk: Desk) -> None:
     desk.enrol()
 
-    for one in (*desk.registry.path.parent.glob("registry.sqlite*"), desk.registry.audit.path):
+    for one in (*desk.registry.file.path.parent.glob("registry.sqlite*"), desk.registry.file.audit.path):
         assert one.stat().st_mode & 0o077 == 0, one
 
 
@@ -1205,7 +1212,7 @@ def test_a_file_that_is_no_registry_is_said_to_be_none(tmp_path: Path, desk: Des
     path.write_bytes(b"this is a letter, and a long one. " * 50)
 
     with pytest.raises(StoreUnusable, match=r"other\.sqlite: is not a registry"):
-        Registry(path, signers=None, tenant_id=bytes(16), clock=desk.clock)
+        Registry(path, control=None, tenant_id=bytes(16), clock=desk.clock)
 
 
 def test_a_reply_carries_what_was_signed(desk: Desk) -> None:
@@ -1213,6 +1220,6 @@ def test_a_reply_carries_what_was_signed(desk: Desk) -> None:
 
     reply = desk.ask(desk.request(invitation))
 
-    assert [un64(one) for one in reply.documents] == desk.registry.documents_for(invitation.device_id)
+    assert [un64(one) for one in reply.documents] == desk.registry.documents.documents_for(invitation.device_id)
     assert reply.control_keys == [one.public_key().public_bytes_raw().hex() for one in desk.site._control]
     assert (reply.role, reply.alarm_certificate, reply.now_ms) == ("wearable", None, NOW)

@@ -341,6 +341,7 @@ def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb
     assert (bed["ward"], bed["bed"], bed["patient"]) == ("North", "North/1", "p-1")
 
 
+@pytest.mark.essential
 def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: InfluxDB, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
