@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -74,7 +75,7 @@ def show(report: LoadReport, console: Console) -> None:
     """Print the report as two tables: by kind and priority, and by rule."""
     load = report.load
     console.print(f"Alarm load from {report.source}, {_period(report)}")
-    by_class = _table("by kind and priority")
+    by_class = _table("by class")
     for row in load.rows:
         if row.alarms and row.kind is not None and row.priority is not None:
             by_class.add_row(f"{row.priority.name.lower()} {row.kind.value}", *_cells(row))
@@ -86,7 +87,11 @@ def show(report: LoadReport, console: Console) -> None:
         by_rule.add_row(row.rule_id or "", *_cells(row))
     if load.rules:
         console.print(by_rule)
-    console.print(f"A dash: not known. {NOT_A_DEVICE}", style="dim")
+    console.print(
+        "Per day: per patient-day. Alone: ended before an answer. Median, 95 %: time to the answer.", style="dim"
+    )
+    console.print("A dash: not known.", style="dim")
+    console.print(NOT_A_DEVICE, style="dim")
 
 
 def _of_store(path: Path, days: float | None) -> LoadReport:
@@ -131,11 +136,10 @@ def _day(at_ms: int) -> str:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(
-        ("alarms of", "count", "per patient-day", "answered", "cleared alone", "median to answer", "95 % within")
-    ):
-        table.add_column(name, justify="right" if index else "left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    for name in ("alarms", "per day", "answered", "alone", "median", "95 %"):
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
