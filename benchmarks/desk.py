@@ -20,7 +20,7 @@ from stream.config import DeskConfig
 from stream.desk.book import DeskBook
 from stream.desk.desk import AlarmDesk, Read
 from stream.desk.notify import Addresses
-from stream.records import Alarmed
+from stream.records import AlarmRecord
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
@@ -53,7 +53,7 @@ class DeskBench:
                 kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=now_ms,
                 onset_ms=now_ms, revision=0, text="", basis="NEWS2",
             )  # fmt: skip
-            reads.append(Read("alarms", 0, self.offset, Alarmed(alarm=alarm)))
+            reads.append(Read("alarms", 0, self.offset, AlarmRecord(alarm=alarm)))
         self.desk.hear(reads)
 
     async def until_taken(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""A phone that does not exist: takes what the desk would send to people by webhook, and shows it. Part of the demo."""
+"""Simulated phone of the demo: receives notifications of the desk by webhook and shows them."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-LONGEST: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 _ALARM: Final = re.compile(r"\bAlarm ([0-9a-f]{4,})\b")
 
 
-class Shown(msgspec.Struct, kw_only=True):
+class PhoneMessage(msgspec.Struct, kw_only=True):
     """One notification."""
 
     at: float  # seconds since the epoch
@@ -25,7 +25,7 @@ class Shown(msgspec.Struct, kw_only=True):
 
     @property
     def alarm(self) -> str:
-        """What the desk calls it; empty if it does not say."""
+        """Alarm id in the text; empty if there is none."""
         found = _ALARM.search(self.text)
         return found[1] if found else ""
 
@@ -33,24 +33,24 @@ class Shown(msgspec.Struct, kw_only=True):
         return f"{time.strftime('%H:%M:%S', time.localtime(self.at))}  {self.title}  {self.text}".strip()
 
 
-def shown(file: Path) -> list[Shown]:
-    """What it has shown, oldest first."""
+def messages(file: Path) -> list[PhoneMessage]:
+    """The received notifications, oldest first."""
     if not file.exists():
         return []
     lines = file.read_bytes().splitlines()
-    return [msgspec.json.decode(one, type=Shown) for one in lines if one.endswith(b"}")]
+    return [msgspec.json.decode(one, type=PhoneMessage) for one in lines if one.endswith(b"}")]
 
 
 def run(host: str, port: int, file: Path) -> int:
-    """The command `vitalloom site phone`: until SIGINT or SIGTERM."""
+    """The command `vitalloom site phone`: run until SIGINT or SIGTERM."""
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class PhoneHandler(BaseHTTPRequestHandler):
         timeout = 5
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            if not 0 < length <= LONGEST:
+            if not 0 < length <= MAX_BODY_BYTES:
                 self.send_error(413)
                 return
             one = _read(self.rfile.read(length))
@@ -67,9 +67,9 @@ def run(host: str, port: int, file: Path) -> int:
             self.wfile.write(b"ok\n")
 
         def log_message(self, *_: Any) -> None:
-            """It shows what it got, and no more."""
+            """No access log: the output is the notifications."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = ThreadingHTTPServer((host, port), PhoneHandler)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever(0.2)
@@ -77,12 +77,12 @@ def run(host: str, port: int, file: Path) -> int:
     return 0
 
 
-def _read(body: bytes) -> Shown:
+def _read(body: bytes) -> PhoneMessage:
     try:
-        told = json.loads(body)
+        content = json.loads(body)
     except ValueError:
-        told = {}
-    if not isinstance(told, dict):
-        told = {}
-    text = str(told.get("message") or told.get("text") or told.get("body") or "")
-    return Shown(at=time.time(), title=str(told.get("title") or ""), text=" ".join(text.split()))
+        content = {}
+    if not isinstance(content, dict):
+        content = {}
+    text = str(content.get("message") or content.get("text") or content.get("body") or "")
+    return PhoneMessage(at=time.time(), title=str(content.get("title") or ""), text=" ".join(text.split()))

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from stream.desk.book import BOOK_FILE, read_alarms
 from stream.desk.decisions import Kept
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from stream.store.sqlite_record import STORE_FILE, SqliteRecord
 from vitals.alarm_load import DAY_MS, AlarmLoad, LoadMeasures, alarm_load
 from vitals.alarms import clock_text
@@ -44,13 +44,13 @@ def measure(data: Path, *, days: float | None = None, patients: int | None = Non
         patients: how many were monitored; the desk's book does not say.
 
     Raises:
-        StoreUnusable: there is neither, or it cannot be read.
+        FileUnusable: there is neither, or it cannot be read.
     """
     if (data / STORE_FILE).is_file():
         return _of_store(data / STORE_FILE, days)
     if (data / BOOK_FILE).is_file():
         return _of_book(data / BOOK_FILE, days, patients)
-    raise StoreUnusable(data, f"has neither {STORE_FILE} nor {BOOK_FILE}; name the folder of the store or of the desk")
+    raise FileUnusable(data, f"has neither {STORE_FILE} nor {BOOK_FILE}; name the folder of the store or of the desk")
 
 
 def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:

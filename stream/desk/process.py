@@ -20,7 +20,7 @@ from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
@@ -29,9 +29,9 @@ from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
-from stream.errors import DeskUnusable, KafkaUnusable, StoreRefused
+from stream.errors import CommitFailed, DeskUnusable, KafkaUnusable
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import Alarmed, EdgeAlarmed, decode_alarmed, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -131,9 +131,9 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     """The command `vitalloom desk`.
 
     Raises:
-        DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the cure.
+        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the cure.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
     if problem:
@@ -153,7 +153,7 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
             beds, patients = registered, registered.patients
         desk = AlarmDesk(config, book, addresses, clock, place_of=beds, patients=patients)
         process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
-        asyncio.run(until_told_to_stop(process.run()))
+        asyncio.run(run_until_signal(process.run()))
     return 0
 
 
@@ -232,7 +232,7 @@ class DeskProcess:
         )  # fmt: skip
         async with (
             DeskServer(app, self._config.api) as server,
-            metrics.serving(self._config.http, process="desk", watched=self),
+            metrics.serving(self._config.http, process="desk", source=self),
             asyncio.TaskGroup() as tasks,
         ):
             _log.info("alarms are answered here", url=server.url)
@@ -337,9 +337,9 @@ class DeskProcess:
             reader.seek(place, start)
         return ends
 
-    def _decoded(self, value: bytes | None) -> Alarmed | EdgeAlarmed | None:
+    def _decoded(self, value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
         try:
-            return decode_alarmed(value)
+            return decode_alarm_record(value)
         except DecodeError as error:
             _log.error("an alarm cannot be read", problem=str(error))  # the store writer buries it
             return None
@@ -428,6 +428,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Excepti
     while True:
         try:
             await work()
-        except (KafkaError, OSError, KafkaUnusable, StoreRefused) as error:
+        except (KafkaError, OSError, KafkaUnusable, CommitFailed) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.clock import Clock, SystemClock
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, serving
 from stream.embedded.health import StreamHealth
@@ -23,15 +23,15 @@ def run_stream(site_folder: Path, data: Path, *, http: HttpConfig, log_format: L
     """The command `vitalloom stream`.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the fix.
+        SiteUnusable, NotEnrolled, FileUnusable, CannotListen: what is wrong, and the fix.
     """
-    begin(form=log_format)
+    set_up_process(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Store(data / "store.sqlite") as store, contextlib.closing(site):
-        asyncio.run(until_told_to_stop(_serve(EdgeLink(site, wallet, clock), wallet, store, http, clock)))
+        asyncio.run(run_until_signal(_serve(EdgeLink(site, wallet, clock), wallet, store, http, clock)))
     return 0
 
 
@@ -45,7 +45,7 @@ async def _serve(link: EdgeLink, wallet: Wallet, store: Store, http: HttpConfig,
         courier=link.courier,
         on_turn=link.refresh,
     )
-    async with serving(http, process="stream", watched=StreamHealth(link.lanes, engine.counts, clock)):
+    async with serving(http, process="stream", source=StreamHealth(link.lanes, engine.counts, clock)):
         await link.run(engine)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
 from vitals.messages import (
     AlarmChanged,
@@ -177,7 +177,7 @@ class Store(SessionFile):
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
             self._db.execute("COMMIT")
         elif found != str(SCHEMA):
-            raise StoreUnusable(
+            raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
 

@@ -14,10 +14,10 @@ import msgspec
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.embedded.store import Store
-from stream.errors import StoreRefused
+from stream.errors import CommitFailed
 from stream.ingest.courier import Courier
-from stream.ingest.frames import Observed, Taken
-from stream.ingest.reception import Reception, ReceptionCounts, Refused
+from stream.ingest.frames import OpenedFrame, ReadingWithScores
+from stream.ingest.reception import Reception, ReceptionCounts, Rejections
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
@@ -59,7 +59,7 @@ class Engine:
             beside: writes what belongs into the same transaction.
 
         Raises:
-            StoreRefused: nothing was committed, and nothing is remembered.
+            CommitFailed: nothing was committed, and nothing is remembered.
         """
         try:
             for message in messages:
@@ -158,13 +158,13 @@ class EmbeddedStream:
                 for message in inbound:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
-            self._reception.speak(client)
+            self._reception.send_due(client)
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
         now_ms = self._clock.now_ms()
-        refused: Refused = Counter()
-        taken = [one for message in inbound if (one := self._reception.take(message, refused)) is not None]
+        refused: Rejections = Counter()
+        taken = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
         if not taken and not refused and not self._is_due(now_ms):
             return True
         return self._try_to_commit(inbound, taken, refused, now_ms)
@@ -172,22 +172,22 @@ class EmbeddedStream:
     def _try_to_commit(
         self,
         inbound: Sequence[Inbound],
-        taken: list[Taken],
-        refused: Refused,
+        taken: list[OpenedFrame],
+        refused: Rejections,
         now_ms: int,
         *,
         burying: bool = False,
     ) -> bool:
         try:
             events = self._commit(taken, refused, now_ms)
-        except StoreRefused as error:
+        except CommitFailed as error:
             _log.error("commit failed, everything will be sent again", problem=str(error))
             self.counts.failed_commits += 1
-            self._reception.begin_anew()
+            self._reception.restore()
             return False
         except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
             _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
-            self._reception.begin_anew()
+            self._reception.restore()
             if len(inbound) > 1:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
@@ -197,10 +197,10 @@ class EmbeddedStream:
 
     def _bury(self, message: Inbound, now_ms: int) -> bool:
         """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
-        one = self._reception.take(message, Counter())
+        one = self._reception.accept(message, Counter())
         if one is None:
             return False
-        buried = one._replace(content=None, refused=DecodeError(Reason.PROCESSING, "the processor failed"))
+        buried = one._replace(content=None, error=DecodeError(Reason.PROCESSING, "the processor failed"))
         return self._try_to_commit([message], [buried], Counter(), now_ms, burying=True)
 
     def _is_due(self, now_ms: int) -> bool:
@@ -209,10 +209,10 @@ class EmbeddedStream:
 
     def owed(self) -> list[OwedAck]:
         """Acknowledgements that are due now."""
-        return self._reception.owed()
+        return self._reception.due_acknowledgements()
 
-    def _commit(self, taken: list[Taken], refused: Refused, now_ms: int) -> list[Event]:
-        observed = [one.content for one in taken if isinstance(one.content, Observed)]
+    def _commit(self, taken: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
+        observed = [one.content for one in taken if isinstance(one.content, ReadingWithScores)]
         messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._reception.forget_old()
 
@@ -226,21 +226,21 @@ class EmbeddedStream:
 
         return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
 
-    def _keep(self, one: Taken, now_ms: int) -> None:
+    def _keep(self, one: OpenedFrame, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
-        if one.refused is not None and one.opened is not None:
+        if one.error is not None and one.opened is not None:
             self._store.put_dead_letter(
                 session_id=one.opened.session_id,
                 counter=one.opened.counter,
                 at_ms=now_ms,
-                reason=one.refused.reason,
+                reason=one.error.reason,
                 stage="ingest",
                 payload=one.opened.payload,
             )
-            self._store.count_reject(one.sender.hex(), one.refused.reason, now_ms)
+            self._store.count_reject(one.sender.hex(), one.error.reason, now_ms)
 
-    def _settle(self, events: list[Event], taken: list[Taken], refused: Refused, received: int) -> None:
+    def _settle(self, events: list[Event], taken: list[OpenedFrame], refused: Rejections, received: int) -> None:
         """The commit is on disk: count, acknowledge, tell."""
         counts = self.counts
         counts.commits += 1
@@ -255,11 +255,11 @@ class EmbeddedStream:
             counts.duplicates += opened.duplicate
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
-                counts.tails_missing += self._reception.heard_beat(one.sender, one.content)
+                counts.gaps_detected += self._reception.note_heartbeat(one.sender, one.content)
             counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
-            if one.refused is not None:
+            if one.error is not None:
                 counts.dead_letters += 1
-                counts.rejected[one.refused.reason] += 1
+                counts.rejected[one.error.reason] += 1
         stored = [event.reading.reading_id for event in events if isinstance(event, ReadingJudged)]
         counts.stored += len(stored)
         if self._on_stored is not None and stored:
@@ -269,10 +269,10 @@ class EmbeddedStream:
                 if isinstance(event, AlarmChanged):
                     self._on_alarm(event)
 
-    def _refusal(self, one: Taken) -> Reason | None:
+    def _refusal(self, one: OpenedFrame) -> Reason | None:
         """Why a frame is refused: just now, or when it came the first time."""
-        if one.refused is not None:
-            return one.refused.reason
+        if one.error is not None:
+            return one.error.reason
         if one.opened is None or not one.opened.duplicate:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)

@@ -13,7 +13,7 @@ SERVICE_RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ingest-a": (*(f"read {one}" for one in E_UP_ALARMS), "write vl/v1/e/+/down-a"),
     "monitor": ("read $SYS/#",),
 }
-"""What each service of the data centre may do at the broker, by the name in its certificate."""
+"""Topics that each service of the data centre may use, by the name in its certificate."""
 
 
 def access_list(
@@ -23,16 +23,16 @@ def access_list(
     revoked: Iterable[bytes | str] = (),
     services: Iterable[str] = tuple(SERVICE_RIGHTS),
 ) -> str:
-    """Who may say and hear what, as Mosquitto's access list.
+    """The topics that each client may publish and read, as Mosquitto's access list.
 
     Args:
         edges: device ids.
-        bindings: those whose frames may still come.
-        revoked: device ids that nothing is granted to, whatever they were.
+        bindings: those whose frames may still arrive.
+        revoked: device ids that are denied every topic.
         services: keys of `SERVICE_RIGHTS`.
 
     Raises:
-        RegistryRefused: an id that is not one; no other character may enter a topic.
+        RegistryRefused: a device id is malformed; no other text may enter a topic.
     """
     denied = {_id(one) for one in revoked}
     worn: dict[str, set[str]] = {_id(one): set() for one in edges}

@@ -10,7 +10,7 @@ from stream.errors import SiteUnusable
 
 
 class BrokerAccount(NamedTuple):
-    """Whom the broker's files belong to."""
+    """The owner of the broker's files."""
 
     name: str
     uid: int
@@ -18,6 +18,7 @@ class BrokerAccount(NamedTuple):
 
 
 def account_named(user: str, folder: Path) -> BrokerAccount:
+    """The account of a user name. Raises SiteUnusable, with the folder, if there is none."""
     if user == str(os.geteuid()):  # in a container a user may have a number and no name
         return BrokerAccount(user, os.geteuid(), os.getegid())
     try:
@@ -30,6 +31,7 @@ def account_named(user: str, folder: Path) -> BrokerAccount:
 
 
 def account_of(found: os.stat_result) -> BrokerAccount:
+    """The account that owns a file or folder."""
     try:
         name = pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
@@ -38,7 +40,11 @@ def account_of(found: os.stat_result) -> BrokerAccount:
 
 
 def check_can_read(folder: Path, account: BrokerAccount) -> None:
-    """A broker that begins as root reads everything once; as the user that it becomes it has to read it again."""
+    """Check that the broker can reload the files of its folder as the user that it runs as, even if it starts as root.
+
+    Raises:
+        SiteUnusable: it cannot, or this process may not write files of that user.
+    """
     if os.geteuid() not in (0, account.uid):
         raise SiteUnusable(folder, f"the broker runs as {account.name}: run this as root or as {account.name}")
     if account.uid in (0, os.geteuid()):
@@ -57,6 +63,6 @@ def check_can_read(folder: Path, account: BrokerAccount) -> None:
         if not may_enter:
             raise SiteUnusable(
                 folder,
-                f"the broker runs as {account.name}, who may not enter {parent}: name another folder, for "
+                f"the broker runs as {account.name}, who cannot enter {parent}: name another folder, for "
                 "instance vitalloom broker write --folder /etc/mosquitto/vitalloom",
             )

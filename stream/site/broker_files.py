@@ -1,7 +1,6 @@
-"""The files of a site's Mosquitto: its configuration, who may say what, whom it trusts, and who is trusted no more.
+"""The files of a site's Mosquitto broker: configuration, access list, trusted issuers, revocation list, certificate.
 
-The two texts are functions of facts. `BrokerFolder` keeps the files, all in one folder, and tells a running broker; it
-starts and stops nothing.
+`BrokerFolder` keeps them in one folder and has a running broker reload them; it does not start or stop the broker.
 """
 
 import hashlib
@@ -39,37 +38,37 @@ from wire.errors import BadKeyFile
 
 SERVER_DAYS: Final = 90
 WARN_LIST_MS: Final = 2 * DAY_MS
-"""Somebody has to hear of it when a revocation list has less time left than this."""
+"""Warn a person when the revocation list expires in less than this."""
 
-_TOLD: Final = "told"  # what a running broker was told last
-_READ_AGAIN: Final = (ACL_FILE, LIST_FILE, CERTIFICATE_FILE, KEY_FILE)
+_RELOADED: Final = "told"  # digest of the files that a running broker has reloaded
+_RELOADABLE: Final = (ACL_FILE, LIST_FILE, CERTIFICATE_FILE, KEY_FILE)
 _READ_AT_START: Final = (CONF_FILE, CLIENTS_FILE)
 
 _END_OF_LIST: Final = b"-----END X509 CRL-----\n"
-_ANEW_AFTER: Final = timedelta(days=1)
-_TOO_EARLY: Final = timedelta(minutes=5)  # lists are dated back by ten
+_RENEW_AFTER: Final = timedelta(days=1)
+_MAX_AHEAD: Final = timedelta(minutes=5)  # lists are backdated by ten
 _PROC: Final = Path("/proc")
 
 
-class Written(NamedTuple):
-    """What became of the files."""
+class BrokerUpdate(NamedTuple):
+    """The outcome of writing the files."""
 
     changed: tuple[str, ...]  # names of files that are new or different
-    told: bool  # a running broker was told to read them again
-    notes: tuple[str, ...]  # why it was not, if it should have been: a sentence
+    reloaded: bool  # a running broker was signalled to reload them
+    notes: tuple[str, ...]  # sentences: why it was not, although files have changed
 
     @property
     def needs_restart(self) -> bool:
-        """Whether there is something in them that not every running Mosquitto reads again."""
+        """Whether a file has changed that a running Mosquitto does not reload."""
         return any(name in _READ_AT_START for name in self.changed)
 
 
 class BrokerFolder:
-    """The folder of a broker.
+    """The folder of a broker's files.
 
     Args:
         folder: absolute.
-        list_days: how long a revocation list is good for. A new one is made a day after the last.
+        list_days: validity of a revocation list. A new one is made a day after the last.
     """
 
     def __init__(self, folder: Path, *, list_days: float = LIST_DAYS) -> None:
@@ -78,7 +77,7 @@ class BrokerFolder:
 
     @property
     def config_file(self) -> Path:
-        """What `mosquitto -c` is given."""
+        """The argument of `mosquitto -c`."""
         return self.folder / CONF_FILE
 
     def write(
@@ -91,19 +90,19 @@ class BrokerFolder:
         at: datetime,
         who: str,
         retired: Sequence[Authority] = (),
-    ) -> Written:
-        """Bring every file up to date, and tell a broker that runs.
+    ) -> BrokerUpdate:
+        """Bring every file up to date, and have a running broker reload them.
 
         Args:
-            hosts: names and addresses that clients reach the broker by.
-            retired: authorities with earlier issuing keys, as long as certificates of theirs are in use; without a
-                revocation list of its own issuer no client is let in.
+            hosts: names and addresses by which clients reach the broker.
+            retired: authorities with earlier issuing keys, while certificates of theirs are in use. A client
+                can connect only if its own issuer has a revocation list.
 
         Raises:
-            SiteUnusable: the folder cannot be written, or the broker's user could not read what is in it.
+            SiteUnusable: the folder cannot be written, or the broker's user cannot read its files.
         """
         if settings.folder != self.folder:
-            raise SiteUnusable(self.folder, f"the settings are of another folder, {settings.folder}")
+            raise SiteUnusable(self.folder, f"the settings name another folder, {settings.folder}")
         account = account_named(settings.user, self.folder)
         check_can_read(self.folder, account)
         self._make(account)
@@ -122,25 +121,25 @@ class BrokerFolder:
         at: datetime,
         who: str,
         retired: Sequence[Authority] = (),
-    ) -> Written:
-        """Bring the access list, the revocation list and, near its end, the broker's certificate up to date.
+    ) -> BrokerUpdate:
+        """Bring access list and revocation list up to date, and renew the broker's certificate before it expires.
 
         Cheap when nothing has changed; call it every few seconds. See `write` for the arguments.
 
         Raises:
-            SiteUnusable: nothing was written here before, or it cannot be read or written.
+            SiteUnusable: the folder holds no broker files, or they cannot be read or written.
         """
         try:
             account = account_of(self.folder.stat())
             check_can_read(self.folder, account)
             hosts = _hosts(self._certificate())
         except (OSError, ValueError) as error:
-            raise SiteUnusable(self.folder, "holds no broker's files; write them: vitalloom broker write") from error
+            raise SiteUnusable(self.folder, "holds no broker files; write them: vitalloom broker write") from error
         changed = self._bring_up_to_date(registry, (authority, *retired), hosts=hosts, at=at, who=who)
         return self._finish(changed, account)
 
     def list_left_ms(self, now_ms: int) -> int:
-        """How long the revocation list is good for; below `WARN_LIST_MS` somebody has to be told.
+        """Time until the revocation list expires; below `WARN_LIST_MS` a person has to be warned.
 
         Raises:
             SiteUnusable: there is none.
@@ -153,13 +152,13 @@ class BrokerFolder:
         return min(round(_next_update(one).timestamp() * 1_000) for one in lists) - now_ms
 
     def certificate(self) -> x509.Certificate | None:
-        """The broker's own, if it is there and can be read."""
+        """The broker's own certificate; None if it is missing or cannot be read."""
         try:
             return self._certificate()
         except (SiteUnusable, ValueError):
             return None
 
-    # Within
+    # Private
 
     def _bring_up_to_date(
         self, registry: Registry, authorities: Sequence[Authority], *, hosts: Sequence[str], at: datetime, who: str
@@ -170,21 +169,21 @@ class BrokerFolder:
             *self._put_certificate(registry, authorities[0], hosts, at, who),
         ]
 
-    def _finish(self, changed: Iterable[str], account: BrokerAccount) -> Written:
+    def _finish(self, changed: Iterable[str], account: BrokerAccount) -> BrokerUpdate:
         # First the owner, then the signal: a Mosquitto 2.0 that cannot read its access list again permits everything.
         self._hand_over(account)
-        # What it was told last is kept as a digest: whoever could not be told is told the next time.
-        digest = hashlib.sha256(b"\0".join(self._read(name) for name in _READ_AGAIN)).hexdigest().encode()
+        # The digest of the files that were reloaded last is kept: a reload that failed is tried again the next time.
+        digest = hashlib.sha256(b"\0".join(self._read(name) for name in _RELOADABLE)).hexdigest().encode()
         names = tuple(one for one in changed if one)
-        if self._read(_TOLD) == digest:
-            return Written(names, told=False, notes=())
-        problem = _tell(self.folder / PID_FILE)
+        if self._read(_RELOADED) == digest:
+            return BrokerUpdate(names, reloaded=False, notes=())
+        problem = _reload(self.folder / PID_FILE)
         if problem is None:
-            self._put(_TOLD, digest)
-        return Written(names, told=problem is None, notes=() if problem is None else (problem,))
+            self._put(_RELOADED, digest)
+        return BrokerUpdate(names, reloaded=problem is None, notes=() if problem is None else (problem,))
 
     def _put(self, name: str, content: bytes) -> str:
-        """The name if this was news, else nothing."""
+        """Write a file if its content is new; returns its name, or an empty text if it was up to date."""
         if self._read(name) == content:
             return ""
         try:
@@ -207,12 +206,13 @@ class BrokerFolder:
         revoked = registry.certificates.revoked()
         if not self._is_due(self._lists(), {serial for serial, _ in revoked}, authorities, at):
             return ""
-        # A Mosquitto that adds a list to those it has read leaves the choice to OpenSSL, which takes that of the later
-        # date, in whole seconds: of two lists of one second the second would not be heard. So the number is a second,
-        # it rises, and it is the date of the list; unless the clock was ahead before: a date to come is refused.
+        # A Mosquitto that adds a list to those it has read leaves the choice to OpenSSL, which takes the one with the
+        # later date, in whole seconds: of two lists of one second the second would be ignored. So the number is a time
+        # in seconds, it rises, and it is the date of the list; unless the clock was ahead before, as clients reject a
+        # date in the future.
         number = registry.certificates.next_list_number(int(at.timestamp()))
         dated = datetime.fromtimestamp(number, UTC)
-        if dated - at > _TOO_EARLY:
+        if dated - at > _MAX_AHEAD:
             dated = at
         lists = [one.revocation_list(revoked, number=number, at=dated, days=self._list_days) for one in authorities]
         return self._put(LIST_FILE, b"".join(lists))
@@ -231,11 +231,11 @@ class BrokerFolder:
         ):
             return True
         left = timedelta(milliseconds=self.list_left_ms(round(at.timestamp() * 1_000)))
-        old = left < timedelta(days=self._list_days) - _ANEW_AFTER
+        old = left < timedelta(days=self._list_days) - _RENEW_AFTER
         return old or any({entry.serial_number for entry in one} != revoked for one in present)
 
     def _lists(self) -> list[x509.CertificateRevocationList]:
-        """None of them if there is something wrong with one."""
+        """The lists in the file, one for each issuer; empty if one of them is damaged."""
         parts = self._read(LIST_FILE).split(_END_OF_LIST)
         try:
             return [x509.load_pem_x509_crl(part + _END_OF_LIST) for part in parts if part.strip()]
@@ -259,7 +259,7 @@ class BrokerFolder:
         try:
             present = self._certificate()
             present.verify_directly_issued_by(issuer.issuing)
-            # Two files, and a power cut can come between them.
+            # A power cut between writing the two files leaves a key that does not fit.
             fits = key_hash(load_key(self._read(KEY_FILE)).public_key()) == pin_of(present)
         except (ValueError, TypeError, InvalidSignature, BadKeyFile):
             return False
@@ -277,16 +277,16 @@ class BrokerFolder:
             except OSError as error:
                 raise SiteUnusable(folder, f"cannot be made ({error.strerror})") from error
             if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid(), account.uid):
-                raise SiteUnusable(folder, f"is not a folder of {account.name}'s: name another")
+                raise SiteUnusable(folder, f"is not a folder of {account.name}: name another")
             if found.st_mode & 0o077:
-                raise SiteUnusable(folder, f"will hold a key and others can reach it: chmod 700 {folder}")
+                raise SiteUnusable(folder, f"will hold a key, and other users can read it: chmod 700 {folder}")
 
     def _hand_over(self, account: BrokerAccount) -> None:
-        """Everything to the user that the broker runs as, if that is somebody else."""
+        """Give every file to the user that the broker runs as, if that is another user."""
         if os.geteuid() == account.uid:
             return
-        for path in (self.folder, *(self.folder / name for name in (*_READ_AT_START, *_READ_AGAIN, DATA_FOLDER))):
-            # The folder may be another user's already: whatever lies there, a link is not followed.
+        for path in (self.folder, *(self.folder / name for name in (*_READ_AT_START, *_RELOADABLE, DATA_FOLDER))):
+            # The folder may be another user's already, who could place a link there: do not follow it.
             if path.lstat().st_uid != account.uid:
                 os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
@@ -318,28 +318,28 @@ def _next_update(one: x509.CertificateRevocationList) -> datetime:
     return one.next_update_utc
 
 
-def _tell(pid_file: Path) -> str | None:
-    """Have the broker read its files again. None if that worked, else a sentence."""
+def _reload(pid_file: Path) -> str | None:
+    """Have the broker reload its files. None if that worked, else a sentence."""
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
-        # The number may be an older one, and of another program by now; 0 and less would mean many. In a container of
-        # its own, it is the first process.
+        # The number may be outdated and belong to another program by now; 0 and less mean groups of processes. In a
+        # container of its own the broker has number 1.
         if pid < 1 or not _is_mosquitto(pid):
-            return f"no broker is running ({pid_file} is an old one)"
+            return f"no broker is running ({pid_file} is outdated)"
         os.kill(pid, signal.SIGHUP)
     except FileNotFoundError:
         return "no broker is running"
     except ValueError:
-        return f"{pid_file} holds no number; tell the broker yourself: systemctl reload mosquitto"
+        return f"{pid_file} holds no process id; reload the broker yourself: systemctl reload mosquitto"
     except ProcessLookupError:
-        return f"no broker is running ({pid_file} is an old one)"
+        return f"no broker is running ({pid_file} is outdated)"
     except PermissionError:
-        return "the broker may not be told by this user: run this as the broker's user or as root"
+        return "this user may not signal the broker: run this as the broker's user or as root"
     return None
 
 
 def _is_mosquitto(pid: int) -> bool:
-    if not (_PROC / "self").exists():  # another system than Linux
+    if not (_PROC / "self").exists():  # not Linux
         return True
     try:
         return (_PROC / str(pid) / "comm").read_text(encoding="utf-8").strip() == "mosquitto"

@@ -1,4 +1,4 @@
-"""The signed documents of the registry: what devices are told about each other, about bindings and about keys.
+"""The signed documents of the registry: statements to devices about each other, about bindings and about keys.
 
 A document is signed again only when its content has changed, and every new version has a higher number.
 """

@@ -177,7 +177,7 @@ class Enrolment:
             prekey_id, prekey = prekey_of(request.prekey_id, request.prekey)
             serial = _serial(request.serial)
             if abs(request.at_ms - now_ms) > _CLOCK_MS:
-                raise BadProof("the request is not of now; is the device's clock right?")
+                raise BadProof("the request's time differs too much from ours; is the device's clock right?")
             transcript = prekey_transcript(device_id, serial, prekey_id, prekey, request.at_ms)
             with self._file.change("prekey", who=address, subject=request.device_id):
                 self._check_present(device_id, serial, request.present, transcript, peer)
@@ -206,7 +206,7 @@ class Enrolment:
                 del self._tries[next(iter(self._tries))]
         self._tries[address] = bucket
         if not bucket.take(mono_ms):
-            raise EnrolmentRefused(429, "too many tries from this address; wait a minute")
+            raise EnrolmentRefused(429, "too many attempts from this address; wait a minute")
 
     @contextmanager
     def _logged_refusal(self, name: str, address: str, device_id: str) -> Iterator[None]:
@@ -228,7 +228,7 @@ class Enrolment:
         ).fetchone()
         # One answer for every reason, so that it does not reveal which ids exist.
         refusal = EnrolmentRefused(
-            403, "this invitation is not good (used, expired, locked or of another device): ask for a new one"
+            403, "this invitation is not valid (used, expired, locked or of another device): ask for a new one"
         )
         if row is None or row[1] >= self.policy.bad_tokens:
             raise refusal
@@ -362,4 +362,4 @@ def _serial(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise BadProof("a serial is not hexadecimal") from None
+        raise BadProof("the credential's serial is not hexadecimal") from None

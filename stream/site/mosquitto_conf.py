@@ -16,10 +16,10 @@ PID_FILE: Final = "data/mosquitto.pid"
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site's broker can be told."""
+    """Settings of a site's broker."""
 
     folder: Path  # absolute
-    user: str  # of the system, that the broker runs as
+    user: str  # system user that the broker runs as
     port: int = 8_883
     host: str = ""  # address to listen on; empty: all
     log_dest: str = "stderr"  # or "syslog", or "file /absolute/path"
@@ -45,13 +45,13 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def mosquitto_conf(settings: BrokerSettings) -> str:
-    """Mosquitto's configuration file; its versions from 2.0.11 on read it."""
+    """Mosquitto's configuration file, for versions from 2.0.11 on."""
     folder = settings.folder
     # In Mosquitto's own file a comment begins in column 1, or it is part of a value.
     return f"""\
 # Written by vitalloom, and written again: changes made here do not last.
 
-# Whoever starts it as root, it goes on as this user.
+# Mosquitto changes to this user if it is started as root.
 user {settings.user}
 pid_file {folder / PID_FILE}
 log_dest {settings.log_dest}
@@ -61,24 +61,24 @@ per_listener_settings false
 allow_anonymous false
 acl_file {folder / ACL_FILE}
 
-# Sessions survive a restart. That shortens resends; nobody relies on it, for senders keep what was not answered.
+# Sessions survive a restart. That shortens resends, but is not needed: senders keep what was not acknowledged.
 # There is no persistent_client_expiration on purpose, and clients ask for sessions without end (0xFFFFFFFF) or none:
-# of a session that has an end and sleeps through a SIGHUP, Mosquitto 2.0 notes the end a second time, and reads freed
-# memory once the client was back (session_expiry__add; 2.1 looks first).
+# if a session with an end is disconnected during a SIGHUP, Mosquitto 2.0 records the end twice and reads freed memory
+# when the client is back (session_expiry__add; 2.1 checks first).
 persistence true
 persistence_location {folder / DATA_FOLDER}/
 autosave_interval {settings.autosave_s}
 
-# The longest frame and its topic fit in easily; whoever sends more is disconnected.
+# The longest frame and its topic fit in easily; a client that sends more is disconnected.
 max_packet_size {settings.max_packet_bytes}
 max_inflight_messages {settings.max_inflight}
-# For each client: more than all edges together may have without an answer, so normal overload drops nothing.
+# For each client: more than all edges together may have unacknowledged, so normal overload drops nothing.
 max_queued_messages {settings.max_queued}
 max_queued_bytes {settings.max_queued_bytes}
-# The last resort, where messages are lost: somebody should hear of it at 60 %.
+# The last resort, where messages are lost: monitoring should warn at 60 %.
 memory_limit {settings.memory_limit_bytes}
 max_keepalive {settings.max_keepalive_s}
-# A vital sign that the broker kept would look like one of now.
+# A retained vital sign would look like a present one.
 retain_available false
 queue_qos0_messages false
 set_tcp_nodelay true
@@ -93,11 +93,11 @@ allow_zero_length_clientid false
 cafile {folder / CLIENTS_FILE}
 certfile {folder / CERTIFICATE_FILE}
 keyfile {folder / KEY_FILE}
-# Once the time of this list is over, nobody gets in (eclipse-mosquitto/mosquitto#1826).
+# When this list has expired, no client can connect (eclipse-mosquitto/mosquitto#1826).
 crlfile {folder / LIST_FILE}
 tls_version tlsv1.3
 require_certificate true
 use_identity_as_username true
-# The session belongs to the certificate; nobody can name somebody else's.
+# The session belongs to the certificate: a client cannot name the session of another.
 use_username_as_clientid true
 """

@@ -16,7 +16,10 @@ from stream.errors import NoSuchDevice, RegistryRefused
 from stream.site.certificates import IssuedCertificates
 from stream.site.documents import SignedDocuments
 from stream.site.registry_file import RegistryFile
-from wire.enrol.documents import CredentialV1, DeviceV1
+from wire.enrol.documents import (
+    CredentialV1,
+    DeviceV1,
+)
 from wire.enrol.wallet import record_of
 from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
 
@@ -127,7 +130,7 @@ class Registry:
         if begins in found:  # a whole id, even if it is the label of another device
             found = {begins}
         if len(found) != 1:
-            problem = "more than one device is called that: give more of its id" if found else "no such device"
+            problem = "more than one device matches: give more of its id" if found else "no such device"
             raise NoSuchDevice(text if text.isprintable() and 0 < len(text) <= 64 else repr(text[:40]), problem)
         return bytes.fromhex(found.pop())
 
@@ -145,7 +148,7 @@ class Registry:
             raise NoSuchDevice(device_id.hex(), "no such device")
         if row[1] is not None and not even_revoked:
             raise RegistryRefused(
-                f"device {device_id.hex()} is revoked for good: add a new one (vitalloom registry add {row[0]})"
+                f"device {device_id.hex()} is revoked for good: add a new device (vitalloom registry add {row[0]})"
             )
         role: Role = row[0]
         return role
@@ -180,7 +183,7 @@ class Registry:
             RegistryRefused: the wearable is on a patient already, or a device has the wrong role.
         """
         if spo2_scale not in (1, 2):
-            raise RegistryRefused("spo2_scale is 1, or 2 for patients who live with low oxygen saturation")
+            raise RegistryRefused("spo2_scale is 1, or 2 for patients with a lower oxygen saturation target")
         if problem := about.problem():
             raise RegistryRefused(problem)
         now_ms = self._clock.now_ms()
@@ -190,11 +193,18 @@ class Registry:
             self.file.execute(
                 f"INSERT INTO binding ({_BINDING}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",  # noqa: S608 - names from code
                 (
-                    found_id.hex(), _printable("patient", patient, 64), _printable("bed", bed, 32), wearable_id.hex(),
-                    edge_id.hex(), now_ms if valid_from_ms is None else valid_from_ms, spo2_scale,
-                    about.age_years, about.is_male, about.chest_pain,
+                    found_id.hex(),
+                    _printable("patient", patient, 64),
+                    _printable("bed", bed, 32),
+                    wearable_id.hex(),
+                    edge_id.hex(),
+                    now_ms if valid_from_ms is None else valid_from_ms,
+                    spo2_scale,
+                    about.age_years,
+                    about.is_male,
+                    about.chest_pain,
                 ),
-            )  # fmt: skip
+            )
             self._publish_binding(found_id)
         return found_id
 
@@ -210,11 +220,11 @@ class Registry:
                 (self._clock.now_ms(), binding_id.hex()),
             )
             if done.rowcount != 1:
-                raise RegistryRefused(f"binding {binding_id.hex()}: there is no such open one")
+                raise RegistryRefused(f"binding {binding_id.hex()}: there is no such open binding")
             self._publish_binding(binding_id)
 
     def bindings(self) -> list[BindingRecord]:
-        """Every binding whose frames may still come."""
+        """Every binding whose frames may still arrive: open, or ended a short time ago."""
         after_ms = self._clock.now_ms() - LATE_MS
         rows = self.file.execute(
             f"SELECT {_BINDING} FROM binding WHERE valid_to_ms IS NULL OR valid_to_ms > ? "  # noqa: S608 - our columns
@@ -234,13 +244,13 @@ class Registry:
         """A binding by its id, the beginning of it, or by its wearable's. Raises RegistryRefused."""
         wanted = text.lower().rstrip("…")
         if not _is_hex(wanted):
-            raise RegistryRefused(f"{text[:40]!r}: a binding is named by the hex digits of its id, or its wearable's")
+            raise RegistryRefused(f"{text[:40]!r}: a binding is named by hex digits of its id, or of its wearable's")
         rows = self.file.execute(
             "SELECT binding_id FROM binding WHERE valid_to_ms IS NULL AND (binding_id LIKE ?1 OR wearable_id LIKE ?1)",
             (wanted + "%",),
         ).fetchall()
         if len(rows) != 1:
-            raise RegistryRefused(f"{text}: {len(rows)} open bindings are named so; say more of its id")
+            raise RegistryRefused(f"{text}: {len(rows)} open bindings match; give more digits of the id")
         return bytes.fromhex(rows[0][0])
 
     def patients_of(self, device_id: bytes) -> int:
@@ -255,7 +265,7 @@ class Registry:
 
     def publish_all(self, *, who: str) -> None:
         """Sign every document again: after a change of the control keys."""
-        with self.file.change("documents signed anew", who=who, subject="all"):
+        with self.file.change("documents signed again", who=who, subject="all"):
             self.documents.mark_all_changed()
             self.documents.sign_control_keys()
             for (name,) in self.file.execute("SELECT device_id FROM device").fetchall():
@@ -264,7 +274,7 @@ class Registry:
                 self._publish_binding(one.binding_id)
 
     def publish_device(self, device_id: bytes) -> None:
-        """Sign what is true of a device now. Call within a transaction."""
+        """Sign the present state of a device. Call within a transaction."""
         content = self._device_content(device_id)
         if content is not None:
             self.documents.sign_device(device_id, content)
@@ -321,7 +331,7 @@ class Registry:
     def _check_can_bind(self, wearable_id: bytes, edge_id: bytes) -> None:
         for device_id, role in ((wearable_id, "wearable"), (edge_id, "edge")):
             if (found := self.role_of(device_id)) != role:
-                raise RegistryRefused(f"device {device_id.hex()} is of role {found}, and not {role}")
+                raise RegistryRefused(f"device {device_id.hex()} has the role {found}, not {role}")
         busy = self.file.execute(
             "SELECT binding_id FROM binding WHERE wearable_id = ? AND valid_to_ms IS NULL", (wearable_id.hex(),)
         ).fetchone()
@@ -340,10 +350,16 @@ _BINDING: Final = (
 def _binding(row: Sequence[Any]) -> BindingRecord:
     un = bytes.fromhex
     return BindingRecord(
-        binding_id=un(row[0]), patient=row[1], bed=row[2], wearable_id=un(row[3]), edge_id=un(row[4]),
-        valid_from_ms=row[5], valid_to_ms=row[6], spo2_scale=row[7],
+        binding_id=un(row[0]),
+        patient=row[1],
+        bed=row[2],
+        wearable_id=un(row[3]),
+        edge_id=un(row[4]),
+        valid_from_ms=row[5],
+        valid_to_ms=row[6],
+        spo2_scale=row[7],
         about=About(age_years=row[8], is_male=None if row[9] is None else bool(row[9]), chest_pain=row[10]),
-    )  # fmt: skip
+    )
 
 
 def _is_hex(text: str) -> bool:

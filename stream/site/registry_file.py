@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.clock import Clock
-from stream.errors import EnrolmentRefused, RegistryRefused, StoreUnusable
+from stream.errors import EnrolmentRefused, FileUnusable, RegistryRefused
 from stream.site.audit import AuditLog
 
 _SCHEMA: Final = """
@@ -57,7 +57,7 @@ class RegistryFile:
         to_read: refuse every change.
 
     Raises:
-        StoreUnusable: the file is something else, or cannot be written.
+        FileUnusable: the file is something else, or cannot be written.
     """
 
     def __init__(self, path: Path, *, clock: Clock, to_read: bool) -> None:
@@ -111,7 +111,7 @@ class RegistryFile:
     def check_writable(self) -> None:
         """Raises RegistryRefused if the file was opened for reading."""
         if self._to_read:
-            raise RegistryRefused(f"{self.path}: opened for reading; changes are made where the keys are")
+            raise RegistryRefused(f"{self.path}: opened for reading; a change needs the site's signing keys")
 
     def meta(self, key: str) -> str | None:
         """A single fact about the registry, such as `audit_head`."""
@@ -122,7 +122,7 @@ class RegistryFile:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _commit(self, what: str, who: str, subject: str, detail: dict[str, Any]) -> None:
-        # The log first: a line about something that did not happen is better than something without a line.
+        # The log first: a line about a change that was not made is better than a change without a line.
         try:
             record = self.audit.append(what, at_ms=self._clock.now_ms(), who=who, subject=subject, **detail)
             self.set_meta("audit_head", record.hash)
@@ -142,7 +142,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
         db.executescript(_SCHEMA)
         _add_missing_columns(db)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnusable(path, f"is not a registry ({error})") from error
+        raise FileUnusable(path, f"is not a registry ({error})") from error
     return db
 
 

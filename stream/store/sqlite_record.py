@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from vitals.messages import (
     AlarmChanged,
     AlarmKind,
@@ -48,23 +48,23 @@ class SqliteRecord:
         path: of the file.
 
     Raises:
-        StoreUnusable: there is no such file, or it is no store that this version reads.
+        FileUnusable: there is no such file, or it is no store that this version reads.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise StoreUnusable(path, "does not exist; name the folder that `vitalloom stream` writes its store to")
+            raise FileUnusable(path, "does not exist; name the folder that `vitalloom stream` writes its store to")
         self.path = path
         try:
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
             schema = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
             columns = {row[1] for row in self._db.execute("PRAGMA table_info(alarm)")}
         except sqlite3.Error as error:
-            raise StoreUnusable(path, f"cannot be read as a store ({error})") from error
+            raise FileUnusable(path, f"cannot be read as a store ({error})") from error
         if schema is None or schema[0] not in KNOWN_SCHEMAS:
             self.close()
             found = "none" if schema is None else schema[0]
-            raise StoreUnusable(path, f"has schema {found}, this vitalloom reads {', '.join(KNOWN_SCHEMAS)}")
+            raise FileUnusable(path, f"has schema {found}, this vitalloom reads {', '.join(KNOWN_SCHEMAS)}")
         self._alarm_columns = (*_ALARM, "response") if "response" in columns else _ALARM
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ class SqliteRecord:
                 for row in rows:
                     yield dict(zip(columns, row, strict=True))
         except sqlite3.Error as error:
-            raise StoreUnusable(self.path, f"cannot be read any further ({error})") from error
+            raise FileUnusable(self.path, f"cannot be read any further ({error})") from error
 
 
 def _alarm(row: dict[str, Any]) -> AlarmChanged:

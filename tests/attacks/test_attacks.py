@@ -449,7 +449,7 @@ def test_a40_who_drops_only_the_newest_frames_is_given_away_by_the_heartbeats(be
             cloud.take(passed)
             for owed in cloud.owed():
                 bench.hear(owed.frame)
-            missing.append(cloud.counts.tails_missing)
+            missing.append(cloud.counts.gaps_detected)
 
         first = missing.index(1)
         assert 12 + 12 <= first <= 12 + 18  # a minute for resends, and the heartbeats before and after it

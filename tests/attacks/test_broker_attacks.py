@@ -147,7 +147,7 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
     site, thief = cast.site, cast.site.new_device("edge")
     worn = site.new_device("wearable")
     site.bind(worn, thief)
-    assert site.refresh().told
+    assert site.refresh().reloaded
     context = site.context(thief)
     resumable = session_of(context, site.broker.port)
     assert resumable is not None
@@ -164,7 +164,7 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
 
         began = time.monotonic()
         site.revoke(thief)
-        assert site.refresh().told
+        assert site.refresh().reloaded
         assert until(lambda: vitals.say(up_e(thief)) == NOT_AUTHORIZED)
         took_s = time.monotonic() - began
 
@@ -378,7 +378,7 @@ def test_a27_an_expired_revocation_list_locks_everybody_out_until_there_is_a_new
 
             site.files = BrokerFolder(site.files.folder)
             written = site.refresh()
-            assert (written.changed, written.told) == (("revoked.crl",), True)
+            assert (written.changed, written.reloaded) == (("revoked.crl",), True)
             assert until(lambda: how_many_get_in() == 3)
             assert site.files.list_left_ms(round(now().timestamp() * 1_000)) > WARN_LIST_MS
 
@@ -390,7 +390,7 @@ def test_a_wearable_that_is_bound_now_is_heard_without_a_restart(cast: Cast) -> 
         wearable.say(up(new), b"early")
 
         cast.site.bind(new, cast.edge)
-        assert cast.site.refresh().told
+        assert cast.site.refresh().reloaded
 
         assert until(lambda: wearable.say(up(new), b"bound") == TAKEN and edge.heard != [])
         assert edge.heard[0] == Heard(up(new), b"bound")
@@ -408,7 +408,7 @@ def test_what_waits_for_a_sleeping_edge_outlives_a_refresh_and_a_restart(tmp_pat
         with site.speaker(worn) as wearable:
             assert wearable.say(up(worn), b"one") == TAKEN
             site.bind(more, edge)
-            assert site.refresh().told
+            assert site.refresh().reloaded
             assert wearable.say(up(worn), b"two") == TAKEN
         site.broker.stop()
         site.broker.start()

@@ -1,4 +1,4 @@
-"""The phone of the demo: shows what it is sent, whatever that is, and keeps it."""
+"""The simulated phone of the demo: shows and stores the notifications that it receives."""
 
 import json
 import threading
@@ -14,15 +14,15 @@ from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
-def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Path]]:
-    """A phone on a port, in a thread; `run` wants the main thread only for its signals."""
+def running_phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Path]]:
+    """A phone on a port, in a thread; `run` needs the main thread only for its signal handlers."""
     handlers = []
     monkeypatch.setattr("deploy.phone.signal.signal", lambda _, handler: handlers.append(handler))
     port, file = free_port(), tmp_path / "phone.jsonl"
     thread = threading.Thread(target=phone.run, args=("127.0.0.1", port, file))
     thread.start()
     try:
-        while health.ask(f"http://127.0.0.1:{port}/"):
+        while health.problem_of(f"http://127.0.0.1:{port}/"):
             pass
         yield port, file
     finally:
@@ -39,34 +39,34 @@ def post(port: int, body: bytes) -> int:
     return status
 
 
-def test_it_shows_what_the_desk_sends(ringing: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    port, file = ringing
+def test_notification_is_shown_and_stored(running_phone: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    port, file = running_phone
 
-    told = {"title": "*** high alarm", "message": "Bed 3.\nAlarm 1214157c. Open the ward"}
+    notification = {"title": "*** high alarm", "message": "Bed 3.\nAlarm 1214157c. Open the ward"}
 
-    assert post(port, json.dumps(told).encode()) == 204
+    assert post(port, json.dumps(notification).encode()) == 204
 
-    (one,) = phone.shown(file)
+    (one,) = phone.messages(file)
     assert (one.title, one.text, one.alarm) == ("*** high alarm", "Bed 3. Alarm 1214157c. Open the ward", "1214157c")
     assert "*** high alarm  Bed 3. Alarm 1214157c" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[1, 2]", b'"text"', b"\xff\xfe"])
-def test_what_is_no_notification_rings_all_the_same(ringing: tuple[int, Path], body: bytes) -> None:
-    port, file = ringing
+def test_malformed_notification_is_stored_without_title(running_phone: tuple[int, Path], body: bytes) -> None:
+    port, file = running_phone
 
     assert post(port, body) == 204
 
-    assert [one.title for one in phone.shown(file)] == [""]
+    assert [one.title for one in phone.messages(file)] == [""]
 
 
-def test_what_is_too_long_is_refused(ringing: tuple[int, Path]) -> None:
-    port, file = ringing
+def test_too_long_notification_is_refused(running_phone: tuple[int, Path]) -> None:
+    port, file = running_phone
 
-    assert post(port, b"x" * (phone.LONGEST + 1)) == 413
+    assert post(port, b"x" * (phone.MAX_BODY_BYTES + 1)) == 413
 
-    assert phone.shown(file) == []
+    assert phone.messages(file) == []
 
 
-def test_a_phone_that_has_not_rung_has_shown_nothing(tmp_path: Path) -> None:
-    assert phone.shown(tmp_path / "none") == []
+def test_missing_file_means_no_notifications(tmp_path: Path) -> None:
+    assert phone.messages(tmp_path / "none") == []

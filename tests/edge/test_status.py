@@ -12,7 +12,7 @@ from edge.outbox import Outbox
 from edge.process import Teller
 from edge.reporting import OVERDUE_MS
 from edge.status import Status, age_ms, file_for, places
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 from tests.edge.benches import ILL, Bench
 from tests.edge.statuses import NOW_MS, WELL, a_status
 from vitals.messages import AlarmState
@@ -187,7 +187,7 @@ def test_the_watchdog_is_fed_by_progress_alone(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
         heard.settimeout(5)
-        teller = Teller(tmp_path / "status", Supervisor(str(tmp_path / "notify")))
+        teller = Teller(tmp_path / "status", SystemdNotifier(str(tmp_path / "notify")))
 
         teller(a_status(mono_ms=NOW_MS, progress_ms=NOW_MS))
         teller(a_status(mono_ms=NOW_MS + 1_000, progress_ms=NOW_MS + 1_000))
@@ -212,7 +212,7 @@ def test_the_watchdog_is_fed_by_progress_alone(tmp_path: Path) -> None:
 def test_a_status_that_cannot_be_written_is_said_once_and_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    teller = Teller(tmp_path / "nowhere" / "status", Supervisor())
+    teller = Teller(tmp_path / "nowhere" / "status", SystemdNotifier())
 
     teller(WELL)
     teller(WELL)

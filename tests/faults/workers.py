@@ -20,12 +20,12 @@ from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.kafka import producer, topic
 from stream.records import (
-    Alarmed,
-    Arrived,
-    decode_alarmed,
-    decode_for_patient,
-    decode_judged,
-    decode_state,
+    AlarmRecord,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_judgement_record,
+    decode_patient_record,
+    decode_state_row,
     encode_record,
 )
 from tests.patience import PATIENCE_S
@@ -139,7 +139,7 @@ class Load:
                     waiting.append(
                         await sender.send(
                             topic(self._log.config, KAFKA_READINGS), key=reading.binding_id.encode(),
-                            value=encode_record(Arrived(messages=(reading,))),
+                            value=encode_record(ReadingRecord(messages=(reading,))),
                         )
                     )  # fmt: skip
                     self.sent += 1
@@ -187,7 +187,7 @@ async def settled(log: Log, *, sent: int, within_s: float = PATIENCE_S) -> None:
         found = sum(
             isinstance(event, ReadingJudged)
             for record in await log.records(KAFKA_EVENTS)
-            for event in decode_judged(record.value).events
+            for event in decode_judgement_record(record.value).events
         )
         if found >= sent or time.monotonic() - began > within_s:
             return
@@ -205,7 +205,7 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
     worst_ms = 0
     scores: dict[str, list[Event]] = defaultdict(list)
     for record in await log.records(KAFKA_EVENTS):
-        for event in decode_judged(record.value).events:
+        for event in decode_judgement_record(record.value).events:
             if isinstance(event, ReadingJudged):
                 times[event.reading.reading_id] += 1
                 age_ms = record.timestamp - event.reading.at_ms
@@ -237,8 +237,8 @@ async def physiological(log: Log) -> dict[str, list[AlarmChanged]]:
     """Alarms of patients, by patient, as they lie in the log."""
     alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
     for record in await log.records(KAFKA_ALARMS):
-        one = decode_alarmed(record.value)
-        if isinstance(one, Alarmed) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
+        one = decode_alarm_record(record.value)
+        if isinstance(one, AlarmRecord) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
             alarms[one.alarm.binding_id].append(one.alarm)
     return alarms
 
@@ -257,8 +257,8 @@ async def expected_alarms(
                 break
             messages = []
             for record in records:
-                arrived = decode_for_patient(record.value)
-                assert isinstance(arrived, Arrived)
+                arrived = decode_patient_record(record.value)
+                assert isinstance(arrived, ReadingRecord)
                 messages += arrived.messages
             for event in engine.apply(messages):
                 if isinstance(event, AlarmChanged) and event.kind is AlarmKind.PHYSIOLOGICAL:
@@ -270,7 +270,7 @@ async def expected_alarms(
 
 async def _rows(log: Log) -> tuple[dict[bytes, int], dict[bytes, int]]:
     """Of every patient: the offset in the last row, and the offset of the last reading in the log."""
-    rows = {record.key: decode_state(record.value).last_offset for record in await log.records(KAFKA_STATE)}
+    rows = {record.key: decode_state_row(record.value).last_offset for record in await log.records(KAFKA_STATE)}
     newest = {record.key: record.offset for record in await log.records(KAFKA_READINGS)}
     return rows, newest
 

@@ -64,7 +64,7 @@ class InfluxDB:
         shutil.rmtree(self._data)
 
     def _answers(self) -> bool:
-        return not health.ask(f"{self.url}/health")
+        return not health.problem_of(f"{self.url}/health")
 
     def _ask(self, method: str, path: str, body: object = None) -> int:
         connection = HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_S)

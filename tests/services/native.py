@@ -20,7 +20,7 @@ def installed(name: str) -> Path:
 
     Where there is none the test is skipped, or it is made there and then if the environment demands services.
     """
-    if not tools.is_made(name):
+    if not tools.is_installed(name):
         if not is_required():
             missing(name, tools.why_missing(name))
         tools.install(name)

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.site.broker_files import BrokerFolder, Written
+from stream.site.broker_files import BrokerFolder, BrokerUpdate
 from stream.site.mosquitto_conf import BrokerSettings
 from stream.site.registry import Registry
 from tests.patience import PATIENCE_S
@@ -200,12 +200,12 @@ class SecuredSite:
         self.broker.kill()
         self.registry.close()
 
-    def write(self) -> Written:
+    def write(self) -> BrokerUpdate:
         return self.files.write(
             self.registry, self.authority, self.settings, hosts=["localhost", LOOPBACK], at=now(), who=WHO
         )
 
-    def refresh(self) -> Written:
+    def refresh(self) -> BrokerUpdate:
         return self.files.refresh(self.registry, self.authority, at=now(), who=WHO)
 
     def new_device(self, role: Role) -> str:

@@ -39,9 +39,13 @@ def serving(desk: Desk, enrolment: Enrolment | None = None) -> Iterator[int]:
 
     async def serve() -> None:
         server = RegistryServer(
-            enrolment or desk.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-            host="127.0.0.1", port=0,
-        )  # fmt: skip
+            enrolment or desk.enrolment,
+            tls=site.registry_tls,
+            root=pem(site.authority.root),
+            clients=site.bundle_file,
+            host="127.0.0.1",
+            port=0,
+        )
         async with server:
             port[0] = server.port
             up.set()
@@ -98,9 +102,12 @@ def ask(
 ) -> Answer:
     """One request on a connection of its own."""
     told: dict[str, Any] = {
-        "Host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close",
+        "Host": "127.0.0.1",
+        "Content-Type": "application/json",
+        "Content-Length": len(body),
+        "Connection": "close",
         **(headers or {}),
-    }  # fmt: skip
+    }
     head = "".join(f"{key}: {value}\r\n" for key, value in told.items() if value is not None)
     with connect(port, tls, source=source) as sock:
         # A server that refuses a large body answers, and closes, before it has read all of it.

@@ -18,7 +18,7 @@ from edge import status as statuses
 from edge.bedside.signals import HIGH, MEDIUM, Condition, Tone
 from edge.bedside.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
 from edge.errors import BadEdgeConfig
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 from tests.edge.statuses import NOW_MS, a_status
 from tests.patience import PATIENCE_S
 
@@ -172,7 +172,14 @@ def test_it_sounds_when_the_agent_stands_still_and_is_quiet_when_it_goes_on(tmp_
     statuses.write(file, a_status(progress_ms=NOW_MS, heard_ms=NOW_MS + 60_000))
     stop.wait = lambda *_: None  # type: ignore[method-assign,assignment]
 
-    watch(Counted({}, heard), lambda: statuses.read(file), stop, Supervisor(), silent_ms=60_000, mono_ms=lambda: now_ms)
+    watch(
+        Counted({}, heard),
+        lambda: statuses.read(file),
+        stop,
+        SystemdNotifier(),
+        silent_ms=60_000,
+        mono_ms=lambda: now_ms,
+    )
 
     assert shown[60] is Condition.WELL
     assert shown[61:70] == [Condition.DEAD] * 9
@@ -197,7 +204,7 @@ def test_a_status_that_is_taken_away_has_its_minute_from_the_last_progress_on() 
     there = a_status(progress_ms=NOW_MS + 2_000, heard_ms=NOW_MS)
 
     watch(
-        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, Supervisor(),
+        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, SystemdNotifier(),
         silent_ms=60_000, mono_ms=lambda: now_ms,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.users import Door, Users
-from stream.errors import DeskNotReached, DeskUnusable
+from stream.errors import DeskCommandFailed, DeskUnusable
 from tests.patience import PATIENCE_S
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
@@ -221,11 +221,11 @@ def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_be
 
     with served(Ward(tmp_path), tls=tls) as ward:
         url = f"https://127.0.0.1:{ward.port}"
-        with pytest.raises(DeskNotReached, match="not logged in, or no longer"):
+        with pytest.raises(DeskCommandFailed, match="not logged in, or no longer"):
             DeskClient(url, root=tmp_path / "root.crt", token="wrong").alarms(dict[str, Any])
-        with pytest.raises(DeskNotReached, match="certificate that is not believed"):
+        with pytest.raises(DeskCommandFailed, match="certificate that is not believed"):
             DeskClient(url, token="wrong").alarms(dict[str, Any])
-        with pytest.raises(DeskNotReached, match="cannot be reached"):
+        with pytest.raises(DeskCommandFailed, match="cannot be reached"):
             DeskClient(f"http://127.0.0.1:{ward.port}", token="wrong").alarms(dict[str, Any])
     with pytest.raises(DeskUnusable, match="no certificate and its key"):
         DeskServer(ward.app, DeskApiConfig(tls=DeskTls(certificate=tmp_path / "desk.key", key=tmp_path / "desk.crt")))

@@ -12,7 +12,7 @@ from stream.desk import alarm_commands
 from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.load_report import changes_of, measure
 from stream.embedded.store import Store
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from stream.store.sqlite_record import STORE_FILE
 from tests.stream.desk.alarms import AMBER, MINUTE, NOW, SECOND, an_id, kept, told
 from tests.vitals.stories import HOUR, START, a_monitor, an_answer, steady
@@ -133,7 +133,7 @@ def test_an_alarm_that_another_one_replaced_counts_as_ended(tmp_path: Path) -> N
 
 
 def test_a_folder_with_neither_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnusable, match=r"has neither store\.sqlite nor desk\.sqlite"):
+    with pytest.raises(FileUnusable, match=r"has neither store\.sqlite nor desk\.sqlite"):
         measure(tmp_path)
 
 

@@ -12,8 +12,8 @@ from stream.desk.desk import AlarmDesk, Place
 from stream.desk.http import shown_of
 from stream.desk.notify import Addresses
 from stream.desk.texts import Message
-from stream.errors import StoreRefused
-from stream.records import Alarmed
+from stream.errors import CommitFailed
+from stream.records import AlarmRecord
 from tests.stream.desk.alarms import AMBER, MINUTE, NOW, RED, SECOND, an_id, told
 from tests.stream.desk.test_desk import Night, lived
 from vitals.messages import AlarmKind, AlarmState
@@ -53,12 +53,12 @@ def ward(tmp_path: Path) -> Any:
     made.book.close()
 
 
-def no_data(bed: int, *, since_ms: int = NOW, **changes: Any) -> Alarmed:
+def no_data(bed: int, *, since_ms: int = NOW, **changes: Any) -> AlarmRecord:
     wishes = {"kind": AlarmKind.TECHNICAL, "priority": AMBER, "onset_ms": since_ms, "text": "no data", "basis": "rule"}
     return told(bed, binding_id=f"{bed:032x}", rule_id="no_data", **(wishes | changes))
 
 
-def back(bed: int, **changes: Any) -> Alarmed:
+def back(bed: int, **changes: Any) -> AlarmRecord:
     return no_data(bed, state=AlarmState.CLEARED, revision=9, **changes)
 
 
@@ -270,7 +270,7 @@ def test_a_long_list_of_beds_is_cut_and_counted(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_written_leaves_no_outage_in_memory(ward: Ward) -> None:
     ward.hear(no_data(1), no_data(2))
     ward.book._db.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(StoreRefused):
+    with pytest.raises(CommitFailed):
         ward.hear(*(no_data(bed, text="x" * 400) for bed in range(3, 200)))
     ward.book._db.execute("PRAGMA max_page_count = 100000")
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stream.embedded.export_commands import export
 from stream.embedded.store import Store
-from stream.errors import NothingToExport, StoreUnusable
+from stream.errors import FileUnusable, NothingToExport
 from stream.store.sqlite_record import STORE_FILE, SqliteRecord
 from tests.stream.site.registries import Desk
 from tests.vitals.stories import BINDING, MINUTE, SECOND, a_monitor, an_answer, steady
@@ -143,10 +143,10 @@ def test_who_is_meant_has_to_be_said_once(data: Path, options: list[str]) -> Non
 
 
 def test_a_folder_without_a_store_and_a_file_that_is_none_are_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnusable, match="does not exist; name the folder"):
+    with pytest.raises(FileUnusable, match="does not exist; name the folder"):
         exported(tmp_path, "--binding", BINDING)
     (tmp_path / STORE_FILE).write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreUnusable, match="cannot be read as a store"):
+    with pytest.raises(FileUnusable, match="cannot be read as a store"):
         exported(tmp_path, "--binding", BINDING)
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from stream.embedded.store import Store
-from stream.errors import StoreRefused, StoreUnusable
+from stream.errors import CommitFailed, FileUnusable
 from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
 from vitals.messages import AlarmChanged, Event, WindowClosed, WindowOutdated
 from vitals.monitor import PatientMonitor
@@ -60,7 +60,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     with Store(tmp_path / "store", max_pages=30) as store:
-        with pytest.raises(StoreRefused, match="full") as caught:
+        with pytest.raises(CommitFailed, match="full") as caught:
             more_than_fits(store)
 
         assert str(tmp_path / "store") in str(caught.value)
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_store_is_named_and_left_alone(content: bytes, tmp_pat
     path = tmp_path / "letter"
     path.write_bytes(content)
 
-    with pytest.raises(StoreUnusable) as caught:
+    with pytest.raises(FileUnusable) as caught:
         Store(path)
 
     assert str(path) in str(caught.value)
@@ -95,7 +95,7 @@ def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Pa
         theirs.execute(statement)
     theirs.close()
 
-    with pytest.raises(StoreUnusable):
+    with pytest.raises(FileUnusable):
         Store(path)
 
     with sqlite3.connect(path) as theirs:
@@ -105,7 +105,7 @@ def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Pa
 
 def test_a_store_has_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
-        with pytest.raises(StoreUnusable, match="is in use"):
+        with pytest.raises(FileUnusable, match="is in use"):
             Store(tmp_path / "store")
         reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
         assert reader.execute("SELECT count(*) FROM reading").fetchone() == (0,)
@@ -120,7 +120,7 @@ def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
         later.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     later.close()
 
-    with pytest.raises(StoreUnusable, match="99"):
+    with pytest.raises(FileUnusable, match="99"):
         Store(tmp_path / "store")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.embedded.store import Store
 from stream.embedded.stream import Engine, encode_events
-from stream.errors import StoreRefused
+from stream.errors import CommitFailed
 from tests.oracle import check_store
 from tests.stream.nights import BED_1, a_bad_night, reading
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site, worse
@@ -450,7 +450,7 @@ def test_a_message_that_an_engine_refuses_leaves_no_trace_in_memory(tmp_path: Pa
     def no_disk() -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    with pytest.raises(StoreRefused):
+    with pytest.raises(CommitFailed):
         engine.apply([reading(5_000, spo2=80.0)], beside=no_disk)
     events = engine.apply([reading(5_000, spo2=97.0)])  # the same counter, so it would be a duplicate
 

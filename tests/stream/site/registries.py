@@ -1,4 +1,4 @@
-"""A data centre's registry in a folder, and devices that enrol at it without a network between."""
+"""A site in a folder, and devices that enrol at it without a network."""
 
 import base64
 import os
@@ -28,19 +28,23 @@ FACTS = SiteFacts(
 
 
 class Desk:
-    """A site, and what somebody at its desk does.
+    """A site, and what its administrator does.
 
     Args:
-        wall: the machine's own where TLS looks at certificates; else the desk's.
+        wall: the machine's own clock where TLS checks certificates; otherwise the desk's.
     """
 
     def __init__(self, folder: Path, *, policy: EnrolmentPolicy | None = None, wall: Clock | None = None) -> None:
         self.folder = folder
         self.clock = ManualClock(NOW, mono_ms=1_000_000)
         self.site = Site.create(
-            folder / "site", FACTS, clock=self.clock, wall=wall, who="tester",
+            folder / "site",
+            FACTS,
+            clock=self.clock,
+            wall=wall,
+            who="tester",
             policy=policy or EnrolmentPolicy(tries_per_min=1e6),
-        )  # fmt: skip
+        )
         self.registry = self.site.registry
         self.server = self.site.server_certificate()
 

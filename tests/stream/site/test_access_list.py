@@ -16,7 +16,7 @@ def bound(wearable: bytes, edge: bytes, binding_id: bytes = b"b" * 16) -> Bindin
 
 
 def sections(text: str) -> dict[str, list[str]]:
-    """What is granted to whom; "%u" for the patterns."""
+    """Rules by user; "%u" for the patterns."""
     found: dict[str, list[str]] = {}
     user = "%u"
     for line in text.splitlines():
@@ -59,7 +59,7 @@ class TestAccessList:
             edges=[EDGE_2, EDGE], bindings=[other, one]
         )
 
-    def test_revoked_is_denied_everything_on_both_lanes_and_heard_by_nobody(self) -> None:
+    def test_a_revoked_device_is_denied_every_topic_on_both_lanes_and_no_edge_hears_it(self) -> None:
         found = sections(access_list(edges=[EDGE, EDGE_2], bindings=[bound(WORN, EDGE)], revoked=[WORN, EDGE_2]))
 
         for name in (WORN.hex(), EDGE_2.hex(), f"{EDGE_2.hex()}-a"):

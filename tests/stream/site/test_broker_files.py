@@ -1,4 +1,4 @@
-"""The files of a site's broker: what they say, when they change, and who is told. No broker runs here."""
+"""The files of a site's broker: their content, when they change, and the reload signal. No broker runs here."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runtime.clock import ManualClock
 from stream.errors import SiteUnusable
 from stream.site import broker_files
-from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, Written
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerUpdate
 from stream.site.registry import Registry
 from tests.patience import PATIENCE_S
 from tests.stream.site.test_access_list import EDGE, WORN, WORN_2, sections
@@ -60,12 +60,12 @@ class Desk:
         self.registry.certificates.record(made, name=name, device_id=None if device is None else device.hex())
         return made
 
-    def write(self, user: str = ME, hosts: tuple[str, ...] = HOSTS) -> Written:
+    def write(self, user: str = ME, hosts: tuple[str, ...] = HOSTS) -> BrokerUpdate:
         return self.broker.write(
             self.registry, self.authority, settings(self.folder, user), hosts=hosts, at=self.at, who="test"
         )
 
-    def refresh(self) -> Written:
+    def refresh(self) -> BrokerUpdate:
         return self.broker.refresh(self.registry, self.authority, at=self.at, who="test")
 
     def revocations(self) -> x509.CertificateRevocationList:
@@ -185,7 +185,7 @@ class TestRevocationList:
         assert ("revoked.crl" in desk.refresh().changed) is is_new
         assert desk.broker.list_left_ms(desk.clock.now_ms()) == (7 * DAY if is_new else 7 * DAY - after_ms)
 
-    def test_somebody_can_be_warned_two_days_before_nobody_gets_in(self, desk: Desk) -> None:
+    def test_a_person_can_be_warned_two_days_before_the_list_expires(self, desk: Desk) -> None:
         desk.write()
 
         assert desk.broker.list_left_ms(NOW + 5 * DAY) == WARN_LIST_MS == 48 * HOUR
@@ -220,7 +220,7 @@ class TestRevocationList:
         assert number == (NOW + 30 * DAY) // 1_000 + 1
 
     @pytest.mark.parametrize("damage", [None, b"", b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"])
-    def test_without_a_sound_list_somebody_is_told_and_the_next_refresh_makes_one(
+    def test_a_damaged_list_is_an_error_and_the_next_refresh_makes_a_new_one(
         self, damage: bytes | None, desk: Desk
     ) -> None:
         desk.write()
@@ -280,7 +280,7 @@ class TestServerCertificate:
 
 
 @pytest.fixture
-def somebody() -> Iterator[subprocess.Popen[bytes]]:
+def another_program() -> Iterator[subprocess.Popen[bytes]]:
     """A program that is no Mosquitto and would die of a SIGHUP."""
     with subprocess.Popen(["/bin/sleep", "600"]) as process:
         yield process
@@ -301,21 +301,21 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-class TestTelling:
+class TestReload:
     @pytest.mark.services
-    def test_a_running_broker_is_told_of_what_is_new(self, desk: Desk, a_mosquitto: subprocess.Popen[bytes]) -> None:
+    def test_a_running_broker_reloads_changed_files(self, desk: Desk, a_mosquitto: subprocess.Popen[bytes]) -> None:
         desk.write()
         (desk.folder / "data" / "mosquitto.pid").write_text(f"{a_mosquitto.pid}\n")
         desk.bind(WORN_2)
 
         written = desk.refresh()
 
-        assert (written.told, written.notes) == (True, ())
+        assert (written.reloaded, written.notes) == (True, ())
         assert a_mosquitto.wait(PATIENCE_S) == -signal.SIGHUP
 
-    def test_it_is_told_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_signalled_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[Path] = []
-        monkeypatch.setattr(broker_files, "_tell", calls.append)
+        monkeypatch.setattr(broker_files, "_reload", calls.append)
         desk.write()
         desk.refresh()
         desk.bind(WORN_2)
@@ -324,35 +324,37 @@ class TestTelling:
 
         assert len(calls) == 2
 
-    def test_what_could_not_be_told_is_told_the_next_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failed_reload_is_tried_again_the_next_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         answers: list[str | None] = ["away", None, None]
-        monkeypatch.setattr(broker_files, "_tell", lambda _: answers.pop(0))
+        monkeypatch.setattr(broker_files, "_reload", lambda _: answers.pop(0))
         desk.write()
 
-        assert desk.refresh() == Written((), told=True, notes=())
-        assert desk.refresh() == Written((), told=False, notes=())
+        assert desk.refresh() == BrokerUpdate((), reloaded=True, notes=())
+        assert desk.refresh() == BrokerUpdate((), reloaded=False, notes=())
 
     @pytest.mark.services
     def test_an_old_number_of_another_program_is_left_alone(
-        self, desk: Desk, somebody: subprocess.Popen[bytes]
+        self, desk: Desk, another_program: subprocess.Popen[bytes]
     ) -> None:
         desk.write()
-        (desk.folder / "data" / "mosquitto.pid").write_text(f"{somebody.pid}\n")
+        (desk.folder / "data" / "mosquitto.pid").write_text(f"{another_program.pid}\n")
 
         written = desk.refresh()
 
-        assert not written.told
-        assert "an old one" in written.notes[0]
-        assert somebody.poll() is None
+        assert not written.reloaded
+        assert "is outdated" in written.notes[0]
+        assert another_program.poll() is None
 
     @pytest.mark.parametrize("text", ["0", "-1", "1", "999999999", "", "many"])
-    def test_no_number_reaches_anybody_else(self, text: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_malformed_process_id_signals_no_process(
+        self, text: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         killed: list[int] = []
         monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
         desk.write()
         (desk.folder / "data" / "mosquitto.pid").write_text(text)
 
-        assert not desk.refresh().told
+        assert not desk.refresh().reloaded
         assert killed == []
 
 
@@ -385,7 +387,7 @@ class TestOwner:
     def test_a_folder_that_the_broker_cannot_reach_is_refused_before_anything_is_written(self, open_desk: Desk) -> None:
         open_desk.folder.parent.chmod(0o700)
 
-        with pytest.raises(SiteUnusable, match="may not enter"):
+        with pytest.raises(SiteUnusable, match="cannot enter"):
             open_desk.write(user="nobody")
 
         assert not open_desk.folder.exists()
@@ -395,7 +397,7 @@ class TestOwner:
         open_desk.write(user="nobody")
         open_desk.folder.parent.chmod(0o700)
 
-        with pytest.raises(SiteUnusable, match="may not enter"):
+        with pytest.raises(SiteUnusable, match="cannot enter"):
             open_desk.refresh()
 
     def test_who_is_not_root_writes_for_itself_alone(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.stream.site.registries import DAY, FACTS, NOW, Desk
 from wire.enrol.authority import moment
 from wire.enrol.documents import ControlKeysV1, control_key_id, open_document
 from wire.enrol.wallet import Wallet
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.site.close()
 
 
 def opened(desk: Desk, *, to_read: bool = False) -> Site:
@@ -147,7 +139,7 @@ def test_the_root_key_may_be_away(desk: Desk) -> None:
     reopened(desk)
     desk.enrol()
 
-    with pytest.raises(SiteUnusable, match=r"root\.key: is not here; bring the root key back"):
+    with pytest.raises(SiteUnusable, match=r"root\.key: is missing; bring the root key back"):
         desk.site.renew_issuing(passphrase="", who="tester")
 
 
@@ -389,14 +381,14 @@ def test_every_document_is_signed_by_the_new_control_key(desk: Desk) -> None:
     new = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
     assert old != new
     assert new == {control_key_id(desk.site._control[0].public_key())}
-    (told,) = [
+    (known,) = [
         found for frame in desk.registry.documents.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))
     ]
-    assert told == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
+    assert known == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
 
 
 def keys_in(desk: Desk, frame: bytes) -> tuple[bytes, ...]:
-    with contextlib.suppress(Exception):  # sealed to somebody
+    with contextlib.suppress(Exception):  # sealed to a device
         return control_keys(desk, frame)
     return ()
 
@@ -408,7 +400,7 @@ def test_what_is_done_at_a_site_is_in_its_log(desk: Desk) -> None:
 
     log = desk.registry.file.audit.path.read_text(encoding="utf-8")
 
-    for what in ("vouched for", "certificate issued", "documents signed anew"):
+    for what in ("vouched for", "certificate issued", "documents signed again"):
         assert f'"what":"{what}"' in log
     assert log.count('"who":"ann"') >= 3
 

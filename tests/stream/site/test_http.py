@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
 from stream import http
-from stream.errors import CannotServe
+from stream.errors import HttpServerFailed
 from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.http import RegistryServer
 from tests.patience import PATIENCE_S
@@ -124,7 +124,7 @@ def test_tls_1_2_is_refused(desk: Desk, port: int) -> None:
         connect(port, old).close()
 
 
-def test_without_tls_nobody_is_answered(port: int) -> None:
+def test_without_tls_there_is_no_answer(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
         plain.sendall(b"GET /v1/root HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         try:
@@ -293,10 +293,10 @@ def test_an_address_has_ten_tries_a_minute(tmp_path: Path) -> None:
     bad = body_of(desk.request(desk.invite()._replace(token=bytes(20))))
 
     with serving(desk) as port:
-        told = [ask(port, tls, body=bad, headers={"X-Forwarded-For": f"198.51.100.{n}"}).status for n in range(11)]
+        statuses = [ask(port, tls, body=bad, headers={"X-Forwarded-For": f"198.51.100.{n}"}).status for n in range(11)]
         elsewhere = ask(port, tls, body=bad, source="127.0.0.2")
 
-    assert told == [403] * 10 + [429]
+    assert statuses == [403] * 10 + [429]
     assert elsewhere.status == 403
     desk.site.close()
 
@@ -325,10 +325,10 @@ def test_who_sends_nothing_does_not_stop_others(desk: Desk, port: int, tls: ssl.
         SLOW,
     ],
 )
-def test_nobody_is_waited_for_for_ever(
+def test_a_slow_client_is_disconnected(
     desk: Desk, tls: ssl.SSLContext, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "VISIT_WITHIN_S", 0.3)
+    monkeypatch.setattr(http, "CONNECTION_LIMIT_S", 0.3)
     with serving(desk) as port, connect(port, tls) as sock:
         sock.settimeout(5)
         sock.sendall(begun)
@@ -356,10 +356,10 @@ def test_one_address_cannot_take_every_place(desk: Desk, tls: ssl.SSLContext, mo
             one.close()
 
 
-def test_a_server_that_is_told_to_stop_does_though_somebody_is_slow(
+def test_a_server_stops_even_if_a_client_is_slow(
     desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "VISIT_WITHIN_S", 1.0)
+    monkeypatch.setattr(http, "CONNECTION_LIMIT_S", 1.0)
     began = time.monotonic()
     with serving(desk) as port:
         sock = connect(port, tls)
@@ -394,7 +394,7 @@ def test_the_answer_does_not_say_which_ids_exist(desk: Desk, port: int, tls: ssl
     }
 
 
-def test_a_fault_inside_is_told_without_its_detail(
+def test_an_internal_error_is_answered_without_its_detail(
     desk: Desk, port: int, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(*_: object, **__: object) -> EnrolReply:
@@ -446,9 +446,13 @@ def test_two_requests_on_one_connection_are_two_answers(desk: Desk, port: int, t
 def test_a_port_that_is_taken_is_a_sentence(desk: Desk, port: int) -> None:
     site = desk.site
     server = RegistryServer(
-        desk.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
-        host="127.0.0.1", port=port,
-    )  # fmt: skip
+        desk.enrolment,
+        tls=site.registry_tls,
+        root=pem(site.authority.root),
+        clients=site.bundle_file,
+        host="127.0.0.1",
+        port=port,
+    )
 
-    with pytest.raises(CannotServe, match="is it running already"):
+    with pytest.raises(HttpServerFailed, match="is it running already"):
         asyncio.run(server.__aenter__())

@@ -193,7 +193,7 @@ def test_an_invitation_is_good_once(desk: Desk, port: int, tmp_path: Path) -> No
     invitation = at(desk.invite(), port)
     enrol(invitation, tmp_path / "first")
 
-    with pytest.raises(EnrolmentFailed, match="this invitation is not good"):
+    with pytest.raises(EnrolmentFailed, match="this invitation is not valid"):
         enrol(invitation, tmp_path / "second")
 
     assert not (tmp_path / "second" / IDENTITY_FILE).exists()

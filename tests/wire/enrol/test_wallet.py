@@ -266,7 +266,7 @@ def test_a_file_that_others_can_reach_is_not_used(folder: Path, which: str, mode
     path = next((folder / "documents").iterdir()) if which == "document" else folder / which
     path.chmod(mode)
 
-    with pytest.raises(NotEnrolled, match=f"others can reach it; the cure: chmod 600 {path}"):
+    with pytest.raises(NotEnrolled, match=f"accessible to other users; fix: chmod 600 {path}"):
         Wallet.load(folder)
 
 
