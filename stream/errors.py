@@ -23,6 +23,10 @@ class CommitFailed(StreamError):
         self.path = path
 
 
+class NothingToExport(StreamError):
+    """A record that cannot be exported: no such binding or patient, or the file cannot be written."""
+
+
 class RegistryRefused(StreamError):
     """A change that the registry refuses; the message gives the reason and the fix."""
 

@@ -25,6 +25,7 @@ class LoadMeasures(msgspec.Struct, frozen=True, kw_only=True):
     cleared_alone: float | None  # share that ended before it was acknowledged
     median_ms: float | None  # from the announcement to the acknowledgement
     p95_ms: int | None  # nearest rank, so a time that really occurred
+    rule_id: str | None = None  # None: all rules
 
 
 class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     total: LoadMeasures
     rows: tuple[LoadMeasures, ...]  # every kind and priority, the worst first; also those without alarms
+    rules: tuple[LoadMeasures, ...]  # every rule that raised an alarm, the one with the most alarms first
 
 
 def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad:
@@ -50,12 +52,20 @@ def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad
         for kind in AlarmKind
         for priority in sorted(Priority, reverse=True)
     )
-    return AlarmLoad(total=_measure(lives, patient_ms, None, None), rows=rows)
+    by_rule: dict[str, list[_Life]] = {}
+    for one in lives:
+        by_rule.setdefault(one.rule_id, []).append(one)
+    rules = tuple(
+        msgspec.structs.replace(_measure(these, patient_ms, None, None), rule_id=rule_id)
+        for rule_id, these in sorted(by_rule.items(), key=lambda one: (-len(one[1]), one[0]))
+    )
+    return AlarmLoad(total=_measure(lives, patient_ms, None, None), rows=rows, rules=rules)
 
 
 class _Life(msgspec.Struct, frozen=True):
     """The course of one alarm."""
 
+    rule_id: str
     kind: AlarmKind
     priority: Priority
     acknowledged: bool
@@ -89,6 +99,7 @@ def _life(changes: list[AlarmChanged]) -> _Life:
             calling_ms = None
     over = next((change for change in changes if change.state is AlarmState.CLEARED), None)
     return _Life(
+        rule_id=changes[0].rule_id,
         kind=changes[0].kind,
         priority=max(change.priority for change in changes),
         acknowledged=changes[-1].acknowledged_by is not None,

@@ -52,6 +52,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = Priority.LOW  # of the worst limit that was crossed; only meaningful if the condition is TRUE
     grade: float = 0.0  # rises as the patient gets worse
     onset_ms: int | None = None  # when the condition began, if that is not `at_ms`
+    response: str = ""  # recommended clinical response; only meaningful if the condition is TRUE
 
 
 class _Episode(msgspec.Struct, array_like=True):
@@ -74,6 +75,7 @@ class _Episode(msgspec.Struct, array_like=True):
     acknowledged_by: str | None = None
     acknowledged_ms: int | None = None
     worsened: int = 0  # revision at which it last got worse
+    response: str = ""  # states that were stored earlier have none
 
 
 class _Silenced(msgspec.Struct, array_like=True):
@@ -257,6 +259,7 @@ class AlarmBook:
             episode.acknowledged_by = episode.acknowledged_ms = None
             episode.worsened = episode.revision + 1
         episode.text = explain()
+        episode.response = seen.response
         silence = self._silences.get(rule.rule_id)
         if silence is None or episode.priority <= silence.priority:
             return [self._changed(episode, seen.at_ms)]
@@ -327,6 +330,7 @@ class AlarmBook:
             acknowledged_by=episode.acknowledged_by,
             acknowledged_ms=episode.acknowledged_ms,
             silenced_until_ms=None if silence is None else silence.until_ms,
+            response=episode.response if episode.state is AlarmState.ACTIVE else "",
         )
 
 

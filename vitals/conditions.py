@@ -45,6 +45,7 @@ class Conditions:
         causes: int = 0,
         grade: float = 0.0,
         onset_ms: int | None = None,
+        response: str = "",
     ) -> None:
         """Judge one value by one rule. A normal value of a condition that is not open costs next to nothing.
 
@@ -57,6 +58,7 @@ class Conditions:
             causes: mask of the signs that the value was made of.
             grade: rises as the patient gets worse.
             onset_ms: when the condition began, if not at this moment.
+            response: the recommended clinical response to the value.
         """
         priority = rule.reached(value)
         if priority is None:
@@ -74,6 +76,7 @@ class Conditions:
             priority=priority,
             grade=grade,
             onset_ms=onset_ms,
+            response=response,
         )
         context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
 

@@ -178,7 +178,7 @@ def communication(
         "subject": {"reference": subject},
         "about": [{"reference": f"DetectedIssue/{about}"}],
         "sender": {"reference": device},
-        "payload": [{"contentString": alarm.text}],
+        "payload": [{"contentString": text} for text in (alarm.text, alarm.response) if text],
         "note": [{"text": f"Basis: {alarm.basis}. {_NOT_A_DEVICE}"}],
     }
     if alarm.retrospective:

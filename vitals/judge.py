@@ -58,11 +58,15 @@ class ReadingJudge:
     def judge_news2(self, score: news2.News2, context: JudgingContext) -> None:
         """Judge the rules on the total of NEWS2."""
         for rule in self._rules.get("news2", ()):
-            causes = 0
+            causes, response = 0, ""
             if score.at_least >= rule.limits[0].threshold:
                 causes = sum(_BIT[part.sign] for part in score.parts if part.points)
+                response = news2.response_to(score).text
             explain = partial(self.history.explain, score, context.at_ms)
-            self._conditions.observe(rule, score.at_least, context, explain, causes=causes, grade=float(score.at_least))
+            grade = float(score.at_least)
+            self._conditions.observe(
+                rule, score.at_least, context, explain, causes=causes, grade=grade, response=response
+            )
 
     def judge_signs(self, score: news2.News2, context: JudgingContext) -> None:
         """Judge the rules on signs: points of single NEWS2 parameters, values, baselines, and scores of several."""
@@ -127,8 +131,10 @@ class ReadingJudge:
                     continue
                 if part.points >= rule.limits[0].threshold or conditions.book.has(rule.rule_id, part.sign):
                     explain = partial(_red_text, part, self._plan.spo2_scale)
-                    causes = _BIT[part.sign]
-                    conditions.observe(rule, part.points, context, explain, key=part.sign, causes=causes)
+                    causes, response = _BIT[part.sign], news2.response_to(score).text
+                    conditions.observe(
+                        rule, part.points, context, explain, key=part.sign, causes=causes, response=response
+                    )
 
     def _judge_values(self, context: JudgingContext) -> None:
         values = self._latest.by_sign

@@ -170,6 +170,7 @@ class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     acknowledged_ms: int | None = None
     silenced_until_ms: int | None = None
     retrospective: bool = False  # found in backfilled data: for the record, never sounds
+    response: str = ""  # recommended clinical response to NEWS2, while an alarm of NEWS2 is active
 
 
 class News2Part(msgspec.Struct, frozen=True, array_like=True):

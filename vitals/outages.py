@@ -6,6 +6,7 @@ alarms are never among them.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
@@ -32,7 +33,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
     without_data: tuple[str, ...]  # bindings that send no data now
     returned: tuple[str, ...] = ()  # bindings that send data again
     grouped: tuple[bytes, ...]  # alarms that need no notification of their own while the outage is open
-    patients: int  # all monitored patients of the site
+    patients: int | None  # all monitored patients of the site; None: not known
     revision: int
     text: str
 
@@ -46,13 +47,46 @@ class _NoDataAlarm(msgspec.Struct, array_like=True):
     may_be_grouped: bool
 
 
-class _OpenOutage(msgspec.Struct, array_like=True):
+class _StoredOutage(msgspec.Struct, array_like=True):
+    """An open outage in the stored state."""
+
     outage_id: bytes
     first_ms: int
     last_ms: int
     alarms: list[bytes]
     bindings: list[str]  # every patient it ever held, in the order of joining
     revision: int = -1
+
+
+class _OpenOutage:
+    """An open outage in memory. Adding or removing one of thousands of alarms takes constant time."""
+
+    __slots__ = ("_alarms_of", "alarms", "bindings", "first_ms", "last_ms", "outage_id", "revision")
+
+    def __init__(self, outage_id: bytes, first_ms: int, last_ms: int) -> None:
+        self.outage_id = outage_id
+        self.first_ms = first_ms
+        self.last_ms = last_ms
+        self.revision = -1
+        self.alarms: dict[bytes, None] = {}  # in the order of joining
+        self.bindings: dict[str, None] = {}
+        self._alarms_of: Counter[str] = Counter()  # by binding
+
+    def add(self, alarm: _NoDataAlarm) -> None:
+        self.alarms[alarm.alarm_id] = None
+        self.bindings[alarm.binding_id] = None
+        self._alarms_of[alarm.binding_id] += 1
+
+    def remove(self, alarm: _NoDataAlarm) -> None:
+        del self.alarms[alarm.alarm_id]
+        self._alarms_of[alarm.binding_id] -= 1
+        if not self._alarms_of[alarm.binding_id]:
+            del self._alarms_of[alarm.binding_id]
+
+    @property
+    def without_data(self) -> int:
+        """How many patients send no data."""
+        return len(self._alarms_of)
 
 
 class SiteOutages:
@@ -67,64 +101,84 @@ class SiteOutages:
         self._site = site
         self._no_data: dict[bytes, _NoDataAlarm] = {}  # by alarm id
         self._outages: list[_OpenOutage] = []
+        self._outage_of: dict[bytes, _OpenOutage] = {}  # by alarm id
 
-    def observe(self, alarm: AlarmChanged, *, patients: int) -> list[Outage]:
-        """Process one alarm of one patient of the site. Alarms that are not about missing data change nothing.
+    def observe(self, alarm: AlarmChanged, *, patients: int | None) -> list[Outage]:
+        """Process one alarm of one patient of the site; see `observe_all`."""
+        return self.observe_all([alarm], patients=patients)
+
+    def observe_all(self, alarms: Iterable[AlarmChanged], *, patients: int | None) -> list[Outage]:
+        """Process alarms of patients of the site. Alarms that are not about missing data change nothing.
 
         Args:
-            alarm: the state of the alarm.
-            patients: how many are monitored at the site now.
+            alarms: the states of the alarms, in their order.
+            patients: how many are monitored at the site now. None, if that is not known: an outage then needs three.
 
         Returns:
-            The outages that began, grew, shrank or ended.
+            The outages that began, grew, shrank or ended, each once, as it is after the last of the alarms.
         """
-        if alarm.kind is not AlarmKind.TECHNICAL or alarm.rule_id not in NO_DATA_RULES or alarm.retrospective:
-            return []
-        before = self._no_data.get(alarm.alarm_id)
-        if alarm.state is not AlarmState.ACTIVE:
-            if before is None:
-                return []
-            del self._no_data[alarm.alarm_id]
-            return self._shrink(alarm, patients)
-        now = _NoDataAlarm(alarm.binding_id, alarm.alarm_id, alarm.onset_ms, alarm.priority < Priority.HIGH)
-        self._no_data[alarm.alarm_id] = now
-        if before == now:
-            return []
-        held = self._holding(alarm.alarm_id) or self._join(now) or self._begin(now, patients)
-        return [] if held is None else [self._changed(held, alarm.at_ms, patients)]
+        changed: dict[bytes, tuple[_OpenOutage, int]] = {}
+        for alarm in alarms:
+            touched = self._process(alarm, patients)
+            if touched is not None:
+                changed[touched.outage_id] = (touched, alarm.at_ms)
+        return [self._changed(one, at_ms, patients) for one, at_ms in changed.values()]
 
     def replaces(self, alarm_id: bytes) -> bool:
         """Whether an open outage replaces the notification of an alarm."""
-        alarm = self._no_data.get(alarm_id)
-        return alarm is not None and alarm.may_be_grouped and self._holding(alarm_id) is not None
+        return self.replaced_by(alarm_id) is not None
+
+    def replaced_by(self, alarm_id: bytes) -> bytes | None:
+        """The id of the open outage that replaces the notification of an alarm; None if none does."""
+        alarm, outage = self._no_data.get(alarm_id), self._outage_of.get(alarm_id)
+        return outage.outage_id if alarm is not None and alarm.may_be_grouped and outage is not None else None
 
     def to_state(self) -> list[Any]:
         """What msgspec can encode; nearly empty while data comes from every patient."""
-        return [list(self._no_data.values()), self._outages]
+        stored = [
+            _StoredOutage(one.outage_id, one.first_ms, one.last_ms, list(one.alarms), list(one.bindings), one.revision)
+            for one in self._outages
+        ]
+        return [list(self._no_data.values()), stored]
 
     @classmethod
     def from_state(cls, site: str, state: list[Any]) -> Self:
         """The outages in the state of `to_state`."""
         outages = cls(site)
         outages._no_data = {one.alarm_id: one for one in msgspec.convert(state[0], list[_NoDataAlarm])}
-        outages._outages = msgspec.convert(state[1], list[_OpenOutage])
+        for stored in msgspec.convert(state[1], list[_StoredOutage]):
+            one = _OpenOutage(stored.outage_id, stored.first_ms, stored.last_ms)
+            one.revision = stored.revision
+            one.bindings = dict.fromkeys(stored.bindings)
+            outages._open(one, [outages._no_data[alarm_id] for alarm_id in stored.alarms])
         return outages
 
-    def _holding(self, alarm_id: bytes) -> _OpenOutage | None:
-        return next((one for one in self._outages if alarm_id in one.alarms), None)
+    def _process(self, alarm: AlarmChanged, patients: int | None) -> _OpenOutage | None:
+        """Apply one alarm; returns the outage that it changed."""
+        if alarm.kind is not AlarmKind.TECHNICAL or alarm.rule_id not in NO_DATA_RULES or alarm.retrospective:
+            return None
+        before = self._no_data.get(alarm.alarm_id)
+        if alarm.state is not AlarmState.ACTIVE:
+            return None if before is None else self._shrink(before, patients)
+        now = _NoDataAlarm(alarm.binding_id, alarm.alarm_id, alarm.onset_ms, alarm.priority < Priority.HIGH)
+        self._no_data[alarm.alarm_id] = now
+        if before == now:
+            return None
+        return self._outage_of.get(alarm.alarm_id) or self._join(now) or self._begin(now, patients)
 
     def _join(self, new: _NoDataAlarm) -> _OpenOutage | None:
         for one in self._outages:
             first_ms, last_ms = min(one.first_ms, new.onset_ms), max(one.last_ms, new.onset_ms)
             if last_ms - first_ms <= WITHIN_MS:
                 one.first_ms, one.last_ms = first_ms, last_ms
-                _add_alarms(one, [new])
+                one.add(new)
+                self._outage_of[new.alarm_id] = one
                 return one
         return None
 
-    def _begin(self, new: _NoDataAlarm, patients: int) -> _OpenOutage | None:
+    def _begin(self, new: _NoDataAlarm, patients: int | None) -> _OpenOutage | None:
         free = sorted(
-            (one for one in self._no_data.values() if self._holding(one.alarm_id) is None),
+            (one for one in self._no_data.values() if one.alarm_id not in self._outage_of),
             key=lambda one: (one.onset_ms, one.alarm_id),
         )
         largest: list[_NoDataAlarm] = []
@@ -135,55 +189,58 @@ class SiteOutages:
                     largest = together
         if not _is_common(len(_bindings(largest)), patients):
             return None
-        found = _OpenOutage(
-            _outage_id(self._site, largest), largest[0].onset_ms, largest[-1].onset_ms, alarms=[], bindings=[]
-        )
-        _add_alarms(found, largest)
-        self._outages.append(found)
+        found = _OpenOutage(_outage_id(self._site, largest), largest[0].onset_ms, largest[-1].onset_ms)
+        self._open(found, largest)
         return found
 
-    def _shrink(self, alarm: AlarmChanged, patients: int) -> list[Outage]:
-        one = self._holding(alarm.alarm_id)
-        if one is None:
-            return []
-        one.alarms.remove(alarm.alarm_id)
-        left = len(_bindings(self._no_data[alarm_id] for alarm_id in one.alarms))
-        if _is_common(left, patients):
-            return [self._changed(one, alarm.at_ms, patients)]
-        # Too few patients are left for a common cause: their own alarms are notified again.
-        self._outages.remove(one)
-        return [self._changed(one, alarm.at_ms, patients, ended_ms=alarm.at_ms)]
+    def _open(self, outage: _OpenOutage, alarms: list[_NoDataAlarm]) -> None:
+        self._outages.append(outage)
+        for alarm in alarms:
+            outage.add(alarm)
+            self._outage_of[alarm.alarm_id] = outage
 
-    def _changed(self, one: _OpenOutage, at_ms: int, patients: int, *, ended_ms: int | None = None) -> Outage:
+    def _shrink(self, alarm: _NoDataAlarm, patients: int | None) -> _OpenOutage | None:
+        del self._no_data[alarm.alarm_id]
+        one = self._outage_of.pop(alarm.alarm_id, None)
+        if one is None:
+            return None
+        one.remove(alarm)
+        if not _is_common(one.without_data, patients):
+            # Too few patients are left for a common cause: their own alarms are notified again.
+            self._outages.remove(one)
+            for alarm_id in one.alarms:
+                del self._outage_of[alarm_id]
+        return one
+
+    def _changed(self, one: _OpenOutage, at_ms: int, patients: int | None) -> Outage:
         one.revision += 1
-        alarms = [self._no_data[alarm_id] for alarm_id in one.alarms]
-        silent = _bindings(alarms)
+        alarms = [self._no_data[alarm_id] for alarm_id in one.alarms if alarm_id in self._no_data]
+        without_data = dict.fromkeys(_bindings(alarms))
+        has_ended = all(one is not other for other in self._outages)
         since = f"since {clock_text(one.first_ms)}"
+        of_all = "" if patients is None else f" of {patients}"
         return Outage(
             outage_id=one.outage_id,
             site=self._site,
             began_ms=one.first_ms,
             at_ms=at_ms,
-            ended_ms=ended_ms,
-            without_data=tuple(silent),
-            returned=tuple(binding_id for binding_id in one.bindings if binding_id not in silent),
-            grouped=() if ended_ms is not None else tuple(alarm.alarm_id for alarm in alarms if alarm.may_be_grouped),
+            ended_ms=at_ms if has_ended else None,
+            without_data=tuple(without_data),
+            returned=tuple(binding_id for binding_id in one.bindings if binding_id not in without_data),
+            grouped=() if has_ended else tuple(alarm.alarm_id for alarm in alarms if alarm.may_be_grouped),
             patients=patients,
             revision=one.revision,
-            text=f"{self._site}: no data from {len(silent)} of {patients} patients {since}"
-            if ended_ms is None
-            else f"{self._site}: outage {since} is over; {len(silent)} of {patients} patients still without data",
+            text=f"{self._site}: outage {since} is over; {len(without_data)}{of_all} patients still without data"
+            if has_ended
+            else f"{self._site}: no data from {len(without_data)}{of_all} patients {since}",
         )
 
 
-def _add_alarms(one: _OpenOutage, alarms: list[_NoDataAlarm]) -> None:
-    one.alarms += [alarm.alarm_id for alarm in alarms]
-    one.bindings += [binding_id for binding_id in _bindings(alarms) if binding_id not in one.bindings]
-
-
-def _is_common(silent: int, patients: int) -> bool:
+def _is_common(without_data: int, patients: int | None) -> bool:
     # A single patient has no common cause with others, however small the site is.
-    return silent >= LEAST_PATIENTS or (silent >= 2 and silent > MORE_THAN * patients)
+    if without_data >= LEAST_PATIENTS:
+        return True
+    return patients is not None and without_data >= 2 and without_data > MORE_THAN * patients
 
 
 def _bindings(alarms: Iterable[_NoDataAlarm]) -> list[str]:

@@ -153,6 +153,7 @@ def _alarm_history() -> table.Panel:
             "priority": "priority",
             "state": "state",
             "text": "alarm",
+            "response": "recommended response",
             "rule": "rule",
             "basis": "basis",
             "acknowledged_by": "acknowledged by",

@@ -82,6 +82,7 @@ def _open_alarms() -> table.Panel:
             "priority": "priority",
             "bed": "bed",
             "text": "alarm",
+            "response": "recommended response",
             "since": "since",
             "state": "state",
             "acknowledged_by": "acknowledged by",

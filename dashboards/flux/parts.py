@@ -76,7 +76,7 @@ locations = union(tables: [location_fields, location_wards])"""
 
 def alarm_revisions(bucket: str, more: str = "") -> str:
     """Every change of every alarm, with typed columns; not acknowledged: a space, no time: 0."""
-    texts = ("alarm_id", "state", "text", "kind", "basis", "acknowledged_by")
+    texts = ("alarm_id", "state", "text", "response", "kind", "basis", "acknowledged_by")
     numbers = ("revision", "priority", "onset_ms", "acknowledged_ms", "silenced_until_ms")
     flags = ("latched", "retrospective")
     found = select(bucket, ALARM, ALARMS_BACK, *texts, *numbers, *flags, more=more)
@@ -104,7 +104,7 @@ def open_alarms_stream(bucket: str, more: str = "") -> str:
   |> filter(fn: (r) => not r.retrospective and (r.state == "active" or r.latched))
   |> map(fn: (r) => ({{
     binding: r.binding, alarm_id: r.alarm_id, rule: r.rule, priority: r.priority, text: r.text, latched: r.latched,
-    onset_ms: r.onset_ms, at: r._time, by: r.acknowledged_by,
+    response: r.response, onset_ms: r.onset_ms, at: r._time, by: r.acknowledged_by,
     unanswered: if r.acknowledged_by == " " then 1 else 0, is_news2: if r.rule == "news2" then 1 else 0,
     silenced_ms: r.silenced_until_ms,
   }}))"""
@@ -145,8 +145,8 @@ where = union(tables: [known, array.from(rows: [{{binding: "~", {empty}}}])])"""
 def open_alarms_by_bed() -> str:
     """Stream `rows`: `open` with the location of each patient, if known. Works without any alarm."""
     return """none = array.from(rows: [{
-  binding: "~", alarm_id: " ", rule: " ", priority: 0, text: " ", latched: false, onset_ms: 0, at: stop, by: " ",
-  unanswered: 0, is_news2: 0, silenced_ms: 0,
+  binding: "~", alarm_id: " ", rule: " ", priority: 0, text: " ", latched: false, response: " ", onset_ms: 0, at: stop,
+  by: " ", unanswered: 0, is_news2: 0, silenced_ms: 0,
 }])
 rows = join.left(
   left: union(tables: [open |> group(), none]), right: where |> group(),

@@ -142,6 +142,6 @@ def alarm_history(bucket: str = TENANT, binding: str = PATIENT) -> str:
   |> map(fn: (r) => ({{
     at: r._time, priority: {priority_text("r.priority")},
     state: if r.latched then "ended, not acknowledged" else r.state,
-    text: r.text, rule: r.rule, basis: r.basis, acknowledged_by: r.acknowledged_by,
+    text: r.text, response: r.response, rule: r.rule, basis: r.basis, acknowledged_by: r.acknowledged_by,
   }}))
   |> sort(columns: ["at"], desc: true)"""

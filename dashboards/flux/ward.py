@@ -185,6 +185,7 @@ rows
     patient: r.patient,
     binding: r.binding,
     text: r.text,
+    response: r.response,
     rule: r.rule,
     since: span(ms: now_ms - r.onset_ms),
     state: if r.latched then "ended, not acknowledged" else "open",

@@ -11,7 +11,7 @@ from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RECENT, RaisedAlarms
 from simulators.ward.report import WardReport
-from simulators.ward.screen import as_svg, time_of_day
+from simulators.ward.screen import RESPONSE_LINES, as_svg, time_of_day
 from simulators.ward.screen import ward as ward_screen
 from simulators.ward.setup import WardSetup
 from vitals.messages import AlarmChanged
@@ -20,7 +20,7 @@ _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
 _MANY: Final = 300  # patients
 _PICTURE_COLUMNS: Final = 150
-_OTHER_LINES: Final = RECENT + 6  # of the screen, beside the rows of its table
+_OTHER_LINES: Final = RECENT + RESPONSE_LINES + 6  # of the screen, beside the rows of its table
 
 
 class Display(WardPart):

@@ -30,6 +30,8 @@ MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 _RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "yellow", "low": "green"}
 _TREND_MS: Final = 3_600_000
 _WIDE: Final = 130  # columns from which on everything has room
+RESPONSE_LINES: Final = 3  # one for each recommended response that a NEWS2 alarm may ask for
+_MOST_BEDS: Final = 8
 _COLUMNS: Final = (
     VitalSign.RESPIRATORY_RATE,
     VitalSign.SPO2,
@@ -91,6 +93,7 @@ def ward(
     parts: list[RenderableType] = [_head(status, len(rows)), table]
     if left_out > 0:
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
+    parts.extend(_responses(worst_first))
     parts.extend(_line(bed, alarm) for bed, alarm in recent)
     parts.append(Text(NOT_A_DEVICE, style="dim italic"))
     return Group(*parts)
@@ -222,6 +225,23 @@ def _alarms(view: PatientView) -> Text:
     # The count stands first, because a narrow terminal cuts off the end of the line.
     count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
     return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
+
+
+def _responses(worst_first: Sequence[PatientRow]) -> list[Text]:
+    """The recommended responses to NEWS2, the most urgent first, each with its beds. One line each, cut if too long."""
+    beds: dict[tuple[Priority, str], list[str]] = {}
+    for row in worst_first:
+        asking = [alarm for alarm in row.view.alarms if alarm.response]
+        if asking:
+            # NEWS2 as a whole says more than one red sign of it.
+            worst = max(asking, key=lambda alarm: (alarm.rule_id == "news2", *_urgency(alarm)))
+            beds.setdefault((worst.priority, worst.response), []).append(row.bed)
+    lines = []
+    for (priority, response), these in sorted(beds.items(), key=lambda one: -one[0][0])[:RESPONSE_LINES]:
+        more = f" and {len(these) - _MOST_BEDS} more" if len(these) > _MOST_BEDS else ""
+        text = f"{MARK[priority]:>3} bed {', '.join(these[:_MOST_BEDS])}{more}: {response}"
+        lines.append(Text(text, style=COLOUR[priority], no_wrap=True, overflow="ellipsis"))
+    return lines
 
 
 def _line(bed: str, alarm: AlarmChanged) -> Text:

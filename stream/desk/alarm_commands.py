@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stream.desk import load_report
 from stream.desk.client import DeskClient
 from stream.errors import DeskCommandFailed
 
@@ -49,11 +50,13 @@ class Alarm(msgspec.Struct, kw_only=True):
     place: str
     since_ms: int
     text: str
+    response: str = ""
     acknowledged_by: str | None = None
     acknowledged_ms: int | None = None
     confirmed: bool = False
     silenced_until_ms: int | None = None
     calling: bool = False
+    outage: str = ""
     told: list[Told] = []
 
 
@@ -154,6 +157,28 @@ def silence(
         typer.echo(f"{alarm}: quiet until {_clock(done['until_ms'])}, unless it gets worse")
 
 
+@alarms.command("report")
+def report(
+    data: Annotated[
+        Path, typer.Option(help="Folder of the SQLite store (store.sqlite) or, without one, of the desk (desk.sqlite).")
+    ],
+    days: Annotated[
+        float | None, typer.Option(min=0.01, help="The last so many days; default: all of the record.")
+    ] = None,
+    patients: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of monitored patients, which a desk does not know.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; times in ms.")] = False,
+) -> None:
+    """Measure what the alarms ask of people: how many, how many are answered, how fast. Needs no login."""
+    found = load_report.measure(data, days=days, patients=patients)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        load_report.show(found, Console())
+
+
 def show(found: Alarms, console: Console) -> None:
     """The list as a table."""
     zone = datetime.fromtimestamp(found.now_ms / 1_000).astimezone().tzname()
@@ -166,7 +191,7 @@ def show(found: Alarms, console: Console) -> None:
             Text(f" {one.mark} {one.priority} ", style=_STYLES[one.priority]),
             one.id[:8],
             Text(_printable(one.place)),
-            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text)),
+            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text) + _recommended(one)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
             Text(_answered(one), overflow="fold"),
             Text(_told(one)),
@@ -196,6 +221,10 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
     return alarm
 
 
+def _recommended(one: Alarm) -> str:
+    return f"\nRecommended: {_printable(one.response)}" if one.response else ""
+
+
 def _answered(one: Alarm) -> str:
     lines = []
     if one.acknowledged_by is not None:
@@ -203,6 +232,8 @@ def _answered(one: Alarm) -> str:
         lines.append(f"{one.acknowledged_by}{when}{'' if one.confirmed else ' (on its way)'}")
     if one.silenced_until_ms is not None:
         lines.append(f"quiet until {_clock(one.silenced_until_ms)}")
+    if one.outage:
+        lines.append(f"with outage {one.outage[:8]}")
     return "\n".join(lines) or ("nobody yet" if one.calling else "nobody")
 
 

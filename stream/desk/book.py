@@ -20,11 +20,14 @@ from stream.records import OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 
-SCHEMA: Final = 1
+BOOK_FILE: Final = "desk.sqlite"
+SCHEMA: Final = 2
 
 _RESERVE_BYTES: Final = 8 << 20
 
-_TABLES: Final = """
+_OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages, one row
+    only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
+_TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE place (                     -- what was read of the log
     topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) STRICT, WITHOUT ROWID;
@@ -55,6 +58,7 @@ CREATE TABLE wish (                      -- what people want, on its way to the 
 CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;
 CREATE TABLE session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+{_OUTAGES}
 """
 _KEPT: Final = msgspec.msgpack.Decoder(Kept)
 _HUSH: Final = msgspec.msgpack.Decoder(ActiveSilence)
@@ -229,6 +233,16 @@ class DeskBook(DurableFile):
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}
 
+    # Outages
+
+    def outages(self) -> list[Any] | None:
+        """The stored state of `vitals.outages.SiteOutages`; None if none was ever stored."""
+        row = self._db.execute("SELECT body FROM outages").fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0], type=list[Any])
+
+    def put_outages(self, state: list[Any]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO outages VALUES (1, ?)", (_PACK.encode(state),))
+
     # Who may
 
     def put_session(self, digest: bytes, user: str, until_ms: int) -> None:
@@ -271,7 +285,11 @@ class DeskBook(DurableFile):
 
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "desk", SCHEMA)
-        if found != str(SCHEMA):
+        if found == "1":  # before outages
+            self._db.executescript(f"BEGIN;{_OUTAGES}")
+            self._db.execute("UPDATE meta SET value = ? WHERE key = 'desk'", (str(SCHEMA),))
+            self._db.execute("COMMIT")
+        elif found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
@@ -289,6 +307,19 @@ class DeskBook(DurableFile):
         """Room on the disk for when there is none; without it the desk works all the same."""
         with contextlib.suppress(OSError), self._reserve.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+
+
+def read_alarms(path: Path) -> list[Kept]:
+    """Every alarm of a desk's book, read beside the desk that writes it.
+
+    Raises:
+        FileUnusable: it is no desk's book.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as book:
+            return [_KEPT.decode(row[0]) for row in book.execute("SELECT body FROM alarm ORDER BY alarm_id")]
+    except (sqlite3.Error, msgspec.DecodeError) as error:
+        raise FileUnusable(path, f"cannot be read as a desk's book ({error})") from error
 
 
 def _row(one: Delivery) -> tuple[Any, ...]:

@@ -22,6 +22,9 @@ EDGE_ALONE_MS: Final = 12 * 3_600_000
 LOOK_BACK_MS: Final = 86_400_000
 """What was due before and was not sent is not looked for: an alarm that nobody answers for weeks must stay cheap."""
 
+OUTAGE_RULE: Final = "outage"
+"""The rule of the alarms that the desk raises itself; see `stream.desk.outages`."""
+
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
 _LONGEST_PAUSE_MS: Final = 60_000
@@ -56,10 +59,17 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     from_edge: bool = False  # an edge has told of it, the data centre has not
     answer: Answer | None = None
     replaced: bool = False  # another alarm of the same condition has taken its place
+    without_data: tuple[str, ...] = ()  # of an outage: the bindings that send no data
 
     @property
     def alarm(self) -> AlarmChanged:
         return self.escalation.alarm
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the desk raised it itself, for several patients: no patient's monitor knows of it."""
+        alarm = self.alarm
+        return alarm.rule_id == OUTAGE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
 
     @property
     def is_active(self) -> bool:
@@ -94,8 +104,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the log says that it was answered."""
-        return self.alarm.acknowledged_by is not None
+        """Whether the log says that it was answered. An outage is the desk's own: its answer needs no confirmation."""
+        return self.alarm.acknowledged_by is not None or (self.is_outage and self.answer is not None)
 
 
 class Heard(NamedTuple):
@@ -183,9 +193,15 @@ def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None)
 # Whom it calls
 
 
-def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int) -> bool:
-    """Whether people are to be called for this alarm now."""
+def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
+    """Whether people are to be called for this alarm now.
+
+    Args:
+        by_outage: an open outage calls instead. Counts only for technical alarms below high.
+    """
     if not kept.is_active or kept.is_answered or kept.escalation.begins_ms is None:
+        return False
+    if by_outage and kept.alarm.kind is AlarmKind.TECHNICAL and kept.alarm.priority < Priority.HIGH:
         return False
     return hush is None or hush.until_ms <= now_ms or kept.alarm.priority > hush.priority
 

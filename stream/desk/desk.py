@@ -7,7 +7,8 @@ again, under the same name.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import DeskConfig
-from stream.desk import decisions, texts
+from stream.desk import decisions, outages, texts
 from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
@@ -23,7 +24,8 @@ from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed, NotificationNotAccepted
 from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
-from vitals.messages import Acknowledge, Priority, Silence
+from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
+from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
 
 AGAIN_MS: Final = 60_000
 """So long the log has to say what was ordered; then it is ordered again."""
@@ -61,6 +63,7 @@ class Standing(NamedTuple):
     hush: ActiveSilence | None
     told: list[Delivery]
     calls: bool
+    outage_id: bytes | None = None  # of the outage that calls instead
 
 
 class DeskCounts(msgspec.Struct):
@@ -93,6 +96,7 @@ class AlarmDesk:
     Args:
         roles: who has which role; may be replaced at any time, as may `addresses`.
         place_of: where the patient of a binding is.
+        patients: how many patients are monitored now; None if that is not known.
         notifier: None: one as the configuration says.
     """
 
@@ -104,6 +108,7 @@ class AlarmDesk:
         clock: Clock,
         *,
         place_of: Callable[[str], Place] = lambda _: Place(),
+        patients: Callable[[], int | None] = lambda: None,
         notifier: Notifier | None = None,
     ) -> None:
         self.counts = DeskCounts()
@@ -118,6 +123,8 @@ class AlarmDesk:
         self._book = book
         self._clock = clock
         self._place_of = place_of
+        self._patients = patients
+        self._outages: SiteOutages | None = None  # None: as the book has them
         self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
         self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
         self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -134,12 +141,14 @@ class AlarmDesk:
         """
         now_ms = self._clock.now_ms()
         opened = 0
-        with self._book.transaction():
+        changed: list[AlarmChanged] = []
+        with self._keeping_outages(now_ms):
             hushes = self._book.hushes(now_ms)
             for read in batch:
                 if read.record is not None:
-                    opened += self._hear(read.record, now_ms, hushes)
+                    opened += self._hear(read.record, now_ms, hushes, changed)
                 self._book.put_place(read.topic, read.partition, read.offset + 1)
+            self._follow_outages(changed, now_ms)
         counts = self.counts
         counts.records += len(batch)
         counts.unreadable += sum(one.record is None for one in batch)
@@ -147,9 +156,13 @@ class AlarmDesk:
         self.kick.set()
 
     def _hear(
-        self, record: AlarmRecord | EdgeAlarmRecord, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
+        self,
+        record: AlarmRecord | EdgeAlarmRecord,
+        now_ms: int,
+        hushes: Mapping[tuple[str, str], ActiveSilence],
+        changed: list[AlarmChanged],
     ) -> bool:
-        """Whether it opened an alarm."""
+        """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
         hush = hushes.get((binding_id, alarm.rule_id))
@@ -163,13 +176,79 @@ class AlarmDesk:
         if heard.displaced is not None:
             self._book.put_alarm(heard.displaced)
             self._book.stop(heard.displaced.alarm.alarm_id)
+            changed.append(msgspec.structs.replace(heard.displaced.alarm, state=AlarmState.CLEARED))
         kept = heard.kept
+        changed.append(kept.alarm)
         self._book.put_alarm(kept)
         if heard.order is not None:
             self._wish_answer(kept, now_ms)
-        ladder = kept.escalation.ladder if decisions.calls(kept, hush, now_ms) else None
+        ladder = kept.escalation.ladder if self._calls(kept, hush, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
+
+    def _calls(self, kept: Kept, hush: ActiveSilence | None, now_ms: int) -> bool:
+        return decisions.calls(kept, hush, now_ms, by_outage=self._outage_of(kept) is not None)
+
+    def _outage_of(self, kept: Kept) -> bytes | None:
+        return None if self._outages is None else self._outages.replaced_by(kept.alarm.alarm_id)
+
+    # Outages
+
+    @contextmanager
+    def _keeping_outages(self, now_ms: int) -> Iterator[None]:
+        """A transaction of the book. If it fails, outages are read from the book again: memory is not ahead of it."""
+        try:
+            with self._book.transaction():
+                if self._outages is None:
+                    self._restore_outages(now_ms)
+                yield
+        except BaseException:
+            self._outages = None
+            raise
+
+    def _restore_outages(self, now_ms: int) -> None:
+        site, state = self._config.site_name or "this site", self._book.outages()
+        if state is not None:
+            self._outages = SiteOutages.from_state(site, state)
+            return
+        self._outages = SiteOutages(site)
+        listed = sorted(self._book.listed(), key=lambda one: (one.opened_ms, one.alarm.alarm_id))
+        self._follow_outages([one.alarm for one in listed if one.is_active], now_ms, store=True)
+
+    def _follow_outages(self, changed: Sequence[AlarmChanged], now_ms: int, *, store: bool = False) -> None:
+        """Tell the outages of alarms that changed. Within a transaction.
+
+        Args:
+            store: the state, even if no alarm was about missing data.
+        """
+        about_data = [alarm for alarm in changed if alarm.rule_id in NO_DATA_RULES]
+        if self._outages is None or not (about_data or store):
+            return
+        named = {alarm.alarm_id for alarm in about_data}
+        for outage in self._outages.observe_all(about_data, patients=self._patients()):
+            self._follow_outage(outage, named, now_ms)
+        self._book.put_outages(self._outages.to_state())
+
+    def _follow_outage(self, outage: Outage, changed: Set[bytes], now_ms: int) -> None:
+        before = self._book.alarm(outage.outage_id)
+        joined = [alarm_id for alarm_id in outage.grouped if before is None or alarm_id in changed]
+        members = [kept for alarm_id in joined if (kept := self._book.alarm(alarm_id)) is not None]
+        places = [self._where(binding_id) for binding_id in outage.without_data[: outages.MOST_PLACES]]
+        kept = outages.follow_outage(outage, places, now_ms=now_ms, before=before, members=members)
+        self._book.put_alarm(kept)
+        for alarm_id in joined:
+            self._book.stop(alarm_id)
+        if outage.ended_ms is not None:
+            self._book.stop(outage.outage_id)
+            self._book.put_deliveries(outages.tell_end(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms))
+        if before is None or outage.ended_ms is not None:
+            state = "began" if outage.ended_ms is None else "ended"
+            count = len(outage.without_data)
+            _log.warning(f"outage {state}", alarm=texts.ref(outage.outage_id), patients_without_data=count)
+
+    def _where(self, binding_id: str) -> str:
+        place = self._place_of(binding_id)
+        return texts.place(place.bed, place.patient, binding_id)
 
     # What people do
 
@@ -187,7 +266,8 @@ class AlarmDesk:
                 return kept
             self._book.put_alarm(kept)
             self._book.stop(alarm_id)
-            self._wish_answer(kept, now_ms)
+            if not kept.is_outage:
+                self._wish_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
         self.wished.set()
@@ -204,10 +284,11 @@ class AlarmDesk:
             order = Silence(
                 binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
             )
-            self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
+            if kept is not None and not kept.is_outage:
+                self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
                 same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
-                if same and not decisions.calls(one, hush, now_ms):
+                if same and not self._calls(one, hush, now_ms):
                     self._book.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
         _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
@@ -223,8 +304,9 @@ class AlarmDesk:
             alarm = kept.alarm
             hush = hushes.get((alarm.binding_id, alarm.rule_id))
             told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
-            place = self._place_of(alarm.binding_id)
-            found.append(Standing(kept, place, hush, told, decisions.calls(kept, hush, now_ms)))
+            place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
+            calls, outage_id = self._calls(kept, hush, now_ms), self._outage_of(kept)
+            found.append(Standing(kept, place, hush, told, calls, outage_id))
         return sorted(
             found,
             key=lambda one: (
@@ -297,7 +379,7 @@ class AlarmDesk:
         """Plan what is due, write down what is begun, and begin it."""
         now_ms = self._clock.now_ms()
         try:
-            with self._book.transaction():
+            with self._keeping_outages(now_ms):
                 standing = self._plan(now_ms)
                 begun = self._begin(now_ms, standing)
                 self._forget(now_ms)
@@ -318,14 +400,16 @@ class AlarmDesk:
         standing = {one.alarm.alarm_id: one for one in self._book.listed()}
         hushes = self._book.hushes(now_ms)
         by_priority, unanswered = [0, 0, 0], 0
+        ended: list[AlarmChanged] = []
         for alarm_id, kept in list(standing.items()):
             if decisions.is_over(kept, now_ms):
                 self._book.put_alarm(msgspec.structs.replace(kept, replaced=True, heard_ms=now_ms))
+                ended.append(msgspec.structs.replace(kept.alarm, state=AlarmState.CLEARED))
                 continue
             alarm = kept.alarm
             by_priority[alarm.priority - 1] += kept.is_active
             unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
-            if not decisions.calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
+            if not self._calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
                 self._look.pop(alarm_id, None)
                 continue
             heard_ms, look_ms = self._look.get(alarm_id, (None, None))
@@ -333,6 +417,7 @@ class AlarmDesk:
                 self._look[alarm_id] = (kept.heard_ms, self._plan_one(kept, now_ms))
         for alarm_id in self._look.keys() - standing.keys():
             del self._look[alarm_id]
+        self._follow_outages(ended, now_ms)
         low, medium, high = by_priority
         self.counts.open_by_priority, self.counts.unanswered_high = (low, medium, high), unanswered
         return standing
@@ -371,7 +456,12 @@ class AlarmDesk:
         ]  # fmt: skip
 
     def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[OutgoingMessage]:
-        waiting = [one for one in self._book.waiting() if (one.key, one.person) not in self._flying]
+        waiting = []
+        for one in self._book.waiting():
+            if outages.is_too_late(one, now_ms):
+                self._book.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
+            elif (one.key, one.person) not in self._flying:
+                waiting.append(one)
         self.counts.waiting = len(waiting)
         sent = self._book.begun_since(now_ms - self._limit.within_ms)
         found = decisions.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
@@ -384,7 +474,7 @@ class AlarmDesk:
             for one in deliveries:
                 self._book.change(one)
                 kept = standing.get(one.alarm_id)
-                if one.tries == 1 and kept is not None and kept.escalation.begins_ms == one.due_ms:
+                if one.tries == 1 and kept is not None and _is_first_call(kept, one):
                     self.counts.slowest_first_ms = max(self.counts.slowest_first_ms, now_ms - one.due_ms)
             begun.append(letter._replace(deliveries=deliveries))
         return begun
@@ -462,9 +552,8 @@ class AlarmDesk:
         for alarm_id in dict.fromkeys(one.alarm_id for one in letter.deliveries):
             kept = self._book.alarm(alarm_id)
             if kept is not None:
-                binding_id = kept.alarm.binding_id
-                place = self._place_of(binding_id)
-                alarms.append((kept, texts.place(place.bed, place.patient, binding_id)))
+                place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)
+                alarms.append((kept, texts.where(kept, place.bed, place.patient)))
         if len(alarms) == 1:
             return texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
         return texts.of_many(alarms, self._telling)
@@ -473,3 +562,8 @@ class AlarmDesk:
         if self._forgot_ms is None or now_ms - self._forgot_ms >= _FORGET_EVERY_MS:
             self._forgot_ms = now_ms
             self._book.forget(now_ms=now_ms, before_ms=now_ms - self._config.keep_days * _DAY_MS)
+
+
+def _is_first_call(kept: Kept, one: Delivery) -> bool:
+    # The ladder of an outage began before the outage was found, with that of its first alarm.
+    return kept.escalation.begins_ms == one.due_ms and not kept.is_outage

@@ -92,12 +92,14 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     since_ms: int
     text: str
+    response: str  # recommended clinical response; empty if there is none
     basis: str
     acknowledged_by: str | None
     acknowledged_ms: int | None
     confirmed: bool  # the patient's record says so too
     silenced_until_ms: int | None
     calling: bool
+    outage: str  # id of the outage that calls instead; empty if there is none
     told: list[Told]
 
 
@@ -218,10 +220,11 @@ def shown_of(one: Standing) -> ShownAlarm:
         id=alarm.alarm_id.hex(), revision=alarm.revision, priority=texts.WORDS[alarm.priority],
         mark=texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
         state="active" if kept.is_active else "was", bed=one.place.bed, patient=one.place.patient,
-        binding=alarm.binding_id, place=texts.place(one.place.bed, one.place.patient, alarm.binding_id),
-        since_ms=alarm.onset_ms, text=alarm.text, basis=alarm.basis, acknowledged_by=kept.answered_by,
-        acknowledged_ms=kept.answered_ms, confirmed=kept.is_confirmed, silenced_until_ms=until_ms, calling=one.calls,
-        told=told,
+        binding=alarm.binding_id, place=texts.where(kept, one.place.bed, one.place.patient),
+        since_ms=alarm.onset_ms, text=alarm.text, response=alarm.response, basis=alarm.basis,
+        acknowledged_by=kept.answered_by, acknowledged_ms=kept.answered_ms, confirmed=kept.is_confirmed,
+        silenced_until_ms=until_ms, calling=one.calls,
+        outage="" if one.outage_id is None else one.outage_id.hex(), told=told,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
-from stream.desk.book import DeskBook
+from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.desk import AlarmDesk, Place, Read
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
@@ -38,7 +38,6 @@ from vitals.errors import BadPlan
 from wire.errors import DecodeError
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
-BOOK_FILE: Final = "desk.sqlite"
 USERS_FILE: Final = "users.json"
 
 CATCH_UP_S: Final = 30.0
@@ -147,10 +146,12 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     with contextlib.ExitStack() as stack:
         book = stack.enter_context(DeskBook(config.data / BOOK_FILE))
         beds: Callable[[str], Place] = lambda _: Place()  # noqa: E731
+        patients: Callable[[], int | None] = lambda: None  # noqa: E731
         if config.site is not None:
             site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
-            beds = Beds(RegistryDirectory(site.registry), clock)
-        desk = AlarmDesk(config, book, addresses, clock, place_of=beds)
+            registered = Beds(RegistryDirectory(site.registry), clock)
+            beds, patients = registered, registered.patients
+        desk = AlarmDesk(config, book, addresses, clock, place_of=beds, patients=patients)
         process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
         asyncio.run(run_until_signal(process.run()))
     return 0
@@ -182,6 +183,16 @@ class Beds:
         except ValueError:  # of a simulated ward, whose bindings are not ids
             found = None
         return Place() if found is None else Place(found.bed, found.patient)
+
+    def patients(self) -> int | None:
+        """How many patients are monitored now; None if the registry cannot be read."""
+        now_ms = self._clock.now_ms()
+        try:
+            found = self._directory.bindings()
+        except sqlite3.Error as error:
+            _log.error("the registry cannot be read", problem=str(error))
+            return None
+        return sum(one.valid_from_ms <= now_ms < (one.valid_to_ms or now_ms + 1) for one in found)
 
 
 class DeskProcess:

@@ -36,6 +36,11 @@ def place(bed: str, patient: str, binding_id: str) -> str:
     return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
 
 
+def where(kept: Kept, bed: str, patient: str) -> str:
+    """Where the patient of an alarm is; an outage is in several places, which its text names."""
+    return "several beds" if kept.is_outage else place(bed, patient, kept.alarm.binding_id)
+
+
 def ref(alarm_id: bytes) -> str:
     """What people call an alarm by."""
     return alarm_id.hex()[:8]
@@ -59,6 +64,8 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
     Args:
         where: the patient's place; see `place`.
     """
+    if kept.is_outage:
+        return of_outage(kept, telling, now_ms=now_ms)
     alarm = kept.alarm
     mark, word = MARKS[alarm.priority], WORDS[alarm.priority]
     kind = "technical alarm" if alarm.kind is AlarmKind.TECHNICAL else "alarm"
@@ -69,8 +76,33 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
     ]
     if telling.values:
         lines.append(alarm.text[:_REASON_CHARACTERS])
+    if alarm.response:
+        lines.append(f"Recommended: {alarm.response}.")
     lines += [_look(telling), NOT_A_DEVICE]
     return Message(f"{mark} {word} {kind}, {where}{site}", "\n".join(lines), alarm.priority)
+
+
+def of_outage(kept: Kept, telling: Telling, *, now_ms: int) -> Message:
+    """An outage that is open, or that it is over. Names beds and no values, whatever the site wants."""
+    alarm = kept.alarm
+    mark, word = MARKS[alarm.priority], WORDS[alarm.priority]
+    site = f", {telling.site}" if telling.site else ""
+    beds = len(kept.without_data)
+    reference = f"Alarm {ref(alarm.alarm_id)}."
+    if not kept.is_active:
+        lines = [f"Outage is over{site}. {reference}", f"{alarm.text}.", _look(telling), NOT_A_DEVICE]
+        return Message(f"{mark} outage is over{site}", "\n".join(lines), alarm.priority)
+    lines = [
+        f"{mark} {word.upper()} technical alarm: no data from {beds} patients{site}.",
+        f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. {reference}",
+        f"{alarm.text}.",
+        "This message replaces one for each of them. High alarms and alarms about patients are sent as always.",
+        _look(telling),
+        NOT_A_DEVICE,
+    ]
+    return Message(
+        f"{mark} {word} technical alarm, no data from {beds} patients{site}", "\n".join(lines), alarm.priority
+    )
 
 
 def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
@@ -85,6 +117,9 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
     lines = [f"{len(ordered)} alarms below high{site}, together because many came:"]
     for kept, where in ordered[:_LINES_IN_A_DIGEST]:
         alarm = kept.alarm
+        if kept.is_outage:
+            lines.append(f"{MARKS[alarm.priority]} {alarm.text[:_REASON_CHARACTERS]}")
+            continue
         over = "" if alarm.state is AlarmState.ACTIVE else ", over"
         reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values else ""
         lines.append(f"{MARKS[alarm.priority]} {where}, since {clock_text(alarm.onset_ms)}{over}{reason}")

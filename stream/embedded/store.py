@@ -24,7 +24,7 @@ from vitals.messages import (
 )
 from vitals.signs import INDEX, SIGNS, VitalSign
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -61,7 +61,7 @@ CREATE TABLE alarm (
     key TEXT NOT NULL, kind TEXT NOT NULL, priority INTEGER NOT NULL, state TEXT NOT NULL, at_ms INTEGER NOT NULL,
     onset_ms INTEGER NOT NULL,
     text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
-    silenced_until_ms INTEGER, retrospective INTEGER NOT NULL,
+    silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -71,6 +71,11 @@ CREATE TABLE dead_letter (
     session_id BLOB NOT NULL, counter INTEGER NOT NULL, at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
     stage TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (session_id, counter)) STRICT, WITHOUT ROWID;
 """
+_STEPS: Final = {
+    "1": _MODEL_SCORE,
+    "2": "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT '';",
+}
+"""What a file of an earlier schema needs to become one of the next."""
 _READING_COLUMNS: Final = (
     "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", "arrived_ms", *_VALUES,
     "sensor_flags", "battery", "unusable", "late", "backfilled",
@@ -83,7 +88,7 @@ _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
-_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _JSON: Final = msgspec.json.Encoder()
 
 
@@ -166,8 +171,9 @@ class Store(SessionFile):
 
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "schema", SCHEMA)
-        if found == "1":  # before edges asked models
-            self._db.executescript(f"BEGIN;{_MODEL_SCORE}")
+        if found in _STEPS:
+            steps = "".join(step for schema, step in _STEPS.items() if schema >= found)
+            self._db.executescript(f"BEGIN;{steps}")
             self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
             self._db.execute("COMMIT")
         elif found != str(SCHEMA):
@@ -219,7 +225,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
         return _PUT_ALARM, (
             event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
             int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
-            event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective,
+            event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective, event.response,
         )  # fmt: skip
     raise TypeError(f"no table for {type(event).__name__}")
 

@@ -122,8 +122,8 @@ def _alarm(event: AlarmChanged) -> str:
     fields = (
         f'alarm_id="{event.alarm_id.hex()}",revision={event.revision}i,priority={int(event.priority)}i,'
         f'state="{event.state.value}",kind="{event.kind.value}",'
-        f"{_text_fields(key=event.key, text=event.text, basis=event.basis)}onset_ms={event.onset_ms}i,"
-        f"latched={_flag(event.latched)},retrospective={_flag(event.retrospective)}"
+        f"{_text_fields(key=event.key, text=event.text, basis=event.basis, response=event.response)}"
+        f"onset_ms={event.onset_ms}i,latched={_flag(event.latched)},retrospective={_flag(event.retrospective)}"
     )
     if event.acknowledged_by is not None:
         fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"

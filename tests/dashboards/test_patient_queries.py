@@ -116,6 +116,7 @@ def test_alarm_history_has_every_change(bad: Hour) -> None:
 
     changes = [one for one in bad.points.alarms if one.binding_id == ANSWERED.binding]
     assert len(rows) == len(changes)
+    assert {row["response"] for row in rows} == {one.response or " " for one in changes}
     assert _ms(rows[0]["at"]) == max(one.at_ms for one in changes)
 
 

@@ -167,6 +167,7 @@ def test_open_alarms_are_those_of_the_processor(bad: Hour) -> None:
     assert rows[0]["priority"] == "*** red"
     assert {row["state"] for row in rows if row["bed"] == PASSED.bed} == {"open", "ended, not acknowledged"}
     (counts,) = bad.rows(flux.ward.open_counts())
+    assert {row["response"] for row in rows} == {one.response or " " for one in standing}
     assert counts["red"] == counts["red_unacknowledged"] == sum(one.priority == 3 for one in standing)
     assert counts["yellow"] == sum(one.priority == 2 for one in standing)
 

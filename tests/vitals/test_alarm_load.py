@@ -217,3 +217,16 @@ def test_order_and_repetition_change_nothing_and_rows_add_up(
     for one in (expected.total, *expected.rows):
         assert one.alarms > 0 or one.acknowledged is None
         assert one.acknowledged is None or 0 <= one.acknowledged <= 1
+
+
+def test_every_rule_that_raised_an_alarm_has_a_row_the_busiest_first() -> None:
+    changes = [
+        *story("one", rule_id="spo2"),
+        *story("two"),
+        *story("three", answered(MINUTE)),
+    ]
+
+    rules = alarm_load(changes, patient_ms=DAY_MS).rules
+
+    assert [(one.rule_id, one.alarms, one.acknowledged) for one in rules] == [("news2", 2, 0.5), ("spo2", 1, 0.0)]
+    assert alarm_load([], patient_ms=DAY_MS).rules == ()

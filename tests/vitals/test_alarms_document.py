@@ -11,6 +11,8 @@ from vitals.escalation import EscalationPolicy, Ladder
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
 from vitals.monitor import PatientMonitor
+from vitals.news2 import RESPONSES, Risk
+from vitals.outages import LEAST_PATIENTS, MORE_THAN, WITHIN_MS
 from vitals.quality import JUMPS
 from vitals.risk import duration
 from vitals.rules import DEFAULT_RULES, Rule
@@ -138,6 +140,18 @@ def rungs(ladder: Ladder) -> list[list[str]]:
         for step in ladder.steps
     ]
     return [*told, [f"every {duration(ladder.repeat_ms)} after that", ladder.steps[-1].who, "as before"]]
+
+
+def test_the_document_says_which_response_is_recommended() -> None:
+    found = [row[1:] for row in rows(ALARMS, "Recommended response")]
+
+    assert found == [[str(one.risk), one.text] for one in RESPONSES if one.risk is not Risk.LOW]
+
+
+def test_the_document_says_what_an_outage_is() -> None:
+    assert LEAST_PATIENTS == 3
+    assert f"three or more patients of a site stopped within {WITHIN_MS // 1_000} s of each other" in FLOWING
+    assert f"or of two who are more than {MORE_THAN:.0%}".replace("%", " %") in FLOWING
 
 
 def test_the_document_says_when_a_worse_score_calls_again() -> None:

@@ -278,3 +278,54 @@ def test_a_restart_anywhere_changes_nothing(story: list[AlarmChanged], cut: int,
     events += feed(SiteOutages.from_state("Ward North", stored), *story[cut:], patients=patients)
 
     assert events == expected
+
+
+# Several alarms at once
+
+
+def test_a_batch_announces_each_outage_once_as_it_is_in_the_end() -> None:
+    site = north()
+
+    (grown,) = site.observe_all([*three(), silent("dan", since_s=30)], patients=20)
+    (smaller,) = site.observe_all([back("ada"), silent("eva", since_s=40)], patients=20)
+
+    assert (grown.without_data, grown.revision) == (("ada", "ben", "cem", "dan"), 0)
+    assert (smaller.without_data, smaller.returned, smaller.revision) == (("ben", "cem", "dan", "eva"), ("ada",), 1)
+
+
+def test_an_outage_that_begins_and_ends_in_one_batch_is_announced_as_ended() -> None:
+    (outage,) = north().observe_all([*three(), back("ada")], patients=20)
+
+    assert (outage.ended_ms, outage.grouped, outage.without_data) == (NOON + 20 * MINUTE, (), ("ben", "cem"))
+
+
+def test_without_a_number_of_patients_three_make_an_outage() -> None:
+    site = north()
+
+    assert site.observe_all(three()[:2], patients=None) == []
+    (outage,) = site.observe(three()[2], patients=None)
+
+    assert outage.text == "Ward North: no data from 3 patients since 12:00 UTC"
+
+
+def test_thousands_of_patients_are_one_outage() -> None:
+    site, patients = north(), [f"p{number}" for number in range(5_000)]
+
+    (began,) = site.observe_all([silent(patient) for patient in patients], patients=5_000)
+    (ended,) = site.observe_all([back(patient) for patient in patients[2:]], patients=5_000)
+
+    assert (len(began.without_data), len(began.grouped)) == (5_000, 5_000)
+    assert (ended.without_data, len(ended.returned), ended.ended_ms is None) == (("p0", "p1"), 4_998, False)
+
+
+def test_a_state_that_was_stored_earlier_is_restored() -> None:
+    ids = [silent(patient).alarm_id for patient in ("ada", "ben", "cem")]
+    alarms = [[patient, one, NOON, True] for patient, one in zip(("ada", "ben", "cem"), ids, strict=True)]
+    stored = [alarms, [[b"o" * 16, NOON, NOON + 20 * SECOND, ids, ["dan", "ada", "ben", "cem"], 4]]]
+
+    site = SiteOutages.from_state("Ward North", msgspec.msgpack.decode(msgspec.msgpack.encode(stored)))
+
+    assert site.replaced_by(ids[0]) == b"o" * 16
+    assert msgspec.msgpack.encode(site.to_state()) == msgspec.msgpack.encode(stored)
+    (outage,) = feed(site, silent("eva", since_s=30))
+    assert (outage.without_data, outage.returned, outage.revision) == (("ada", "ben", "cem", "eva"), ("dan",), 5)

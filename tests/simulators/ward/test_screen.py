@@ -135,3 +135,17 @@ def test_a_picture_fetches_nothing_from_the_network() -> None:
     assert picture.startswith("<svg")
     assert "@font-face" not in picture
     assert "url(" not in picture.replace("url(#", "")
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_the_recommended_response_stands_once_with_its_beds_the_most_urgent_first(width: int) -> None:
+    ill = {**WELL, "respiratory_rate": 26, "spo2": 91, "heart_rate": 95}
+    worse = {**WELL, "respiratory_rate": 22, "spo2": 94, "heart_rate": 112}
+    rows = [seen(a_reading(0, **signs), after_ms=0, bed=bed) for bed, signs in (("1", worse), ("2", ill), ("3", ill))]
+
+    shown = text(*rows, after_ms=0, width=width).splitlines()
+
+    first, then = (line for line in shown if "tell the medical team" in line)
+    assert first.startswith("*** bed 2, 3: emergency: tell the medical team now")
+    assert then.startswith(" ** bed 1: urgent: tell the medical team now")
+    assert max(map(len, shown)) <= width

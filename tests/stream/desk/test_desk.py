@@ -454,3 +454,14 @@ def test_a_desk_that_is_killed_between_any_two_things_calls_as_one_that_is_not(t
 
     assert (sent, kept) == told_of(kills=True)
     assert kept
+
+
+def test_a_message_says_what_is_recommended(night: Night) -> None:
+    async def story() -> None:
+        night.hear(told(response="emergency: tell the medical team now"))
+        await night.pass_time()
+
+    lived(story)
+
+    ((_, _, message),) = night.channels.sent
+    assert message.body.splitlines()[2] == "Recommended: emergency: tell the medical team now."

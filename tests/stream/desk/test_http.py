@@ -343,7 +343,7 @@ def says(*arguments: str, given: str = "") -> str:
 
 
 def test_somebody_logs_in_looks_answers_and_leaves(ward: Ward, home: Path) -> None:
-    ward.hear(told(1), told(2, rule_id="low_spo2", priority=AMBER))
+    ward.hear(told(1, response="call the team"), told(2, rule_id="low_spo2", priority=AMBER))
 
     assert "not logged in: vitalloom alarms login NAME" in says("list")
     assert "anna is logged in" in says("login", "anna", given=f"{PASSWORD}\n")
@@ -352,12 +352,14 @@ def test_somebody_logs_in_looks_answers_and_leaves(ward: Ward, home: Path) -> No
     assert table.index("*** high") < table.index("** medium")
     assert "bed 12" in table
     assert "nobody yet" in table
+    assert table.count("Recommended: ") == table.count("Recommended: call the team") == 1
     assert "Not a certified medical device." in table
     assert "nobody is there to confirm it" in says("ack", "00000001")
     assert "answered by anna" in says("ack", "00000001", "--yes")
     assert "quiet until" in says("silence", "00000002", "--minutes", "5", "--yes")
     shown = json.loads(says("list", "--json"))
     assert {one["acknowledged_by"] for one in shown["alarms"]} == {None, "anna"}
+    assert [one["response"] for one in shown["alarms"]].count("call the team") == 1
     assert "anna" in says("list")
     assert "is no alarm of the list" in says("ack", "ffffffff", "--yes")
     assert "stands for more than one" in says("ack", "0000", "--yes")

@@ -7,10 +7,12 @@ import pytest
 
 from stream.config import DeskConfig
 from stream.desk import decisions, http, notify, process, users
+from stream.desk.outages import follow_outage
 from stream.desk.texts import Telling, of_alarm
 from stream.records import AlarmRecord
 from tests.stream.desk.alarms import MINUTE, an_alarm, kept
 from vitals.escalation import EscalationPolicy
+from vitals.outages import Outage
 
 TEXT = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())  # wherever its lines end
@@ -67,6 +69,26 @@ def test_the_message_is_what_people_get() -> None:
     assert f"```text\n{message.title}\n\n{message.body}\n```" in TEXT
 
 
+def test_the_message_of_an_outage_is_what_people_get() -> None:
+    onset_ms = (14 * 60 + 2) * MINUTE
+    outage = Outage(
+        outage_id=bytes.fromhex("3f2a9c1b" + "00" * 12),
+        site="North",
+        began_ms=onset_ms,
+        at_ms=onset_ms,
+        without_data=("a", "b", "c"),
+        grouped=(),
+        patients=9,
+        revision=0,
+        text="North: no data from 3 of 9 patients since 14:02 UTC",
+    )
+    found = follow_outage(outage, ["bed 1", "bed 2", "bed 3"], now_ms=onset_ms, before=None, members=[])
+
+    message = of_alarm(found, "several beds", Telling("North", "https://ward.example"), now_ms=onset_ms + 15 * MINUTE)
+
+    assert f"```text\n{message.title}\n\n{message.body}\n```" in TEXT
+
+
 @pytest.mark.parametrize("kind", [http.LogIn, http.AcknowledgeAlarm, http.SilenceAlarm])
 def test_the_api_takes_the_fields_that_are_named(kind: type[msgspec.Struct]) -> None:
     for field in kind.__struct_fields__:
@@ -74,4 +96,4 @@ def test_the_api_takes_the_fields_that_are_named(kind: type[msgspec.Struct]) -> 
 
 
 def test_it_says_what_it_is_not() -> None:
-    assert FLOWING.count("Not a certified medical device") == 2
+    assert FLOWING.count("Not a certified medical device") == 3  # the page, and both messages

@@ -15,7 +15,7 @@ from runtime.config import load
 from runtime.errors import ConfigError
 from stream.config import DeskConfig, KafkaConfig
 from stream.desk import process
-from stream.desk.book import DeskBook
+from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.commands import desk as desk_command
 from stream.desk.desk import AlarmDesk, Read
 from stream.desk.notify import Addresses
@@ -131,7 +131,7 @@ class Running:
 
     def __init__(self, house: DeskHouse) -> None:
         config = desk_config(house.config)
-        self.book = DeskBook(config.data / process.BOOK_FILE)
+        self.book = DeskBook(config.data / BOOK_FILE)
         self.desk = AlarmDesk(config, self.book, Addresses(config.addresses), SystemClock())
         self.process = DeskProcess(config, self.desk, self.book, SystemClock(), file=house.config)
 

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stream.embedded.store import Store
@@ -127,13 +128,16 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with Store(tmp_path / "store") as store, store.transaction():
         store.put_states({"00": b"as it was"})
     with sqlite3.connect(tmp_path / "store") as earlier:
-        earlier.executescript("DROP TABLE model_score; UPDATE meta SET value = '1' WHERE key = 'schema'")
+        earlier.executescript(
+            "DROP TABLE model_score; ALTER TABLE alarm DROP COLUMN response; "
+            "UPDATE meta SET value = '1' WHERE key = 'schema'"
+        )
     earlier.close()
 
     with Store(tmp_path / "store") as store:
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("2",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("3",)]
 
 
 def test_states_and_sessions_come_back_as_they_were(tmp_path: Path) -> None:
@@ -201,3 +205,26 @@ def test_alarms_are_counted_once_by_their_worst_priority(tmp_path: Path) -> None
 
     assert counted["medium news2"] == 1
     assert sum(counted.values()) == len({change.alarm_id for change in changes})
+
+
+def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_events(a_story())
+    with sqlite3.connect(tmp_path / "store") as earlier:
+        earlier.executescript(
+            "ALTER TABLE alarm DROP COLUMN response; UPDATE meta SET value = '2' WHERE key = 'schema'"
+        )
+        alarms = earlier.execute("SELECT * FROM alarm ORDER BY alarm_id, revision").fetchall()
+    earlier.close()
+    assert alarms
+
+    with Store(tmp_path / "store") as store:
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "") for row in alarms]
+        with store.transaction():
+            store.put_events([msgspec.structs.replace(one, revision=99) for one in a_story() if is_news2(one)][:1])
+        ((response,),) = store.query("SELECT response FROM alarm WHERE revision = 99")
+        assert response.startswith("urgent: tell the medical team now")
+
+
+def is_news2(event: Event) -> bool:
+    return isinstance(event, AlarmChanged) and event.rule_id == "news2"

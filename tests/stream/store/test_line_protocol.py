@@ -170,3 +170,8 @@ def test_an_empty_text_is_not_a_field() -> None:
 def test_a_type_that_is_not_an_event_has_no_line() -> None:
     with pytest.raises(TypeError, match="no measurement for Tick"):
         line_of(Tick(now_ms=1))
+
+
+def test_an_alarm_has_its_recommended_response_and_no_empty_field() -> None:
+    assert "response" not in line_of(ALARM)
+    assert ',response="tell the team",onset_ms=' in line_of(replace(ALARM, response="tell the team"))

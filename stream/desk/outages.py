@@ -1,0 +1,107 @@
+"""Outages at the desk: if the data of several patients stops together, people are called once, with the list of beds.
+
+Pure. `vitals.outages` finds the outages; here each becomes one further alarm of the desk, with a ladder and an answer
+of its own. The alarms of the patients stay on the list and in the record. Only the calls for technical alarms below
+high are replaced, and only while the outage is open.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from stream.desk.decisions import OUTAGE_RULE, Delivery, DeliveryStatus, Kept
+from vitals.escalation import follow
+from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
+from vitals.outages import Outage
+
+MOST_PLACES: Final = 30
+"""So many beds are named in the text of an outage; the others are counted."""
+OVER_WITHIN_MS: Final = 3_600_000
+"""So long the desk tries to tell people that an outage is over."""
+
+_OVER: Final = "over"
+
+
+def alarm_of(outage: Outage, places: Sequence[str]) -> AlarmChanged:
+    """An outage as an alarm. Its binding is its own id, so that a silence is of this outage alone.
+
+    Args:
+        places: where the patients without data are, as many as are to be named.
+    """
+    left_out = len(outage.without_data) - len(places)
+    more = f" and {left_out} more" if left_out > 0 else ""
+    return AlarmChanged(
+        binding_id=outage.outage_id.hex(),
+        alarm_id=outage.outage_id,
+        rule_id=OUTAGE_RULE,
+        kind=AlarmKind.TECHNICAL,
+        priority=Priority.MEDIUM,
+        state=AlarmState.ACTIVE if outage.ended_ms is None else AlarmState.CLEARED,
+        at_ms=outage.at_ms,
+        onset_ms=outage.began_ms,
+        revision=outage.revision,
+        text=f"{outage.text}: {', '.join(places)}{more}" if places else outage.text,
+        basis="outage",
+    )
+
+
+def follow_outage(
+    outage: Outage, places: Sequence[str], *, now_ms: int, before: Kept | None, members: Iterable[Kept]
+) -> Kept:
+    """What is kept of an outage that began, grew, shrank or ended.
+
+    Its ladder begins where the earliest ladder of its alarms began, so that nobody is called later than without it. An
+    answer holds for the patients that were listed: one who joins takes it away, and the ladder begins again.
+
+    Args:
+        before: what was kept of it; None if it is new.
+        members: what is kept of the alarms whose calls it replaces.
+    """
+    alarm = alarm_of(outage, places)
+    escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
+    answer = None if before is None else before.answer
+    grew = before is not None and not set(outage.without_data) <= set(before.without_data)
+    if before is None and escalation.begins_ms is not None:
+        began = [one.escalation.begins_ms for one in members if not one.is_answered]
+        earliest_ms = min((at_ms for at_ms in began if at_ms is not None), default=now_ms)
+        escalation = msgspec.structs.replace(escalation, begins_ms=min(escalation.begins_ms, earliest_ms))
+    elif answer is not None and grew:
+        answer = None
+        if escalation.begins_ms is not None:
+            escalation = msgspec.structs.replace(escalation, begins_ms=now_ms, ladder=alarm.revision)
+    elif answer is not None:
+        answer = msgspec.structs.replace(answer, revision=alarm.revision)
+    return Kept(
+        escalation=escalation,
+        opened_ms=now_ms if before is None else before.opened_ms,
+        heard_ms=now_ms,
+        answer=answer,
+        without_data=outage.without_data,
+    )
+
+
+def tell_end(kept: Kept, told: Iterable[Delivery], *, now_ms: int) -> list[Delivery]:
+    """The notifications that an outage is over: one to each person who was called, by the channel of the last call."""
+    last: dict[str, Delivery] = {}
+    for one in told:
+        if one.begun_ms is not None and (one.person not in last or one.begun_ms >= (last[one.person].begun_ms or 0)):
+            last[one.person] = one
+    return [
+        Delivery(
+            key=f"{kept.alarm.alarm_id.hex()}.{kept.alarm.revision}.{_OVER}",
+            person=one.person,
+            channel=one.channel,
+            who=one.who,
+            alarm_id=kept.alarm.alarm_id,
+            priority=kept.alarm.priority,
+            due_ms=now_ms,
+        )
+        for one in last.values()
+    ]
+
+
+def is_too_late(one: Delivery, now_ms: int) -> bool:
+    """Whether a notification says that an outage is over and could not be delivered for so long that it has no use."""
+    is_end = one.key.endswith(f".{_OVER}") and one.fate in (DeliveryStatus.WAITING, DeliveryStatus.FAILED)
+    return is_end and now_ms - one.due_ms > OVER_WITHIN_MS

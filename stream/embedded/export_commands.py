@@ -1,0 +1,162 @@
+"""The commands `vitalloom export`: a patient's record as a file that other systems read."""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from runtime.clock import SystemClock
+from stream.errors import NothingToExport
+from stream.site.directory import RegistryDirectory
+from stream.site.folder import Site
+from stream.store.sqlite_record import STORE_FILE, SqliteRecord
+from vitals import fhir
+from vitals.messages import AlarmChanged, Priority
+
+NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
+
+_MOST_NAMED: Final = 10
+_FHIR_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+
+export = typer.Typer(
+    help=f"Write a patient's record to a file that other systems read.\n\n{NOT_A_DEVICE}",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Exported(NamedTuple):
+    """One binding, and how its resources refer to patient and device."""
+
+    binding_id: str
+    subject: str
+    device: str
+    patient: str = ""  # pseudonym, as the registry has it
+
+
+@export.callback()
+def _group() -> None:
+    """Without a callback typer would make the only command the group itself."""
+
+
+@export.command("fhir")
+def export_fhir(
+    data: Annotated[Path, typer.Option(help="Folder of the SQLite store that `vitalloom stream` writes.")],
+    out: Annotated[Path, typer.Option(help="NDJSON file to write: one FHIR R4 resource in each line.")],
+    binding: Annotated[
+        str | None, typer.Option(help="Binding id, 32 hexadecimal digits, or its beginning.", show_default=False)
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Pseudonym of the patient; needs --site.", show_default=False)
+    ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VITALLOOM_SITE",
+            help="Site folder, whose registry knows which patient and wearable a binding is.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write the Observations and alarms of one patient as FHIR R4 resources (NDJSON).
+
+    The file holds vital signs and is readable by you alone. The record of a cluster, in InfluxDB, is not read.
+    """
+    if (binding is None) == (patient is None):
+        raise typer.BadParameter("give either --binding or --patient")
+    if patient is not None and site is None:
+        raise typer.BadParameter("--patient needs --site: the store itself knows bindings only")
+    with SqliteRecord(data / STORE_FILE) as record:
+        chosen = _chosen(record, binding, patient, site)
+        total = sum(record.rows_of(one.binding_id) for one in chosen)
+        with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as progress:
+            task = progress.add_task("exporting", total=total)
+            lines = _write(out, _resources(record, chosen, lambda: progress.advance(task)))
+    typer.echo(f"{out}: {lines} resources of {len(chosen)} binding{'s' if len(chosen) > 1 else ''}")
+
+
+def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site: Path | None) -> list[Exported]:
+    known = record.bindings()
+    registered = {} if site is None else _registered(site)
+    if patient is not None:
+        of_patient = sorted(key for key, one in registered.items() if one.patient == patient)
+        if not of_patient:
+            raise NothingToExport(f"{patient}: no such patient in the registry of {site}")
+        found = [binding_id for binding_id in of_patient if binding_id in known]
+        if not found:
+            raise NothingToExport(f"{patient}: the store has no data of this patient's bindings; {_names(known)}")
+    else:
+        found = [one for one in known if one.startswith((binding or "").lower())] if binding else []
+        if len(found) != 1:
+            problem = "fits more than one binding" if found else "no such binding in the store"
+            raise NothingToExport(f"{binding}: {problem}; {_names(found or known)}")
+    return [registered.get(one, Exported(one, f"Patient/{one}", f"Device/{one}")) for one in found]
+
+
+def _registered(folder: Path) -> dict[str, Exported]:
+    clock = SystemClock()
+    with contextlib.closing(Site.open(folder, clock=clock, to_read=True)) as site:
+        found = {}
+        for one in RegistryDirectory(site.registry).bindings():
+            binding_id = one.binding_id.hex()
+            # Not every pseudonym can be a FHIR id.
+            subject = one.patient if _FHIR_ID.fullmatch(one.patient) else binding_id
+            found[binding_id] = Exported(
+                binding_id, f"Patient/{subject}", f"Device/{one.wearable_id.hex()}", one.patient
+            )
+        return found
+
+
+def _names(bindings: list[str]) -> str:
+    if not bindings:
+        return "the store is empty"
+    more = f" and {len(bindings) - _MOST_NAMED} more" if len(bindings) > _MOST_NAMED else ""
+    return f"known bindings: {', '.join(bindings[:_MOST_NAMED])}{more}"
+
+
+def _resources(record: SqliteRecord, chosen: list[Exported], advance: Callable[[], None]) -> Iterator[fhir.Resource]:
+    for one in chosen:
+        subject, device = one.subject, one.device
+        for reading in record.readings(one.binding_id):
+            yield from fhir.observations(reading, subject=subject, device=device)
+            advance()
+        for scored in record.scores(one.binding_id):
+            yield fhir.news2_observation(scored, subject=subject, device=device)
+            advance()
+        for _, changes in groupby(record.alarms(one.binding_id), key=lambda alarm: alarm.alarm_id):
+            last_at: dict[Priority, AlarmChanged] = {}
+            for alarm in changes:
+                last_at[alarm.priority] = alarm
+                advance()
+            yield fhir.detected_issue(alarm, subject=subject, device=device)
+            for said in last_at.values():
+                # What people were told at this priority, and what became of the alarm.
+                told = msgspec.structs.replace(alarm, priority=said.priority, text=said.text, response=said.response)
+                yield fhir.communication(told, subject=subject, device=device)
+
+
+def _write(out: Path, resources: Iterator[fhir.Resource]) -> int:
+    """Write the whole file, or leave what was there."""
+    part = out.with_name(f"{out.name}.part")
+    encoder, lines = msgspec.json.Encoder(), 0
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            for resource in resources:
+                file.write(encoder.encode(resource) + b"\n")
+                lines += 1
+        part.replace(out)
+    except OSError as error:
+        raise NothingToExport(f"{out}: cannot be written ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return lines
