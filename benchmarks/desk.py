@@ -18,8 +18,9 @@ from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from stream.config import DeskConfig
 from stream.desk.book import DeskBook
-from stream.desk.desk import AlarmDesk, Read
+from stream.desk.desk import AlarmDesk
 from stream.desk.notify import Addresses
+from stream.desk.ports import AlarmRecord
 from stream.records import Alarmed
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
@@ -53,7 +54,7 @@ class Bench:
                 kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=now_ms,
                 onset_ms=now_ms, revision=0, text="", basis="NEWS2",
             )  # fmt: skip
-            reads.append(Read("alarms", 0, self.offset, Alarmed(alarm=alarm)))
+            reads.append(AlarmRecord("alarms", 0, self.offset, Alarmed(alarm=alarm)))
         self.desk.hear(reads)
 
     async def until_taken(self, count: int) -> None:

@@ -85,6 +85,10 @@ class LogUnusable(StreamError):
         self.address = address
 
 
+class AlarmSourceLost(StreamError):
+    """What the alarm desk reads from or writes to does not answer; the message names it."""
+
+
 class DatabaseUnusable(StreamError):
     """InfluxDB is not as it has to be; the message says what, and the cure."""
 

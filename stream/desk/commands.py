@@ -56,7 +56,10 @@ def run(
             typer.echo(f"note: {note}")
         typer.echo("the configuration can be used")
         raise typer.Exit
-    raise typer.Exit(run_desk(found, config))
+    # Here and not above: managing users and addresses of an embedded desk needs no Kafka client.
+    from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
+
+    raise typer.Exit(run_desk(found, config, KafkaAlarmSource(found.kafka), KafkaAnswerSink(found.kafka)))
 
 
 @user.command("add")

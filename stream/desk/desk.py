@@ -19,6 +19,7 @@ from stream.desk import decisions, texts
 from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.ports import AlarmRecord
 from stream.desk.texts import Message, Telling
 from stream.errors import NobodyReached, StoreRefused
 from stream.records import Alarmed, EdgeAlarmed, Ordered
@@ -42,15 +43,6 @@ class Place(NamedTuple):
 
     bed: str = ""
     patient: str = ""
-
-
-class Read(NamedTuple):
-    """One record of `vl.alarms.v1`; None: it could not be read."""
-
-    topic: str
-    partition: int
-    offset: int
-    record: Alarmed | EdgeAlarmed | None
 
 
 class Standing(NamedTuple):
@@ -126,7 +118,7 @@ class AlarmDesk:
 
     # Hearing
 
-    def hear(self, batch: Sequence[Read]) -> None:
+    def hear(self, batch: Sequence[AlarmRecord]) -> None:
         """Records of the log, and the place behind them, at once.
 
         Raises:
@@ -139,7 +131,7 @@ class AlarmDesk:
             for read in batch:
                 if read.record is not None:
                     opened += self._hear(read.record, now_ms, hushes)
-                self._book.put_place(read.topic, read.partition, read.offset + 1)
+                self._book.put_place(read.log, read.partition, read.offset + 1)
         counts = self.counts
         counts.records += len(batch)
         counts.unreadable += sum(one.record is None for one in batch)
