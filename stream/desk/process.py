@@ -220,7 +220,7 @@ class DeskProcess:
         self._config = config
         self._source = source
         self._sink = sink
-        self._desk = desk
+        self.desk = desk
         self._book = book
         self._clock = clock
         self._file = file
@@ -237,7 +237,7 @@ class DeskProcess:
             users_of(self._config), self._book, self._clock, session_ms=int(self._config.api.session_hours * 3_600_000)
         )
         app = build_app(
-            self._desk, door, self._clock, site=self._config.site_name, trouble=self.trouble,
+            self.desk, door, self._clock, site=self._config.site_name, trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
         )  # fmt: skip
         async with (
@@ -254,7 +254,7 @@ class DeskProcess:
     # What it says of itself: asked from another thread, so it only reads
 
     def figures(self) -> Figures:
-        counts = self._desk.counts
+        counts = self.desk.counts
         low, medium, high = counts.open_by_priority
         turned_ms = counts.turned_ms
         return Figures(
@@ -285,7 +285,7 @@ class DeskProcess:
         )  # fmt: skip
 
     def trouble(self) -> str:
-        now_ms, counts = self._clock.mono_ms(), self._desk.counts
+        now_ms, counts = self._clock.mono_ms(), self.desk.counts
         if counts.refusing:
             return f"nothing can be written: {counts.refusing}"
         if self._bad_files:
@@ -304,7 +304,7 @@ class DeskProcess:
         async with contextlib.aclosing(self._source.batches(self._book.places)) as batches:
             async for batch in batches:
                 if batch.records:
-                    self._desk.hear(batch.records)
+                    self.desk.hear(batch.records)
                 self._read_ms = self._clock.mono_ms()
                 self._lag = batch.lag
                 if batch.is_current and not self._caught_up.is_set():
@@ -318,20 +318,20 @@ class DeskProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):
                 await self._caught_up.wait()
-        await self._desk.serve()
+        await self.desk.serve()
 
     # Passing answers on
 
     async def _pass_on(self) -> None:
         async with self._sink.opened() as put:
             while True:
-                self._desk.wished.clear()
-                for wish in self._desk.to_pass_on():
+                self.desk.wished.clear()
+                for wish in self.desk.to_pass_on():
                     await put(wish.order)
-                    self._desk.passed_on(wish)
+                    self.desk.passed_on(wish)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
-                        await self._desk.wished.wait()
+                        await self.desk.wished.wait()
 
     def _failed(self, stage: str) -> Callable[[Exception], None]:
         said = ""
@@ -368,7 +368,7 @@ class DeskProcess:
                 _log.error("roles and addresses stay as they were", problem=str(error))
                 continue
             self._bad_files = ""
-            self._desk.roles, self._desk.addresses = config.roles, addresses
+            self.desk.roles, self.desk.addresses = config.roles, addresses
             _log.info("roles and addresses were read again")
 
     def _stamps(self) -> list[tuple[int, int]]:

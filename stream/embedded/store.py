@@ -4,7 +4,8 @@ One connection, one transaction a commit. Every row has a key of its own, so tha
 Patients are bindings here; names are nowhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 from stream.durable_file import DurableFile
 from stream.errors import StoreUnusable
+from stream.records import Alarmed, EdgeAlarmed, encode_record
 from vitals.messages import (
     AlarmChanged,
     Event,
@@ -25,7 +27,7 @@ from vitals.messages import (
 from vitals.signs import INDEX, SIGNS, VitalSign
 from wire.receiver import SessionRow
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -34,6 +36,11 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     score REAL,                          -- NULL: it abstained, the reason says why
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
+_ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, alarm_id BLOB NOT NULL,
+    body BLOB NOT NULL                   -- stream.records.Alarmed or EdgeAlarmed
+    ) STRICT;
+CREATE INDEX alarm_log_of ON alarm_log (alarm_id);"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE reading (
@@ -65,6 +72,7 @@ CREATE TABLE alarm (
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL,
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
+{_ALARM_LOG}
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE rx_session (
     session_id BLOB PRIMARY KEY, sender BLOB NOT NULL, info BLOB NOT NULL, hpke BLOB NOT NULL, ranges BLOB NOT NULL,
@@ -90,7 +98,10 @@ _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
+_ALARM_FIELDS: Final = ", ".join(AlarmChanged.__struct_fields__)
+_ALARM_LOG_ID: Final = "alarm_log"
 _PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (alarm_id, body) VALUES (?, ?)"
 _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -110,7 +121,7 @@ class Store(DurableFile):
             synchronous=synchronous, max_pages=max_pages,
         )  # fmt: skip
 
-    def put_events(self, events: Iterable[Event]) -> None:
+    def put_events(self, events: Sequence[Event]) -> None:
         """Write events. What is there already stays as it is."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
         outdated: list[WindowOutdated] = []
@@ -122,8 +133,36 @@ class Store(DurableFile):
                 rows.setdefault(statement, []).append(row)
         for statement, these in rows.items():
             self._db.executemany(statement, these)
+        self.put_alarm_records(Alarmed(alarm=event) for event in events if isinstance(event, AlarmChanged))
         for window in dict.fromkeys(outdated):
             self._recompute(window)
+
+    def put_alarm_records(self, records: Iterable[Alarmed | EdgeAlarmed]) -> None:
+        """Append to the alarm log, which the alarm desk reads."""
+        self._db.executemany(_PUT_ALARM_RECORD, [(record.alarm.alarm_id, encode_record(record)) for record in records])
+
+    @property
+    def alarm_log_id(self) -> str:
+        """A name that no other store's alarm log has: a position in one means nothing in another."""
+        found = self.noted(_ALARM_LOG_ID)
+        assert found is not None  # noqa: S101 - `_set_up` sees to it
+        return found
+
+    def alarm_log_end(self) -> int:
+        """The position behind the newest record of the alarm log."""
+        (newest,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM alarm_log").fetchone()
+        return int(newest) + 1
+
+    def alarm_records(self, position: int, limit: int) -> list[tuple[int, bytes]]:
+        """(position, record) of the alarm log from a position on."""
+        return self._db.execute(
+            "SELECT seq, body FROM alarm_log WHERE seq >= ? ORDER BY seq LIMIT ?", (position, limit)
+        ).fetchall()
+
+    def alarm_records_of(self, alarm_id: bytes) -> list[bytes]:
+        """The records of one alarm, oldest first."""
+        rows = self._db.execute("SELECT body FROM alarm_log WHERE alarm_id = ? ORDER BY seq", (alarm_id,))
+        return [row[0] for row in rows]
 
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())
@@ -213,13 +252,37 @@ class Store(DurableFile):
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "schema", SCHEMA)
         if found == "1":  # before edges asked models
-            self._db.executescript(f"BEGIN;{_MODEL_SCORE}")
-            self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
-            self._db.execute("COMMIT")
-        elif found != str(SCHEMA):
+            found = self._migrate("2", _MODEL_SCORE)
+        if found == "2":  # before it had an alarm desk
+            found = self._migrate("3", _ALARM_LOG, self._log_standing_alarms)
+        if found != str(SCHEMA):
             raise StoreUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+        if self.noted(_ALARM_LOG_ID) is None:
+            self.note(_ALARM_LOG_ID, f"store-{secrets.token_hex(8)}")
+
+    def _migrate(self, schema: str, tables: str, more: Callable[[], None] | None = None) -> str:
+        """Bring the file to the next schema, all or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in tables.split(";"):
+            self._db.execute(statement)
+        if more is not None:
+            more()
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
+        self._db.execute("COMMIT")
+        return schema
+
+    def _log_standing_alarms(self) -> None:
+        """Alarms that were open when the alarm log was added; a desk has to call for them."""
+        # Beside max(), SQLite takes the other columns from the row that has the maximum.
+        rows = self._db.execute(
+            f"SELECT {_ALARM_FIELDS}, max(revision) FROM alarm GROUP BY alarm_id "  # noqa: S608 - names from code
+            "HAVING state = 'active' OR latched ORDER BY at_ms"
+        ).fetchall()
+        self.put_alarm_records(
+            Alarmed(alarm=msgspec.convert(["alarm_changed", *row[:-1]], AlarmChanged, strict=False)) for row in rows
+        )
 
     def _recompute(self, window: WindowOutdated) -> None:
         """A window that readings joined after it had closed, from the readings themselves."""

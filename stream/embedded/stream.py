@@ -5,7 +5,7 @@ is thrown away and made anew from what was committed, and the senders send again
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -18,6 +18,7 @@ from stream.errors import StoreRefused
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Observed, Taken
 from stream.ingest.reception import Reception, Refused
+from stream.records import EdgeAlarmed, FrameRef, Ordered
 from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
@@ -26,7 +27,7 @@ from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
 from wire.lanes import Lanes
 from wire.mqtt import Inbound, MqttClient
-from wire.receiver import RateLimits
+from wire.receiver import Opened, RateLimits
 from wire.topics import E_UP_ALARMS, E_UP_VITALS
 
 _log = get(__name__)
@@ -103,6 +104,8 @@ class Counts(msgspec.Struct):
     tails_missing: int = 0  # sessions whose newest frames did not come, though heartbeats did
     commits: int = 0
     failed_commits: int = 0
+    orders: int = 0  # acknowledgements and silences that were applied
+    failed_orders: int = 0  # that the processor could not apply
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
     turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not on its disk
 
@@ -147,6 +150,16 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
+        self._orders: deque[tuple[Ordered, asyncio.Future[None]]] = deque()
+
+    async def put_order(self, order: Ordered) -> None:
+        """Apply what a person wants of an alarm; returns when it is committed, and waits while that is impossible.
+
+        If the process is killed before, nothing of it has happened; it may be put again.
+        """
+        applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._orders.append((order, applied))
+        await applied
 
     async def run(self, client: Lanes, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
         """Serve until cancelled.
@@ -168,7 +181,35 @@ class EmbeddedStream:
                 for message in inbound:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
+            self.apply_orders()
             self._reception.speak(client)
+
+    def apply_orders(self) -> None:
+        """Apply the orders that wait, each in a transaction of its own; those that cannot be written wait on."""
+        while self._orders:
+            order, applied = self._orders[0]
+            if not applied.cancelled() and not self._try_to_apply(order):
+                return
+            self._orders.popleft()
+            if not applied.done():
+                applied.set_result(None)
+
+    def _try_to_apply(self, order: Ordered) -> bool:
+        """False if nothing can be written now."""
+        try:
+            events = self._engine.apply([order.message, Tick(now_ms=self._clock.now_ms())])
+        except StoreRefused as error:
+            _log.error("an answer cannot be written and waits", problem=str(error))
+            self.counts.failed_commits += 1
+            return False
+        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
+            # The desk sees that the alarm does not say so, and orders again after a while.
+            _log.error("the processor failed on an answer", problem=type(error).__name__)
+            self.counts.failed_orders += 1
+            return True
+        self.counts.orders += 1
+        self._announce(events)
+        return True
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
@@ -239,6 +280,8 @@ class EmbeddedStream:
     def _keep(self, one: Taken, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
+        if isinstance(one.content, EdgeAlarmV1) and one.opened is not None:
+            self._store.put_alarm_records([_found_by_edge(one.content, one.opened, now_ms)])
         if one.refused is not None and one.opened is not None:
             self._store.put_dead_letter(
                 session_id=one.opened.session_id,
@@ -270,8 +313,12 @@ class EmbeddedStream:
             if one.refused is not None:
                 counts.dead_letters += 1
                 counts.rejected[one.refused.reason] += 1
+        self._announce(events)
+
+    def _announce(self, events: Iterable[Event]) -> None:
+        """Tell listeners what is committed."""
         stored = [event.reading.reading_id for event in events if isinstance(event, ReadingJudged)]
-        counts.stored += len(stored)
+        self.counts.stored += len(stored)
         if self._on_stored is not None and stored:
             self._on_stored(stored)
         if self._on_alarm is not None:
@@ -287,6 +334,15 @@ class EmbeddedStream:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
+
+
+def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmed:
+    return EdgeAlarmed(
+        binding_id=opened.binding_id.hex(),
+        alarm=alarm,
+        arrived_ms=now_ms,
+        uplink=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
+    )
 
 
 def lanes_of(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:
