@@ -34,6 +34,7 @@ from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority, SensorFlag
 from vitals.plan import MonitoringPlan
 from wire.acks import AckBook
+from wire.answers import is_answer, open_answer
 from wire.codec import EdgeAlarmV1, VitalsV1, decode_vitals, encode
 from wire.enrol.documents import EVERYBODY, WANTED, DocumentType, is_document
 from wire.enrol.wallet import Wallet
@@ -315,6 +316,8 @@ class EdgeAgent:
         if topic.branch == "e":
             if is_document(message.payload):
                 self._take_document(message.payload)
+            elif is_answer(message.payload):
+                self._take_answer(message.payload, now_ms)
             else:
                 self._hear_cloud(message.payload, mono_ms)
             client.acknowledge(message)
@@ -507,6 +510,20 @@ class EdgeAgent:
             self._beats.on_ack(ack)
             return
         self._free(ack, mono_ms)
+
+    def _take_answer(self, frame: bytes, now_ms: int) -> None:
+        """A person answered an alarm in the data centre: it does not sound here either, now or if the cloud is lost."""
+        try:
+            answer = open_answer(frame, self._me.device_id, *self._provision.recipient_keys)
+        except Rejected as error:
+            self.counts.rejected[error.reason] += 1
+            return
+        # It may be a recording, so it does not show that the cloud is there.
+        alarms = self._pipeline.answer(answer, now_ms)
+        if alarms:
+            # Not sent to the cloud, which said it.
+            self._local.on_alarms(alarms)
+            self._want_commit(0)
 
     def _free(self, ack: Ack, mono_ms: int) -> None:
         uplink = self._uplinks.get(ack.frame_class)

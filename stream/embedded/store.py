@@ -37,10 +37,8 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, alarm_id BLOB NOT NULL,
-    body BLOB NOT NULL                   -- stream.records.Alarmed or EdgeAlarmed
-    ) STRICT;
-CREATE INDEX alarm_log_of ON alarm_log (alarm_id);"""
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmed
+    ) STRICT;"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE reading (
@@ -101,7 +99,7 @@ _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
 _ALARM_FIELDS: Final = ", ".join(AlarmChanged.__struct_fields__)
 _ALARM_LOG_ID: Final = "alarm_log"
 _PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (alarm_id, body) VALUES (?, ?)"
+_PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -139,7 +137,7 @@ class Store(DurableFile):
 
     def put_alarm_records(self, records: Iterable[Alarmed | EdgeAlarmed]) -> None:
         """Append to the alarm log, which the alarm desk reads."""
-        self._db.executemany(_PUT_ALARM_RECORD, [(record.alarm.alarm_id, encode_record(record)) for record in records])
+        self._db.executemany(_PUT_ALARM_RECORD, [(encode_record(record),) for record in records])
 
     @property
     def alarm_log_id(self) -> str:
@@ -158,11 +156,6 @@ class Store(DurableFile):
         return self._db.execute(
             "SELECT seq, body FROM alarm_log WHERE seq >= ? ORDER BY seq LIMIT ?", (position, limit)
         ).fetchall()
-
-    def alarm_records_of(self, alarm_id: bytes) -> list[bytes]:
-        """The records of one alarm, oldest first."""
-        rows = self._db.execute("SELECT body FROM alarm_log WHERE alarm_id = ? ORDER BY seq", (alarm_id,))
-        return [row[0] for row in rows]
 
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())

@@ -16,10 +16,11 @@ from runtime.logs import get
 from stream.embedded.store import Store
 from stream.errors import StoreRefused
 from stream.ingest.courier import Courier
+from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import Observed, Taken
 from stream.ingest.reception import Reception, Refused
 from stream.records import EdgeAlarmed, FrameRef, Ordered
-from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
@@ -70,6 +71,10 @@ class Engine:
         except Exception:
             self.forget()
             raise
+
+    def open_alarms(self) -> list[AlarmChanged]:
+        """Every alarm that stands, of every patient."""
+        return self._patients.open_alarms()
 
     def timer_at(self) -> int | None:
         """When a Tick is wanted next."""
@@ -150,6 +155,9 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
+        self._edge_answers = EdgeAnswers(me, directory)
+        for alarm in self._engine.open_alarms():
+            self._edge_answers.alarm_changed(alarm)
         self._orders: deque[tuple[Ordered, asyncio.Future[None]]] = deque()
 
     async def put_order(self, order: Ordered) -> None:
@@ -183,6 +191,7 @@ class EmbeddedStream:
                 self.counts.turned_ms = self._clock.mono_ms()
             self.apply_orders()
             self._reception.speak(client)
+            self._edge_answers.send(client.publish)
 
     def apply_orders(self) -> None:
         """Apply the orders that wait, each in a transaction of its own; those that cannot be written wait on."""
@@ -209,7 +218,16 @@ class EmbeddedStream:
             return True
         self.counts.orders += 1
         self._announce(events)
+        if not self._has_found(order.message):
+            self._edge_answers.ordered(order.message)
         return True
+
+    def _has_found(self, order: Acknowledge | Silence) -> bool:
+        """Whether an order is about an alarm that is open here, and not only at an edge."""
+        alarms = [one for one in self._engine.open_alarms() if one.binding_id == order.binding_id]
+        if isinstance(order, Acknowledge):
+            return any(one.alarm_id == order.alarm_id for one in alarms)
+        return any(one.rule_id == order.rule_id for one in alarms)
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
@@ -243,7 +261,7 @@ class EmbeddedStream:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
             return bool(inbound) and not burying and self._bury(inbound[0], now_ms)
-        self._settle(events, taken, refused, len(inbound))
+        self._settle(events, taken, refused, len(inbound), now_ms)
         return True
 
     def _bury(self, message: Inbound, now_ms: int) -> bool:
@@ -293,7 +311,7 @@ class EmbeddedStream:
             )
             self._store.count_reject(one.sender.hex(), one.refused.reason, now_ms)
 
-    def _settle(self, events: list[Event], taken: list[Taken], refused: Refused, received: int) -> None:
+    def _settle(self, events: list[Event], taken: list[Taken], refused: Refused, received: int, now_ms: int) -> None:
         """The commit is on disk: count, acknowledge, tell."""
         counts = self.counts
         counts.commits += 1
@@ -309,7 +327,10 @@ class EmbeddedStream:
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
                 counts.tails_missing += self._reception.heard_beat(one.sender, one.content)
-            counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
+                self._edge_answers.edge_heard(one.sender)
+            if isinstance(one.content, EdgeAlarmV1):
+                counts.edge_alarms += 1
+                self._edge_answers.found_by_edge(_found_by_edge(one.content, opened, now_ms))
             if one.refused is not None:
                 counts.dead_letters += 1
                 counts.rejected[one.refused.reason] += 1
@@ -321,9 +342,10 @@ class EmbeddedStream:
         self.counts.stored += len(stored)
         if self._on_stored is not None and stored:
             self._on_stored(stored)
-        if self._on_alarm is not None:
-            for event in events:
-                if isinstance(event, AlarmChanged):
+        for event in events:
+            if isinstance(event, AlarmChanged):
+                self._edge_answers.alarm_changed(event)
+                if self._on_alarm is not None:
                     self._on_alarm(event)
 
     def _refusal(self, one: Taken) -> Reason | None:
