@@ -31,12 +31,12 @@ from benchmarks.throughput import fill
 from runtime.clock import SystemClock
 from stream.config import InfluxConfig, KafkaConfig, StoreConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
+from stream.engine.process import tune_gc
 from stream.engine.processor import Processor
 from stream.kafka import consumer, create_topics, producer, topic
 from stream.records import Alarmed, Arrived, FrameRef, decode_alarmed, decode_for_patient, decode_stored, encode_record
 from stream.store.influx import Database, prepare
 from stream.store.writer import LANES, StoreWriter
-from stream.topics.admin import calm_garbage
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -77,7 +77,7 @@ def growth(_: Services) -> Facts:
     """One partition's processor, a batch of 1,000 readings a commit, every patient in turn: nobody falls silent."""
     sizes = (100, 1_000) if QUICK else (100, 1_000, 10_000, 100_000)
     found = {}
-    calm_garbage()
+    tune_gc()
     for patients in sizes:
         processor, offset, spent, judged = Processor(), 0, 0, 0
         for counter in range(_WARM + max(2, 20_000 // patients)):
@@ -119,7 +119,7 @@ def recovery(services: Services) -> Facts:
         size = await _bytes(services, KAFKA_STATE)
         return {"patients": took[1], "seconds": round(took[0], 2), "state_bytes": size}
 
-    calm_garbage()
+    tune_gc()
     return asyncio.run(work())
 
 
@@ -338,8 +338,8 @@ def _settled(engine: Path) -> int:
 def gateway(services: Services) -> Facts:
     """Frames of one edge, opened and passed on to Kafka; without the MQTT connection."""
     from stream.config import IngestConfig
-    from stream.embedded.store import Store
     from stream.ingest.kafka_ingest import KafkaIngest
+    from stream.ingest.ledger import Ledger
     from tests.stream.receiving_site import UNLIMITED, Site
 
     frames = 1_000 if QUICK else 20_000
@@ -350,7 +350,7 @@ def gateway(services: Services) -> Facts:
     inbound += [site.inbound(site.sealed(site.message(n * 100))) for n in range(frames)]
 
     async def work() -> float:
-        with Store(folder / "ledger.sqlite") as ledger:
+        with Ledger(folder / "ledger.sqlite") as ledger:
             one = KafkaIngest(
                 site.demo.ingest.me, site.demo.ingest.directory, ledger, IngestConfig(kafka=services.log), site.clock,
                 limits=UNLIMITED,

@@ -28,11 +28,11 @@ from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
+from stream.engine.process import tune_gc
 from stream.engine.processor import Output, Processor
-from stream.errors import LogUnusable
+from stream.errors import KafkaUnusable
 from stream.kafka import create_topics, topic
 from stream.records import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
-from stream.topics.admin import calm_garbage
 from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
@@ -138,7 +138,7 @@ async def _ours(engine: str, log: KafkaConfig, records: int, job: str) -> float:
         from stream.engine.plain import PlainWorker
 
         worker = PlainWorker(config, SystemClock(), vitals=vitals)
-    calm_garbage()
+    tune_gc()
     running = asyncio.create_task(worker.run())
     while not vitals.progress.records:
         await asyncio.sleep(0.001)
@@ -430,7 +430,7 @@ async def _without_state(log: KafkaConfig) -> None:
         try:
             if topic(log, KAFKA_STATE) in await create_topics(log, partitions=PARTITIONS):
                 return
-        except (KafkaError, LogUnusable) as error:
+        except (KafkaError, KafkaUnusable) as error:
             print(error, file=sys.stderr)  # it is still being deleted
         await asyncio.sleep(0.2)
 

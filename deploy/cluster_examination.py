@@ -16,7 +16,7 @@ from deploy.connections import ask
 from deploy.findings import Finding, Look, Rights, judge_bucket, judge_lag, judge_offset, ok, warning, wrong
 from runtime.clock import Clock
 from stream.config import InfluxConfig, KafkaConfig
-from stream.errors import DatabaseUnusable, LogUnusable
+from stream.errors import DatabaseUnusable, KafkaUnusable
 from stream.kafka import check_topics, connection, consumer, topic
 from stream.store.influx import Buckets, read_token, task_name
 from stream.store.writer import LANES
@@ -36,7 +36,7 @@ async def examine_kafka(kafka: KafkaConfig, *, source: str, groups: "Sequence[Gr
     try:
         async with asyncio.timeout(WITHIN_S):
             partitions = await check_topics(kafka)
-    except LogUnusable as error:
+    except KafkaUnusable as error:
         what, _, cure = str(error).removeprefix(f"{about}: ").rpartition("; ")
         if "does not answer" in what:
             return [wrong(about, "does not answer", f"start it, or correct kafka.bootstrap in {source}")]

@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run the whole site on this machine, from the description that docker-compose.yml is made of. Ctrl-C ends it."""
     from deploy.run import run as run_site
-    from simulators.options import milliseconds
+    from simulators.ward.options import milliseconds
 
     for_s = None if for_ is None else milliseconds("--for", for_) / 1_000
     raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s, picture=picture))
@@ -133,3 +133,64 @@ def phone(
 
     host, _, port = listen.rpartition(":")
     raise typer.Exit(run_phone(host, int(port), file))
+
+
+def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Site folder, made by `vitalloom site init`: examine all of it.", show_default=False
+        ),
+    ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(help="Folder of certificates, registry and broker files to examine.", show_default=False),
+    ] = None,
+    ingest_config: Annotated[
+        Path | None,
+        typer.Option("--ingest", help="Ingest's TOML file: examine Kafka and its topics.", show_default=False),
+    ] = None,
+    worker_config: Annotated[
+        Path | None,
+        typer.Option("--worker", help="Worker's TOML file: examine Kafka and the workers' lag.", show_default=False),
+    ] = None,
+    store_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", help="Store writer's TOML file: examine Kafka, its lag and InfluxDB.", show_default=False
+        ),
+    ] = None,
+    edge_config: Annotated[
+        Path | None,
+        typer.Option("--edge", help="Edge's TOML file: examine identity, broker, disk and models.", show_default=False),
+    ] = None,
+    process: Annotated[
+        list[str] | None,
+        typer.Option(help="http.listen of a process that has to be ready. May be repeated.", show_default=False),
+    ] = None,
+    pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between the two measurements of lag.")] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list the checks that passed.")] = False,
+) -> None:
+    """Find out what is wrong with a site or an edge, and how to fix it. Changes nothing.
+
+    Exit status 1 if something is wrong.
+    """
+    from deploy.doctor import Patient, main
+
+    if folder is not None:
+        from deploy.whole import patient
+
+        raise typer.Exit(main(patient(folder, pause_s=pause), as_json=as_json, everything=everything))
+    if not (site or ingest_config or worker_config or store_config or edge_config or process):
+        raise typer.BadParameter("name what to examine: DIR, --site, --ingest, --worker, --store, --edge or --process")
+    found = Patient(
+        site=site,
+        ingest=ingest_config,
+        worker=worker_config,
+        store=store_config,
+        edge=edge_config,
+        processes=tuple(process or ()),
+        pause_s=pause,
+    )
+    raise typer.Exit(main(found, as_json=as_json, everything=everything))

@@ -14,7 +14,7 @@ from runtime.config import load
 from runtime.hardening import read_private
 from stream.config import StoreConfig
 from stream.store.influx import prepare as prepare_database
-from stream.topics.admin import init_log, kafka_config
+from stream.topics.admin import create_missing_topics, kafka_config
 
 WITHIN_S: Final = 90.0
 ADMIN: Final = "vitalloom"
@@ -27,7 +27,7 @@ def prepare(folder: Path, *, kafka: str, influxdb: str, partitions: int, within_
         SiteDoesNotStart, LogUnusable, DatabaseUnusable, ConfigError: what is wrong, and the cure.
     """
     _wait_for("Kafka", f"kafka://{kafka}", within_s)
-    made = [f"topic {one}" for one in init_log(kafka_config(kafka), partitions=partitions, replication=1)]
+    made = [f"topic {one}" for one in create_missing_topics(kafka_config(kafka), partitions=partitions, replication=1)]
     _wait_for("InfluxDB", f"{influxdb}/health", within_s)
     config = load(StoreConfig, folder / "config" / "store.toml", env_prefix="VITALLOOM_STORE")
     secrets = folder / "secrets"

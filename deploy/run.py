@@ -23,7 +23,7 @@ from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
 from deploy.supervisor import State, Supervisor, Watched
 from runtime.config import load
-from simulators.screen import as_svg
+from simulators.ward.screen import as_svg
 from stream.config import DeskConfig
 
 _DRAW_S: Final = 0.5

@@ -18,8 +18,8 @@ from runtime.clock import Clock, SystemClock
 from runtime.hardening import harden
 from simulators.errors import BadWard
 from simulators.fleet import Fleet
-from simulators.options import milliseconds
 from simulators.stories import START_MS, Simulated
+from simulators.ward.options import milliseconds
 from wire.enrol.renewal import keep_up
 from wire.enrol.wallet import Wallet
 from wire.lanes import tls_context

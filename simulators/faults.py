@@ -1,6 +1,6 @@
 """A bad link: frames lost, doubled, late, out of order or damaged, by a seeded generator and a specification.
 
-Pure: no socket, no clock. Its owner puts frames in with `pass_` and gets those that have arrived from `due`.
+Pure: no socket, no clock. Its owner puts frames in with `put` and gets those that have arrived from `due`.
 """
 
 import heapq
@@ -97,7 +97,7 @@ class LossyLink:
         self._travelling: list[tuple[int, int, bytes]] = []
         self._next = 0
 
-    def pass_(self, frame: bytes, mono_ms: int) -> list[tuple[int, bytes]]:
+    def put(self, frame: bytes, mono_ms: int) -> list[tuple[int, bytes]]:
         """Put a frame in at `mono_ms`. Returns when and in which form `due` will return it: never, once or twice.
 
         The link delivers the frame by `due` only; the return value is for information.

@@ -209,7 +209,7 @@ class Fleet:
             if self.link is None:
                 self._outgoing.append(out.frame)
             else:
-                self.link.pass_(out.frame, mono_ms)
+                self.link.put(out.frame, mono_ms)
         if self.link is not None:
             self._outgoing.extend(self.link.due(mono_ms))
         while self._outgoing and client.publish(_topic_of(self._outgoing[0]), self._outgoing[0]):

@@ -116,7 +116,7 @@ class Cohort:
     def __init__(self, keys: Sequence[int] | Keys, *, at_ms: int) -> None:
         self.keys: Keys = np.asarray(keys, dtype=np.uint64)
         self.at_ms = at_ms
-        self._settle()
+        self._draw_patients()
 
     @classmethod
     def of(cls, seed: int, patients: int, *, at_ms: int, first: int = 0) -> "Cohort":
@@ -143,11 +143,11 @@ class Cohort:
         self.drives = self._no_drives if drives is None else drives
         elapsed_s = (to_ms - self.at_ms) / 1000
         self.at_ms = to_ms
-        self._live(elapsed_s)
-        self._wander_on(elapsed_s)
-        self._show()
+        self._move_signs(elapsed_s)
+        self._vary(elapsed_s)
+        self._update_signs()
 
-    def _settle(self) -> None:
+    def _draw_patients(self) -> None:
         band = self._bands()
         rest = np.array([AGE_BANDS[index].rest for index in band]).T
         streams = [_BodyDraw.REST + row for row in range(len(Sign))]
@@ -167,7 +167,7 @@ class Cohort:
         self._unit_wander = draws.normal(self.keys, _WANDER_STREAMS, self.at_ms)
         self._irregular: Floats = np.zeros(len(self))
         self.activity: Floats = np.zeros(len(self))
-        self._show()
+        self._update_signs()
 
     def _bands(self) -> npt.NDArray[np.int64]:
         edges = np.cumsum([band.share for band in AGE_BANDS])[:-1]
@@ -179,7 +179,7 @@ class Cohort:
         bands: npt.NDArray[np.int64] = band.astype(np.int64)
         return bands
 
-    def _live(self, elapsed_s: float) -> None:
+    def _move_signs(self, elapsed_s: float) -> None:
         """Move every sign towards its target; signs that drive others move first."""
         body, rest, drives = self._body, self.rest, self.drives
         self.activity = np.minimum(1.0, self._bouts() + drives[Drive.ACTIVITY])
@@ -207,14 +207,14 @@ class Cohort:
             usual[Sign.HEART_RATE] + FEVER_HEART * fever + HYPOXIA_HEART * hypoxia + reflex + drives[Drive.CHRONOTROPY],
         )
 
-    def _wander_on(self, elapsed_s: float) -> None:
+    def _vary(self, elapsed_s: float) -> None:
         kept = np.array([[math.exp(-elapsed_s / seconds)] for seconds in _WANDER_S.tolist()])
         fresh = draws.normal(self.keys, _WANDER_STREAMS, self.at_ms)
         self._unit_wander = kept * self._unit_wander + np.sqrt(1 - kept * kept) * fresh
         # A fibrillating heart has no memory from one reading to the next.
         self._irregular = _FIBRILLATION_WANDER * self.drives[Drive.FIBRILLATION] * fresh[Sign.HEART_RATE]
 
-    def _show(self) -> None:
+    def _update_signs(self) -> None:
         shown = self._body + _WANDER * self._unit_wander
         shown[Sign.HEART_RATE] += self._irregular
         self.signs: Floats = np.clip(shown, _LIVING[:, :1], _LIVING[:, 1:])

@@ -1,6 +1,6 @@
 """Recorded stays as wearables: charted vital signs of real patients, as readings at a wearable's cadence.
 
-Three formats are known, told apart by their columns (`FORMATS`); where they come from is in `docs/simulators.md`.
+Three formats are known, told apart by their columns (`FORMATS`); their sources are listed in `docs/simulators.md`.
 
 - Between two charted points of one sign that are not too far apart (the format's row says how far) values are
   interpolated linearly; before the first, after the last and inside longer gaps there is nothing.
@@ -84,7 +84,7 @@ _FIELDS: Final[Mapping[VitalSign, str]] = {
 
 
 class Stay(msgspec.Struct, frozen=True, kw_only=True):
-    """What was charted of one patient, from the first charted vital sign on."""
+    """The charted values of one patient, beginning with the first charted vital sign."""
 
     stay_id: str  # the pseudonym that the data set uses
     source: str  # name of the format

@@ -99,11 +99,11 @@ _BEDS: Final = 40
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         name="stable",
-        summary="a quiet adult ward patient: day rhythm, short walks, nothing else",
+        summary="a healthy adult: daily rhythm and short walks",
     ),
     Scenario(
         name="sepsis-onset",
-        summary="fever, then fast breathing and heart, then falling pressure and confusion, over three hours",
+        summary="fever, then fast breathing and heart rate, then low blood pressure and confusion, over three hours",
         effects=(
             _effect(Drive.FEVER, 2.6, onset=10, ramp=90),
             _effect(Drive.CHRONOTROPY, 14, onset=20, ramp=90),
@@ -118,7 +118,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="hypoxia",
-        summary="oxygen saturation falls to the eighties within minutes; breathing and heart answer",
+        summary="oxygen saturation falls below 90 % within minutes; breathing and heart rate rise",
         effects=(
             _effect(Drive.DESATURATION, 14, onset=2, ramp=6),
             _effect(Drive.VENTILATION, 6, onset=2, ramp=6),
@@ -134,7 +134,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="atrial-fibrillation",
-        summary="within a minute the heart is fast and irregular, and pressure sags a little",
+        summary="heart rate becomes fast and irregular within a minute; blood pressure falls slightly",
         effects=(
             _effect(Drive.FIBRILLATION, 1, onset=5, ramp=1),
             _effect(Drive.CHRONOTROPY, 90, onset=5, ramp=1),
@@ -147,7 +147,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="haemorrhage",
-        summary="the heart speeds up first, then pressure gives way, within half an hour",
+        summary="heart rate rises, then blood pressure falls, within half an hour",
         effects=(
             _effect(Drive.CHRONOTROPY, 30, onset=5, ramp=15),
             _effect(Drive.HYPOTENSION, 0.42, onset=10, ramp=20),
@@ -162,24 +162,24 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="sensor-off",
-        summary="a healthy patient's wearable comes off for half an hour and is put back",
+        summary="a healthy patient whose wearable is off the skin for half an hour",
         effects=(_effect(Drive.DETACHED, 1, onset=5, hold=30),),
         expects=(_expected("sensor_off", Priority.LOW, 5, 10),),
     ),
     Scenario(
         name="flat-battery",
-        summary="a healthy patient's wearable runs flat within half an hour and falls silent",
+        summary="a healthy patient whose wearable stops sending when its battery is empty, within half an hour",
         effects=(_effect(Drive.DRAIN, 300, onset=1),),
         expects=(_expected("battery", Priority.LOW, 10, 25), _expected("no_data", Priority.MEDIUM, 16, 90)),
     ),
     Scenario(
         name="motion",
-        summary="a healthy but restless patient: artefacts in every sign, and nothing to be alarmed about",
+        summary="a healthy, restless patient: motion artefacts in every sign, no alarms expected",
         effects=tuple(_effect(Drive.ACTIVITY, 1, onset=minute, ramp=0.5, hold=4) for minute in range(3, 243, 10)),
     ),
     Scenario(
         name="mixed",
-        summary="a ward: most are stable, one deteriorates within minutes, others later or not at all",
+        summary="a ward of all scenarios: most patients are stable, one deteriorates within minutes",
         beds=(
             (2, "hypoxia"),
             (5, "sepsis-onset"),

@@ -105,7 +105,7 @@ class Wearables:
         self.scenarios: tuple[Scenario, ...] = tuple(played)
         self.cohort = Cohort.of(seed, len(played), at_ms=start_ms - spec.cadence_ms, first=first)
         self._script = Script(played)
-        self._put_on()
+        self._draw_traits()
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -119,7 +119,7 @@ class Wearables:
         drives = self._script.drives(at_ms - self.start_ms)
         elapsed_s = (at_ms - self.cohort.at_ms) / 1000
         self.cohort.step(at_ms, drives)
-        self._age(elapsed_s, drives)
+        self._advance_device(elapsed_s, drives)
         self.next_ms = at_ms + self.spec.cadence_ms
         return self._report(at_ms, drives)
 
@@ -129,7 +129,7 @@ class Wearables:
             at_ms = self.next_ms
             yield at_ms, self.read(at_ms)
 
-    def _put_on(self) -> None:
+    def _draw_traits(self) -> None:
         keys, one = self.cohort.keys, len(self.cohort)
         self._bias = _BIAS * draws.normal(keys, _rows(_WearableDraw.BIAS, 6), 0)
         self.battery: Floats = 85 + 15 * draws.uniform(keys, [_WearableDraw.BATTERY], 0)[0]
@@ -142,7 +142,7 @@ class Wearables:
         self._cooled: Floats = np.zeros(one)
         self._last_turns: dict[int, npt.NDArray[np.int64]] = {}
 
-    def _age(self, elapsed_s: float, drives: Floats) -> None:
+    def _advance_device(self, elapsed_s: float, drives: Floats) -> None:
         """Battery, and the skin thermometer of a wearable that is off or on again."""
         spent = 100 * elapsed_s / self._battery_life_s + drives[Drive.DRAIN] * elapsed_s / 3600
         self.battery = np.maximum(0.0, self.battery - spent)
@@ -154,27 +154,21 @@ class Wearables:
     def _report(self, at_ms: int, drives: Floats) -> list[VitalsV1 | None]:
         cohort, keys = self.cohort, self.cohort.keys
         off = drives[Drive.DETACHED] > 0.5
-        moving = cohort.activity > _MOVING
         faint = ~off & (cohort.signs[Sign.SYSTOLIC_BP] < _LOW_PERFUSION_MMHG)
 
         measured = self._measured(at_ms, faint)
         measured[Sign.TEMPERATURE] -= self._cooled * (measured[Sign.TEMPERATURE] - ROOM_C)
         absent = draws.uniform(keys, _rows(_WearableDraw.MISSING, 6), at_ms) < self.spec.missing_share
         absent[[Sign.SYSTOLIC_BP, _DBP]] = False  # a cuff tries again by itself
-        self._stray(at_ms, off, measured, absent)
+        self._apply_stray_light(at_ms, off, measured, absent)
         absent[Sign.TEMPERATURE] |= ~self._due(self.spec.temperature_ms, at_ms)
         cuff = self._due(self.spec.cuff_ms, at_ms)
         absent[[Sign.SYSTOLIC_BP, _DBP]] |= ~cuff | off
         rounds = self._rounds(at_ms)
 
-        flags = (
-            off * int(SensorFlag.SENSOR_OFF)
-            + faint * int(SensorFlag.LOW_PERFUSION)
-            + moving * int(SensorFlag.MOTION)
-            + (self.battery < self.spec.battery_low) * int(SensorFlag.BATTERY_LOW)
-        )
+        flags = self._flags(off, faint)
         unlucky = draws.uniform(keys, [_WearableDraw.LOST], at_ms)[0] < self.spec.lost_share
-        silent = (self.battery <= 0) | (unlucky & ~rounds)  # what a nurse enters does not depend on luck
+        silent = (self.battery <= 0) | (unlucky & ~rounds)  # readings with entries of a nurse are never lost
         t_ms, uptime_ms = self._clocks(at_ms)
         quality = int(ClockQuality.FREE_RUNNING if self.spec.sync_ms is None else ClockQuality.SYNCHRONISED)
         columns = zip(
@@ -214,6 +208,15 @@ class Wearables:
             for quiet, t, up, hr, rr, spo2, o2, sbp, dbp, temp_c, avpu, flag, battery in columns
         ]
 
+    def _flags(self, off: Booleans, faint: Booleans) -> npt.NDArray[np.int64]:
+        flags: npt.NDArray[np.int64] = (
+            off * int(SensorFlag.SENSOR_OFF)
+            + faint * int(SensorFlag.LOW_PERFUSION)
+            + (self.cohort.activity > _MOVING) * int(SensorFlag.MOTION)
+            + (self.battery < self.spec.battery_low) * int(SensorFlag.BATTERY_LOW)
+        )
+        return flags
+
     def _measured(self, at_ms: int, faint: Booleans) -> Floats:
         """The body's values with the errors of the device; rows as in the error tables."""
         cohort = self.cohort
@@ -227,7 +230,7 @@ class Wearables:
         measured[Sign.SPO2] = np.minimum(measured[Sign.SPO2], 100.0)
         return np.maximum(measured, 0.0)
 
-    def _stray(self, at_ms: int, off: Booleans, measured: Floats, absent: Booleans) -> None:
+    def _apply_stray_light(self, at_ms: int, off: Booleans, measured: Floats, absent: Booleans) -> None:
         """Off the skin the light sensor mostly sees nothing, now and then a pulse in the lamp above the bed."""
         if not off.any():
             return
@@ -311,8 +314,8 @@ class StoreBuffer:
             if slot in self._thin or slot == newest:
                 continue
             self._thin.add(slot)
-            telling = _telling(self._slots[slot])
-            given_up = [number for number in self._slots[slot] if number not in telling]
+            keep = _numbers_to_keep(self._slots[slot])
+            given_up = [number for number in self._slots[slot] if number not in keep]
             self.thinned += self.acknowledge(given_up)
             return
         oldest = next(iter(self._slots))
@@ -335,16 +338,16 @@ _EXTREMES: Final = ("hr", "rr", "spo2", "sbp", "dbp", "temp_c")
 _ENTERED: Final = ("o2", "avpu")
 
 
-def _telling(slot: dict[int, VitalsV1]) -> set[int]:
+def _numbers_to_keep(slot: dict[int, VitalsV1]) -> set[int]:
     """Numbers of the samples that a thinned slot must keep."""
-    telling = {max(slot)}
+    keep = {max(slot)}
     for sign in _EXTREMES:
         values = [(value, number) for number, sample in slot.items() if (value := getattr(sample, sign)) is not None]
         if values:
-            telling |= {min(values)[1], max(values)[1]}
+            keep |= {min(values)[1], max(values)[1]}
     for sign in _ENTERED:
-        telling |= {number for number, sample in slot.items() if getattr(sample, sign) is not None}
-    return telling
+        keep |= {number for number, sample in slot.items() if getattr(sample, sign) is not None}
+    return keep
 
 
 def _rows(first: int, count: int) -> tuple[int, ...]:

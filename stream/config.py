@@ -1,4 +1,4 @@
-"""What the processes of a cluster can be told: `ingest`, `worker`, `store`, `desk`. Each key is in a sample.toml."""
+"""Configuration of the processes of a cluster: `ingest`, `worker`, `store`, `desk`; see the sample.toml of each."""
 
 from pathlib import Path
 from typing import Final
@@ -38,7 +38,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat
 
 
-def told(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
+def parse_options(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
     """The same of a process that has options instead of a file. Raises ConfigError."""
     try:
         found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Told)
@@ -108,7 +108,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another way to the MQTT broker than the one that devices are told; its certificate has to know the name."""
+    """Another way to the MQTT broker than the one that devices use; its certificate has to know the name."""
 
     host: str = ""
     port: int = 0
@@ -151,7 +151,7 @@ class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the alarm desk can be told."""
+    """Configuration of the alarm desk."""
 
     kafka: KafkaConfig = KafkaConfig()
     data: Path = Path("data")

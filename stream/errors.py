@@ -77,7 +77,7 @@ class AuditBroken(StreamError):
         self.problem = problem
 
 
-class LogUnusable(StreamError):
+class KafkaUnusable(StreamError):
     """Kafka's topics are not as they have to be; the message names the topic and the cure."""
 
     def __init__(self, address: str, problem: str) -> None:

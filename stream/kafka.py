@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.config import KafkaConfig
-from stream.errors import LogUnusable
+from stream.errors import KafkaUnusable
 from wire.topics import (
     KAFKA_ALARMS,
     KAFKA_DEAD_LETTERS,
@@ -66,7 +66,7 @@ class TopicStatus(NamedTuple):
     records: int  # that are kept; of a compacted one, offsets that were given
 
 
-class LogStatus(NamedTuple):
+class TopicsStatus(NamedTuple):
     """What lies in the log, and who is behind."""
 
     topics: list[TopicStatus]
@@ -148,11 +148,11 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
             if problem is TopicAlreadyExistsError:
                 continue
             if code:
-                raise LogUnusable(config.bootstrap, f"topic {name} cannot be made: {problem.__name__}")
+                raise KafkaUnusable(config.bootstrap, f"topic {name} cannot be made: {problem.__name__}")
             made.append(name)
         await _until_known(admin, made)
     except KafkaError as error:
-        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+        raise KafkaUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
     finally:
         await admin.close()
     return made
@@ -170,7 +170,7 @@ async def check_topics(config: KafkaConfig) -> int:
     """How many partitions the readings have.
 
     Raises:
-        LogUnusable: Kafka does not answer, a topic is missing, or the partitions do not correspond.
+        KafkaUnusable: Kafka does not answer, a topic is missing, or the partitions do not correspond.
     """
     admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
@@ -181,15 +181,15 @@ async def check_topics(config: KafkaConfig) -> int:
             if not one["error_code"]
         }
     except KafkaError as error:
-        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+        raise KafkaUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
     finally:
         await admin.close()
     for spec in TOPICS:
         name = topic(config, spec.name)
         if name not in found:
-            raise LogUnusable(config.bootstrap, f"has no topic {name}; make them: vitalloom log init")
+            raise KafkaUnusable(config.bootstrap, f"has no topic {name}; make them: vitalloom topics init")
         if spec.by_binding and found[name] != found[topic(config, KAFKA_READINGS)]:
-            raise LogUnusable(
+            raise KafkaUnusable(
                 config.bootstrap,
                 f"topic {name} has {found[name]} partitions, {topic(config, KAFKA_READINGS)} has "
                 f"{found[topic(config, KAFKA_READINGS)]}; they have to correspond",
@@ -197,11 +197,11 @@ async def check_topics(config: KafkaConfig) -> int:
     return found[topic(config, KAFKA_READINGS)]
 
 
-async def status(config: KafkaConfig) -> LogStatus:
+async def status(config: KafkaConfig) -> TopicsStatus:
     """What lies in the log, and how far behind those are that read it for this site.
 
     Raises:
-        LogUnusable: Kafka does not answer, or topics are missing.
+        KafkaUnusable: Kafka does not answer, or topics are missing.
     """
     await check_topics(config)
     admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
@@ -221,11 +221,11 @@ async def status(config: KafkaConfig) -> LogStatus:
                     lag = max(0, ends[at] - max(where.offset, first[at]))
                     behind[group, at.topic] = behind.get((group, at.topic), 0) + lag
     except KafkaError as error:
-        raise LogUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
+        raise KafkaUnusable(config.bootstrap, f"does not answer ({error}); is it up?") from error
     finally:
         await reader.stop()
         await admin.close()
-    return LogStatus(
+    return TopicsStatus(
         [TopicStatus(name, len(counts), sum(counts)) for name, counts in kept.items()],
         sorted((group, name, lag) for (group, name), lag in behind.items()),
         sum(kept[topic(config, KAFKA_DEAD_LETTERS)]),

@@ -52,7 +52,7 @@ def test_everything_between_an_empty_folder_and_a_lost_device_works_as_it_is_wri
         for one in (broker, registry, stream):
             journey.take(one)
         journey.until(lambda: "running" in journey.said("mosquitto"), "the broker")
-        journey.until(lambda: "registry is up" in journey.said("vitalloom registry"), "the registry")
+        journey.until(lambda: "registry is listening" in journey.said("vitalloom registry"), "the registry")
         journey.take(enrol)
         site = tmp_path / "site"
         bob, ann = sorted(bindings(journey, site), key=lambda one: one["bed"], reverse=True)

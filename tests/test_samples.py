@@ -150,4 +150,4 @@ def wrong(name: str, text: str, folder: Path) -> Path:
 def test_a_configuration_that_can_be_used_is_said_to_be(name: str) -> None:
     done = vitalloom(*SAMPLES[name].command, "--check-config")
 
-    assert (done.returncode, done.stdout.strip()) == (0, "the configuration can be used")
+    assert (done.returncode, done.stdout.strip()) == (0, "the configuration is valid")

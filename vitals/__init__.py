@@ -1,1 +1,26 @@
-"""The kernel of meaning: what a patient's numbers say. No I/O, no clock, no logging."""
+"""The kernel: judges vital signs and raises alarms. No I/O, no clock, no logging.
+
+`__all__` lists the modules for other folders; the rest are parts of `monitor`.
+"""
+
+__all__ = [
+    "alarm_load",
+    "alarms",
+    "errors",
+    "escalation",
+    "fhir",
+    "freshness",
+    "messages",
+    "model_scores",
+    "monitor",
+    "news2",
+    "outages",
+    "patients",
+    "plan",
+    "quality",
+    "risk",
+    "rules",
+    "scores",
+    "signs",
+    "view",
+]

@@ -1,6 +1,6 @@
-"""How much the alarms ask of people: per patient-day, how many are answered, how fast, how many end by themselves.
+"""Alarm load: alarms per patient-day, share acknowledged, time to acknowledgement, share that end by themselves.
 
-Pure functions on the record of alarms. What cannot be known is None, never 0.
+Pure functions on the record of alarms. A measure that cannot be computed is None, never 0.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,23 +15,23 @@ DAY_MS: Final = 86_400_000
 
 
 class LoadMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """The measures of one class of alarms at one priority, or of all; None where the record cannot say."""
+    """The measures of one kind of alarms at one priority, or of all; None where the record does not tell."""
 
     kind: AlarmKind | None  # None: all kinds
     priority: Priority | None  # the highest an alarm reached; None: all priorities
     alarms: int
     per_patient_day: float | None
-    acknowledged: float | None  # share whose last call for an answer was answered
-    cleared_alone: float | None  # share that ended before anybody answered
-    median_ms: float | None  # from the call to the answer
-    p95_ms: int | None  # nearest rank: a time that really occurred
+    acknowledged: float | None  # share that was acknowledged, after it last got worse
+    cleared_alone: float | None  # share that ended before it was acknowledged
+    median_ms: float | None  # from the announcement to the acknowledgement
+    p95_ms: int | None  # nearest rank, so a time that really occurred
 
 
 class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
     """A period's alarms."""
 
     total: LoadMeasures
-    rows: tuple[LoadMeasures, ...]  # every class and priority, the worst first; those without alarms too
+    rows: tuple[LoadMeasures, ...]  # every kind and priority, the worst first; also those without alarms
 
 
 def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad:
@@ -54,13 +54,13 @@ def alarm_load(changes: Iterable[AlarmChanged], *, patient_ms: int) -> AlarmLoad
 
 
 class _Life(msgspec.Struct, frozen=True):
-    """One alarm from its beginning on."""
+    """The course of one alarm."""
 
     kind: AlarmKind
     priority: Priority
     acknowledged: bool
     cleared_alone: bool
-    answered_after_ms: tuple[int, ...]  # one that got worse calls again, and that time counts, too
+    answered_after_ms: tuple[int, ...]  # several if the alarm got worse and had to be acknowledged again
 
 
 def _lives(changes: Iterable[AlarmChanged]) -> Iterator[_Life]:
@@ -84,7 +84,7 @@ def _life(changes: list[AlarmChanged]) -> _Life:
                 calling_ms = change.at_ms
         elif calling_ms is not None:
             if change.acknowledged_ms is not None:
-                # Two clocks: an answer that seems to come before the call came at once.
+                # Two clocks: an acknowledgement that seems to come before the announcement came at once.
                 answered_after_ms.append(max(0, change.acknowledged_ms - calling_ms))
             calling_ms = None
     over = next((change for change in changes if change.state is AlarmState.CLEARED), None)

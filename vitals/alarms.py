@@ -15,17 +15,17 @@ from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from vitals.rules import Rule, Truth
 
 KEPT_LATCHED: Final = 20
-"""How many alarms that nobody looked at are kept after their condition ended; the oldest beyond that are let go."""
+"""How many unacknowledged alarms are kept after their condition ended; the oldest beyond that are dropped."""
 
 WORSE_BY: Final = 2.0
-"""A grade that rises by this much over what was announced is announced again, and asks for a new acknowledgement."""
+"""An alarm whose grade rises by this much is announced again and needs a new acknowledgement."""
 
 _RETROSPECTIVE_GAP_MS: Final = 600_000
 _NO_READING: Final = b""
 
 
 def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms: int) -> bytes:
-    """Sixteen bytes that name an alarm for ever."""
+    """The permanent id of an alarm: 16 bytes."""
     digest = hashlib.sha256()
     for part in (b"alarm", binding_id.encode(), rule.rule_id.encode(), key.encode(), reading_id):
         digest.update(len(part).to_bytes(2, "big") + part)
@@ -34,24 +34,28 @@ def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms:
 
 
 def clock_text(at_ms: int) -> str:
-    """Time of day for a one-line text: `14:02 UTC`."""
+    """Time of day for a one-line text.
+
+    >>> clock_text(1_767_621_720_000)
+    '14:02 UTC'
+    """
     minutes = at_ms // 60_000 % 1_440
     return f"{minutes // 60:02d}:{minutes % 60:02d} UTC"
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of one condition at one moment."""
+    """The result of judging one condition at one moment."""
 
     truth: Truth
     at_ms: int  # event time
-    reading_id: bytes = _NO_READING  # the reading that it was judged on
-    priority: Priority = Priority.LOW  # of the worst limit crossed; only with TRUE
+    reading_id: bytes = _NO_READING  # the reading that was judged
+    priority: Priority = Priority.LOW  # of the worst limit that was crossed; only meaningful if the condition is TRUE
     grade: float = 0.0  # rises as the patient gets worse
     onset_ms: int | None = None  # when the condition began, if that is not `at_ms`
 
 
 class _Episode(msgspec.Struct, array_like=True):
-    """One run of one condition, from its first true observation on."""
+    """One occurrence of a condition, from its first true observation until it ends."""
 
     rule_id: str
     key: str
@@ -79,13 +83,13 @@ class _Silenced(msgspec.Struct, array_like=True):
 
 
 class AlarmBook:
-    """All alarms of one patient that are pending, active, or closed and not yet looked at."""
+    """All alarms of one patient that are pending, active, or ended and not yet acknowledged."""
 
     def __init__(self, binding_id: str, rules: tuple[Rule, ...]) -> None:
         self._binding_id = binding_id
         self._rules = {rule.rule_id: rule for rule in rules}
         self._episodes: dict[tuple[str, str], _Episode] = {}
-        self._latched: list[_Episode] = []  # ended, not looked at, oldest first
+        self._latched: list[_Episode] = []  # ended, not acknowledged, oldest first
         self._silences: dict[str, _Silenced] = {}  # by rule
         self._retrospective: dict[tuple[str, str], int] = {}  # when a backfilled episode was last seen
 
@@ -94,7 +98,7 @@ class AlarmBook:
         return list(self._episodes)
 
     def has(self, rule_id: str, key: str = "") -> bool:
-        """Whether a condition is pending or active, so that a quiet observation of it matters."""
+        """Whether a condition is pending or active. Only then does an observation of a normal value matter."""
         return (rule_id, key) in self._episodes
 
     def observe(
@@ -104,7 +108,7 @@ class AlarmBook:
 
         Args:
             rule: the rule that was judged.
-            seen: what it said, when, on what.
+            seen: the result, its time and its reading.
             key: the sign, for rules that are judged sign by sign.
             explain: makes the one-line text of a condition that is true; called only when it is needed.
         """
@@ -116,22 +120,22 @@ class AlarmBook:
         if episode is None:
             return []
         if seen.truth is Truth.UNKNOWN:
-            return self._lose_sight(episode, seen.at_ms)
-        return self._ease(rule, episode, seen.at_ms)
+            return self._mark_unknown(episode, seen.at_ms)
+        return self._count_towards_clearing(rule, episode, seen.at_ms)
 
-    def waver(self, rule_id: str, key: str, *, at_ms: int) -> list[AlarmChanged]:
-        """A value between the limit and its margin: not over, so that the way to clearing begins anew."""
+    def restart_clearing(self, rule_id: str, key: str, *, at_ms: int) -> list[AlarmChanged]:
+        """A value lies between the limit and its margin: the condition has not ended, and clearing starts over."""
         episode = self._episodes.get((rule_id, key))
         if episode is None or episode.state is AlarmState.PENDING:
             return []
-        in_sight_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
+        known_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
         episode.clearing_ms, episode.clear_count = None, 0
-        return [self._changed(episode, at_ms)] if in_sight_again else []
+        return [self._changed(episode, at_ms)] if known_again else []
 
     def backfill(
         self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str]
     ) -> list[AlarmChanged]:
-        """A condition that was true in data which came too late to sound: once per episode, for the record."""
+        """Record a condition that was true in data which came too late to alarm: one alarm for each occurrence."""
         place = (rule.rule_id, key)
         last_ms = self._retrospective.get(place)
         self._retrospective[place] = seen.at_ms
@@ -156,9 +160,9 @@ class AlarmBook:
         ]
 
     def acknowledge(self, alarm: bytes, *, by: str, at_ms: int, revision: int | None = None) -> list[AlarmChanged]:
-        """Somebody has seen an alarm: escalation stops, the alarm stays. An id that is not open changes nothing.
+        """A person has seen an alarm: escalation stops, the alarm stays open. An unknown id changes nothing.
 
-        Nor does an answer that was given to an earlier, milder `revision`: it may come late, or twice.
+        An acknowledgement of an earlier, milder `revision` changes nothing either: it may arrive late, or twice.
         """
         for episode in [*self._latched, *self._episodes.values()]:
             open_and_unseen = episode.state is not AlarmState.PENDING and episode.acknowledged_by is None
@@ -173,7 +177,7 @@ class AlarmBook:
         return []
 
     def silence(self, rule_id: str, *, by: str, at_ms: int, until_ms: int) -> list[AlarmChanged]:
-        """Quiet for one condition until a moment. Readings do not break it, restarts do not, a higher priority does."""
+        """Silence one rule until a moment. Readings and restarts do not end a silence, a higher priority does."""
         known = self._silences.get(rule_id)
         if known is not None and (known.by, known.until_ms) == (by, until_ms):
             return []
@@ -190,15 +194,15 @@ class AlarmBook:
         return events
 
     def timer_at(self) -> int | None:
-        """When `on_timer` is wanted next."""
+        """When `on_timer` has to be called next; None if no silence is running."""
         return min((silence.until_ms for silence in self._silences.values()), default=None)
 
     def open(self) -> list[AlarmChanged]:
-        """Everything that stands, as it was last announced: what ended unseen, then what is active."""
-        return [self._event(episode) for episode in self._standing()]
+        """Every open alarm as it was last announced: those that ended without acknowledgement, then the active ones."""
+        return [self._event(episode) for episode in self._open_episodes()]
 
     def to_state(self) -> list[Any]:
-        """What msgspec can encode; nearly empty while all is quiet."""
+        """What msgspec can encode; nearly empty while no alarm is open."""
         return [
             list(self._episodes.values()),
             self._latched,
@@ -208,7 +212,7 @@ class AlarmBook:
 
     @classmethod
     def from_state(cls, binding_id: str, rules: tuple[Rule, ...], state: list[Any]) -> Self:
-        """The book as it was when `to_state` was called. Alarms of rules that are gone are kept until looked at."""
+        """The book in the state of `to_state`. Alarms of rules that were removed are kept until acknowledged."""
         book = cls(binding_id, rules)
         episodes, latched, silences, retrospective = state
         book._episodes = {
@@ -259,25 +263,25 @@ class AlarmBook:
         del self._silences[rule.rule_id]
         return self._announce(rule.rule_id, seen.at_ms)
 
-    def _lose_sight(self, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
-        # What cannot be seen has not ended: the way to clearing begins anew when it can be seen again.
+    def _mark_unknown(self, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
+        # A condition that cannot be judged has not ended: clearing starts over when it can be judged again.
         episode.clearing_ms, episode.clear_count = None, 0
         if episode.state is AlarmState.PENDING or episode.unknown:
             return []
         episode.unknown = True
         return [self._changed(episode, at_ms)]
 
-    def _ease(self, rule: Rule, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
+    def _count_towards_clearing(self, rule: Rule, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
         place = (episode.rule_id, episode.key)
         if episode.state is AlarmState.PENDING:
             del self._episodes[place]
             return []
-        in_sight_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
+        known_again, episode.unknown, episode.seen_ms = episode.unknown, False, at_ms
         if episode.clearing_ms is None:
             episode.clearing_ms = at_ms
         episode.clear_count += 1
         if episode.clear_count < rule.clear_count or at_ms - episode.clearing_ms < rule.clear_for_ms:
-            return [self._changed(episode, at_ms)] if in_sight_again else []
+            return [self._changed(episode, at_ms)] if known_again else []
         del self._episodes[place]
         episode.state = AlarmState.CLEARED
         episode.text = f"over since {clock_text(episode.clearing_ms)}; was {episode.text}"
@@ -287,9 +291,9 @@ class AlarmBook:
         return [self._changed(episode, at_ms)]
 
     def _announce(self, rule_id: str, at_ms: int) -> list[AlarmChanged]:
-        return [self._changed(episode, at_ms) for episode in self._standing() if episode.rule_id == rule_id]
+        return [self._changed(episode, at_ms) for episode in self._open_episodes() if episode.rule_id == rule_id]
 
-    def _standing(self) -> list[_Episode]:
+    def _open_episodes(self) -> list[_Episode]:
         active = [episode for episode in self._episodes.values() if episode.state is AlarmState.ACTIVE]
         return [*self._latched, *active]
 
@@ -310,7 +314,7 @@ class AlarmBook:
             alarm_id=episode.alarm_id,
             rule_id=episode.rule_id,
             key=episode.key,
-            # A rule that was taken out of the plan leaves its alarm behind; nobody knows that it was only technical.
+            # The rule was removed from the plan, so its kind is unknown: assume the more serious one.
             kind=AlarmKind.PHYSIOLOGICAL if rule is None else rule.kind,
             priority=episode.priority,
             state=episode.state,

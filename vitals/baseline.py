@@ -6,8 +6,8 @@ from typing import Any, Final, Self
 HALF_LIFE_MS: Final = 24 * 3_600_000
 WARM_UP_COUNT: Final = 30
 WARM_UP_MS: Final = 3_600_000
-_WINSOR: Final = 3.0  # one value moves the mean by at most this many deviations' worth
-_LEAST_DEVIATION: Final = 1.0  # of a quantised sign: below this the numbers are made of rounding
+_WINSOR: Final = 3.0  # one value moves the mean by at most this many deviations
+_LEAST_DEVIATION: Final = 1.0  # below this a deviation is only the rounding of the sensor
 
 
 class Baseline:
@@ -30,7 +30,7 @@ class Baseline:
         if at_ms < self._last_ms:
             return
         self._count += 1
-        # While it is young it is a plain mean; then a day halves the weight of what was.
+        # A plain mean at first; later the weight of older values halves every day.
         weight = max(1.0 / self._count, 1.0 - 0.5 ** ((at_ms - self._last_ms) / HALF_LIFE_MS))
         step = value - self._mean
         if self._count > WARM_UP_COUNT:
@@ -42,7 +42,7 @@ class Baseline:
 
     @property
     def is_warm(self) -> bool:
-        """Whether enough was seen: 30 values over an hour."""
+        """Whether enough values were seen: 30, over at least an hour."""
         return self._count >= WARM_UP_COUNT and self._last_ms - self._first_ms >= WARM_UP_MS
 
     @property
@@ -51,7 +51,7 @@ class Baseline:
 
     @property
     def deviation(self) -> float | None:
-        """In standard deviations' terms: 1.25 times the mean absolute deviation, as for a normal distribution."""
+        """Estimate of the standard deviation: 1.25 times the mean absolute deviation, as for a normal distribution."""
         return max(_TO_SIGMA * self._deviation, _LEAST_DEVIATION) if self.is_warm else None
 
     def z(self, value: float) -> float | None:

@@ -61,7 +61,7 @@ class Conditions:
         priority = rule.reached(value)
         if priority is None:
             if self.book.has(rule.rule_id, key):
-                self._ease(rule, value, context, (rule.rule_id, key))
+                self._judge_normal(rule, value, context, (rule.rule_id, key))
             return
         if causes:
             # A sign that made it true and then went missing must still be measured again and be better.
@@ -97,10 +97,10 @@ class Conditions:
         """Replace the causes with those of `to_state`."""
         self._causes = {(rule_id, key): mask for rule_id, key, mask in state}
 
-    def _ease(self, rule: Rule, value: float, context: JudgingContext, place: tuple[str, str]) -> None:
+    def _judge_normal(self, rule: Rule, value: float, context: JudgingContext, place: tuple[str, str]) -> None:
         unknown = bool(self._causes.get(place, 0) & context.missing)
         if not unknown and not rule.is_well_inside(value):
-            context.events.extend(self.book.waver(*place, at_ms=context.at_ms))
+            context.events.extend(self.book.restart_clearing(*place, at_ms=context.at_ms))
             return
         seen = Observation(truth=Truth.UNKNOWN if unknown else Truth.FALSE, at_ms=context.at_ms)
         context.events.extend(self.book.observe(rule, seen, key=place[1]))

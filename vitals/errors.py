@@ -1,4 +1,4 @@
-"""Everything that can go wrong in the kernel, on one screen."""
+"""The errors that the kernel raises."""
 
 
 class VitalsError(Exception):
@@ -15,7 +15,7 @@ class UnknownSign(VitalsError):
 
 
 class BadPlan(VitalsError):
-    """A monitoring plan or a rule that cannot be followed."""
+    """A monitoring plan, a rule or an escalation policy that is invalid."""
 
 
 class BadSnapshot(VitalsError):

@@ -1,7 +1,8 @@
-"""Escalation: who must hear of an alarm, by which channel, by when, until somebody answers.
+"""Escalation: which person is notified of an alarm, by which channel and when, until it is acknowledged.
 
-Pure: what is due follows from the policy, the alarm, what became of earlier attempts, and an interval of time. Nothing
-here counts down, so a restart, a second desk or a replay finds the same notifications under the same keys.
+Pure: the due notifications follow from the policy, the alarm, the outcomes of earlier attempts, and an interval of
+time. There is no timer to lose, so a restart, a second desk or a replay finds the same notifications under the same
+keys.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,23 +19,23 @@ _SECOND: Final = 1_000
 _MINUTE: Final = 60 * _SECOND
 
 RECEIPT_MS: Final = 60 * _SECOND
-"""How long a channel that the policy does not name has for its delivery receipt."""
+"""How long to wait for a delivery receipt from a channel that the policy does not name."""
 
 
 class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rung: after so long without an answer, this person hears of it."""
+    """One step of a ladder: after this delay without an acknowledgement, this person is notified."""
 
-    delay_ms: int  # after the ladder began
-    who: str  # a role; the ward knows who has it tonight
+    delay_ms: int  # since the ladder began
+    who: str  # a role, such as "nurse"; the roster of the ward names the person
     channels: tuple[str, ...]  # in the order in which they are tried
     every_channel: bool = False  # all at once instead of one after the other
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The steps of one priority. Without steps an alarm is listed and nobody is called."""
+    """The steps of one priority. Without steps an alarm is listed and no person is notified."""
 
     steps: tuple[EscalationStep, ...] = ()
-    repeat_ms: int | None = None  # the last step comes again this often; None: once
+    repeat_ms: int | None = None  # interval at which the last step is repeated; None: never
 
 
 _ONE_BY_ONE: Final = ("push", "sms", "call")
@@ -55,18 +56,18 @@ _MEDIUM: Final = Ladder(
         EscalationStep(delay_ms=30 * _MINUTE, who="second", channels=_ONE_BY_ONE),
         EscalationStep(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
     ),
-    repeat_ms=60 * _MINUTE,  # an alarm that nobody answered is never given up
+    repeat_ms=60 * _MINUTE,  # an alarm without acknowledgement is never given up
 )
 
 
 class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one ward escalates. Call `check` on a policy that people wrote."""
+    """How one ward escalates. Call `check` on a policy that was read from a file."""
 
     high: Ladder = _HIGH
     medium: Ladder = _MEDIUM
     low: Ladder = Ladder()
-    # By channel: without a receipt for so long, it was not delivered. Together short enough to be over before the
-    # second person is called.
+    # By channel: a notification without a receipt for this long counts as not delivered. The sum is short enough that
+    # all channels were tried before the second person is notified.
     receipt_ms: dict[str, int] = msgspec.field(
         default_factory=lambda: {"push": 30 * _SECOND, "sms": 45 * _SECOND, "call": 45 * _SECOND}
     )
@@ -80,32 +81,34 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.receipt_ms.get(channel, RECEIPT_MS)
 
     def check(self) -> None:
-        """Raise BadPlan, naming the key and the cure, if this policy cannot be followed or forgets an alarm."""
+        """Raise BadPlan, naming the key and the fix, if this policy is invalid or does not escalate red alarms."""
         for name, ladder in (("high", self.high), ("medium", self.medium), ("low", self.low)):
             delays = [step.delay_ms for step in ladder.steps]
             if delays != sorted(delays) or (delays and delays[0] < 0):
                 raise BadPlan(f"{name}.steps: order them by delay_ms, from 0 upwards")
             if ladder.repeat_ms is not None and ladder.repeat_ms <= 0:
-                raise BadPlan(f"{name}.repeat_ms: {ladder.repeat_ms} ms is not a positive time; leave it out for never")
+                raise BadPlan(
+                    f"{name}.repeat_ms: {ladder.repeat_ms} ms is not positive; remove the key to repeat nothing"
+                )
             for step in ladder.steps:
                 if not step.who or not step.channels:
-                    raise BadPlan(f"{name}.steps: the one at {step.delay_ms} ms needs somebody and a channel")
+                    raise BadPlan(f"{name}.steps: the step at {step.delay_ms} ms needs a role (who) and a channel")
         if not self.high.steps or self.high.steps[0].delay_ms > 0 or self.high.repeat_ms is None:
-            raise BadPlan("high: begin with a step at delay_ms 0 and give repeat_ms; a red alarm is never left alone")
+            raise BadPlan("high: begin with a step at delay_ms 0 and set repeat_ms; red alarms must be escalated")
         for channel, wait_ms in self.receipt_ms.items():
             if wait_ms <= 0:
                 raise BadPlan(f"receipt_ms.{channel}: {wait_ms} ms is not a positive time")
 
 
 class Outcome(StrEnum):
-    SENT = "sent"  # handed over, no receipt yet
+    SENT = "sent"  # handed to the channel, no receipt yet
     DELIVERED = "delivered"
     FAILED = "failed"
-    OVERTAKEN = "overtaken"  # never sent: a newer one to the same person took its place, see `overtaken`
+    OVERTAKEN = "overtaken"  # never sent: a newer one to the same person replaced it, see `overtaken`
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one notification. The same key may come several times: sent, then delivered."""
+    """The outcome of one notification. The same key may occur several times: sent, then delivered."""
 
     key: str
     at_ms: int
@@ -115,7 +118,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """One notification that is to be sent."""
 
-    key: str  # permanent: the same notification never has another one, nor another the same
+    key: str  # permanent and unique: one notification has exactly one key
     alarm_id: bytes
     priority: Priority
     level: int  # which step of the ladder, from 0
@@ -126,15 +129,15 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Escalation(msgspec.Struct, frozen=True, kw_only=True):
-    """One alarm as escalation sees it: how it stands, and since when it waits for an answer. Made by `follow`."""
+    """One alarm as escalation sees it: its newest state, and since when it waits for an answer. Made by `follow`."""
 
     alarm: AlarmChanged
     priority: Priority  # the worst since the ladder began
-    begins_ms: int | None  # of the ladder; None: nobody is to be called
-    ladder: int  # the revision of the alarm that began it, so that a new ladder has new keys
+    begins_ms: int | None  # start of the ladder; None: no person is to be notified
+    ladder: int  # the revision of the alarm at which the ladder began, so that a new ladder has new keys
     after_silence: bool = False  # the ladder begins when a silence ends
-    acknowledged_for: Priority | None = None  # what was acknowledged, and what was silenced: not what is worse
-    silenced_for: Priority | None = None
+    acknowledged_for: Priority | None = None  # priority when it was acknowledged; a worse one starts a new ladder
+    silenced_for: Priority | None = None  # likewise, when it was silenced
 
 
 def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> Escalation:
@@ -146,8 +149,9 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
 
     Args:
         before: what the last call for this alarm returned; None at first. It has to be kept through a restart.
-        alarm: how the alarm stands.
-        heard_ms: now. Ladders run from when people could be told, by the desk's clock, whatever a device's clock says.
+        alarm: the alarm as it was announced now.
+        heard_ms: the time now, by the clock of the desk: ladders run from when a person could be notified, and the
+            clock of a device may be wrong.
     """
     if before is not None:
         if before.alarm.alarm_id != alarm.alarm_id:
@@ -169,7 +173,7 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
         return msgspec.structs.replace(now, begins_ms=None)
     until_ms = alarm.silenced_until_ms
     if until_ms is not None and until_ms > heard_ms and silenced_for is not None and alarm.priority <= silenced_for:
-        # Should nobody announce the end of the silence, it ends all the same.
+        # The ladder begins at the end of the silence even if that end is never announced.
         return msgspec.structs.replace(now, begins_ms=until_ms, after_silence=True)
     if before is None or not _is_running(before, heard_ms) or alarm.priority > before.priority:
         return now
@@ -181,25 +185,26 @@ def due(
 ) -> list[Due]:
     """Everything that becomes due in `from_ms <= due_ms < until_ms`, in the order of time.
 
-    What was attempted is not due again. A failure is known only after it happened, and a desk may have been away, so
-    the sure way to ask is `from_ms=alarm.begins_ms` with all attempts; `overtaken` then keeps it from being a flood.
+    A notification that was attempted is not due again. A failed delivery becomes known later, and the desk may have
+    been stopped for a while, so call this with `from_ms=alarm.begins_ms` and all attempts, and leave out those that
+    `overtaken` returns.
 
     Args:
-        policy: of the ward.
+        policy: the policy of the ward.
         alarm: see `follow`.
         from_ms: the start of the interval.
         until_ms: its end, excluded.
-        attempts: what became of this alarm's notifications. One without a receipt in its channel's time counts as not
-            delivered, and the step's next channel is tried; at once, if it is known to have failed.
+        attempts: the outcomes of this alarm's notifications. A notification that failed, or whose channel gave no
+            receipt in time, counts as not delivered, and the next channel of the step is tried.
     """
     if alarm.begins_ms is None:
         return []
-    told = _by_key(attempts)
+    results = _by_key(attempts)
     found: list[Due] = []
     for turn in _turns(policy, alarm.priority, alarm.begins_ms, from_ms):
         if turn.at_ms >= until_ms:
             break
-        found += [one for one in _tries(policy, alarm, turn, told) if from_ms <= one.due_ms < until_ms]
+        found += [one for one in _tries(policy, alarm, turn, results) if from_ms <= one.due_ms < until_ms]
     return sorted(found, key=lambda one: (one.due_ms, one.level, one.attempt))
 
 
@@ -209,12 +214,12 @@ def next_due_ms(
     """When the first notification becomes due, not before `now_ms`; None if there will be none."""
     if alarm.begins_ms is None:
         return None
-    told = _by_key(attempts)
+    results = _by_key(attempts)
     first: int | None = None
     for turn in _turns(policy, alarm.priority, alarm.begins_ms, now_ms):
         if first is not None and turn.at_ms >= first:
             break
-        for one in _tries(policy, alarm, turn, told):
+        for one in _tries(policy, alarm, turn, results):
             if one.due_ms >= now_ms and (first is None or one.due_ms < first):
                 first = one.due_ms
     return first
@@ -223,7 +228,8 @@ def next_due_ms(
 def overtaken(found: Sequence[Due]) -> list[Due]:
     """Those that need not be sent, because a later one of the same alarm goes to the same person by the same channel.
 
-    After an hour away a desk owes a red alarm a dozen rounds to everyone; people want one. Record these as OVERTAKEN.
+    After the desk was stopped for an hour, a dozen repetitions of a red alarm are due; each person gets only the last.
+    Record the others as OVERTAKEN.
     """
     newest = {(one.alarm_id, one.who, one.channel): one.key for one in found}
     return [one for one in found if newest[one.alarm_id, one.who, one.channel] != one.key]
@@ -261,12 +267,12 @@ def _silenced_for(before: Escalation | None, alarm: AlarmChanged) -> Priority | 
 
 
 def _is_running(alarm: Escalation, now_ms: int) -> bool:
-    # Only a silence puts a beginning into the future; any other that seems to be there is a clock that was set back.
+    # Only a silence makes a ladder begin in the future; otherwise the clock was set back, and the ladder is running.
     return alarm.begins_ms is not None and (alarm.begins_ms <= now_ms or not alarm.after_silence)
 
 
 def _turns(policy: EscalationPolicy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
-    """The steps, then the repetitions, without end, that can still matter at `from_ms`; in the order of time."""
+    """The steps and then the endless repetitions that can still matter at `from_ms`, in the order of time."""
     ladder = policy.ladder(priority)
     for level, step in enumerate(ladder.steps):
         yield _Turn(level, 0, begins_ms + step.delay_ms, step)
@@ -279,12 +285,12 @@ def _turns(policy: EscalationPolicy, priority: Priority, begins_ms: int, from_ms
         yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
 
 
-def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, told: _Results) -> Iterator[Due]:
+def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, results_of: _Results) -> Iterator[Due]:
     step, at_ms = turn.step, turn.at_ms
     for index, channel in enumerate(step.channels):
         attempt = turn.repetition * len(step.channels) + index
         key = f"{alarm.alarm.alarm_id.hex()}.{alarm.ladder}.{turn.level}.{attempt}"
-        results = told.get(key, [])
+        results = results_of.get(key, [])
         if not results:
             yield Due(
                 key=key,
@@ -305,7 +311,7 @@ def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, told: _Resu
 
 
 def _given_up_ms(due_ms: int, receipt_ms: int, results: list[Attempt]) -> int | None:
-    """When a try counts as not delivered; None if it was delivered. Never later than its time, by whatever clock."""
+    """When a notification counts as not delivered; None if it was delivered. At the latest when its time is over."""
     deadline_ms = due_ms + receipt_ms
     failed_ms = deadline_ms
     for result in results:
@@ -319,7 +325,7 @@ def _given_up_ms(due_ms: int, receipt_ms: int, results: list[Attempt]) -> int | 
 
 
 def _by_key(attempts: Iterable[Attempt]) -> _Results:
-    told: _Results = {}
+    results: _Results = {}
     for attempt in attempts:
-        told.setdefault(attempt.key, []).append(attempt)
-    return told
+        results.setdefault(attempt.key, []).append(attempt)
+    return results

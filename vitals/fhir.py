@@ -36,7 +36,7 @@ _NEWS2_TOTAL: Final = "1104051000000101"
 _NEWS2_LOINC: Final = "88330-6"
 _NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
-# Signs whose R4 profile says more than the general one.
+# Signs that have an R4 profile of their own.
 _PROFILE: Final = {
     VitalSign.HEART_RATE: "heartrate",
     VitalSign.RESPIRATORY_RATE: "resprate",
@@ -81,8 +81,8 @@ _URGENCY: Final = {Priority.HIGH: "stat", Priority.MEDIUM: "urgent", Priority.LO
 def observations(reading: Reading, *, subject: str, device: str) -> list[Resource]:
     """One Observation for each sign that was measured; the two pressures make one panel.
 
-    A value that quality has marked unusable is not sent: its place says `error`. A sign that was not measured makes no
-    Observation, a missing half of a pressure says so in its component.
+    A value that was marked unusable is not sent: the data absent reason is `error`. A sign that was not measured makes
+    no Observation; a missing half of a blood pressure has a data absent reason in its component.
 
     Args:
         subject: reference to the patient, `Patient/p-17`.
@@ -98,8 +98,8 @@ def observations(reading: Reading, *, subject: str, device: str) -> list[Resourc
 def news2_observation(scored: News2Scored, *, subject: str, device: str, derived_from: Sequence[str] = ()) -> Resource:
     """A NEWS2 with its seven sub-scores.
 
-    An incomplete score is sent as `>= n`: FHIR makes a comparator binding for every reader, so nobody may take the
-    lower bound for a total. A missing sub-score says `unknown`.
+    An incomplete score is sent as `>= n`: FHIR obliges every reader to respect a comparator, so the lower bound cannot
+    be mistaken for a total. A missing sub-score says `unknown`.
 
     Args:
         derived_from: references to the Observations that were scored.
@@ -109,7 +109,7 @@ def news2_observation(scored: News2Scored, *, subject: str, device: str, derived
         _coding(LOINC, _NEWS2_LOINC, "National Early Warning Score (NEWS)"),
     ]
     made = _observation(
-        # Without the value: a score that late data corrected replaces the one it corrects.
+        # The id leaves out the value: a score that was corrected by late data replaces the wrong one.
         _uuid(device, subject, _NEWS2_TOTAL, str(scored.at_ms), scored.reading_id.hex()),
         codings,
         "NEWS2",
@@ -159,9 +159,10 @@ def detected_issue(alarm: AlarmChanged, *, subject: str, device: str, evidence: 
 def communication(
     alarm: AlarmChanged, *, subject: str, device: str, recipients: Sequence[str] = (), sent_ms: int | None = None
 ) -> Resource:
-    """What people are told of an alarm: one resource for each priority that it reaches, replaced with every revision.
+    """The notification of an alarm: one resource for each priority that it reaches, replaced with every revision.
 
-    Pending is being prepared, silenced is on hold, acknowledged or cleared is completed, found in old data is not done.
+    Its status is `preparation` for a pending alarm, `on-hold` for a silenced one, `completed` for one that was
+    acknowledged or cleared, and `not-done` for one that was found in backfilled data.
     """
     about = _uuid("DetectedIssue", alarm.alarm_id.hex())
     communication_id = _uuid("Communication", alarm.alarm_id.hex(), str(int(alarm.priority)))
@@ -192,7 +193,11 @@ def communication(
 
 
 def instant(at_ms: int) -> str:
-    """Milliseconds since 1970 as FHIR writes a moment: `2026-03-01T08:15:30.250Z`."""
+    """Milliseconds since 1970 as FHIR writes a moment.
+
+    >>> instant(1_772_352_930_250)
+    '2026-03-01T08:15:30.250Z'
+    """
     return f"{np.datetime64(at_ms, 'ms')}Z"
 
 
@@ -274,7 +279,7 @@ def _observation(
 
 
 def _measured(reading: Reading, sign: VitalSign) -> Resource:
-    """`value[x]`, or why there is none."""
+    """`value[x]`, or `dataAbsentReason`."""
     value = _value(reading, sign)
     if value is None:
         return {"dataAbsentReason": _absent("not-performed")}
@@ -302,7 +307,7 @@ def _news2_component(part: News2Part, scored: News2Scored) -> Resource:
 
 
 def _open_above(part: News2Part, scored: News2Scored) -> bool:
-    """On scale 2 the points of an SpO2 from 93 wait for somebody to say whether oxygen is given."""
+    """Whether the points are a lower bound: on scale 2 those of an SpO2 from 93 depend on oxygen, which is unknown."""
     oxygen_unknown = any(p.sign == VitalSign.SUPPLEMENTAL_OXYGEN and p.points is None for p in scored.parts)
     return part.sign == VitalSign.SPO2 and scored.spo2_scale == 2 and oxygen_unknown and (part.value or 0) >= 93
 

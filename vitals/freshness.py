@@ -1,7 +1,7 @@
 """Freshness of one sign: FRESH, LATE, STALE, LOST.
 
-How soon silence matters depends on how ill the patient was when last seen. A value that is not FRESH or LATE is never
-shown as current and never enters a score.
+How soon missing data matters depends on how ill the patient was when last seen. A STALE or LOST value is never shown
+as current and never enters a score.
 """
 
 from enum import IntEnum
@@ -12,7 +12,7 @@ _MINUTE: Final = 60_000
 
 
 class Freshness(IntEnum):
-    """The higher, the longer nothing was heard."""
+    """The higher, the older the newest value."""
 
     FRESH = 0
     LATE = 1
@@ -28,14 +28,14 @@ class FreshnessLimits(NamedTuple):
     lost_ms: int
 
 
-# Lowest NEWS2 of the band, stale, lost; the sickest first.
+# (lowest NEWS2 of the band, stale after, lost after), the sickest band first.
 BY_NEWS2: Final = (
     (7, 1 * _MINUTE, 3 * _MINUTE),
     (5, 3 * _MINUTE, 10 * _MINUTE),
     (1, 10 * _MINUTE, 30 * _MINUTE),
     (0, 30 * _MINUTE, 60 * _MINUTE),
 )
-_UNKNOWN_NEWS2: Final = 1  # nobody is presumed well
+_UNKNOWN_NEWS2: Final = 1  # a patient without a score is not presumed to be well
 
 
 @lru_cache(maxsize=1_024)
@@ -46,6 +46,9 @@ def limits_for(
 
     A sign is late at twice its cadence. It is stale by the table, but never before three cadences, and lost never
     before six: a cuff that inflates once an hour is not missing after a minute.
+
+    >>> limits_for(7, 5_000)
+    FreshnessLimits(late_ms=10000, stale_ms=60000, lost_ms=180000)
 
     Args:
         news2: the last score or its lower bound; None if there never was one.

@@ -50,7 +50,7 @@ class LatestValues:
     def news2_of_any_age(self, score: News2) -> int:
         """Points of NEWS2 if the signs that `score` misses still had their last value, however old.
 
-        A patient whose sensor falls silent is not presumed to be better.
+        A patient whose data stopped is not presumed to be better.
         """
         if not any(sign in self.by_sign for sign in score.missing):
             return score.at_least

@@ -1,4 +1,4 @@
-"""What goes into the kernel and what comes out: frozen facts, units in the field names.
+"""Messages into the kernel and events out of it: immutable, with units in the field names.
 
 Times are integer milliseconds since 1970 (UTC): `at_ms` is event time, `received_ms` is arrival at the edge.
 """
@@ -24,7 +24,7 @@ class Consciousness(IntEnum):
 
 
 class ClockQuality(IntEnum):
-    """How far a device's wall clock may be believed."""
+    """How reliable the wall clock of a device is."""
 
     UNSET = 0
     FREE_RUNNING = 1
@@ -32,7 +32,7 @@ class ClockQuality(IntEnum):
 
 
 class SensorFlag(IntFlag):
-    """What the device, and later the edge, say about a reading as a whole."""
+    """Flags of a whole reading, set by the device and by the edge agent."""
 
     NONE = 0
     SENSOR_OFF = 1  # no skin contact
@@ -44,7 +44,7 @@ class SensorFlag(IntFlag):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="reading"):
-    """What one wearable saw of one patient at one moment. `None`: not measured."""
+    """The vital signs of one patient from one wearable at one moment. `None`: not measured."""
 
     binding_id: str  # hex of 16 bytes
     reading_id: bytes  # 16 bytes, permanent
@@ -67,7 +67,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r
 
     @property
     def heard_ms(self) -> int:
-        """When whoever judges this heard of it. What is old by then is for the record, wherever it was held up."""
+        """Arrival where it is judged: in the data centre, or else at the edge. An old reading is only recorded."""
         return self.received_ms if self.arrived_ms is None else self.arrived_ms
 
 
@@ -83,7 +83,7 @@ class Waveform(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
 
 
 class ModelScore(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="model_score"):
-    """One output of one model, beside the rules and never instead of them. High score = abnormal."""
+    """One output of one model, in addition to the rules and never instead of them. High score = abnormal."""
 
     binding_id: str
     reading_id: bytes
@@ -92,8 +92,8 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     model: str  # "sepsis", "heart", "rhythm"
     version: str
     score: float | None  # probability in [0, 1]; None: the model abstains
-    threshold: float  # the model speaks from this score on: of its passport, above 0
-    reason: str = ""  # the inputs that moved it most, or why it abstains
+    threshold: float  # the model raises an alarm from this score on; above 0, from the passport of the model
+    reason: str = ""  # the inputs with the most influence, or why the model abstains
     arrived_ms: int | None = None  # arrival in the data centre; None: judged at the edge
 
     @property
@@ -109,17 +109,17 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick
 
 
 class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="acknowledge"):
-    """Somebody has seen an alarm."""
+    """A person has seen an alarm."""
 
     binding_id: str
     alarm_id: bytes
     by: str
     at_ms: int
-    revision: int | None = None  # of the alarm as it was seen: what was answered before it got worse, is not answered
+    revision: int | None = None  # of the alarm that the person saw; if it got worse since, it stays unacknowledged
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
-    """Somebody wants one condition of one patient quiet for a while; a higher priority breaks through."""
+    """A person silences one rule of one patient for a while; a higher priority breaks through."""
 
     binding_id: str
     rule_id: str
@@ -132,7 +132,7 @@ Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | Tick
 
 
 class Priority(IntEnum):
-    """IEC 60601-1-8: high interrupts, medium re-plans, low plans."""
+    """IEC 60601-1-8: high asks for an immediate response, medium for a prompt one, low for awareness."""
 
     LOW = 1
     MEDIUM = 2
@@ -151,7 +151,7 @@ class AlarmState(StrEnum):
 
 
 class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="alarm_changed"):
-    """An alarm as it stands now, sent whenever anything about it changed and again for every duplicate input."""
+    """The state of an alarm, announced whenever something about it changed and again for every duplicate input."""
 
     binding_id: str
     alarm_id: bytes
@@ -160,12 +160,12 @@ class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     kind: AlarmKind
     priority: Priority
     state: AlarmState
-    at_ms: int  # when it came to stand like this
+    at_ms: int  # when it changed to this state
     onset_ms: int  # when the condition began
     revision: int  # rises by one with every change of this alarm
-    text: str  # what, value, limit, why, in one line
-    basis: str  # what judged: "NEWS2", "rule", "NEWS2+model 1.2"
-    latched: bool = False  # the condition has ended, nobody has looked yet
+    text: str  # condition, value, limit and reason in one line
+    basis: str  # the source of the judgement: "NEWS2", "rule", "NEWS2+model 1.2"
+    latched: bool = False  # the condition has ended, the alarm was not acknowledged yet
     acknowledged_by: str | None = None
     acknowledged_ms: int | None = None
     silenced_until_ms: int | None = None
@@ -188,7 +188,7 @@ class News2Scored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     reading_id: bytes
     at_ms: int
     total: int | None  # None: at least one parameter is missing
-    at_least: int  # every part scores 0 or more, so what is present is a lower bound
+    at_least: int  # sum of the parts that are present: a lower bound, because no part scores below 0
     risk: str  # low, low-medium, medium, high: of the lower bound
     spo2_scale: int
     parts: tuple[News2Part, ...]
@@ -198,16 +198,16 @@ class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     """A reading as it goes to the record: every value kept, the unusable ones marked."""
 
     reading: Reading
-    late: bool  # older than what was already known
-    backfilled: bool  # so old that it may not sound
+    late: bool  # older than the newest reading
+    backfilled: bool  # too old to raise an alarm
 
 
 class ModelScored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="model_scored"):
     """A model's output as it goes to the record."""
 
     score: ModelScore
-    late: bool  # older than one of the same model that was already known
-    backfilled: bool  # so old that it may not sound
+    late: bool  # older than the newest score of the same model
+    backfilled: bool  # too old to raise an alarm
 
 
 class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="window_closed"):
@@ -224,7 +224,7 @@ class WindowClosed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 
 
 class WindowOutdated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="window_outdated"):
-    """A reading came after its window had closed: whoever keeps the readings computes that window again."""
+    """A reading came after its window had closed: the store of the readings has to compute that window again."""
 
     binding_id: str
     sign: str

@@ -120,7 +120,7 @@ class PatientMonitor:
         """Time has passed: signs become late, stale, lost; what depends on them becomes unknown; silences end."""
         events: list[Event] = []
         if self._freshness.on_timer(now_ms, events):
-            self._freshness.judge_silence(now_ms, events)
+            self._freshness.judge_missing_data(now_ms, events)
             self._conditions.mark_missing(self.plan.rules, self._latest.missing(now_ms), now_ms, events)
         events += self._book.on_timer(now_ms)
         self._reschedule(now_ms)
@@ -260,7 +260,7 @@ class PatientMonitor:
                 self._reschedule(at_ms)
         self._judge.learn(values, at_ms)
         if not backfilled and self._freshness.on_values(values, at_ms, events):
-            self._freshness.judge_silence(at_ms, events)
+            self._freshness.judge_missing_data(at_ms, events)
             self._reschedule(at_ms)
 
     def _learn_late(self, values: _Values, at_ms: int, backfilled: bool, events: list[Event]) -> None:
@@ -270,7 +270,7 @@ class PatientMonitor:
         for sign, value in newer:
             latest[sign] = SignValue(value, at_ms)
         if not backfilled and self._freshness.on_late_values(newer, at_ms, now_ms, events):
-            self._freshness.judge_silence(now_ms, events)
+            self._freshness.judge_missing_data(now_ms, events)
         self._reschedule(now_ms)
 
     def _judge_reading(self, reading: Reading, score: news2.News2, events: list[Event]) -> None:

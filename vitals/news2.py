@@ -1,4 +1,4 @@
-"""NEWS2, the National Early Warning Score 2: points, totals, lower bounds when signs are missing, what is to follow.
+"""NEWS2, the National Early Warning Score 2: points, totals, lower bounds when signs are missing, recommended response.
 
 Source: Royal College of Physicians. National Early Warning Score (NEWS) 2: Standardising the assessment of
 acute-illness severity in the NHS. Updated report of a working party. London: RCP, 2017 (Charts 1 and 4). Not for
@@ -9,7 +9,8 @@ is looked up, half up on its decimal form: 20.5 is 21, 36.05 is 36.1. `Bands` do
 with the float nearest to "20.5" or "36.05". Shortest decimal forms keep the order of floats, so this is exact.
 
 *Missing.* A sign that was never measured, is older than its validity, or is not a finite number gives no points. All
-points are 0 or more, so what is present is a lower bound, `at_least`; `total` exists only when nothing is missing.
+points are 0 or more, so the sum of the present signs is a lower bound, `at_least`; `total` exists only when nothing is
+missing.
 """
 
 from bisect import bisect_right
@@ -25,17 +26,17 @@ from vitals.messages import News2Part, News2Scored
 from vitals.signs import SIGNS, VitalSign
 
 Inputs: TypeAlias = Mapping[VitalSign, tuple[float | None, int | None]]
-"""What is known of a patient: sign -> (value, age in ms). Consciousness is `messages.Consciousness` or its number,
+"""The known values of a patient: sign -> (value, age in ms). Consciousness is `messages.Consciousness` or its number,
 supplemental oxygen is in L/min and 0 is room air."""
 
 Validity: TypeAlias = Mapping[str, int] | Mapping[VitalSign, int] | Callable[[VitalSign], int]
-"""How old a value may be, in ms: by sign (a sign that is not in it has its default), or a function of the sign."""
+"""How old a value may be, in ms: a table by sign (other signs have their default), or a function of the sign."""
 
 DEFAULT_VALID_MS: Final[Mapping[VitalSign, int]] = {spec.sign: spec.valid_ms for spec in SIGNS}
 
 
 class Bands:
-    """Points by bands of a value. `rows` are (from this value on, points), lowest first, as a chart prints them.
+    """Points by bands of a value. `rows` are (lowest value of the band, points), lowest first, as a chart prints them.
 
     >>> Bands((-inf, 3), (9, 1), (12, 0)).points(8.5)
     1
@@ -164,7 +165,7 @@ class News2(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score(inputs: Inputs, *, spo2_scale: int = 1, valid_ms: Validity = DEFAULT_VALID_MS) -> News2:
-    """NEWS2 of what is known of one patient now.
+    """NEWS2 of the known values of one patient.
 
     A part keeps the age of its input even where the input is too old to count. On scale 2 with the oxygen unknown an
     SpO2 of 93 or more gives the smaller of its two possible points, 0.
@@ -222,10 +223,10 @@ _RISKS: Final = (Risk.LOW, Risk.MEDIUM, Risk.HIGH)
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What a score asks for."""
+    """The recommended clinical response to a score."""
 
     risk: Risk
-    at_least: int  # from this total on
+    at_least: int  # lowest total of the row
     monitor_every_ms: int  # the longest time between two sets of observations; 0: continuous
     assess_within_ms: int | None  # None: no deadline
     text: str
@@ -234,8 +235,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
 
-# Chart 4 in our words. The RCP sets no deadlines: an hour and half an hour are those of a published NHS trust protocol
-# for totals of 5 and of 7; the hour for a single 3 is ours, equal to the interval at which it is to be measured again.
+# Chart 4, reworded. The RCP sets no deadlines: an hour and half an hour are those of a published NHS trust protocol for
+# totals of 5 and of 7; the hour for a single 3 was chosen equal to the interval of the next measurement.
 RESPONSES: Final[tuple[Response, ...]] = (
     Response(
         risk=Risk.LOW,
@@ -278,7 +279,7 @@ RESPONSES: Final[tuple[Response, ...]] = (
 
 
 def response_to(news2: News2 | News2Scored) -> Response:
-    """What Chart 4 asks for; for an incomplete score, of its lower bound."""
+    """The response of Chart 4; for an incomplete score, that of its lower bound."""
     return next(row for row in reversed(RESPONSES) if row.risk == news2.risk and row.at_least <= news2.at_least)
 
 

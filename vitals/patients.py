@@ -1,7 +1,7 @@
-"""All patients of one place: their monitors, each message to the right one, each timer when it is due.
+"""The monitors of all patients of one place: routes each message to its monitor and fires each timer when it is due.
 
-No I/O and no clock: an engine feeds it, and asks with `drain` for what must be committed. The cost of a message
-does not depend on how many patients there are.
+No I/O and no clock: an engine applies messages and calls `drain` for the snapshots and events to commit. The cost of a
+message does not depend on the number of patients.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,13 +18,13 @@ from vitals.plan import MonitoringPlan
 PlanOf = Callable[[str], MonitoringPlan]
 
 RETRY_MS: Final = 60_000
-"""So much later a timer that failed is tried again."""
+"""Delay after which a timer that failed is tried again."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs into one transaction."""
+    """Snapshots and events that have to be stored in one transaction."""
 
-    snapshots: dict[str, bytes]  # by binding, of the patients that were touched
+    snapshots: dict[str, bytes]  # by binding, of the patients whose state changed
     events: list[Event]
 
 
@@ -49,7 +49,8 @@ class Patients:
             try:
                 monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
             except BadSnapshot:
-                # One damaged row must not leave the whole ward unwatched: this patient begins anew, and it is told.
+                # One damaged row must not stop the monitoring of the whole ward: this patient starts with an empty
+                # state, and the defect is reported.
                 monitor = PatientMonitor(binding_id, plan_of(binding_id))
                 self._defects.append((binding_id, BadSnapshot.__name__))
             self._monitors[binding_id] = monitor
@@ -60,7 +61,7 @@ class Patients:
         heapify(self._timers)
 
     def apply(self, message: Message) -> list[Event]:
-        """One message. What was due before it happens before it."""
+        """Apply one message, after the timers that were due before it."""
         events = self._fire(_time_of(message))
         if not isinstance(message, Tick):
             monitor = self._monitor(message.binding_id)
@@ -77,13 +78,13 @@ class Patients:
         return events
 
     def timer_at(self) -> int | None:
-        """When a Tick is wanted next."""
+        """When a Tick has to be applied next; None if no timer is set."""
         while self._timers and self._timer_of.get(self._timers[0][1]) != self._timers[0][0]:
             heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def drain(self) -> Commit:
-        """Everything since the last call."""
+        """Snapshots and events since the last call."""
         commit = Commit(
             snapshots={binding_id: self._monitors[binding_id].snapshot() for binding_id in self._touched},
             events=self._events,
@@ -92,20 +93,20 @@ class Patients:
         return commit
 
     def drain_defects(self) -> list[tuple[str, str]]:
-        """(binding, kind of error) of every timer and state that failed since the last call; somebody should know."""
+        """(binding, error class) of every timer and stored state that failed since the last call. Report them."""
         defects, self._defects = self._defects, []
         return defects
 
     def open_alarms(self) -> list[AlarmChanged]:
-        """Every alarm that stands, of every patient."""
+        """Every open alarm of every patient."""
         return [alarm for monitor in self._monitors.values() for alarm in monitor.open_alarms()]
 
     def monitors(self) -> Iterable[tuple[str, PatientMonitor]]:
-        """Every patient who is known."""
+        """(binding, monitor) of every known patient."""
         return self._monitors.items()
 
     def monitor(self, binding_id: str) -> PatientMonitor | None:
-        """The monitor of a patient who is known."""
+        """The monitor of a patient; None if the binding is unknown."""
         return self._monitors.get(binding_id)
 
     def __len__(self) -> int:
@@ -123,7 +124,7 @@ class Patients:
                 events += monitor.on_timer(at_ms)
             except Exception as error:  # noqa: BLE001 - a defect met by one patient must not stop the time of the others
                 self._defects.append((binding_id, type(error).__name__))
-                self._arm(binding_id, at_ms + RETRY_MS)  # silence must not go unwatched
+                self._arm(binding_id, at_ms + RETRY_MS)  # missing data must still be noticed
                 continue
             self._touch(monitor)
         return events

@@ -1,4 +1,4 @@
-"""What has been ordered for one patient: scale, cadence, validity, rules."""
+"""The monitoring orders for one patient: SpO2 scale, cadence, validity, rules."""
 
 from functools import cached_property
 from typing import Final
@@ -9,21 +9,21 @@ from vitals.errors import BadPlan
 from vitals.rules import DEFAULT_RULES, Rule
 from vitals.signs import SIGNS, SPEC, VitalSign, spec_of
 
-# What a wearable measures by itself and what must therefore not fall silent.
+# Signs that a wearable measures continuously; if they stop, that is an alarm.
 EXPECTED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)
 
 
-class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: for what is worked out once
+class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # dict: for the cached properties
     """Orders for one patient. The default is the RCP's NEWS2 with a wearable's cadence."""
 
     spo2_scale: int = 1  # 2 only by a documented prescription
     cadence_ms: dict[str, int] = {}  # by sign; overrules the table of signs
     valid_ms: dict[str, int] = {}  # by sign; how old a value may be and still be scored
-    expected: tuple[VitalSign, ...] = EXPECTED  # signs whose silence is an alarm
+    expected: tuple[VitalSign, ...] = EXPECTED  # signs that raise an alarm when their data stops
     rules: tuple[Rule, ...] = DEFAULT_RULES
     window_ms: int = 60_000
-    lateness_ms: int = 30_000  # how long a window waits for readings that were held up
-    backfill_after_ms: int = 300_000  # a reading that is heard of later than this is for the record
+    lateness_ms: int = 30_000  # how long a window waits for late readings
+    backfill_after_ms: int = 300_000  # a reading that arrives later than this is only recorded
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
 
@@ -59,7 +59,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         return tuple((sign, found[sign.value]) for sign in SPEC if sign.value in found)
 
     def check(self) -> None:
-        """Raise BadPlan, naming the key and the cure, if this plan cannot be followed."""
+        """Raise BadPlan, naming the key and the fix, if this plan is invalid."""
         if self.spo2_scale not in {1, 2}:
             raise BadPlan(f"spo2_scale: {self.spo2_scale} is not a NEWS2 scale; use 1, or 2 by prescription")
         for key, table in (("cadence_ms", self.cadence_ms), ("valid_ms", self.valid_ms)):

@@ -1,7 +1,7 @@
-"""Signal quality: what is kept but not scored. Plausibility, artefacts, sensor off.
+"""Signal quality: marks values as unusable. Plausibility, artefacts, sensor off.
 
-A value is never deleted and never made up: it keeps its place in the record and is marked unusable. A value that is
-possible is never withheld for long: a jump is believed at its third reading or after ten seconds, whichever is first.
+An unusable value is never deleted or replaced: it stays in the record and is not scored. A plausible value is not held
+back for long: a jump is accepted at its third reading or after ten seconds, whichever is first.
 """
 
 from math import isfinite
@@ -29,13 +29,13 @@ JUMPS: Final = {
     VitalSign.DIASTOLIC_BP: Jump(60, 1),
     VitalSign.TEMPERATURE: Jump(1.0, 0.02),
 }
-BELIEVED_AT_READING: Final = 3
-BELIEVED_AFTER_MS: Final = 10_000
+ACCEPTED_AT_READING: Final = 3
+ACCEPTED_AFTER_MS: Final = 10_000
 
 FLAT_READINGS: Final = 20
-"""So many readings in a row with every fast sign the same to the digit are a frozen sensor, not a calm patient."""
+"""This many readings in a row with identical fast signs mean a frozen sensor, not a calm patient..."""
 FLAT_WITHIN_MS: Final = 15_000
-"""...if they come at least this often. Hourly charting, replayed minute by minute, is constant for honest reasons."""
+"""...if they come at least this often. Hourly charting that is replayed minute by minute is constant, too."""
 
 COOLING_C: Final = 1.0
 COOLING_BELOW_C: Final = 34.0
@@ -46,8 +46,8 @@ _FAST: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2
 
 
 WORN: Final = mask_of(*_FAST, VitalSign.TEMPERATURE)
-"""Signs of the device on the body; a cuff and what people enter are not among them."""
-SPOILT_BY: Final = (
+"""Signs from the sensors of the wearable itself, without blood pressure cuffs and values entered by people."""
+UNUSABLE_BY_FLAG: Final = (
     (SensorFlag.SENSOR_OFF, WORN),
     (SensorFlag.LOW_PERFUSION, mask_of(VitalSign.SPO2)),
     (SensorFlag.MOTION, mask_of(VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)),
@@ -64,8 +64,8 @@ class Quality:
     __slots__ = ("_doubted", "_flat", "_flat_values", "_last_ms", "_level", "_off_since_ms", "_warmth")
 
     def __init__(self) -> None:
-        self._level: dict[str, list[float]] = {}  # sign -> [last believed value, its time]
-        self._doubted: dict[str, list[float]] = {}  # sign -> [last doubted value, time of the first, how many]
+        self._level: dict[str, list[float]] = {}  # sign -> [last accepted value, its time]
+        self._doubted: dict[str, list[float]] = {}  # sign -> [last doubted value, time of the first, count]
         self._flat_values: list[float | None] = []
         self._flat = 0
         self._last_ms = 0
@@ -74,12 +74,12 @@ class Quality:
 
     @property
     def sensor_off_since_ms(self) -> int | None:
-        """Since when the device has not been on the body, in event time; None while it is."""
+        """Event time since when the device has been off the body; None while it is worn."""
         return self._off_since_ms
 
     def judge(self, reading: Reading) -> Reading:
         """The reading with `unusable` set. Call in the order of event time; for an older one see `judge_late`."""
-        unusable = _spoilt(reading)
+        unusable = _unusable_by_flags(reading)
         off = bool(reading.sensor_flags & SensorFlag.SENSOR_OFF)
         at_ms = reading.at_ms
         for name, bit, low, high, base, per_s in _ROWS:
@@ -134,14 +134,14 @@ class Quality:
         return quality
 
     def _doubts(self, name: str, value: float, at_ms: int, base: float) -> bool:
-        """Whether a jump is still doubted. It is believed when it stays where it went."""
+        """Whether a jump is still doubted. It is accepted when the value stays at its new level."""
         doubt = self._doubted.get(name)
         if doubt is None or abs(value - doubt[0]) > base:
             self._doubted[name] = [value, at_ms, 1]
             return True
         doubt[0] = value
         doubt[2] += 1
-        if doubt[2] < BELIEVED_AT_READING and at_ms - doubt[1] < BELIEVED_AFTER_MS:
+        if doubt[2] < ACCEPTED_AT_READING and at_ms - doubt[1] < ACCEPTED_AFTER_MS:
             return True
         del self._doubted[name]
         return False
@@ -163,7 +163,7 @@ class Quality:
         if value is None:
             return False
         if not self._warmth or reading.at_ms - self._warmth[1] > COOLING_MS:
-            # Against one absurd value everything after it would have cooled.
+            # An implausible value must not become the reference: every later one would seem to have cooled.
             if not unusable >> INDEX[VitalSign.TEMPERATURE] & 1:
                 self._warmth = [value, reading.at_ms]
             return False
@@ -171,8 +171,8 @@ class Quality:
 
 
 def judge_late(reading: Reading) -> Reading:
-    """A reading that is older than what is known: judged by itself, for it has no neighbours any more."""
-    unusable = _spoilt(reading)
+    """Judge a reading that is older than the newest one: by itself, without comparison to the readings before it."""
+    unusable = _unusable_by_flags(reading)
     for name, bit, low, high, *_ in _ROWS:
         value = getattr(reading, name)
         if value is not None and not low <= value <= high:
@@ -181,11 +181,11 @@ def judge_late(reading: Reading) -> Reading:
     return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
 
 
-def _spoilt(reading: Reading) -> int:
-    """What flags, and numbers that are none, make unusable."""
+def _unusable_by_flags(reading: Reading) -> int:
+    """Mask of the signs that are unusable because of a flag or because the value is not a number."""
     unusable = reading.unusable
     if reading.sensor_flags & _FLAGS:
-        for flag, mask in SPOILT_BY:
+        for flag, mask in UNUSABLE_BY_FLAG:
             if reading.sensor_flags & flag:
                 unusable |= mask
     for name, bit, low, high in _ENTERED:
@@ -203,5 +203,5 @@ def _impossible_pressure(reading: Reading) -> int:
 
 
 def _is_worn(reading: Reading, unusable: int) -> bool:
-    """Whether a reading shows a device on a body: at least one of its own signs is there and usable."""
+    """Whether the device is on a body: the reading has at least one usable value of its own sensors."""
     return any(getattr(reading, sign.value) is not None and not unusable >> INDEX[sign] & 1 for sign in _FAST)

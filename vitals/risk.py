@@ -1,6 +1,6 @@
-"""Rule scores and model scores side by side: sepsis and heart-risk statements, and why, in one line.
+"""Rule scores and model scores side by side: statements on sepsis and heart risk with their reasons, in one line.
 
-A model may add a statement; it can never hide, lower or delay what the rule says. Texts hold values of a patient:
+A model may add a statement; it can never hide, lower or delay that of the rule. Texts hold values of a patient:
 they belong on a ward's own screens.
 """
 
@@ -17,30 +17,30 @@ from vitals.signs import SPEC, VitalSign
 
 
 class RiskTopic(StrEnum):
-    """What a statement is about. The value is the name of the model that judges it."""
+    """The subject of a statement. The value is the name of the model that judges it."""
 
     SEPSIS = "sepsis"
     HEART = "heart"
 
 
 class RiskStatement(msgspec.Struct, frozen=True, kw_only=True):
-    """What rule and model say together."""
+    """The combined statement of rule and model."""
 
     topic: RiskTopic
-    level: Priority | None  # None: nothing to say
-    basis: str  # "NEWS2", or "NEWS2+model 1.2" when a usable model score was looked at
+    level: Priority | None  # None: no increased risk
+    basis: str  # "NEWS2", or "NEWS2+model 1.2" if a usable model score was considered
     text: str
 
 
 class _RiskTopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     rule: str
-    levels: tuple[tuple[int, Priority], ...]  # (from these points on, level), highest first
-    model_adds: Priority  # what a model alone may raise: high stays with the rule until models have proved themselves
+    levels: tuple[tuple[int, Priority], ...]  # (lowest points, level), highest first
+    model_adds: Priority  # level that a model may raise alone; high is reserved for the rule until models are proven
 
 
-# The aggregate thresholds of NEWS2 (RCP 2017): 5 asks for an urgent response, 7 for an emergency one. The RCP asks at 5
-# whether it could be sepsis.
+# The aggregate thresholds of NEWS2 (RCP 2017): 5 requires an urgent response, 7 an emergency one. At 5 the RCP advises
+# to think of sepsis.
 _NEWS2_LEVELS: Final = ((7, Priority.HIGH), (5, Priority.MEDIUM))
 
 _TOPICS: Final = {
@@ -58,10 +58,10 @@ def statement(
     *,
     rule_complete: bool = True,
 ) -> RiskStatement:
-    """What is to be said about one topic.
+    """The statement on one topic.
 
-    `rule_points` is NEWS2's `at_least`; with `rule_complete=False` the text says so. A model score that is absent,
-    abstains, or is no probability leaves the rule alone.
+    `rule_points` is NEWS2's `at_least`; with `rule_complete=False` the text marks it as a lower bound. If there
+    is no model score, or it is not a probability, the statement is that of the rule.
 
     Raises:
         ValueError: there is no such topic.
@@ -73,7 +73,10 @@ def statement(
     probability = None if model_score is None else probability_of(model_score)
     if model_score is None or probability is None:
         return RiskStatement(
-            topic=RiskTopic(topic), level=by_rule, basis=spec.rule, text=f"{rule_text}; {_silent(model_score)}"
+            topic=RiskTopic(topic),
+            level=by_rule,
+            basis=spec.rule,
+            text=f"{rule_text}; {_without_probability(model_score)}",
         )
     fires = probability >= model_score.threshold
     level = max(by_rule or spec.model_adds, spec.model_adds) if fires else by_rule
@@ -84,12 +87,12 @@ def statement(
         topic=RiskTopic(topic),
         level=level,
         basis=f"{spec.rule}+{model}",
-        text=f"{rule_text}; {verdict}: {probability:.1%}, speaks from {model_score.threshold:.1%}{reason}",
+        text=f"{rule_text}; {verdict}: {probability:.1%}, alarm threshold {model_score.threshold:.1%}{reason}",
     )
 
 
 def probability_of(score: ModelScore) -> float | None:
-    """What a model says, if it is a probability; None: it says nothing."""
+    """The score of a model if it is a probability; None if the model abstained or the score is not in [0, 1]."""
     if score.score is None or not isfinite(score.score) or not 0 <= score.score <= 1:
         return None
     return score.score
@@ -106,8 +109,8 @@ def explain_news2(
     """A NEWS2 in one line.
 
     `NEWS2 7: RR 26 (+3), SpO2 91 (+3), HR 95 (+1); 2 h ago 3`, and incomplete
-    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only what scored, highest first; an SpO2 on scale 2 says so, and a value
-    that is older than five minutes says how old: `SBP 95 [40 min old] (+2)`.
+    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only signs that scored, highest first. An SpO2 on scale 2 is marked, and a
+    value older than five minutes has its age: `SBP 95 [40 min old] (+2)`.
 
     Args:
         earlier: (`at_least`, `at_ms`) of the score to compare with.
@@ -137,8 +140,8 @@ def duration(ms: int) -> str:
     return f"{seconds // size} {unit}"
 
 
-# (used below this many seconds, seconds of the unit, unit). Two of a unit are written in the smaller one: 90 min
-# says more than 1 h.
+# (used below this many seconds, seconds of the unit, unit). Up to two of a unit are written in the smaller one: 90 min
+# is more precise than 1 h.
 _SPANS: Final[tuple[tuple[int | None, int, str], ...]] = (
     (60, 1, "s"),
     (2 * 3_600, 60, "min"),
@@ -150,7 +153,7 @@ _SPANS: Final[tuple[tuple[int | None, int, str], ...]] = (
 def _shown(part: News2Part, value: float, spo2_scale: int) -> str:
     text = shown(VitalSign(part.sign), value)
     if part.sign == VitalSign.SPO2 and spo2_scale == 2:
-        text = f"{text} on scale 2"  # 96 % that scores needs its reason
+        text = f"{text} on scale 2"  # explains why 96 % scores points
     return text if (part.age_ms or 0) < _SHOWN_AGE_MS else f"{text} [{duration(part.age_ms or 0)} old]"
 
 
@@ -163,7 +166,7 @@ def _level_text(level: Priority | None) -> str:
     return "not raised" if level is None else level.name.lower()
 
 
-def _silent(score: ModelScore | None) -> str:
+def _without_probability(score: ModelScore | None) -> str:
     if score is None:
         return "no model"
     if score.score is None:

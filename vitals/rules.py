@@ -16,7 +16,7 @@ from vitals.signs import SPEC, VitalSign
 
 
 class Truth(IntEnum):
-    """What an observation says of a condition. Unknown is never cleared."""
+    """Whether a condition holds. An alarm whose condition is unknown is never cleared."""
 
     UNKNOWN = -1
     FALSE = 0
@@ -24,32 +24,36 @@ class Truth(IntEnum):
 
 
 class AlarmLimit(msgspec.Struct, frozen=True):
-    """A threshold, inclusive, and the priority from there on."""
+    """A threshold, inclusive, and the priority of an alarm that crosses it."""
 
     threshold: float
     priority: Priority
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One condition of one patient that deserves somebody's attention."""
+    """One alarm condition of one patient."""
 
     rule_id: str
-    version: int = 1  # rises when limits change: an alarm says which rule it was judged by
+    version: int = 1  # raised when limits change; part of the id of an alarm
     label: str  # what a clinician reads
     kind: AlarmKind = AlarmKind.PHYSIOLOGICAL
     quantity: str  # a sign of `vitals.signs` or one of QUANTITIES
     comparison: Literal[">=", "<="] = ">="
     limits: tuple[AlarmLimit, ...]
     for_ms: int = 0  # the condition must last this long, in event time, before the alarm is active
-    clear_margin: float = 0.0  # how far the value must be back inside the mildest limit
-    clear_for_ms: int = 600_000  # and for how long
-    clear_count: int = 2  # and in how many observations
-    latching: bool | None = None  # None: high priority latches
+    clear_margin: float = 0.0  # to end the alarm the value must be inside the mildest limit by this much,
+    clear_for_ms: int = 600_000  # for this long,
+    clear_count: int = 2  # and in this many observations
+    latching: bool | None = None  # whether an alarm stays until acknowledged; None: only at high priority
     basis: str = "rule"
     enabled: bool = True
 
     def reached(self, value: float) -> Priority | None:
-        """The priority of the worst limit that `value` has crossed, None if none."""
+        """The priority of the worst limit that `value` has crossed; None if it has crossed none.
+
+        >>> next(rule for rule in DEFAULT_RULES if rule.rule_id == "news2").reached(6)
+        <Priority.MEDIUM: 2>
+        """
         found = None
         for limit in self.limits:
             if (value >= limit.threshold) if self.comparison == ">=" else (value <= limit.threshold):
@@ -57,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def is_well_inside(self, value: float) -> bool:
-        """Whether `value` is back by the margin, so that it may count towards clearing."""
+        """Whether `value` is inside the mildest limit by the margin, so that it counts towards clearing."""
         mildest = self.limits[0].threshold
         if self.comparison == ">=":
             return value < mildest and value <= mildest - self.clear_margin
@@ -67,12 +71,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return priority is Priority.HIGH if self.latching is None else self.latching
 
     def check(self) -> None:
-        """Raise BadPlan if this rule cannot work."""
+        """Raise BadPlan, naming the rule and the fix, if this rule is invalid."""
         if not self.limits:
             raise BadPlan(f"rule {self.rule_id}: give at least one limit")
         steps = [limit.threshold for limit in self.limits]
         if not all(isfinite(step) for step in steps):
-            raise BadPlan(f"rule {self.rule_id}: limits are finite numbers; another one is never crossed")
+            raise BadPlan(f"rule {self.rule_id}: limits must be finite numbers; any other is never crossed")
         if steps != sorted(steps, reverse=self.comparison == "<="):
             raise BadPlan(f"rule {self.rule_id}: order its limits from the mildest to the worst")
         if [limit.priority for limit in self.limits] != sorted(limit.priority for limit in self.limits):
@@ -93,10 +97,10 @@ QUANTITIES: Final = (
     "shock_index",
     "baseline:heart_rate",  # deviations from the patient's own normal
     "baseline:respiratory_rate",
-    "model:sepsis",  # probability, in multiples of the score from which the model speaks
+    "model:sepsis",  # probability, in multiples of the alarm threshold of the model
     "model:heart",
     "model:rhythm",
-    "model_unavailable",  # 1 while a model that should judge cannot, 2 when it could not for an hour
+    "model_unavailable",  # 1 while a model gives no probability, 2 after an hour of that
     "sensor_off",  # milliseconds without contact
     "battery",  # %
     "freshness",  # 0 fresh, 1 late, 2 stale, 3 lost; judged for each expected sign by itself
@@ -112,12 +116,12 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="news2", label="NEWS2", quantity="news2",
         limits=(AlarmLimit(5, _MEDIUM), AlarmLimit(7, _HIGH)), basis="NEWS2",
     ),
-    # One parameter in the red zone. A minute of it: a single noisy breath count is not an emergency.
+    # One parameter in the red zone, for a minute: a single noisy respiratory rate is not an emergency.
     Rule(
         rule_id="red_sign", label="single red sign", quantity="red_sign", limits=(AlarmLimit(3, _HIGH),),
         for_ms=_MINUTE, basis="NEWS2",
     ),
-    # Fifteen seconds cut low-saturation alarms by 60 % (Biomed Instrum Technol 2011); below 85 nobody waits longer.
+    # A delay of 15 s cuts low-saturation alarms by 60 % (Biomed Instrum Technol 2011); it is the same at every limit.
     Rule(
         rule_id="low_spo2", label="low oxygen saturation", quantity=VitalSign.SPO2, comparison="<=",
         limits=(AlarmLimit(87, _MEDIUM), AlarmLimit(84, _HIGH)),
@@ -140,14 +144,14 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="shock_index", label="shock index", quantity="shock_index", limits=(AlarmLimit(1.0, _MEDIUM),),
         for_ms=5 * _MINUTE, clear_margin=0.05, basis="shock index",
     ),
-    # SIRS is met by every other patient in hospital: there for the record and for those who ask for it.
+    # Every other patient in hospital meets SIRS: disabled unless a plan asks for it.
     Rule(rule_id="sirs", label="SIRS", quantity="sirs", limits=(AlarmLimit(2, _LOW),), basis="SIRS", enabled=False),
     Rule(
         rule_id="unusual_heart_rate", label="heart rate unlike this patient", quantity="baseline:heart_rate",
         limits=(AlarmLimit(4.0, _LOW),), for_ms=10 * _MINUTE, clear_margin=1.0, basis="baseline",
     ),
-    # A model's passport says from which score on it speaks: chosen for a number of alarms a patient and day. Medium:
-    # high stays with the rules until models have proved themselves.
+    # The passport of a model gives its alarm threshold, chosen for a number of alarms per patient and day. Medium: high
+    # is reserved for the rules until models are proven.
     Rule(
         rule_id="sepsis_risk", version=2, label="sepsis risk", quantity="model:sepsis",
         limits=(AlarmLimit(1.0, _MEDIUM),), clear_margin=0.2, basis="model",
@@ -166,7 +170,7 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         limits=(AlarmLimit(15, _LOW), AlarmLimit(5, _MEDIUM)),
         clear_margin=5, clear_for_ms=0, clear_count=1, latching=False,
     ),
-    # 2 is STALE, 3 is LOST, 4 is LOST of a patient who was ill (NEWS2 of 5 or more, or this sign alone in the red).
+    # 2 is STALE, 3 is LOST, 4 is LOST of a patient who was ill (NEWS2 of 5 or more, or 3 points of this sign).
     Rule(
         rule_id="no_data", label="no data", kind=AlarmKind.TECHNICAL, quantity="freshness",
         limits=(AlarmLimit(2, _MEDIUM), AlarmLimit(4, _HIGH)), clear_for_ms=0, clear_count=1, latching=False,

@@ -1,7 +1,7 @@
 """qSOFA, SIRS, MEWS, shock index and mean arterial pressure from vital signs: tables, each with its source.
 
-Beside NEWS2, never instead of it. Inputs, validity and rounding are those of `vitals.news2`; high = abnormal; points
-are 0 or more, so a score with missing signs is a lower bound.
+In addition to NEWS2, never instead of it. Inputs, validity and rounding are those of `vitals.news2`; high = abnormal;
+points are 0 or more, so a score with missing signs is a lower bound.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class ScoreChart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScorePart(msgspec.Struct, frozen=True):
-    """What one sign gave."""
+    """The points of one sign."""
 
     sign: VitalSign
     value: float  # rounded to the chart's resolution
@@ -40,16 +40,20 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     points: int | None  # None: incomplete
     at_least: int
     missing: tuple[VitalSign, ...]
-    parts: tuple[ScorePart, ...]  # of the signs that are there
+    parts: tuple[ScorePart, ...]  # of the signs that are present
 
     @property
     def positive(self) -> bool:
-        """Whether what is known is already enough."""
+        """Whether the score is positive; for an incomplete score, whether its lower bound is."""
         return self.at_least >= self.chart.positive_from
 
     @property
     def text(self) -> str:
-        """One line: `qSOFA >= 1 of 3, positive from 2 (SBP missing): RR 24 (+1)`."""
+        """The score in one line.
+
+        >>> qsofa({VitalSign.RESPIRATORY_RATE: (24, 0), VitalSign.CONSCIOUSNESS: (0, 0)}).text
+        'qSOFA >= 1 of 3, positive from 2 (SBP missing): RR 24 (+1)'
+        """
         total = f">= {self.at_least}" if self.points is None else str(self.points)
         head = f"{self.chart.name} {total} of {self.chart.out_of}, positive from {self.chart.positive_from}"
         return (
@@ -58,7 +62,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DerivedQuantity(msgspec.Struct, frozen=True, kw_only=True):
-    """A number made of other signs; it has a usual limit and no points."""
+    """A number computed from signs; it has a usual limit and no points."""
 
     name: str
     value: float | None  # not rounded; None: a sign is missing
@@ -67,7 +71,7 @@ class DerivedQuantity(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
-# The pages that print qSOFA agree on its edges. Altered mentation, GCS below 15, is here anything but alert.
+# Altered mentation, a GCS below 15, is here any level of consciousness but alert.
 QSOFA: Final = ScoreChart(
     name="qSOFA",
     rows=(
@@ -80,8 +84,8 @@ QSOFA: Final = ScoreChart(
     source="Singer et al., Sepsis-3, JAMA 2016;315:801",
 )
 
-# The fourth criterion, white cells, cannot be worn: a result here is itself a lower bound of the full SIRS. This is the
-# 1992 limit of 38 °C; a variant with 38.3 °C, confusion and glucose exists.
+# The fourth criterion, white cells, is not a vital sign: the result is a lower bound of the full SIRS. The limit is the
+# 38 °C of 1992; a variant with 38.3 °C, confusion and glucose exists.
 SIRS: Final = ScoreChart(
     name="SIRS (vital signs only)",
     rows=(
@@ -94,7 +98,7 @@ SIRS: Final = ScoreChart(
     source="Bone et al., ACCP/SCCM consensus conference, Chest 1992;101:1644",
 )
 
-# Printed forms differ in "<" and "<=" at some edges; these are ours: systolic 70 and 200 and pulse 40 belong to the
+# Printed forms differ in "<" and "<=" at some edges. Chosen here: systolic 70 and 200 and pulse 40 belong to the
 # outer band, respiration 9 and 35.0 °C to the normal one. The AVPU of 2001 has no "new confusion": C counts as V.
 MEWS: Final = ScoreChart(
     name="MEWS",
@@ -120,7 +124,7 @@ MAP_SOURCE: Final = "DBP + (SBP - DBP) / 3; target in septic shock 65 mmHg, Surv
 
 
 def score(chart: ScoreChart, inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Score:
-    """A chart filled in with what is known now."""
+    """A chart filled in with the known values."""
     parts: list[ScorePart] = []
     missing: list[VitalSign] = []
     for sign, bands in chart.rows:
@@ -155,12 +159,12 @@ def mews(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Score:
 
 
 def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> DerivedQuantity:
-    """Heart rate over systolic pressure, of the values as measured.
+    """Heart rate divided by systolic pressure.
 
-    Says less in old age, in hypertension, and under beta or calcium blockers.
+    Less meaningful in old age, in hypertension, and with beta or calcium channel blockers.
     """
     pulse, systolic = (current(inputs, sign, valid_ms) for sign in (VitalSign.HEART_RATE, VitalSign.SYSTOLIC_BP))
-    # Nobody has a pressure of 0; such a number is no measurement.
+    # A pressure of 0 is not a measurement.
     systolic = systolic if systolic is not None and systolic > 0 else None
     missing = _absent((VitalSign.HEART_RATE, pulse), (VitalSign.SYSTOLIC_BP, systolic))
     if pulse is None or systolic is None:
@@ -178,7 +182,11 @@ def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Der
 
 
 def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> DerivedQuantity:
-    """Mean arterial pressure in mmHg, estimated from a cuff's two values. Here *low* is abnormal."""
+    """Mean arterial pressure in mmHg, estimated from a cuff's two values. Here *low* is abnormal.
+
+    >>> mean_arterial_pressure({VitalSign.SYSTOLIC_BP: (90, 0), VitalSign.DIASTOLIC_BP: (45, 0)}).text
+    'MAP 60 mmHg, low below 65: SBP 90, DBP 45'
+    """
     systolic, diastolic = (current(inputs, sign, valid_ms) for sign in (VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP))
     missing = _absent((VitalSign.SYSTOLIC_BP, systolic), (VitalSign.DIASTOLIC_BP, diastolic))
     if systolic is None or diastolic is None:
@@ -192,7 +200,11 @@ def mean_arterial_pressure(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID
 
 
 def shown(sign: VitalSign, value: float) -> str:
-    """A sign as a one-line text writes it: `RR 26`, `T 38.1`, `ACVPU V`, `O2 4 L/min`."""
+    """A sign and its value in a one-line text.
+
+    >>> shown(VitalSign.TEMPERATURE, 38.1), shown(VitalSign.CONSCIOUSNESS, 2), shown(VitalSign.SUPPLEMENTAL_OXYGEN, 4)
+    ('T 38.1', 'ACVPU V', 'O2 4 L/min')
+    """
     spec = SPEC[sign]
     if sign is VitalSign.CONSCIOUSNESS:
         level = min(max(int(value), Consciousness.ALERT), Consciousness.UNRESPONSIVE)  # a text must never fail
@@ -203,7 +215,11 @@ def shown(sign: VitalSign, value: float) -> str:
 
 
 def because(parts: Iterable[tuple[str, int]]) -> str:
-    """`: RR 26 (+3), HR 95 (+1)` from (text, points): only what scored, highest first; nothing when nothing did."""
+    """The reasons of a score from (text, points): only signs that scored, highest first; empty if none did.
+
+    >>> because([("HR 95", 1), ("T 37.0", 0), ("RR 26", 3)])
+    ': RR 26 (+3), HR 95 (+1)'
+    """
     scored = sorted((part for part in parts if part[1] > 0), key=lambda part: -part[1])
     listed = ", ".join(f"{text} (+{points})" for text, points in scored)
     return f": {listed}" if listed else ""

@@ -1,14 +1,19 @@
-"""Which messages of a device's stream were applied: exact ranges of counters, session by session."""
+"""The messages of a device that were applied: exact ranges of counters, session by session."""
 
 from bisect import bisect_right
 from typing import Any, Final, Self
 
 KEPT_SESSIONS: Final = 8
-"""A device begins a session an hour and one at each start. Receivers keep the counters of older ones."""
+"""A device begins a session every hour and at each start. Receivers keep the counters of older sessions."""
 
 
 class Seen:
-    """An exact set of (session, counter) of the last sessions; a session that goes on without gaps is one range."""
+    """An exact set of (session, counter) of the last sessions; a session without gaps is one range.
+
+    >>> seen = Seen()
+    >>> seen.add(b"session", 7), seen.add(b"session", 8), seen.add(b"session", 7)
+    (True, True, False)
+    """
 
     __slots__ = ("_sessions",)
 
@@ -16,7 +21,7 @@ class Seen:
         self._sessions: dict[bytes, list[list[int]]] = {}  # least recently used first
 
     def add(self, session_id: bytes, counter: int) -> bool:
-        """Count a message in; False if it was in already."""
+        """Add a message; False if it was applied before."""
         ranges = self._sessions.get(session_id)
         if ranges is None:
             self._sessions[session_id] = [[counter, counter]]

@@ -29,7 +29,7 @@ class SignFreshness:
 
     Args:
         binding_id: which device on which patient.
-        plan: what was ordered: cadence, limits, the signs whose silence is an alarm.
+        plan: what was ordered: cadence, limits, the signs that raise an alarm when their data stops.
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
     """
@@ -83,7 +83,7 @@ class SignFreshness:
             if sign not in _MEASURED:
                 continue
             state = state_at(now_ms - latest.at_ms, self._limits(sign))
-            # Time makes nothing fresher: neither backfill nor wider limits end a silence, only a live value does.
+            # Passing time makes no sign fresher: only a new value in time does, neither backfill nor wider limits.
             if state > self._states.get(sign, Freshness.FRESH):
                 self._states[sign] = state
                 aged = aged or state >= Freshness.STALE
@@ -99,16 +99,16 @@ class SignFreshness:
         ]
         return min(due, default=None)
 
-    def judge_silence(self, now_ms: int, events: list[Event]) -> None:
+    def judge_missing_data(self, now_ms: int, events: list[Event]) -> None:
         """Judge the rules on missing data: of one sign, or of the whole device when no expected sign has a value."""
         expected = [sign for sign in self._plan.expected if sign in self._states]
         if not expected:
             return
         conditions, latest = self._conditions, self._latest.by_sign
-        all_silent = all(self._states[sign] >= Freshness.STALE for sign in expected)
+        all_missing = all(self._states[sign] >= Freshness.STALE for sign in expected)
         context = JudgingContext(now_ms, b"", 0, events)
         for rule in self._plan.rules_by_quantity.get("freshness", ()):
-            if all_silent:
+            if all_missing:
                 since_ms = max(latest[sign].at_ms for sign in expected)
                 worst = max(self._severity(sign) for sign in expected)
                 explain = partial(self._explain, "any sign", since_ms, now_ms)
@@ -171,9 +171,9 @@ class SignFreshness:
         alone = news2.score({sign: (value, 0)}, spo2_scale=self._plan.spo2_scale).at_least
         return LOST_WHILE_ILL if (self._news2 or 0) >= 5 or alone >= 3 else int(state)
 
-    def _explain(self, silent: str, since_ms: int, now_ms: int) -> str:
+    def _explain(self, missing: str, since_ms: int, now_ms: int) -> str:
         was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
-        return f"no data for {silent} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{was}"
+        return f"no data for {missing} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{was}"
 
 
 def _band(at_least: int) -> int:

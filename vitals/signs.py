@@ -1,7 +1,7 @@
 """The table of vital signs: units, codes, plausible range, decimals, cadence.
 
-One row per sign; whoever needs a unit, a code or a range asks here. Codes: LOINC as the FHIR R4 vital-signs profiles
-fix them, MDC from ISO/IEEE 11073-10101, units in UCUM.
+One row per sign, the only source of units, codes and ranges. Codes: LOINC as the FHIR R4 vital-signs profiles require
+them, MDC from ISO/IEEE 11073-10101, units in UCUM.
 """
 
 from enum import StrEnum
@@ -36,14 +36,14 @@ class SignSpec(msgspec.Struct, frozen=True, kw_only=True):
     loinc: str
     loinc_also: tuple[str, ...] = ()  # further codings that the profile allows
     mdc: int | None = None
-    plausible: tuple[float, float]  # inclusive; outside it no living patient was measured
+    plausible: tuple[float, float]  # inclusive; a value outside it cannot come from a living patient
     decimals: int
     cadence_ms: int  # how often a value is expected
     # How long one value may enter a score. Never longer than the earliest age at which `vitals.freshness` calls it
     # stale, for a stale value is not scored.
     valid_ms: int
     entered: bool = False  # by a person, not by a sensor
-    colour: str  # of its line where signs are drawn; as bedside monitors have them
+    colour: str  # of its line in charts; the usual colours of bedside monitors
 
 
 _SECOND = 1_000

@@ -1,7 +1,7 @@
 """Windows of event time: tumbling and hopping, watermark, late values, backfill.
 
 Windows begin at multiples of the hop since 1970 and hold `start <= at < start + width`. Values are counted in whole
-thousandths of the sign's unit, so that the order in which they come cannot change a sum.
+thousandths of the sign's unit, so that a sum does not depend on the order of arrival.
 """
 
 from typing import Any, Final, Self
@@ -12,7 +12,7 @@ _THOUSANDTHS: Final = 1_000
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):
-    """One window that nothing may join any more."""
+    """A window that accepts no more values."""
 
     sign: str
     start_ms: int
@@ -29,7 +29,7 @@ class EventTimeWindows:
     Args:
         width_ms: length of a window.
         hop_ms: distance between the starts of two windows; the same as `width_ms` makes them tumble.
-        lateness_ms: how long a window stays open after its end for values that were held up.
+        lateness_ms: how long a window stays open after its end for late values.
     """
 
     def __init__(self, width_ms: int, *, hop_ms: int | None = None, lateness_ms: int = 0) -> None:
@@ -41,10 +41,10 @@ class EventTimeWindows:
         self._next_close_ms: int | None = None
 
     def add(self, sign: str, at_ms: int, value: float) -> tuple[int, ...]:
-        """Count a value in.
+        """Add a value to its windows.
 
         Returns:
-            The starts of those of its windows that had closed already; () when it was in time.
+            The starts of those of its windows that had closed already; () if the value was in time.
         """
         steps = round(value * _THOUSANDTHS)
         first = at_ms - at_ms % self.hop_ms
@@ -78,7 +78,7 @@ class EventTimeWindows:
         return closed
 
     def to_state(self) -> list[Any]:
-        """Plain lists of what is still open."""
+        """Plain lists of the open windows."""
         return [
             self._frontier_ms,
             [[start, [[sign, *sums] for sign, sums in signs.items()]] for start, signs in self._open.items()],
@@ -86,7 +86,7 @@ class EventTimeWindows:
 
     @classmethod
     def from_state(cls, state: list[Any], width_ms: int, *, hop_ms: int | None = None, lateness_ms: int = 0) -> Self:
-        """The windows as they were when `to_state` was called."""
+        """The windows in the state of `to_state`."""
         windows = cls(width_ms, hop_ms=hop_ms, lateness_ms=lateness_ms)
         windows._frontier_ms = state[0]
         windows._open = {start: {sign: list(sums) for sign, *sums in signs} for start, signs in state[1]}

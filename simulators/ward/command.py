@@ -23,11 +23,11 @@ from runtime.clock import FileClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
-from simulators.options import WardOptions, WardSettings, milliseconds
 from simulators.scenarios import SCENARIOS
 from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
-from simulators.summary import WardSummary
+from simulators.ward.options import WardOptions, WardSettings, milliseconds
 from simulators.ward.setup import WardSetup
+from simulators.ward.summary import WardSummary
 from simulators.ward.ward import Ward
 from stream.embedded.store import Store
 from stream.site.broker_files import BrokerFolder, BrokerSettings
@@ -80,7 +80,7 @@ def _story(options: WardOptions) -> Story:
 
 
 def _list_scenarios() -> None:
-    table = Table("scenario", "what happens")
+    table = Table("scenario", "course")
     for row in SCENARIOS:
         table.add_row(row.name, row.summary)
     Console().print(table)

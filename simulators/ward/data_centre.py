@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from simulators.agents import LIMITS, cadences
+from simulators.ward.agents import LIMITS, cadences
 from simulators.ward.connections import Connections
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.setup import WardSetup
-from stream.embedded.stream import EmbeddedStream, lanes_of
+from stream.embedded.stream import EmbeddedStream
 from stream.ingest.courier import Courier
+from stream.ingest.edge_link import open_lanes
 from stream.site.directory import RegistryDirectory
 from vitals.messages import AlarmChanged
 from vitals.monitor import PatientMonitor
@@ -63,7 +64,7 @@ class DataCentre(WardPart):
 
     async def start(self, lifetime: Lifetime) -> None:
         self._courier.changed(self._clock.mono_ms())
-        lanes = self._lanes = await lifetime.connect(lanes_of(self._client, apart=self._uses_tls))
+        lanes = self._lanes = await lifetime.connect(open_lanes(self._client, apart=self._uses_tls))
         lifetime.run(self._stream.run(lanes), name="stream")
 
     @property

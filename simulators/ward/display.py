@@ -7,12 +7,12 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from simulators.screen import as_svg, time_of_day
-from simulators.screen import ward as ward_screen
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RECENT, RaisedAlarms
 from simulators.ward.report import WardReport
+from simulators.ward.screen import as_svg, time_of_day
+from simulators.ward.screen import ward as ward_screen
 from simulators.ward.setup import WardSetup
 from vitals.messages import AlarmChanged
 

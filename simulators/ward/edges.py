@@ -4,8 +4,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from simulators.agents import Agent, AgentProcess, AgentTask, config_of
 from simulators.enrolled import EnrolledSite
+from simulators.ward.agents import Agent, AgentProcess, AgentTask, config_of
 from simulators.ward.lifetime import Lifetime, WardPart
 from simulators.ward.setup import WardSetup
 from wire.codec import HeartbeatV1

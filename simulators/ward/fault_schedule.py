@@ -5,9 +5,9 @@ from collections import Counter
 from typing import Final
 
 from simulators.broker import Broker
-from simulators.options import WardSettings
 from simulators.ward.edges import Edges
 from simulators.ward.lifetime import Lifetime, WardPart
+from simulators.ward.options import WardSettings
 
 _BROKER_DOWN_S: Final = 1.0
 

@@ -8,9 +8,9 @@ import msgspec
 
 from simulators.faults import FaultCounts, FaultSpec, LossyLink
 from simulators.fleet import TIMING, Fleet, FleetCounts
-from simulators.pace import Pace
 from simulators.ward.connections import Connections
 from simulators.ward.lifetime import Lifetime, WardPart
+from simulators.ward.pace import Pace
 from simulators.ward.setup import WardSetup
 from vitals.messages import ClockQuality
 from wire.codec import VitalsV1

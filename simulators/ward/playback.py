@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from runtime.clock import FileClock
-from simulators.pace import Pace
 from simulators.stories import START_MS, Moment, Story
+from simulators.ward.pace import Pace
 from wire.codec import VitalsV1
 
 DRAIN_WITHIN_S: Final = 60.0

@@ -2,17 +2,17 @@
 
 from collections import Counter
 
-from simulators.pace import Pace
-from simulators.screen import PatientRow, WardStatus, time_of_day
-from simulators.summary import WardSummary
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.edges import Edges
 from simulators.ward.fault_schedule import FaultSchedule
 from simulators.ward.fleets import Fleets
+from simulators.ward.pace import Pace
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RaisedAlarms
+from simulators.ward.screen import PatientRow, WardStatus, time_of_day
 from simulators.ward.setup import WardSetup
+from simulators.ward.summary import WardSummary
 
 
 class WardReport:

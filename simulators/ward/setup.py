@@ -6,8 +6,8 @@ from typing import NamedTuple
 from runtime.clock import FileClock
 from simulators.broker import Broker
 from simulators.enrolled import EnrolledSite
-from simulators.options import WardOptions, WardSettings
 from simulators.stories import Story
+from simulators.ward.options import WardOptions, WardSettings
 from stream.embedded.store import Store
 
 

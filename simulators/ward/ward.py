@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from simulators.errors import BadWard
-from simulators.pace import Pace
-from simulators.summary import WardSummary
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.display import Display, print_alarm
@@ -17,10 +15,12 @@ from simulators.ward.edges import Edges, make_agents
 from simulators.ward.fault_schedule import FaultSchedule
 from simulators.ward.fleets import Fleets
 from simulators.ward.lifetime import Lifetime, WardPart, lifetime
+from simulators.ward.pace import Pace
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RaisedAlarms
 from simulators.ward.report import WardReport
 from simulators.ward.setup import WardSetup
+from simulators.ward.summary import WardSummary
 
 READY_WITHIN_S: Final = 20.0
 """Real seconds within which a stage must be ready; 10 ms more for each patient."""

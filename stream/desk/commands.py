@@ -54,7 +54,7 @@ def run(
     if check_config:
         for note in check(found):
             typer.echo(f"note: {note}")
-        typer.echo("the configuration can be used")
+        typer.echo("the configuration is valid")
         raise typer.Exit
     # Here and not above: managing users and addresses of an embedded desk needs no Kafka client.
     from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink

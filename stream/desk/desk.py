@@ -55,7 +55,7 @@ class Standing(NamedTuple):
     calls: bool
 
 
-class Counts(msgspec.Struct):
+class DeskCounts(msgspec.Struct):
     """What the desk has done since it began."""
 
     records: int = 0
@@ -98,7 +98,7 @@ class AlarmDesk:
         place_of: Callable[[str], Place] = lambda _: Place(),
         notifier: Notifier | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = DeskCounts()
         self.roles: Mapping[str, Sequence[str]] = config.roles
         self.addresses = addresses
         self.kick = asyncio.Event()  # there may be something to send

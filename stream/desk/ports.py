@@ -47,7 +47,7 @@ class AlarmSource(Protocol):
         The reader commits a batch and its positions together before it asks for the next one.
 
         Raises:
-            AlarmSourceLost, LogUnusable, OSError: the source does not answer; begin again with new positions.
+            AlarmSourceLost, KafkaUnusable, OSError: the source does not answer; begin again with new positions.
         """
         ...
 
@@ -61,6 +61,6 @@ class AnswerSink(Protocol):
         An order may be put again: applying it twice has the effect of applying it once.
 
         Raises:
-            AlarmSourceLost, LogUnusable, OSError: the sink does not answer; open it again.
+            AlarmSourceLost, KafkaUnusable, OSError: the sink does not answer; open it again.
         """
         ...

@@ -27,7 +27,7 @@ from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.ports import AlarmSource, AnswerSink
 from stream.desk.users import Door, Users
-from stream.errors import AlarmSourceLost, DeskUnusable, LogUnusable, StoreRefused
+from stream.errors import AlarmSourceLost, DeskUnusable, KafkaUnusable, StoreRefused
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -387,6 +387,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Excepti
     while True:
         try:
             await work()
-        except (AlarmSourceLost, LogUnusable, OSError, StoreRefused) as error:
+        except (AlarmSourceLost, KafkaUnusable, OSError, StoreRefused) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.durable_file import DurableFile
 from stream.errors import StoreUnusable
+from stream.ingest.ledger import SESSION_TABLES, SessionFile
 from stream.records import Alarmed, EdgeAlarmed, encode_record
 from vitals.messages import (
     AlarmChanged,
@@ -25,7 +25,6 @@ from vitals.messages import (
     WindowOutdated,
 )
 from vitals.signs import INDEX, SIGNS, VitalSign
-from wire.receiver import SessionRow
 
 SCHEMA: Final = 3
 
@@ -40,7 +39,7 @@ _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the or
     seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmed
     ) STRICT;"""
 _TABLES: Final = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+{SESSION_TABLES}
 CREATE TABLE reading (
     seq INTEGER PRIMARY KEY,             -- order in which readings were applied
     reading_id BLOB NOT NULL UNIQUE, binding_id TEXT NOT NULL, session_id BLOB NOT NULL, counter INTEGER NOT NULL,
@@ -72,14 +71,8 @@ CREATE TABLE alarm (
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
 {_ALARM_LOG}
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE rx_session (
-    session_id BLOB PRIMARY KEY, sender BLOB NOT NULL, info BLOB NOT NULL, hpke BLOB NOT NULL, ranges BLOB NOT NULL,
-    last_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE heartbeat (
     edge_id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE reject (
-    device_id TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, last_ms INTEGER NOT NULL,
-    PRIMARY KEY (device_id, reason)) STRICT, WITHOUT ROWID;
 CREATE TABLE dead_letter (
     session_id BLOB NOT NULL, counter INTEGER NOT NULL, at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
     stage TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (session_id, counter)) STRICT, WITHOUT ROWID;
@@ -101,10 +94,9 @@ _ALARM_LOG_ID: Final = "alarm_log"
 _PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
-_PACK: Final = msgspec.msgpack.Encoder()
 
 
-class Store(DurableFile):
+class Store(SessionFile):
     """One file. Use as a context manager, or call `close`.
 
     Args:
@@ -160,25 +152,8 @@ class Store(DurableFile):
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())
 
-    def put_sessions(self, rows: Iterable[SessionRow]) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO rx_session VALUES (?, ?, ?, ?, ?, ?)",
-            [(r.session_id, r.sender, r.info, r.hpke, _PACK.encode(r.ranges), r.last_ms) for r in rows],
-        )
-
-    def drop_sessions(self, session_ids: Iterable[bytes]) -> None:
-        """Sessions that are too old to matter."""
-        self._db.executemany("DELETE FROM rx_session WHERE session_id = ?", [(one,) for one in session_ids])
-
     def put_heartbeat(self, edge_id: str, received_ms: int, body: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO heartbeat VALUES (?, ?, ?)", (edge_id, received_ms, body.decode()))
-
-    def count_reject(self, device_id: str, reason: str, at_ms: int, count: int = 1) -> None:
-        self._db.execute(
-            "INSERT INTO reject VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET count = count + excluded.count, last_ms = excluded.last_ms",
-            (device_id, reason, count, at_ms),
-        )
 
     def put_dead_letter(
         self, *, session_id: bytes, counter: int, at_ms: int, reason: str, stage: str, payload: bytes
@@ -188,15 +163,6 @@ class Store(DurableFile):
             "INSERT OR IGNORE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)",
             (session_id, counter, at_ms, reason, stage, payload),
         )
-
-    def note(self, key: str, value: str) -> None:
-        """Keep a fact about the store itself."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def noted(self, key: str) -> str | None:
-        """A fact that was kept."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
 
     def refusal(self, session_id: bytes, counter: int) -> str | None:
         """Why a frame went to the dead letters; None if it did not."""
@@ -212,18 +178,6 @@ class Store(DurableFile):
     def state(self, binding_id: str) -> bytes | None:
         row = self._db.execute("SELECT snapshot FROM patient_state WHERE binding_id = ?", (binding_id,)).fetchone()
         return None if row is None else bytes(row[0])
-
-    def sessions(self) -> Iterator[SessionRow]:
-        """Every session that was ever accepted, with its counters."""
-        for session_id, sender, info, hpke, ranges, last_ms in self._db.execute("SELECT * FROM rx_session"):
-            yield SessionRow(
-                session_id=session_id,
-                sender=sender,
-                info=info,
-                hpke=hpke,
-                ranges=msgspec.msgpack.decode(ranges, type=tuple[tuple[int, int], ...]),
-                last_ms=last_ms,
-            )
 
     def query(self, statement: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Read with SQL; for reports and tests."""

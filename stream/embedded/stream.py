@@ -18,7 +18,7 @@ from stream.errors import StoreRefused
 from stream.ingest.courier import Courier
 from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import Observed, Taken
-from stream.ingest.reception import Reception, Refused
+from stream.ingest.reception import Reception, ReceptionCounts, Refused
 from stream.records import EdgeAlarmed, FrameRef, Ordered
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
@@ -27,9 +27,8 @@ from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
 from wire.lanes import Lanes
-from wire.mqtt import Inbound, MqttClient
+from wire.mqtt import Inbound
 from wire.receiver import Opened, RateLimits
-from wire.topics import E_UP_ALARMS, E_UP_VITALS
 
 _log = get(__name__)
 _EVENTS: Final = msgspec.msgpack.Encoder()
@@ -97,22 +96,13 @@ class Engine:
         return commit.events
 
 
-class Counts(msgspec.Struct):
-    """What became of what came in."""
+class StreamCounts(ReceptionCounts):
+    """What became of the frames that edges sent."""
 
-    received: int = 0
-    stored: int = 0  # readings, each once
-    duplicates: int = 0
-    dead_letters: int = 0
-    heartbeats: int = 0
-    edge_alarms: int = 0
-    tails_missing: int = 0  # sessions whose newest frames did not come, though heartbeats did
     commits: int = 0
     failed_commits: int = 0
     orders: int = 0  # acknowledgements and silences that were applied
     failed_orders: int = 0  # that the processor could not apply
-    rejected: Counter[str] = msgspec.field(default_factory=Counter)
-    turned_ms: int = 0  # monotonic: when it last had nothing in hand that is not on its disk
 
 
 class EmbeddedStream:
@@ -145,7 +135,7 @@ class EmbeddedStream:
         courier: Courier | None = None,
         on_turn: Callable[[int], None] | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = StreamCounts()
         self._on_turn = on_turn
         self._store = store
         self._clock = clock
@@ -173,7 +163,7 @@ class EmbeddedStream:
         """Serve until cancelled.
 
         Args:
-            client: see `lanes_of`.
+            client: see `stream.ingest.edge_link.open_lanes`.
             batch: messages in one transaction, at most.
             idle_s: how often timers are looked at while nothing comes.
             gather_s: how long the first message of a batch waits for company: a commit costs more than a message.
@@ -365,15 +355,3 @@ def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarm
         arrived_ms=now_ms,
         uplink=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
     )
-
-
-def lanes_of(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:
-    """The connections of an `EmbeddedStream`.
-
-    Args:
-        make: a client by its name and what it hears.
-        apart: a connection for alarms alone; each has a certificate of its own.
-    """
-    if not apart:
-        return Lanes(make("ingest", (*E_UP_VITALS, *E_UP_ALARMS)))
-    return Lanes(make("ingest-v", E_UP_VITALS), make("ingest-a", E_UP_ALARMS))

@@ -98,7 +98,7 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
         value_serializer="raw",
         producer_acks=-1,
         store="memory://",
-        topic_allow_declare=False,  # ours are made by `vitalloom log init`, with settings that matter
+        topic_allow_declare=False,  # ours are made by `vitalloom topics init`, with settings that matter
         topic_disable_leader=True,
         web_enabled=False,
     )

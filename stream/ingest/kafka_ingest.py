@@ -19,11 +19,11 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import IngestConfig
-from stream.embedded.store import Store
 from stream.errors import StoreRefused
 from stream.ingest.courier import Courier
 from stream.ingest.frames import Observed, Taken
-from stream.ingest.reception import Reception, Refused
+from stream.ingest.ledger import Ledger
+from stream.ingest.reception import Reception, ReceptionCounts, Refused
 from stream.kafka import consumer, producer, topic
 from stream.records import (
     Arrived,
@@ -64,26 +64,17 @@ _ENDED_TOLD_MS: Final = 86_400_000
 _REASONS: Final = {reason.value: reason for reason in Reason}
 
 
-class Counts(msgspec.Struct):
-    """What became of what came in."""
+class IngestCounts(ReceptionCounts):
+    """What became of the frames that edges sent, on their way to Kafka."""
 
-    received: int = 0
-    sent: int = 0  # to the log, repeats among them
-    repeats: int = 0  # of them, what had come before
-    duplicates: int = 0  # known to be stored: signed for again, and not sent
-    stored: int = 0  # frames signed for
-    dead_letters: int = 0
-    heartbeats: int = 0
-    edge_alarms: int = 0
-    tails_missing: int = 0
-    failed_sends: int = 0  # batches that Kafka did not take at once
-    rejected: Counter[str] = msgspec.field(default_factory=Counter)
-    turned_ms: int = 0  # monotonic: when it last had nothing in hand that Kafka has not
-    waiting_since_ms: int | None = None  # monotonic: since when Kafka takes nothing
+    sent: int = 0  # to Kafka, repeats among them
+    repeats: int = 0  # of them, frames that had come before
+    failed_sends: int = 0  # batches that Kafka did not accept at once
+    waiting_since_ms: int | None = None  # monotonic: since when Kafka accepts nothing
     heard_ms: int = 0  # monotonic: when Kafka last answered the question what is stored
 
 
-class _Letter:
+class _OutgoingRecord:
     """One record on its way."""
 
     __slots__ = ("key", "topic", "value")
@@ -108,7 +99,7 @@ class KafkaIngest:
         self,
         me: DeviceIdentity,
         directory: Directory,
-        ledger: Store,
+        ledger: Ledger,
         config: IngestConfig,
         clock: Clock,
         *,
@@ -118,7 +109,7 @@ class KafkaIngest:
         on_turn: Callable[[int], None] | None = None,
         on_stored: Callable[[list[bytes]], None] | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = IngestCounts()
         self._on_stored = on_stored
         self._awaited: dict[tuple[bytes, int], bytes] = {}  # readings, by session and counter
         self._ledger = ledger
@@ -181,7 +172,7 @@ class KafkaIngest:
         self._settle(taken, refused, len(inbound))
         return True
 
-    def _letters(self, one: Taken) -> list[_Letter]:
+    def _letters(self, one: Taken) -> list[_OutgoingRecord]:
         if one.opened is None or self._is_stored(one):
             return []
         opened = one.opened
@@ -195,30 +186,32 @@ class KafkaIngest:
                 if self._on_stored is not None:
                     self._awaited[uplink.session_id, uplink.counter] = seen.reading.reading_id
                 arrived = Arrived(messages=tuple(seen.messages), uplink=uplink, spo2_scale=seen.spo2_scale)  # type: ignore[arg-type]
-                return [self._letter(KAFKA_READINGS, binding, arrived)]
+                return [self._record_for(KAFKA_READINGS, binding, arrived)]
             case HeartbeatV1() as beat:
                 return [
-                    self._letter(KAFKA_HEARTBEATS, uplink.edge_id.hex(),
+                    self._record_for(KAFKA_HEARTBEATS, uplink.edge_id.hex(),
                                  Beat(heartbeat=beat, arrived_ms=now_ms, uplink=uplink))
                 ]  # fmt: skip
             case EdgeAlarmV1() as alarm:
                 found = EdgeAlarmed(binding_id=binding, alarm=alarm, arrived_ms=now_ms, uplink=uplink)
-                return [self._letter(KAFKA_ALARMS, binding, found)]
+                return [self._record_for(KAFKA_ALARMS, binding, found)]
             case _:
                 return []  # it kept a lane warm
 
-    def _letter(self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | Placed | DeadLetter) -> _Letter:
-        return _Letter(topic(self._kafka, name), key.encode(), encode_record(record))
+    def _record_for(
+        self, name: str, key: str, record: Arrived | Beat | EdgeAlarmed | Placed | DeadLetter
+    ) -> _OutgoingRecord:
+        return _OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
-    def _dead(self, error: DecodeError, payload: bytes, uplink: FrameRef, binding: str) -> _Letter:
+    def _dead(self, error: DecodeError, payload: bytes, uplink: FrameRef, binding: str) -> _OutgoingRecord:
         letter = DeadLetter(
             stage="ingest", reason=error.reason, problem=str(error), at_ms=self._clock.now_ms(),
             source=f"session {uplink.session_id.hex()}/{uplink.counter}", payload=payload, version=__version__,
             uplink=uplink, binding_id=binding,
         )  # fmt: skip
-        return self._letter(KAFKA_DEAD_LETTERS, uplink.edge_id.hex(), letter)
+        return self._record_for(KAFKA_DEAD_LETTERS, uplink.edge_id.hex(), letter)
 
-    async def _deliver(self, sender: AIOKafkaProducer, letters: list[_Letter]) -> None:
+    async def _deliver(self, sender: AIOKafkaProducer, letters: list[_OutgoingRecord]) -> None:
         """Until Kafka has them all. Meanwhile nothing is confirmed, so the broker holds back what is behind."""
         while letters:
             try:
@@ -287,7 +280,7 @@ class KafkaIngest:
                     binding_id=one.binding_id.hex(), patient=one.patient, bed=one.bed, edge_id=one.edge_id.hex(),
                     at_ms=now_ms, valid_from_ms=one.valid_from_ms, valid_to_ms=one.valid_to_ms,
                 )  # fmt: skip
-                letter = self._letter(KAFKA_HEALTH, placed.binding_id, placed)
+                letter = self._record_for(KAFKA_HEALTH, placed.binding_id, placed)
                 sent = await sender.send(letter.topic, key=letter.key, value=letter.value)
                 sent.add_done_callback(_whatever_came_of_it)
         except KafkaError as error:

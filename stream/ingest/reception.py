@@ -6,6 +6,8 @@ Frames in, contents or counted refusals out; acknowledgements, questions for ses
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.ingest.courier import Courier
@@ -26,6 +28,20 @@ _TIDY_EVERY_MS = 3_600_000
 
 Refused = Counter[tuple[str, str]]
 """How often which device was refused for which reason."""
+
+
+class ReceptionCounts(msgspec.Struct):
+    """What became of the frames that edges sent; the engines count more."""
+
+    received: int = 0
+    stored: int = 0  # frames signed for as stored, each once
+    duplicates: int = 0  # known to be stored: signed for again
+    dead_letters: int = 0
+    heartbeats: int = 0
+    edge_alarms: int = 0
+    tails_missing: int = 0  # sessions whose newest frames did not come, though heartbeats did
+    rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    turned_ms: int = 0  # monotonic: when nothing received was left to be kept
 
 
 class Reception:

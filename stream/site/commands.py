@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
-from stream.config import REGISTRY_LISTEN, told
+from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
 from wire.enrol.authority import moment
@@ -34,7 +34,7 @@ _SITE: Final = Path("site")
 
 
 class Sex(StrEnum):
-    """As the models were told of it."""
+    """As the models were parse_options of it."""
 
     FEMALE = "female"
     MALE = "male"
@@ -241,9 +241,9 @@ def serve(
     ] = "plain",
 ) -> None:
     """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
-    from stream.embedded.process import run_registry
+    from stream.site.process import run_registry
 
-    http, form = told(listen, log_format)
+    http, form = parse_options(listen, log_format)
     raise typer.Exit(run_registry(site, host=host, port=port, http=http, log_format=form))
 
 

@@ -65,7 +65,7 @@ class Entry(NamedTuple):
     uplinks: Sequence[FrameRef]
 
 
-class Counts(msgspec.Struct):
+class WriterCounts(msgspec.Struct):
     """What became of what was read."""
 
     records: int = 0
@@ -129,7 +129,7 @@ class StoreWriter:
     """Everything between the log and the database."""
 
     def __init__(self, config: StoreConfig, clock: Clock) -> None:
-        self.counts = {name: Counts() for name in LANES}
+        self.counts = {name: WriterCounts() for name in LANES}
         self._config = config
         self._clock = clock
 
@@ -153,7 +153,7 @@ class StoreWriter:
 class Lane:
     """Some topics, read in order, written in order, committed when written."""
 
-    def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: Counts) -> None:
+    def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: WriterCounts) -> None:
         self.counts = counts
         self._name = name
         self._config = config

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.clock import Clock
 from stream.config import KafkaConfig
-from stream.errors import LogUnusable
+from stream.errors import KafkaUnusable
 from stream.ingest.frames import Observed, content_of
 from stream.kafka import TOPICS, consumer, producer, topic
 from stream.records import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
@@ -62,7 +62,7 @@ async def letters(config: KafkaConfig) -> list[StoredDeadLetter]:
     """All that are kept.
 
     Raises:
-        LogUnusable: Kafka does not answer.
+        KafkaUnusable: Kafka does not answer.
     """
     async with _Reading(config) as reading:
         return [one async for one in reading.letters(since=0)]
@@ -101,7 +101,7 @@ async def resend(
             if last is not None and not stage:
                 await reading.note(last + 1)
         except KafkaError as error:
-            raise LogUnusable(config.bootstrap, f"does not take what is sent again ({error}); is it up?") from error
+            raise KafkaUnusable(config.bootstrap, f"does not take what is sent again ({error}); is it up?") from error
         finally:
             await sender.stop()
     return found
@@ -166,7 +166,7 @@ class _Reading:
             await self._records.start()
         except (KafkaError, OSError) as error:
             await self.__aexit__()
-            raise LogUnusable(self._config.bootstrap, f"does not answer ({error}); is it up?") from error
+            raise KafkaUnusable(self._config.bootstrap, f"does not answer ({error}); is it up?") from error
         self._letters.assign([self._place])
         return self
 

@@ -198,4 +198,4 @@ def test_the_commands_say_what_they_did(grafana: StandIn, token: Path, tmp_path:
     assert run("check", *there).exit_code == 0
     assert "written: grafana/ward.json" in run("build", "--into", str(tmp_path)).output
     assert "as the code makes them" in run("check", "--into", str(tmp_path)).output
-    assert "dashboards" in vitalloom._GROUPS
+    assert "dashboards" in vitalloom.COMMANDS

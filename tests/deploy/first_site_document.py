@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.text import Text
 
-from simulators.screen import as_svg
+from simulators.ward.screen import as_svg
 from tests.deploy.first_site import ROOT, USER, FirstSite, Said
 
 IMAGES: Final = ROOT / "docs" / "images"

@@ -171,14 +171,7 @@ def test_every_command_line_is_one_that_vitalloom_takes(site: tuple[Path, SiteFa
 
 def _parse(words: list[str]) -> None:
     """As the command line would, without doing it. Raises what it would refuse."""
-    app = typer.Typer()
-    app.registered_commands = list(vitalloom.app.registered_commands)
-    kept, vitalloom.app.registered_groups = vitalloom.app.registered_groups, []
-    try:
-        vitalloom.mount(words[0])
-        command: Any = typer.main.get_command(vitalloom.app)
-    finally:
-        vitalloom.app.registered_groups = kept
+    command: Any = typer.main.get_command(vitalloom.command_line(words[0]))
     context = command.make_context("vitalloom", list(words))
     while hasattr(command, "resolve_command") and (rest := [*context._protected_args, *context.args]):
         name, command, rest = command.resolve_command(context, rest)

@@ -166,7 +166,7 @@ def test_a_topic_that_is_missing(hospital: Hospital) -> None:
     found = only(ills(Patient(worker=hospital.config("worker", name="halved", kafka=kafka))))
 
     assert found.what == f"has no topic halved.{KAFKA_STATE}"
-    assert found.cure == f"make them: vitalloom log init --kafka {kafka.bootstrap} --topic-prefix halved."
+    assert found.cure == f"make them: vitalloom topics init --kafka {kafka.bootstrap} --topic-prefix halved."
 
 
 def test_a_model_that_is_damaged(hospital: Hospital) -> None:

@@ -73,7 +73,7 @@ class Ward:
         )
         for service in ("mosquitto -c site/broker/mosquitto.conf", "vitalloom registry serve --host 127.0.0.1"):
             self.journey.take(Block(service, is_service=True))
-        self.journey.until(lambda: "registry is up" in self.journey.said("vitalloom registry"), "the registry")
+        self.journey.until(lambda: "registry is listening" in self.journey.said("vitalloom registry"), "the registry")
         self._do(
             "\n".join(
                 f"vitalloom registry add edge --label pi-{n} --quiet > pi-{n}.txt\n"

@@ -9,7 +9,7 @@ import sys
 from typing import Any, Final
 
 from stream.engine.partitions import VitalsConsumer
-from stream.topics.admin import Engine, run_worker, worker_config
+from stream.engine.process import EventLoop, run_worker, worker_config
 
 POINTS: Final = ("before", "within", "after")
 _NTH: Final = 5
@@ -43,7 +43,7 @@ def main(point: str, engine: str) -> int:
 
     VitalsConsumer._commit = at_commit  # type: ignore[method-assign]
     VitalsConsumer._send = at_send  # type: ignore[method-assign]
-    return run_worker(worker_config(None), Engine(engine))
+    return run_worker(worker_config(None), EventLoop(engine))
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ import msgspec
 from edge.agent import EdgeAgent
 from edge.outbox import Keep
 from runtime.clock import FileClock
-from simulators.agents import Agent, AgentTask, cadences, config_of
 from simulators.broker import LOOPBACK, RealBroker, free_port
 from simulators.enrolled import EnrolledSite
-from simulators.options import WardOptions, WardSettings
-from simulators.pace import Pace
 from simulators.stories import START_MS, Simulated
+from simulators.ward.agents import Agent, AgentTask, cadences, config_of
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.edges import Edges
 from simulators.ward.lifetime import Lifetime
+from simulators.ward.options import WardOptions, WardSettings
+from simulators.ward.pace import Pace
 from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.config import InfluxConfig

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import spreadsheet
+from models.errors import ModelsError
 from models.spreadsheet import COLUMNS, RESULTS, BadSpreadsheet, FileRefused, Summary, score_file
-from stream.errors import StreamError
 from vitals.signs import SPEC, VitalSign
 
 HEADER = "respiratory_rate,spo2,spo2_scale,supplemental_oxygen,systolic_bp,heart_rate,consciousness,temperature"
@@ -309,7 +309,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match=r"cannot read .*nowhere\.csv: No such file") as refused:
         score_file(tmp_path / "nowhere.csv", io.StringIO())
 
-    assert isinstance(refused.value, StreamError)
+    assert isinstance(refused.value, ModelsError)
 
 
 class TestFiles:

@@ -16,7 +16,7 @@ def through(spec: FaultSpec, *, seed: int = 1, every_ms: int = 10) -> tuple[Loss
     """All frames put in at a steady pace: (when it came out, frame)."""
     link, out = LossyLink(random.Random(seed), spec), []
     for place, frame in enumerate(FRAMES):
-        link.pass_(frame, place * every_ms)
+        link.put(frame, place * every_ms)
         out += [(place * every_ms, arrived) for arrived in link.due(place * every_ms)]
     end_ms = len(FRAMES) * every_ms + 100_000
     return link, out + [(end_ms, arrived) for arrived in link.due(end_ms)]
@@ -51,8 +51,8 @@ def test_every_frame_waits_the_delay() -> None:
     #   out                     0  10 ...
     link = LossyLink(random.Random(1), FaultSpec(delay_ms=45))
 
-    assert link.pass_(b"a", 0) == [(45, b"a")]
-    assert link.pass_(b"b", 10) == [(55, b"b")]
+    assert link.put(b"a", 0) == [(45, b"a")]
+    assert link.put(b"b", 10) == [(55, b"b")]
     assert (link.due(44), link.next_due()) == ([], 45)
     assert link.due(60) == [b"a", b"b"]
     assert link.next_due() is None
@@ -61,7 +61,7 @@ def test_every_frame_waits_the_delay() -> None:
 def test_jitter_adds_up_to_its_size() -> None:
     link = LossyLink(random.Random(1), FaultSpec(delay_ms=100, jitter_ms=50))
 
-    waits = [link.pass_(frame, 0)[0][0] for frame in FRAMES]
+    waits = [link.put(frame, 0)[0][0] for frame in FRAMES]
 
     assert 100 <= min(waits) < 105
     assert 145 < max(waits) <= 150
@@ -70,18 +70,18 @@ def test_jitter_adds_up_to_its_size() -> None:
 def test_corruption_flips_exactly_one_bit() -> None:
     link = LossyLink(random.Random(1), FaultSpec(corrupt=1.0))
 
-    link.pass_(b"\x00" * 96, 0)
+    link.put(b"\x00" * 96, 0)
     (damaged,) = link.due(0)
 
     assert sum(byte.bit_count() for byte in damaged) == 1
     assert link.counts.corrupted == 1
-    assert link.pass_(b"", 0) == [(0, b"")]  # nothing to damage
+    assert link.put(b"", 0) == [(0, b"")]  # nothing to damage
 
 
 def test_a_cut_swallows_what_is_sent_during_it_and_nothing_else() -> None:
     link = LossyLink(random.Random(1), FaultSpec.parse("cut=10s-40s"), start_mono_ms=500_000)
 
-    passed = [bool(link.pass_(b"x", 500_000 + at_ms)) for at_ms in (9_999, 10_000, 39_999, 40_000)]
+    passed = [bool(link.put(b"x", 500_000 + at_ms)) for at_ms in (9_999, 10_000, 39_999, 40_000)]
 
     assert passed == [True, False, False, True]
     assert link.counts.cut == 2
@@ -90,8 +90,8 @@ def test_a_cut_swallows_what_is_sent_during_it_and_nothing_else() -> None:
 def test_a_cut_without_an_end_lasts() -> None:
     link = LossyLink(random.Random(1), FaultSpec.parse("cut=1m"))
 
-    assert link.pass_(b"x", 59_999) != []
-    assert link.pass_(b"x", 10**9) == []
+    assert link.put(b"x", 59_999) != []
+    assert link.put(b"x", 10**9) == []
 
 
 def test_the_same_seed_meets_the_same_faults() -> None:
@@ -171,7 +171,7 @@ def test_no_frame_vanishes_uncounted_or_comes_before_it_was_sent(
     link, at_ms = LossyLink(random.Random(seed), spec), 0
     for wait_ms in waits_ms:
         at_ms += wait_ms
-        assert all(due_ms >= at_ms + delay_ms for due_ms, _ in link.pass_(b"frame", at_ms))
+        assert all(due_ms >= at_ms + delay_ms for due_ms, _ in link.put(b"frame", at_ms))
 
     arrived = link.due(at_ms + 10_000)
 

@@ -1,4 +1,4 @@
-"""Words for the stories of one patient: readings, plans, time lines, and a monitor that is fed with them.
+"""Builders for tests of one patient: readings, plans, time lines, and a monitor that they are fed to.
 
 Times are milliseconds after `START`, 08:00 UTC, so that 120_000 is 08:02 on the alarm's text.
 """
@@ -63,7 +63,7 @@ def a_reading(
 
 
 def steady(from_ms: int, to_ms: int, *, every_ms: int = 30 * SECOND, **signs: Any) -> list[Reading]:
-    """The same patient again and again, both ends included: well, but for what is named."""
+    """The same reading again and again, both ends included: a well patient, except for the given signs."""
     return [a_reading(after_ms, **{**WELL, **signs}) for after_ms in range(from_ms, to_ms + 1, every_ms)]
 
 

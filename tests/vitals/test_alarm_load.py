@@ -101,7 +101,7 @@ def test_an_alarm_counts_once_at_the_worst_it_reached() -> None:
     assert row(AlarmKind.PHYSIOLOGICAL, Priority.MEDIUM, rising).alarms == 0
 
 
-# What is missing is not nought
+# A missing measure is None, not 0
 
 
 def test_a_quiet_day_has_a_rate_and_no_shares() -> None:
@@ -115,7 +115,7 @@ def test_without_patients_there_is_no_rate() -> None:
     assert total(story("a"), days=0).per_patient_day is None
 
 
-def test_nobody_answered_means_no_time_rather_than_no_time_at_all() -> None:
+def test_without_an_acknowledgement_the_time_is_none_and_not_zero() -> None:
     load = total(story("a"), story("b", CLEARED))
 
     assert (load.acknowledged, load.cleared_alone) == (0.0, 0.5)
@@ -140,7 +140,7 @@ def test_an_answer_without_a_time_counts_as_an_answer_only() -> None:
         {"revision": 4},  # it began in an earlier period
     ],
 )
-def test_what_never_called_anybody_in_this_period_does_not_count(changes: dict[str, Any]) -> None:
+def test_an_alarm_that_was_not_announced_in_the_period_does_not_count(changes: dict[str, Any]) -> None:
     assert total(story("a", **changes)).alarms == 0
 
 

@@ -158,7 +158,7 @@ def test_a_condition_that_was_over_in_between_starts_its_duration_again() -> Non
     assert alarm.onset_ms == START + 12_000
 
 
-def test_what_is_only_pending_is_told_to_nobody() -> None:
+def test_a_pending_alarm_is_not_announced() -> None:
     book = a_book()
     see(book, SPO2, TRUE, 0)
 
@@ -198,8 +198,8 @@ def test_it_is_over_after_two_scores_below_for_ten_minutes(quiet_s: list[int], o
     assert book.has("news2") is not over
 
 
-@pytest.mark.parametrize("not_below", [TRUE, UNKNOWN, "waver"])
-def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: Truth | str) -> None:
+@pytest.mark.parametrize("not_below", [TRUE, UNKNOWN, "restart_clearing"])
+def test_clearing_starts_over_with_every_score_that_is_not_below_the_limit(not_below: Truth | str) -> None:
     #   TRUE  FALSE      here       FALSE     FALSE
     #   |-----|----------|----------|---------|
     #   0     1          9          11        21 min
@@ -209,7 +209,7 @@ def test_the_way_down_begins_anew_with_every_score_that_is_not_below(not_below: 
     if isinstance(not_below, Truth):
         see(book, NEWS2, not_below, 9 * MINUTE)
     else:
-        book.waver("news2", "", at_ms=START + 9 * MINUTE)
+        book.restart_clearing("news2", "", at_ms=START + 9 * MINUTE)
 
     too_early = [event.state for event in see(book, NEWS2, FALSE, 11 * MINUTE)]
     (over,) = see(book, NEWS2, FALSE, 21 * MINUTE)
@@ -223,8 +223,8 @@ def test_a_value_at_its_limit_is_no_news() -> None:
     book = a_book()
     (alarm,) = see(book, SPO2, TRUE, 0) + see(book, SPO2, TRUE, 15_000)
 
-    assert book.waver("spo2", "", at_ms=START + 20_000) == []
-    assert book.waver("news2", "", at_ms=START + 20_000) == []  # of something that does not stand
+    assert book.restart_clearing("spo2", "", at_ms=START + 20_000) == []
+    assert book.restart_clearing("news2", "", at_ms=START + 20_000) == []  # of something that does not stand
     assert book.open() == [alarm]
 
 
@@ -260,7 +260,7 @@ def test_what_was_high_stays_high_until_it_is_over() -> None:
 # Acknowledged and latched stand beside the life cycle
 
 
-def test_high_latches_until_somebody_has_looked() -> None:
+def test_an_alarm_of_high_priority_latches_until_it_is_acknowledged() -> None:
     book = a_book()
     alarm = raised(book, priority=HIGH)
     see(book, NEWS2, FALSE, MINUTE)
@@ -303,7 +303,7 @@ def test_a_latched_alarm_and_the_next_one_of_its_condition_stand_side_by_side() 
     ]
 
 
-def test_what_nobody_ever_looks_at_does_not_grow_without_bound() -> None:
+def test_alarms_that_are_never_acknowledged_do_not_grow_without_bound() -> None:
     book = a_book()
     clock = count(step=11 * MINUTE)
     for _ in range(KEPT_LATCHED + 3):
@@ -318,7 +318,7 @@ def test_what_nobody_ever_looks_at_does_not_grow_without_bound() -> None:
 
 
 def test_an_answer_to_a_milder_alarm_does_not_answer_the_worse_one() -> None:
-    # revision  0 medium   1 high          somebody answered what he saw: 0
+    # revision  0 medium   1 high          acknowledged as seen: 0
     book = a_book()
     mild = raised(book, grade=5.0)
     (high,) = see(book, NEWS2, TRUE, 1_000, priority=HIGH, grade=7.0)
@@ -350,7 +350,7 @@ def test_only_the_first_answer_to_an_open_alarm_counts() -> None:
 
     assert book.acknowledge(alarm.alarm_id, by="ben", at_ms=START + 1) == []
     assert book.acknowledge(pending_id, by="ben", at_ms=START + 1) == []
-    assert book.acknowledge(b"nobody knows it", by="ben", at_ms=START + 1) == []
+    assert book.acknowledge(b"an unknown id", by="ben", at_ms=START + 1) == []
     assert [one.acknowledged_by for one in book.open()] == ["anna"]
 
 
@@ -410,7 +410,7 @@ def test_a_stale_alarm_says_what_it_was_and_since_when_there_are_no_data() -> No
 @pytest.mark.parametrize(
     ("back", "text"),
     [
-        (TRUE, "NEWS2 9"),  # worked out anew
+        (TRUE, "NEWS2 9"),  # computed again
         (FALSE, "NEWS2 8"),  # on its way down: what was announced
     ],
 )
@@ -593,7 +593,7 @@ def test_an_event_says_what_judged_and_nothing_is_explained_without_need() -> No
     assert answered.text == alarm.text
 
     def explain() -> str:
-        raise AssertionError("a text was made that nobody reads")
+        raise AssertionError("a text was made that is not used")
 
     assert book.observe(NEWS2, Observation(truth=TRUE, at_ms=START, priority=MEDIUM), explain=explain) == []
 
@@ -614,7 +614,9 @@ STEPS = st.lists(
         st.integers(0, 8 * MINUTE),  # since the step before
         st.sampled_from(RULES),
         st.sampled_from(["", "spo2"]),
-        st.sampled_from(["true", "true", "false", "false", "unknown", "waver", "answer", "silence", "backfill"]),
+        st.sampled_from(
+            ["true", "true", "false", "false", "unknown", "restart_clearing", "answer", "silence", "backfill"]
+        ),
         st.sampled_from(Priority),
         st.integers(5, 12),
     ),
@@ -633,8 +635,8 @@ def play(steps: list[Any], *, restart: bool) -> list[list[AlarmChanged]]:
         standing = book.open()
         if what == "true":
             told += see(book, rule, TRUE, after_ms, key=key, priority=priority, grade=float(grade))
-        elif what == "waver":
-            told += book.waver(rule.rule_id, key, at_ms=now_ms)
+        elif what == "restart_clearing":
+            told += book.restart_clearing(rule.rule_id, key, at_ms=now_ms)
         elif what == "backfill":
             told += look_back(book, after_ms, rule=rule, key=key)
         elif what == "silence":

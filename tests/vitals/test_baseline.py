@@ -83,7 +83,7 @@ def test_one_outlier_hardly_moves_it(odd: float) -> None:
 
 
 def test_before_it_is_warm_an_outlier_counts_in_full() -> None:
-    # The first values are the patient, as far as anybody knows.
+    # The first values are all that is known of the patient.
     assert fed([(0, 70), (1, 90)]).to_state()[3] == 80
 
 

@@ -1,4 +1,4 @@
-"""Who hears of an alarm and when: ladders, silences, acknowledgements, receipts, and clocks that jump."""
+"""Which person is notified and when: ladders, silences, acknowledgements, receipts, and clocks that jump."""
 
 from itertools import pairwise
 from typing import Any
@@ -140,13 +140,13 @@ def test_the_interval_holds_its_start_and_not_its_end(from_s: int, until_s: int,
 
 
 def test_the_ladder_runs_by_the_desk_and_not_by_the_device() -> None:
-    # A device whose clock is half a minute ahead must not make anybody wait.
+    # A device whose clock is half a minute ahead must not delay a notification.
     alarm = follow(None, an_alarm(at_ms=NOW + 30 * SECOND), heard_ms=NOW)
 
     assert next_due_ms(PLAIN, alarm, NOW) == NOW
 
 
-# When nobody is called
+# When no person is notified
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_ladder_runs_by_the_desk_and_not_by_the_device() -> None:
         {"priority": Priority.LOW},
     ],
 )
-def test_what_calls_nobody(changes: dict[str, Any]) -> None:
+def test_these_alarms_notify_no_person(changes: dict[str, Any]) -> None:
     alarm = fresh(**changes)
 
     assert due(DEFAULT, alarm, from_ms=0, until_ms=FOR_EVER) == []
@@ -213,7 +213,7 @@ def test_a_rise_begins_the_red_ladder_at_once() -> None:
     assert rungs(due(PLAIN, alarm, from_ms=0, until_ms=NOW + 15 * MINUTE)) == [(14, "nurse")]
 
 
-def test_new_words_do_not_start_the_ladder_anew() -> None:
+def test_a_new_text_does_not_restart_the_ladder() -> None:
     # The sign comes and goes, and the text with it, every minute. The lead is still called after five.
     alarm = told(*((NOW + minute * MINUTE, {"text": f"text {minute}"}) for minute in range(5)))
 
@@ -243,12 +243,12 @@ def test_another_alarm_is_not_a_continuation() -> None:
 
 def test_a_silence_holds_and_then_the_ladder_begins() -> None:
     #   0       1            20 min
-    #   nurse   silenced     nurse again, also if nobody says that the silence is over
+    #   nurse   silenced     nurse again, even if the end of the silence is not announced
     quiet = told((NOW, {}), (NOW + MINUTE, {"silenced_until_ms": NOW + 20 * MINUTE}))
 
     assert rungs(due(PLAIN, quiet, from_ms=0, until_ms=NOW + 21 * MINUTE)) == [(20, "nurse")]
 
-    # Somebody does, a moment later. That is the same ladder: nobody is called twice for it.
+    # It is announced a moment later. That is the same ladder: no person is notified twice for it.
     said = follow(quiet, an_alarm(revision=2), heard_ms=NOW + 20 * MINUTE + 300)
     assert due(PLAIN, said, from_ms=0, until_ms=FOR_EVER) == due(PLAIN, quiet, from_ms=0, until_ms=FOR_EVER)
 
@@ -308,7 +308,7 @@ def test_without_any_receipt_every_channel_is_tried() -> None:
         ([after(PUSH, 4_000, Outcome.FAILED), after(SMS, -20_000, Outcome.DELIVERED)], []),
         ([after(PUSH, 0, Outcome.FAILED), after(SMS, -30_000, Outcome.FAILED)], [(0, "call")]),
         ([after(PUSH, 0, Outcome.OVERTAKEN)], []),
-        # A clock that stood an hour off in either direction makes nobody wait longer, and nothing comes too early.
+        # A clock that stood an hour off in either direction delays no notification, and none comes too early.
         ([after(PUSH, HOUR, Outcome.FAILED)], [(30, "sms"), (75, "call")]),
         ([after(PUSH, HOUR, Outcome.SENT)], [(30, "sms"), (75, "call")]),
         ([after(PUSH, -HOUR, Outcome.FAILED)], [(0, "sms"), (45, "call")]),
@@ -459,7 +459,7 @@ def test_whatever_the_clock_does_no_key_is_sent_twice(
 
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(jumps=st.lists(st.integers(-30 * MINUTE, 30 * MINUTE), min_size=1, max_size=10))
-def test_a_clock_that_jumps_does_not_start_the_ladder_anew(jumps: list[int]) -> None:
+def test_a_clock_that_jumps_does_not_restart_the_ladder(jumps: list[int]) -> None:
     alarm, now_ms = fresh(), NOW
     for revision, jump in enumerate(jumps, start=1):
         now_ms += jump
@@ -501,17 +501,20 @@ LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
     ("policy", "sentence"),
     [
         (EscalationPolicy(high=Ladder()), "high: begin with a step at delay_ms 0"),
-        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "never left alone"),
+        (EscalationPolicy(high=Ladder(steps=(NURSE,))), "red alarms must be escalated"),
         (EscalationPolicy(high=Ladder(steps=(LATER,), repeat_ms=MINUTE)), "at delay_ms 0"),
         (EscalationPolicy(high=Ladder(steps=(LATER, NURSE), repeat_ms=MINUTE)), "high.steps: order them"),
-        (EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)), "medium.repeat_ms: 0 ms is not a positive time"),
+        (
+            EscalationPolicy(medium=Ladder(steps=(LATER,), repeat_ms=0)),
+            "medium.repeat_ms: 0 ms is not positive; remove the key",
+        ),
         (
             EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=-1, who="nurse", channels=("push",)),))),
             "low.steps: order them",
         ),
         (
             EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="", channels=("push",)),))),
-            "at 5 ms needs somebody",
+            "at 5 ms needs a role",
         ),
         (EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
         (EscalationPolicy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),

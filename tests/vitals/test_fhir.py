@@ -207,7 +207,7 @@ def test_the_same_measurement_has_the_same_id_and_another_has_another() -> None:
     ids = [one["id"] for one in first + others]
     assert len(set(ids)) == len(ids)
     assert first[0]["identifier"] == [{"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{first[0]['id']}"}]
-    # Frozen: ids that are already on somebody's server must not change with the next version.
+    # Frozen: ids that are already on a FHIR server must not change with the next version.
     assert first[0]["id"] == "adad22a4-2847-8f02-8fac-94e649ea9a75"
 
 
@@ -309,7 +309,7 @@ def test_an_issue_points_to_its_evidence() -> None:
         ({"silenced_until_ms": AT + 60_000}, "on-hold", "stat"),
         ({"acknowledged_by": "nurse 3", "acknowledged_ms": AT}, "completed", "stat"),
         ({"state": AlarmState.CLEARED}, "completed", "stat"),
-        ({"state": AlarmState.CLEARED, "latched": True}, "in-progress", "stat"),  # nobody has looked yet
+        ({"state": AlarmState.CLEARED, "latched": True}, "in-progress", "stat"),  # not acknowledged yet
         ({"retrospective": True}, "not-done", "stat"),
     ],
 )

@@ -16,7 +16,7 @@ LIMITS = FreshnessLimits(10, 60, 180)
     ("news2", "stale_min", "lost_min"),
     [
         (0, 30, 60), (1, 10, 30), (4, 10, 30), (5, 3, 10), (6, 3, 10), (7, 1, 3), (20, 1, 3),
-        (None, 10, 30),  # never scored: nobody is presumed well
+        (None, 10, 30),  # never scored: not presumed to be well
     ],
 )  # fmt: skip
 def test_the_sicker_the_sooner(news2: int | None, stale_min: int, lost_min: int) -> None:

@@ -89,7 +89,7 @@ def states(events: list[AlarmChanged]) -> list[tuple[AlarmState, Priority]]:
 # Scores: complete, or a lower bound
 
 
-def test_a_patient_who_is_well_is_scored_and_nobody_is_disturbed() -> None:
+def test_a_patient_who_is_well_is_scored_without_alarms() -> None:
     events = feed(a_monitor(), *steady(0, 2 * HOUR, every_ms=MINUTE))
 
     assert {(score.total, score.at_least, score.risk) for score in scores(events)} == {(0, 0, "low")}
@@ -220,7 +220,7 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
         (
             "sepsis_risk",
             [a_score(0, 0.71)],
-            "sepsis risk 71.0% by model 1.2, which speaks from 50.0%; respiratory rate rising; NEWS2 >= 0",
+            "sepsis risk 71.0% by model 1.2, alarm threshold 50.0%; respiratory rate rising; NEWS2 >= 0",
         ),
         ("model_unavailable", [a_score(0, None, reason="warming up")], "sepsis model: warming up"),
     ],
@@ -289,7 +289,7 @@ def test_a_saturation_that_trembles_at_its_limit_is_one_alarm() -> None:
     assert events[0].text == "over since 08:04 UTC; was low oxygen saturation: SpO2 86 %, limit <= 87"
 
 
-def test_news2_that_rises_is_one_alarm_that_rises_and_stays_until_somebody_looks() -> None:
+def test_a_rising_news2_is_one_alarm_that_rises_and_stays_until_it_is_acknowledged() -> None:
     monitor = a_monitor()
     events = feed(
         monitor,
@@ -351,7 +351,7 @@ def test_a_score_that_falls_because_a_sign_went_missing_is_no_recovery() -> None
 
 
 def test_a_sign_that_went_missing_early_is_still_owed_a_better_value() -> None:
-    #   HR 131 (+3), RR 25 (+3), SpO2 92 (+2)     HR falls off: 5     the others recover: 0, and nobody knows HR
+    #   HR 131 (+3), RR 25 (+3), SpO2 92 (+2)     HR falls off: 5     the others recover: 0, HR unknown
     monitor = a_monitor(NEWS2)
     bad = {"heart_rate": 131, "respiratory_rate": 25, "spo2": 92}
     feed(monitor, *steady(0, 5 * MINUTE, **bad))
@@ -826,7 +826,7 @@ def test_the_model_s_passport_says_from_where_on_it_speaks() -> None:
     (alarm,) = alarms(feed(bold, a_reading(0, **WELL), a_score(0, 0.061, threshold=0.0286)))
 
     assert alarms(feed(careful, a_score(0, 0.061, threshold=0.5))) == []
-    assert alarm.text == ("sepsis risk 6.1% by model 1.2, which speaks from 2.9%; respiratory rate rising; NEWS2 0")
+    assert alarm.text == ("sepsis risk 6.1% by model 1.2, alarm threshold 2.9%; respiratory rate rising; NEWS2 0")
 
 
 def test_a_score_that_trembles_at_the_threshold_is_one_alarm() -> None:
@@ -946,7 +946,7 @@ def test_a_state_that_cannot_be_read_is_refused_by_name(snapshot: bytes) -> None
         PatientMonitor.restore(BINDING, snapshot, a_plan())
 
 
-def test_without_a_state_a_patient_begins_anew() -> None:
+def test_without_a_snapshot_the_monitor_is_new() -> None:
     assert PatientMonitor.restore(BINDING, None, a_plan()).snapshot() == a_monitor().snapshot()
 
 

@@ -1,4 +1,4 @@
-"""Many who fall silent together are one outage; whoever is alone, ill or has a body in trouble speaks for himself."""
+"""Patients whose data stops together are one outage; single, severe and physiological alarms are notified as before."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_three_who_fall_silent_within_a_minute_are_an_outage() -> None:
     #   0        20               60 s
     (outage,) = feed(north(), *three())
 
-    assert (outage.silent, outage.returned, outage.revision) == (("ada", "ben", "cem"), (), 0)
+    assert (outage.without_data, outage.returned, outage.revision) == (("ada", "ben", "cem"), (), 0)
     assert (outage.began_ms, outage.at_ms, outage.ended_ms) == (NOON, NOON + 11 * MINUTE, None)
     assert outage.grouped == tuple(alarm.alarm_id for alarm in three())
     assert outage.text == "Ward North: no data from 3 of 20 patients since 12:00 UTC"
@@ -103,7 +103,7 @@ def test_alarms_that_come_half_an_hour_apart_have_one_cause() -> None:
 
     (outage,) = feed(north(), *alarms)
 
-    assert (outage.silent, outage.began_ms) == (("ill", "so-so", "well"), NOON)
+    assert (outage.without_data, outage.began_ms) == (("ill", "so-so", "well"), NOON)
 
 
 def test_three_signs_of_one_patient_are_one_patient() -> None:
@@ -128,7 +128,7 @@ def test_what_is_never_part_of_an_outage(changes: dict[str, Any]) -> None:
     site = north()
 
     assert feed(site, *(silent(patient, **changes) for patient in ("ada", "ben", "cem", "dan"))) == []
-    assert not site.stands_for(silent("ada").alarm_id)
+    assert not site.replaces(silent("ada").alarm_id)
 
 
 # The ill
@@ -139,9 +139,9 @@ def test_a_high_alarm_counts_and_speaks_for_itself() -> None:
 
     (outage,) = feed(site, silent("ada"), silent("ben"), silent("cem", priority=Priority.HIGH))
 
-    assert outage.silent == ("ada", "ben", "cem")
+    assert outage.without_data == ("ada", "ben", "cem")
     assert outage.grouped == (silent("ada").alarm_id, silent("ben").alarm_id)
-    assert not site.stands_for(silent("cem").alarm_id)
+    assert not site.replaces(silent("cem").alarm_id)
 
 
 def test_an_alarm_that_becomes_high_leaves_the_group_and_stays_on_the_list() -> None:
@@ -150,9 +150,9 @@ def test_an_alarm_that_becomes_high_leaves_the_group_and_stays_on_the_list() -> 
 
     (outage,) = feed(site, silent("ben", since_s=20, priority=Priority.HIGH, revision=1))
 
-    assert outage.silent == ("ada", "ben", "cem")
+    assert outage.without_data == ("ada", "ben", "cem")
     assert outage.grouped == (silent("ada").alarm_id, silent("cem").alarm_id)
-    assert [site.stands_for(silent(patient).alarm_id) for patient in ("ada", "ben", "cem")] == [True, False, True]
+    assert [site.replaces(silent(patient).alarm_id) for patient in ("ada", "ben", "cem")] == [True, False, True]
 
 
 # Growing, shrinking, ending
@@ -165,15 +165,15 @@ def test_it_grows() -> None:
     (grown,) = feed(site, silent("dan", since_s=30, after_ms=30 * MINUTE))
 
     assert grown.outage_id == first.outage_id
-    assert (grown.silent, grown.revision) == (("ada", "ben", "cem", "dan"), 1)
+    assert (grown.without_data, grown.revision) == (("ada", "ben", "cem", "dan"), 1)
 
 
-def test_it_does_not_swallow_whoever_falls_silent_later() -> None:
+def test_a_patient_whose_data_stops_later_is_not_part_of_the_outage() -> None:
     site = north()
     feed(site, *three())
 
     assert feed(site, silent("dan", since_s=61)) == []
-    assert not site.stands_for(silent("dan").alarm_id)
+    assert not site.replaces(silent("dan").alarm_id)
 
 
 def test_two_causes_are_two_outages() -> None:
@@ -183,7 +183,7 @@ def test_two_causes_are_two_outages() -> None:
     first, second = feed(site, *three(), *later)
 
     assert first.outage_id != second.outage_id
-    assert (second.silent, second.began_ms) == (("dan", "eva", "fay"), NOON + 5 * MINUTE)
+    assert (second.without_data, second.began_ms) == (("dan", "eva", "fay"), NOON + 5 * MINUTE)
 
 
 def test_it_shrinks_and_ends_when_the_rest_have_nothing_in_common() -> None:
@@ -192,12 +192,12 @@ def test_it_shrinks_and_ends_when_the_rest_have_nothing_in_common() -> None:
 
     smaller, over = feed(site, back("ada"), back("ben", at_ms=NOON + 21 * MINUTE))
 
-    assert (smaller.silent, smaller.returned, smaller.ended_ms) == (("ben", "cem", "dan"), ("ada",), None)
-    assert (over.silent, over.returned, over.grouped) == (("cem", "dan"), ("ada", "ben"), ())
+    assert (smaller.without_data, smaller.returned, smaller.ended_ms) == (("ben", "cem", "dan"), ("ada",), None)
+    assert (over.without_data, over.returned, over.grouped) == (("cem", "dan"), ("ada", "ben"), ())
     assert over.ended_ms == NOON + 21 * MINUTE
     assert over.text == "Ward North: outage since 12:00 UTC is over; 2 of 20 patients still without data"
-    # Nobody speaks for those two any more, so their own alarms do.
-    assert not site.stands_for(silent("cem").alarm_id)
+    # The outage does not replace the alarms of those two any more.
+    assert not site.replaces(silent("cem").alarm_id)
 
 
 def test_at_a_small_site_it_lasts_until_one_is_left() -> None:
@@ -215,14 +215,14 @@ def test_who_falls_silent_again_is_on_the_list_once() -> None:
 
     (outage,) = feed(site, silent("dan", since_s=40, alarm_id=b"dan again"))
 
-    assert (outage.silent, outage.returned) == (("ada", "ben", "cem", "dan"), ())
+    assert (outage.without_data, outage.returned) == (("ada", "ben", "cem", "dan"), ())
 
 
 def test_news_that_is_none_is_not_told() -> None:
     site = north()
     feed(site, *three())
 
-    assert feed(site, *three(), silent("ada", revision=1, text="no data, 12 min"), back("nobody")) == []
+    assert feed(site, *three(), silent("ada", revision=1, text="no data, 12 min"), back("unknown")) == []
 
 
 def test_its_id_is_made_of_what_began_it() -> None:
@@ -257,13 +257,13 @@ def test_a_group_is_common_close_and_never_high(story: list[AlarmChanged], patie
         for outage in site.observe(alarm, patients=patients):
             held = [standing[alarm_id] for alarm_id in outage.grouped]
             assert all(one.state is AlarmState.ACTIVE and one.priority < Priority.HIGH for one in held)
-            assert set(outage.silent).isdisjoint(outage.returned)
+            assert set(outage.without_data).isdisjoint(outage.returned)
             if outage.ended_ms is None:
-                assert len(outage.silent) >= 3 or len(outage.silent) > 0.3 * patients
+                assert len(outage.without_data) >= 3 or len(outage.without_data) > 0.3 * patients
             else:
                 assert not outage.grouped
         for one in standing.values():
-            assert not (site.stands_for(one.alarm_id) and one.priority is Priority.HIGH)
+            assert not (site.replaces(one.alarm_id) and one.priority is Priority.HIGH)
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

@@ -60,7 +60,7 @@ def test_a_tick_before_anything_is_due_does_nothing() -> None:
     assert ward.drain().snapshots == {}
 
 
-def test_a_timer_that_fails_is_told_and_stops_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timer_that_fails_is_reported_and_stops_no_other_patient_s(monkeypatch: pytest.MonkeyPatch) -> None:
     # No mock of the kernel: the kernel with one defect, as a bug would put it there.
     sound = PatientMonitor.on_timer
 

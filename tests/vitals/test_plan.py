@@ -1,11 +1,11 @@
-"""What was ordered for a patient, and what an order that cannot be followed is told."""
+"""The monitoring plan of a patient: defaults, and error messages for invalid plans."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.vitals.stories import HOUR, MINUTE, SECOND, a_plan, a_rule
+from tests.vitals.stories import HOUR, MINUTE, SECOND, a_plan, a_rule, below
 from vitals.errors import BadPlan, UnknownSign, VitalsError
 from vitals.messages import Priority
 from vitals.plan import EXPECTED, MEASURED
@@ -84,7 +84,7 @@ def test_an_order_that_cannot_be_followed_names_the_key_and_the_cure(ordered: di
 
 
 @pytest.mark.parametrize("key", ["cadence_ms", "valid_ms"])
-def test_a_sign_that_nobody_knows_is_named_with_those_that_are_known(key: str) -> None:
+def test_an_unknown_sign_is_named_with_the_known_ones(key: str) -> None:
     with pytest.raises(UnknownSign, match="'pulse'; known are heart_rate") as refused:
         a_plan(**{key: {"pulse": 5_000}}).check()
 
@@ -109,3 +109,14 @@ def test_a_plan_survives_being_written_down() -> None:
     plan = a_plan(NEWS2, spo2_scale=2, valid_ms={"spo2": 7_000}, stale_after_ms=90_000)
 
     assert msgspec.json.decode(msgspec.json.encode(plan), type=type(plan)) == plan
+
+
+def test_a_plan_lists_its_enabled_rules_by_quantity_and_by_sign() -> None:
+    low, lower = (below(VitalSign.SPO2, AlarmLimit(limit, Priority.LOW), rule_id=f"spo2_{limit}") for limit in (90, 85))
+    disabled = below(VitalSign.HEART_RATE, AlarmLimit(40, Priority.LOW), enabled=False)
+    news2 = a_rule("news2", AlarmLimit(5, Priority.LOW))
+
+    plan = a_plan(low, news2, disabled, lower)
+
+    assert plan.rules_by_quantity == {"spo2": (low, lower), "news2": (news2,)}
+    assert plan.rules_by_sign == ((VitalSign.SPO2, (low, lower)),)

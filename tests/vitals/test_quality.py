@@ -1,4 +1,4 @@
-"""What is kept but not scored: causes of a sensor that is off, flat lines, jumps, cooling, impossible values."""
+"""Unusable values: causes of a sensor that is off, flat lines, jumps, cooling, impossible values."""
 
 from math import inf, nan
 from typing import Any
@@ -287,7 +287,7 @@ def test_one_absurd_temperature_does_not_take_a_cool_wrist_off(glitch: float) ->
     assert cooling((0, glitch), (5, 33.0), (10, 33.0), (300, 33.0)) == [False] * 4
 
 
-def test_nor_does_a_jump_that_nobody_believed() -> None:
+def test_nor_does_a_jump_that_was_not_accepted() -> None:
     # Five minutes and a second after the last comparison, so that the spike would become the next.
     assert cooling((0, 33.0), (301, 44.0), (302, 33.0), (303, 33.0)) == [False] * 4
 
@@ -300,7 +300,7 @@ def test_a_value_that_is_none_does_not_delay_finding_it() -> None:
 
 
 def test_a_late_reading_is_judged_by_itself() -> None:
-    # It has no neighbours any more: no jump, no flat line. What is impossible in itself stays impossible.
+    # It is not compared with other readings: no jump, no flat line. An impossible value stays impossible.
     quality = Quality()
     quality.judge(calm(100))
     state = quality.to_state()

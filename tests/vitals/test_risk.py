@@ -45,7 +45,7 @@ def test_a_model_adds_to_a_quiet_rule() -> None:
 
     assert (said.level, said.basis) == (Priority.MEDIUM, "NEWS2+model 1.2")
     assert said.text == (
-        "sepsis risk not raised by NEWS2 3; medium by model 1.2: 81.0%, speaks from 70.0% (RR, T rising)"
+        "sepsis risk not raised by NEWS2 3; medium by model 1.2: 81.0%, alarm threshold 70.0% (RR, T rising)"
     )
 
 
@@ -53,7 +53,7 @@ def test_a_calm_model_does_not_lower_a_loud_rule() -> None:
     said = statement("heart", 8, says(0.01))
 
     assert (said.level, said.basis) == (Priority.HIGH, "NEWS2+model 1.2")
-    assert said.text == "heart risk high by NEWS2 8; nothing added by model 1.2: 1.0%, speaks from 70.0%"
+    assert said.text == "heart risk high by NEWS2 8; nothing added by model 1.2: 1.0%, alarm threshold 70.0%"
 
 
 @given(

@@ -12,12 +12,11 @@ import torch
 
 from models.artifacts import load
 from models.errors import BadRun
-from models.evaluation.commands import main as evaluate
-from models.evaluation.commands import release
+from models.evaluation.evaluate import evaluate, release
 from models.heart_features import Form, features
 from models.predict import main as predict
-from models.training.commands import main as train
 from models.training.heart import HeartRecipe, fit_heart
+from models.training.train import train
 from tests.models.made_up import KEY, PUBLIC, clinic, ecgs, hourly, icu
 
 MADE: dict[str, Callable[[Path], Path]] = {

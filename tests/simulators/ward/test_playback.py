@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import FileClock
-from simulators.pace import Pace
 from simulators.stories import START_MS, Moment
+from simulators.ward.pace import Pace
 from simulators.ward.playback import Playback
 from wire.codec import VitalsV1
 from wire.identity import NOTHING, About

@@ -61,7 +61,7 @@ def test_the_sample_shows_every_key_and_its_default(tmp_path: Path) -> None:
         ('[api]\nlisten = "0.0.0.0:8095"', "passwords would go in the clear"),
         ('[api]\nlisten = "here"', "is not host:port"),
         ("[api]\nlongest_silence_minutes = 0", "longest_silence_minutes is between 1 and 1440"),
-        ("[policy.high]\nsteps = []", "a red alarm is never left alone"),
+        ("[policy.high]\nsteps = []", "red alarms must be escalated"),
         ("digest_after = 0", "are 1 or more"),
         ('[api]\nlisen = "127.0.0.1:1"', "lisen"),
     ],

@@ -15,7 +15,7 @@ from stream.embedded.stream import Engine
 from stream.engine.faust_app import FaustWorker
 from stream.engine.partitions import TRIES, VitalsConsumer
 from stream.engine.plain import PlainWorker
-from stream.errors import LogUnusable
+from stream.errors import KafkaUnusable
 from stream.kafka import check_topics, create_topics, producer, topic
 from stream.records import (
     Arrived,
@@ -284,14 +284,14 @@ def test_topics_that_are_missing_or_do_not_correspond_are_named_with_the_cure(ka
             while True:  # a broker hears a moment later what its controller has done
                 try:
                     await check_topics(log.config)
-                except LogUnusable as error:
+                except KafkaUnusable as error:
                     if "has 3 partitions" in str(error):
                         raise
                 await asyncio.sleep(0.1)
 
-    with pytest.raises(LogUnusable, match="vitalloom log init"):
+    with pytest.raises(KafkaUnusable, match="vitalloom topics init"):
         asyncio.run(missing())
-    with pytest.raises(LogUnusable, match=r"vl\.state\.v1 has 3 partitions"):
+    with pytest.raises(KafkaUnusable, match=r"vl\.state\.v1 has 3 partitions"):
         asyncio.run(uneven())
 
 
@@ -329,7 +329,7 @@ async def made(log: Log, *, partitions: int = 4) -> list[str]:
     """Topics that could be made; one that is still being deleted cannot."""
     try:
         return await create_topics(log.config, partitions=partitions)
-    except LogUnusable:
+    except KafkaUnusable:
         return []
 
 

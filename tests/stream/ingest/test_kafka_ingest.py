@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from stream.config import IngestConfig
-from stream.embedded.store import Store
 from stream.ingest.kafka_ingest import KafkaIngest
+from stream.ingest.ledger import Ledger
 from stream.kafka import producer, topic
 from stream.records import (
     Arrived,
@@ -66,7 +66,7 @@ class Hearing:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[KafkaIngest]:
-        with Store(self.folder / "ledger.sqlite") as ledger:
+        with Ledger(self.folder / "ledger.sqlite") as ledger:
             gateway = KafkaIngest(
                 self.site.demo.ingest.me, self.site.demo.ingest.directory, ledger, IngestConfig(kafka=self.log.config),
                 self.site.clock, limits=UNLIMITED, ack_interval_ms=0,

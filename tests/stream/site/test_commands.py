@@ -42,7 +42,6 @@ class Ran(NamedTuple):
 
 def run(*words: str | Path) -> Ran:
     """The front door, in this process."""
-    vitalloom.app.registered_groups.clear()
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["vitalloom", *(str(one) for one in words)])

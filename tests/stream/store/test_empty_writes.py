@@ -12,7 +12,7 @@ from runtime.clock import ManualClock
 from stream.config import StoreConfig
 from stream.records import FrameRef, Judged, Stored, decode_dead_letter, decode_stored, encode_record
 from stream.store.influx import Database
-from stream.store.writer import Counts, Lane
+from stream.store.writer import Lane, WriterCounts
 from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
@@ -56,10 +56,12 @@ class Log:
         return [decode_stored(value) for topic, value in self.sent if topic == KAFKA_STORED]
 
 
-def one_turn(server: InfluxStandIn, log: Log) -> Counts:
-    async def turn() -> Counts:
+def one_turn(server: InfluxStandIn, log: Log) -> WriterCounts:
+    async def turn() -> WriterCounts:
         async with Database(server.config) as database:
-            lane = Lane("events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), Counts())
+            lane = Lane(
+                "events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), WriterCounts()
+            )
             await lane._turn(cast(Any, log), cast(Any, log))
             return lane.counts
 

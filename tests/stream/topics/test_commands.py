@@ -10,7 +10,8 @@ import pytest
 
 from runtime.config import load
 from stream.config import StoreConfig, WorkerConfig
-from stream.topics.admin import store_config, worker_config
+from stream.engine.process import worker_config
+from stream.store.process import store_config
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 
@@ -26,13 +27,13 @@ def vitalloom(*arguments: str, **told: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.services
 def test_topics_are_made_once(kafka: Kafka) -> None:
-    told = ("log", "init", "--kafka", kafka.address, "--topic-prefix", "commands.", "--partitions", "3")
+    told = ("topics", "init", "--kafka", kafka.address, "--topic-prefix", "commands.", "--partitions", "3")
 
     first, again = vitalloom(*told), vitalloom(*told)
 
     assert first.returncode == again.returncode == 0, first.stderr
-    assert "9 topics made: commands.vl.readings.v1" in first.stdout
-    assert "all were there" in again.stdout
+    assert "9 topics created: commands.vl.readings.v1" in first.stdout
+    assert "all topics exist" in again.stdout
 
 
 @pytest.mark.services
@@ -43,7 +44,7 @@ def test_a_worker_without_topics_ends_and_says_what_to_do(kafka: Kafka, engine: 
     done = vitalloom("worker", "--engine", engine, **told)
 
     assert done.returncode == 2
-    assert "has no topic nowhere.vl.readings.v1; make them: vitalloom log init" in done.stderr
+    assert "has no topic nowhere.vl.readings.v1; make them: vitalloom topics init" in done.stderr
 
 
 @pytest.mark.services
@@ -59,16 +60,16 @@ def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, t
     first, again = (vitalloom("store", "init", "--tokens", str(tmp_path), **told) for _ in range(2))
 
     assert first.returncode == again.returncode == 0, first.stderr
-    assert "made: bucket commands_1h (3650 days)" in first.stdout
-    assert "everything was there" in again.stdout
+    assert "created: bucket commands_1h (3650 days)" in first.stdout
+    assert "everything exists" in again.stdout
 
 
 @pytest.mark.parametrize(
     ("command", "cure"),
     [
-        (("log", "init", "--kafka", "127.0.0.1:9"), "is it up?"),
+        (("topics", "init", "--kafka", "127.0.0.1:9"), "is it up?"),
         (("store", "init"), "its token cannot be read: influxdb.token"),
-        (("worker", "--engine", "spark"), "known are faust, plain"),
+        (("worker", "--engine", "spark"), "spark: expected faust or plain"),
         (("worker", "--config", "/nowhere.toml"), "--sample-config"),
     ],
 )

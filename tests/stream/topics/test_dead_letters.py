@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stream.config import KafkaConfig
-from stream.errors import LogUnusable
+from stream.errors import KafkaUnusable
 from stream.kafka import producer, status, topic
 from stream.records import Arrived, DeadLetter, FrameRef, Judged, decode_for_patient, encode_record
 from stream.topics.dead_letters import Resent, letters, resend
@@ -147,5 +147,5 @@ def test_the_status_counts_what_is_kept_and_who_is_behind(kafka: Kafka, tmp_path
 
 
 def test_without_kafka_there_is_one_sentence() -> None:
-    with pytest.raises(LogUnusable, match=r"Kafka at 127\.0\.0\.1:1: does not answer"):
+    with pytest.raises(KafkaUnusable, match=r"Kafka at 127\.0\.0\.1:1: does not answer"):
         asyncio.run(letters(KafkaConfig(bootstrap="127.0.0.1:1")))

@@ -82,7 +82,7 @@ def ward(
         most: rows of the table, at most.
         width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines.
     """
-    worst_first = sorted(rows, key=_badness, reverse=True)
+    worst_first = sorted(rows, key=_severity, reverse=True)
     table = _wide_table() if width >= _WIDE else _narrow_table()
     cells = _cells if width >= _WIDE else _narrow_cells
     for row in worst_first[:most]:
@@ -243,7 +243,7 @@ def _head(status: WardStatus, patients: int) -> Text:
     return line
 
 
-def _badness(row: PatientRow) -> tuple[int, int, int]:
+def _severity(row: PatientRow) -> tuple[int, int, int]:
     view = row.view
     worst = max((int(alarm.priority) for alarm in view.alarms), default=0)
     # Among equals the lower bed comes first, so that rows do not change places all the time.

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from simulators.pace import Pace
+from simulators.ward.pace import Pace
 
 
 class HandWall:

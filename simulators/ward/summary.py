@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulators.screen import NOT_A_DEVICE
+from simulators.ward.screen import NOT_A_DEVICE
 from vitals.risk import duration
 
 
@@ -80,14 +80,14 @@ class WardSummary(msgspec.Struct, kw_only=True):
         ]
         return [
             ("sent", self.sent, "readings sent by wearables"),
-            ("accepted", self.accepted, "acknowledged by an edge agent once on its disk"),
-            ("stored", self.stored, "in the store of the data centre"),
+            ("accepted", self.accepted, "acknowledged by an edge"),
+            ("stored", self.stored, "in the store"),
             ("duplicates dropped", self.duplicates, "frames that arrived again"),
             ("duplicates stored", self.duplicates_stored, ""),
             ("rejected", self.rejected, _listed(self.rejected_by_reason)),
             *(row for row in only_if_any if row[1]),
             ("alarms", self.alarms, _listed(self.alarms_by_class)),
-            ("first alarm", "none" if first is None else f"{first:.1f} s", "real time after the start"),
+            ("first alarm", "none" if first is None else f"{first:.1f} s", "after the start, real time"),
             ("judged by", self.judged_by, ""),
             ("speed", f"{self.speed:.0f}×", f"of at most {self.speed_asked:g}×; {took}"),
             *([("faults", "", _listed(self.faults))] if self.faults else []),

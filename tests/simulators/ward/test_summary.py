@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulators.summary import WardSummary
+from simulators.ward.summary import WardSummary
 
 WHOLE: dict[str, Any] = {
     "story": "scenario mixed",

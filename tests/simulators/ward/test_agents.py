@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from edge.config import read
-from simulators.agents import AgentProcess, cadences, config_of
+from simulators.ward.agents import AgentProcess, cadences, config_of
 
 
 @pytest.mark.parametrize("short_timers", [False, True])

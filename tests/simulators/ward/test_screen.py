@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulators.screen import NOT_A_DEVICE, PatientRow, WardStatus, as_svg, ward
+from simulators.ward.screen import NOT_A_DEVICE, PatientRow, WardStatus, as_svg, ward
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
 from vitals.messages import Reading, SensorFlag
 from vitals.monitor import PatientMonitor

@@ -1,0 +1,73 @@
+"""The process `vitalloom worker`: judges the readings of its assigned Kafka partitions."""
+
+import asyncio
+import gc
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.clock import Clock, FileClock, SystemClock
+from runtime.config import load
+from runtime.lifetime import begin, until_told_to_stop
+from runtime.metrics import serving
+from stream.config import WorkerConfig
+from stream.engine.health import WorkerHealth
+
+if TYPE_CHECKING:
+    from stream.engine.faust_app import FaustWorker
+    from stream.engine.plain import PlainWorker
+
+
+class EventLoop(StrEnum):
+    """The library that runs the readings' consumer."""
+
+    FAUST = "faust"
+    PLAIN = "plain"
+
+
+def worker_config(path: Path | None) -> WorkerConfig:
+    """Raises ConfigError, naming the key."""
+    return load(WorkerConfig, path, env_prefix="VITALLOOM_WORKER")
+
+
+def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
+    """The command `vitalloom worker`.
+
+    Raises:
+        LogUnusable: topics are missing or have another number of partitions than expected.
+        CannotListen: another process uses the port of `http.listen`.
+    """
+    begin(level=config.log_level, form=config.log_format)
+    tune_gc()
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    # Not `asyncio.run`: it waits for every task that is left, and those of a Faust that was stopped in mid-rebalance
+    # start themselves again. By then everything of ours is committed and closed.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(until_told_to_stop(_serve(config, engine, clock)))
+    finally:
+        loop.set_exception_handler(lambda *_: None)  # of tasks that are left and now end with the process
+    return 0
+
+
+def tune_gc() -> None:
+    """Collect garbage rarely: patient monitors live for hours, and scanning all of them costs more than it frees."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def _serve(config: WorkerConfig, engine: EventLoop, clock: Clock) -> None:
+    worker = _make_worker(engine, config, clock)
+    async with serving(config.http, process="worker", watched=WorkerHealth(worker.vitals.progress, clock)):
+        await worker.run()
+
+
+def _make_worker(engine: EventLoop, config: WorkerConfig, clock: Clock) -> "FaustWorker | PlainWorker":
+    if engine is EventLoop.FAUST:
+        from stream.engine.faust_app import FaustWorker
+
+        return FaustWorker(config, clock)
+    from stream.engine.plain import PlainWorker
+
+    return PlainWorker(config, clock)

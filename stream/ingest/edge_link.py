@@ -1,0 +1,108 @@
+"""The connection of a data centre to the edges of its site, whichever engine judges what they send.
+
+It holds both MQTT connections, the registry's view of who may send, the courier that brings documents to edges, and
+the renewal of the data centre's own certificates.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from runtime import logs
+from runtime.clock import Clock
+from stream.ingest.courier import Courier
+from stream.ingest.reception import ReceptionCounts
+from stream.site.directory import RegistryDirectory
+from stream.site.folder import Site
+from wire.enrol.renewal import keep_up
+from wire.enrol.wallet import Wallet
+from wire.lanes import Lanes, tls_context
+from wire.mqtt import MqttClient
+from wire.topics import E_UP_ALARMS, E_UP_VITALS
+
+PROGRESS_EVERY_S: Final = 10.0
+
+_log = logs.get(__name__)
+
+
+class Engine(Protocol):
+    """What is done with the frames of edges: judged and stored here, or forwarded to Kafka."""
+
+    @property
+    def counts(self) -> ReceptionCounts: ...
+
+    async def run(self, lanes: Lanes) -> None: ...
+
+
+class EdgeLink:
+    """The connection to the edges of one site.
+
+    Args:
+        wallet: identity and certificates of this process.
+        host, port: address of the MQTT broker; empty or 0: the one that devices use.
+    """
+
+    def __init__(self, site: Site, wallet: Wallet, clock: Clock, *, host: str = "", port: int = 0) -> None:
+        self._wallet = wallet
+        self._clock = clock
+        self._address = (host or wallet.broker.host, port or wallet.broker.port)
+        self._lanes: Lanes | None = None
+        self.directory = RegistryDirectory(site.registry)
+        self.courier = Courier(site.registry)
+
+    def lanes(self) -> Lanes | None:
+        """The connections to the MQTT broker; None before they are opened."""
+        return self._lanes
+
+    def refresh(self, mono_ms: int) -> None:
+        """Read the registry again if it may have changed; engines call this before every batch of frames."""
+        if self.directory.refresh(mono_ms):
+            self.courier.changed(mono_ms)
+
+    async def run(self, engine: Engine) -> None:
+        """Let the engine receive until cancelled."""
+        self.courier.changed(self._clock.mono_ms())
+        async with open_lanes(self._client, apart=True) as lanes, asyncio.TaskGroup() as tasks:
+            self._lanes = lanes
+            tasks.create_task(engine.run(lanes), name="engine")
+            tasks.create_task(keep_up(self._wallet, self._clock), name="certificate renewal")
+            tasks.create_task(self._log_progress(engine), name="progress log")
+
+    def _client(self, name: str, subscriptions: Sequence[str]) -> MqttClient:
+        host, port = self._address
+        return MqttClient(
+            host=host,
+            port=port,
+            client_id=name,
+            subscriptions=subscriptions,
+            tls=tls_context(self._wallet.tls, alarm=name.endswith("-a")),
+        )
+
+    async def _log_progress(self, engine: Engine) -> None:
+        """One line whenever the counts have changed, at most every ten seconds. Counts only, no values."""
+        logged: tuple[int, int, Counter[str]] | None = None
+        while True:
+            counts = engine.counts
+            found = (counts.stored, counts.heartbeats, Counter(counts.rejected))
+            if found != logged and any(found):
+                logged = found
+                _log.info(
+                    "received", stored=counts.stored, heartbeats=counts.heartbeats, duplicates=counts.duplicates,
+                    rejected=dict(counts.rejected),
+                )  # fmt: skip
+            for edge_id in self.courier.behind(self._clock.mono_ms()):
+                _log.warning("edge does not accept its documents; check whether they reach it", edge=edge_id.hex())
+            await asyncio.sleep(PROGRESS_EVERY_S)
+
+
+def open_lanes(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:
+    """The connections of a data centre to the MQTT broker.
+
+    Args:
+        make: makes a client from its name and its subscriptions.
+        apart: open a second connection for alarms alone; each has a certificate of its own.
+    """
+    if not apart:
+        return Lanes(make("ingest", (*E_UP_VITALS, *E_UP_ALARMS)))
+    return Lanes(make("ingest-v", E_UP_VITALS), make("ingest-a", E_UP_ALARMS))

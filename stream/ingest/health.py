@@ -1,0 +1,81 @@
+"""Health of a process that receives frames from edges: its figures, and why it makes no progress."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from runtime.clock import Clock
+from runtime.metrics import Figure, Figures
+from stream.ingest.reception import ReceptionCounts
+from stream.progress import STUCK_MS, age_s, copied, span
+from wire.lanes import Lanes
+
+if TYPE_CHECKING:  # the embedded engine needs no Kafka
+    from stream.ingest.kafka_ingest import IngestCounts
+
+
+class IngestHealth:
+    """Health of `vitalloom ingest`.
+
+    Args:
+        lanes: the connections to the MQTT broker; None before they are opened.
+    """
+
+    def __init__(self, lanes: Callable[[], Lanes | None], counts: "IngestCounts", clock: Clock) -> None:
+        self._lanes = lanes
+        self._counts = counts
+        self._clock = clock
+
+    def figures(self) -> Figures:
+        counts = self._counts
+        errors = {"kafka": counts.failed_sends}
+        return reception_figures(self._lanes(), counts, self._clock, sent=counts.sent, errors=errors)
+
+    def trouble(self) -> str:
+        return trouble_of_lanes(self._lanes()) or trouble_of_ingest(self._counts, self._clock.mono_ms())
+
+
+def trouble_of_ingest(counts: "IngestCounts", now_ms: int) -> str:
+    """Why frames from edges do not reach Kafka, or edges are not told what is stored; empty if they do and are."""
+    if counts.waiting_since_ms is not None:
+        return f"Kafka has accepted nothing for {span(now_ms, counts.waiting_since_ms)}"
+    if not counts.turned_ms or not counts.heard_ms:
+        return "Kafka has not answered yet"
+    if now_ms - counts.turned_ms > STUCK_MS:
+        return f"frames from edges have not been forwarded for {span(now_ms, counts.turned_ms)}"
+    if now_ms - counts.heard_ms > STUCK_MS:
+        return f"Kafka has not answered for {span(now_ms, counts.heard_ms)}"
+    return ""
+
+
+def trouble_of_lanes(lanes: Lanes | None) -> str:
+    """Why no edge can be heard; empty if both connections to the MQTT broker are up."""
+    if lanes is not None and lanes.connected:
+        return ""
+    return f"not connected to the MQTT broker ({(lanes and lanes.trouble) or 'not yet'})"
+
+
+def reception_figures(
+    lanes: Lanes | None, counts: ReceptionCounts, clock: Clock, *, sent: int, errors: Mapping[str, int]
+) -> Figures:
+    """The figures that ingest and the embedded engine have in common."""
+    connected = lanes is not None and lanes.connected
+    counters = (
+        ("stored", "Frames for which a stored acknowledgement was signed.", counts.stored),
+        ("duplicates", "Frames received again after they were stored.", counts.duplicates),
+        ("heartbeats", "Heartbeats received from edges.", counts.heartbeats),
+        ("edge_alarms", "Alarms that edges raised locally.", counts.edge_alarms),
+        ("dead_letters", "Authentic frames that could not be processed.", counts.dead_letters),
+        ("tails_missing", "Sessions whose newest sealed frames have not arrived.", counts.tails_missing),
+    )
+    return Figures(
+        received=counts.received,
+        sent=sent,
+        errors=errors,
+        discarded=copied(counts.rejected),
+        lag={"mqtt": 0 if lanes is None else lanes.waiting},
+        progress_age_s=age_s(clock.mono_ms(), counts.turned_ms),
+        more=(
+            Figure("connected", "1 while both connections to the MQTT broker are up, else 0.", connected),
+            *(Figure(name, about, number, grows=True) for name, about, number in counters),
+        ),
+    )

@@ -1,0 +1,48 @@
+"""The processes `vitalloom store init` and `vitalloom store run`: prepare InfluxDB, and write to it."""
+
+import asyncio
+from pathlib import Path
+
+from runtime.clock import SystemClock
+from runtime.config import load
+from runtime.lifetime import begin, until_told_to_stop
+from runtime.metrics import serving
+from stream.config import StoreConfig
+from stream.store.health import StoreHealth
+from stream.store.influx import prepare
+from stream.store.writer import StoreWriter
+
+
+def store_config(path: Path | None) -> StoreConfig:
+    """Raises ConfigError, naming the key."""
+    return load(StoreConfig, path, env_prefix="VITALLOOM_STORE")
+
+
+def run_store(config: StoreConfig) -> int:
+    """The command `vitalloom store run`.
+
+    Raises:
+        DatabaseUnusable, LogUnusable, CannotListen: what is wrong, and the fix.
+    """
+    begin(level=config.log_level, form=config.log_format)
+    clock = SystemClock()
+    writer = StoreWriter(config, clock)
+
+    async def work() -> None:
+        async with serving(config.http, process="store", watched=StoreHealth(writer.counts, clock)):
+            await writer.run()
+
+    asyncio.run(until_told_to_stop(work()))
+    return 0
+
+
+def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
+    """The command `vitalloom store init`; what it has made.
+
+    Raises:
+        DatabaseUnusable: what is wrong, and the fix.
+    """
+    return prepare(
+        config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,
+        tokens=tokens,
+    ).made  # fmt: skip

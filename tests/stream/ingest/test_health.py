@@ -1,0 +1,47 @@
+"""Why ingest makes no progress, and that it reports nothing when there is nothing to do."""
+
+from typing import Any
+
+import pytest
+
+from stream.ingest.health import trouble_of_ingest, trouble_of_lanes
+from stream.ingest.kafka_ingest import IngestCounts
+from stream.progress import STUCK_MS
+
+NOW = 1_000_000
+STUCK = NOW - STUCK_MS - 1
+
+
+class Lanes:
+    """Two connections."""
+
+    def __init__(self, *, connected: bool, trouble: str = "") -> None:
+        self.connected, self.trouble = connected, trouble
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "Kafka has not answered yet"),
+        ({"turned_ms": NOW, "heard_ms": NOW}, ""),  # no frames, no trouble
+        ({"turned_ms": NOW, "heard_ms": NOW, "waiting_since_ms": NOW - 12_000}, "Kafka has accepted nothing for 12 s"),
+        ({"turned_ms": STUCK, "heard_ms": NOW}, "frames from edges have not been forwarded for 15 s"),
+        ({"turned_ms": NOW, "heard_ms": STUCK}, "Kafka has not answered for 15 s"),
+    ],
+)
+def test_an_ingest(counts: dict[str, Any], said: str) -> None:
+    assert trouble_of_ingest(IngestCounts(**counts), NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("lanes", "said"),
+    [
+        (None, "not connected to the MQTT broker (not yet)"),
+        (Lanes(connected=False), "not connected to the MQTT broker (not yet)"),
+        (Lanes(connected=False, trouble="our certificate has expired"),
+         "not connected to the MQTT broker (our certificate has expired)"),
+        (Lanes(connected=True, trouble="it was away an hour ago"), ""),
+    ],
+)  # fmt: skip
+def test_connections_to_the_broker(lanes: Any, said: str) -> None:
+    assert trouble_of_lanes(lanes) == said

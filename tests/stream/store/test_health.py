@@ -1,0 +1,42 @@
+"""Why nothing reaches InfluxDB, lane by lane."""
+
+from typing import Any
+
+import pytest
+
+from stream.progress import STUCK_MS
+from stream.store.health import StoreHealth, trouble_of_lane
+from stream.store.writer import WriterCounts
+from tests.stream.cluster import WallAt
+
+NOW = 1_000_000
+STUCK = NOW - STUCK_MS - 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "events: Kafka has not answered yet"),
+        ({"turned_ms": NOW}, ""),
+        ({"turned_ms": STUCK}, "events: no progress for 15 s"),
+        ({"heard_ms": STUCK}, "events: Kafka has not answered for 15 s"),
+        ({"turned_ms": STUCK, "waiting_since_ms": NOW - 3_000, "why_waiting": "InfluxDB does not answer"},
+         "events: InfluxDB has accepted nothing for 3 s: InfluxDB does not answer"),
+    ],
+)  # fmt: skip
+def test_a_lane_of_the_store(counts: dict[str, Any], said: str) -> None:
+    well = {"turned_ms": NOW, "heard_ms": NOW} if counts else {}
+
+    assert trouble_of_lane("events", WriterCounts(**(well | counts)), NOW) == said
+
+
+def test_one_lane_that_waits_is_the_store_that_waits() -> None:
+    clock = WallAt(0)
+    now_ms = clock.mono_ms()
+    well = WriterCounts(turned_ms=now_ms, heard_ms=now_ms, records=5, points=9)
+    ill = WriterCounts(turned_ms=now_ms, heard_ms=now_ms, waiting_since_ms=now_ms, why_waiting="it is full", points=1)
+
+    watch = StoreHealth({"alarms": well, "events": ill}, clock)
+
+    assert watch.trouble().startswith("events: InfluxDB has accepted nothing")
+    assert (watch.figures().received, watch.figures().sent) == (5, 10)
