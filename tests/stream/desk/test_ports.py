@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from stream.desk.desk import Place
 from stream.desk.process import DeskProcess, desk_config, opened_desk
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.desk.alarms import an_id, told_by_edge
-from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded
+from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded, an_ill_reading
 from tests.stream.desk.desks import DeskHouse
-from vitals.messages import Reading
 
 Story = Callable[[DataCentre, "Rounds"], Awaitable[None]]
 
@@ -153,14 +151,6 @@ def test_an_alarm_that_only_an_edge_has_found_calls_and_is_answered(centre: Data
 def silenced_until(process: DeskProcess, alarm_id: bytes) -> int | None:
     found = [one.kept.alarm for one in process.desk.standing() if one.kept.alarm.alarm_id == alarm_id]
     return found[0].silenced_until_ms if found else None
-
-
-def an_ill_reading(patient: int) -> Reading:
-    now_ms = time.time_ns() // 1_000_000
-    return Reading(
-        binding_id=f"{patient:08x}{0:024x}", reading_id=bytes([patient]) * 16, session_id=b"s" * 16, counter=patient,
-        at_ms=now_ms, received_ms=now_ms, arrived_ms=now_ms, respiratory_rate=26.0, spo2=89.0, heart_rate=125.0,
-    )  # fmt: skip
 
 
 async def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
