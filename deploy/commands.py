@@ -129,7 +129,7 @@ def phone(
     file: Annotated[Path, typer.Option(help="Where it keeps what it showed.")],
 ) -> None:
     """A phone that does not exist: shows what the desk sends by webhook. Part of the demo."""
-    from deploy.phone import run as run_phone
+    from simulators.phone import run as run_phone
 
     host, _, port = listen.rpartition(":")
     raise typer.Exit(run_phone(host, int(port), file))

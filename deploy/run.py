@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from deploy import phone, settings
+from deploy import settings
 from deploy.board import Place as Where
 from deploy.board import Rate, board, line
 from deploy.description import DEMO, Check, Place, Process, chosen, processes, with_copies
@@ -23,6 +23,7 @@ from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
 from deploy.supervisor import State, Supervisor, Watched
 from runtime.config import load
+from simulators import phone
 from simulators.ward.screen import as_svg
 from stream.config import DeskConfig
 

@@ -4,7 +4,8 @@ Pure: views in, a rich renderable out. A stale value is never shown: its age sta
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Final
@@ -65,11 +66,24 @@ class WardStatus(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""  # broker lost, edge restarting
 
 
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was called for an alarm, and who answered."""
+
+    alarm: str  # short id, as `vitalloom alarms` takes it
+    called: tuple[tuple[str, int], ...] = ()  # person and when a message was accepted, oldest first
+    answered_by: str = ""
+    answered_ms: int | None = None
+    silenced_until_ms: int | None = None
+    is_calling: bool = False
+
+
 def ward(
     rows: Sequence[PatientRow],
     status: WardStatus,
     recent: Sequence[tuple[str, AlarmChanged]],
     *,
+    calls: Mapping[bytes, CallStatus] | None = None,
+    hints: Sequence[RenderableType] = (),
     now_ms: int,
     most: int,
     width: int = _WIDE,
@@ -79,6 +93,8 @@ def ward(
     Args:
         rows: every patient; the worst `most` are shown.
         recent: (bed, alarm) of the newest alarms, newest last.
+        calls: by alarm id, what the alarm desk did about them.
+        hints: lines below everything else.
         most: rows of the table, at most.
         width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines.
     """
@@ -91,7 +107,12 @@ def ward(
     parts: list[RenderableType] = [_head(status, len(rows)), table]
     if left_out > 0:
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
-    parts.extend(_line(bed, alarm) for bed, alarm in recent)
+    for bed, alarm in recent:
+        parts.append(_line(bed, alarm))
+        status_of_calls = (calls or {}).get(alarm.alarm_id)
+        if status_of_calls is not None and status_of_calls.called:
+            parts.append(_calls_line(status_of_calls))
+    parts.extend(hints)
     parts.append(Text(NOT_A_DEVICE, style="dim italic"))
     return Group(*parts)
 
@@ -221,12 +242,35 @@ def _alarms(view: PatientView) -> Text:
     worst = max(view.alarms, key=_urgency)
     # The count stands first, because a narrow terminal cuts off the end of the line.
     count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
-    return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
+    answered = f"{worst.acknowledged_by} answered: " if worst.acknowledged_by else ""
+    return Text(f"{MARK[worst.priority]} {answered}{count}{worst.text}", style=COLOUR[worst.priority])
 
 
 def _line(bed: str, alarm: AlarmChanged) -> Text:
     state = "was" if alarm.latched else alarm.state.value
     return Text(f"{MARK[alarm.priority]:>3} bed {bed}: {alarm.text} [{state}]", style=COLOUR[alarm.priority])
+
+
+def _calls_line(calls: CallStatus) -> Text:
+    # The same person may be called again and again: how often, and when last.
+    times = Counter(person for person, _ in calls.called)
+    last = dict(calls.called)
+    called = ", ".join(
+        f"{person} {time_of_day(at_ms)}{f' ({times[person]}×)' if times[person] > 1 else ''}"
+        for person, at_ms in last.items()
+    )
+    line = Text(f"      alarm {calls.alarm}: called {called}; ", style="dim", no_wrap=True, overflow="ellipsis")
+    if calls.answered_by:
+        line.append(
+            f"answered by {calls.answered_by} {time_of_day(calls.answered_ms or 0)}", style="bold green not dim"
+        )
+    elif calls.silenced_until_ms is not None and not calls.is_calling:
+        line.append(f"silenced until {time_of_day(calls.silenced_until_ms)}", style="bold green not dim")
+    elif calls.is_calling:
+        line.append("no answer yet", style="bold not dim")
+    else:
+        line.append("over, no one answered")
+    return line
 
 
 def _head(status: WardStatus, patients: int) -> Text:

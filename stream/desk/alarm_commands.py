@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stream.desk.client import DeskClient
+from stream.desk.client import DeskClient, Login
 from stream.errors import DeskNotReached
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
@@ -68,12 +68,26 @@ class Alarms(msgspec.Struct, kw_only=True):
 @alarms.callback()
 def _where(
     context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Of the desk.")] = "http://127.0.0.1:8095",
+    url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Alarm desk URL.")] = "http://127.0.0.1:8095",
     root: Annotated[
         Path | None,
         typer.Option(envvar="VITALLOOM_DESK_ROOT", help="The site's root certificate, for TLS.", show_default=False),
     ] = None,
+    login_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--login-file",
+            envvar="VITALLOOM_DESK_LOGIN_FILE",
+            help="File of a login, with the URL of its desk; `vitalloom ward` makes one. Default: the file that "
+            "`vitalloom alarms login` writes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
+    if login_file is not None:
+        login = Login.read(login_file)
+        context.obj = DeskClient(login.url, root=root, token=login.token)
+        return
     # The token of a script comes from the environment; a person's is in a private file.
     context.obj = DeskClient(url, root=root, token=os.environ.get("VITALLOOM_DESK_TOKEN"))
 

@@ -221,6 +221,8 @@ class DeskProcess:
         self._source = source
         self._sink = sink
         self.desk = desk
+        self.url = ""  # of the API, once it is served
+        self.door = Door(users_of(config), book, clock, session_ms=int(config.api.session_hours * 3_600_000))
         self._book = book
         self._clock = clock
         self._file = file
@@ -233,11 +235,8 @@ class DeskProcess:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        door = Door(
-            users_of(self._config), self._book, self._clock, session_ms=int(self._config.api.session_hours * 3_600_000)
-        )
         app = build_app(
-            self.desk, door, self._clock, site=self._config.site_name, trouble=self.trouble,
+            self.desk, self.door, self._clock, site=self._config.site_name, trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
         )  # fmt: skip
         async with (
@@ -245,6 +244,7 @@ class DeskProcess:
             metrics.serving(self._config.http, process="desk", watched=self),
             asyncio.TaskGroup() as tasks,
         ):
+            self.url = server.url
             _log.info("alarms are answered here", url=server.url)
             tasks.create_task(_for_ever(self._read, self._failed("read")), name="alarms")
             tasks.create_task(_for_ever(self._pass_on, self._failed("order")), name="orders")

@@ -13,6 +13,7 @@ from stream.records import Alarmed, EdgeAlarmed, decode_alarmed
 from wire.errors import DecodeError
 
 _PARTITION: Final = 0  # a store has one
+_FIRST: Final = 1  # position of the oldest record
 _BATCH: Final = 1_000
 _LOOK_S: Final = 0.1  # how often the log is looked at for something new
 _EMPTY_BATCH_EVERY: Final = 5  # looks, so that the desk knows that its source is alive
@@ -34,10 +35,10 @@ class StoreAlarmSource:
         """As `AlarmSource.batches`."""
         log = self._store.alarm_log_id
         end = self._store.alarm_log_end()
-        position = positions(log).get(_PARTITION, 0)
+        position = positions(log).get(_PARTITION, _FIRST)
         if position > end:
             _log.error("the store does not hold the desk's position; reading all of its alarms", expected=position)
-            position = 0
+            position = _FIRST
         is_current = False
         while True:
             rows = self._store.alarm_records(position, _BATCH)

@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from deploy import phone
 from deploy.description import DEMO_PATIENTS
 from deploy.folder import Folder
 from deploy.run import Native
 from deploy.supervisor import State
+from simulators import phone
 from stream.config import InfluxConfig
 from stream.store.influx import Away, Database
 from tests.deploy.first_site import free_row

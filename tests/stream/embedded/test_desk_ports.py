@@ -102,6 +102,29 @@ def test_a_position_in_another_store_is_no_position_in_this_one(tmp_path: Path) 
     assert asked == [site.store.alarm_log_id]
 
 
+def test_an_empty_log_leaves_the_event_loop_to_others(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    turns = 0
+
+    async def read() -> None:
+        async with contextlib.aclosing(StoreAlarmSource(site.store).batches(lambda _: {})) as batches:
+            for _ in range(2):
+                batch = await anext(batches)
+                assert (batch.records, batch.is_current, batch.lag) == ([], True, {"0": 0})
+
+    async def story() -> None:
+        nonlocal turns
+        reading = asyncio.create_task(read())
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        await reading
+
+    asyncio.run(story())
+
+    assert turns > 5
+
+
 def a_site_with_an_alarm(folder: Path) -> tuple[Site, AlarmChanged]:
     site = Site(folder)
     site.begin()

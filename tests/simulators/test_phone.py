@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import health, phone
+from deploy import health
+from simulators import phone
 from simulators.broker import free_port
 
 
@@ -16,7 +17,7 @@ from simulators.broker import free_port
 def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Path]]:
     """A phone on a port, in a thread; `run` wants the main thread only for its signals."""
     handlers = []
-    monkeypatch.setattr("deploy.phone.signal.signal", lambda _, handler: handlers.append(handler))
+    monkeypatch.setattr("simulators.phone.signal.signal", lambda _, handler: handlers.append(handler))
     port, file = free_port(), tmp_path / "phone.jsonl"
     thread = threading.Thread(target=phone.run, args=("127.0.0.1", port, file))
     thread.start()
