@@ -36,6 +36,7 @@ class Shown(msgspec.Struct, kw_only=True):
     at: float  # seconds since the epoch
     title: str
     text: str
+    body: str = ""  # the text with its line breaks
     to: str = ""  # the person, from the path of the webhook; empty: everyone has the same phone
 
     @property
@@ -147,9 +148,10 @@ class Phone:
     def _card(self, person: str, message: Shown, now: Mapping[str, AlarmNow] | None) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(message.at))
         level = "high" if message.title.startswith("***") else "medium" if message.title.startswith("**") else "low"
+        body = html.escape(message.body or message.text)
         return (
             f'<article class="{level}"><h3>{html.escape(message.title)}</h3><time>{at}</time>'
-            f"<p>{html.escape(message.text)}</p>{self._state(person, message, now)}</article>"
+            f'<p class="body">{body}</p>{self._state(person, message, now)}</article>'
         )
 
     def _state(self, person: str, message: Shown, now: Mapping[str, AlarmNow] | None) -> str:
@@ -253,7 +255,8 @@ def _read(body: bytes, to: str) -> Shown:
     if not isinstance(told, dict):
         told = {}
     text = str(told.get("message") or told.get("text") or told.get("body") or "")
-    return Shown(at=time.time(), title=str(told.get("title") or ""), text=" ".join(text.split()), to=to)
+    title = str(told.get("title") or "")
+    return Shown(at=time.time(), title=title, text=" ".join(text.split()), body=text.strip(), to=to)
 
 
 _PAGE: Final = """<!doctype html>
@@ -267,6 +270,7 @@ h1 {{ font-size: 1.3rem }} h2 {{ font-size: 1.05rem; margin: 0 0 .8rem; text-ali
 article {{ border-left: .4rem solid #0097a7; background: #f5f7f8; padding: .5rem .8rem; margin-bottom: .8rem }}
 article.high {{ border-color: #c62828 }} article.medium {{ border-color: #f9a825 }}
 h3 {{ font-size: 1rem; margin: 0 }} time {{ color: #555; font-size: .85rem }} article p {{ margin: .4rem 0 }}
+.body {{ white-space: pre-line }}
 .state {{ font-weight: 600 }} .problem {{ background: #ffebee; padding: .6rem }}
 button {{ font: inherit; padding: .4rem 1rem; border: 0; border-radius: .4rem; background: #1b5e20; color: #fff }}
 code {{ background: #e0e0e0; padding: .1rem .3rem }}

@@ -26,8 +26,9 @@ from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
 from stream.errors import DeskNotReached
 from vitals.escalation import EscalationPolicy, EscalationStep, Ladder
 
-PEOPLE: Final = {"anna": "nurse", "ben": "second", "carla": "lead"}
-"""Made-up people, and the role of each."""
+PEOPLE: Final = {"anna": "nurse", "ben": "second nurse", "carla": "lead"}
+"""Made-up people, and what they are."""
+ROLES: Final = {"nurse": ("anna",), "second": ("ben",), "lead": ("carla",), "everyone": tuple(PEOPLE)}
 YOU: Final = "anna"
 """Whose login the person at the terminal uses."""
 RUNG_S: Final = 15.0
@@ -137,7 +138,7 @@ class AlarmDeskPart(WardPart):
         return DeskConfig(
             data=self._folder,
             addresses=self._folder / "addresses.toml",
-            roles={role: (person,) for person, role in PEOPLE.items()} | {"everyone": tuple(PEOPLE)},
+            roles=dict(ROLES),
             policy=policy(self._speed),
             receipts=(_CHANNEL,),
             detail="values",  # nobody is real

@@ -241,9 +241,12 @@ def _alarms(view: PatientView) -> Text:
         return Text("")
     worst = max(view.alarms, key=_urgency)
     # The count stands first, because a narrow terminal cuts off the end of the line.
-    count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
-    answered = f"{worst.acknowledged_by} answered: " if worst.acknowledged_by else ""
-    return Text(f"{MARK[worst.priority]} {answered}{count}{worst.text}", style=COLOUR[worst.priority])
+    answered = sum(alarm.acknowledged_by is not None for alarm in view.alarms)
+    if len(view.alarms) > 1:
+        count = f"{len(view.alarms)}, {answered} answered: " if answered else f"{len(view.alarms)}: "
+    else:
+        count = f"{worst.acknowledged_by} answered: " if answered else ""
+    return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
 
 
 def _line(bed: str, alarm: AlarmChanged) -> Text:
@@ -294,6 +297,8 @@ def _severity(row: PatientRow) -> tuple[int, int, int]:
     return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
 
 
-def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, int]:
-    """Sort key. Among equals NEWS2 comes first: its text names all signs that contribute."""
-    return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.rule_id == "news2", alarm.at_ms
+def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, bool, int]:
+    """Sort key. Of one priority, unanswered comes first; then NEWS2: its text names all signs that contribute."""
+    is_unanswered = alarm.acknowledged_by is None
+    is_active, is_news2 = alarm.state is AlarmState.ACTIVE, alarm.rule_id == "news2"
+    return is_active, int(alarm.priority), is_unanswered, is_news2, alarm.at_ms

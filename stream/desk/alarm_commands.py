@@ -121,17 +121,18 @@ def list_alarms(
 
 
 AlarmArgument = Annotated[str, typer.Argument(help="The alarm, as `list` calls it.")]
+AlarmsArgument = Annotated[list[str], typer.Argument(help="Alarms, as `list` calls them.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not show it and ask; for who has just looked.")]
 RevisionOption = Annotated[
     int | None, typer.Option(help="Of the alarm as it was seen, for scripts; see `list --json`.", show_default=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Each answer as one JSON object.")]
 
 
 @alarms.command("ack")
 def acknowledge(
     context: typer.Context,
-    alarm: AlarmArgument,
+    alarms: AlarmsArgument,
     yes: YesOption = False,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
@@ -141,12 +142,15 @@ def acknowledge(
     What got worse after you looked is not answered: the desk says so, and goes on calling.
     """
     client: DeskClient = context.obj
-    found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
-    done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
-    if as_json:
-        typer.echo(msgspec.json.encode(done).decode())
-    else:
-        typer.echo(f"{alarm}: answered by {done['by']} at {_clock(done['at_ms'])}; nobody is called any more")
+    if revision is not None and len(alarms) > 1:
+        raise typer.BadParameter("--revision is of one alarm; name one")
+    for alarm in alarms:
+        found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
+        done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
+        if as_json:
+            typer.echo(msgspec.json.encode(done).decode())
+        else:
+            typer.echo(f"{alarm}: answered by {done['by']} at {_clock(done['at_ms'])}; calling has stopped")
 
 
 @alarms.command("silence")

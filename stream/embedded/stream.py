@@ -181,7 +181,11 @@ class EmbeddedStream:
                 self.counts.turned_ms = self._clock.mono_ms()
             self.apply_orders()
             self._reception.speak(client)
-            self._edge_answers.send(client.publish)
+            self.tell_edges(client.publish)
+
+    def tell_edges(self, publish: Callable[[str, bytes], bool]) -> None:
+        """Send edges what people answered; see `EdgeAnswers.send`."""
+        self._edge_answers.send(publish)
 
     def apply_orders(self) -> None:
         """Apply the orders that wait, each in a transaction of its own; those that cannot be written wait on."""

@@ -1,14 +1,21 @@
 """Answers of people reach the bedside: what was answered in the data centre does not sound there, and nothing more."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.edge.benches import ILL, MINUTE, NOW, SECOND, Bench
-from vitals.messages import AlarmChanged, AlarmState, Priority
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream
+from stream.records import Ordered
+from tests.edge.benches import ILL, MINUTE, NOW, SECOND, UNLIMITED, Bench
+from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
+from vitals.plan import MonitoringPlan
 from wire.answers import Answer, AnswerKind, build_answer
 from wire.envelope import FrameClass, Stage
+from wire.mqtt import Inbound
+from wire.topics import parse
 
 
 def an_ill_patient(folder: Path) -> tuple[Bench, AlarmChanged]:
@@ -63,6 +70,41 @@ def test_an_alarm_that_was_acknowledged_does_not_even_after_a_restart(tmp_path: 
     assert bench.arrived(FrameClass.ALARM) == []  # the cloud said it, and need not be told
     bench.crash()
     assert {one.acknowledged_by for one in open_alarms(bench) if one.priority is Priority.HIGH} == {"alarm desk"}
+    assert not sounds_without_the_cloud(bench)
+
+
+def test_an_answer_that_the_data_centre_applied_reaches_the_bedside_with_its_own_alarm(tmp_path: Path) -> None:
+    bench, _ = an_ill_patient(tmp_path)
+    ingest, alarms = bench.site.ingest, dict[bytes, AlarmChanged]()
+    with Store(tmp_path / "store.sqlite") as store:
+        stream = EmbeddedStream(
+            ingest.me, ingest.directory, store, lambda _: MonitoringPlan(), bench.clock, limits=UNLIMITED,
+            on_alarm=lambda alarm: alarms.update({alarm.alarm_id: alarm}),
+        )  # fmt: skip
+        sent = [one for one in bench.hand.published if parse(one[0]).branch == "e"]
+        stream.take([Inbound(topic, frame, 1, mid) for mid, (topic, frame) in enumerate(sent)])
+        high = [one for one in alarms.values() if one.priority is Priority.HIGH]
+
+        async def answer_them() -> None:
+            answering = [
+                asyncio.create_task(stream.put_order(Ordered(message=Acknowledge(
+                    binding_id=one.binding_id, alarm_id=one.alarm_id, by="anna", at_ms=bench.clock.now_ms(),
+                    revision=one.revision,
+                ))))
+                for one in high
+            ]  # fmt: skip
+            await asyncio.sleep(0)
+            stream.apply_orders()
+            await asyncio.gather(*answering)
+
+        asyncio.run(answer_them())
+        frames: list[bytes] = []
+        stream.tell_edges(lambda _topic, frame: frames.append(frame) is None)
+
+    assert high
+    assert len(frames) == len(high)
+    for frame in frames:
+        bench.hear(frame)
     assert not sounds_without_the_cloud(bench)
 
 
