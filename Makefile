@@ -7,8 +7,28 @@ BIN := $(VENV)/bin
 WARD_ARGS ?=
 SITE ?= site
 SITE_ARGS ?= --demo
+# One room's tests alone (ROOM=vitals), further options of pytest (PYTEST_ARGS=-x), and a marker expression that narrows
+# what the targets below run (ONLY=essential).
+ROOM ?=
+PYTEST_ARGS ?=
+ONLY ?=
+SERVERS ?=
 
-.PHONY: help ward site up down test services services-down check wheels bench format clean
+INSTALL := ./deploy/native/install.sh
+UV := $(shell command -v uv 2>/dev/null)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# uv where it is installed; pip knows more ways of being configured, and has the last word.
+PACKAGES := $(if $(UV),{ $(UV) pip install --quiet --python $(BIN)/python --editable "$$packages" || $(PIP) --editable "$$packages"; },$(PIP) --editable "$$packages")
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+# Unit tests write to memory where there is enough: fsync costs nothing there.
+MEMORY := $(shell df --output=avail -m /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000 { print "TMPDIR=/dev/shm" }')
+UNIT := not services and not slow and not training and not bare_machine
+and_only = $(if $(ONLY),($(1)) and ($(ONLY)),$(1))
+# pytest ends with 5 where a narrowing leaves it no test.
+none_is_fine = $(if $(ONLY), || test $$? = 5)
+
+.PHONY: help ward site up down unit test test-services test-training test-first-hour extras services services-down \
+  check house wheels bench format clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -17,7 +37,7 @@ ward: $(VENV)/.ward ## watch a simulated ward on this terminal (WARD_ARGS="--hel
 	@$(BIN)/vitalloom ward $(WARD_ARGS)
 
 site: $(VENV)/.site ## a whole site on this machine: Kafka, InfluxDB and all, with simulated patients; Ctrl-C ends it
-	@bash ./deploy/native/install.sh mosquitto kafka influxdb
+	@$(INSTALL) mosquitto kafka influxdb
 	@test -e $(SITE)/site.toml || $(BIN)/vitalloom site init $(SITE)
 	@$(BIN)/vitalloom site run $(SITE) $(SITE_ARGS)
 
@@ -30,12 +50,25 @@ up: $(VENV)/.site ## the same site in containers; needs an engine and compose
 down: ## stop what `make up` has started; the data stays in the site's folder
 	docker compose --env-file $(SITE)/.env --profile demo down
 
-test: $(VENV)/.dev ## everything: checks, unit tests, tests against real brokers and processes
-	@./deploy/native/install.sh
-	VITALLOOM_REQUIRE_SERVICES=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+unit: $(VENV)/.test ## the unit tests, a minute on two cores: no servers, no processes (ROOM=vitals: of one room)
+	$(MEMORY) $(PYTEST) --numprocesses auto --dist worksteal -o tmp_path_retention_policy=none -m '$(call and_only,$(UNIT))' \
+	  $(if $(ROOM),tests/$(ROOM))$(none_is_fine)
+
+test: unit test-services ## everything but training: unit tests, real brokers, whole processes; says what was skipped and why
+
+test-services: $(VENV)/.test ## the tests against real servers and whole processes
+	@$(INSTALL) --best-effort $(SERVERS)
+	$(PYTEST) -m '$(call and_only,services or slow or training)'$(none_is_fine)
+
+test-training: extras ## install PyTorch and the engines that benchmarks compare with (5 GB), and run their tests
+	$(PYTEST) -m training
+
+test-first-hour: $(VENV)/.test ## as root: the README's two commands on a bare Debian in a folder (needs debootstrap)
+	@$(INSTALL) --best-effort debootstrap
+	$(PYTEST) -m bare_machine
 
 services: $(VENV)/.dev ## start a Kafka and an InfluxDB without Docker, on loopback; make services-down stops them
-	@./deploy/native/install.sh kafka influxdb
+	@$(INSTALL) kafka influxdb
 	@$(BIN)/python -m tests.services up
 
 services-down: ## stop what `make services` has started
@@ -47,10 +80,13 @@ check: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+house: $(VENV)/.dev ## figures of the structure: files, imports, circles, longest file, function and class of each folder
+	@$(BIN)/python -m tests.structure
+
 wheels: $(VENV)/.dev ## ask the package index whether a Pi finds a wheel of everything, for every CPython
 	@$(BIN)/python -m tests.services.wheels
 
-bench: $(VENV)/.dev ## run every benchmark; the last line of each is one JSON object
+bench: extras ## run every benchmark; the last line of each is one JSON object
 	@set -e; for b in benchmarks/[a-z]*.py; do n=$$(basename $$b .py); echo "== $$n"; $(BIN)/python -m benchmarks.$$n; done
 
 format: $(VENV)/.dev ## lay out the code as `make check` wants it
@@ -60,21 +96,34 @@ format: $(VENV)/.dev ## lay out the code as `make check` wants it
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 
-# Three stamps, so that `make ward` and `make site` need not wait for the development tools. `bench` is `dev` and the
-# engines that we are measured against: the tests run every benchmark.
-$(VENV)/.ward: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# A stamp for each set of packages, so that `make ward` need not wait for the development tools.
+extras: $(VENV)/.extras
+
+$(BIN)/python:
+	@$(INSTALL) venv
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ward: pyproject.toml | $(BIN)/python
 	@echo "installing (about half a minute the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[simulators]'
+	@packages='.[simulators]'; $(PACKAGES)
 	@touch $@
 
-$(VENV)/.site: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.site: pyproject.toml | $(BIN)/python
 	@echo "installing (a minute the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	@packages='.[site]'; $(PACKAGES)
 	@touch $@ $(VENV)/.ward
 
-$(VENV)/.dev: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "installing (a minute the first time) ..."
+	@packages='.[test]'; $(PACKAGES)
 	@touch $@ $(VENV)/.ward $(VENV)/.site
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing the development tools ..."
+	@packages='.[dev]'; $(PACKAGES)
+	@touch $@ $(VENV)/.ward $(VENV)/.site $(VENV)/.test
+
+$(VENV)/.extras: pyproject.toml | $(BIN)/python
+	@echo "installing PyTorch and other engines (5 GB, minutes the first time) ..."
+	@packages='.[dev,train,bench]'; $(PACKAGES)
+	@touch $@ $(VENV)/.ward $(VENV)/.site $(VENV)/.test $(VENV)/.dev

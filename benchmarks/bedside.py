@@ -109,10 +109,19 @@ def _simulated() -> Iterator[tuple[About, Iterable[VitalsV1], int | None]]:
 
 def _reading(sample: VitalsV1, counter: int) -> Reading:
     return Reading(
-        binding_id="00" * 16, reading_id=counter.to_bytes(16, "big"), session_id=bytes(16), counter=counter,
-        at_ms=sample.t_ms, received_ms=sample.t_ms, heart_rate=sample.hr, respiratory_rate=sample.rr, spo2=sample.spo2,
-        systolic_bp=sample.sbp, diastolic_bp=sample.dbp, temperature=sample.temp_c,
-    )  # fmt: skip
+        binding_id="00" * 16,
+        reading_id=counter.to_bytes(16, "big"),
+        session_id=bytes(16),
+        counter=counter,
+        at_ms=sample.t_ms,
+        received_ms=sample.t_ms,
+        heart_rate=sample.heart_rate,
+        respiratory_rate=sample.respiratory_rate,
+        spo2=sample.spo2,
+        systolic_bp=sample.systolic_bp,
+        diastolic_bp=sample.diastolic_bp,
+        temperature=sample.temperature,
+    )
 
 
 if __name__ == "__main__":

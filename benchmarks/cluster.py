@@ -34,9 +34,17 @@ from stream.engine.partitions import VitalsConsumer
 from stream.engine.process import tune_gc
 from stream.engine.processor import Processor
 from stream.kafka import consumer, create_topics, producer, topic
-from stream.records import Alarmed, Arrived, FrameRef, decode_alarmed, decode_for_patient, decode_stored, encode_record
-from stream.store.influx import Database, prepare
-from stream.store.writer import LANES, StoreWriter
+from stream.records import (
+    AlarmRecord,
+    FrameRef,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_patient_record,
+    decode_stored_frames,
+    encode_record,
+)
+from stream.store.influx import Database, prepare_database
+from stream.store.writer import TOPIC_GROUPS, StoreWriter
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -65,7 +73,7 @@ class Services:
         token.write_text(self.influxdb.token, encoding="utf-8")
         self.influx = InfluxConfig(url=self.influxdb.url, org=self.influxdb.org, token_file=token, timeout_ms=30_000)
         self.log = KafkaConfig(bootstrap=self.kafka.address)
-        prepare(self.influx, retention_days=3_650, aggregate_days=3_650)
+        prepare_database(self.influx, retention_days=3_650, aggregate_days=3_650)
         asyncio.run(create_topics(self.log, partitions=PARTITIONS))
 
     def end(self) -> None:
@@ -87,7 +95,7 @@ def growth(_: Services) -> Facts:
                 for value in values[start : start + 1_000]:
                     processor.apply(offset, value)
                     offset += 1
-                processor.take()
+                processor.drain()
                 if counter >= _WARM:
                     spent += time.process_time_ns() - began
                     judged += min(1_000, patients)
@@ -110,7 +118,7 @@ def recovery(services: Services) -> Facts:
         took: list[float] = []
 
         def taken() -> bool:
-            if second.progress.taken >= PARTITIONS and not took:
+            if second.progress.acquired >= PARTITIONS and not took:
                 took.append(time.perf_counter() - began)
                 took.append(second.patients)
             return bool(took)
@@ -150,7 +158,9 @@ def latency(services: Services) -> Facts:
                         await asyncio.sleep(wait)
                     number = counter * patients + patient
                     sent[number] = time.time()
-                    value = _record(patient, counter, now_ms=time.time_ns() // 1_000_000, uplink=number, ill_after=10)
+                    value = _record(
+                        patient, counter, now_ms=time.time_ns() // 1_000_000, frame_counter=number, ill_after=10
+                    )
                     await sender.send(topic(services.log, KAFKA_READINGS), key=f"{patient:032x}".encode(), value=value)
             deadline = time.monotonic() + 30
             while len(stored) < len(sent) and time.monotonic() < deadline:
@@ -204,23 +214,23 @@ async def _journey(
 
         async def note_readings(reader: Any) -> None:
             async for record in reader:
-                one = decode_for_patient(record.value)
-                if isinstance(one, Arrived) and one.uplink is not None:
-                    taken_ms[one.uplink.session_id, one.uplink.counter] = one.messages[0].at_ms
+                one = decode_patient_record(record.value)
+                if isinstance(one, ReadingRecord) and one.frame is not None:
+                    taken_ms[one.frame.session_id, one.frame.counter] = one.messages[0].at_ms
 
         async def note_stored(reader: Any) -> None:
             async for record in reader:
                 now_ms = clock.now_ms()
-                for one in decode_stored(record.value).uplinks:
+                for one in decode_stored_frames(record.value).frames:
                     at_ms = taken_ms.pop((one.session_id, one.counter), None)
                     if at_ms is not None and at_ms >= since_ms:
                         stored.append(now_ms - at_ms)
 
         async def note_alarms(reader: Any) -> None:
             async for record in reader:
-                one = decode_alarmed(record.value)
+                one = decode_alarm_record(record.value)
                 if (
-                    isinstance(one, Alarmed)
+                    isinstance(one, AlarmRecord)
                     and one.alarm.revision == 0
                     and one.alarm.kind == "physiological"
                     and (one.alarm.at_ms >= since_ms)
@@ -262,7 +272,7 @@ def store(services: Services) -> Facts:
         for number in range(rounds):
             bucket = f"ours-{number}"
             config = replace(services.influx, bucket=bucket)
-            await asyncio.to_thread(prepare, config, retention_days=3_650, aggregate_days=3_650)
+            await asyncio.to_thread(prepare_database, config, retention_days=3_650, aggregate_days=3_650)
             log = replace(services.log, application=f"store-{number}")
             writer = StoreWriter(StoreConfig(kafka=log, influx=config), SystemClock())
             running = asyncio.create_task(writer.run())
@@ -275,7 +285,7 @@ def store(services: Services) -> Facts:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             config = replace(services.influx, bucket=f"bare-{number}")
-            await asyncio.to_thread(prepare, config, retention_days=3_650, aggregate_days=3_650)
+            await asyncio.to_thread(prepare_database, config, retention_days=3_650, aggregate_days=3_650)
             async with Database(config) as database:
                 began = time.perf_counter()
                 for start in range(0, len(lines), 5_000):
@@ -355,10 +365,10 @@ def gateway(services: Services) -> Facts:
                 site.demo.ingest.me, site.demo.ingest.directory, ledger, IngestConfig(kafka=services.log), site.clock,
                 limits=UNLIMITED,
             )  # fmt: skip
-            sender = await one._sender()
+            sender = await one._start_producer()
             began = time.perf_counter()
             for start in range(0, len(inbound), 500):
-                await one._pass_on(sender, inbound[start : start + 500])
+                await one._forward(sender, inbound[start : start + 500])
             took = time.perf_counter() - began
             await sender.stop()
         return len(inbound) / took
@@ -377,7 +387,9 @@ QUESTIONS: Final[dict[str, Callable[[Services], Facts]]] = {
 }
 
 
-def _record(patient: int, counter: int, *, now_ms: int = 0, uplink: int | None = None, ill_after: int = 10**9) -> bytes:
+def _record(
+    patient: int, counter: int, *, now_ms: int = 0, frame_counter: int | None = None, ill_after: int = 10**9
+) -> bytes:
     at_ms = now_ms or 1_767_600_000_000 + counter * 5_000
     ill = counter >= ill_after and patient % 100 == counter % 100
     reading = Reading(
@@ -386,8 +398,8 @@ def _record(patient: int, counter: int, *, now_ms: int = 0, uplink: int | None =
         heart_rate=125.0 if ill else 70.0 + counter % 7, respiratory_rate=26.0 if ill else 14.0,
         spo2=89.0 if ill else 97.0, temperature=37.0,
     )  # fmt: skip
-    frame = None if uplink is None else FrameRef(b"e" * 16, b"s" * 16, 1, uplink)
-    return encode_record(Arrived(messages=(reading,), uplink=frame))
+    frame = None if frame_counter is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame_counter)
+    return encode_record(ReadingRecord(messages=(reading,), frame=frame))
 
 
 async def _until(worker: VitalsConsumer, condition: Callable[[], bool]) -> None:
@@ -448,7 +460,7 @@ async def _listening(log: KafkaConfig, name: str) -> AsyncIterator[Any]:
 async def _note_alarms(reader: Any, found: list[float]) -> None:
     async for record in reader:
         now = time.time()
-        one = decode_alarmed(record.value)
+        one = decode_alarm_record(record.value)
         if one.alarm.revision == 0 and one.alarm.kind == "physiological":
             found.append((now - one.alarm.at_ms / 1_000) * 1_000)
 
@@ -456,7 +468,7 @@ async def _note_alarms(reader: Any, found: list[float]) -> None:
 async def _note_stored(reader: Any, sent: dict[int, float], found: list[float]) -> None:
     async for record in reader:
         now = time.time()
-        found += [(now - sent[one.counter]) * 1_000 for one in decode_stored(record.value).uplinks]
+        found += [(now - sent[one.counter]) * 1_000 for one in decode_stored_frames(record.value).frames]
 
 
 def _quantiles(values: list[float]) -> dict[str, int]:
@@ -493,7 +505,7 @@ async def _bytes(services: Services, name: str) -> int:
 
 async def _lines(services: Services) -> list[str]:
     async with Database(services.influx) as database:
-        _, read = LANES["events"]
+        _, read = TOPIC_GROUPS["events"]
         entries = [read(record, database.buckets) for record in await _records(services, KAFKA_EVENTS)]
     return [line for entry in entries for _, line in entry.lines]
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dashboards.build import BOARDS, built
+from dashboards.build import DASHBOARDS, dashboard_json
 from dashboards.provisioning import rules
 from tests.dashboards.asking import ask, interpolated
 from tests.dashboards.wards import END, Bed, config_of, hour, well, without, worse, write
@@ -27,8 +27,8 @@ _BUCKET = "measured"
 def questions() -> dict[str, str]:
     """Every query by where it stands."""
     found = {}
-    for name in BOARDS:
-        board = built(name)
+    for name in DASHBOARDS:
+        board = dashboard_json(name)
         for panel in board["panels"]:
             for target in panel.get("targets", []):
                 found[f"{name}: {panel['title']} ({panel['id']})"] = target["query"]

@@ -20,8 +20,8 @@ from stream.config import DeskConfig
 from stream.desk.book import DeskBook
 from stream.desk.desk import AlarmDesk
 from stream.desk.notify import Addresses
-from stream.desk.ports import AlarmRecord
-from stream.records import Alarmed
+from stream.desk.ports import SourceRecord
+from stream.records import AlarmRecord
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
@@ -29,7 +29,7 @@ ALONE: Final = 5 if QUICK else 100
 STORM: Final = 20 if QUICK else 300
 
 
-class Bench:
+class DeskBench:
     """A desk, and alarms for it."""
 
     def __init__(self, folder: Path, hook: Webhook, hanging: Webhook) -> None:
@@ -54,7 +54,7 @@ class Bench:
                 kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH, state=AlarmState.ACTIVE, at_ms=now_ms,
                 onset_ms=now_ms, revision=0, text="", basis="NEWS2",
             )  # fmt: skip
-            reads.append(AlarmRecord("alarms", 0, self.offset, Alarmed(alarm=alarm)))
+            reads.append(SourceRecord("alarms", 0, self.offset, AlarmRecord(alarm=alarm)))
         self.desk.hear(reads)
 
     async def until_taken(self, count: int) -> None:
@@ -88,7 +88,7 @@ class Bench:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, webhooks("takes", "hangs") as (hook, hanging):
-        ms = asyncio.run(Bench(Path(folder), hook, hanging).measure())
+        ms = asyncio.run(DeskBench(Path(folder), hook, hanging).measure())
     rows = [
         ("one red alarm: arrival to the service's yes, median", f"{ms['alone_median']:.0f}"),
         ("the slowest of them", f"{ms['alone_worst']:.0f}"),

@@ -19,9 +19,9 @@ from rich.progress import track
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
+from stream.site.enrolment import EnrolmentPolicy
 from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
-from stream.site.registry import Policy
 from wire.enrol.authority import pem
 from wire.enrol.client import ask_renewal, enrol, enrol_request
 from wire.enrol.requests import Invitation
@@ -29,10 +29,10 @@ from wire.enrol.wallet import NewKeys, Wallet
 
 ROUNDS: Final = 1 if QUICK else 5
 DEVICES: Final = 5 if QUICK else 60  # a round
-POLICY: Final = Policy(tries_per_min=1e9)
+POLICY: Final = EnrolmentPolicy(tries_per_min=1e9)
 
 
-class Bench:
+class EnrolmentBench:
     """A site and what its devices do."""
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Bench:
 
     def invited(self) -> Invitation:
         device_id = self.site.registry.add_device("wearable", who="bench")
-        return self.site.registry.invite(device_id, url=self.site.facts.url, who="bench")
+        return self.site.enrolment.invite(device_id, url=self.site.facts.url, who="bench")
 
     def keys(self) -> None:
         """The device's part before it speaks: three keys, the signing request, the proof."""
@@ -55,7 +55,7 @@ class Bench:
 
     def without_network(self) -> None:
         """The registry's part: check, sign, commit, audit."""
-        self.site.registry.enrol(self.requests.pop(), server=self.server, address="192.0.2.1", mono_ms=0)
+        self.site.enrolment.enrol(self.requests.pop(), server=self.server, address="192.0.2.1", mono_ms=0)
 
     async def over_https(self) -> None:
         self.count += 1
@@ -71,7 +71,7 @@ class Bench:
         site, found = self.site, {name: list[float]() for name in ("keys", "registry", "enrol", "renew")}
         self.wallets: list[Wallet] = []
         server = RegistryServer(
-            site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
+            site.enrolment, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file,
             host=LOOPBACK, port=site.facts.registry_port,
         )  # fmt: skip
         async with server:
@@ -101,7 +101,7 @@ def _each(work: Callable[[], None]) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ms = asyncio.run(Bench(Path(folder)).measure())
+        ms = asyncio.run(EnrolmentBench(Path(folder)).measure())
     rest = ms["enrol"] - ms["keys"] - ms["registry"]
     rows = [
         ("device: keys, signing request, proof", f"{ms['keys']:.2f}", f"{ms['keys'] / ms['enrol']:.0%}"),

@@ -26,7 +26,8 @@ from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
 from simulators.device import run_wearable
 from simulators.enrolled import EnrolledSite
 from simulators.stories import Simulated
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 from wire.identity import About
 
 ROOT: Final = Path(__file__).parents[1]

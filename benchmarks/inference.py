@@ -15,7 +15,7 @@ import torch
 
 from benchmarks._timing import QUICK, microseconds, report
 from models.artifacts import GRAPH, RELEASED, WEIGHTS, load
-from models.runtime import Engine, OnnxEngine, SepsisNumpyEngine
+from models.runtime import InferenceEngine, OnnxEngine, SepsisNumpyEngine
 from models.sepsis import SepsisModel
 from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures
 from models.training.sepsis import SEGMENTS, SepsisMembers, SepsisNet, SepsisRecipe
@@ -95,7 +95,7 @@ def _rows(patients: int) -> np.ndarray:
     return rows
 
 
-def _engine(engine: Engine, patients: int, hidden: int) -> Callable[[], int]:
+def _engine(engine: InferenceEngine, patients: int, hidden: int) -> Callable[[], int]:
     x, zero = _rows(patients), np.zeros((1, patients, hidden), np.float32)
 
     def steps() -> int:

@@ -19,7 +19,7 @@ from simulators.made_up import DemoSite, demo_site
 from simulators.stories import START_MS, Simulated
 from stream.embedded.store import Store
 from stream.embedded.stream import Engine
-from stream.ingest.frames import Ingest
+from stream.ingest.frames import FrameOpener
 from vitals import news2
 from vitals.messages import Message, Reading, Tick
 from vitals.monitor import PatientMonitor
@@ -132,13 +132,13 @@ class Way:
 
     def ingest(self) -> int:
         cloud, edge = self.site.ingest, self.site.edges[0].me
-        ingest = Ingest(cloud.me, cloud.directory, limits=LIMITS)
+        ingest = FrameOpener(cloud.me, cloud.directory, limits=LIMITS)
         topic = e_up(edge.device_id, FrameClass.VITALS)
         now_ms = self.readings[-1].at_ms
         for session in self.edge_sessions:
-            ingest.take(topic, session.frame, now_ms=now_ms, mono_ms=0)
+            ingest.accept(topic, session.frame, now_ms=now_ms, mono_ms=0)
         for frame in self.sealed:
-            ingest.take(topic, frame, now_ms=now_ms, mono_ms=0)
+            ingest.accept(topic, frame, now_ms=now_ms, mono_ms=0)
         return READINGS
 
     def monitor(self) -> int:

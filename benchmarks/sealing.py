@@ -34,13 +34,23 @@ AN_HOUR: Final = 720
 UNLIMITED: Final = RateLimits(frames_per_s=1e9, frames_burst=10**9, sessions_per_min=1e9)
 
 
-class Bench:
+class SealingBench:
     """One wearable and its edge."""
 
     def __init__(self) -> None:
         self.site = demo_site(wearables=1, edges=1, now_ms=NOW)
         self.payload = encode(
-            VitalsV1(t_ms=NOW, t_quality=2, uptime_ms=1, hr=71.0, rr=15.0, spo2=97.0, sbp=121.0, temp_c=36.8, avpu=0)
+            VitalsV1(
+                t_ms=NOW,
+                t_quality=2,
+                uptime_ms=1,
+                heart_rate=71.0,
+                respiratory_rate=15.0,
+                spo2=97.0,
+                systolic_bp=121.0,
+                temperature=36.8,
+                consciousness=0,
+            )
         )
         self.number = NOW
         self.session = self.new_session()
@@ -145,7 +155,7 @@ class Bench:
 
 
 def main() -> None:
-    bench = Bench()
+    bench = SealingBench()
     cost = microseconds(
         {
             "bare seal": bench.bare_seal, "seal": bench.seal, "bare open": bench.bare_open, "open": bench.open,

@@ -29,10 +29,10 @@ from runtime.clock import SystemClock
 from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.process import tune_gc
-from stream.engine.processor import Output, Processor
+from stream.engine.processor import CommitBatch, Processor
 from stream.errors import KafkaUnusable
 from stream.kafka import create_topics, topic
-from stream.records import STATE_VERSION, Arrived, StateRow, decode_for_patient, encode_record
+from stream.records import STATE_VERSION, PatientStateRow, ReadingRecord, decode_patient_record, encode_record
 from vitals.messages import AlarmChanged, Reading
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
@@ -87,8 +87,8 @@ def _job(name: str, binding_id: str, state: bytes | None = None) -> Any:
 
 def reading_of(value: bytes) -> Reading:
     """What is in a record."""
-    record = decode_for_patient(value)
-    assert isinstance(record, Arrived)
+    record = decode_patient_record(value)
+    assert isinstance(record, ReadingRecord)
     (reading,) = record.messages
     assert isinstance(reading, Reading)
     return reading
@@ -115,13 +115,13 @@ class Counting(Processor):
     def timer_at(self) -> int | None:
         return None
 
-    def take(self) -> Output:
+    def take(self) -> CommitBatch:
         states = [
-            (key.encode(), encode_record(StateRow(STATE_VERSION, offset, 1, self._jobs[key].state())))
+            (key.encode(), encode_record(PatientStateRow(STATE_VERSION, offset, 1, self._jobs[key].state())))
             for key, offset in self._dirty.items()
         ]
         alarms, self._waiting, self._dirty = self._waiting, [], {}
-        return Output(states, [], alarms)
+        return CommitBatch(states, [], alarms)
 
 
 # Contestants: each is told where the log is and how much is in it, and returns how long it took.
@@ -344,7 +344,7 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
             heart_rate=125.0 if is_ill else 70.0 + counter % 7, respiratory_rate=26.0 if is_ill else 14.0,
             spo2=89.0 if is_ill else 97.0, temperature=37.0, battery=80.0,
         )  # fmt: skip
-        value = encode_record(Arrived(messages=(reading,)))
+        value = encode_record(ReadingRecord(messages=(reading,)))
         size += len(value)
         sender.produce(name, key=reading.binding_id.encode(), value=value, partition=patient % PARTITIONS)
         if number % 10_000 == 0:

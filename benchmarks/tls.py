@@ -26,8 +26,9 @@ from rich.progress import track
 from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
 from stream.site.folder import Site, SiteFacts
+from stream.site.mosquitto_conf import BrokerSettings
 from wire.identity import TlsFiles
 from wire.lanes import tls_context
 from wire.mqtt import MqttClient

@@ -1,1 +1,1 @@
-"""What a clinician and an engineer see in Grafana: dashboards, alert rules and their queries, as code."""
+"""Grafana dashboards, alert rules and their InfluxDB queries, as code."""

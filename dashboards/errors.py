@@ -1,20 +1,20 @@
-"""What can go wrong with dashboards, each with its cure."""
+"""Errors of building and publishing dashboards; each message names the fix."""
 
 
 class DashboardsError(Exception):
-    """Something about dashboards that a person can put right."""
+    """Base of every error of this room."""
 
 
-class Drifted(DashboardsError):
-    """Files are not what the code makes."""
+class FilesOutdated(DashboardsError):
+    """Generated files are missing, outdated or superfluous."""
 
     def __init__(self, names: list[str]) -> None:
-        super().__init__(f"not as the code makes them: {', '.join(names)}; run `vitalloom dashboards build`")
+        super().__init__(f"not up to date: {', '.join(names)}; run `vitalloom dashboards build`")
         self.names = names
 
 
 class GrafanaRefused(DashboardsError):
-    """Grafana did not do what it was asked."""
+    """A request to Grafana failed."""
 
     def __init__(self, url: str, what: str, why: str) -> None:
         super().__init__(f"Grafana at {url}: {what}: {why}")

@@ -1,27 +1,27 @@
-"""The generated files in this folder: writing them, and whether they are what the code makes."""
+"""The generated files in this folder: write them, and check whether they are up to date."""
 
 from pathlib import Path
 from typing import Final
 
-from dashboards.build import BOARDS, as_text, built
-from dashboards.errors import Drifted
+from dashboards.build import DASHBOARDS, as_text, dashboard_json
+from dashboards.errors import FilesOutdated
 from dashboards.provisioning import TOKEN_FILE, files
 
 HERE: Final = Path(__file__).parent
 
 
-def wanted(bucket: str = "vitals", token_file: str = TOKEN_FILE) -> dict[str, str]:
-    """Every generated file by its path below `dashboards/`."""
+def generated_files(bucket: str = "vitals", token_file: str = TOKEN_FILE) -> dict[str, str]:
+    """Content of every generated file, by its path below `dashboards/`."""
     return {
-        **{f"grafana/{name}.json": as_text(built(name)) for name in BOARDS},
+        **{f"grafana/{name}.json": as_text(dashboard_json(name)) for name in DASHBOARDS},
         **{f"provisioning/{name}": text for name, text in files(bucket, token_file).items()},
     }
 
 
 def build(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FILE) -> list[str]:
-    """Write what is missing or different; which that was."""
-    written = drift(into, bucket, token_file)
-    for name, text in wanted(bucket, token_file).items():
+    """Write missing and outdated files; returns their names."""
+    written = outdated(into, bucket, token_file)
+    for name, text in generated_files(bucket, token_file).items():
         if name in written:
             path = into / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,9 +30,9 @@ def build(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FIL
 
 
 def check(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FILE) -> None:
-    """Raise Drifted if a file is not what the code makes, or is one too many."""
-    names = drift(into, bucket, token_file)
-    known = set(wanted(bucket, token_file))
+    """Raises FilesOutdated if a file is missing, outdated or superfluous."""
+    names = outdated(into, bucket, token_file)
+    known = set(generated_files(bucket, token_file))
     found = {
         path.relative_to(into).as_posix()
         for folder in ("grafana", "provisioning")
@@ -40,13 +40,13 @@ def check(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FIL
         if path.is_file()
     }
     if names or found - known:
-        raise Drifted(sorted({*names, *(found - known)}))
+        raise FilesOutdated(sorted({*names, *(found - known)}))
 
 
-def drift(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FILE) -> list[str]:
-    """Files that are missing or different."""
+def outdated(into: Path = HERE, bucket: str = "vitals", token_file: str = TOKEN_FILE) -> list[str]:
+    """Names of missing and outdated files."""
     return [
         name
-        for name, text in wanted(bucket, token_file).items()
+        for name, text in generated_files(bucket, token_file).items()
         if not (into / name).is_file() or (into / name).read_text(encoding="utf-8") != text
     ]

@@ -51,7 +51,7 @@ _USUAL: Final[Mapping[VitalSign, tuple[float, float]]] = {
 _UNITS: Final = {"%": "percent", "°C": "celsius"}
 
 
-class _Asked(Dataquery):
+class _FluxTarget(Dataquery):
     """One target of a panel."""
 
     def __init__(self, query: str) -> None:
@@ -66,10 +66,10 @@ class _Flux(Builder[Dataquery]):
         self._query = query
 
     def build(self) -> Dataquery:
-        return _Asked(self._query)
+        return _FluxTarget(self._query)
 
 
-class Place:
+class PanelLayout:
     """Where the next panel goes: from left to right, row under row."""
 
     def __init__(self) -> None:
@@ -86,12 +86,12 @@ class Place:
         return panel
 
 
-def words(content: str, *, title: str = "") -> text.Panel:
+def text_panel(content: str, *, title: str = "") -> text.Panel:
     """A text."""
     return text.Panel().title(title).mode("markdown").content(content).transparent(True)  # type: ignore[arg-type]
 
 
-def rows(
+def table_panel(
     title: str,
     query: str,
     columns: Mapping[str, str],
@@ -121,7 +121,9 @@ def rows(
     return panel
 
 
-def coloured(panel: table.Panel, column: str, mappings: Sequence[tuple[str, str]], *, whole: bool = False) -> None:
+def colour_by_text(
+    panel: table.Panel, column: str, mappings: Sequence[tuple[str, str]], *, whole: bool = False
+) -> None:
     """Colour the cells of a column by what stands in them.
 
     Args:
@@ -146,8 +148,8 @@ def coloured(panel: table.Panel, column: str, mappings: Sequence[tuple[str, str]
     )
 
 
-def graded(panel: table.Panel, column: str, steps: Sequence[tuple[float | None, str]]) -> None:
-    """Colour the numbers of a column by their size."""
+def colour_by_value(panel: table.Panel, column: str, steps: Sequence[tuple[float | None, str]]) -> None:
+    """Colour the stat_panel of a column by their size."""
     panel.override_by_name(
         column,
         [
@@ -161,18 +163,18 @@ def graded(panel: table.Panel, column: str, steps: Sequence[tuple[float | None, 
     )
 
 
-def measured(panel: table.Panel, column: str, unit: str, decimals: int = 0) -> None:
+def set_unit(panel: table.Panel, column: str, unit: str, decimals: int = 0) -> None:
     """The unit of a column."""
     panel.override_by_name(column, [Property(id_val="unit", value=unit), Property(id_val="decimals", value=decimals)])
 
 
-def linked(panel: table.Panel, column: str, title: str, url: str) -> None:
+def add_link(panel: table.Panel, column: str, title: str, url: str) -> None:
     """Where a click on a cell leads."""
     panel.override_by_name(column, [Property(id_val="links", value=[{"title": title, "url": url}])])
 
 
-def numbers(title: str, query: str, colours: Mapping[str, str], *, why: str) -> stat.Panel:
-    """A row of numbers, grey while they are 0."""
+def stat_panel(title: str, query: str, colours: Mapping[str, str], *, why: str) -> stat.Panel:
+    """A row of stat_panel, grey while they are 0."""
     panel = (
         _base(stat.Panel(), title, query, why)
         .color_mode(looks.BigValueColorMode.BACKGROUND)
@@ -197,7 +199,7 @@ def numbers(title: str, query: str, colours: Mapping[str, str], *, why: str) -> 
     return panel
 
 
-def trend(
+def trend_panel(
     title: str,
     query: str,
     *,
@@ -209,7 +211,7 @@ def trend(
     steps: Sequence[tuple[float | None, str]] = (),
     bars: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time that are never drawn across what was not measured."""
+    """Lines over time that are never drawn across what was not set_unit."""
     panel = (
         _base(timeseries.Panel(), title, query, why)
         .interval(interval)
@@ -243,13 +245,13 @@ def trend(
     return panel
 
 
-def sign_trend(sign: VitalSign, query: str) -> timeseries.Panel:
+def sign_panel(sign: VitalSign, query: str) -> timeseries.Panel:
     """A sign over time, as the table of signs has it: unit, decimals, colour; behind it the bands of NEWS2."""
     spec = SPEC[sign]
     low, high = _USUAL[sign]
     scale = " The bands are those of scale 1, whatever was ordered." if sign is VitalSign.SPO2 else ""
     bands = _BANDS.get(sign)
-    panel = trend(
+    panel = trend_panel(
         f"{spec.label}, {spec.unit}",
         query,
         why=f"Lowest, mean and highest usable value of each window; a gap is a gap. Behind it what NEWS2 scores: "
@@ -283,7 +285,9 @@ def sign_trend(sign: VitalSign, query: str) -> timeseries.Panel:
     return panel
 
 
-def states(title: str, query: str, colours: Mapping[str, str], *, why: str, name: str) -> statetimeline.Panel:
+def state_timeline_panel(
+    title: str, query: str, colours: Mapping[str, str], *, why: str, name: str
+) -> statetimeline.Panel:
     """What stood from when to when."""
     result = {state: {"color": colour, "index": index} for index, (state, colour) in enumerate(colours.items())}
     panel = _base(statetimeline.Panel(), title, query, why)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from dashboards.build import built
+from dashboards.build import dashboard_json
 from dashboards.panels import DIM, NOT_A_DEVICE
 
 _DARK: Final[dict[Any, Any]] = {"figure.facecolor": "#111217", "axes.facecolor": "#181b1f", "text.color": "#d8d9da",
@@ -31,7 +31,7 @@ def draw(name: str, answers: dict[str, list[list[dict[str, Any]]]], into: Path, 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    board = built(name)
+    board = dashboard_json(name)
     panels = [one for one in board["panels"] if one["gridPos"]["y"] + one["gridPos"]["h"] <= rows]
     high = max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in panels) + 1
     with mpl.rc_context(_DARK):

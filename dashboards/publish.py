@@ -11,7 +11,7 @@ from grafana_client.api import GrafanaApi
 from grafana_client.client import GrafanaClientError, GrafanaException, TokenAuth
 from niquests.exceptions import RequestException
 
-from dashboards.build import BOARDS, built
+from dashboards.build import DASHBOARDS, dashboard_json
 from dashboards.errors import DashboardsError, GrafanaRefused
 from dashboards.panels import SOURCE
 from dashboards.provisioning import FOLDER
@@ -27,14 +27,14 @@ _CURES: Final = {
 _ITS_OWN: Final = ("id", "version")
 
 
-class Published(NamedTuple):
+class PublishResult(NamedTuple):
     """What was done, each as a line for people."""
 
     done: list[str]
-    same: list[str]
+    unchanged: list[str]
 
 
-def publish(url: str, token_file: Path) -> Published:
+def publish(url: str, token_file: Path) -> PublishResult:
     """Folder and dashboards as the code makes them. Running it again changes nothing.
 
     Raises:
@@ -48,8 +48,8 @@ def publish(url: str, token_file: Path) -> Published:
             if _or_none(grafana.folder.get_folder, FOLDER) is None:
                 grafana.folder.create_folder(FOLDER, uid=FOLDER)
                 done.append(f"made folder {FOLDER}")
-        for name in BOARDS:
-            wanted = built(name)
+        for name in DASHBOARDS:
+            wanted = dashboard_json(name)
             with _asking(url, f"dashboard {wanted['uid']}"):
                 there = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
                 if there is not None and there["meta"].get("folderUid") == FOLDER and _same(there["dashboard"], wanted):
@@ -63,15 +63,15 @@ def publish(url: str, token_file: Path) -> Published:
                     {"dashboard": wanted, "folderUid": FOLDER, "overwrite": True, "message": "vitalloom publish"}
                 )
                 done.append(f"{'made' if there is None else 'replaced'} {wanted['uid']}")
-    return Published(done, same)
+    return PublishResult(done, same)
 
 
 def differences(url: str, token_file: Path) -> list[str]:
     """Dashboards that are missing in Grafana or are not what the code makes."""
     found = []
     with _grafana(url, token_file) as grafana:
-        for name in BOARDS:
-            wanted = built(name)
+        for name in DASHBOARDS:
+            wanted = dashboard_json(name)
             with _asking(url, f"dashboard {wanted['uid']}"):
                 there = _or_none(grafana.dashboard.get_dashboard, wanted["uid"])
             if there is None or not _same(there["dashboard"], wanted):

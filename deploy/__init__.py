@@ -1,1 +1,1 @@
-"""A whole site in one description: what runs, with which arguments, and whether it is well."""
+"""Deployment of a whole site: its folder, its processes, and their health checks."""

@@ -1,4 +1,4 @@
-"""The commands of a whole site: `vitalloom site`. What they do lives elsewhere, and is loaded when it is called."""
+"""The commands `vitalloom site` and `vitalloom doctor`. Their implementation is imported when they are called."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -6,67 +6,81 @@ from typing import Annotated, Final
 import typer
 
 site = typer.Typer(
-    help="A whole site: make its folder, run it on this machine or in containers.",
+    help="Create the folder of a site, run the site on this machine, prepare containers.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The site's folder.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the site.")]
 _SITE: Final = Path("site")
 
 
 @site.command()
 def init(
     folder: FolderArgument = _SITE,
-    name: Annotated[str, typer.Option(help="What the site is called, in its certificates.")] = "vitalloom",
+    name: Annotated[str, typer.Option(help="Name of the site, used in its certificates.")] = "vitalloom",
     host: Annotated[
-        str, typer.Option(help="Where devices reach it: a name or an address. The default is for this machine alone.")
+        str, typer.Option(help="Host name or IP address for devices. The default is reachable from this machine only.")
     ] = "127.0.0.1",
-    registry_port: Annotated[int, typer.Option(min=1, max=65_535, help="Where devices enrol.")] = 8_443,
-    broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="Where devices speak MQTT.")] = 8_883,
+    registry_port: Annotated[int, typer.Option(min=1, max=65_535, help="Port for the enrolment of devices.")] = 8_443,
+    broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the MQTT broker for devices.")] = 8_883,
     ports_from: Annotated[
         int | None,
         typer.Option(
-            min=1_024, max=65_500, show_default=False, help="Other ports for Kafka and the rest, one after the other."
+            min=1_024,
+            max=65_500,
+            show_default=False,
+            help="First of consecutive ports for Kafka and the other processes.",
         ),
     ] = None,
     user: Annotated[
-        str, typer.Option(help="Who may answer alarms; the password is shown once.", show_default="you")
+        str,
+        typer.Option(help="First user of the alarm desk; the password is shown once.", show_default="your user name"),
     ] = "",
     encrypt_root: Annotated[
-        bool, typer.Option("--encrypt-root", help="Ask for a passphrase of the root key's file.")
+        bool, typer.Option("--encrypt-root", help="Encrypt the root key with a passphrase, which is asked for.")
     ] = False,
 ) -> None:
-    """Make a site's folder: authority, registry, configuration, secrets. Again: what is missing."""
-    from deploy.begin import begin
+    """Create the folder of a site, or the missing parts of one.
+
+    The folder holds the certificate authority, the registry, configuration and secrets. Existing files are kept.
+    """
+    from deploy.init import init_site
 
     passphrase = ""
     if encrypt_root:
-        passphrase = typer.prompt("passphrase of the root key", hide_input=True, confirmation_prompt=True)
-    begin(
-        folder, name=name, host=host, registry_port=registry_port, broker_port=broker_port, first_port=ports_from,
-        passphrase=passphrase, user=user,
-    )  # fmt: skip
+        passphrase = typer.prompt("passphrase for the root key", hide_input=True, confirmation_prompt=True)
+    init_site(
+        folder,
+        name=name,
+        host=host,
+        registry_port=registry_port,
+        broker_port=broker_port,
+        first_port=ports_from,
+        passphrase=passphrase,
+        user=user,
+    )
 
 
 @site.command()
 def run(
     folder: FolderArgument = _SITE,
     demo: Annotated[
-        bool, typer.Option("--demo", help="With simulated patients, and a phone that shows alarms.")
+        bool, typer.Option("--demo", help="Also run simulated patients and a simulated phone for alarms.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes that judge. Default: site.toml.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Number of worker processes. Default: workers in site.toml.", show_default=False
+        ),
     ] = None,
     for_: Annotated[
-        str | None, typer.Option("--for", help="End by itself after so long: 90s, 45m.", show_default=False)
+        str | None, typer.Option("--for", help="Stop after this time, for instance 90s or 45m.", show_default=False)
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Write the last screen to this file, as SVG.", show_default=False)
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="SVG file for the last screen.", show_default=False)] = None,
 ) -> None:
-    """Run the whole site on this machine, from the description that docker-compose.yml is made of. Ctrl-C ends it."""
+    """Run all processes of the site on this machine, without containers. Ctrl-C stops them."""
     from deploy.run import run as run_site
     from simulators.ward.options import milliseconds
 
@@ -76,7 +90,7 @@ def run(
 
 @site.command()
 def compose() -> None:
-    """Print docker-compose.yml, made of the description of a site. The one in the repository is this text."""
+    """Print docker-compose.yml. The file in the repository is this output."""
     from deploy.compose import text
 
     typer.echo(text(), nl=False)
@@ -84,10 +98,13 @@ def compose() -> None:
 
 @site.command()
 def tools(
-    install: Annotated[bool, typer.Option("--install", help="Fetch or build what is missing, once.")] = False,
+    install: Annotated[bool, typer.Option("--install", help="Download or build missing servers.")] = False,
 ) -> None:
-    """Which servers are on this machine, for `vitalloom site run`; containers bring their own."""
-    from deploy.begin import show_tools
+    """Show which servers are installed on this machine.
+
+    `vitalloom site run` needs Mosquitto, Kafka and InfluxDB; containers include them. Exit status 1 if one is missing.
+    """
+    from deploy.init import show_tools
 
     raise typer.Exit(show_tools(install=install))
 
@@ -95,29 +112,35 @@ def tools(
 @site.command()
 def prepare(
     folder: FolderArgument,
-    kafka: Annotated[str, typer.Option(help="host:port of Kafka.")],
-    influxdb: Annotated[str, typer.Option(help="http://host:port of InfluxDB.")],
-    partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Of the log.")] = 12,
+    kafka: Annotated[str, typer.Option(help="Address of Kafka, host:port.")],
+    influxdb: Annotated[str, typer.Option(help="URL of InfluxDB, http://host:port.")],
+    partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Number of partitions of Kafka topics.")] = 12,
 ) -> None:
-    """Set InfluxDB up, make buckets, tokens and Kafka's topics, as far as they are missing: a step of a start."""
+    """Create missing Kafka topics and InfluxDB buckets and tokens.
+
+    Runs on each start of a site.
+    """
     from deploy.prepare import prepare as prepare_site
 
     made = prepare_site(folder, kafka=kafka, influxdb=influxdb, partitions=partitions)
-    typer.echo("\n".join(f"made: {one}" for one in made) or "everything was there")
+    typer.echo("\n".join(f"created: {one}" for one in made) or "nothing to create")
 
 
 @site.command("enrol-demo")
 def enrol_demo(folder: FolderArgument) -> None:
-    """Invite, enrol and bind the devices of the demo, as far as they are missing. A step of a demo's start."""
+    """Enrol the simulated devices of the demo and assign them to beds.
+
+    Runs on each start of a demo; existing devices are kept.
+    """
     from deploy.demo import prepare as prepare_demo
 
     done = prepare_demo(folder)
-    typer.echo("\n".join(f"done: {one}" for one in done) or "everybody was there")
+    typer.echo("\n".join(f"done: {one}" for one in done) or "nothing to do")
 
 
 @site.command()
 def wearables(folder: FolderArgument) -> None:
-    """The simulated wearables of the demo, in real time."""
+    """Run the simulated wearables of the demo, in real time."""
     from deploy.demo import run_wearables
 
     raise typer.Exit(run_wearables(folder))
@@ -125,10 +148,10 @@ def wearables(folder: FolderArgument) -> None:
 
 @site.command()
 def phone(
-    listen: Annotated[str, typer.Option(help="host:port to take notifications at.")],
-    file: Annotated[Path, typer.Option(help="Where it keeps what it showed.")],
+    listen: Annotated[str, typer.Option(help="Listen address for notifications, host:port.")],
+    file: Annotated[Path, typer.Option(help="File for received notifications.")],
 ) -> None:
-    """A phone that does not exist: shows what the desk sends by webhook. Part of the demo."""
+    """Run the simulated phone of the demo, which shows notifications of the desk."""
     from simulators.phone import run as run_phone
 
     host, _, port = listen.rpartition(":")
@@ -166,25 +189,27 @@ def doctor(
     ] = None,
     process: Annotated[
         list[str] | None,
-        typer.Option(help="http.listen of a process that has to be ready. May be repeated.", show_default=False),
+        typer.Option(
+            help="Health endpoint (http.listen) of a process that has to be ready. May be repeated.", show_default=False
+        ),
     ] = None,
     pause: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between the two measurements of lag.")] = 4.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also list the checks that passed.")] = False,
 ) -> None:
-    """Find out what is wrong with a site or an edge, and how to fix it. Changes nothing.
+    """Find problems of a site or an edge and how to fix them. Changes nothing.
 
-    Exit status 1 if something is wrong.
+    Exit status 1 if there is an error.
     """
-    from deploy.doctor import Patient, main
+    from deploy.doctor import DoctorTargets, main
 
     if folder is not None:
-        from deploy.whole import patient
+        from deploy.site_targets import site_targets
 
-        raise typer.Exit(main(patient(folder, pause_s=pause), as_json=as_json, everything=everything))
+        raise typer.Exit(main(site_targets(folder, pause_s=pause), as_json=as_json, everything=everything))
     if not (site or ingest_config or worker_config or store_config or edge_config or process):
         raise typer.BadParameter("name what to examine: DIR, --site, --ingest, --worker, --store, --edge or --process")
-    found = Patient(
+    found = DoctorTargets(
         site=site,
         ingest=ingest_config,
         worker=worker_config,

@@ -1,6 +1,6 @@
-"""`docker-compose.yml`, made of the description of a site. Pure: the text in the repository is what this gives.
+"""`docker-compose.yml`, generated from the description of a site. Pure: the file in the repository is its output.
 
-Containers run the processes of the description with its arguments and environment. What is added here is what only
+Containers run the processes of the description with its arguments and environment. This module adds what only
 containers have: images, users, mounts, networks, limits.
 """
 
@@ -9,75 +9,82 @@ from typing import Any, Final
 
 import yaml
 
-from deploy.description import WHOLE, Health, Place, Process, Program, named, processes
-from deploy.env import PHONE, compose_place
-from deploy.folder import DRAWN, FILLED_LATER
+from deploy.description import WHOLE, Deployment, HealthCheck, Process, Program, by_name, processes
+from deploy.env import PHONE, compose_deployment
+from deploy.folder import GENERATED_SECRETS, INFLUXDB_TOKENS
 from runtime.version import __version__
 
 IMAGES: Final[Mapping[Program, str]] = {
     Program.VITALLOOM: f"vitalloom:{__version__}",
-    # Below 2.0.21 the receive maximum of its clients is not kept to.
+    # Versions below 2.0.21 ignore the receive maximum of clients.
     Program.MOSQUITTO: "eclipse-mosquitto:2.0.22",
     Program.KAFKA: "apache/kafka:4.1.1",
     Program.INFLUXDB: "influxdb:2.7.12",
     Program.GRAFANA: "grafana/grafana:13.2.3",
 }
 
-_CALLED: Final[Mapping[Program, list[str]]] = {
+_ENTRYPOINTS: Final[Mapping[Program, list[str]]] = {
     Program.VITALLOOM: ["vitalloom"],
     Program.MOSQUITTO: ["mosquitto"],
     Program.KAFKA: ["java", "-cp", "/opt/kafka/libs/*"],
     Program.INFLUXDB: ["influxd"],
     Program.GRAFANA: ["grafana", "server", "--homepath", "/usr/share/grafana"],
 }
-"""Instead of what the images would do first, as root: the programs themselves, as natively."""
+"""The programs themselves, without the start scripts of the images, which need root."""
 
 _PIDS: Final = "broker-pids"
-_NOBODY: Final = "say --env-file DIR/.env; containers do not run as root, so DIR belongs to another user"
+_NO_USER: Final = "use --env-file DIR/.env; containers do not run as root, so DIR has to belong to another user"
 _SHORT: Final = 112
-_IN_ONE: Final = ("mosquitto", "registry")
-_OUTWARDS: Final = frozenset({"mosquitto", "registry", "ingest", "desk", "grafana"})
-"""Everybody else sees the inner network only, which has no way out."""
+_SHARED_PIDS: Final = ("mosquitto", "registry")
+_EXTERNAL: Final = frozenset({"mosquitto", "registry", "ingest", "desk", "grafana"})
+"""Services with access to the outer network; the others have the inner network only."""
 
 _HEAD: Final = """\
-# A whole site in containers. Made of deploy/description.py: `vitalloom site compose` prints this text, and a test
-# compares the two; `vitalloom site run` starts the same processes without containers.
+# A site in containers. Generated from deploy/description.py by `vitalloom site compose`; do not edit.
+# `vitalloom site run` starts the same processes without containers.
 #
-#   vitalloom site init site --host ward.example       the folder, as a user that is not root
+#   vitalloom site init site --host ward.example       create the folder, as a non-root user
 #   docker compose --env-file site/.env up -d          or: make up
 #   docker compose --env-file site/.env up -d --scale worker=3
 #   docker compose --env-file site/.env --profile demo up -d
 #
-# The folder of the site is mounted where this machine has it, part by part: each container sees what it needs. Secrets
-# are files in it, owned by the user that containers run as. No password stands here, and none has a default.
+# Each container mounts the parts of the site's folder that it needs, at their paths on the host. Secrets are files in
+# that folder, owned by the user of the containers. This file has no passwords, and there are no default passwords.
 # Decision support and secondary notification. Not a certified medical device.
 """
 
 
 def text() -> str:
-    """The whole file."""
-    place = compose_place()
-    found = processes(place)
+    """The content of the file."""
+    deployment = compose_deployment()
+    found = processes(deployment)
     parts = [_HEAD, "name: ${COMPOSE_PROJECT_NAME:-vitalloom}\n", _common(), "services:"]
-    parts.append(_service(_PIDS, "the ids of the broker and the registry: one tells the other to read its files again",
-                          "careful", _pids()))  # fmt: skip
+    parts.append(
+        _service(_PIDS, "shared process ids: the registry signals the broker to reload its files", "careful", _pids())
+    )
     parts += [
-        _service(one.name, one.about, "ours" if one.program is Program.VITALLOOM else "careful", service(one, place))
+        _service(
+            one.name, one.about, "ours" if one.program is Program.VITALLOOM else "careful", service(one, deployment)
+        )
         for one in found
     ]
     parts.append(_block({"networks": {"inner": {"internal": True}, "outer": {}}}))
     used = {name for one in found for name in one.access.secrets}
-    files = {name: {"file": f"{place.folder}/secrets/{name}"} for name in (*DRAWN, *FILLED_LATER) if name in used}
+    files = {
+        name: {"file": f"{deployment.folder}/secrets/{name}"}
+        for name in (*GENERATED_SECRETS, *INFLUXDB_TOKENS)
+        if name in used
+    }
     parts.append(_block({"secrets": files}))
     return "\n".join(parts)
 
 
-def service(one: Process, place: Place) -> dict[str, Any]:
-    """What is particular about one service."""
+def service(one: Process, deployment: Deployment) -> dict[str, Any]:
+    """The keys of one service beyond the shared ones."""
     made: dict[str, Any] = {}
     if one.program is not Program.VITALLOOM:
         made["image"] = IMAGES[one.program]
-        made["entrypoint"] = _CALLED[one.program]
+        made["entrypoint"] = _ENTRYPOINTS[one.program]
     if one.profile:
         made["profiles"] = [one.profile]
     made["command"] = list(one.arguments)
@@ -89,27 +96,32 @@ def service(one: Process, place: Place) -> dict[str, Any]:
         made["network_mode"] = f"service:{PHONE}"
     else:
         made["networks"] = _networks(one)
-    if one.name in _IN_ONE:
+    if one.name in _SHARED_PIDS:
         made["pid"] = f"service:{_PIDS}"
     if one.publishes:
         made["ports"] = [
-            f"{_env('VITALLOOM_FOR_' + port.to.upper())}:{place.facts[port.port]}:{place.facts[port.port]}"
+            f"{_env('VITALLOOM_FOR_' + port.to.upper())}:{deployment.facts[port.port]}:{deployment.facts[port.port]}"
             for port in one.publishes
         ]
-    if mounts := _mounts(one, place):
+    if mounts := _mounts(one, deployment):
         made["volumes"] = mounts
     if one.access.secrets:
-        made["secrets"] = [{"source": name, "target": f"{place.folder}/secrets/{name}"} for name in one.access.secrets]
-    needs = _needs(one, named(processes(place)))
+        made["secrets"] = [
+            {"source": name, "target": f"{deployment.folder}/secrets/{name}"} for name in one.access.secrets
+        ]
+    needs = _needs(one, by_name(processes(deployment)))
     if needs:
         made["depends_on"] = needs
     if one.is_step:
         made["restart"] = "on-failure:5"
     if one.health is not None:
         made["healthcheck"] = {
-            "test": ["CMD", *_asked(one.program, one.health, place)],
-            "interval": "10s", "timeout": "5s", "retries": 6, "start_period": "60s",
-        }  # fmt: skip
+            "test": ["CMD", *_health_command(one.program, one.health, deployment)],
+            "interval": "10s",
+            "timeout": "5s",
+            "retries": 6,
+            "start_period": "60s",
+        }
     made["stop_grace_period"] = f"{one.stop_within_s}s"
     made["mem_limit"] = f"{one.memory_mb}m"
     return made
@@ -117,8 +129,8 @@ def service(one: Process, place: Place) -> dict[str, Any]:
 
 def _common() -> str:
     careful = {
-        # Without the site's .env, or with one of root's, nothing starts.
-        "user": f"${{VITALLOOM_UID:?{_NOBODY}}}:{_env('VITALLOOM_GID')}",
+        # Without the .env of a site, or if it belongs to root, nothing starts.
+        "user": f"${{VITALLOOM_UID:?{_NO_USER}}}:{_env('VITALLOOM_GID')}",
         "read_only": True,
         "tmpfs": ["/tmp:size=64m,mode=1777"],  # noqa: S108 - of a container, in memory
         "cap_drop": ["ALL"],
@@ -135,25 +147,30 @@ def _common() -> str:
 
 def _pids() -> dict[str, Any]:
     return {
-        "image": IMAGES[Program.MOSQUITTO], "entrypoint": ["tail", "-f", "/dev/null"], "init": True,
-        "network_mode": "none", "stop_grace_period": "2s", "mem_limit": "16m",
-    }  # fmt: skip
+        "image": IMAGES[Program.MOSQUITTO],
+        "entrypoint": ["tail", "-f", "/dev/null"],
+        "init": True,
+        "network_mode": "none",
+        "stop_grace_period": "2s",
+        "mem_limit": "16m",
+    }
 
 
 def _networks(one: Process) -> Any:
     if one.name == "registry":
-        # Who renews asks for the registry by the name that devices know, from within as well.
+        # Ingest renews its certificate at the registry by its external name.
         return {"inner": {"aliases": [_env("VITALLOOM_HOST")]}, "outer": {}}
-    return ["inner", "outer"] if one.name in _OUTWARDS else ["inner"]
+    return ["inner", "outer"] if one.name in _EXTERNAL else ["inner"]
 
 
-def _mounts(one: Process, place: Place) -> list[dict[str, Any]]:
+def _mounts(one: Process, deployment: Deployment) -> list[dict[str, Any]]:
     def bind(path: str, **more: Any) -> dict[str, Any]:
-        full = place.folder if path == WHOLE else f"{place.folder}/{path}"
+        full = deployment.folder if path == WHOLE else f"{deployment.folder}/{path}"
         return {"type": "bind", "source": full, "target": full, **more, "bind": {"create_host_path": False}}
 
     hidden = [
-        {"type": "tmpfs", "target": f"{place.folder}/{path}", "tmpfs": {"size": 4_096}} for path in one.access.hides
+        {"type": "tmpfs", "target": f"{deployment.folder}/{path}", "tmpfs": {"size": 4_096}}
+        for path in one.access.hides
     ]
     return [
         *(bind(path) for path in one.access.writes),
@@ -169,21 +186,21 @@ def _needs(one: Process, known: Mapping[str, Process]) -> dict[str, dict[str, st
         return "service_healthy" if need.health is not None else "service_started"
 
     needs = {name: {"condition": condition(known[name])} for name in one.needs}
-    if one.name in _IN_ONE:
+    if one.name in _SHARED_PIDS:
         needs[_PIDS] = {"condition": "service_started"}
     return needs
 
 
-def _asked(program: Program, health: Health, place: Place) -> list[str]:
-    """A question that the image of the program has the means for."""
-    at = f"{place.loopback}:{place.facts[health.port]}"
+def _health_command(program: Program, health: HealthCheck, deployment: Deployment) -> list[str]:
+    """A health check command that exists in the image of the program."""
+    at = f"{deployment.loopback}:{deployment.facts[health.port]}"
     if program is Program.VITALLOOM:
-        return ["vitalloom", "health", place.facts[health.port], *(["--live"] if health.path == "/live" else [])]
+        return ["vitalloom", "health", deployment.facts[health.port], *(["--live"] if health.path == "/live" else [])]
     if program is Program.INFLUXDB:
         return ["influx", "ping", "--host", f"http://{at}"]
     if program is Program.GRAFANA:
         return ["wget", "-q", "-O", "/dev/null", f"http://{at}{health.path}"]
-    return ["nc", "-z", place.loopback, place.facts[health.port]]
+    return ["nc", "-z", deployment.loopback, deployment.facts[health.port]]
 
 
 def _env(name: str) -> str:
@@ -195,7 +212,7 @@ def _service(name: str, about: str, anchor: str, particular: Mapping[str, Any]) 
 
 
 def _block(table: Mapping[str, Any]) -> str:
-    """Key by key; what fits on a line stands on one, as somebody would write it."""
+    """YAML with one line per key where the value fits on it."""
     rows = []
     for key, value in table.items():
         short = f"{key}: {_flow(value)}"
@@ -218,7 +235,7 @@ def _indented(text_: str, by: int) -> str:
 
 
 def variables() -> Iterable[str]:
-    """Names that `.env` has to hold."""
+    """Names of the variables that `.env` has to define."""
     import re
 
     return sorted(set(re.findall(r"\$\{(VITALLOOM_[A-Z_]+)", text())))

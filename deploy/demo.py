@@ -1,7 +1,7 @@
-"""A ward that does not exist, in front of a site that does: its devices enrol like real ones and live in real time.
+"""Simulated edges and wearables for a site: they enrol like real devices and run in real time.
 
-One patient is five minutes into a story in which the oxygen saturation falls, so there is an alarm within a minute or
-two. Everything is in `demo/` of the site's folder.
+The oxygen saturation of one patient falls from the start, so there is an alarm within a minute or two. All files are in
+`demo/` in the folder of the site.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from deploy.errors import SiteIncomplete
 from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.hardening import make_private_dir, write_private
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from simulators.device import run_wearable
 from simulators.scenarios import scenario
 from simulators.stories import Simulated
@@ -30,25 +30,25 @@ ENVIRONMENT: Final = "VITALLOOM_DEMO"
 CADENCE_MS: Final = 2_000
 CUFF_MS: Final = 60_000
 STORY: Final = "mixed"
-_WHO: Final = "demo"
+_ACTOR: Final = "demo"
 
 
 class DemoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be told to a demo, by the environment alone."""
+    """Configuration of the demo, from the environment only."""
 
-    later_minutes: float = 5.0  # so much of each story is over when it begins
+    later_minutes: float = 5.0  # skip this much of each patient's story
 
 
 def edge_folder(number: int) -> str:
-    """Of one edge, within the site's folder."""
+    """Folder of a demo edge, within the folder of the site."""
     return f"demo/edge-{number}"
 
 
 def prepare(folder: Path) -> list[str]:
-    """Invite, enrol and bind whoever is missing; what was done.
+    """Enrol missing devices and assign them to beds; returns what was done.
 
     Raises:
-        SiteUnusable, EnrolmentFailed: what is wrong, and the cure.
+        SiteUnusable, EnrolmentFailed: the message names the problem and the fix.
     """
     make_private_dir(folder / "demo")
     done: list[str] = []
@@ -59,9 +59,13 @@ def prepare(folder: Path) -> list[str]:
             device_id = _enrolled(site, "wearable", number, done)
             if device_id not in worn:
                 site.registry.bind(
-                    wearable_id=device_id, edge_id=edges[number % DEMO_EDGES], patient=f"DEMO-{number}",
-                    bed=str(number), about=_story(number, DemoConfig()).about(0), who=_WHO,
-                )  # fmt: skip
+                    wearable_id=device_id,
+                    edge_id=edges[number % DEMO_EDGES],
+                    patient=f"DEMO-{number}",
+                    bed=str(number),
+                    about=_story(number, DemoConfig()).about(0),
+                    who=_ACTOR,
+                )
                 done.append(f"bed {number}")
     for number in range(1, DEMO_EDGES + 1):
         _configure(folder, number)
@@ -69,17 +73,17 @@ def prepare(folder: Path) -> list[str]:
 
 
 def run_wearables(folder: Path) -> int:
-    """All wearables of the demo in one process, each with a connection and a certificate of its own.
+    """Run all wearables of the demo in one process, each with its own connection and certificate.
 
     Raises:
-        NotEnrolled: the demo was not prepared.
+        NotEnrolled: `vitalloom site enrol-demo` was not run.
     """
-    begin()
-    asyncio.run(until_told_to_stop(_wear(folder, load(DemoConfig, None, env_prefix=ENVIRONMENT))))
+    set_up_process()
+    asyncio.run(run_until_signal(_run_all(folder, load(DemoConfig, None, env_prefix=ENVIRONMENT))))
     return 0
 
 
-async def _wear(folder: Path, config: DemoConfig) -> None:
+async def _run_all(folder: Path, config: DemoConfig) -> None:
     clock = SystemClock()
     async with asyncio.TaskGroup() as tasks:
         for number in range(1, DEMO_PATIENTS + 1):
@@ -107,9 +111,9 @@ def _enrolled(site: Site, role: Role, number: int, done: list[str]) -> bytes:
     try:
         device_id = site.registry.find(label)
     except NoSuchDevice:
-        device_id = site.registry.add_device(role, label=label, who=_WHO)
+        device_id = site.registry.add_device(role, label=label, who=_ACTOR)
     if not (folder / "identity.json").exists() and not any(folder.glob("*")):
-        enrol(site.registry.invite(device_id, url=site.facts.url, who=_WHO), folder)
+        enrol(site.enrolment.invite(device_id, url=site.facts.url, who=_ACTOR), folder)
         done.append(label)
     elif Wallet.load(folder).me.device_id != device_id:
         raise SiteIncomplete(folder, "holds the identity of another device; remove the folder `demo` and start again")
@@ -121,10 +125,10 @@ def _configure(folder: Path, number: int) -> None:
     if file.exists():
         return
     text = f"""\
-# An edge of the demo. On a Raspberry Pi: vitalloom edge setup. Every key: vitalloom edge --sample-config
+# An edge of the demo. On a Raspberry Pi use `vitalloom edge setup`. All keys: vitalloom edge --sample-config
 identity = "edge-{number}"
 data_dir = "edge-{number}-data"
-state_key = "edge-{number}-state.key"   # a demo's patients are nobody; on a Pi this lies in memory
+state_key = "edge-{number}-state.key"   # for simulated patients only; on a Raspberry Pi this key is in memory
 status_file = "edge-{number}-status.json"
 heartbeat_s = 10.0
 

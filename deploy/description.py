@@ -1,8 +1,8 @@
-"""One description of a site: its processes, their arguments, addresses, files, health, order. Pure.
+"""Description of a site: its processes with arguments, addresses, files, health checks and start order. Pure.
 
-`docker-compose.yml` and `vitalloom site run` are made of it. What differs between the two is a `Place`: how a process
-is reached by others, and what its program is called there. Paths do not differ: a container sees the site's folder
-where this machine has it. So arguments and generated files are the same, and environments carry addresses only.
+`docker-compose.yml` and `vitalloom site run` are generated from it. They differ by a `Deployment`: the addresses of the
+processes. Paths do not differ: containers mount the folder of the site at its path on the host. So arguments and
+generated files are the same, and environment variables carry only addresses.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ DEMO_PATIENTS: Final = 6
 
 
 class Program(StrEnum):
-    """What is run. How it is called depends on the place."""
+    """A program. Its command line depends on the deployment."""
 
     VITALLOOM = "vitalloom"
     MOSQUITTO = "mosquitto"
@@ -28,7 +28,7 @@ class Program(StrEnum):
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the processes of a site listen. Those that devices are told are in `site.json`."""
+    """Ports of the processes of a site. Those of the registry and the MQTT broker are in `site.json`."""
 
     kafka: int = 9_092
     kafka_controller: int = 9_093
@@ -37,61 +37,61 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     desk: int = 8_095
     phone: int = 8_099
     ingest_http: int = 9_101
-    worker_http: int = 9_102  # of the first worker; on one machine each further one has the next from 9120 on
+    worker_http: int = 9_102  # of the first worker; on one machine further workers use 9120 and above
     store_http: int = 9_103
     desk_http: int = 9_104
     registry_http: int = 9_105
 
     @classmethod
     def after(cls, first: int) -> "Ports":
-        """One after the other: for a second site on one machine."""
+        """Consecutive ports from `first` on, for a second site on one machine."""
         return cls(**{name: first + index for index, name in enumerate(cls.__struct_fields__)})
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a site runs, as far as its description has to know."""
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a site runs: natively on this machine or in containers."""
 
-    folder: str  # of the site, as its processes see it
-    facts: Mapping[str, str]  # ports by name; kafka_id, kafka_heap, partitions, backstop_webhook
-    hosts: Mapping[str, str]  # of processes, by name
+    folder: str  # path of the site's folder, as its processes see it
+    facts: Mapping[str, str]  # ports by name; also kafka_id, kafka_heap, partitions, backstop_webhook
+    hosts: Mapping[str, str]  # host by process name
     loopback: str = "127.0.0.1"
-    listen: str  # the address that processes listen on
-    outside: str  # and those that devices come to
+    listen: str  # address that processes listen on
+    outside: str  # address that the processes for devices listen on
 
     def address(self, name: str, *, port: str = "") -> str:
         return f"{self.hosts[name]}:{self.facts[port or name]}"
 
 
-class Check(StrEnum):
-    """How to see whether a process does its work."""
+class HealthCheckKind(StrEnum):
+    """Kind of a health check."""
 
-    READY = "ready"  # its own page says 200: it makes progress
-    HTTP = "http"  # a page of it says 200
-    TCP = "tcp"  # it takes a connection
-    KAFKA = "kafka"  # it speaks Kafka's protocol
+    READY = "ready"  # its /ready endpoint returns 200
+    HTTP = "http"  # a URL returns 200
+    TCP = "tcp"  # it accepts a connection
+    KAFKA = "kafka"  # it answers in the Kafka protocol
 
 
-class Health(NamedTuple):
-    """What to ask, from within the place where the process runs."""
+class HealthCheck(NamedTuple):
+    """The health check of a process, run on the machine or in the container of the process."""
 
-    how: Check
-    port: str  # a name of `Ports`, `broker` or `registry`
+    kind: HealthCheckKind
+    port: str  # field name of `Ports`, `broker` or `registry`
     path: str = "/"
 
 
-class Published(NamedTuple):
-    """A port that is for others than this site."""
+class PublishedPort(NamedTuple):
+    """A port that is open to devices or to people."""
 
     port: str
     to: Literal["devices", "people"]
 
 
 class Access(NamedTuple):
-    """What a process sees of the site's folder. Everything else is out of its reach in a container."""
+    """Parts of the site's folder that a process has access to. Containers mount nothing else."""
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    hides: tuple[str, ...] = ()  # within what it may write or read
+    hides: tuple[str, ...] = ()  # excluded from `reads` and `writes`
     secrets: tuple[str, ...] = ()  # files in `secrets/`
 
 
@@ -102,70 +102,70 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     program: Program = Program.VITALLOOM
     arguments: tuple[str, ...]
-    environment: Mapping[str, str] = {}  # addresses; never a secret
-    needs: tuple[str, ...] = ()  # must be well, or done, before
-    health: Health | None = None
-    is_step: bool = False  # ends by itself, with 0
+    environment: Mapping[str, str] = {}  # addresses, never a secret
+    needs: tuple[str, ...] = ()  # processes that have to be ready, or steps that have to be done, before
+    health: HealthCheck | None = None
+    is_step: bool = False  # ends by itself with exit status 0
     access: Access = Access()
-    publishes: tuple[Published, ...] = ()
+    publishes: tuple[PublishedPort, ...] = ()
     stop_within_s: int = STOP_WITHIN_S
     memory_mb: int
-    scales: bool = False  # any number of them share the work
+    scales: bool = False  # several instances share the work
     profile: str = ""
-    is_outside: bool = False  # a device, not a part of the site: it comes as devices do, by the site's public address
-    is_optional: bool = False  # a machine without its program is no reason to start nothing
+    is_outside: bool = False  # a simulated device: it connects to the public address of the site
+    is_optional: bool = False  # the site starts without it if its program is not installed
 
 
 WHOLE: Final = "."
-"""The site's folder itself."""
+"""The whole folder of the site."""
 _KEYS: Final = ("ca", "control", "registry", "services", "broker", "secrets")
 _SERVERS: Final = ("data/kafka", "data/influxdb", "data/grafana")
-"""Of what lies in the site's folder, what somebody who only reads the registry has no business with."""
+"""Folders of the servers, hidden from processes that only read the registry."""
 
 
-def processes(place: Place) -> tuple[Process, ...]:
-    """All of a site, in an order in which they may be started."""
-    at, facts = place.folder, place.facts
-    kafka, influxdb = place.address("kafka"), f"http://{place.address('influxdb')}"
+def processes(deployment: Deployment) -> tuple[Process, ...]:
+    """All processes of a site, in an order in which they can be started."""
+    at, facts = deployment.folder, deployment.facts
+    kafka, influxdb = deployment.address("kafka"), f"http://{deployment.address('influxdb')}"
     java = ("-Xms256m", f"-Xmx{facts['kafka_heap']}", f"-Dlog4j2.configurationFile={at}/config/kafka-log4j2.xml")
     properties = f"{at}/config/kafka.properties"
-    controller = f"CONTROLLER://{place.loopback}:{facts['kafka_controller']}"
+    controller = f"CONTROLLER://{deployment.loopback}:{facts['kafka_controller']}"
     return (
         Process(
             name="broker-files",
             about="writes the MQTT broker's configuration, access list and certificate",
-            arguments=("broker", "write", "--site", at, "--host", "mosquitto", "--listen", place.outside),
+            arguments=("broker", "write", "--site", at, "--host", "mosquitto", "--listen", deployment.outside),
             is_step=True,
             access=Access(writes=(WHOLE,)),
             memory_mb=192,
         ),
         Process(
             name="mosquitto",
-            about="MQTT broker: edges and wearables come here, with certificates",
+            about="MQTT broker for edges and wearables, with client certificates",
             program=Program.MOSQUITTO,
             arguments=("-c", f"{at}/broker/mosquitto.conf"),
             needs=("broker-files",),
-            health=Health(Check.TCP, "broker"),
+            health=HealthCheck(HealthCheckKind.TCP, "broker"),
             access=Access(writes=("broker",)),
-            publishes=(Published("broker", "devices"),),
+            publishes=(PublishedPort("broker", "devices"),),
             memory_mb=768,
         ),
         Process(
             name="registry",
-            about="enrols and renews devices; keeps the broker's lists true",
+            about="enrols and renews devices; updates the broker's access and revocation lists",
             arguments=(
-                "registry", "serve", "--site", at, "--host", place.outside, "--http-listen",
-                f"{place.listen}:{facts['registry_http']}",
+                "registry", "serve", "--site", at, "--host", deployment.outside, "--http-listen",
+                f"{deployment.listen}:{facts['registry_http']}",
             ),
             needs=("broker-files",),
-            health=Health(Check.READY, "registry_http", "/ready"),
+            health=HealthCheck(HealthCheckKind.READY, "registry_http", "/ready"),
             access=Access(writes=(WHOLE,), hides=("secrets", "people", "data")),
-            publishes=(Published("registry", "devices"),),
+            publishes=(PublishedPort("registry", "devices"),),
             memory_mb=256,
         ),
         Process(
             name="kafka-format",
-            about="makes Kafka's folder, once",
+            about="creates the data folder of Kafka, once",
             program=Program.KAFKA,
             arguments=(
                 *java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", facts["kafka_id"],
@@ -177,37 +177,37 @@ def processes(place: Place) -> tuple[Process, ...]:
         ),
         Process(
             name="kafka",
-            about="the log between ingest, workers, store and desk",
+            about="Kafka, between ingest, workers, store writer and desk",
             program=Program.KAFKA,
             arguments=(
                 *java, "kafka.Kafka", properties,
-                "--override", f"listeners=PLAINTEXT://{place.listen}:{facts['kafka']},{controller}",
+                "--override", f"listeners=PLAINTEXT://{deployment.listen}:{facts['kafka']},{controller}",
                 "--override", f"advertised.listeners=PLAINTEXT://{kafka}",
             ),
             needs=("kafka-format",),
-            health=Health(Check.KAFKA, "kafka"),
+            health=HealthCheck(HealthCheckKind.KAFKA, "kafka"),
             access=Access(reads=("config/kafka.properties", "config/kafka-log4j2.xml"), writes=("data/kafka",)),
             memory_mb=1_024,
         ),
         Process(
             name="influxdb",
-            about="the database of readings, scores and alarms",
+            about="InfluxDB, the database of readings, scores and alarms",
             program=Program.INFLUXDB,
             arguments=(
-                # Hardening: Flux and templates fetch nothing from private addresses, and templates no local files.
+                # Hardening: Flux and templates cannot read private addresses, and templates cannot read local files.
                 "--reporting-disabled", "--hardening-enabled", "--log-level", "warn",
-                "--http-bind-address", f"{place.listen}:{facts['influxdb']}",
+                "--http-bind-address", f"{deployment.listen}:{facts['influxdb']}",
                 "--bolt-path", f"{at}/data/influxdb/bolt",
                 "--sqlite-path", f"{at}/data/influxdb/sqlite",
                 "--engine-path", f"{at}/data/influxdb/engine",
             ),
-            health=Health(Check.HTTP, "influxdb", "/health"),
+            health=HealthCheck(HealthCheckKind.HTTP, "influxdb", "/health"),
             access=Access(writes=("data/influxdb",)),
             memory_mb=2_048,
         ),
         Process(
             name="prepare",
-            about="makes topics, buckets and tokens, as far as they are missing",
+            about="creates missing topics, buckets and tokens",
             arguments=(
                 "site", "prepare", at, "--kafka", kafka, "--influxdb", influxdb, "--partitions", facts["partitions"],
             ),
@@ -218,72 +218,72 @@ def processes(place: Place) -> tuple[Process, ...]:
         ),
         Process(
             name="ingest",
-            about="opens what edges send, signs when it is stored",
+            about="receives readings from edges, confirms them when they are stored",
             arguments=(
                 "ingest", "--site", at, "--data", f"{at}/data/ingest", "--config", f"{at}/config/ingest.toml",
             ),
             environment={
                 "VITALLOOM_INGEST__KAFKA__BOOTSTRAP": kafka,
-                "VITALLOOM_INGEST__BROKER__HOST": place.hosts["mosquitto"],
+                "VITALLOOM_INGEST__BROKER__HOST": deployment.hosts["mosquitto"],
                 "VITALLOOM_INGEST__BROKER__PORT": facts["broker"],
-                **_http("INGEST", place, "ingest_http"),
+                **_http("INGEST", deployment, "ingest_http"),
             },
             needs=("prepare", "mosquitto", "registry"),
-            health=Health(Check.READY, "ingest_http", "/ready"),
+            health=HealthCheck(HealthCheckKind.READY, "ingest_http", "/ready"),
             access=Access(writes=(WHOLE,), hides=(*_KEYS, *_SERVERS, "people", "data/desk")),
             memory_mb=512,
         ),
         Process(
             name="worker",
-            about="judges readings: scores, windows, alarms",
+            about="processes readings: scores, aggregates, alarms",
             arguments=("worker", "--config", f"{at}/config/worker.toml"),
-            environment={"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": kafka, **_http("WORKER", place, "worker_http")},
+            environment={"VITALLOOM_WORKER__KAFKA__BOOTSTRAP": kafka, **_http("WORKER", deployment, "worker_http")},
             needs=("prepare",),
-            health=Health(Check.READY, "worker_http", "/ready"),
+            health=HealthCheck(HealthCheckKind.READY, "worker_http", "/ready"),
             access=Access(reads=("config/worker.toml",)),
             memory_mb=1_024,
             scales=True,
         ),
         Process(
             name="store",
-            about="writes what was judged to InfluxDB, and says when it is there",
+            about="writes results of the workers to InfluxDB, and confirms them",
             arguments=("store", "run", "--config", f"{at}/config/store.toml"),
             environment={
                 "VITALLOOM_STORE__KAFKA__BOOTSTRAP": kafka,
                 "VITALLOOM_STORE__INFLUX__URL": influxdb,
-                **_http("STORE", place, "store_http"),
+                **_http("STORE", deployment, "store_http"),
             },
             needs=("prepare",),
-            health=Health(Check.READY, "store_http", "/ready"),
+            health=HealthCheck(HealthCheckKind.READY, "store_http", "/ready"),
             access=Access(reads=("config/store.toml",), secrets=("writer.token",)),
             memory_mb=512,
         ),
         Process(
             name="desk",
-            about="calls people until somebody answers, and lets them answer",
+            about="alarm desk: notifies people until an alarm is answered",
             arguments=("desk", "--config", f"{at}/config/desk.toml"),
             environment={
                 "VITALLOOM_DESK__KAFKA__BOOTSTRAP": kafka,
-                "VITALLOOM_DESK__API__LISTEN": f"{place.listen}:{facts['desk']}",
-                # In a container it has to listen beyond loopback; outside of it only this machine gets there.
-                "VITALLOOM_DESK__API__PLAIN_TEXT": "false" if place.listen == place.loopback else "true",
-                **_http("DESK", place, "desk_http"),
+                "VITALLOOM_DESK__API__LISTEN": f"{deployment.listen}:{facts['desk']}",
+                # In a container it has to listen on all addresses; the published port is for this machine only.
+                "VITALLOOM_DESK__API__PLAIN_TEXT": "false" if deployment.listen == deployment.loopback else "true",
+                **_http("DESK", deployment, "desk_http"),
             },
             needs=("prepare",),
-            health=Health(Check.READY, "desk_http", "/ready"),
+            health=HealthCheck(HealthCheckKind.READY, "desk_http", "/ready"),
             access=Access(writes=(WHOLE,), hides=(*_KEYS, *_SERVERS, "ingest", "data/ingest")),
-            publishes=(Published("desk", "people"),),
+            publishes=(PublishedPort("desk", "people"),),
             memory_mb=512,
         ),
         Process(
             name="grafana",
-            about="trends and the wall screen; a backstop behind the alarms",
+            about="dashboards, and backstop alert rules",
             program=Program.GRAFANA,
             arguments=("--config", f"{at}/config/grafana.ini"),
             environment={
-                "GF_SERVER_HTTP_ADDR": place.listen,
+                "GF_SERVER_HTTP_ADDR": deployment.listen,
                 "GF_SERVER_HTTP_PORT": facts["grafana"],
-                # Not in grafana.ini: the image sets these for itself, and the environment wins.
+                # Not in grafana.ini: the image sets these variables, and they override the file.
                 "GF_PATHS_DATA": f"{at}/data/grafana",
                 "GF_PATHS_LOGS": f"{at}/data/grafana/log",
                 "GF_PATHS_PLUGINS": f"{at}/data/grafana/plugins",
@@ -294,39 +294,43 @@ def processes(place: Place) -> tuple[Process, ...]:
                 "VITALLOOM_BACKSTOP_WEBHOOK": facts["backstop_webhook"],
             },
             needs=("prepare",),
-            health=Health(Check.HTTP, "grafana", "/api/health"),
+            health=HealthCheck(HealthCheckKind.HTTP, "grafana", "/api/health"),
             access=Access(
                 reads=("config/grafana.ini", "config/grafana"), writes=("data/grafana",),
                 secrets=("reader.token", "grafana-admin.password"),
             ),
-            publishes=(Published("grafana", "people"),),
+            publishes=(PublishedPort("grafana", "people"),),
             memory_mb=512,
             is_optional=True,
         ),
-        *_demo(place),
+        *_demo(deployment),
     )  # fmt: skip
 
 
-def _demo(place: Place) -> tuple[Process, ...]:
-    """A ward of simulated patients before the site, and a phone behind it."""
-    at = place.folder
+def _demo(deployment: Deployment) -> tuple[Process, ...]:
+    """Simulated edges and wearables, and a simulated phone that receives notifications."""
+    at = deployment.folder
     ward = Access(writes=("demo",))
     return (
         Process(
             name="phone",
-            about="shows what a phone would show",
+            about="simulated phone: shows the notifications of the desk",
             arguments=(
-                "site", "phone", "--listen", f"{place.listen}:{place.facts['phone']}",
-                "--file", f"{at}/data/phone.jsonl",
+                "site",
+                "phone",
+                "--listen",
+                f"{deployment.listen}:{deployment.facts['phone']}",
+                "--file",
+                f"{at}/data/phone.jsonl",
             ),
-            health=Health(Check.HTTP, "phone"),
+            health=HealthCheck(HealthCheckKind.HTTP, "phone"),
             access=Access(writes=("data",), hides=(*_SERVERS, "data/ingest", "data/desk")),
             memory_mb=128,
             profile=DEMO,
         ),
         Process(
             name="demo-enrol",
-            about="invites, enrols and binds the devices of the demo",
+            about="enrols the devices of the demo and assigns them to beds",
             arguments=("site", "enrol-demo", at),
             needs=("registry", "mosquitto"),
             is_step=True,
@@ -338,7 +342,7 @@ def _demo(place: Place) -> tuple[Process, ...]:
         *(
             Process(
                 name=f"edge-{number}",
-                about=f"agent of the beds that it hears, as on a Raspberry Pi ({number} of {DEMO_EDGES})",
+                about=f"edge agent, as on a Raspberry Pi ({number} of {DEMO_EDGES})",
                 arguments=("edge", "--config", f"{at}/demo/edge-{number}.toml"),
                 needs=("demo-enrol",),
                 access=ward,
@@ -350,7 +354,7 @@ def _demo(place: Place) -> tuple[Process, ...]:
         ),
         Process(
             name="wearables",
-            about=f"{DEMO_PATIENTS} simulated patients; one of them deteriorates at once",
+            about=f"wearables of {DEMO_PATIENTS} simulated patients, one of whom deteriorates",
             arguments=("site", "wearables", at),
             needs=("demo-enrol",),
             access=ward,
@@ -358,63 +362,66 @@ def _demo(place: Place) -> tuple[Process, ...]:
             is_outside=True,
             profile=DEMO,
         ),
-    )  # fmt: skip
+    )
 
 
-def _http(kind: str, place: Place, port: str) -> dict[str, str]:
-    return {f"VITALLOOM_{kind}__HTTP__LISTEN": f"{place.listen}:{place.facts[port]}"}
+def _http(kind: str, deployment: Deployment, port: str) -> dict[str, str]:
+    return {f"VITALLOOM_{kind}__HTTP__LISTEN": f"{deployment.listen}:{deployment.facts[port]}"}
 
 
-def named(found: Iterable[Process]) -> dict[str, Process]:
+def by_name(found: Iterable[Process]) -> dict[str, Process]:
     return {one.name: one for one in found}
 
 
-def chosen(found: Iterable[Process], *, profiles: Sequence[str] = ()) -> tuple[Process, ...]:
-    """Without those of profiles that nobody asked for."""
+def in_profiles(found: Iterable[Process], *, profiles: Sequence[str] = ()) -> tuple[Process, ...]:
+    """The processes without a profile and those of `profiles`."""
     return tuple(one for one in found if not one.profile or one.profile in profiles)
 
 
-def with_copies(found: Iterable[Process], *, workers: int, place: Place) -> tuple[Process, ...]:
-    """On one machine: each copy under a name and with a page of its own."""
+def with_copies(found: Iterable[Process], *, workers: int, deployment: Deployment) -> tuple[Process, ...]:
+    """Replace each process that scales by `workers` copies, each with its own name and port."""
     made: list[Process] = []
     for one in found:
         if not one.scales:
             made.append(one)
             continue
-        made += [_copy(one, number, place) for number in range(1, workers + 1)]
+        made += [_copy(one, number, deployment) for number in range(1, workers + 1)]
     return tuple(made)
 
 
 FURTHER_WORKERS: Final = 18
-"""The second worker's page is so far above the first one's: past the pages of the others."""
+"""Distance between the ports of the first and the second worker, above the ports of other processes."""
 
 
 def port_of_copy(first: int, number: int) -> int:
     return first if number == 1 else first + FURTHER_WORKERS + number - 2
 
 
-def _copy(one: Process, number: int, place: Place) -> Process:
-    assert one.health is not None  # noqa: S101 - what scales has a page
-    port = port_of_copy(int(place.facts[one.health.port]), number)
+def _copy(one: Process, number: int, deployment: Deployment) -> Process:
+    assert one.health is not None  # noqa: S101 - a process that scales has a health check
+    port = port_of_copy(int(deployment.facts[one.health.port]), number)
     name = f"{one.name}-{number}"
     key = f"VITALLOOM_{one.name.upper()}__HTTP__LISTEN"
     return msgspec.structs.replace(
-        one, name=name, environment={**one.environment, key: f"{place.listen}:{port}"},
-        health=one.health._replace(port=str(port)), scales=False,
-    )  # fmt: skip
+        one,
+        name=name,
+        environment={**one.environment, key: f"{deployment.listen}:{port}"},
+        health=one.health._replace(port=str(port)),
+        scales=False,
+    )
 
 
 def start_order(found: Sequence[Process]) -> list[list[Process]]:
-    """Rounds: each of them needs only what is in the rounds before it. The other way round is the order of stopping.
+    """Rounds of processes: each round needs only earlier rounds. Processes are stopped in reverse order.
 
     Raises:
-        ValueError: a need that nobody meets.
+        ValueError: a process needs one that does not exist, or needs itself.
     """
     left, done, rounds = list(found), set[str](), list[list[Process]]()
     while left:
         ready = [one for one in left if all(need in done for need in one.needs)]
         if not ready:
-            raise ValueError(f"nobody meets what {left[0].name} needs: {', '.join(left[0].needs)}")
+            raise ValueError(f"unsatisfiable dependency: {left[0].name} needs {', '.join(left[0].needs)}")
         rounds.append(ready)
         done |= {one.name for one in ready}
         left = [one for one in left if one not in ready]

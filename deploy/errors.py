@@ -1,4 +1,4 @@
-"""What can go wrong with a site as a whole, on one screen."""
+"""Errors of the deployment of a site."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ class DeployError(Exception):
 
 
 class SiteIncomplete(DeployError):
-    """A site's folder that cannot be used as it is; the message says what is wrong, and the cure."""
+    """The folder of a site cannot be used; the message names the problem and the fix."""
 
     def __init__(self, folder: Path, problem: str) -> None:
         super().__init__(f"{folder}: {problem}")
@@ -16,27 +16,26 @@ class SiteIncomplete(DeployError):
 
 
 class ToolMissing(DeployError):
-    """A server that is not installed on this machine."""
+    """A server program is not installed on this machine."""
 
-    def __init__(self, name: str, cure: str) -> None:
-        super().__init__(f"{name} is not installed here; the cure: {cure}")
+    def __init__(self, name: str, fix: str) -> None:
+        super().__init__(f"{name} is not installed; fix: {fix}")
         self.name = name
 
 
 class SiteDoesNotStart(DeployError):
-    """A process of a site that did not come up; with the end of its log."""
+    """A process of a site did not start; with the end of its log."""
 
-    def __init__(self, name: str, problem: str, *, said: str = "") -> None:
-        super().__init__(f"{name} {problem}" + (f"; it said: {said}" if said else ""))
+    def __init__(self, name: str, problem: str, *, log: str = "") -> None:
+        super().__init__(f"{name} {problem}" + (f"; end of its log: {log}" if log else ""))
         self.name = name
 
 
 class PortTaken(DeployError):
-    """Somebody else listens where a process of the site has to."""
+    """Another program listens on a port of the site."""
 
     def __init__(self, name: str, port: int) -> None:
         super().__init__(
-            f"port {port}, which {name} needs, is taken by another program; end that, or give this site others: "
-            "`ports` in site.toml"
+            f"port {port} of {name} is in use by another program; stop that program, or change `ports` in site.toml"
         )
         self.port = port

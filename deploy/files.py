@@ -1,21 +1,22 @@
-"""The texts of a site's configuration files. Pure: facts in, text out.
+"""Configuration files of a site as text. Pure.
 
-They hold no addresses of other processes, which differ between a machine and containers and come by the environment.
+They have no addresses of other processes: these differ between native and container deployments, and are environment
+variables.
 """
 
 import json
 from pathlib import PurePath
 from typing import Final
 
-_WRITTEN: Final = "# Written by `vitalloom site init`, which does not write it again: it may be edited."
+_WRITTEN: Final = "# Created by `vitalloom site init`, which does not overwrite it: this file may be edited."
 
 
 def kafka_properties(*, host: str, port: int, controller: int, data: PurePath, further: str = "") -> str:
-    """One node that is broker and controller. A site that cannot be without it runs three, and edits this.
+    """Kafka with one node that is broker and controller. For high availability run three nodes and edit this file.
 
     Args:
-        host, port, controller: where it listens if its command line says nothing else.
-        further: lines after it; the last word on a key counts.
+        host, port, controller: listen addresses, unless the command line overrides them.
+        further: lines to append; they override earlier ones.
     """
     return f"""\
 {_WRITTEN}
@@ -27,22 +28,22 @@ advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 
-# Topics are made by `vitalloom site prepare`, with their retention; one that is misspelt shall not come to be.
+# `vitalloom site prepare` creates the topics with their retention. No automatic creation of misspelt topics.
 auto.create.topics.enable=false
-# One node, one copy.
+# One node, so one replica.
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
-# A worker that comes begins at once.
+# A new worker starts without delay.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 {further}"""
 
 
 def _toml(process: str, *lines: str) -> str:
-    return "\n".join([_WRITTEN, f"# Every key and what it means: vitalloom {process} --sample-config", "", *lines, ""])
+    return "\n".join([_WRITTEN, f"# All keys with explanations: vitalloom {process} --sample-config", "", *lines, ""])
 
 
 def ingest_toml() -> str:
@@ -55,25 +56,32 @@ def worker_toml() -> str:
 
 def desk_toml(folder: PurePath, *, site: str, port_of_people: int) -> str:
     data, addresses = json.dumps(str(folder / "data" / "desk")), json.dumps(str(folder / "people" / "addresses.toml"))
-    everybody = "\n".join(f'{role} = ["demo"]' for role in ("nurse", "second", "lead", "everyone"))
+    roles = "\n".join(f'{role} = ["demo"]' for role in ("nurse", "second", "lead", "everyone"))
     return _toml(
-        "desk", f"data = {data}", f"addresses = {addresses}", f"site = {json.dumps(str(folder))}",
-        f"site_name = {json.dumps(site)}", f'where = "http://127.0.0.1:{port_of_people}"', 'log_level = "INFO"', "",
-        "# Who is called tonight: names of the file of addresses. Until somebody stands here, it is the demo's phone.",
-        "[roles]", everybody,
-    )  # fmt: skip
+        "desk",
+        f"data = {data}",
+        f"addresses = {addresses}",
+        f"site = {json.dumps(str(folder))}",
+        f"site_name = {json.dumps(site)}",
+        f'where = "http://127.0.0.1:{port_of_people}"',
+        'log_level = "INFO"',
+        "",
+        "# Who is notified, by role: names from the file of addresses. Until you change this, only the demo's phone.",
+        "[roles]",
+        roles,
+    )
 
 
 def addresses_toml(*, phone: int) -> str:
     return f"""\
-# Whom the alarm desk can call, and how: a table for each person, in it a URL for each channel, as Apprise wants it
-# (https://github.com/caronc/apprise/wiki). It is secret. `vitalloom desk try` sends everybody a test message.
+# Addresses for notifications: one table per person with one URL per channel, in the syntax of Apprise
+# (https://github.com/caronc/apprise/wiki). Keep this file secret. `vitalloom desk try` sends a test message to all.
 #
 # [anna]
 # push = "ntfys://ntfy.example/a-topic-nobody-guesses"
 # sms = "twilio://sid:token@from/to"
 
-# The phone of `--demo`. A site for patients has people in its place.
+# The phone of `--demo`. Replace it by people on a site for patients.
 [demo]
 push = "json://127.0.0.1:{phone}/"
 """
@@ -82,9 +90,9 @@ push = "json://127.0.0.1:{phone}/"
 def grafana_ini(folder: PurePath) -> str:
     password = folder / "secrets" / "grafana-admin.password"
     return f"""\
-; Written by `vitalloom site init`, which does not write it again: it may be edited.
-; Nobody looks in without a login; the password of `admin` is in a file. It speaks plain HTTP: put a proxy before it.
-; Where its files are comes by the environment, as where it listens.
+; Created by `vitalloom site init`, which does not overwrite it: this file may be edited.
+; Users have to log in; the password of `admin` is in a file. Grafana speaks plain HTTP: put a TLS proxy in front of it.
+; Its paths and its listen address are environment variables.
 [security]
 admin_user = admin
 admin_password = $__file{{{password}}}
@@ -100,7 +108,7 @@ enabled = false
 [dashboards]
 default_home_dashboard_path = {folder / "config" / "grafana" / "grafana" / "ward.json"}
 
-; It calls nobody but the database and the backstop's webhook.
+; No outgoing connections except to InfluxDB and the webhook for alerts.
 [analytics]
 reporting_enabled = false
 check_for_updates = false
@@ -124,6 +132,13 @@ level = warn
 def store_toml(folder: PurePath) -> str:
     token = json.dumps(str(folder / "secrets" / "writer.token"))
     return _toml(
-        "store run", "retention_days = 90", "aggregate_retention_days = 3650", 'log_level = "INFO"', "",
-        "[influx]", 'org = "vitalloom"', 'bucket = "vitals"', f"token_file = {token}",
-    )  # fmt: skip
+        "store run",
+        "retention_days = 90",
+        "aggregate_retention_days = 3650",
+        'log_level = "INFO"',
+        "",
+        "[influx]",
+        'org = "vitalloom"',
+        'bucket = "vitals"',
+        f"token_file = {token}",
+    )

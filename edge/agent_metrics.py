@@ -1,15 +1,32 @@
 """What an edge agent says of itself over HTTP, from the counters that it keeps. Asked from another thread."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from edge.counts import AgentCounts
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 
-if TYPE_CHECKING:
-    from edge.agent import AgentCounts, EdgeAgent
-    from wire.lanes import Lanes
-
 STUCK_MS: Final = 15_000
+
+
+class WatchedAgent(Protocol):
+    """What is watched of an agent."""
+
+    counts: AgentCounts
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+
+
+class WatchedConnections(Protocol):
+    """What is watched of its connections."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def trouble(self) -> str: ...
 
 
 class EdgeWatch:
@@ -17,10 +34,10 @@ class EdgeWatch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._agent: EdgeAgent | None = None
-        self._lanes: Lanes | None = None
+        self._agent: WatchedAgent | None = None
+        self._lanes: WatchedConnections | None = None
 
-    def follow(self, agent: "EdgeAgent", lanes: "Lanes") -> None:
+    def follow(self, agent: WatchedAgent, lanes: WatchedConnections) -> None:
         """This one runs now."""
         self._agent, self._lanes = agent, lanes
 
@@ -64,7 +81,7 @@ class EdgeWatch:
         return trouble_of_agent(agent.counts, self._clock.mono_ms())
 
 
-def trouble_of_agent(counts: "AgentCounts", now_ms: int) -> str:
+def trouble_of_agent(counts: AgentCounts, now_ms: int) -> str:
     """Why no reading is taken."""
     if (since_ms := counts.stuck_since_ms) is not None:
         return f"readings cannot be kept for {(now_ms - since_ms) / 1_000:.0f} s: is the disk full?"

@@ -13,7 +13,7 @@ from runtime.logs import LogFormat, LogLevel
 from runtime.metrics import HttpConfig
 from vitals.signs import SPEC
 from wire.receiver import RateLimits
-from wire.sender import Timing, Windows
+from wire.sending.settings import Timing, Windows
 
 ENVIRONMENT = "VITALLOOM_EDGE"
 _KEY = re.compile("[0-9a-f]{64}")

@@ -20,7 +20,7 @@ import msgspec
 from edge.errors import NotCommitted, OutboxDamaged, OutboxInUse
 from wire.envelope import NO_BINDING, FrameClass
 from wire.receiver import SessionRow
-from wire.sender import Row
+from wire.sending.rows import Row
 
 PAGE_BYTES: Final = 4_096
 KEEP_AGE_MS: Final = 86_400_000

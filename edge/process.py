@@ -24,7 +24,7 @@ from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.hardening import harden
 from runtime.metrics import serving
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 from wire.enrol.renewal import keep_up
 from wire.enrol.wallet import Wallet
 from wire.identity import Provision
@@ -40,7 +40,7 @@ class Teller:
     A sign of life goes out only with progress. It is the agent's, from its one loop: none of it comes from a timer.
     """
 
-    def __init__(self, path: Path, supervisor: Supervisor) -> None:
+    def __init__(self, path: Path, supervisor: SystemdNotifier) -> None:
         self._path = path
         self._supervisor = supervisor
         self._last: Status | None = None
@@ -147,7 +147,7 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
 
 async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
     watch = EdgeWatch(clock)
-    async with serving(config.http, process="edge", watched=watch):
+    async with serving(config.http, process="edge", source=watch):
         await _serve_until_told_to_stop(config, wallet, clock, lock, watch)
 
 
@@ -160,7 +160,7 @@ async def _serve_until_told_to_stop(
         loop.add_signal_handler(number, told.set)
     patients = len(wallet.provision.directory.bindings())
     _log.info("agent starts", device=wallet.me.device_id.hex(), patients=patients)
-    teller = Teller(statuses.file_for(config.data_dir, config.status_file), Supervisor.of())
+    teller = Teller(statuses.file_for(config.data_dir, config.status_file), SystemdNotifier.from_environment())
     work = asyncio.create_task(
         serve(config, wallet.provision, clock, rng=random.Random(), wallet=wallet, lock=lock, watch=watch, tell=teller),
         name="agent",

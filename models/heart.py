@@ -9,7 +9,7 @@ import numpy as np
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
 from models.heart_features import Form, attributes_of, features, names_of
-from models.runtime import Engine, engine_of, logit, probability
+from models.runtime import InferenceEngine, engine_of, logit, probability
 
 NAMES: Final = {Form.CLINIC: "heart", Form.HOME: "heart-home"}
 NEEDED: Final = ("age", "sex", "cp")
@@ -38,7 +38,7 @@ class HeartModel:
         self.artifact = artifact
         self.form = form
         self.threshold = artifact.passport.threshold
-        self._engine: Engine = engine_of(artifact, prefer=prefer)
+        self._engine: InferenceEngine = engine_of(artifact, prefer=prefer)
 
     def score(self, patient: Mapping[str, float | None]) -> float:
         """Probability of a narrowed vessel.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable, UnusableEcg
 from models.rhythm_signal import BEAT_FEATURES, RHYTHM_NAMES, Ecg, prepare
-from models.runtime import Engine, engine_of, probability
+from models.runtime import InferenceEngine, engine_of, probability
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class RhythmModel:
         if artifact.passport.inputs != INPUTS:
             raise ModelUnavailable("schema", f"{artifact.title} was made for other features than this version computes")
         self.artifact = artifact
-        self._engine: Engine = engine_of(artifact)
+        self._engine: InferenceEngine = engine_of(artifact)
 
     def judge(self, millivolts: npt.NDArray[np.float64], sampling_rate_hz: int, *, explain: bool = True) -> Rhythm:
         """One recording of one lead, either way up.

@@ -19,7 +19,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Inputs: TypeAlias = Mapping[str, Floats]
 
 
-class Engine(Protocol):
+class InferenceEngine(Protocol):
     """Whatever computes a graph: inputs by name to outputs in order."""
 
     name: str
@@ -94,7 +94,7 @@ _CELLS: Final[Mapping[str, Any]] = {
 }
 
 
-def engine_of(artifact: Artifact, *, prefer: str = "onnxruntime") -> Engine:
+def engine_of(artifact: Artifact, *, prefer: str = "onnxruntime") -> InferenceEngine:
     """What computes this model here, after it has given its golden answer.
 
     Args:
@@ -138,7 +138,7 @@ def logit(score: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def _engine(artifact: Artifact, prefer: str) -> Engine:
+def _engine(artifact: Artifact, prefer: str) -> InferenceEngine:
     if prefer == "onnxruntime":
         try:
             return OnnxEngine(artifact.files[GRAPH])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
-from models.runtime import Engine, engine_of, logit, probability
+from models.runtime import InferenceEngine, engine_of, logit, probability
 from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures
 from vitals.signs import SPEC, VitalSign
 
@@ -32,13 +32,6 @@ MOST_STRANGE: Final = 2
 TOLD: Final = 3
 
 
-class Verdict(NamedTuple):
-    """What the model says of one patient now."""
-
-    score: float | None  # None: it abstains
-    reason: str  # why
-
-
 class Influence(NamedTuple):
     """What a sign does to a score."""
 
@@ -47,17 +40,17 @@ class Influence(NamedTuple):
     without: float  # the score without this sign, ever since it is remembered
 
 
-class _Kept(msgspec.Struct, array_like=True):
+class _KeptStep(msgspec.Struct, array_like=True):
     at_ms: int
     values: list[float | None]  # as `INPUTS`
 
 
-class _Memory(msgspec.Struct, array_like=True):
+class _SavedPatient(msgspec.Struct, array_like=True):
     digest: str
     h: list[float]
     c: list[float]
     features: bytes
-    kept: list[_Kept]
+    kept: list[_KeptStep]
     age_years: float | None
     is_male: bool | None
 
@@ -71,12 +64,12 @@ class SepsisPatient:
         self.c = np.zeros((1, 1, hidden), np.float32)
         self.age_years, self.is_male = age_years, is_male
         self.features = SepsisFeatures(age_years=age_years, is_male=is_male)
-        self.kept: list[_Kept] = []
+        self.kept: list[_KeptStep] = []
 
     def snapshot(self) -> bytes:
         """Everything that the next step depends on."""
         return _ENCODER.encode(
-            _Memory(
+            _SavedPatient(
                 self.digest, self.h.ravel().tolist(), self.c.ravel().tolist(), self.features.snapshot(), self.kept,
                 self.age_years, self.is_male,
             )
@@ -84,7 +77,7 @@ class SepsisPatient:
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Memory)
+_DECODER: Final = msgspec.msgpack.Decoder(_SavedPatient)
 
 
 class SepsisModel:
@@ -99,7 +92,7 @@ class SepsisModel:
             raise ModelUnavailable("schema", f"{artifact.title} was made for other features than this version computes")
         self.artifact = artifact
         self.threshold = artifact.passport.threshold
-        self._engine: Engine = engine_of(artifact, prefer=prefer)
+        self._engine: InferenceEngine = engine_of(artifact, prefer=prefer)
         self._hidden = len(artifact.passport.golden.inputs["h"][0])
         self._bounds = {VitalSign(name): bounds for name, bounds in artifact.passport.bounds.items()}
 
@@ -139,7 +132,7 @@ class SepsisModel:
         y, h, c = self._engine({"x": row, "h": patient.h, "c": patient.c})
         score = probability(float(y[0, 0]))
         patient.h, patient.c, patient.features = h, c, features
-        patient.kept.append(_Kept(at_ms, [_number(values.get(sign)) for sign in INPUTS]))
+        patient.kept.append(_KeptStep(at_ms, [_number(values.get(sign)) for sign in INPUTS]))
         del patient.kept[:-KEPT_STEPS]
         return score
 
@@ -218,7 +211,7 @@ def _told(one: Influence, values: Values) -> str:
     return f"{spec.abbreviation}{value} ({one.moved:+.1f})"
 
 
-def _known(kept: _Kept) -> dict[VitalSign, float]:
+def _known(kept: _KeptStep) -> dict[VitalSign, float]:
     return {sign: value for sign, value in zip(INPUTS, kept.values, strict=True) if value is not None}
 
 

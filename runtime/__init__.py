@@ -1,1 +1,1 @@
-"""What every process needs and no patient appears in: configuration, logs, clocks."""
+"""What every process needs and what knows nothing of patients: configuration, logs, clocks, health, metrics."""

@@ -1,7 +1,7 @@
-"""Two clocks: the wall, which patients live by, and the monotonic one, which transports live by.
+"""Two clocks: the wall clock for patients and the monotonic clock for transports.
 
-In a simulated ward the wall runs faster than real time and can be held back, while resend timers and rate limits go on
-in real milliseconds. Whoever needs time is handed a `Clock`; nobody else reads one.
+In a simulated ward the wall clock runs faster than real time and can be held back, while resend timers and rate limits
+run in real milliseconds. Code that needs the time is given a `Clock`; it does not read the system clock itself.
 """
 
 import mmap
@@ -14,19 +14,19 @@ _MILLISECONDS = struct.Struct("<q")
 
 
 class Clock(Protocol):
-    """Where a process gets its time from."""
+    """The source of time of a process."""
 
     def now_ms(self) -> int:
         """Wall clock, milliseconds since 1970 (UTC)."""
         ...
 
     def mono_ms(self) -> int:
-        """Milliseconds that never go back and mean nothing by themselves."""
+        """Monotonic milliseconds: they never go backwards, and their zero is arbitrary."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The system clocks of this machine."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -54,15 +54,15 @@ class ManualClock:
         self._mono_ms += by_ms
 
     def set_wall(self, now_ms: int) -> None:
-        """Move the wall alone, in either direction, as a wrong clock would."""
+        """Set the wall clock alone, forwards or backwards, like a wrong system clock."""
         self._now_ms = now_ms
 
 
 class FileClock:
     """A wall clock that lives in eight bytes of a file, so that several processes share one simulated time.
 
-    One process makes it with `create` and moves it; the others open it. The eight bytes are written at once, which is
-    atomic on every processor that this runs on.
+    One process creates the file and sets the time; the others read it. The eight bytes are written in one store, which
+    is atomic on every supported processor.
     """
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
@@ -74,7 +74,7 @@ class FileClock:
 
     @classmethod
     def create(cls, path: Path, now_ms: int) -> Self:
-        """Make the file and hand out the clock that may move it."""
+        """Create the file and return the clock that may set it."""
         path.write_bytes(_MILLISECONDS.pack(now_ms))
         return cls(path, writable=True)
 
@@ -86,7 +86,7 @@ class FileClock:
         return time.monotonic_ns() // 1_000_000
 
     def set(self, now_ms: int) -> None:
-        """Move the wall. Only the maker of the file may."""
+        """Set the wall clock. Only the process that created the file may do this."""
         _MILLISECONDS.pack_into(self._map, 0, now_ms)
 
     def close(self) -> None:

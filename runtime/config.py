@@ -16,13 +16,13 @@ _LEVELS = "__"  # VITALLOOM_EDGE__BROKER__HOST is `host` in the table `broker`
 
 
 def load(kind: type[T], path: Path | None, *, env_prefix: str, environment: Mapping[str, str] | None = None) -> T:
-    """Read `path` (TOML), let variables that begin with `env_prefix` + `__` overrule it, and check the whole.
+    """Read `path` (TOML), override it with the environment variables `env_prefix` + `__` + KEY, and validate it.
 
     Args:
-        kind: the msgspec Struct that says what may be configured.
-        path: the file; None for an object made of defaults and the environment alone.
+        kind: the msgspec Struct that defines the permitted keys.
+        path: the file; None: use the defaults and the environment alone.
         env_prefix: for instance ``VITALLOOM_EDGE``.
-        environment: defaults to the process's own.
+        environment: default: the environment of this process.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a missing key or a value of the wrong kind.
@@ -32,7 +32,7 @@ def load(kind: type[T], path: Path | None, *, env_prefix: str, environment: Mapp
     variables = os.environ if environment is None else environment
     for name, text in sorted(variables.items()):
         if name.startswith(env_prefix + _LEVELS):
-            _overrule(table, name, name[len(env_prefix + _LEVELS) :].lower().split(_LEVELS), text)
+            _override(table, name, name[len(env_prefix + _LEVELS) :].lower().split(_LEVELS), text)
     try:
         return msgspec.convert(table, kind, dec_hook=_from_text)
     except msgspec.ValidationError as error:
@@ -57,7 +57,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"is not TOML: {error}", source=path) from error
 
 
-def _overrule(table: dict[str, Any], name: str, keys: list[str], text: str) -> None:
+def _override(table: dict[str, Any], name: str, keys: list[str], text: str) -> None:
     for key in keys[:-1]:
         inner = table.setdefault(key, {})
         if not isinstance(inner, dict):

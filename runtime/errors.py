@@ -1,4 +1,4 @@
-"""What can go wrong before a process has begun its work."""
+"""Errors that can occur before a process starts its work."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ class RuntimeFault(Exception):
 
 
 class ConfigError(RuntimeFault):
-    """A configuration that cannot be used; the message names the file or variable, the key, and the cure."""
+    """A configuration that cannot be used; the message names the file or variable, the key and the fix."""
 
     def __init__(self, problem: str, *, source: Path | str) -> None:
         super().__init__(f"{source}: {problem}")
@@ -16,35 +16,35 @@ class ConfigError(RuntimeFault):
 
 
 class MissingExtra(RuntimeFault):
-    """A part of vitalloom that is not installed here."""
+    """An optional part of vitalloom is not installed."""
 
     def __init__(self, *, extra: str, module: str) -> None:
-        super().__init__(f"{module} is not installed here; the cure: pip install 'vitalloom[{extra}]'")
+        super().__init__(f"{module} is not installed; fix: pip install 'vitalloom[{extra}]'")
         self.extra = extra
         self.module = module
 
 
 class CannotListen(RuntimeFault):
-    """The address on which a process was to say how it is cannot be had."""
+    """The health endpoint of a process cannot listen on its address."""
 
     def __init__(self, listen: str, process: str, problem: str) -> None:
         super().__init__(
-            f"http.listen = {listen}: cannot be listened on ({problem}); the cure: if another {process} runs here, "
-            f'give each a port of its own, or port 0 for any that is free, or switch it off with http.listen = ""'
+            f"http.listen = {listen}: cannot listen there ({problem}); fix: if another {process} runs on this "
+            f'machine, give each its own port, or use port 0 for any free port, or disable it with http.listen = ""'
         )
         self.listen = listen
 
 
 class NoSuchAddress(RuntimeFault):
-    """What was to be asked is no address."""
+    """The argument is not the address of a process."""
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"{where[:80]!r}: say which process by a port, host:port or http://host:port")
+        super().__init__(f"{where[:80]!r}: not an address; give a port, host:port or http://host:port")
 
 
 class NotPrivate(RuntimeFault):
-    """A file or folder with keys that others can reach."""
+    """A file or folder that holds keys is accessible to other users."""
 
-    def __init__(self, path: Path, problem: str, cure: str) -> None:
-        super().__init__(f"{path}: {problem}; the cure: {cure}")
+    def __init__(self, path: Path, problem: str, fix: str) -> None:
+        super().__init__(f"{path}: {problem}; fix: {fix}")
         self.path = path

@@ -1,8 +1,8 @@
-"""What software can do for secrets in a process and in files.
+"""Protection of secrets in the memory of a process and in files.
 
-What it cannot: Python does not wipe memory, so a key stays where it was until something else is written there. Whoever
-is root reads everything. A key on a stolen card is a stolen key; only an encrypted disk helps against that. Whoever
-stops the machine reads its memory.
+Limits of this protection: Python does not wipe memory, so a key remains there until it is overwritten. The root user
+can read everything. A key on a stolen card is a stolen key; only an encrypted disk prevents that. A person with
+physical access to the machine can read its memory.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import msgspec
 
 from runtime.errors import NotPrivate
 
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 
 _PR_SET_DUMPABLE: Final = 4
 _PR_GET_DUMPABLE: Final = 3
@@ -33,35 +33,38 @@ _EVERY_USER: Final = ["0", "0", "4294967295"]
 
 
 class Hardening(msgspec.Struct, frozen=True, kw_only=True):
-    """What was achieved."""
+    """Which protections are in effect."""
 
     core_dumps_off: bool
-    not_dumpable: bool  # no debugger of the same user, and its memory and environment are closed to that user
+    not_dumpable: bool  # processes of the same user cannot attach a debugger or read its memory
     memory_locked: bool
     swap_off: bool
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was not, with the cure."""
+        """The protections that are not in effect, each with the fix."""
         return tuple(
             warning
-            for well, warning in (
-                (self.core_dumps_off, "secrets could reach a core dump: turn dumps off (ulimit -c 0)"),
-                (self.not_dumpable, "other programs of this user can read secrets: give it a user of its own"),
+            for in_effect, warning in (
+                (self.core_dumps_off, "secrets could be written to a core dump: disable core dumps (ulimit -c 0)"),
+                (
+                    self.not_dumpable,
+                    "other programs of this user can read secrets: run this process as a dedicated user",
+                ),
                 (
                     self.swap_off or self.memory_locked,
-                    "secrets could reach the swap: turn swap off (swapoff -a), encrypt it, or lock memory (ulimit -l)",
+                    "secrets could be written to swap: disable it (swapoff -a), encrypt it, or lock memory (ulimit -l)",
                 ),
             )
-            if not well
+            if not in_effect
         )
 
 
 def harden() -> Hardening:
-    """Do for this process what can be done: private files, no core dumps, no debugger, no swap where that is possible.
+    """Protect this process: private files, no core dumps, no debugger and, where possible, no swap.
 
-    Call it first, and after any change of user, which would undo a part. Of all this a program that is started from
-    here keeps only the umask and the limit of core dumps.
+    Call it first, and again after a change of user, which undoes part of it. A child process inherits only the umask
+    and the core dump limit.
     """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -75,25 +78,25 @@ def harden() -> Hardening:
 
 
 def check_private(path: Path) -> None:
-    """Raises NotPrivate unless a file or folder belongs to us or to root, and nobody else can reach it."""
+    """Raises NotPrivate unless the file or folder belongs to this user or root and no other has access."""
     _check(path, os.lstat(path))
 
 
 def make_private_dir(path: Path) -> None:
-    """A folder that only its owner can enter. Raises NotPrivate if there is another."""
+    """Create a folder that only its owner can enter. Raises NotPrivate if it exists with other permissions."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private(path)
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace a file as a whole: after a power cut it is the old one or the new one.
+    """Replace a file atomically: after a power cut it has the old content or the new content.
 
     Args:
-        durable: on disk when this returns; not needed for what can be had again.
+        durable: flush to disk before returning; not needed for data that can be obtained again.
     """
     partial = path.with_name(f".{path.name}.new")
-    with _alone_in(path.parent) as folder:
-        # What a power cut left: keys that would otherwise outlive the day on which they are destroyed.
+    with _locked(path.parent) as folder:
+        # A leftover of a power cut may hold keys, which must not outlive the day on which they are destroyed.
         partial.unlink(missing_ok=True)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
@@ -110,10 +113,10 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
             os.fsync(folder)
 
 
-def read_private(path: Path, *, at_most: int = MOST_BYTES) -> bytes:
-    """Read a file that is checked on what was opened. Raises NotPrivate, OSError."""
+def read_private(path: Path, *, at_most: int = MAX_BYTES) -> bytes:
+    """Read a file; the permissions are checked on the opened file. Raises NotPrivate, OSError."""
     try:
-        # Without waiting: a pipe without a writer would keep us for ever.
+        # Non-blocking: opening a pipe without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         if path.is_symlink():
@@ -123,7 +126,7 @@ def read_private(path: Path, *, at_most: int = MOST_BYTES) -> bytes:
         found = os.fstat(descriptor)
         _check(path, found)
         if not stat.S_ISREG(found.st_mode):
-            raise NotPrivate(path, "is not a file", "put the file itself there")
+            raise NotPrivate(path, "is not a regular file", "put the file itself there")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(at_most + 1)
     finally:
@@ -141,7 +144,7 @@ def _check(path: Path, found: os.stat_result) -> None:
         raise NotPrivate(path, "belongs to another user", f"chown {os.geteuid()} {name}")
     if found.st_mode & 0o077:
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
-        raise NotPrivate(path, "holds keys and others can reach it", f"chmod {mode} {name}")
+        raise NotPrivate(path, "holds keys and is accessible to other users", f"chmod {mode} {name}")
 
 
 def _is_a_link(path: Path) -> NotPrivate:
@@ -149,11 +152,11 @@ def _is_a_link(path: Path) -> NotPrivate:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[int]:
-    """Nobody else writes there meanwhile, in this process or another. What is yielded is the folder, opened."""
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold an exclusive lock on the folder, against this and other processes; yields its file descriptor."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # A network file system may not lock folders; whoever keeps keys there is to write alone.
+        # A network file system may be unable to lock folders; then only one process may write keys there.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
@@ -175,38 +178,40 @@ def _not_dumpable() -> bool:
 
 
 def _dumps_go_to_a_program() -> bool:
-    """The kernel hands a dump to a program whatever the limit says."""
-    return _fact("/proc/sys/kernel/core_pattern").startswith("|")
+    """The kernel pipes core dumps to a program, regardless of the size limit."""
+    return _kernel_file("/proc/sys/kernel/core_pattern").startswith("|")
 
 
 def _lock_memory() -> bool:
     libc = _libc()
-    # Under a limit that still holds, a later allocation would fail, and readings with it.
+    # With a memory-lock limit in force a later allocation would fail, and readings would be lost.
     if libc is None or not _may_lock_everything():
         return False
-    # Pages are locked when they are first used: what was never used holds no secret, and stacks are mostly unused.
+    # Pages are locked on first use: unused pages hold no secret, and stacks are mostly unused.
     return int(libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)) == 0
 
 
 def _may_lock_everything() -> bool:
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
         return True
-    # Within a user namespace (a container without root) the capability is shown, and the limit holds all the same.
-    return _has_capability(_CAP_IPC_LOCK) and _fact("/proc/self/uid_map").split() == _EVERY_USER
+    # In a user namespace (a rootless container) the capability is listed, but the limit still applies.
+    return _has_capability(_CAP_IPC_LOCK) and _kernel_file("/proc/self/uid_map").split() == _EVERY_USER
 
 
 def _has_capability(number: int) -> bool:
-    effective = (line.split()[1] for line in _fact("/proc/self/status").splitlines() if line.startswith("CapEff:"))
+    effective = (
+        line.split()[1] for line in _kernel_file("/proc/self/status").splitlines() if line.startswith("CapEff:")
+    )
     return bool(int(next(effective, "0"), 16) >> number & 1)
 
 
 def _swap_is_off() -> bool:
-    # The first line is the title; without the file, nobody knows.
-    return len(_fact("/proc/swaps").splitlines()) == 1
+    # The first line is the header. Without the file the state of swap is unknown.
+    return len(_kernel_file("/proc/swaps").splitlines()) == 1
 
 
-def _fact(path: str) -> str:
-    """What the kernel says; nothing where it says nothing."""
+def _kernel_file(path: str) -> str:
+    """Content of a file of the kernel; empty if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Ask a process how it is: what `vitalloom health` does where there is neither shell nor curl."""
+"""Health check of a running process over HTTP: the command `vitalloom health`, which needs neither a shell nor curl."""
 
 import http.client
 import sys
@@ -7,43 +7,45 @@ from urllib.parse import urlsplit
 
 from runtime.errors import NoSuchAddress
 
-WITHIN_S: Final = 5.0
+TIMEOUT_S: Final = 5.0
 
 
-class Answer(NamedTuple):
-    """What it said, or why nothing was heard."""
+class HealthAnswer(NamedTuple):
+    """The answer of a process, or the reason why there is none."""
 
-    is_well: bool
+    is_healthy: bool
     text: str
 
 
-def ask(where: str, *, path: str = "/ready", within_s: float = WITHIN_S) -> Answer:
-    """Whether it is well; no answer is an answer.
+def check(where: str, *, path: str = "/ready", timeout_s: float = TIMEOUT_S) -> HealthAnswer:
+    """Check a process; no response counts as unhealthy.
 
     Args:
-        where: a port of this machine, ``host:port``, or a URL.
+        where: a port on this machine, ``host:port``, or a URL.
 
     Raises:
-        NoSuchAddress: it is none of these.
+        NoSuchAddress: `where` is none of these.
     """
     host, port = _address(where)
-    connection = http.client.HTTPConnection(host, port, timeout=within_s)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         reply = connection.getresponse()
         text = reply.read(10_000).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return Answer(False, f"{host}:{port} does not answer ({str(error) or type(error).__name__}): is it running?")
+        return HealthAnswer(
+            False, f"{host}:{port} does not answer ({str(error) or type(error).__name__}): is it running?"
+        )
     finally:
         connection.close()
-    return Answer(reply.status == 200, text)
+    return HealthAnswer(reply.status == 200, text)
 
 
 def main(where: str, *, alive: bool) -> int:
     """The command `vitalloom health`. Raises NoSuchAddress."""
-    answer = ask(where, path="/live" if alive else "/ready")
+    answer = check(where, path="/live" if alive else "/ready")
     sys.stdout.write(f"{answer.text}\n")
-    return 0 if answer.is_well else 1
+    return 0 if answer.is_healthy else 1
 
 
 def _address(where: str) -> tuple[str, int]:
@@ -52,6 +54,6 @@ def _address(where: str) -> tuple[str, int]:
         parts = urlsplit(text if "//" in text else f"http://{text}")
         if parts.scheme == "http" and parts.hostname and parts.port:
             return parts.hostname, parts.port
-    except ValueError:  # a port that is none
+    except ValueError:  # the port is not a number
         pass
     raise NoSuchAddress(where)

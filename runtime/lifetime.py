@@ -1,4 +1,4 @@
-"""How a process of ours begins and ends."""
+"""Start and shutdown of a vitalloom process."""
 
 import asyncio
 import contextlib
@@ -13,39 +13,39 @@ from runtime import logs
 from runtime.hardening import harden
 
 STOP_WITHIN_S: Final = 9.0
-"""Whoever has told a process to stop waits ten seconds before killing it."""
+"""Service managers and container engines kill a process ten seconds after asking it to stop."""
 
 _log = logs.get(__name__)
 
 
-def begin(*, level: logs.LogLevel = "INFO", form: logs.LogFormat = "plain") -> None:
-    """Nothing secret into core dumps and swap, and a log on stderr."""
+def set_up_process(*, level: logs.LogLevel = "INFO", form: logs.LogFormat = "plain") -> None:
+    """Protect secrets in memory (`runtime.hardening`) and log to standard error."""
     hardening = harden()
     logs.set_up(level=level, form=form)
     for warning in hardening.warnings:
-        _log.warning("keys at rest", problem=warning)
+        _log.warning("secrets in memory are not fully protected", problem=warning)
 
 
-async def until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
-    """Do this until it is done, or until SIGINT or SIGTERM; then let it end as it wants to, within `STOP_WITHIN_S`.
+async def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until it returns or until SIGINT or SIGTERM, then let it shut down within `STOP_WITHIN_S`.
 
-    A client of a server that stands still can wait for it for a minute, and so would the process: it is left behind.
-    Nothing is lost by that, for what is confirmed is on a disk, and everything else comes again.
+    A client of a server that does not respond can block for a minute. After `STOP_WITHIN_S` the process exits without
+    waiting for it. No data is lost: confirmed data is on disk, and unconfirmed data is sent again.
     """
-    told = asyncio.Event()
+    signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop_now() -> None:
-        if not told.is_set():
-            told.set()
-            patience = threading.Timer(STOP_WITHIN_S, _leave)
-            patience.daemon = True
-            patience.start()
+        if not signalled.is_set():
+            signalled.set()
+            deadline = threading.Timer(STOP_WITHIN_S, _exit_now)
+            deadline.daemon = True
+            deadline.start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_now)
     working = asyncio.create_task(work, name="work")
-    stop = asyncio.create_task(told.wait(), name="stop")
+    stop = asyncio.create_task(signalled.wait(), name="stop")
     await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not working.done():
@@ -55,7 +55,7 @@ async def until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
     _log.info("stopped")
 
 
-def _leave() -> None:
-    _log.warning("something does not end and is left behind", after_s=STOP_WITHIN_S)
+def _exit_now() -> None:
+    _log.warning("shutdown timed out, exiting", after_s=STOP_WITHIN_S)
     logging.shutdown()
     os._exit(0)

@@ -1,6 +1,6 @@
 """Structured logging for the person on call: one line per change of state, no names and no values of patients.
 
-`get` hands out a logger whose calls take an event and facts as keywords; `set_up` decides once how lines look.
+`get` returns a logger whose methods take an event and facts as keywords; `set_up` chooses the line format once.
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any, Literal, TextIO, TypeAlias
 
 LogFormat: TypeAlias = Literal["plain", "json"]
 LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-"""What configurations may say; a word that is none is an error that names its key."""
+"""The values that configurations may have; any other value is an error that names its key."""
 
 _FACTS = "vitalloom_facts"
 
 
 class Log:
-    """A logger that is given facts, not sentences: ``log.info("broker connected", host="10.0.0.7")``."""
+    """A structured logger: ``log.info("broker connected", host="10.0.0.7")``."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -40,15 +40,19 @@ class Log:
 
 
 def get(name: str) -> Log:
-    """The logger of a module; `name` is the module's."""
+    """The logger of a module.
+
+    Args:
+        name: the name of the module.
+    """
     return Log(name)
 
 
 def set_up(*, level: LogLevel = "INFO", form: LogFormat = "plain", stream: TextIO | None = None) -> None:
-    """Decide how this process logs. Called once, by `main`.
+    """Configure the logging of this process. Called once, by `main`.
 
     Args:
-        form: `plain` for a person who looks on, with the time of this place; `json`: an object a line, in UTC.
+        form: `plain`: text with the local time; `json`: one JSON object per line, with the time in UTC.
     """
     out = logging.StreamHandler(stream if stream is not None else sys.stderr)
     out.setFormatter(_JsonLines() if form == "json" else _PlainLines())

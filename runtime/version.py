@@ -1,3 +1,3 @@
-"""The version of everything here, in one place: packaging, the command line and heartbeats read it."""
+"""The version of vitalloom, read by the packaging, the command line and heartbeats."""
 
 __version__ = "0.1.0"

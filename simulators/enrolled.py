@@ -12,15 +12,15 @@ from typing import Final
 
 from runtime.clock import Clock, SystemClock
 from simulators.broker import LOOPBACK, free_port
+from stream.site.enrolment import EnrolmentPolicy
 from stream.site.folder import Site, SiteFacts
 from stream.site.http import RegistryServer
-from stream.site.registry import Policy
 from wire.enrol.authority import pem
 from wire.enrol.client import enrol
 from wire.enrol.wallet import Wallet
 from wire.identity import NOTHING, About, BindingRecord, Role
 
-POLICY: Final = Policy(credential_days=400, tries_per_min=1e9)
+POLICY: Final = EnrolmentPolicy(credential_days=400, tries_per_min=1e9)
 """Long validity and no rate limit: a ward's days pass in minutes, and all its devices share one address."""
 _WHO: Final = "ward"
 
@@ -82,7 +82,7 @@ class EnrolledSite:
         """
         site = self.site
         server = RegistryServer(
-            site.registry,
+            site.enrolment,
             tls=site.registry_tls,
             root=pem(site.authority.root),
             clients=site.bundle_file,
@@ -117,7 +117,7 @@ class EnrolledSite:
             folder = self._folder / f"edge-{index + 1}" / "identity"
         else:
             folder = self._folder / "wearables" / f"{index + 1}"
-        invitation = registry.invite(device_id, url=self.site.facts.url, who=_WHO)
+        invitation = self.site.enrolment.invite(device_id, url=self.site.facts.url, who=_WHO)
         return await asyncio.to_thread(enrol, invitation, folder)
 
 

@@ -23,7 +23,9 @@ from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.errors import Rejected
 from wire.identity import Provision
 from wire.mqtt import Inbound, MqttClient
-from wire.sender import AckEffect, Refused, Row, Sender, SendingSession, Timing, Windows
+from wire.sender import Sender
+from wire.sending.rows import AckEffect, Refused, Row, SendingSession
+from wire.sending.settings import Timing, Windows
 from wire.sessions import MAX_AGE_MS, SendSession, next_number
 from wire.topics import device_of, w_down, w_up
 
@@ -266,7 +268,7 @@ class Fleet:
             self.counts.accepted += freed
         if refused and self._on_done is not None:
             self._on_done(refused)
-        for session_id in self._uplink.retired():
+        for session_id in self._uplink.drain_retired():
             self._kept.pop(session_id, None)
             self._by_session.pop(session_id, None)
             self._recipients.pop(session_id, None)

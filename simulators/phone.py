@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-LONGEST: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 SHOWN: Final = 20
 """Messages that the page shows of each person."""
 
@@ -30,7 +30,7 @@ _KEPT: Final = 500  # messages, all people together
 _PERSON: Final = re.compile(r"[\w.-]{1,64}")
 
 
-class Shown(msgspec.Struct, kw_only=True):
+class PhoneMessage(msgspec.Struct, kw_only=True):
     """One message."""
 
     at: float  # seconds since the epoch
@@ -89,10 +89,10 @@ class Phone:
         host: str,
         port: int,
         *,
-        on_message: Callable[[Shown], None],
+        on_message: Callable[[PhoneMessage], None],
         answering: Answering | None = None,
         people: Mapping[str, str] | None = None,
-        messages: Iterable[Shown] = (),
+        messages: Iterable[PhoneMessage] = (),
     ) -> None:
         self.messages = deque(messages, maxlen=_KEPT)
         self.people = dict(people or {})
@@ -119,7 +119,7 @@ class Phone:
         """Where Apprise reaches a person's phone."""
         return f"{self.url.replace('http', 'json', 1)}{person}"
 
-    def receive(self, message: Shown) -> None:
+    def receive(self, message: PhoneMessage) -> None:
         """Show a message."""
         with self._lock:
             self.messages.append(message)
@@ -139,13 +139,13 @@ class Phone:
         trouble = f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else ""
         return _PAGE.format(refresh=_REFRESH_S, problem=trouble, phones="".join(phones))
 
-    def _phone(self, person: str, role: str, messages: list[Shown], now: Mapping[str, AlarmNow] | None) -> str:
+    def _phone(self, person: str, role: str, messages: list[PhoneMessage], now: Mapping[str, AlarmNow] | None) -> str:
         name = " – ".join(filter(None, (person, role))) or "phone"
         shown = "".join(self._card(person, one, now) for one in reversed(messages[-SHOWN:]))
         empty = "<p>No message.</p>"
         return f"<section><h2>{html.escape(name)}</h2>{shown or empty}</section>"
 
-    def _card(self, person: str, message: Shown, now: Mapping[str, AlarmNow] | None) -> str:
+    def _card(self, person: str, message: PhoneMessage, now: Mapping[str, AlarmNow] | None) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(message.at))
         level = "high" if message.title.startswith("***") else "medium" if message.title.startswith("**") else "low"
         body = html.escape(message.body or message.text)
@@ -154,7 +154,7 @@ class Phone:
             f'<p class="body">{body}</p>{self._state(person, message, now)}</article>'
         )
 
-    def _state(self, person: str, message: Shown, now: Mapping[str, AlarmNow] | None) -> str:
+    def _state(self, person: str, message: PhoneMessage, now: Mapping[str, AlarmNow] | None) -> str:
         if not message.alarm:
             return ""
         if self.answering is None:
@@ -175,18 +175,18 @@ class Phone:
         )
 
 
-def shown(file: Path) -> list[Shown]:
+def messages(file: Path) -> list[PhoneMessage]:
     """The messages that `run` wrote to a file, oldest first."""
     if not file.exists():
         return []
     lines = file.read_bytes().splitlines()
-    return [msgspec.json.decode(one, type=Shown) for one in lines if one.endswith(b"}")]
+    return [msgspec.json.decode(one, type=PhoneMessage) for one in lines if one.endswith(b"}")]
 
 
 def run(host: str, port: int, file: Path) -> int:
     """The command `vitalloom site phone`: until SIGINT or SIGTERM."""
 
-    def keep(message: Shown) -> None:
+    def keep(message: PhoneMessage) -> None:
         with file.open("ab") as out:
             out.write(msgspec.json.encode(message) + b"\n")
         sys.stdout.write(f"{message.line()}\n")
@@ -195,7 +195,7 @@ def run(host: str, port: int, file: Path) -> int:
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
-    with Phone(host, port, on_message=keep, messages=shown(file)):
+    with Phone(host, port, on_message=keep, messages=messages(file)):
         told.wait()
     return 0
 
@@ -206,7 +206,7 @@ def _handler_of(phone: Phone) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            if not 0 < length <= LONGEST:
+            if not 0 < length <= MAX_BODY_BYTES:
                 self.send_error(413)
                 return
             body = self.rfile.read(length)
@@ -247,7 +247,7 @@ def _handler_of(phone: Phone) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _read(body: bytes, to: str) -> Shown:
+def _read(body: bytes, to: str) -> PhoneMessage:
     try:
         told = json.loads(body)
     except ValueError:
@@ -256,7 +256,7 @@ def _read(body: bytes, to: str) -> Shown:
         told = {}
     text = str(told.get("message") or told.get("text") or told.get("body") or "")
     title = str(told.get("title") or "")
-    return Shown(at=time.time(), title=title, text=" ".join(text.split()), body=text.strip(), to=to)
+    return PhoneMessage(at=time.time(), title=title, text=" ".join(text.split()), body=text.strip(), to=to)
 
 
 _PAGE: Final = """<!doctype html>

@@ -71,16 +71,6 @@ FORMATS: Final = (
 ACCEPTED: Final = "; ".join(f"{row.name} ({', '.join(row.needs)})" for row in FORMATS)
 
 _JOINED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2, VitalSign.TEMPERATURE)
-_FIELDS: Final[Mapping[VitalSign, str]] = {
-    VitalSign.HEART_RATE: "hr",
-    VitalSign.RESPIRATORY_RATE: "rr",
-    VitalSign.SPO2: "spo2",
-    VitalSign.TEMPERATURE: "temp_c",
-    VitalSign.SYSTOLIC_BP: "sbp",
-    VitalSign.DIASTOLIC_BP: "dbp",
-    VitalSign.SUPPLEMENTAL_OXYGEN: "o2",
-    VitalSign.CONSCIOUSNESS: "avpu",
-}
 
 
 class Stay(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,9 +236,9 @@ class _Line:
 
 
 def _sample(values: Mapping[VitalSign, float], *, at_ms: int, uptime_ms: int) -> VitalsV1:
-    named: dict[str, Any] = {_FIELDS[sign]: value for sign, value in values.items()}
-    if "avpu" in named:
-        named["avpu"] = int(named["avpu"])
+    named: dict[str, Any] = {sign.value: value for sign, value in values.items()}
+    if "consciousness" in named:
+        named["consciousness"] = int(named["consciousness"])
     return VitalsV1(t_ms=at_ms, t_quality=int(ClockQuality.SYNCHRONISED), uptime_ms=uptime_ms, **named)
 
 

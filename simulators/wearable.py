@@ -194,18 +194,18 @@ class Wearables:
                 t_ms=t,
                 t_quality=quality,
                 uptime_ms=up,
-                hr=hr,
-                rr=rr,
+                heart_rate=heart,
+                respiratory_rate=breath,
                 spo2=spo2,
-                o2=o2,
-                sbp=sbp,
-                dbp=dbp,
-                temp_c=temp_c,
-                avpu=avpu,
+                supplemental_oxygen=oxygen,
+                systolic_bp=systolic,
+                diastolic_bp=diastolic,
+                temperature=degrees,
+                consciousness=answer,
                 sensor_flags=flag,
-                battery=battery,
+                battery=charge,
             )
-            for quiet, t, up, hr, rr, spo2, o2, sbp, dbp, temp_c, avpu, flag, battery in columns
+            for quiet, t, up, heart, breath, spo2, oxygen, systolic, diastolic, degrees, answer, flag, charge in columns
         ]
 
     def _flags(self, off: Booleans, faint: Booleans) -> npt.NDArray[np.int64]:
@@ -334,8 +334,8 @@ class StoreBuffer:
         return True
 
 
-_EXTREMES: Final = ("hr", "rr", "spo2", "sbp", "dbp", "temp_c")
-_ENTERED: Final = ("o2", "avpu")
+_EXTREMES: Final = ("heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "temperature")
+_ENTERED: Final = ("supplemental_oxygen", "consciousness")
 
 
 def _numbers_to_keep(slot: dict[int, VitalsV1]) -> set[int]:

@@ -12,19 +12,19 @@ from vitals.escalation import EscalationPolicy
 
 
 class IngestHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an ingest says how it is."""
+    """Health endpoint of an ingest process."""
 
     listen: str = "127.0.0.1:9101"
 
 
 class WorkerHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a worker says how it is. Several on one machine need a port each, or port 0."""
+    """Health endpoint of a worker. Several workers on one machine need a port each, or port 0."""
 
     listen: str = "127.0.0.1:9102"
 
 
 class StoreHttp(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a store writer says how it is."""
+    """Health endpoint of a store writer."""
 
     listen: str = "127.0.0.1:9103"
 
@@ -33,7 +33,7 @@ REGISTRY_LISTEN: Final = "127.0.0.1:9105"
 """Where a registry does."""
 
 
-class _Told(msgspec.Struct, frozen=True, kw_only=True):
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpConfig
     log_format: LogFormat
 
@@ -41,7 +41,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
 def parse_options(listen: str, log_format: str) -> tuple[HttpConfig, LogFormat]:
     """The same of a process that has options instead of a file. Raises ConfigError."""
     try:
-        found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Told)
+        found = msgspec.convert({"http": {"listen": listen}, "log_format": log_format}, _Options)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error), source="option") from error
     return found.http, found.log_format
@@ -107,7 +107,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     http: StoreHttp = StoreHttp()
 
 
-class BrokerWay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another way to the MQTT broker than the one that devices use; its certificate has to know the name."""
 
     host: str = ""
@@ -118,7 +118,7 @@ class IngestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What an ingest does besides what the site's folder says."""
 
     kafka: KafkaConfig = KafkaConfig()
-    broker: BrokerWay = BrokerWay()
+    broker: BrokerAddress = BrokerAddress()
     in_flight: int = 500  # frames that the log has not taken yet; beyond that the broker has to wait
     clock_file: Path | None = None  # simulated time; only in a simulated ward
     log_level: LogLevel = "INFO"
@@ -145,7 +145,7 @@ class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the desk says how it is."""
+    """Health endpoint of the alarm desk."""
 
     listen: str = "127.0.0.1:9104"
 

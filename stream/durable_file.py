@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from weakref import finalize
 
-from stream.errors import StoreRefused, StoreUnusable
+from stream.errors import CommitFailed, FileUnusable
 
 
 class DurableFile(ABC):
@@ -25,7 +25,7 @@ class DurableFile(ABC):
         max_pages: a limit on its size in pages of 4 kB.
 
     Raises:
-        StoreUnusable: it is something else, or another process has it.
+        FileUnusable: it is something else, or another process has it.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class DurableFile(ABC):
             self._set_up()
         except sqlite3.Error as error:
             self._unlock()
-            raise StoreUnusable(path, f"is not {what}, or cannot be written ({error})") from error
-        except StoreUnusable:
+            raise FileUnusable(path, f"is not {what}, or cannot be written ({error})") from error
+        except FileUnusable:
             self.close()
             raise
 
@@ -64,7 +64,7 @@ class DurableFile(ABC):
         """All or nothing.
 
         Raises:
-            StoreRefused: the disk is full, or the database failed; nothing was written.
+            CommitFailed: the disk is full, or the database failed; nothing was written.
         """
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -89,7 +89,7 @@ class DurableFile(ABC):
         """
         with_meta = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
         if with_meta is None and self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None:
-            raise StoreUnusable(self.path, "is a database of something else; name another file")
+            raise FileUnusable(self.path, "is a database of something else; name another file")
         if with_meta is None:
             self._db.executescript(f"BEGIN;{tables}")
             self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, str(schema)))
@@ -97,8 +97,8 @@ class DurableFile(ABC):
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return "none" if row is None else str(row[0])
 
-    def _refused(self, error: sqlite3.Error) -> StoreRefused:
-        return StoreRefused(self.path, str(error))
+    def _refused(self, error: sqlite3.Error) -> CommitFailed:
+        return CommitFailed(self.path, str(error))
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -112,15 +112,15 @@ def _only_writer(path: Path, why: str) -> int:
         why: two of them would do harm.
 
     Raises:
-        StoreUnusable: another process, or another part of this one, writes to it.
+        FileUnusable: another process, or another part of this one, writes to it.
     """
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreUnusable(path, f"cannot be written ({error.strerror})") from error
+        raise FileUnusable(path, f"cannot be written ({error.strerror})") from error
     try:
         flock(lock, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise StoreUnusable(path, f"is in use; {why}") from None
+        raise FileUnusable(path, f"is in use; {why}") from None
     return lock

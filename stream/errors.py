@@ -7,7 +7,7 @@ class StreamError(Exception):
     """Base of every error of the stream room."""
 
 
-class StoreUnusable(StreamError):
+class FileUnusable(StreamError):
     """A store that cannot be opened."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -15,7 +15,7 @@ class StoreUnusable(StreamError):
         self.path = path
 
 
-class StoreRefused(StreamError):
+class CommitFailed(StreamError):
     """A commit that did not happen: nothing of it is in the store, nothing of it may be acknowledged."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -24,7 +24,7 @@ class StoreRefused(StreamError):
 
 
 class RegistryRefused(StreamError):
-    """A change that the registry does not make; the message says why, and the cure."""
+    """A change that the registry refuses; the message gives the reason and the fix."""
 
 
 class NoSuchDevice(RegistryRefused):
@@ -44,23 +44,23 @@ class BadRequest(StreamError):
 
 
 class EnrolmentRefused(StreamError):
-    """A request of a device that is answered with no."""
+    """A device's request for enrolment, renewal or a new prekey that is refused."""
 
     def __init__(self, status: int, problem: str, *, commit: bool = False) -> None:
         super().__init__(problem)
         self.status = status  # of HTTP
-        self.commit = commit  # what happened until then stays: the token is spent
+        self.commit = commit  # keep the changes made before the refusal: the token is spent
 
 
 class SiteUnusable(StreamError):
-    """A site folder that is missing something; the message names the file and the cure."""
+    """A site folder that is incomplete or cannot be used; the message names the file and the fix."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path = path
 
 
-class CannotServe(StreamError):
+class HttpServerFailed(StreamError):
     """A server of ours that does not come up."""
 
     def __init__(self, name: str, host: str, port: int, problem: str) -> None:
@@ -97,7 +97,7 @@ class DatabaseUnusable(StreamError):
         self.url = url
 
 
-class LinesRefused(StreamError):
+class LinesRejected(StreamError):
     """InfluxDB does not want one or more of these lines."""
 
     def __init__(self, status: int, problem: str) -> None:
@@ -109,11 +109,11 @@ class DeskUnusable(StreamError):
     """An alarm desk that cannot begin; the message names the key or file, and the cure."""
 
 
-class NobodyReached(StreamError):
+class NotificationNotAccepted(StreamError):
     """A notification that was not accepted; the message names channel and person, never an address."""
 
 
-class NothingToAnswer(StreamError):
+class NoSuchAlarm(StreamError):
     """An alarm that is not on the list."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class AlarmChangedMeanwhile(StreamError):
         self.revision = revision
 
 
-class NotAllowed(StreamError):
+class DeskRequestRefused(StreamError):
     """A request to the desk that is answered with no."""
 
     def __init__(self, status: int, problem: str, *, retry_s: int | None = None) -> None:
@@ -137,5 +137,5 @@ class NotAllowed(StreamError):
         self.retry_s = retry_s
 
 
-class DeskNotReached(StreamError):
+class DeskCommandFailed(StreamError):
     """What a person's command cannot do at the desk; the message says why, and the cure."""

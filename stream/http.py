@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from stream.errors import BadRequest, CannotServe
+from stream.errors import BadRequest, HttpServerFailed
 
 READY_WITHIN_S: Final = 10.0
-VISIT_WITHIN_S: Final = 30.0
+CONNECTION_LIMIT_S: Final = 30.0
 """Then a connection is closed, whatever it is waiting for."""
 MAX_CONNECTIONS: Final = 500
 MAX_PER_ADDRESS: Final = 50
@@ -28,7 +28,7 @@ JSON: Final = "application/json"
 _T = TypeVar("_T")
 
 
-class Serving:
+class HttpServer:
     """An application on a port, for as long as the `async with` block lasts.
 
     Args:
@@ -37,9 +37,15 @@ class Serving:
     """
 
     def __init__(
-        self, app: Starlette, *, name: str, host: str, port: int, tls: Callable[[], ssl.SSLContext] | None,
+        self,
+        app: Starlette,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        tls: Callable[[], ssl.SSLContext] | None,
         most_bytes: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.host = host
         self.port = port
         self.is_secured = tls is not None
@@ -49,10 +55,10 @@ class Serving:
             made = tls()
             # Uvicorn asks for the name of a file before it takes a context.
             context = {"ssl_certfile": "-", "ssl_context_factory": lambda _config, _default: made}
-        self._server = _Server(
+        self._server = _UvicornServer(
             uvicorn.Config(
                 app,
-                http=_Patient,
+                http=_BoundedHttp11,
                 ws="none",
                 lifespan="off",
                 server_header=False,
@@ -78,7 +84,7 @@ class Serving:
             if self._task.done():
                 await self._task
             if time.monotonic() > deadline:
-                raise CannotServe(self._name, self.host, self.port, "did not come up")
+                raise HttpServerFailed(self._name, self.host, self.port, "did not come up")
             await asyncio.sleep(0.01)
         return self
 
@@ -98,10 +104,10 @@ class Serving:
             return listening
         except OSError as error:
             problem = f"cannot listen ({error.strerror}); is it running already?"
-            raise CannotServe(self._name, self.host, self.port, problem) from error
+            raise HttpServerFailed(self._name, self.host, self.port, problem) from error
 
 
-async def body_of(request: Request, kind: type[_T], *, most_bytes: int) -> _T:
+async def read_body(request: Request, kind: type[_T], *, most_bytes: int) -> _T:
     """The body of a request as what was asked for.
 
     Raises:
@@ -134,30 +140,30 @@ def read_request(body: bytes, kind: type[_T]) -> _T:
         # msgspec names the field and what it should be, never what it is.
         raise BadRequest(400, f"not a request: {str(error)[:200]}") from None
     # It would take the last of two, where somebody between may have looked at the first.
-    json.loads(body, object_pairs_hook=_once, parse_int=str)
+    json.loads(body, object_pairs_hook=_without_duplicates, parse_int=str)
     return asked
 
 
-def address_of(request: Request) -> str:
+def client_address(request: Request) -> str:
     """Who asks, as far as the network knows."""
     return request.client.host if request.client is not None else "unknown"
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """A server that leaves signals to whoever runs it."""
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()
 
 
-class _Patient(H11Protocol):
+class _BoundedHttp11(H11Protocol):
     """HTTP/1.1 that tells the application which certificate the client has shown, and waits for nobody for long."""
 
     _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._end = self.loop.call_later(VISIT_WITHIN_S, transport.abort)
+        self._end = self.loop.call_later(CONNECTION_LIMIT_S, transport.abort)
         if sum(_host_of(one) == _host_of(self) for one in self.connections) > MAX_PER_ADDRESS:
             transport.abort()
         shown = transport.get_extra_info("ssl_object")
@@ -175,7 +181,7 @@ def _host_of(connection: object) -> str | None:
     return None if client is None else client[0]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise BadRequest(400, "not a request: a field is there twice")

@@ -96,9 +96,13 @@ def producer(config: KafkaConfig, *, transactional_id: str | None = None) -> AIO
     if transactional_id is not None:
         more = {"transactional_id": transactional_id, "transaction_timeout_ms": REQUEST_TIMEOUT_MS}
     return AIOKafkaProducer(
-        **connection(config), acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES,
-        request_timeout_ms=REQUEST_TIMEOUT_MS, **more,
-    )  # fmt: skip
+        **connection(config),
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=BATCH_BYTES,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        **more,
+    )
 
 
 def consumer(
@@ -111,10 +115,16 @@ def consumer(
         committed: whether what open and aborted transactions have written is left out.
     """
     return AIOKafkaConsumer(
-        *[topic(config, name) for name in topics], **connection(config), group_id=group, enable_auto_commit=False,
-        auto_offset_reset="earliest", isolation_level="read_committed" if committed else "read_uncommitted",
-        request_timeout_ms=REQUEST_TIMEOUT_MS, max_partition_fetch_bytes=4 * 1024 * 1024, **more,
-    )  # fmt: skip
+        *[topic(config, name) for name in topics],
+        **connection(config),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed" if committed else "read_uncommitted",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        **more,
+    )
 
 
 async def create_topics(config: KafkaConfig, *, partitions: int, replication: int = 1) -> list[str]:
@@ -128,7 +138,7 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
         The names of those that were made.
 
     Raises:
-        LogUnusable: Kafka does not answer, or refuses.
+        KafkaUnusable: Kafka does not answer, or refuses.
     """
     made = []
     admin = AIOKafkaAdminClient(**connection(config), request_timeout_ms=REQUEST_TIMEOUT_MS)
@@ -137,11 +147,13 @@ async def create_topics(config: KafkaConfig, *, partitions: int, replication: in
         settings = {"min.insync.replicas": "2"} if replication > 2 else {}
         wanted = [
             NewTopic(
-                topic(config, one.name), num_partitions=partitions if one.by_binding else 1,
-                replication_factor=replication, topic_configs=one.settings | settings,
+                topic(config, one.name),
+                num_partitions=partitions if one.by_binding else 1,
+                replication_factor=replication,
+                topic_configs=one.settings | settings,
             )
             for one in TOPICS
-        ]  # fmt: skip
+        ]
         answer = await admin.create_topics(wanted)
         for name, code, *_ in answer.topic_errors:
             problem = for_code(code)

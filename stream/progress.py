@@ -13,12 +13,12 @@ BEHIND_MS: Final = 30_000
 """Records that wait this long while nothing is committed."""
 
 
-def copied(counted: Mapping[str, int]) -> dict[str, int]:
+def copy_counts(counted: Mapping[str, int]) -> dict[str, int]:
     """A copy made in one step, because the other thread goes on counting; enum keys become plain text."""
     return {str(key): number for key, number in dict(counted).items()}
 
 
-def summed(tables: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def sum_counts(tables: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The tables added key by key."""
     total: Counter[str] = Counter()
     for table in tables:
@@ -31,5 +31,5 @@ def age_s(now_ms: int, at_ms: int) -> float | None:
     return max(0, now_ms - at_ms) / 1_000 if at_ms else None
 
 
-def span(now_ms: int, since_ms: int) -> str:
+def duration(now_ms: int, since_ms: int) -> str:
     return f"{max(0, now_ms - since_ms) / 1_000:.0f} s"

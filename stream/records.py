@@ -1,7 +1,10 @@
-"""Records of the log: what lies in the Kafka topics, as bytes and as messages.
+"""Kafka records: the values in the Kafka topics of a site, as Python objects and as bytes.
 
-Everything is keyed by binding, so that one patient stays on one partition; the partitions of `vl.readings.v1`,
-`vl.state.v1`, `vl.events.v1` and `vl.alarms.v1` correspond. Arrays with a tag, fields are only ever added at the end.
+Records about a patient have the binding as key, so all records of one patient are in one partition. Topics with the
+same key have the same number of partitions: partition 3 of `vl.state.v1` belongs to partition 3 of `vl.readings.v1`.
+
+Records are MessagePack arrays with a tag. Fields are identified by their position: new ones are only added at the end,
+and the tags never change.
 """
 
 from typing import Any, Final, TypeAlias, TypeVar
@@ -28,7 +31,7 @@ STATE_VERSION: Final = 1
 
 
 class FrameRef(msgspec.Struct, frozen=True, array_like=True):
-    """A frame of an edge, as its acknowledgement has to name it."""
+    """Identifies a frame of an edge, as its acknowledgement names it."""
 
     edge_id: bytes
     session_id: bytes
@@ -36,80 +39,80 @@ class FrameRef(msgspec.Struct, frozen=True, array_like=True):
     counter: int
 
 
-class Arrived(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="arrived"):
-    """What one frame of an edge said of one patient; `vl.readings.v1`."""
+class ReadingRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="arrived"):
+    """The content of one vital-signs frame, about one patient; `vl.readings.v1`."""
 
     messages: tuple[Reading | ModelScore, ...]  # in the order in which they are to be applied
-    uplink: FrameRef | None = None
-    spo2_scale: int = 1  # as ordered for this binding
+    frame: FrameRef | None = None
+    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for this binding: 1 or 2
 
 
-class Ordered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ordered"):
-    """What a person wants; it stands in the same line as the readings. `vl.orders.v1`, then `vl.readings.v1`."""
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ordered"):
+    """An acknowledgement or a silence; `vl.orders.v1`, from where workers copy it to `vl.readings.v1`."""
 
     message: Acknowledge | Silence
 
 
-ForPatient: TypeAlias = Arrived | Ordered
+PatientRecord: TypeAlias = ReadingRecord | OrderRecord
 """A record of `vl.readings.v1`."""
 
 Judgement: TypeAlias = ReadingJudged | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged
-"""An event that is no alarm."""
+"""An event of a patient's monitor that is not an alarm."""
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="judged"):
-    """What became of one patient's messages between two commits; `vl.events.v1`."""
+class JudgementRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="judged"):
+    """The events of one patient between two commits; `vl.events.v1`."""
 
     binding_id: str
     events: tuple[Judgement, ...]
-    uplinks: tuple[FrameRef, ...] = ()  # frames that all this, and what was judged before, came of
+    frames: tuple[FrameRef, ...] = ()  # frames whose events are all in this record or in earlier ones
 
 
-class Alarmed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="alarmed"):
-    """An alarm as it stands now; `vl.alarms.v1`."""
+class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="alarmed"):
+    """A new revision of an alarm; `vl.alarms.v1`."""
 
     alarm: AlarmChanged
 
 
-class EdgeAlarmed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="edge_alarmed"):
-    """An alarm that an edge found by itself; `vl.alarms.v1`."""
+class EdgeAlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="edge_alarmed"):
+    """An alarm that an edge raised; `vl.alarms.v1`."""
 
     binding_id: str
     alarm: EdgeAlarmV1
-    arrived_ms: int
-    uplink: FrameRef
+    arrived_ms: int  # arrival at ingest
+    frame: FrameRef
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beat"):
+class HeartbeatRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beat"):
     """An edge's heartbeat; `vl.heartbeats.v1`."""
 
     heartbeat: HeartbeatV1
-    arrived_ms: int
-    uplink: FrameRef
+    arrived_ms: int  # arrival at ingest
+    frame: FrameRef
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
-    """Frames of which everything is in the database; `vl.stored.v1`."""
+class StoredFrames(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="stored"):
+    """Frames whose content is completely in InfluxDB, or was rejected for good; `vl.stored.v1`."""
 
-    uplinks: tuple[FrameRef, ...]
-    reason: str = ""  # or why it is not, and never will be: the dead letters have it
+    frames: tuple[FrameRef, ...]
+    reason: str = ""  # why the frames were rejected and are among the dead letters; empty: they are stored
 
 
 class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="partition_health"):
-    """How one partition does, and what stands open in it; `vl.health.v1`."""
+    """The load and the open alarms of one partition; `vl.health.v1`."""
 
     partition: int
     worker: str
     at_ms: int
     patients: int
     open_alarms: tuple[int, int, int]  # low, medium, high
-    unanswered: int  # of the high ones, those that nobody has acknowledged
-    lag: int  # records that wait to be read
-    worst_age_ms: int  # of a record when it was applied, since the last one of these
+    unanswered: int  # high-priority alarms that are not acknowledged
+    lag: int  # records that have not been read yet
+    worst_age_ms: int  # of a record when it was applied, since the previous record of this type
 
 
-class Placed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="placed"):
-    """Which patient is where, as ingest's registry says; `vl.health.v1`. Told again and again, for screens."""
+class PatientLocation(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="placed"):
+    """The bed and the edge of a patient, from the registry; `vl.health.v1`. Repeated every minute, for dashboards."""
 
     binding_id: str
     patient: str  # a pseudonym
@@ -121,52 +124,56 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="pl
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="dead_letter"):
-    """What somebody authentic said and nobody could use, with the place where it failed; `vl.dlq.v1`."""
+    """Authentic content that could not be processed, and where processing failed; `vl.dlq.v1`."""
 
     stage: str  # "ingest", "processor", "store"
     reason: str
-    problem: str  # the kind of error, without values
+    problem: str  # description of the error, without values
     at_ms: int
-    source: str  # a topic, partition and offset, or a session and counter
+    source: str  # topic/partition/offset, or "session ID/counter" for a frame
     payload: bytes
-    version: str  # of the code that failed
-    uplink: FrameRef | None = None
-    binding_id: str = ""  # of what an edge said, as its seal says
+    version: str  # of the program that failed
+    frame: FrameRef | None = None
+    binding_id: str = ""  # binding named by the seal of an edge's frame
 
 
-class StateRow(msgspec.Struct, frozen=True, array_like=True):
-    """One patient as of one offset; `vl.state.v1`, compacted."""
+class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
+    """The state of one patient's monitor after one offset; `vl.state.v1`, compacted."""
 
     version: int
-    last_offset: int  # of the last record in `vl.readings.v1` that is in it
+    last_offset: int  # offset of the last record of `vl.readings.v1` that the state includes
     spo2_scale: int
     snapshot: bytes
 
 
 Record: TypeAlias = (
-    Arrived
-    | Ordered
-    | Judged
-    | Alarmed
-    | EdgeAlarmed
-    | Beat
-    | Stored
+    ReadingRecord
+    | OrderRecord
+    | JudgementRecord
+    | AlarmRecord
+    | EdgeAlarmRecord
+    | HeartbeatRecord
+    | StoredFrames
     | PartitionHealth
-    | Placed
+    | PatientLocation
     | DeadLetter
-    | StateRow
+    | PatientStateRow
 )
 T = TypeVar("T")
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_FOR_PATIENT: Final[msgspec.msgpack.Decoder[Arrived | Ordered]] = msgspec.msgpack.Decoder(ForPatient)
-_JUDGED: Final = msgspec.msgpack.Decoder(Judged)
-_ALARMED: Final[msgspec.msgpack.Decoder[Alarmed | EdgeAlarmed]] = msgspec.msgpack.Decoder(Alarmed | EdgeAlarmed)
-_BEAT: Final = msgspec.msgpack.Decoder(Beat)
-_STORED: Final = msgspec.msgpack.Decoder(Stored)
-_HEALTH: Final[msgspec.msgpack.Decoder[PartitionHealth | Placed]] = msgspec.msgpack.Decoder(PartitionHealth | Placed)
-_DEAD: Final = msgspec.msgpack.Decoder(DeadLetter)
-_STATE: Final = msgspec.msgpack.Decoder(StateRow)
+_PATIENT: Final[msgspec.msgpack.Decoder[ReadingRecord | OrderRecord]] = msgspec.msgpack.Decoder(PatientRecord)
+_JUDGEMENT: Final = msgspec.msgpack.Decoder(JudgementRecord)
+_ALARM: Final[msgspec.msgpack.Decoder[AlarmRecord | EdgeAlarmRecord]] = msgspec.msgpack.Decoder(
+    AlarmRecord | EdgeAlarmRecord
+)
+_HEARTBEAT: Final = msgspec.msgpack.Decoder(HeartbeatRecord)
+_STORED: Final = msgspec.msgpack.Decoder(StoredFrames)
+_HEALTH: Final[msgspec.msgpack.Decoder[PartitionHealth | PatientLocation]] = msgspec.msgpack.Decoder(
+    PartitionHealth | PatientLocation
+)
+_DEAD_LETTER: Final = msgspec.msgpack.Decoder(DeadLetter)
+_STATE: Final = msgspec.msgpack.Decoder(PatientStateRow)
 
 
 def encode_record(record: Record) -> bytes:
@@ -174,46 +181,46 @@ def encode_record(record: Record) -> bytes:
     return _ENCODER.encode(record)
 
 
-def decode_for_patient(value: bytes | None) -> Arrived | Ordered:
+def decode_patient_record(value: bytes | None) -> ReadingRecord | OrderRecord:
     """A record of `vl.readings.v1` or `vl.orders.v1`. Raises DecodeError."""
-    return _decode(_FOR_PATIENT, value)
+    return _decode(_PATIENT, value)
 
 
-def decode_judged(value: bytes | None) -> Judged:
+def decode_judgement_record(value: bytes | None) -> JudgementRecord:
     """A record of `vl.events.v1`. Raises DecodeError."""
-    return _decode(_JUDGED, value)
+    return _decode(_JUDGEMENT, value)
 
 
-def decode_alarmed(value: bytes | None) -> Alarmed | EdgeAlarmed:
+def decode_alarm_record(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord:
     """A record of `vl.alarms.v1`. Raises DecodeError."""
-    return _decode(_ALARMED, value)
+    return _decode(_ALARM, value)
 
 
-def decode_beat(value: bytes | None) -> Beat:
+def decode_heartbeat_record(value: bytes | None) -> HeartbeatRecord:
     """A record of `vl.heartbeats.v1`. Raises DecodeError."""
-    return _decode(_BEAT, value)
+    return _decode(_HEARTBEAT, value)
 
 
-def decode_stored(value: bytes | None) -> Stored:
+def decode_stored_frames(value: bytes | None) -> StoredFrames:
     """A record of `vl.stored.v1`. Raises DecodeError."""
     return _decode(_STORED, value)
 
 
-def decode_health(value: bytes | None) -> PartitionHealth | Placed:
+def decode_health(value: bytes | None) -> PartitionHealth | PatientLocation:
     """A record of `vl.health.v1`. Raises DecodeError."""
     return _decode(_HEALTH, value)
 
 
 def decode_dead_letter(value: bytes | None) -> DeadLetter:
     """A record of `vl.dlq.v1`. Raises DecodeError."""
-    return _decode(_DEAD, value)
+    return _decode(_DEAD_LETTER, value)
 
 
-def decode_state(value: bytes | None) -> StateRow:
+def decode_state_row(value: bytes | None) -> PatientStateRow:
     """A record of `vl.state.v1`. Raises DecodeError."""
     row = _decode(_STATE, value)
     if row.version != STATE_VERSION:
-        raise DecodeError(Reason.SCHEMA, f"state of version {row.version}, this program reads {STATE_VERSION}")
+        raise DecodeError(Reason.SCHEMA, f"state version {row.version}, this program reads {STATE_VERSION}")
     return row
 
 

@@ -1,4 +1,4 @@
-"""Services that any test may ask for by name, and what every process that a test starts is told."""
+"""Services that any test may ask for by name, rules for all tests, and the environment of processes that they start."""
 
 import os
 
@@ -7,6 +7,8 @@ from tests.services.kafka import kafka
 from tests.services.mosquitto import mosquitto
 
 __all__ = ["influxdb", "kafka", "mosquitto"]
+
+pytest_plugins = ["tests.skipped", "tests.times", "tests.unit_rule"]
 
 # Many run at once, and whoever works on this machine may run others: none of them may have a port of its own choice.
 os.environ |= {f"VITALLOOM_{name}__HTTP__LISTEN": "" for name in ("INGEST", "WORKER", "STORE")}

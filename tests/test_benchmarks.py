@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import BENCHMARK_S
+
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+NEEDS = {
+    "cluster": [pytest.mark.services("kafka", "influxdb")],
+    "dashboards": [pytest.mark.services("influxdb")],
+    "inference": [pytest.mark.training],
+    "throughput": [pytest.mark.services("kafka"), pytest.mark.training],
+    "tls": [pytest.mark.services("mosquitto")],
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in NAMES])
 def test_a_benchmark_ends_with_its_figures(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--json", "--quick"],
@@ -19,7 +30,7 @@ def test_a_benchmark_ends_with_its_figures(name: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=BENCHMARK_S,
     )
 
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtime.version import __version__
+from tests import structure
+
+pytestmark = pytest.mark.services
 
 ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
@@ -45,6 +48,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == ROOMS | {"vitalloom.py"}
     assert "edge/sample.toml" in names
+    assert {f"{room}/py.typed" for room in ROOMS} <= set(names)
     assert not [name for name in names if name.endswith((".parquet", ".csv", ".sqlite"))]
 
 
@@ -124,3 +128,7 @@ def test_one_version_everywhere() -> None:
 
     assert said == f"vitalloom {__version__}"
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_no_folder_has_a_circle_of_imports() -> None:
+    assert [one.circles for one in structure.folders() if one.circles] == []

@@ -16,6 +16,8 @@ from runtime.config import load
 from runtime.errors import ConfigError
 from stream.config import IngestConfig, StoreConfig, WorkerConfig
 
+pytestmark = pytest.mark.services
+
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^# (\w+ = \S.*|\[[a-z_.]+\].*)$")
 """A key or a table that is commented out; sentences have no equals sign after their first word."""

@@ -37,14 +37,14 @@ class VitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbi
     t_ms: int  # the device's wall clock
     t_quality: int  # messages.ClockQuality
     uptime_ms: int  # since the device started: goes on where the wall clock jumps
-    hr: float | None = None  # /min
-    rr: float | None = None  # /min
+    heart_rate: float | None = None  # /min
+    respiratory_rate: float | None = None  # /min
     spo2: float | None = None  # %
-    o2: float | None = None  # L/min
-    sbp: float | None = None  # mmHg
-    dbp: float | None = None  # mmHg
-    temp_c: float | None = None  # °C
-    avpu: int | None = None  # messages.Consciousness
+    supplemental_oxygen: float | None = None  # L/min
+    systolic_bp: float | None = None  # mmHg
+    diastolic_bp: float | None = None  # mmHg
+    temperature: float | None = None  # °C
+    consciousness: int | None = None  # messages.Consciousness
     sensor_flags: int = 0  # messages.SensorFlag
     battery: float | None = None  # %
 
@@ -127,7 +127,16 @@ _VITALS: Final = msgspec.msgpack.Decoder(VitalsV1)
 _EDGE_VITALS: Final = msgspec.msgpack.Decoder(EdgeVitalsV1)
 _EDGE_ALARM: Final = msgspec.msgpack.Decoder(EdgeAlarmV1)
 _HEARTBEAT: Final = msgspec.msgpack.Decoder(HeartbeatV1)
-_MEASURES: Final = ("hr", "rr", "spo2", "o2", "sbp", "dbp", "temp_c", "battery")
+_MEASURES: Final = (
+    "heart_rate",
+    "respiratory_rate",
+    "spo2",
+    "supplemental_oxygen",
+    "systolic_bp",
+    "diastolic_bp",
+    "temperature",
+    "battery",
+)
 _READING_ID: Final = b"VSE1 rid\0"
 
 
@@ -200,14 +209,14 @@ def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
         counter=origin.counter,
         at_ms=message.at_ms,
         received_ms=message.received_ms,
-        heart_rate=vitals.hr,
-        respiratory_rate=vitals.rr,
+        heart_rate=vitals.heart_rate,
+        respiratory_rate=vitals.respiratory_rate,
         spo2=vitals.spo2,
-        systolic_bp=vitals.sbp,
-        diastolic_bp=vitals.dbp,
-        temperature=vitals.temp_c,
-        supplemental_oxygen=vitals.o2,
-        consciousness=None if vitals.avpu is None else _CONSCIOUSNESS[vitals.avpu],
+        systolic_bp=vitals.systolic_bp,
+        diastolic_bp=vitals.diastolic_bp,
+        temperature=vitals.temperature,
+        supplemental_oxygen=vitals.supplemental_oxygen,
+        consciousness=None if vitals.consciousness is None else _CONSCIOUSNESS[vitals.consciousness],
         sensor_flags=message.sensor_flags,
         battery=vitals.battery,
         unusable=message.unusable,
@@ -247,7 +256,7 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", payload: bytes) -> T:
 
 
 def _named(problem: str, message: Any) -> str:
-    """The problem with the name of the field in place of its number: `vitals.hr` instead of `$[2][4]`."""
+    """The problem with the name of the field in place of its number: `vitals.heart_rate` instead of `$[2][4]`."""
     found = _PLACE.search(problem)
     if found is None:
         return problem
@@ -265,8 +274,8 @@ def _check_vitals(vitals: VitalsV1) -> None:
     _check_time("uptime_ms", vitals.uptime_ms)
     if vitals.t_quality not in _QUALITIES:
         raise DecodeError(Reason.VALUE, f"t_quality: {vitals.t_quality} is not known")
-    if vitals.avpu is not None and not 0 <= vitals.avpu < len(_CONSCIOUSNESS):
-        raise DecodeError(Reason.VALUE, "avpu: not one of A, C, V, P, U")
+    if vitals.consciousness is not None and not 0 <= vitals.consciousness < len(_CONSCIOUSNESS):
+        raise DecodeError(Reason.VALUE, "consciousness: not one of A, C, V, P, U")
     _check_flags("sensor_flags", vitals.sensor_flags)
     for name in _MEASURES:
         value: Any = getattr(vitals, name)

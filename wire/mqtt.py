@@ -113,7 +113,7 @@ class MqttClient:
         self._on_state = on_state
         self._paho: Client | None = None
         self._last_problem = ""  # as paho tells it
-        self._socket: socket.socket | None = None
+        self._driver: _SocketDriver | None = None
         self._inbound: deque[Inbound] = deque()
         self._unanswered: dict[int, bool] = {}  # by mid, in order of arrival: whether it may be answered
         self._arrived = asyncio.Event()
@@ -121,7 +121,6 @@ class MqttClient:
         self._up = asyncio.Event()
         self._connection = 0
         self._without_puback = 0
-        self._reading = False
         self._task: asyncio.Task[None] | None = None
         self.received = 0
         self.published = 0
@@ -197,8 +196,9 @@ class MqttClient:
             except TimeoutError:
                 return []
         taken = [self._inbound.popleft() for _ in range(min(limit, len(self._inbound)))]
-        if not self._reading and len(self._inbound) <= self._inbound_limit // 2:
-            self._read()
+        driver = self._driver
+        if driver is not None and not driver.is_reading and len(self._inbound) <= self._inbound_limit // 2:
+            driver.read()
         return taken
 
     @property
@@ -276,24 +276,21 @@ class MqttClient:
                     await self._lost.wait()
 
     def _leave(self) -> None:
-        paho, self._paho = self._paho, None
+        driver, self._driver, self._paho = self._driver, None, None
         was_up = self._up.is_set()
         self._up.clear()
         self._without_puback = 0
         # Whatever waits came over this connection. Without a PUBACK its sender will send it again.
         self._inbound.clear()
         self._unanswered.clear()
-        if paho is not None:
-            paho.disconnect()
-        self._stop_reading(forget=True)
+        if driver is not None:
+            driver.abandon()
         if was_up:
             _log.info("broker lost", client=self._client_id)
             if self._on_state is not None:
                 self._on_state(False)
 
     def _made(self) -> Client:
-        self._connection += 1
-        connection = self._connection
         paho = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
@@ -307,56 +304,18 @@ class MqttClient:
             context = self._tls()
             context.sslsocket_class = _Handshaking
             paho.tls_set_context(context)
-        loop = asyncio.get_running_loop()
+        self._connection += 1
+        self._driver = _SocketDriver(paho, on_closed=self._lost.set)
+        self._listen(paho, self._driver, self._connection)
+        return paho
 
-        def opened(sock: Any) -> None:
-            if self._paho is not paho:  # given up meanwhile
-                sock.close()
-                return
-            self._socket = sock
-            self._read()
-
-        def closed(sock: Any) -> None:
-            if self._socket is sock:
-                self._socket = None
-                self._reading = False
-                self._lost.set()
-
-        def wants_write(sock: Any) -> None:
-            if sock.fileno() >= 0:
-                loop.add_writer(sock, paho.loop_write)
-
-        # The first two calls come from the thread that connects, all others from the loop's own.
-        def on_socket_open(_client: Client, _data: Any, sock: Any) -> None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
-                loop.call_soon_threadsafe(opened, sock)
-            except RuntimeError:  # the loop has ended meanwhile
-                sock.close()
-
-        def on_socket_close(_client: Client, _data: Any, sock: Any) -> None:
-            if threading.current_thread() is not here:
-                loop.call_soon_threadsafe(closed, sock)
-                return
-            loop.remove_reader(sock)
-            loop.remove_writer(sock)
-            closed(sock)
-
-        def on_socket_register_write(_client: Client, _data: Any, sock: Any) -> None:
-            if threading.current_thread() is not here:
-                loop.call_soon_threadsafe(wants_write, sock)
-                return
-            wants_write(sock)
+    def _listen(self, paho: Client, driver: "_SocketDriver", connection: int) -> None:
+        """Set paho's callbacks; all of them come from the loop's own thread."""
+        wanted: deque[Sequence[str]] = deque()
 
         def on_log(_client: Client, _data: Any, level: int, text: str) -> None:
             if level == LogLevel.MQTT_LOG_ERR:
                 self._last_problem = text
-
-        def on_socket_unregister_write(_client: Client, _data: Any, sock: Any) -> None:
-            if threading.current_thread() is here:
-                loop.remove_writer(sock)
-
-        wanted: deque[Sequence[str]] = deque()
 
         def subscribe_next(client: Client) -> None:
             if wanted:
@@ -392,20 +351,14 @@ class MqttClient:
             self._inbound.append(Inbound(_topic_of(message), bytes(message.payload), connection, message.mid))
             self._arrived.set()
             if len(self._inbound) >= self._inbound_limit:
-                self._stop_reading(forget=False)
+                driver.stop_reading()
 
-        here = threading.current_thread()
         paho.on_log = on_log
-        paho.on_socket_open = on_socket_open
-        paho.on_socket_close = on_socket_close
-        paho.on_socket_register_write = on_socket_register_write
-        paho.on_socket_unregister_write = on_socket_unregister_write
         paho.on_connect = on_connect
         paho.on_subscribe = on_subscribe
         paho.on_publish = on_publish
         paho.on_disconnect = on_disconnect
         paho.on_message = on_message
-        return paho
 
     def _wishes(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -423,31 +376,103 @@ class MqttClient:
             if self._on_state is not None:
                 self._on_state(True)
 
-    def _read(self) -> None:
-        if self._socket is not None and not self._reading and self._paho is not None:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self._socket, self._read_all, self._paho, self._socket)
-            self._reading = True
+
+class _SocketDriver:
+    """Reads and writes the socket of one paho client from the running loop.
+
+    paho opens the socket in the thread that connects, and does everything else in the loop's own thread.
+
+    Args:
+        on_closed: is called when the socket is closed.
+    """
+
+    def __init__(self, paho: Client, *, on_closed: Callable[[], None]) -> None:
+        self.is_reading = False
+        self._paho = paho
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.current_thread()
+        self._socket: socket.socket | None = None
+        self._is_abandoned = False
+        paho.on_socket_open = self._on_open
+        paho.on_socket_close = self._on_close
+        paho.on_socket_register_write = self._on_register_write
+        paho.on_socket_unregister_write = self._on_unregister_write
+
+    def read(self) -> None:
+        """Read what arrives from now on."""
+        if self._socket is not None and not self.is_reading:
+            self._loop.add_reader(self._socket, self._read_all, self._socket)
+            self.is_reading = True
             # What TLS had taken off the socket before we stopped reading, the socket will not call us for.
-            loop.call_soon(self._read_rest, self._paho, self._socket)
+            self._loop.call_soon(self._read_rest, self._socket)
 
-    def _read_all(self, paho: Client, sock: Any) -> None:
-        """Read what came."""
-        paho.loop_read()
-        self._read_rest(paho, sock)
+    def stop_reading(self) -> None:
+        """Leave what arrives in the socket."""
+        if self._socket is not None and self.is_reading:
+            self._loop.remove_reader(self._socket)
+        self.is_reading = False
 
-    def _read_rest(self, paho: Client, sock: Any) -> None:
-        """TLS may have more than the socket shows, and then nobody would call again."""
+    def abandon(self) -> None:
+        """The connection is given up; disconnect, and close a socket that is still being opened."""
+        self._is_abandoned = True
+        self._paho.disconnect()
+        self.stop_reading()
+        self._socket = None
+
+    def _read_all(self, sock: Any) -> None:
+        self._paho.loop_read()
+        self._read_rest(sock)
+
+    def _read_rest(self, sock: Any) -> None:
+        """TLS may hold more than the socket shows, and the loop would not call again for that."""
         pending = getattr(sock, "pending", None)
-        while pending is not None and self._socket is sock and self._reading and pending():
-            paho.loop_read()
+        while pending is not None and self._socket is sock and self.is_reading and pending():
+            self._paho.loop_read()
 
-    def _stop_reading(self, *, forget: bool) -> None:
-        if self._socket is not None and self._reading:
-            asyncio.get_running_loop().remove_reader(self._socket)
-        self._reading = False
-        if forget:
+    # Callbacks of paho. The first two come from the thread that connects, all others from the loop's own.
+
+    def _on_open(self, _client: Client, _data: Any, sock: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._loop.call_soon_threadsafe(self._opened, sock)
+        except RuntimeError:  # the loop has ended meanwhile
+            sock.close()
+
+    def _on_register_write(self, _client: Client, _data: Any, sock: Any) -> None:
+        if threading.current_thread() is not self._thread:
+            self._loop.call_soon_threadsafe(self._want_write, sock)
+            return
+        self._want_write(sock)
+
+    def _on_unregister_write(self, _client: Client, _data: Any, sock: Any) -> None:
+        if threading.current_thread() is self._thread:
+            self._loop.remove_writer(sock)
+
+    def _on_close(self, _client: Client, _data: Any, sock: Any) -> None:
+        if threading.current_thread() is not self._thread:
+            self._loop.call_soon_threadsafe(self._closed, sock)
+            return
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        self._closed(sock)
+
+    def _opened(self, sock: Any) -> None:
+        if self._is_abandoned:
+            sock.close()
+            return
+        self._socket = sock
+        self.read()
+
+    def _closed(self, sock: Any) -> None:
+        if self._socket is sock:
             self._socket = None
+            self.is_reading = False
+            self._on_closed()
+
+    def _want_write(self, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            self._loop.add_writer(sock, self._paho.loop_write)
 
 
 class _Handshaking(ssl.SSLSocket):

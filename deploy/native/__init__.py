@@ -1,1 +1,1 @@
-"""The servers of a site as programs of this machine: Kafka by Java, InfluxDB built from its Go module, Mosquitto."""
+"""The servers of a site as native programs: Kafka on Java, InfluxDB built from its Go module, Mosquitto."""

@@ -1,4 +1,4 @@
-"""Where the servers of a site lie on this machine, how each is called, and what to do where one is missing."""
+"""Paths and command lines of the servers of a site on this machine, and how to install missing ones."""
 
 import os
 import shutil
@@ -13,37 +13,52 @@ from deploy.errors import ToolMissing
 HERE: Final = Path(__file__).parent
 INSTALL: Final = HERE / "install.sh"
 BUILT: Final = ("kafka", "influxdb")
-"""What `install.sh` makes; the others are packages of the system."""
+"""Servers that `install.sh` downloads or builds; the others are system packages."""
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin:/usr/share/grafana/bin"
 
 
 def folder_of(name: str) -> Path:
-    """Where `install.sh` puts what it makes, present or not; as `made_of` there."""
+    """Folder that `install.sh` installs a server into, whether it exists or not; see `made_of` there."""
     parts = sorted((HERE / f"{name}_server").iterdir(), key=lambda path: path.name)
     key = sha256(b"".join(part.read_bytes() for part in parts if part.is_file())).hexdigest()[:16]
+    return _made() / f"{name}-{key}"
+
+
+def _made() -> Path:
     base = os.environ.get("VITALLOOM_CACHE") or Path(
         os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "vitalloom"
     )
-    return Path(base, "services", f"{name}-{key}")
+    return Path(base, "services")
 
 
-def is_made(name: str) -> bool:
+def why_missing(name: str) -> str:
+    """Why `install.sh` could not provide a server, or that it was not asked to."""
+    reason = _made() / "missing" / name
+    if reason.exists():
+        return reason.read_text(encoding="utf-8").strip()
+    return f"not installed; deploy/native/install.sh {name} installs it"
+
+
+def is_installed(name: str) -> bool:
     return (folder_of(name) / "ready").exists()
 
 
 def install(*names: str) -> None:
-    """Make what is missing; minutes the first time. Raises ToolMissing with what `install.sh` said."""
+    """Install what is missing; takes minutes the first time. Raises ToolMissing with the output of `install.sh`."""
     environment = os.environ | {"PYTHON": sys.executable}
     done = subprocess.run(  # noqa: S603
         ["bash", str(INSTALL), *names],  # noqa: S607
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise ToolMissing(" and ".join(names), done.stderr.strip() or f"run {INSTALL}")
 
 
 def find(command: str) -> str | None:
-    """A program of this machine."""
+    """Path of a program; None: not installed."""
     return shutil.which(command, path=_PATH)
 
 
@@ -55,23 +70,23 @@ def mosquitto() -> str:
 
 
 def influxd() -> str:
-    if not is_made("influxdb"):
-        raise ToolMissing("InfluxDB", "vitalloom site tools --install (builds it in five minutes, with Go and Rust)")
+    if not is_installed("influxdb"):
+        raise ToolMissing("InfluxDB", "vitalloom site tools --install (builds it in five minutes; needs Go and Rust)")
     return str(folder_of("influxdb") / "bin" / "influxd")
 
 
 def kafka() -> tuple[str, ...]:
-    """Java with Kafka's classes; what follows are Java's options, a class and its arguments."""
+    """Java with the classes of Kafka; append Java options, a class and its arguments."""
     java = find("java")
     if java is None:
         raise ToolMissing("Java", "sudo apt-get install openjdk-17-jre-headless")
-    if not is_made("kafka"):
-        raise ToolMissing("Kafka", "vitalloom site tools --install (fetches 43 MB, with Maven)")
+    if not is_installed("kafka"):
+        raise ToolMissing("Kafka", "vitalloom site tools --install (downloads 43 MB; needs Maven)")
     return (java, "-cp", f"{folder_of('kafka') / 'lib'}/*")
 
 
 def grafana() -> tuple[str, ...]:
-    """The server with its home; Debian's package puts them into different places."""
+    """The server with its home folder, which is a separate path in Debian's package."""
     found = find("grafana")
     home = next((one for one in (Path("/usr/share/grafana"), Path("/opt/grafana")) if one.is_dir()), None)
     if found is None or home is None:

@@ -23,7 +23,7 @@ from edge.bedside.signals import SHOWN, BedsideConfig, Condition, Tone, check, c
 from edge.errors import BadEdgeConfig
 from edge.status import Status
 from runtime import logs
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 
 CONFIG: Final = Path("/etc/vitalloom/edge.toml")
 """Where `vitalloom edge setup` puts it."""
@@ -197,7 +197,7 @@ def watch(
     bedside: Bedside,
     read: Callable[[], Status | None],
     stop: Event,
-    supervisor: Supervisor,
+    supervisor: SystemdNotifier,
     *,
     silent_ms: int,
     mono_ms: Callable[[], int] = statuses.monotonic_ms,
@@ -240,7 +240,7 @@ def main(config_path: Path | None, *, rehearsal: bool = False) -> int:
         BadEdgeConfig: what is wrong, and the cure.
     """
     logs.set_up()
-    supervisor = Supervisor.of()
+    supervisor = SystemdNotifier.from_environment()
     config, places = read_config(config_path)
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,7 +12,7 @@ from models import passport as passports
 from models.artifacts import GRAPH, WEIGHTS, load
 from models.errors import BadRun
 from models.evaluation import heart, rhythm, sepsis
-from models.evaluation.report import Report, markdown, write
+from models.evaluation.report import EvaluationReport, markdown, write
 from models.heart_features import Form
 from models.passport import Interval
 from models.recordings import file_of
@@ -54,7 +54,7 @@ def release(task: str, work: Path, into: Path, *, version: str, key: Path) -> in
     """
     home = work / task
     try:
-        report = msgspec.json.decode((home / "report" / "report.json").read_bytes(), type=Report)
+        report = msgspec.json.decode((home / "report" / "report.json").read_bytes(), type=EvaluationReport)
         private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key.read_text().strip()))
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise BadRun(home, f"evaluate it first, and name a key of 32 bytes in hex ({error})") from error
@@ -78,7 +78,7 @@ def release(task: str, work: Path, into: Path, *, version: str, key: Path) -> in
     return 0
 
 
-def card(passport: passports.Passport, report: Report, files: Mapping[str, bytes]) -> str:
+def card(passport: passports.Passport, report: EvaluationReport, files: Mapping[str, bytes]) -> str:
     """What people read: what it is, what it may be used for, and how good it was."""
     tried = Path(__file__).parent / "tried" / f"{passport.name}.md"
     sizes = ", ".join(f"{name} {len(content) / 1000:.0f} kB" for name, content in files.items())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.artifacts import load
 from models.errors import BadRun
 from models.evaluation import plots
-from models.evaluation.report import Report, Table, bootstrap, calibration_error, weighted_auroc
+from models.evaluation.report import EvaluationReport, Table, bootstrap, calibration_error, weighted_auroc
 from models.evaluation.sepsis_metrics import auroc
 from models.heart import NAMES, HeartModel
 from models.heart_features import Form, features
@@ -32,7 +32,7 @@ SPECIFICITY: Final = 0.9
 
 def evaluate(
     form: Form, data: Path, work: Path, out: Path, *, seed: int, keys: tuple[str, ...], tell: Callable[[str], None]
-) -> Report:
+) -> EvaluationReport:
     """Judge what `vitalloom train heart` has left in `work`, and learn anew without each hospital.
 
     Raises:
@@ -85,7 +85,7 @@ def evaluate(
     threshold = float(np.quantile(scores[labels == 0], SPECIFICITY))
     plots.curves(out / "curves.svg", labels, {"model, int8": scores})
     said = scores >= threshold
-    return Report(
+    return EvaluationReport(
         model=name,
         command=f"vitalloom evaluate {name} --seed {seed}",
         headline={

@@ -31,7 +31,7 @@ class Table(msgspec.Struct):
     note: str = ""
 
 
-class Report(msgspec.Struct):
+class EvaluationReport(msgspec.Struct):
     """Everything about one model."""
 
     model: str
@@ -97,7 +97,7 @@ def calibration_error(labels: Ints, scores: Floats, *, bins: int = 10) -> float:
     return float(sum(abs(scores[part].mean() - labels[part].mean()) * len(part) for part in parts) / len(scores))
 
 
-def markdown(report: Report) -> str:
+def markdown(report: EvaluationReport) -> str:
     """The report as a page."""
     lines = [f"# {report.model}: evaluation", "", f"Made by `{report.command}`.", ""]
     for table in report.tables:
@@ -108,7 +108,7 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, *(line for note in report.notes for line in (note, ""))]).rstrip() + "\n"
 
 
-def write(report: Report, folder: Path) -> None:
+def write(report: EvaluationReport, folder: Path) -> None:
     """`report.md` and `report.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")

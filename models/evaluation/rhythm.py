@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.artifacts import load
 from models.evaluation import plots
 from models.evaluation.mitbih import by_subject
-from models.evaluation.report import Report, Table, bootstrap, weighted_auroc
+from models.evaluation.report import EvaluationReport, Table, bootstrap, weighted_auroc
 from models.passport import Interval
 from models.recordings import FOLDS, folds_of, read_ecg
 from models.rhythm import CLASSES, RhythmModel
@@ -30,7 +30,7 @@ def evaluate(
     keys: tuple[str, ...],
     tell: Callable[[str], None],
     mitbih: Path | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Judge what `vitalloom train rhythm` has left in `work`.
 
     Args:
@@ -62,7 +62,7 @@ def evaluate(
     plots.curves(out / "curves.svg", (labels == 1).astype(np.int64), {"atrial fibrillation, int8": scores[:, 1]})
     af = weighted_auroc((labels == 1).astype(np.int64), scores[:, 1])
     mean = bootstrap(lambda drawn: _mean_f1(labels, said, drawn), len(labels))
-    return Report(
+    return EvaluationReport(
         model="rhythm",
         command=f"vitalloom evaluate rhythm --seed {seed}",
         headline={"mean F1 of N, A, O": mean, "AF against rest, AUROC": bootstrap(af, len(labels))},

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from models.artifacts import GRAPH, Artifact, load
 from models.errors import BadRun
 from models.evaluation import plots
-from models.evaluation.report import Report, Table, bootstrap, calibration_error, weighted_auprc, weighted_auroc
+from models.evaluation.report import (
+    EvaluationReport,
+    Table,
+    bootstrap,
+    calibration_error,
+    weighted_auprc,
+    weighted_auroc,
+)
 from models.evaluation.sepsis_metrics import at_budget, at_threshold, auroc, same_hour_auroc, utility
 from models.passport import Interval
 from models.predict import stay
@@ -63,7 +70,7 @@ def evaluate(
     keys: tuple[str, ...],
     tell: Callable[[str], None],
     against: tuple[Path, ...] = (),
-) -> Report:
+) -> EvaluationReport:
     """Judge what `vitalloom train sepsis` has left in `work`.
 
     Args:
@@ -158,7 +165,7 @@ def evaluate(
         "PPV": Interval(at_work.ppv),
         "lead time, h": Interval(at_work.lead_h),
     }
-    return Report(
+    return EvaluationReport(
         model="sepsis",
         command=f"vitalloom evaluate sepsis --seed {seed}{' --against OTHER' * len(against)}",
         headline=headline,  # type: ignore[arg-type]

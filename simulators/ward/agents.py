@@ -20,7 +20,7 @@ from vitals.plan import EXPECTED
 from wire.codec import HeartbeatV1
 from wire.enrol.wallet import Wallet
 from wire.receiver import RateLimits
-from wire.sender import Timing
+from wire.sending.settings import Timing
 
 LIMITS: Final = RateLimits(frames_per_s=1e6, frames_burst=1_000_000, sessions_per_min=60_000)
 """Practically unlimited: simulated time runs fast, so a wearable sends more per real second than it would otherwise."""

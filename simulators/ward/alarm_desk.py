@@ -13,7 +13,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from simulators.broker import LOOPBACK, free_port
-from simulators.phone import AlarmNow, Phone, Shown
+from simulators.phone import AlarmNow, Phone, PhoneMessage
 from simulators.ward.calls import Calls
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.lifetime import Lifetime, WardPart
@@ -23,7 +23,7 @@ from stream.desk.client import DeskClient, Login
 from stream.desk.desk import Place
 from stream.desk.process import DeskProcess, opened_desk, users_of
 from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
-from stream.errors import DeskNotReached
+from stream.errors import DeskCommandFailed
 from vitals.escalation import EscalationPolicy, EscalationStep, Ladder
 
 PEOPLE: Final = {"anna": "nurse", "ben": "second nurse", "carla": "lead"}
@@ -160,7 +160,7 @@ class PhoneAnswers:
     def alarms(self) -> Mapping[str, AlarmNow] | None:
         try:
             found: dict[str, Any] = self._clients[YOU].alarms(dict[str, Any])
-        except DeskNotReached:
+        except DeskCommandFailed:
             return None
         return {
             one["id"][:8]: AlarmNow(
@@ -176,7 +176,7 @@ class PhoneAnswers:
             return "This phone belongs to no one who may answer."
         try:
             client.acknowledge(alarm_id, revision=revision)
-        except DeskNotReached as error:
+        except DeskCommandFailed as error:
             return f"Not answered: {error}"
         return ""
 
@@ -193,5 +193,5 @@ def _command() -> str:
     return str(called) if called.name == "vitalloom" else f"{sys.executable} -m vitalloom"
 
 
-def _ignore(_message: Shown) -> None:
+def _ignore(_message: PhoneMessage) -> None:
     """The page shows it."""

@@ -30,7 +30,8 @@ from simulators.ward.setup import WardSetup
 from simulators.ward.summary import WardSummary
 from simulators.ward.ward import Ward
 from stream.embedded.store import Store
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
 
 
 def main(options: WardOptions) -> int:

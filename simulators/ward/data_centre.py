@@ -46,7 +46,7 @@ class DataCentre(WardPart):
         self._clock = setup.clock
         self._plan = MonitoringPlan(cadence_ms=cadences(setup.story.cadence_ms))
         self._directory = RegistryDirectory(setup.site.site.registry)
-        self._courier = Courier(setup.site.site.registry)
+        self._courier = Courier(setup.site.site.registry.documents)
         self.stream = EmbeddedStream(
             self._ingest.me,
             self._directory,

@@ -25,8 +25,8 @@ class Edges(WardPart):
         self._newest_documents: tuple[bytes, ...] = ()  # digests, one per agent
 
     async def start(self, lifetime: Lifetime) -> None:
-        registry = self._site.site.registry
-        self._newest_documents = tuple(registry.digest_for(edge.me.device_id) for edge in self._site.edges)
+        documents = self._site.site.registry.documents
+        self._newest_documents = tuple(documents.digest_for(edge.me.device_id) for edge in self._site.edges)
         for number, agent in enumerate(self.agents):
             lifetime.run(agent.run(), name=f"edge {number}")
 

@@ -15,7 +15,7 @@ from simulators.ward.setup import WardSetup
 from vitals.messages import ClockQuality
 from wire.codec import VitalsV1
 from wire.mqtt import MqttClient
-from wire.sender import Timing
+from wire.sending.settings import Timing
 
 _OWN_CONNECTIONS: Final = 64
 _TIMING_WITH_FAULTS: Final = Timing(vitals_first_ms=1_000, vitals_max_ms=5_000)

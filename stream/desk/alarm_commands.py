@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.desk.client import DeskClient, Login
-from stream.errors import DeskNotReached
+from stream.errors import DeskCommandFailed
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
@@ -204,12 +204,12 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
     matching = [one for one in found.alarms if one.id.startswith(name.lower())] if len(name) >= 4 else []
     if len(matching) != 1:
         problem = "stands for more than one alarm; write more of it" if matching else "is no alarm of the list"
-        raise DeskNotReached(f"{name}: {problem}: vitalloom alarms list")
+        raise DeskCommandFailed(f"{name}: {problem}: vitalloom alarms list")
     (alarm,) = matching
     if not yes:
         show(msgspec.structs.replace(found, alarms=[alarm]), Console(stderr=True))
         if not sys.stdin.isatty():
-            raise DeskNotReached("nobody is there to confirm it: add --yes, or --revision N")
+            raise DeskCommandFailed("nobody is there to confirm it: add --yes, or --revision N")
         typer.confirm(f"You have seen this, and {doing}?", abort=True, err=True)
     return alarm
 

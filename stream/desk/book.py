@@ -15,8 +15,8 @@ import msgspec
 
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept
 from stream.durable_file import DurableFile
-from stream.errors import StoreRefused, StoreUnusable
-from stream.records import Ordered
+from stream.errors import CommitFailed, FileUnusable
+from stream.records import OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Priority
 
@@ -58,7 +58,7 @@ CREATE TABLE session (
 """
 _KEPT: Final = msgspec.msgpack.Decoder(Kept)
 _HUSH: Final = msgspec.msgpack.Decoder(ActiveSilence)
-_ORDER: Final = msgspec.msgpack.Decoder(Ordered)
+_ORDER: Final = msgspec.msgpack.Decoder(OrderRecord)
 _PACK: Final = msgspec.msgpack.Encoder()
 _DELIVERY: Final = (
     "key", "person", "channel", "who", "alarm_id", "priority", "due_ms", "fate", "tries", "begun_ms", "again_ms",
@@ -74,7 +74,7 @@ class PendingOrder(NamedTuple):
     wish_id: int
     alarm_id: bytes
     at_ms: int
-    order: Ordered
+    order: OrderRecord
     sent_ms: int | None
 
 
@@ -82,7 +82,7 @@ class DeskBook(DurableFile):
     """One file. Use as a context manager, or call `close`. Every change belongs into `with book.transaction()`.
 
     Raises:
-        StoreUnusable: it is no book, or another desk has it.
+        FileUnusable: it is no book, or another desk has it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -197,7 +197,7 @@ class DeskBook(DurableFile):
 
     # What people want
 
-    def put_wish(self, alarm_id: bytes, order: Ordered, now_ms: int) -> None:
+    def put_wish(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
         self._db.execute(
             "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
             (alarm_id, now_ms, _PACK.encode(order)),
@@ -272,17 +272,17 @@ class DeskBook(DurableFile):
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "desk", SCHEMA)
         if found != str(SCHEMA):
-            raise StoreUnusable(
+            raise FileUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
         self._keep_reserve()
 
-    def _refused(self, error: sqlite3.Error) -> StoreRefused:
+    def _refused(self, error: sqlite3.Error) -> CommitFailed:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
             # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
             self._reserve.unlink()
             problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
-            return StoreRefused(self.path, problem)
+            return CommitFailed(self.path, problem)
         return super()._refused(error)
 
     def _keep_reserve(self) -> None:

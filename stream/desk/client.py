@@ -11,7 +11,7 @@ import msgspec
 
 from runtime.errors import NotPrivate
 from runtime.hardening import make_private_dir, read_private, write_private
-from stream.errors import DeskNotReached
+from stream.errors import DeskCommandFailed
 
 WITHIN_S: Final = 10.0
 MAX_REPLY_BYTES: Final = 16 << 20
@@ -34,13 +34,13 @@ class Login(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> "Login":
-        """Raises DeskNotReached: there is no such file, or others can read it."""
+        """Raises DeskCommandFailed: there is no such file, or others can read it."""
         try:
             return msgspec.json.decode(read_private(path), type=Login)
         except FileNotFoundError:
-            raise DeskNotReached(f"{path}: no such file; log in: vitalloom alarms login NAME") from None
+            raise DeskCommandFailed(f"{path}: no such file; log in: vitalloom alarms login NAME") from None
         except (OSError, msgspec.DecodeError, NotPrivate) as error:
-            raise DeskNotReached(f"{path}: cannot be used ({error}); log in again") from error
+            raise DeskCommandFailed(f"{path}: cannot be used ({error}); log in again") from error
 
     def write(self, path: Path) -> None:
         """Into a file that only this user can read."""
@@ -60,9 +60,9 @@ class DeskClient:
     def __init__(self, url: str, *, root: Path | None = None, token: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise DeskNotReached(f"{url!r} is no address of a desk; for instance https://desk.example:8095")
+            raise DeskCommandFailed(f"{url!r} is no address of a desk; for instance https://desk.example:8095")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise DeskNotReached(f"{url}: passwords do not go over http beyond this machine; use https")
+            raise DeskCommandFailed(f"{url}: passwords do not go over http beyond this machine; use https")
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._host, self._port = parts.hostname, parts.port
         self._context = None
@@ -70,7 +70,7 @@ class DeskClient:
             try:
                 self._context = ssl.create_default_context(cafile=root)
             except OSError as error:
-                raise DeskNotReached(f"{root}: is no certificate to believe ({error})") from error
+                raise DeskCommandFailed(f"{root}: is no certificate to believe ({error})") from error
         self._token = token
 
     def log_in(self, user: str, password: str) -> dict[str, Any]:
@@ -101,10 +101,12 @@ class DeskClient:
             return self._token
         path = token_file()
         if not path.exists():
-            raise DeskNotReached("not logged in: vitalloom alarms login NAME")
+            raise DeskCommandFailed("not logged in: vitalloom alarms login NAME")
         kept = Login.read(path)
         if kept.url != self.url:
-            raise DeskNotReached(f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login")
+            raise DeskCommandFailed(
+                f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login"
+            )
         return kept.token
 
     def _ask(self, method: str, path: str, asked: object, kind: type[_T], *, token: str = "") -> _T:
@@ -120,21 +122,21 @@ class DeskClient:
             answer = made.getresponse()
             content = answer.read(MAX_REPLY_BYTES + 1)
         except ssl.SSLCertVerificationError as error:
-            raise DeskNotReached(
+            raise DeskCommandFailed(
                 f"the desk at {self.url} shows a certificate that is not believed ({error.verify_message}); "
                 "name the site's root: --root FILE"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
-            raise DeskNotReached(f"the desk at {self.url} cannot be reached ({problem}); does it run?") from error
+            raise DeskCommandFailed(f"the desk at {self.url} cannot be reached ({problem}); does it run?") from error
         finally:
             made.close()
         if answer.status != 200 or len(content) > MAX_REPLY_BYTES:
-            raise DeskNotReached(_problem(answer.status, content))
+            raise DeskCommandFailed(_problem(answer.status, content))
         try:
             return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
-            raise DeskNotReached(f"what answers at {self.url} is no alarm desk of this version ({error})") from error
+            raise DeskCommandFailed(f"what answers at {self.url} is no alarm desk of this version ({error})") from error
 
 
 def _problem(status: int, content: bytes) -> str:

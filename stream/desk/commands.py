@@ -14,7 +14,7 @@ from stream.desk import texts
 from stream.desk.notify import Addresses, Notifier
 from stream.desk.process import check, desk_config, run_desk, users_of
 from stream.desk.texts import Telling
-from stream.errors import DeskUnusable, NobodyReached
+from stream.errors import DeskUnusable, NotificationNotAccepted
 
 desk = typer.Typer(
     help=(f"Call people until somebody answers: run the alarm desk, and say who may answer.\n\n{texts.NOT_A_DEVICE}"),
@@ -108,7 +108,7 @@ def try_channels(
         for one in wanted:
             try:
                 await notifier.send(one, message)
-            except NobodyReached as error:
+            except NotificationNotAccepted as error:
                 typer.echo(f"not taken: {error}")
                 failed += 1
             else:

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
-from stream.records import Alarmed, EdgeAlarmed
+from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
+from stream.records import AlarmRecord, EdgeAlarmRecord
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
@@ -107,7 +107,7 @@ class Heard(NamedTuple):
     order: Answer | None = None  # an answer that was given to an edge's alarm, and now goes to the patient's monitor
 
 
-def of_edge(told: EdgeAlarmed) -> AlarmChanged | None:
+def of_edge(told: EdgeAlarmRecord) -> AlarmChanged | None:
     """What an edge found by itself, as an alarm; None if it is of no kind that this program knows.
 
     Edge and data centre run the same kernel on the same readings, so the alarm has the same id, and revisions of their
@@ -128,7 +128,7 @@ def of_edge(told: EdgeAlarmed) -> AlarmChanged | None:
 
 
 def hear(
-    record: Alarmed | EdgeAlarmed,
+    record: AlarmRecord | EdgeAlarmRecord,
     *,
     now_ms: int,
     before: Kept | None,
@@ -142,8 +142,8 @@ def hear(
         rival: what is kept of another alarm of the same condition that still stands.
         hush: what somebody wanted quiet of this condition, here at this desk.
     """  # fmt: skip
-    from_edge = isinstance(record, EdgeAlarmed)
-    alarm = of_edge(record) if isinstance(record, EdgeAlarmed) else record.alarm
+    from_edge = isinstance(record, EdgeAlarmRecord)
+    alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
     if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival)):
         return None
     if before is not None and alarm.revision <= before.alarm.revision:
@@ -331,11 +331,11 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
     An alarm that is answered already stays as it is.
 
     Raises:
-        NothingToAnswer: there is no such alarm on the list.
+        NoSuchAlarm: there is no such alarm on the list.
         AlarmChangedMeanwhile: it is not what they have seen any more.
     """
     if kept is None or not (kept.is_listed or kept.is_answered):
-        raise NothingToAnswer
+        raise NoSuchAlarm
     if kept.is_answered:
         return kept
     if revision != kept.alarm.revision:
@@ -347,10 +347,10 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
     """Somebody wants the condition of an alarm quiet for a while.
 
     Raises:
-        NothingToAnswer, AlarmChangedMeanwhile: as `acknowledge`.
+        NoSuchAlarm, AlarmChangedMeanwhile: as `acknowledge`.
     """
     if kept is None or not kept.is_active:
-        raise NothingToAnswer
+        raise NoSuchAlarm
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm

@@ -19,10 +19,10 @@ from stream.desk import decisions, texts
 from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
-from stream.desk.ports import AlarmRecord
+from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message, Telling
-from stream.errors import NobodyReached, StoreRefused
-from stream.records import Alarmed, EdgeAlarmed, Ordered
+from stream.errors import CommitFailed, NotificationNotAccepted
+from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, Priority, Silence
 
@@ -118,11 +118,11 @@ class AlarmDesk:
 
     # Hearing
 
-    def hear(self, batch: Sequence[AlarmRecord]) -> None:
+    def hear(self, batch: Sequence[SourceRecord]) -> None:
         """Records of the log, and the place behind them, at once.
 
         Raises:
-            StoreRefused: nothing of it happened.
+            CommitFailed: nothing of it happened.
         """
         now_ms = self._clock.now_ms()
         opened = 0
@@ -139,10 +139,10 @@ class AlarmDesk:
         self.kick.set()
 
     def _hear(
-        self, record: Alarmed | EdgeAlarmed, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
+        self, record: AlarmRecord | EdgeAlarmRecord, now_ms: int, hushes: Mapping[tuple[str, str], ActiveSilence]
     ) -> bool:
         """Whether it opened an alarm."""
-        binding_id = record.binding_id if isinstance(record, EdgeAlarmed) else record.alarm.binding_id
+        binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
         hush = hushes.get((binding_id, alarm.rule_id))
         before = self._book.alarm(alarm.alarm_id)
@@ -169,7 +169,7 @@ class AlarmDesk:
         """Durable when it returns; the log hears of it soon.
 
         Raises:
-            NothingToAnswer, AlarmChangedMeanwhile, StoreRefused.
+            NoSuchAlarm, AlarmChangedMeanwhile, CommitFailed.
         """
         now_ms = self._clock.now_ms()
         with self._book.transaction():
@@ -196,7 +196,7 @@ class AlarmDesk:
             order = Silence(
                 binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
             )
-            self._book.put_wish(alarm_id, Ordered(message=order), now_ms)
+            self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
                 same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
                 if same and not decisions.calls(one, hush, now_ms):
@@ -234,7 +234,7 @@ class AlarmDesk:
             binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by=answer.by, at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
         )  # fmt: skip
-        self._book.put_wish(alarm.alarm_id, Ordered(message=order), now_ms)
+        self._book.put_wish(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
     # What is passed on
 
@@ -293,7 +293,7 @@ class AlarmDesk:
                 standing = self._plan(now_ms)
                 begun = self._begin(now_ms, standing)
                 self._forget(now_ms)
-        except StoreRefused as error:
+        except CommitFailed as error:
             if not self.counts.refusing:
                 _log.error("the desk cannot write; people are not called for what is new", problem=str(error))
             self.counts.refusing = str(error)
@@ -395,9 +395,9 @@ class AlarmDesk:
         address = self.addresses.get(letter.person, letter.channel)
         try:
             if address is None:
-                raise NobodyReached(f"{letter.person}/{letter.channel}: has no address any more")
+                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: has no address any more")
             await self._notifier.send(address, self._message(letter), name=names)
-        except NobodyReached as error:
+        except NotificationNotAccepted as error:
             self.counts.failed[letter.channel] += 1
             if self._down.get((letter.person, letter.channel)) != str(error):
                 self._down[letter.person, letter.channel] = str(error)
@@ -413,7 +413,7 @@ class AlarmDesk:
         while True:
             try:
                 self._settle(names, accepted=accepted)
-            except StoreRefused as error:
+            except CommitFailed as error:
                 # Until it is written it counts as on its way: nobody is called again every second.
                 _log.error("what became of a message cannot be written", problem=str(error))
                 await asyncio.sleep(_RECORD_AGAIN_S)

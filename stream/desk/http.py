@@ -23,12 +23,12 @@ from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Sessi
 from stream.errors import (
     AlarmChangedMeanwhile,
     BadRequest,
+    CommitFailed,
+    DeskRequestRefused,
     DeskUnusable,
-    NotAllowed,
-    NothingToAnswer,
-    StoreRefused,
+    NoSuchAlarm,
 )
-from stream.http import JSON, Serving, address_of, body_of
+from stream.http import JSON, HttpServer, client_address, read_body
 
 MAX_BODY_BYTES: Final = 4_096
 _MOST_TOLD: Final = 50
@@ -127,8 +127,8 @@ def build_app(
     """The application."""
 
     async def log_in(request: Request) -> LoggedIn:
-        asked = await body_of(request, LogIn, most_bytes=MAX_BODY_BYTES)
-        token, session = await door.log_in(asked.user, asked.password, address_of(request))
+        asked = await read_body(request, LogIn, most_bytes=MAX_BODY_BYTES)
+        token, session = await door.log_in(asked.user, asked.password, client_address(request))
         _log.info("logged in", user=session.user)
         return LoggedIn(token=token, user=session.user, until_ms=session.until_ms)
 
@@ -147,14 +147,14 @@ def build_app(
 
     async def acknowledge(request: Request) -> Done:
         session = _session(request, door)
-        asked = await body_of(request, AcknowledgeAlarm, most_bytes=MAX_BODY_BYTES)
+        asked = await read_body(request, AcknowledgeAlarm, most_bytes=MAX_BODY_BYTES)
         alarm_id = _alarm_id(request)
         kept = desk.acknowledge(alarm_id, by=session.user, revision=asked.revision)
         return Done(id=alarm_id.hex(), by=kept.answered_by or session.user, at_ms=kept.answered_ms or clock.now_ms())
 
     async def silence(request: Request) -> Done:
         session = _session(request, door)
-        asked = await body_of(request, SilenceAlarm, most_bytes=MAX_BODY_BYTES)
+        asked = await read_body(request, SilenceAlarm, most_bytes=MAX_BODY_BYTES)
         if asked.minutes > longest_silence_minutes:
             raise BadRequest(400, f"nothing is silenced for longer than {longest_silence_minutes} minutes here")
         alarm_id = _alarm_id(request)
@@ -174,7 +174,7 @@ def build_app(
     return app
 
 
-class DeskServer(Serving):
+class DeskServer(HttpServer):
     """The application on a port, for as long as the `async with` block lasts."""
 
     def __init__(self, app: Starlette, config: DeskApiConfig) -> None:
@@ -230,17 +230,17 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
         more: dict[str, str] = {}
         try:
             reply = await handler(request)
-        except (NotAllowed, BadRequest) as error:
+        except (DeskRequestRefused, BadRequest) as error:
             status, problem = error.status, str(error)
-            if isinstance(error, NotAllowed) and error.retry_s is not None:
+            if isinstance(error, DeskRequestRefused) and error.retry_s is not None:
                 more = {"Retry-After": str(error.retry_s)}
             if status in (401, 429):
-                _log.warning("refused", status=status, address=address_of(request))
-        except NothingToAnswer as error:
+                _log.warning("refused", status=status, address=client_address(request))
+        except NoSuchAlarm as error:
             status, problem = 404, str(error)
         except AlarmChangedMeanwhile as error:
             status, problem = 409, str(error)
-        except StoreRefused:
+        except CommitFailed:
             status, problem = 503, "the desk cannot write it down; it is NOT done. Call the person on duty for it."
         else:
             return Response(msgspec.json.encode(reply), media_type=JSON, headers={"Cache-Control": "no-store"})
@@ -253,7 +253,7 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
 def _session(request: Request, door: Door) -> Session:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not 0 < len(token) <= 200:
-        raise NotAllowed(401, "not logged in: vitalloom alarms login")
+        raise DeskRequestRefused(401, "not logged in: vitalloom alarms login")
     return door.who(token)
 
 

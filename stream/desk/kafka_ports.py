@@ -13,10 +13,10 @@ from aiokafka.errors import KafkaError
 
 from runtime.logs import get
 from stream.config import KafkaConfig
-from stream.desk.ports import AlarmBatch, AlarmRecord, PositionsOf, PutOrder
+from stream.desk.ports import AlarmBatch, PositionsOf, PutOrder, SourceRecord
 from stream.errors import AlarmSourceLost
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import Alarmed, EdgeAlarmed, Ordered, decode_alarmed, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord, decode_alarm_record, encode_record
 from wire.errors import DecodeError
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
@@ -61,7 +61,7 @@ class KafkaAlarmSource:
     ) -> AlarmBatch:
         found = await reader.getmany(timeout_ms=500, max_records=_BATCH)
         records = [
-            AlarmRecord(self._topic, at.partition, record.offset, _decoded(record.value))
+            SourceRecord(self._topic, at.partition, record.offset, _decoded(record.value))
             for at, these in found.items()
             for record in these
         ]
@@ -105,7 +105,7 @@ class KafkaAnswerSink:
         with _kafka_errors(f"Kafka at {self._config.bootstrap}"):
             sender = producer(self._config)
 
-            async def put(order: Ordered) -> None:
+            async def put(order: OrderRecord) -> None:
                 await sender.send_and_wait(name, key=order.message.binding_id.encode(), value=encode_record(order))
 
             try:
@@ -123,9 +123,9 @@ def _kafka_errors(name: str) -> Iterator[None]:
         raise AlarmSourceLost(f"{name}: {error!r}") from error
 
 
-def _decoded(value: bytes | None) -> Alarmed | EdgeAlarmed | None:
+def _decoded(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
     try:
-        return decode_alarmed(value)
+        return decode_alarm_record(value)
     except DecodeError as error:
         _log.error("an alarm record cannot be decoded", problem=str(error))
         return None  # the store writer keeps it as a dead letter

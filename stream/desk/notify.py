@@ -21,7 +21,7 @@ from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentS
 
 from runtime.hardening import read_private
 from stream.desk.texts import Message
-from stream.errors import DeskUnusable, NobodyReached
+from stream.errors import DeskUnusable, NotificationNotAccepted
 from vitals.messages import Priority
 
 RED_THREADS: Final = 48
@@ -111,7 +111,7 @@ class Notifier:
         """Returns when the service has accepted it.
 
         Raises:
-            NobodyReached: it did not, or not in time; what became of it then is not known.
+            NotificationNotAccepted: it did not, or not in time; what became of it then is not known.
         """
         threads = self._red if message.priority is Priority.HIGH else self._other
         loop = asyncio.get_running_loop()
@@ -120,17 +120,17 @@ class Notifier:
             async with asyncio.timeout_at(deadline_s):
                 await threads.enter(address)
         except TimeoutError:
-            raise NobodyReached(
+            raise NotificationNotAccepted(
                 f"{address}: earlier messages still wait for its answer; not sent within {self._within_s:g} s"
             ) from None
         done = self._begin(threads, address, message)
         await asyncio.wait((done,), timeout=deadline_s - loop.time())
         if not done.done():
             done.add_done_callback(lambda late: self._tell_late(late, address, name))
-            raise NobodyReached(f"{address}: no answer within {self._within_s:g} s")
+            raise NotificationNotAccepted(f"{address}: no answer within {self._within_s:g} s")
         problem = done.result()
         if problem:
-            raise NobodyReached(f"{address}: {problem}")
+            raise NotificationNotAccepted(f"{address}: {problem}")
 
     def _begin(self, threads: "_Threads", address: Address, message: Message) -> "asyncio.Future[str]":
         loop = asyncio.get_running_loop()

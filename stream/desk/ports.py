@@ -7,22 +7,22 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
-from stream.records import Alarmed, EdgeAlarmed, Ordered
+from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 
 
-class AlarmRecord(NamedTuple):
+class SourceRecord(NamedTuple):
     """One record of an alarm source, and its position there."""
 
     log: str  # the log that positions count in: a Kafka topic, or the id of an embedded store
     partition: int
     offset: int
-    record: Alarmed | EdgeAlarmed | None  # None: it could not be decoded
+    record: AlarmRecord | EdgeAlarmRecord | None  # None: it could not be decoded
 
 
 class AlarmBatch(NamedTuple):
     """Records that were read together; none if nothing new came."""
 
-    records: Sequence[AlarmRecord]
+    records: Sequence[SourceRecord]
     is_current: bool  # all that was in the log when reading began has been read, this batch included
     lag: Mapping[str, int]  # records that wait to be read, by partition
 
@@ -30,7 +30,7 @@ class AlarmBatch(NamedTuple):
 PositionsOf: TypeAlias = Callable[[str], Mapping[int, int]]
 """The next offset to read of each partition of a log; partitions that were never read are left out."""
 
-PutOrder: TypeAlias = Callable[[Ordered], Awaitable[None]]
+PutOrder: TypeAlias = Callable[[OrderRecord], Awaitable[None]]
 
 
 class AlarmSource(Protocol):

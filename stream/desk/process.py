@@ -17,7 +17,7 @@ from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
@@ -27,7 +27,7 @@ from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.ports import AlarmSource, AnswerSink
 from stream.desk.users import Door, Users
-from stream.errors import AlarmSourceLost, DeskUnusable, KafkaUnusable, StoreRefused
+from stream.errors import AlarmSourceLost, CommitFailed, DeskUnusable, KafkaUnusable
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -127,9 +127,9 @@ def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: A
     """The command `vitalloom desk`.
 
     Raises:
-        DeskUnusable, NotPrivate, SiteUnusable, StoreUnusable, CannotServe: what is wrong, and the fix.
+        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the fix.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     with contextlib.ExitStack() as stack:
         place_of: PlaceOf = lambda _: Place()  # noqa: E731
@@ -137,7 +137,7 @@ def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: A
             site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
             place_of = Beds(RegistryDirectory(site.registry), clock)
         process = stack.enter_context(opened_desk(config, file, source, sink, clock, place_of=place_of))
-        asyncio.run(until_told_to_stop(process.run()))
+        asyncio.run(run_until_signal(process.run()))
     return 0
 
 
@@ -152,7 +152,7 @@ def opened_desk(
         place_of: bed and patient of a binding.
 
     Raises:
-        DeskUnusable, NotPrivate, StoreUnusable: what is wrong, and the fix.
+        DeskUnusable, NotPrivate, FileUnusable: what is wrong, and the fix.
     """
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
@@ -241,7 +241,7 @@ class DeskProcess:
         )  # fmt: skip
         async with (
             DeskServer(app, self._config.api) as server,
-            metrics.serving(self._config.http, process="desk", watched=self),
+            metrics.serving(self._config.http, process="desk", source=self),
             asyncio.TaskGroup() as tasks,
         ):
             self.url = server.url
@@ -387,6 +387,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Excepti
     while True:
         try:
             await work()
-        except (AlarmSourceLost, KafkaUnusable, OSError, StoreRefused) as error:
+        except (AlarmSourceLost, KafkaUnusable, OSError, CommitFailed) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from runtime.clock import Clock
 from runtime.hardening import read_private, write_private
 from stream.desk.book import DeskBook
-from stream.errors import DeskUnusable, NotAllowed
+from stream.errors import DeskRequestRefused, DeskUnusable
 
 LEAST_CHARACTERS: Final = 12
 MOST_CHARACTERS: Final = 256
@@ -136,13 +136,13 @@ class Door:
         """A new token.
 
         Raises:
-            NotAllowed: wrong, or too many were wrong, or too many ask.
+            DeskRequestRefused: wrong, or too many were wrong, or too many ask.
         """
         names = (f"{address}\n{name}", address)
         for key, most in zip(names, (_FAILURES, _FAILURES_OF_ADDRESS), strict=True):
             self._be_patient(key, most)
         if self._waiting >= _WAITING_LOGINS:
-            raise NotAllowed(429, "too many log in at once; again in a few seconds", retry_s=5)
+            raise DeskRequestRefused(429, "too many log in at once; again in a few seconds", retry_s=5)
         self._waiting += 1
         try:
             # Counted before it is known: whoever asks a hundred times at once is not let off with one.
@@ -153,7 +153,7 @@ class Door:
         finally:
             self._waiting -= 1
         if not right:
-            raise NotAllowed(401, "name or password is wrong")
+            raise DeskRequestRefused(401, "name or password is wrong")
         for key in names:
             if failed := self._failures.get(key):
                 failed.pop()
@@ -171,7 +171,7 @@ class Door:
         """Whose token it is.
 
         Raises:
-            NotAllowed: nobody's, or not any more.
+            DeskRequestRefused: nobody's, or not any more.
         """
         digest = _digest(token)
         found = self._book.session(digest)
@@ -179,7 +179,7 @@ class Door:
         # One that began before the password was changed ends with the old password.
         began_ms = 0 if found is None else found[1] - self._session_ms
         if found is None or user is None or found[1] <= self._clock.now_ms() or began_ms < user.added_ms:
-            raise NotAllowed(401, "not logged in, or no longer: vitalloom alarms login")
+            raise DeskRequestRefused(401, "not logged in, or no longer: vitalloom alarms login")
         return Session(*found, digest)
 
     def log_out(self, session: Session) -> None:
@@ -192,7 +192,7 @@ class Door:
             failed.popleft()
         if len(failed) >= most:
             wait_s = max(1, (failed[0] + _WITHIN_MS - now_ms) // 1_000)
-            raise NotAllowed(429, f"too many failed; again in {wait_s} s", retry_s=wait_s)
+            raise DeskRequestRefused(429, f"too many failed; again in {wait_s} s", retry_s=wait_s)
 
     def _fail(self, key: str) -> None:
         self._failures.setdefault(key, deque()).append(self._clock.mono_ms())

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from runtime.logs import get
-from stream.desk.ports import AlarmBatch, AlarmRecord, PositionsOf, PutOrder
+from stream.desk.ports import AlarmBatch, PositionsOf, PutOrder, SourceRecord
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
-from stream.records import Alarmed, EdgeAlarmed, decode_alarmed
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record
 from wire.errors import DecodeError
 
 _PARTITION: Final = 0  # a store has one
@@ -46,7 +46,7 @@ class StoreAlarmSource:
                 position = rows[-1][0] + 1
             is_current = is_current or position >= end or not rows
             waiting = max(0, self._store.alarm_log_end() - position) if len(rows) == _BATCH else 0
-            records = [AlarmRecord(log, _PARTITION, offset, _decoded(body)) for offset, body in rows]
+            records = [SourceRecord(log, _PARTITION, offset, _decoded(body)) for offset, body in rows]
             yield AlarmBatch(records, is_current, {str(_PARTITION): waiting})
             for _ in range(_EMPTY_BATCH_EVERY):
                 if self._store.alarm_log_end() > position:
@@ -66,9 +66,9 @@ class EngineAnswerSink:
         yield self._stream.put_order
 
 
-def _decoded(body: bytes) -> Alarmed | EdgeAlarmed | None:
+def _decoded(body: bytes) -> AlarmRecord | EdgeAlarmRecord | None:
     try:
-        return decode_alarmed(body)
+        return decode_alarm_record(body)
     except DecodeError as error:
         _log.error("an alarm record cannot be decoded", problem=str(error))
         return None

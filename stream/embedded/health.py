@@ -5,8 +5,8 @@ from collections.abc import Callable
 from runtime.clock import Clock
 from runtime.metrics import Figures
 from stream.embedded.stream import StreamCounts
-from stream.ingest.health import reception_figures, trouble_of_lanes
-from stream.progress import STUCK_MS, span
+from stream.ingest.health import mqtt_trouble, reception_figures
+from stream.progress import STUCK_MS, duration
 from wire.lanes import Lanes
 
 
@@ -28,7 +28,7 @@ class StreamHealth:
         return reception_figures(self._lanes(), counts, self._clock, sent=counts.stored, errors=errors)
 
     def trouble(self) -> str:
-        return trouble_of_lanes(self._lanes()) or trouble_of_stream(self._counts, self._clock.mono_ms())
+        return mqtt_trouble(self._lanes()) or trouble_of_stream(self._counts, self._clock.mono_ms())
 
 
 def trouble_of_stream(counts: StreamCounts, now_ms: int) -> str:
@@ -36,5 +36,5 @@ def trouble_of_stream(counts: StreamCounts, now_ms: int) -> str:
     if not counts.turned_ms:
         return "starting"
     if now_ms - counts.turned_ms > STUCK_MS:
-        return f"frames from edges have not been stored for {span(now_ms, counts.turned_ms)}"
+        return f"frames from edges have not been stored for {duration(now_ms, counts.turned_ms)}"
     return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runtime import logs
 from runtime.clock import Clock, SystemClock
 from runtime.errors import MissingExtra, RuntimeFault
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, serving
 from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
@@ -39,10 +39,10 @@ def run_stream(
         desk: TOML file of the alarm desk; None: no people are called.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen, CannotServe: what is wrong, and the fix.
+        SiteUnusable, NotEnrolled, FileUnusable, CannotListen, HttpServerFailed: what is wrong, and the fix.
         ConfigError, DeskUnusable, NotPrivate, MissingExtra: what is wrong with the alarm desk, and the fix.
     """
-    begin(form=log_format)
+    set_up_process(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
@@ -65,7 +65,7 @@ def run_stream(
             _log.warning("no alarm desk is configured, so no people are called; to change that: --desk FILE")
         else:
             process = stack.enter_context(_opened_desk(desk, site, store, engine, clock))
-        asyncio.run(until_told_to_stop(_serve(link, engine, http, clock, process)))
+        asyncio.run(run_until_signal(_serve(link, engine, http, clock, process)))
     return 0
 
 
@@ -85,9 +85,9 @@ def _opened_desk(
 async def _serve(
     link: EdgeLink, engine: EmbeddedStream, http: HttpConfig, clock: Clock, desk: "DeskProcess | None"
 ) -> None:
-    watched = StreamHealth(link.lanes, engine.counts, clock)
+    health = StreamHealth(link.lanes, engine.counts, clock)
     try:
-        async with serving(http, process="stream", watched=watched), asyncio.TaskGroup() as tasks:
+        async with serving(http, process="stream", source=health), asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(engine), name="edges")
             if desk is not None:
                 tasks.create_task(desk.run(), name="alarm desk")

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
-from stream.records import Alarmed, EdgeAlarmed, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, encode_record
 from vitals.messages import (
     AlarmChanged,
     Event,
@@ -36,7 +36,7 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmed
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmRecord
     ) STRICT;"""
 _TABLES: Final = f"""
 {SESSION_TABLES}
@@ -123,11 +123,11 @@ class Store(SessionFile):
                 rows.setdefault(statement, []).append(row)
         for statement, these in rows.items():
             self._db.executemany(statement, these)
-        self.put_alarm_records(Alarmed(alarm=event) for event in events if isinstance(event, AlarmChanged))
+        self.put_alarm_records(AlarmRecord(alarm=event) for event in events if isinstance(event, AlarmChanged))
         for window in dict.fromkeys(outdated):
             self._recompute(window)
 
-    def put_alarm_records(self, records: Iterable[Alarmed | EdgeAlarmed]) -> None:
+    def put_alarm_records(self, records: Iterable[AlarmRecord | EdgeAlarmRecord]) -> None:
         """Append to the alarm log, which the alarm desk reads."""
         self._db.executemany(_PUT_ALARM_RECORD, [(encode_record(record),) for record in records])
 
@@ -203,7 +203,7 @@ class Store(SessionFile):
         if found == "2":  # before it had an alarm desk
             found = self._migrate("3", _ALARM_LOG, self._log_standing_alarms)
         if found != str(SCHEMA):
-            raise StoreUnusable(
+            raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
         if self.noted(_ALARM_LOG_ID) is None:
@@ -228,7 +228,7 @@ class Store(SessionFile):
             "HAVING state = 'active' OR latched ORDER BY at_ms"
         ).fetchall()
         self.put_alarm_records(
-            Alarmed(alarm=msgspec.convert(["alarm_changed", *row[:-1]], AlarmChanged, strict=False)) for row in rows
+            AlarmRecord(alarm=msgspec.convert(["alarm_changed", *row[:-1]], AlarmChanged, strict=False)) for row in rows
         )
 
     def _recompute(self, window: WindowOutdated) -> None:

@@ -14,12 +14,12 @@ import msgspec
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.embedded.store import Store
-from stream.errors import StoreRefused
+from stream.errors import CommitFailed
 from stream.ingest.courier import Courier
 from stream.ingest.edge_answers import EdgeAnswers
-from stream.ingest.frames import Observed, Taken
-from stream.ingest.reception import Reception, ReceptionCounts, Refused
-from stream.records import EdgeAlarmed, FrameRef, Ordered
+from stream.ingest.frames import OpenedFrame, ReadingWithScores
+from stream.ingest.reception import Reception, ReceptionCounts, Rejections
+from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
@@ -61,7 +61,7 @@ class Engine:
             beside: writes what belongs into the same transaction.
 
         Raises:
-            StoreRefused: nothing was committed, and nothing is remembered.
+            CommitFailed: nothing was committed, and nothing is remembered.
         """
         try:
             for message in messages:
@@ -148,9 +148,9 @@ class EmbeddedStream:
         self._edge_answers = EdgeAnswers(me, directory)
         for alarm in self._engine.open_alarms():
             self._edge_answers.alarm_changed(alarm)
-        self._orders: deque[tuple[Ordered, asyncio.Future[None]]] = deque()
+        self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
 
-    async def put_order(self, order: Ordered) -> None:
+    async def put_order(self, order: OrderRecord) -> None:
         """Apply what a person wants of an alarm; returns when it is committed, and waits while that is impossible.
 
         If the process is killed before, nothing of it has happened; it may be put again.
@@ -180,7 +180,7 @@ class EmbeddedStream:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
             self.apply_orders()
-            self._reception.speak(client)
+            self._reception.send_due(client)
             self.tell_edges(client.publish)
 
     def tell_edges(self, publish: Callable[[str, bytes], bool]) -> None:
@@ -197,11 +197,11 @@ class EmbeddedStream:
             if not applied.done():
                 applied.set_result(None)
 
-    def _try_to_apply(self, order: Ordered) -> bool:
+    def _try_to_apply(self, order: OrderRecord) -> bool:
         """False if nothing can be written now."""
         try:
             events = self._engine.apply([order.message, Tick(now_ms=self._clock.now_ms())])
-        except StoreRefused as error:
+        except CommitFailed as error:
             _log.error("an answer cannot be written and waits", problem=str(error))
             self.counts.failed_commits += 1
             return False
@@ -226,8 +226,8 @@ class EmbeddedStream:
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
         now_ms = self._clock.now_ms()
-        refused: Refused = Counter()
-        taken = [one for message in inbound if (one := self._reception.take(message, refused)) is not None]
+        refused: Rejections = Counter()
+        taken = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
         if not taken and not refused and not self._is_due(now_ms):
             return True
         return self._try_to_commit(inbound, taken, refused, now_ms)
@@ -235,22 +235,22 @@ class EmbeddedStream:
     def _try_to_commit(
         self,
         inbound: Sequence[Inbound],
-        taken: list[Taken],
-        refused: Refused,
+        taken: list[OpenedFrame],
+        refused: Rejections,
         now_ms: int,
         *,
         burying: bool = False,
     ) -> bool:
         try:
             events = self._commit(taken, refused, now_ms)
-        except StoreRefused as error:
+        except CommitFailed as error:
             _log.error("commit failed, everything will be sent again", problem=str(error))
             self.counts.failed_commits += 1
-            self._reception.begin_anew()
+            self._reception.restore()
             return False
         except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
             _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
-            self._reception.begin_anew()
+            self._reception.restore()
             if len(inbound) > 1:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
@@ -260,10 +260,10 @@ class EmbeddedStream:
 
     def _bury(self, message: Inbound, now_ms: int) -> bool:
         """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
-        one = self._reception.take(message, Counter())
+        one = self._reception.accept(message, Counter())
         if one is None:
             return False
-        buried = one._replace(content=None, refused=DecodeError(Reason.PROCESSING, "the processor failed"))
+        buried = one._replace(content=None, error=DecodeError(Reason.PROCESSING, "the processor failed"))
         return self._try_to_commit([message], [buried], Counter(), now_ms, burying=True)
 
     def _is_due(self, now_ms: int) -> bool:
@@ -272,10 +272,10 @@ class EmbeddedStream:
 
     def owed(self) -> list[OwedAck]:
         """Acknowledgements that are due now."""
-        return self._reception.owed()
+        return self._reception.due_acknowledgements()
 
-    def _commit(self, taken: list[Taken], refused: Refused, now_ms: int) -> list[Event]:
-        observed = [one.content for one in taken if isinstance(one.content, Observed)]
+    def _commit(self, taken: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
+        observed = [one.content for one in taken if isinstance(one.content, ReadingWithScores)]
         messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._reception.forget_old()
 
@@ -289,23 +289,25 @@ class EmbeddedStream:
 
         return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
 
-    def _keep(self, one: Taken, now_ms: int) -> None:
+    def _keep(self, one: OpenedFrame, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
         if isinstance(one.content, EdgeAlarmV1) and one.opened is not None:
             self._store.put_alarm_records([_found_by_edge(one.content, one.opened, now_ms)])
-        if one.refused is not None and one.opened is not None:
+        if one.error is not None and one.opened is not None:
             self._store.put_dead_letter(
                 session_id=one.opened.session_id,
                 counter=one.opened.counter,
                 at_ms=now_ms,
-                reason=one.refused.reason,
+                reason=one.error.reason,
                 stage="ingest",
                 payload=one.opened.payload,
             )
-            self._store.count_reject(one.sender.hex(), one.refused.reason, now_ms)
+            self._store.count_reject(one.sender.hex(), one.error.reason, now_ms)
 
-    def _settle(self, events: list[Event], taken: list[Taken], refused: Refused, received: int, now_ms: int) -> None:
+    def _settle(
+        self, events: list[Event], taken: list[OpenedFrame], refused: Rejections, received: int, now_ms: int
+    ) -> None:
         """The commit is on disk: count, acknowledge, tell."""
         counts = self.counts
         counts.commits += 1
@@ -320,14 +322,14 @@ class EmbeddedStream:
             counts.duplicates += opened.duplicate
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
-                counts.tails_missing += self._reception.heard_beat(one.sender, one.content)
+                counts.gaps_detected += self._reception.note_heartbeat(one.sender, one.content)
                 self._edge_answers.edge_heard(one.sender)
             if isinstance(one.content, EdgeAlarmV1):
                 counts.edge_alarms += 1
                 self._edge_answers.found_by_edge(_found_by_edge(one.content, opened, now_ms))
-            if one.refused is not None:
+            if one.error is not None:
                 counts.dead_letters += 1
-                counts.rejected[one.refused.reason] += 1
+                counts.rejected[one.error.reason] += 1
         self._announce(events)
 
     def _announce(self, events: Iterable[Event]) -> None:
@@ -342,20 +344,20 @@ class EmbeddedStream:
                 if self._on_alarm is not None:
                     self._on_alarm(event)
 
-    def _refusal(self, one: Taken) -> Reason | None:
+    def _refusal(self, one: OpenedFrame) -> Reason | None:
         """Why a frame is refused: just now, or when it came the first time."""
-        if one.refused is not None:
-            return one.refused.reason
+        if one.error is not None:
+            return one.error.reason
         if one.opened is None or not one.opened.duplicate:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
 
 
-def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmed:
-    return EdgeAlarmed(
+def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmRecord:
+    return EdgeAlarmRecord(
         binding_id=opened.binding_id.hex(),
         alarm=alarm,
         arrived_ms=now_ms,
-        uplink=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
+        frame=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
     )

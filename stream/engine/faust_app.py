@@ -13,7 +13,7 @@ from mode import Service
 from runtime.clock import Clock, SystemClock
 from runtime.logs import get
 from stream.config import WorkerConfig
-from stream.engine.orders import forwarded
+from stream.engine.orders import forward_order
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.plain import HEALTH_S
 from stream.kafka import connection, topic
@@ -26,7 +26,7 @@ _STOP_WITHIN_S: Final = 8.0
 _log = get(__name__)
 
 
-class Vitals(Service):
+class ConsumerService(Service):
     """The readings' consumer as a part of the app: started with it, stopped with it; if it ends, the app ends."""
 
     def __init__(self, vitals: VitalsConsumer, **more: Any) -> None:
@@ -112,7 +112,7 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
         """What people want joins the readings; to be told twice what is wanted does no harm."""
         async for value in stream:
             try:
-                key, order = forwarded(value)
+                key, order = forward_order(value)
             except DecodeError as error:
                 _log.error("an order cannot be read", problem=str(error))
                 continue
@@ -123,14 +123,14 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
         for one in app.vitals.health():
             await health.send(value=encode_record(one))
 
-    app.service(_with(app.vitals))
+    app.service(_service_type(app.vitals))
     return app
 
 
-def _with(vitals: VitalsConsumer) -> type[Vitals]:
+def _service_type(vitals: VitalsConsumer) -> type[ConsumerService]:
     """A service class, as Faust wants it, that has its consumer already."""
 
-    class OfThisApp(Vitals):
+    class OfThisApp(ConsumerService):
         def __init__(self, **more: Any) -> None:
             super().__init__(vitals, **more)
 

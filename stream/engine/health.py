@@ -2,14 +2,14 @@
 
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
-from stream.engine.partitions import Progress
-from stream.progress import BEHIND_MS, STUCK_MS, age_s, copied, span
+from stream.engine.partitions import WorkerProgress
+from stream.progress import BEHIND_MS, STUCK_MS, age_s, copy_counts, duration
 
 
 class WorkerHealth:
     """Health of `vitalloom worker`, on either event loop."""
 
-    def __init__(self, progress: Progress, clock: Clock) -> None:
+    def __init__(self, progress: WorkerProgress, clock: Clock) -> None:
         self._progress = progress
         self._clock = clock
 
@@ -23,9 +23,9 @@ class WorkerHealth:
                 "apply": progress.failed_records,
                 "commit": progress.failed_commits,
                 "judge": progress.defects,
-                "take": progress.failed_takes,
+                "acquire": progress.failed_acquisitions,
             },
-            discarded=copied(progress.discarded),
+            discarded=copy_counts(progress.discarded),
             lag={str(partition): lag for partition, lag in dict(progress.lag).items()},
             progress_age_s=age_s(now_ms, min(progress.turned_ms, since_ms)),
             more=(
@@ -41,24 +41,24 @@ class WorkerHealth:
         )
 
     def trouble(self) -> str:
-        return trouble_of_worker(self._progress, self._clock.mono_ms())
+        return worker_trouble(self._progress, self._clock.mono_ms())
 
 
-def trouble_of_worker(progress: Progress, now_ms: int) -> str:
+def worker_trouble(progress: WorkerProgress, now_ms: int) -> str:
     """Why no reading is judged. A worker without a partition is a stand-by, which is no trouble."""
     if not progress.turned_ms:
         return "Kafka has not answered yet"
     if now_ms - progress.turned_ms > STUCK_MS:
-        return f"no progress for {span(now_ms, progress.turned_ms)}"
+        return f"no progress for {duration(now_ms, progress.turned_ms)}"
     if not progress.assigned:
         return "no partition assignment from the consumer group yet"
-    untaken = dict(progress.untaken)
-    if untaken:
-        partition = min(untaken)
-        return f"partition {partition} is assigned and could not be read for {span(now_ms, untaken[partition])}"
+    unreadable = dict(progress.unreadable)
+    if unreadable:
+        partition = min(unreadable)
+        return f"partition {partition} is assigned and could not be read for {duration(now_ms, unreadable[partition])}"
     if now_ms - progress.heard_ms > STUCK_MS:
-        return f"Kafka has not answered for {span(now_ms, progress.heard_ms)}"
+        return f"Kafka has not answered for {duration(now_ms, progress.heard_ms)}"
     behind_ms = progress.behind_since_ms
     if behind_ms is not None and now_ms - behind_ms > BEHIND_MS:
-        return f"readings are waiting and nothing has been committed for {span(now_ms, behind_ms)}"
+        return f"readings are waiting and nothing has been committed for {duration(now_ms, behind_ms)}"
     return ""

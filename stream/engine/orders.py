@@ -2,22 +2,22 @@
 
 from typing import Final
 
-from stream.records import Ordered, decode_for_patient, encode_record
+from stream.records import OrderRecord, decode_patient_record, encode_record
 from wire.errors import DecodeError, Reason
 
-MOST_CHARACTERS: Final = 200
+MAX_NAME_CHARACTERS: Final = 200
 
 
-def forwarded(value: bytes | None) -> tuple[bytes, bytes]:
+def forward_order(value: bytes | None) -> tuple[bytes, bytes]:
     """An order as it stands in the line of its patient's readings: key and value.
 
     Raises:
         DecodeError: it is none, or names nobody.
     """
-    order = decode_for_patient(value)
-    if not isinstance(order, Ordered):
+    order = decode_patient_record(value)
+    if not isinstance(order, OrderRecord):
         raise DecodeError(Reason.SCHEMA, "a reading among the orders")
     message = order.message
-    if not message.by or len(message.by) > MOST_CHARACTERS or len(message.binding_id) != 32:
+    if not message.by or len(message.by) > MAX_NAME_CHARACTERS or len(message.binding_id) != 32:
         raise DecodeError(Reason.VALUE, "an order names who wants it, and a binding")
     return message.binding_id.encode(), encode_record(order)

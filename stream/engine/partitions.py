@@ -22,15 +22,15 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import WorkerConfig
-from stream.engine.processor import Output, Processor
+from stream.engine.processor import CommitBatch, Processor
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
-    Arrived,
     DeadLetter,
     FrameRef,
     PartitionHealth,
-    Stored,
-    decode_for_patient,
+    ReadingRecord,
+    StoredFrames,
+    decode_patient_record,
     encode_record,
 )
 from wire.errors import DecodeError, Reason
@@ -38,16 +38,16 @@ from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_RE
 
 _log = get(__name__)
 
-TRIES: Final = 3
+MAX_ATTEMPTS: Final = 3
 """A record that fails so often goes to the dead letters, and its partition moves on."""
 _IDLE_MS: Final = 250
 _TICK_MS: Final = 1_000
-_AGAIN_MS: Final = 500  # between attempts to take a partition
-_BURIED_BYTES: Final = 64 * 1024
+_RETRY_MS: Final = 500  # between attempts to take a partition
+_DEAD_LETTER_BYTES: Final = 64 * 1024
 _KEPT_FAILURES: Final = 1_000
 
 
-class Progress(msgspec.Struct):
+class WorkerProgress(msgspec.Struct):
     """How a worker gets on; it is alive if this moves."""
 
     records: int = 0
@@ -55,11 +55,11 @@ class Progress(msgspec.Struct):
     commits: int = 0
     failed_commits: int = 0
     dead_letters: int = 0
-    taken: int = 0  # partitions, over and over
-    let_go: int = 0
+    acquired: int = 0  # partitions, over and over
+    released: int = 0
     defects: int = 0  # timers and states of single patients that failed
     sent: int = 0  # rows of events and alarms, in transactions that were committed
-    failed_takes: int = 0
+    failed_acquisitions: int = 0
     failed_records: int = 0  # tries to apply one
     worst_age_ms: int = 0  # of a record when it was applied
     turned_ms: int = 0  # monotonic: when the loop last turned
@@ -70,11 +70,11 @@ class Progress(msgspec.Struct):
     lag: dict[int, int] = {}  # by partition of ours, as of the last turn
     heard_ms: int = 0  # monotonic: when Kafka last answered a question for records
     behind_since_ms: int | None = None  # monotonic: since when something waits and nothing was committed
-    untaken: dict[int, int] = {}  # partition that is ours and cannot be read, monotonic: since when
+    unreadable: dict[int, int] = {}  # partition that is ours and cannot be read, monotonic: since when
     discarded: Counter[str] = msgspec.field(default_factory=Counter)
 
 
-class _Owned:
+class _OwnedPartition:
     """A partition that is ours."""
 
     __slots__ = (
@@ -113,14 +113,14 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, config: WorkerConfig, clock: Clock, *, processor: type[Processor] = Processor) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
-        self.progress = Progress()
+        self.progress = WorkerProgress()
         self._processor = processor
         self._config = config
         self._kafka = config.kafka
         self._clock = clock
         self._group = f"{config.kafka.application}-vitals"
         self._readings = topic(config.kafka, KAFKA_READINGS)
-        self._owned: dict[TopicPartition, _Owned] = {}
+        self._owned: dict[TopicPartition, _OwnedPartition] = {}
         self._failures: Counter[tuple[TopicPartition, int]] = Counter()
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
@@ -162,12 +162,16 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             open_alarms, unanswered = owned.processor.open_alarms()
             found.append(
                 PartitionHealth(
-                    partition=owned.index, worker=self.name, at_ms=self._clock.now_ms(),
-                    patients=len(owned.processor), open_alarms=open_alarms, unanswered=unanswered,
+                    partition=owned.index,
+                    worker=self.name,
+                    at_ms=self._clock.now_ms(),
+                    patients=len(owned.processor),
+                    open_alarms=open_alarms,
+                    unanswered=unanswered,
                     lag=lag[owned.index],
                     worst_age_ms=owned.worst_age_ms,
                 )
-            )  # fmt: skip
+            )
             owned.worst_age_ms = 0
         return found
 
@@ -175,11 +179,11 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Serve until cancelled; what was applied is committed first.
 
         Raises:
-            LogUnusable: topics are missing or do not correspond.
+            KafkaUnusable: topics are missing or do not correspond.
         """
         self._running = asyncio.current_task()
         try:
-            await self._until_there()
+            await self._wait_for_kafka()
             await self._serve()
         except Exception as error:
             self.failure = error
@@ -189,10 +193,13 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         reader = self._consumer = consumer(
-            self._kafka, group=self._group, committed=False, session_timeout_ms=self._config.session_timeout_ms,
+            self._kafka,
+            group=self._group,
+            committed=False,
+            session_timeout_ms=self._config.session_timeout_ms,
             heartbeat_interval_ms=max(100, self._config.session_timeout_ms // 4),
             fetch_max_wait_ms=min(500, self._config.commit_ms),
-        )  # fmt: skip
+        )
         try:
             reader.subscribe([self._readings], listener=self)
             await reader.start()
@@ -201,7 +208,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             # What was applied is committed while we still own it; then the group is told, also if we had only begun to
             # join it: a member that nobody runs would keep its partitions for ever.
-            await self._let_go(list(self._owned))
+            await self._release(list(self._owned))
             await reader.stop()
 
     async def stop(self) -> None:
@@ -213,7 +220,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Save what was applied while it is still ours."""
         self.progress.assigned = False
-        await self._let_go(list(revoked))
+        await self._release(list(revoked))
 
     async def on_partitions_assigned(self, _: Iterable[TopicPartition]) -> None:
         """They are taken at the next turn, so that a rebalance waits for nobody's state."""
@@ -224,7 +231,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _turn(self, reader: AIOKafkaConsumer) -> None:
         for place in reader.assignment() - self._owned.keys():
             if self._not_before.get(place, 0) <= self._clock.mono_ms():
-                await self._take(reader, place)
+                await self._acquire(reader, place)
         found = await reader.getmany(timeout_ms=self._wait_ms(), max_records=self._config.fetch_records)
         async with self._lock:
             self.progress.turned_ms = self._clock.mono_ms()
@@ -232,13 +239,13 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for place, records in found.items():
                 if place in ours and place in self._owned:
                     await self._apply(place, records)
-            self._pass_time(reader, found)
+            self._tick_idle_partitions(reader, found)
             for place in list(self._owned):
                 if self._is_due(place):
                     await self._commit_or_drop(place)
-            self._look(reader)
+            self._update_progress(reader)
 
-    def _look(self, reader: AIOKafkaConsumer) -> None:
+    def _update_progress(self, reader: AIOKafkaConsumer) -> None:
         """How we get on, for whoever asks from another thread."""
         progress, now_ms = self.progress, self._clock.mono_ms()
         polled = {place: reader.last_poll_timestamp(place) for place in reader.assignment()}
@@ -271,8 +278,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 wait_ms = min(wait_ms, self._committed_at[place] + self._pause_ms(owned) - now_ms)
         return max(0, wait_ms)
 
-    def _pause_ms(self, owned: _Owned) -> int:
-        return self._config.alarm_commit_ms if owned.processor.alarm_waits else self._config.commit_ms
+    def _pause_ms(self, owned: _OwnedPartition) -> int:
+        return self._config.alarm_commit_ms if owned.processor.alarm_pending else self._config.commit_ms
 
     def _is_due(self, place: TopicPartition) -> bool:
         return self._clock.mono_ms() - self._committed_at[place] >= self._pause_ms(self._owned[place])
@@ -289,17 +296,22 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         oldest_ms = records[0].timestamp
         for record in records:
             try:
-                if self._failures and self._failures[place, record.offset] >= TRIES:
+                if self._failures and self._failures[place, record.offset] >= MAX_ATTEMPTS:
                     raise DecodeError(Reason.PROCESSING, "the processor failed")
                 processor.apply(record.offset, record.value)
             except DecodeError as error:
-                self._bury(owned, record, error.reason, str(error))
+                self._dead_letter(owned, record, error.reason, str(error))
             except Exception as error:  # noqa: BLE001 - one patient's poison must not stop a partition
                 key = (place, record.offset)
                 self._failures[key] += 1
                 progress.failed_records += 1
-                _log.error("a record cannot be applied", partition=owned.index, offset=record.offset,
-                           problem=type(error).__name__, tries=self._failures[key])  # fmt: skip
+                _log.error(
+                    "a record cannot be applied",
+                    partition=owned.index,
+                    offset=record.offset,
+                    problem=type(error).__name__,
+                    tries=self._failures[key],
+                )
                 if len(self._failures) > _KEPT_FAILURES:
                     self._failures.clear()
                 await self._drop(place)  # what is in memory is worth nothing any more
@@ -312,7 +324,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         owned.worst_age_ms = max(owned.worst_age_ms, age_ms)
         progress.worst_age_ms = max(progress.worst_age_ms, age_ms)
 
-    def _pass_time(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
+    def _tick_idle_partitions(self, reader: AIOKafkaConsumer, found: dict[TopicPartition, Any]) -> None:
         """Silence is an event too: but only where nothing waits to be read, for that happened before."""
         mono_ms = self._clock.mono_ms()
         for place, owned in self._owned.items():
@@ -328,18 +340,22 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 owned.processor.tick(now_ms)
                 owned.touched = True
 
-    def _bury(self, owned: _Owned, record: ConsumerRecord, reason: str, problem: str) -> None:
+    def _dead_letter(self, owned: _OwnedPartition, record: ConsumerRecord, reason: str, problem: str) -> None:
         self.progress.dead_letters += 1
         self.progress.discarded[reason] += 1
         letter = DeadLetter(
-            stage="processor", reason=reason, problem=problem, at_ms=self._clock.now_ms(),
-            source=f"{record.topic}/{record.partition}/{record.offset}", payload=(record.value or b"")[:_BURIED_BYTES],
+            stage="processor",
+            reason=reason,
+            problem=problem,
+            at_ms=self._clock.now_ms(),
+            source=f"{record.topic}/{record.partition}/{record.offset}",
+            payload=(record.value or b"")[:_DEAD_LETTER_BYTES],
             version=__version__,
-        )  # fmt: skip
+        )
         owned.dead.append(encode_record(letter))
-        uplink = _uplink_of(record.value)
-        if uplink is not None:
-            owned.refused.append(uplink)
+        frame = _frame_ref_of(record.value)
+        if frame is not None:
+            owned.refused.append(frame)
         _log.error("dead letter", source=letter.source, reason=reason)
 
     # Commit
@@ -360,18 +376,18 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._drop(place)
             raise
 
-    async def _commit(self, place: TopicPartition, owned: _Owned) -> None:
-        for binding_id, problem in owned.processor.take_defects():
+    async def _commit(self, place: TopicPartition, owned: _OwnedPartition) -> None:
+        for binding_id, problem in owned.processor.drain_defects():
             self.progress.defects += 1
             _log.error("the passing of time could not be judged", binding=binding_id[:8], problem=problem)
-        output = owned.processor.take()
+        output = owned.processor.drain()
         dead, owned.dead = owned.dead, []
         refused, owned.refused = owned.refused, []
         if output.is_empty and not dead and owned.next_offset == owned.committed:
             owned.touched = False
             return
         async with owned.producer.transaction():
-            waiting = await self._send(owned, output, dead, refused)
+            waiting = await self._send_batch(owned, output, dead, refused)
             await owned.producer.send_offsets_to_transaction(
                 {place: OffsetAndMetadata(owned.next_offset, "")}, self._group
             )
@@ -382,8 +398,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress.behind_since_ms = None
         self.progress.sent += len(output.alarms) + len(output.judged)
 
-    async def _send(
-        self, owned: _Owned, output: Output, dead: list[bytes], refused: list[FrameRef]
+    async def _send_batch(
+        self, owned: _OwnedPartition, output: CommitBatch, dead: list[bytes], refused: list[FrameRef]
     ) -> "list[asyncio.Future[Any]]":
         waiting: list[asyncio.Future[Any]] = []
         # Alarms first.
@@ -393,13 +409,13 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             rows = [(b"processor", one) for one in dead]
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_DEAD_LETTERS), 0, rows)
         if refused:
-            told = encode_record(Stored(uplinks=tuple(refused), reason=Reason.PROCESSING.value))
+            told = encode_record(StoredFrames(frames=tuple(refused), reason=Reason.PROCESSING.value))
             waiting += await _send_rows(owned.producer, topic(self._kafka, KAFKA_STORED), 0, [(b"processor", told)])
         return waiting
 
     # Taking and letting go
 
-    async def _take(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
+    async def _acquire(self, reader: AIOKafkaConsumer, place: TopicPartition) -> None:
         async with self._lock:
             if place not in reader.assignment() or place in self._owned:
                 return
@@ -408,41 +424,53 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             maker = producer(self._kafka, transactional_id=f"{self._kafka.application}-{place.partition}")
             try:
                 await maker.start()
-                owned = await self._restored(reader, place, maker)
+                owned = await self._restore(reader, place, maker)
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("a partition cannot be taken yet", partition=place.partition, problem=repr(error))
-                self._not_before[place] = self._clock.mono_ms() + _AGAIN_MS
-                self.progress.failed_takes += 1
+                self._not_before[place] = self._clock.mono_ms() + _RETRY_MS
+                self.progress.failed_acquisitions += 1
                 if place in reader.assignment():  # else it went to somebody else meanwhile, and that was the problem
-                    self.progress.untaken.setdefault(place.partition, began_ms)
-                await _stop(maker)
+                    self.progress.unreadable.setdefault(place.partition, began_ms)
+                await _stop_producer(maker)
                 return
             except BaseException:
-                await _stop(maker)
+                await _stop_producer(maker)
                 raise
             if place not in reader.assignment():
-                await _stop(maker)
+                await _stop_producer(maker)
                 return
             self._owned[place] = owned
-            self.progress.untaken.pop(place.partition, None)
+            self.progress.unreadable.pop(place.partition, None)
             self._committed_at[place] = self._clock.mono_ms()
-            self.progress.taken += 1
+            self.progress.acquired += 1
             self.progress.recovery_ms = self._clock.mono_ms() - began_ms
-            _log.info("partition taken", partition=place.partition, patients=len(owned.processor),
-                      offset=owned.next_offset, took_ms=self.progress.recovery_ms)  # fmt: skip
+            _log.info(
+                "partition taken",
+                partition=place.partition,
+                patients=len(owned.processor),
+                offset=owned.next_offset,
+                took_ms=self.progress.recovery_ms,
+            )
 
-    async def _restored(self, reader: AIOKafkaConsumer, place: TopicPartition, maker: AIOKafkaProducer) -> _Owned:
+    async def _restore(
+        self, reader: AIOKafkaConsumer, place: TopicPartition, maker: AIOKafkaProducer
+    ) -> _OwnedPartition:
         rows = await self._read_state(reader, place.partition)
         # Only now, and in this order: the offset belongs to the state.
         committed = await reader.committed(place)
         first = (await reader.beginning_offsets([place]))[place]
         end = (await reader.end_offsets([place]))[place]
-        with _no_collection():
+        with _garbage_collection_paused():
             processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
         start = first if committed is None else committed
-        if not first <= start <= end or processor.log_was_lost:
-            _log.error("the log is not the one that was read before; it is read from its beginning",
-                       partition=place.partition, expected=start, first=first, end=end)  # fmt: skip
+        if not first <= start <= end or processor.topic_was_recreated:
+            _log.error(
+                "the log is not the one that was read before; it is read from its beginning",
+                partition=place.partition,
+                expected=start,
+                first=first,
+                end=end,
+            )
             start = first
         elif not rows and start > first:
             _log.warning("no state is left; it is made anew from the readings", partition=place.partition)
@@ -451,7 +479,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self.progress.defects += 1
             _log.error("a patient's state cannot be read and begins anew", binding=binding_id[:8])
         reader.seek(place, start)
-        return _Owned(place.partition, maker, processor, start)
+        return _OwnedPartition(place.partition, maker, processor, start)
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
         """The newest row of each patient, up to where the log ended when we looked."""
@@ -473,23 +501,23 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await loader.stop()
         return [row for row in rows.items() if row[1] is not None]
 
-    async def _let_go(self, places: list[TopicPartition]) -> None:
+    async def _release(self, places: list[TopicPartition]) -> None:
         async with self._lock:
             for place in places:
                 if place in self._owned:
                     await self._commit_or_drop(place)
                     await self._drop(place)
                 self._not_before.pop(place, None)
-                self.progress.untaken.pop(place.partition, None)
+                self.progress.unreadable.pop(place.partition, None)
 
     async def _drop(self, place: TopicPartition) -> None:
         """Forget everything about a partition; it is taken anew if it is still ours."""
         owned = self._owned.pop(place, None)
         if owned is not None:
-            self.progress.let_go += 1
-            await _stop(owned.producer)
+            self.progress.released += 1
+            await _stop_producer(owned.producer)
 
-    async def _until_there(self) -> None:
+    async def _wait_for_kafka(self) -> None:
         """Kafka may come up later than we do."""
         said = False
         while True:
@@ -500,7 +528,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if not said:
                     _log.warning("Kafka does not answer yet", address=self._kafka.bootstrap, problem=str(error))
                 said = True
-                await _stop(probe)
+                await _stop_producer(probe)
                 await asyncio.sleep(1)
                 continue
             await probe.stop()
@@ -508,16 +536,16 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return
 
 
-def _uplink_of(value: bytes | None) -> FrameRef | None:
+def _frame_ref_of(value: bytes | None) -> FrameRef | None:
     try:
-        record = decode_for_patient(value)
+        record = decode_patient_record(value)
     except DecodeError:
         return None
-    return record.uplink if isinstance(record, Arrived) else None
+    return record.frame if isinstance(record, ReadingRecord) else None
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def _garbage_collection_paused() -> Iterator[None]:
     """Monitors that all stay: to look through them for garbage while they are made doubles the time that it takes."""
     collecting = gc.isenabled()
     gc.disable()
@@ -544,7 +572,7 @@ async def _send_rows(
     return waiting
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def _stop_producer(producer: AIOKafkaProducer) -> None:
     """Whatever it says: it may have been fenced, and nobody may be there to hear it."""
     try:
         async with asyncio.timeout(5):

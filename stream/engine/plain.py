@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import KafkaConfig, WorkerConfig
-from stream.engine.orders import forwarded
+from stream.engine.orders import forward_order
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, producer, topic
 from stream.records import encode_record
@@ -57,7 +57,7 @@ class PlainWorker:
                 for records in found.values():
                     for record in records:
                         try:
-                            key, value = forwarded(record.value)
+                            key, value = forward_order(record.value)
                         except DecodeError as error:
                             _log.error("an order cannot be read", offset=record.offset, problem=str(error))
                             continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import WorkerConfig
 from stream.engine.health import WorkerHealth
@@ -34,10 +34,10 @@ def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
     """The command `vitalloom worker`.
 
     Raises:
-        LogUnusable: topics are missing or have another number of partitions than expected.
+        KafkaUnusable: topics are missing or have another number of partitions than expected.
         CannotListen: another process uses the port of `http.listen`.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     tune_gc()
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     # Not `asyncio.run`: it waits for every task that is left, and those of a Faust that was stopped in mid-rebalance
@@ -45,7 +45,7 @@ def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(until_told_to_stop(_serve(config, engine, clock)))
+        loop.run_until_complete(run_until_signal(_serve(config, engine, clock)))
     finally:
         loop.set_exception_handler(lambda *_: None)  # of tasks that are left and now end with the process
     return 0
@@ -59,7 +59,7 @@ def tune_gc() -> None:
 
 async def _serve(config: WorkerConfig, engine: EventLoop, clock: Clock) -> None:
     worker = _make_worker(engine, config, clock)
-    async with serving(config.http, process="worker", watched=WorkerHealth(worker.vitals.progress, clock)):
+    async with serving(config.http, process="worker", source=WorkerHealth(worker.vitals.progress, clock)):
         await worker.run()
 
 

@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 
 from stream.records import (
     STATE_VERSION,
-    Alarmed,
-    Arrived,
+    AlarmRecord,
     FrameRef,
-    Judged,
     Judgement,
-    StateRow,
-    decode_for_patient,
-    decode_state,
+    JudgementRecord,
+    PatientStateRow,
+    ReadingRecord,
+    decode_patient_record,
+    decode_state_row,
     encode_record,
 )
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
@@ -25,11 +25,11 @@ from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
 
-EVENTS_IN_A_RECORD: Final = 500
+EVENTS_PER_RECORD: Final = 500
 """More go into a second record: a broker refuses those of a megabyte."""
 
 
-class Output(NamedTuple):
+class CommitBatch(NamedTuple):
     """What belongs into one transaction."""
 
     states: list[tuple[bytes, bytes]]  # key and value for the state topic
@@ -57,24 +57,24 @@ class Processor:
         self._plans: dict[int, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
         self._scale: dict[str, int] = {}
-        self._uplinks: dict[str, list[FrameRef]] = {}
+        self._frames: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read: they begin anew
         states = {}
         for key, value in rows:
             binding_id = key.decode()
             try:
-                row = decode_state(value)
+                row = decode_state_row(value)
             except DecodeError:
                 self.damaged.append(binding_id)
                 continue
             states[binding_id] = row.snapshot
             self._last_offset[binding_id] = row.last_offset
             self._scale[binding_id] = row.spo2_scale
-        self.log_was_lost = max(self._last_offset.values(), default=-1) >= end
-        if self.log_was_lost:
+        self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
+        if self.topic_was_recreated:
             self._last_offset = dict.fromkeys(self._last_offset, -1)
         self._patients = Patients(self._plan_of, states.items())
-        self.alarm_waits = False
+        self.alarm_pending = False
         self.applied = 0  # messages
 
     def __len__(self) -> int:
@@ -87,17 +87,17 @@ class Processor:
             DecodeError: it is none; nothing has changed.
             Exception: a defect. What is in memory is worth nothing any more.
         """
-        record = decode_for_patient(value)
-        messages: tuple[Message, ...] = record.messages if isinstance(record, Arrived) else (record.message,)
+        record = decode_patient_record(value)
+        messages: tuple[Message, ...] = record.messages if isinstance(record, ReadingRecord) else (record.message,)
         if not messages:
             return
         binding_id = messages[0].binding_id  # type: ignore[union-attr]
         if offset <= self._last_offset.get(binding_id, -1):
             return
-        if isinstance(record, Arrived):
+        if isinstance(record, ReadingRecord):
             self._scale.setdefault(binding_id, record.spo2_scale)
-            if record.uplink is not None:
-                self._uplinks.setdefault(binding_id, []).append(record.uplink)
+            if record.frame is not None:
+                self._frames.setdefault(binding_id, []).append(record.frame)
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
@@ -111,32 +111,32 @@ class Processor:
         """When a tick is wanted next."""
         return self._patients.timer_at()
 
-    def take_defects(self) -> list[tuple[str, str]]:
+    def drain_defects(self) -> list[tuple[str, str]]:
         """As `Patients.drain_defects`."""
         return self._patients.drain_defects()
 
-    def take(self) -> Output:
+    def drain(self) -> CommitBatch:
         """Everything since the last call."""
         commit = self._patients.drain()
-        uplinks, self._uplinks = self._uplinks, {}
-        self.alarm_waits = False
-        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in uplinks}
+        frames, self._frames = self._frames, {}
+        self.alarm_pending = False
+        judged: dict[str, list[Judgement]] = {binding_id: [] for binding_id in frames}
         alarms = []
         for event in commit.events:
             if isinstance(event, AlarmChanged):
-                alarms.append((event.binding_id.encode(), encode_record(Alarmed(alarm=event))))
+                alarms.append((event.binding_id.encode(), encode_record(AlarmRecord(alarm=event))))
             else:
                 binding_id = _binding_of(event)
                 if binding_id in judged:
                     judged[binding_id].append(event)
                 else:
                     judged[binding_id] = [event]
-        return Output(
+        return CommitBatch(
             states=[(binding_id.encode(), self._row(binding_id, one)) for binding_id, one in commit.snapshots.items()],
             judged=[
                 (binding_id.encode(), value)
                 for binding_id, events in judged.items()
-                for value in _records(binding_id, events, uplinks.get(binding_id, []))
+                for value in _judgement_records(binding_id, events, frames.get(binding_id, []))
             ],
             alarms=alarms,
         )
@@ -151,11 +151,13 @@ class Processor:
     def _note(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, AlarmChanged):
-                self.alarm_waits = True
+                self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
         return encode_record(
-            StateRow(STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot)
+            PatientStateRow(
+                STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot
+            )
         )
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
@@ -172,11 +174,11 @@ def _binding_of(event: Judgement) -> str:
     return event.score.binding_id if isinstance(event, ModelScored) else event.binding_id
 
 
-def _records(binding_id: str, events: list[Judgement], uplinks: list[FrameRef]) -> list[bytes]:
+def _judgement_records(binding_id: str, events: list[Judgement], frames: list[FrameRef]) -> list[bytes]:
     """The frames are named by the last record: what they said is in it, or in one before it."""
     first = [
-        encode_record(Judged(binding_id=binding_id, events=tuple(events[start : start + EVENTS_IN_A_RECORD])))
-        for start in range(0, len(events) - EVENTS_IN_A_RECORD, EVENTS_IN_A_RECORD)
+        encode_record(JudgementRecord(binding_id=binding_id, events=tuple(events[start : start + EVENTS_PER_RECORD])))
+        for start in range(0, len(events) - EVENTS_PER_RECORD, EVENTS_PER_RECORD)
     ]
-    rest = events[len(first) * EVENTS_IN_A_RECORD :]
-    return [*first, encode_record(Judged(binding_id=binding_id, events=tuple(rest), uplinks=tuple(uplinks)))]
+    rest = events[len(first) * EVENTS_PER_RECORD :]
+    return [*first, encode_record(JudgementRecord(binding_id=binding_id, events=tuple(rest), frames=tuple(frames)))]

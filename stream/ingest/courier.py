@@ -1,20 +1,20 @@
-"""Brings documents to edges: at once when something changes, and again until an edge says that it has taken them.
+"""Sends signed documents to edges: when they change, and again until the edge confirms that it has accepted them.
 
-Pure but for the registry that it reads. What an edge has, it says in its heartbeats, in eight bytes.
+An edge confirms with a digest of eight bytes in its heartbeats. Pure, except that it reads the registry.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
-AGAIN_MS: Final = 15_000
-SOON_MS: Final = 100
-SLOW_MS: Final = 120_000
-"""An edge that is heard and has not taken its documents for so long is worth a line in the log."""
+RESEND_MS: Final = 15_000
+FIRST_RESEND_MS: Final = 100
+OVERDUE_MS: Final = 120_000
+"""An edge that sends heartbeats and has not accepted its documents for this time is logged."""
 
 
 class Documents(Protocol):
-    """What the courier reads."""
+    """The part of the registry that the courier reads."""
 
     def edges(self) -> list[bytes]: ...
     def documents_for(self, device_id: bytes) -> list[bytes]: ...
@@ -22,7 +22,7 @@ class Documents(Protocol):
 
 
 class Parcel(NamedTuple):
-    """Documents that are to be sent to an edge."""
+    """Documents to send to an edge."""
 
     edge_id: bytes
     frames: list[bytes]
@@ -30,15 +30,15 @@ class Parcel(NamedTuple):
 
 class _Edge:
     def __init__(self) -> None:
-        self.wanted = b""  # digest
-        self.has: bytes | None = None
+        self.wanted = b""  # digest of the documents it should have
+        self.has: bytes | None = None  # digest of the documents it has accepted
         self.due_ms = 0
         self.behind_since_ms: int | None = None
-        self.sent: set[bytes] = set()  # what it was sent, or has
+        self.sent: set[bytes] = set()  # marks of documents that were sent since its last heartbeat
 
 
 class Courier:
-    """Knows what each edge should have, and what it has.
+    """Tracks which documents each edge should have, and which it has accepted.
 
     Args:
         documents: the registry.
@@ -50,7 +50,7 @@ class Courier:
         self._due: OrderedDict[bytes, None] = OrderedDict()
 
     def changed(self, mono_ms: int) -> None:
-        """Something in the registry is not as it was."""
+        """The registry has changed: find the edges that need other documents."""
         known = set(self._documents.edges())
         for gone in self._edges.keys() - known:
             del self._edges[gone]
@@ -63,7 +63,7 @@ class Courier:
                 self._due[edge_id] = None
 
     def heard(self, edge_id: bytes, digest: bytes, mono_ms: int) -> None:
-        """A heartbeat said what the edge has taken."""
+        """A heartbeat has named the digest of the documents that the edge has accepted."""
         edge = self._edges.get(edge_id)
         if edge is None:
             return
@@ -74,20 +74,20 @@ class Courier:
             return
         if edge.behind_since_ms is None:
             edge.behind_since_ms = mono_ms
-        edge.sent.clear()  # it has not got them: all of them once more, when that is due
-        if is_news:  # it has just started, or was given a part
-            edge.due_ms = min(edge.due_ms, mono_ms + SOON_MS)
+        edge.sent.clear()  # the documents did not arrive: all of them are sent again when due
+        if is_news:  # the edge has just started, or has accepted some of the documents
+            edge.due_ms = min(edge.due_ms, mono_ms + FIRST_RESEND_MS)
         self._due[edge_id] = None
 
     def due(self, mono_ms: int, *, most: int = 16) -> list[Parcel]:
-        """What to send now. An edge that does not answer is not sent the same again before it is heard."""
+        """Documents to send now. An edge gets the same document again only after its next heartbeat."""
         parcels: list[Parcel] = []
         for edge_id in list(self._due):
             edge = self._edges[edge_id]
             if edge.due_ms > mono_ms:
                 continue
             del self._due[edge_id]
-            edge.due_ms = mono_ms + AGAIN_MS
+            edge.due_ms = mono_ms + RESEND_MS
             frames = [one for one in self._documents.documents_for(edge_id) if _mark(one) not in edge.sent]
             edge.sent.update(_mark(one) for one in frames)
             if frames:
@@ -97,14 +97,14 @@ class Courier:
         return parcels
 
     def behind(self, mono_ms: int) -> Iterable[bytes]:
-        """Edges that are heard and do not take what they are sent: does somebody withhold it?"""
+        """Edges that send heartbeats and have not accepted their documents for `OVERDUE_MS`."""
         return [
             edge_id
             for edge_id, edge in self._edges.items()
-            if edge.behind_since_ms is not None and mono_ms - edge.behind_since_ms >= SLOW_MS
+            if edge.behind_since_ms is not None and mono_ms - edge.behind_since_ms >= OVERDUE_MS
         ]
 
 
 def _mark(frame: bytes) -> bytes:
-    """The end of a frame's signature names it."""
+    """Identifies a document by the end of its signature."""
     return frame[-16:]

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from stream.records import EdgeAlarmed
+from stream.records import EdgeAlarmRecord
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Silence
 from wire.answers import Answer, AnswerKind, build_answer
 from wire.identity import DeviceIdentity, Directory
@@ -28,7 +28,7 @@ class EdgeAnswers:
         self._me = me
         self._directory = directory
         self._open: dict[bytes, tuple[Answer, ...]] = {}  # by alarm id
-        self._found: OrderedDict[bytes, EdgeAlarmed] = OrderedDict()  # open alarms that edges told of, newest last
+        self._found: OrderedDict[bytes, EdgeAlarmRecord] = OrderedDict()  # open alarms that edges told of, newest last
         self._due: dict[tuple[bytes, AnswerKind], Answer] = {}  # by alarm id
 
     def alarm_changed(self, alarm: AlarmChanged) -> None:
@@ -38,7 +38,7 @@ class EdgeAnswers:
             return
         self._answered(alarm.alarm_id, _answers_of(alarm))
 
-    def found_by_edge(self, found: EdgeAlarmed) -> None:
+    def found_by_edge(self, found: EdgeAlarmRecord) -> None:
         """An edge told of an alarm."""
         alarm_id = found.alarm.alarm_id
         self._found.pop(alarm_id, None)
@@ -89,7 +89,7 @@ class EdgeAnswers:
         return None if binding is None else binding.edge_id
 
 
-def _answer_to(found: EdgeAlarmed, order: Acknowledge | Silence) -> Answer | None:
+def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence) -> Answer | None:
     """An order as the answer to what an edge told of; None if it is about something else."""
     alarm = found.alarm
     # What the edge said after the order, the person had not seen.

@@ -1,4 +1,4 @@
-"""The connection of a data centre to the edges of its site, whichever engine judges what they send.
+"""The connection of a data centre to the edges of its site, used by ingest and by the embedded engine.
 
 It holds both MQTT connections, the registry's view of who may send, the courier that brings documents to edges, and
 the renewal of the data centre's own certificates.
@@ -26,8 +26,8 @@ PROGRESS_EVERY_S: Final = 10.0
 _log = logs.get(__name__)
 
 
-class Engine(Protocol):
-    """What is done with the frames of edges: judged and stored here, or forwarded to Kafka."""
+class FrameConsumer(Protocol):
+    """Receives the frames of edges: `KafkaIngest`, or the embedded engine."""
 
     @property
     def counts(self) -> ReceptionCounts: ...
@@ -40,7 +40,8 @@ class EdgeLink:
 
     Args:
         wallet: identity and certificates of this process.
-        host, port: address of the MQTT broker; empty or 0: the one that devices use.
+        host: of the MQTT broker; empty: the one that devices use.
+        port: of the MQTT broker; 0: the one that devices use.
     """
 
     def __init__(self, site: Site, wallet: Wallet, clock: Clock, *, host: str = "", port: int = 0) -> None:
@@ -49,25 +50,25 @@ class EdgeLink:
         self._address = (host or wallet.broker.host, port or wallet.broker.port)
         self._lanes: Lanes | None = None
         self.directory = RegistryDirectory(site.registry)
-        self.courier = Courier(site.registry)
+        self.courier = Courier(site.registry.documents)
 
     def lanes(self) -> Lanes | None:
         """The connections to the MQTT broker; None before they are opened."""
         return self._lanes
 
     def refresh(self, mono_ms: int) -> None:
-        """Read the registry again if it may have changed; engines call this before every batch of frames."""
+        """Read the registry again if it may have changed; called before every batch of frames."""
         if self.directory.refresh(mono_ms):
             self.courier.changed(mono_ms)
 
-    async def run(self, engine: Engine) -> None:
-        """Let the engine receive until cancelled."""
+    async def run(self, receiver: FrameConsumer) -> None:
+        """Let `receiver` receive frames until cancelled."""
         self.courier.changed(self._clock.mono_ms())
         async with open_lanes(self._client, apart=True) as lanes, asyncio.TaskGroup() as tasks:
             self._lanes = lanes
-            tasks.create_task(engine.run(lanes), name="engine")
+            tasks.create_task(receiver.run(lanes), name="receiver")
             tasks.create_task(keep_up(self._wallet, self._clock), name="certificate renewal")
-            tasks.create_task(self._log_progress(engine), name="progress log")
+            tasks.create_task(self._log_progress(receiver), name="progress log")
 
     def _client(self, name: str, subscriptions: Sequence[str]) -> MqttClient:
         host, port = self._address
@@ -79,18 +80,21 @@ class EdgeLink:
             tls=tls_context(self._wallet.tls, alarm=name.endswith("-a")),
         )
 
-    async def _log_progress(self, engine: Engine) -> None:
+    async def _log_progress(self, receiver: FrameConsumer) -> None:
         """One line whenever the counts have changed, at most every ten seconds. Counts only, no values."""
         logged: tuple[int, int, Counter[str]] | None = None
         while True:
-            counts = engine.counts
+            counts = receiver.counts
             found = (counts.stored, counts.heartbeats, Counter(counts.rejected))
             if found != logged and any(found):
                 logged = found
                 _log.info(
-                    "received", stored=counts.stored, heartbeats=counts.heartbeats, duplicates=counts.duplicates,
+                    "frames received",
+                    stored=counts.stored,
+                    heartbeats=counts.heartbeats,
+                    duplicates=counts.duplicates,
                     rejected=dict(counts.rejected),
-                )  # fmt: skip
+                )
             for edge_id in self.courier.behind(self._clock.mono_ms()):
                 _log.warning("edge does not accept its documents; check whether they reach it", edge=edge_id.hex())
             await asyncio.sleep(PROGRESS_EVERY_S)

@@ -1,7 +1,7 @@
-"""Ingest: sealed frames of edges become messages for the processor, or counted refusals.
+"""Opening sealed frames from edges: the messages in them, or why a frame is rejected.
 
-The only part that holds the cloud's opening keys. Pure: what was refused is told by an exception, what must be kept is
-handed out as rows, and acknowledging is the engine's business, after its commit.
+Only this module uses the data centre's private keys. It is pure: a rejected frame is an exception, session state that
+has to be saved is returned as rows, and the caller acknowledges a frame after saving its content.
 """
 
 from collections.abc import Iterable
@@ -26,15 +26,15 @@ from wire.receiver import Opened, RateLimits, Receiver, SessionOpened, SessionRo
 from wire.topics import parse
 
 FUTURE_MS: Final = 30_000
-"""Further ahead of our clock than this no edge is believed."""
+"""A reading whose times are further ahead of the clock of ingest gets the time of ingest instead."""
 
 
-class Observed(NamedTuple):
-    """A reading, and what models at the edge said of it."""
+class ReadingWithScores(NamedTuple):
+    """A reading, and the scores that models at the edge computed with it."""
 
     reading: Reading
     scores: list[ModelScore]
-    spo2_scale: int = 1  # as ordered for the binding
+    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for the binding: 1 or 2
 
     @property
     def messages(self) -> list[Message]:
@@ -42,23 +42,27 @@ class Observed(NamedTuple):
         return [self.reading, *self.scores]
 
 
-Content: TypeAlias = Observed | HeartbeatV1 | EdgeAlarmV1
+Content: TypeAlias = ReadingWithScores | HeartbeatV1 | EdgeAlarmV1
 
 
-class Taken(NamedTuple):
-    """What one frame turned out to be."""
+class OpenedFrame(NamedTuple):
+    """The result of opening one frame."""
 
-    opened: Opened | None  # None: it began a session
+    opened: Opened | None  # None: the frame began a session
     sender: bytes
-    content: Content | None = None  # None: nothing new
-    refused: DecodeError | None = None  # authentic, and not usable: for the dead letters
+    content: Content | None = None  # None: a duplicate, or a frame without content
+    error: DecodeError | None = None  # why an authentic frame cannot be used and becomes a dead letter
 
 
-class Ingest:
-    """Opens what edges send to one data centre.
+class FrameOpener:
+    """Opens the frames that edges send to one data centre.
 
     Args:
-        repeats: whether a frame that was received before has its content again.
+        me: identity of the data centre, with its private keys.
+        directory: devices and bindings of the site.
+        limits: rate limits for each sender; None: the defaults.
+        restored: sessions as they were saved.
+        repeats: return the content of a frame also when the frame was received before.
     """
 
     def __init__(
@@ -74,31 +78,31 @@ class Ingest:
         self._directory = directory
         self._receiver = Receiver(me, directory, limits=limits, restored=restored)
 
-    def take(self, topic: str, frame: bytes, *, now_ms: int, mono_ms: int) -> Taken:
-        """One message from the broker.
+    def accept(self, topic: str, frame: bytes, *, now_ms: int, mono_ms: int) -> OpenedFrame:
+        """Open one message from the MQTT broker.
 
         Raises:
-            Rejected: it is not believed.
+            Rejected: the frame is not authentic, or its sender may not send it.
         """
         try:
             named = parse(topic)
         except BadTopic:
             raise Rejected(Reason.TOPIC) from None
         if named.branch != "e":
-            raise Rejected(Reason.TOPIC, "not an edge's topic")
+            raise Rejected(Reason.TOPIC, "not the topic of an edge")
         result = self._receiver.receive(frame, topic_device=named.device_id, now_ms=now_ms, mono_ms=mono_ms)
         if isinstance(result, SessionOpened):
-            return Taken(None, result.sender)
+            return OpenedFrame(None, result.sender)
         if (result.duplicate and not self._repeats) or not result.payload:
-            return Taken(result, result.sender)
+            return OpenedFrame(result, result.sender)
         try:
-            content = content_of(self._directory, result.binding_id, result.frame_class, result.payload, now_ms)
-            return Taken(result, result.sender, content)
+            content = decode_content(self._directory, result.binding_id, result.frame_class, result.payload, now_ms)
+            return OpenedFrame(result, result.sender, content)
         except DecodeError as error:
-            return Taken(result, result.sender, refused=error)
+            return OpenedFrame(result, result.sender, error=error)
 
     def dirty(self) -> list[SessionRow]:
-        """Rows that belong into the same transaction as what was taken."""
+        """Sessions that have changed, to be saved in the same transaction as the content."""
         return self._receiver.dirty()
 
     def forget(self, *, before_ms: int) -> list[bytes]:
@@ -110,31 +114,31 @@ class Ingest:
         return self._receiver.highest(session_id)
 
 
-def content_of(directory: Directory, binding_id: bytes, frame_class: int, payload: bytes, now_ms: int) -> Content:
-    """What an edge says, taken out of its seal.
+def decode_content(directory: Directory, binding_id: bytes, frame_class: int, payload: bytes, now_ms: int) -> Content:
+    """The content of an opened frame.
 
     Raises:
-        DecodeError: it cannot be read, or is not of this binding.
+        DecodeError: the payload cannot be decoded, or the reading is not from the wearable of this binding.
     """
     if frame_class == FrameClass.HEARTBEAT:
         return decode_heartbeat(payload)
     if frame_class == FrameClass.ALARM:
         return decode_edge_alarm(payload)
     if frame_class != FrameClass.VITALS:
-        raise DecodeError(Reason.CLASS, f"class {frame_class} is not for ingest")
+        raise DecodeError(Reason.CLASS, f"frame class {frame_class} is not for ingest")
     message = decode_edge_vitals(payload)
     binding = directory.binding(binding_id)
     if binding is None or binding.wearable_id != message.origin.wearable_id:
-        raise DecodeError(Reason.BINDING, "the reading's wearable is not the one of this binding")
-    reading = _arrived(to_reading(message, binding_id), now_ms)
-    return Observed(reading, to_scores(message, reading), binding.spo2_scale)
+        raise DecodeError(Reason.BINDING, "the reading is not from the wearable of this binding")
+    reading = _with_arrival(to_reading(message, binding_id), now_ms)
+    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale)
 
 
-def _arrived(reading: Reading, now_ms: int) -> Reading:
-    """A reading with our own time on it.
+def _with_arrival(reading: Reading, now_ms: int) -> Reading:
+    """The reading with its time of arrival, and without times in the future.
 
-    An edge whose clock is ahead must not make everything that comes after it look late, and what lay in an outbox, or
-    in somebody's recording, must not sound as if it were happening now.
+    A time in the future would make all later readings of the patient look late, and old readings, from an outbox or a
+    replayed recording, would raise alarms as if they were current.
     """
     if reading.received_ms <= now_ms + FUTURE_MS and reading.at_ms <= now_ms + FUTURE_MS:
         return replace(reading, arrived_ms=now_ms)

@@ -1,30 +1,31 @@
-"""Does all arrive that edges have sealed? Whoever carries frames can drop the newest of them and let the rest pass.
+"""Detection of missing frames at the end of a session, for example frames that a broker drops on purpose.
 
-Heartbeats name the last counter of every session. What an edge had sealed by one of them has to be here a while later,
-if more of them come: those are sent no sooner than readings. Pure; what has arrived is asked, and times are arguments.
+A gap inside a session shows in the counters; newest frames that are missing do not. Heartbeats name the last counter
+of every session. Readings are sent before heartbeats, so if later heartbeats arrive, frames up to that counter have to
+arrive as well within a minute. Pure: the highest counter that has arrived is looked up, and times are arguments.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-TAIL_MS: Final = 60_000
-"""Two heartbeats. Resends take seconds; after an outage the newest readings of a patient are sent first."""
-KEPT_MS: Final = 2 * 3_600_000
-"""A session lives for an hour; what nobody has spoken of for so long is forgotten."""
+GAP_AFTER_MS: Final = 60_000
+"""Two heartbeats. Resending takes seconds, and after an outage the newest readings of a patient are sent first."""
+SESSION_KEPT_MS: Final = 2 * 3_600_000
+"""A session is used for an hour; one that no heartbeat has named for this time is forgotten."""
 
 
 class _Claim(NamedTuple):
     counter: int
-    since_ms: int  # when it was first made
-    heard_ms: int  # when its session was last spoken of
-    is_told: bool
+    since_ms: int  # when a heartbeat first named the counter
+    heard_ms: int  # when a heartbeat last named the session
+    is_reported: bool
 
 
 class GapDetector:
-    """What edges say they have sealed, held against what came.
+    """Compares the counters that edges report in heartbeats with the frames that have arrived.
 
     Args:
-        highest: the highest counter of a session that has arrived; None: the session is not known.
+        highest: returns the highest counter of a session that has arrived; None: the session is not known.
     """
 
     def __init__(self, highest: Callable[[bytes], int | None]) -> None:
@@ -32,29 +33,31 @@ class GapDetector:
         self._claims: dict[bytes, dict[bytes, _Claim]] = {}  # by edge, by session
 
     def heard(self, edge_id: bytes, last_counters: Iterable[tuple[bytes, int, int]], mono_ms: int) -> list[bytes]:
-        """A heartbeat has come.
+        """Evaluate a heartbeat.
 
         Args:
-            last_counters: session, class and last counter, as the edge gives them.
+            last_counters: session, frame class and last counter, from the heartbeat.
 
         Returns:
-            Sessions whose newest frames are missing and have not been spoken of before.
+            Sessions whose newest frames are missing and that have not been returned before.
         """
         claims = self._claims.setdefault(edge_id, {})
         for session_id, _, counter in last_counters:
             claim = claims.get(session_id)
             if claim is None or self._has(session_id, claim.counter):
-                claims[session_id] = _Claim(counter, mono_ms, mono_ms, is_told=False)
+                claims[session_id] = _Claim(counter, mono_ms, mono_ms, is_reported=False)
             else:
                 claims[session_id] = claim._replace(heard_ms=mono_ms)
         missing = [
             session_id
             for session_id, claim in claims.items()
-            if mono_ms - claim.since_ms >= TAIL_MS and not claim.is_told and not self._has(session_id, claim.counter)
+            if mono_ms - claim.since_ms >= GAP_AFTER_MS
+            and not claim.is_reported
+            and not self._has(session_id, claim.counter)
         ]
         for session_id in missing:
-            claims[session_id] = claims[session_id]._replace(is_told=True)
-        for session_id in [one for one, claim in claims.items() if mono_ms - claim.heard_ms > KEPT_MS]:
+            claims[session_id] = claims[session_id]._replace(is_reported=True)
+        for session_id in [one for one, claim in claims.items() if mono_ms - claim.heard_ms > SESSION_KEPT_MS]:
             del claims[session_id]
         return missing
 

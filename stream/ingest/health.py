@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 from stream.ingest.reception import ReceptionCounts
-from stream.progress import STUCK_MS, age_s, copied, span
+from stream.progress import STUCK_MS, age_s, copy_counts, duration
 from wire.lanes import Lanes
 
 if TYPE_CHECKING:  # the embedded engine needs no Kafka
@@ -31,24 +31,24 @@ class IngestHealth:
         return reception_figures(self._lanes(), counts, self._clock, sent=counts.sent, errors=errors)
 
     def trouble(self) -> str:
-        return trouble_of_lanes(self._lanes()) or trouble_of_ingest(self._counts, self._clock.mono_ms())
+        return mqtt_trouble(self._lanes()) or kafka_trouble(self._counts, self._clock.mono_ms())
 
 
-def trouble_of_ingest(counts: "IngestCounts", now_ms: int) -> str:
+def kafka_trouble(counts: "IngestCounts", now_ms: int) -> str:
     """Why frames from edges do not reach Kafka, or edges are not told what is stored; empty if they do and are."""
     if counts.waiting_since_ms is not None:
-        return f"Kafka has accepted nothing for {span(now_ms, counts.waiting_since_ms)}"
+        return f"Kafka has accepted nothing for {duration(now_ms, counts.waiting_since_ms)}"
     if not counts.turned_ms or not counts.heard_ms:
         return "Kafka has not answered yet"
     if now_ms - counts.turned_ms > STUCK_MS:
-        return f"frames from edges have not been forwarded for {span(now_ms, counts.turned_ms)}"
+        return f"frames from edges have not been forwarded for {duration(now_ms, counts.turned_ms)}"
     if now_ms - counts.heard_ms > STUCK_MS:
-        return f"Kafka has not answered for {span(now_ms, counts.heard_ms)}"
+        return f"Kafka has not answered for {duration(now_ms, counts.heard_ms)}"
     return ""
 
 
-def trouble_of_lanes(lanes: Lanes | None) -> str:
-    """Why no edge can be heard; empty if both connections to the MQTT broker are up."""
+def mqtt_trouble(lanes: Lanes | None) -> str:
+    """Why no frame from an edge can arrive; empty if both connections to the MQTT broker are up."""
     if lanes is not None and lanes.connected:
         return ""
     return f"not connected to the MQTT broker ({(lanes and lanes.trouble) or 'not yet'})"
@@ -65,13 +65,13 @@ def reception_figures(
         ("heartbeats", "Heartbeats received from edges.", counts.heartbeats),
         ("edge_alarms", "Alarms that edges raised locally.", counts.edge_alarms),
         ("dead_letters", "Authentic frames that could not be processed.", counts.dead_letters),
-        ("tails_missing", "Sessions whose newest sealed frames have not arrived.", counts.tails_missing),
+        ("gaps_detected", "Sessions whose newest frames are missing although heartbeats arrive.", counts.gaps_detected),
     )
     return Figures(
         received=counts.received,
         sent=sent,
         errors=errors,
-        discarded=copied(counts.rejected),
+        discarded=copy_counts(counts.rejected),
         lag={"mqtt": 0 if lanes is None else lanes.waiting},
         progress_age_s=age_s(clock.mono_ms(), counts.turned_ms),
         more=(

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from stream.durable_file import DurableFile
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from wire.receiver import SessionRow
 
 SCHEMA: Final = 1
@@ -25,9 +25,16 @@ _PACK: Final = msgspec.msgpack.Encoder()
 
 # Tables of the embedded store that ledgers up to 0.1.0 were made with and that ingest never wrote to.
 _NEVER_USED: Final = (
-    "reading", "news2", "model_score", "vitals_window", "freshness", "alarm", "patient_state", "heartbeat",
+    "reading",
+    "news2",
+    "model_score",
+    "vitals_window",
+    "freshness",
+    "alarm",
+    "patient_state",
+    "heartbeat",
     "dead_letter",
-)  # fmt: skip
+)
 
 
 class SessionFile(DurableFile):
@@ -84,21 +91,24 @@ class Ledger(SessionFile):
         max_pages: limit of its size in pages of 4 kB.
 
     Raises:
-        StoreUnusable: the file is something else, is damaged, or another process writes to it.
+        FileUnusable: the file is something else, is damaged, or another process writes to it.
     """
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
         super().__init__(
-            path, what="an ingest ledger", why_alone="two ingests on one ledger would acknowledge each other's frames",
-            synchronous=synchronous, max_pages=max_pages,
-        )  # fmt: skip
+            path,
+            what="an ingest ledger",
+            why_alone="two ingests on one ledger would acknowledge each other's frames",
+            synchronous=synchronous,
+            max_pages=max_pages,
+        )
 
     def _set_up(self) -> None:
         found = self._schema(SESSION_TABLES, "ledger", SCHEMA)
         if found == "none" and self.noted("schema") is not None:
             self._convert()
         elif found != str(SCHEMA):
-            raise StoreUnusable(
+            raise FileUnusable(
                 self.path, f"has ledger schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
 
@@ -108,7 +118,7 @@ class Ledger(SessionFile):
         unused = [name for name in _NEVER_USED if name in there]
         for name in unused:
             if self._db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is not None:  # noqa: S608 - names above
-                raise StoreUnusable(self.path, "is the store of an embedded engine; name another file")
+                raise FileUnusable(self.path, "is the store of an embedded engine; name another file")
         with self.transaction():
             for name in unused:
                 self._db.execute(f"DROP TABLE {name}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runtime.clock import Clock, FileClock, SystemClock
 from runtime.config import load
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import IngestConfig
 from stream.ingest.edge_link import EdgeLink
@@ -26,20 +26,23 @@ def run_ingest(site_folder: Path, data: Path, config: IngestConfig) -> int:
     """The command `vitalloom ingest`.
 
     Raises:
-        SiteUnusable, NotEnrolled, StoreUnusable, CannotListen: what is wrong, and the fix.
+        SiteUnusable: the site folder lacks a file; the message names it and the fix.
+        NotEnrolled: the identity of ingest is missing.
+        FileUnusable: the ledger cannot be opened.
+        CannotListen: another process uses the port of `http.listen`.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Ledger(data / "ingest.sqlite") as ledger, contextlib.closing(site):
         link = EdgeLink(site, wallet, clock, host=config.broker.host, port=config.broker.port)
-        asyncio.run(until_told_to_stop(_serve(link, wallet, ledger, config, clock)))
+        asyncio.run(run_until_signal(_serve(link, wallet, ledger, config, clock)))
     return 0
 
 
 async def _serve(link: EdgeLink, wallet: Wallet, ledger: Ledger, config: IngestConfig, clock: Clock) -> None:
     ingest = KafkaIngest(wallet.me, link.directory, ledger, config, clock, courier=link.courier, on_turn=link.refresh)
-    async with serving(config.http, process="ingest", watched=IngestHealth(link.lanes, ingest.counts, clock)):
+    async with serving(config.http, process="ingest", source=IngestHealth(link.lanes, ingest.counts, clock)):
         await link.run(ingest)

@@ -1,4 +1,4 @@
-"""The commands of a data centre: `vitalloom pki`, `registry`, `broker` and `audit`. What they do lives elsewhere."""
+"""The commands of a site: `vitalloom pki`, `registry`, `broker` and `audit`. The other modules here do the work."""
 
 import contextlib
 import getpass
@@ -27,14 +27,15 @@ DAY_MS: Final = 86_400_000
 _SHORT_LINE: Final = 72
 _LONG_LINE: Final = 1_000
 
-SiteOption = Annotated[
-    Path, typer.Option("--site", envvar="VITALLOOM_SITE", help="The site's folder.", show_default=True)
-]
+SiteOption = Annotated[Path, typer.Option("--site", envvar="VITALLOOM_SITE", help="Site folder.", show_default=True)]
 _SITE: Final = Path("site")
+PngOption = Annotated[
+    Path | None, typer.Option("--png", help="Also write the QR code to this PNG file.", show_default=False)
+]
 
 
 class Sex(StrEnum):
-    """As the models were parse_options of it."""
+    """Sex, as the prediction models know it."""
 
     FEMALE = "female"
     MALE = "male"
@@ -44,10 +45,10 @@ def _group(text: str) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-pki = _group("Certificates and keys: begin a site, issue, renew, revoke, show.")
-registry = _group("Who belongs: add devices, invite them, put them on patients, serve their requests.")
-broker = _group("The files of the site's Mosquitto.")
-audit = _group("The audit log.")
+pki = _group("Certificates and keys of a site: create, issue, renew, revoke, list.")
+registry = _group("Devices: add and invite them, bind them to patients, run the registry server.")
+broker = _group("Configuration files of the site's Mosquitto broker.")
+audit = _group("Audit log of the registry.")
 
 
 # pki
@@ -56,15 +57,17 @@ audit = _group("The audit log.")
 @pki.command()
 def init(
     site: SiteOption = _SITE,
-    name: Annotated[str, typer.Option(help="What the site is called, in its certificates.")] = "vitalloom",
-    host: Annotated[str, typer.Option(help="Where devices reach the registry and the broker.")] = "127.0.0.1",
-    registry_port: Annotated[int, typer.Option(min=1, max=65_535)] = 8_443,
-    broker_port: Annotated[int, typer.Option(min=1, max=65_535)] = 8_883,
+    name: Annotated[str, typer.Option(help="Site name, as it appears in certificates.")] = "vitalloom",
+    host: Annotated[
+        str, typer.Option(help="Host name or address of the registry and the broker, for devices.")
+    ] = "127.0.0.1",
+    registry_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the registry.")] = 8_443,
+    broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the broker.")] = 8_883,
     encrypt_root: Annotated[
-        bool, typer.Option("--encrypt-root", help="Ask for a passphrase of the root key's file.")
+        bool, typer.Option("--encrypt-root", help="Encrypt the root key's file with a passphrase; asks for it.")
     ] = False,
 ) -> None:
-    """Begin a site: a root, an issuing key, control keys, a registry, the identity of its ingest."""
+    """Create a site: root and issuing key, control keys, registry, and the identity of its ingest service."""
     passphrase = ""
     if encrypt_root:
         passphrase = typer.prompt("passphrase of the root key", hide_input=True, confirmation_prompt=True)
@@ -77,73 +80,76 @@ def init(
         broker_port=broker_port,
     )
     with contextlib.closing(Site.create(site, facts, clock=SystemClock(), passphrase=passphrase, who=_who())) as made:
-        typer.echo(f"site {name} is in {site}; its authority is pinned as {made.authority.pin.hex()}")
+        typer.echo(f"site {name} created in {site}; its authority has the pin {made.authority.pin.hex()}")
     typer.echo(f"keep {site / 'ca' / 'root.key'} in a safe, away from this machine; it is needed once a year")
     typer.echo(f"next: vitalloom broker write --site {site}")
 
 
 @pki.command()
 def issue(
-    what: Annotated[str, typer.Argument(help=f"registry, or a service: {', '.join(SERVICES)}.")],
+    certificate: Annotated[
+        str, typer.Argument(help=f"Certificate to issue: registry, or a service ({', '.join(SERVICES)}).")
+    ],
     site: SiteOption = _SITE,
-    host: Annotated[list[str] | None, typer.Option(help="Further names of the registry; may be repeated.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Additional host name or address of the registry; may be repeated.")
+    ] = None,
 ) -> None:
-    """Issue a certificate for a server or a service of the site. Devices get theirs by enrolling."""
+    """Issue a certificate for the registry or a service of the site. Devices get theirs by enrolling."""
     with _opened(site) as opened:
-        if what == "registry":
+        if certificate == "registry":
             opened.issue_registry_certificate(who=_who(), hosts=host or ())
-            typer.echo(f"{opened.registry_tls}: issued; start the registry again to use it")
-        elif what in SERVICES:
-            typer.echo(f"{opened.issue_service(what, who=_who())}: issued")
-        elif what == "broker":
+            typer.echo(f"{opened.registry_tls}: issued; restart the registry to use it")
+        elif certificate in SERVICES:
+            typer.echo(f"{opened.issue_service(certificate, who=_who())}: issued")
+        elif certificate == "broker":
             raise RegistryRefused("the broker's certificate is written with its other files: vitalloom broker write")
         else:
             raise RegistryRefused(
-                f"{what}: is neither registry nor a service ({', '.join(SERVICES)}); devices enrol: "
-                "vitalloom registry add"
+                f"{certificate}: neither registry nor a service ({', '.join(SERVICES)}); "
+                "devices enrol: vitalloom registry add"
             )
 
 
 @pki.command()
 def renew(
-    what: Annotated[
-        str, typer.Argument(help=f"A device's id, or registry, issuing, control, or a service: {', '.join(SERVICES)}.")
+    target: Annotated[
+        str,
+        typer.Argument(help=f"Device (id or label), registry, issuing, control, or a service ({', '.join(SERVICES)})."),
     ],
     site: SiteOption = _SITE,
-    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
+    png: PngOption = None,
 ) -> None:
-    """Renew what has grown old. A device whose certificate is over is invited again, keeping its id and its patient."""
+    """Renew a certificate or key. A device gets a new invitation, and keeps its id and its patient."""
     with _opened(site) as opened:
-        if what == "registry":
+        if target == "registry":
             opened.issue_registry_certificate(who=_who())
-        elif what == "issuing":
+        elif target == "issuing":
             passphrase = ""
             if opened.root_asks_for_passphrase:
                 passphrase = typer.prompt("passphrase of the root key", hide_input=True)
             opened.renew_issuing(passphrase=passphrase, who=_who())
-            typer.echo("then: vitalloom broker write, start the broker and the registry again")
-        elif what == "control":
+            typer.echo("next: vitalloom broker write, then restart the broker and the registry")
+        elif target == "control":
             opened.renew_control(who=_who())
-        elif what in SERVICES:
-            opened.issue_service(what, who=_who())
+        elif target in SERVICES:
+            opened.issue_service(target, who=_who())
         else:
-            _invite(opened, opened.registry.find(what), png)
+            _invite(opened, opened.registry.find(target), png)
             return
-        typer.echo(f"{what}: renewed")
+        typer.echo(f"{target}: renewed")
 
 
 @pki.command()
 def revoke(
-    device: Annotated[
-        str, typer.Argument(help="The device's id, the beginning of it, or its label; or the name of a service.")
-    ],
-    why: Annotated[str, typer.Option(help="For the audit log: lost, stolen, broken ...")] = "not said",
+    device: Annotated[str, typer.Argument(help="Device (id, its beginning, or label), or the name of a service.")],
+    why: Annotated[str, typer.Option(help="Reason, for the audit log: lost, stolen, broken ...")] = "not given",
     site: SiteOption = _SITE,
 ) -> None:
-    """Nothing of this device is believed any more, and nothing lets it in. For good."""
+    """Revoke a device for good, or a service's certificates: it cannot connect, and its frames are rejected."""
     with _opened(site) as opened:
         if device in SERVICES:
-            count = opened.registry.revoke_certificates(device, who=_who())
+            count = opened.registry.certificates.revoke(device, who=_who())
             typer.echo(f"{device}: {count} certificates revoked")
         else:
             found = opened.registry.find(device)
@@ -155,16 +161,18 @@ def revoke(
 
 @pki.command()
 def show(
-    device: Annotated[str | None, typer.Argument(help="One device; otherwise all.", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Argument(help="Show only this device (id, its beginning, or label).", show_default=False)
+    ] = None,
     site: SiteOption = _SITE,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Devices and certificates: who is enrolled, until when, who is revoked, and what to do about it."""
+    """List devices and certificates with their state and expiry, and the command that fixes a problem."""
     clock = SystemClock()
     with _opened(site, to_read=True) as opened:
         wanted = None if device is None else opened.registry.find(device).hex()
         devices = [one for one in opened.registry.devices() if wanted in (None, one.device_id)]
-        certificates = [one for one in opened.registry.certificates() if wanted in (None, one.device_id)]
+        certificates = [one for one in opened.registry.certificates.all() if wanted in (None, one.device_id)]
         if as_json:
             rows = {"devices": [_row(one) for one in devices], "certificates": [_row(one) for one in certificates]}
             typer.echo(msgspec.json.encode(rows).decode())
@@ -201,7 +209,7 @@ def _left(not_after_ms: int, now_ms: int, *, of: str) -> str:
 
 
 def _print(table: Table) -> None:
-    """As it is: a label is no markup, and an id that is cut cannot be copied. What is no terminal gets long lines."""
+    """Print labels literally and ids whole, so that they can be copied; outside a terminal, without line breaks."""
     out = Console(markup=False, highlight=False, emoji=False)
     out.width = max(out.width, _SHORT_LINE) if out.is_terminal else _LONG_LINE
     out.print(table, crop=False)
@@ -211,7 +219,7 @@ def _fields(one: BindingRecord) -> list[tuple[str, Any]]:
     return [(key, getattr(one, key)) for key in one.__struct_fields__]
 
 
-def _told(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
@@ -227,20 +235,23 @@ def _row(one: Any) -> dict[str, Any]:
 def serve(
     site: SiteOption = _SITE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - devices come from outside
-    port: Annotated[int | None, typer.Option(help="Default: the site's.", show_default=False)] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on. Default: the site's registry port.", show_default=False)
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(
             "--http-listen",
             envvar="VITALLOOM_REGISTRY__HTTP__LISTEN",
-            help="host:port of /metrics, /ready and /live; empty: nowhere.",
+            help="host:port of /metrics, /ready and /live; empty: none.",
         ),
     ] = REGISTRY_LISTEN,
     log_format: Annotated[
-        str, typer.Option(envvar="VITALLOOM_REGISTRY__LOG_FORMAT", help="plain, or json: one object a line.")
+        str,
+        typer.Option(envvar="VITALLOOM_REGISTRY__LOG_FORMAT", help="Log format: plain, or json (one object per line)."),
     ] = "plain",
 ) -> None:
-    """Answer devices that enrol or renew, and keep the broker's access list and revocation list true."""
+    """Run the registry server, and keep the broker's access list and revocation list up to date."""
     from stream.site.process import run_registry
 
     http, form = parse_options(listen, log_format)
@@ -249,13 +260,13 @@ def serve(
 
 @registry.command()
 def add(
-    role: Annotated[str, typer.Argument(help="wearable or edge.")],
+    role: Annotated[str, typer.Argument(help="Device role: wearable or edge.")],
     site: SiteOption = _SITE,
-    label: Annotated[str, typer.Option(help="For people: a shelf, a serial number; never a patient's name.")] = "",
-    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="The invitation alone, for scripts.")] = False,
+    label: Annotated[str, typer.Option(help="Label, such as a shelf or serial number; never a patient's name.")] = "",
+    png: PngOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the invitation, for scripts.")] = False,
 ) -> None:
-    """A new device: draws its id and prints its invitation, once."""
+    """Add a device, and print its invitation, which is shown only once."""
     roles: dict[str, Role] = {"wearable": "wearable", "edge": "edge"}
     if role not in roles:
         raise RegistryRefused(f"{role}: a device is a wearable or an edge")
@@ -266,37 +277,42 @@ def add(
 
 @registry.command()
 def invite(
-    device: Annotated[str, typer.Argument(help="The device's id, the beginning of it, or its label.")],
+    device: Annotated[str, typer.Argument(help="Device: its id, the beginning of it, or its label.")],
     site: SiteOption = _SITE,
-    png: Annotated[Path | None, typer.Option(help="Write the QR code to this file, too.", show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="The invitation alone, for scripts.")] = False,
+    png: PngOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the invitation, for scripts.")] = False,
 ) -> None:
-    """A new invitation for a device; earlier ones are void, and a locked slot is open again."""
+    """Print a new invitation for a device. Earlier ones become void, and a locked device is unlocked."""
     with _opened(site) as opened:
         _invite(opened, opened.registry.find(device), png, quiet=quiet)
 
 
 @registry.command()
 def bind(
-    wearable: Annotated[str, typer.Option(help="The wearable's id, the beginning of it, or its label.")],
-    edge: Annotated[str, typer.Option(help="The edge beside the bed, named likewise.")],
-    patient: Annotated[str, typer.Option(help="A pseudonym; the registry never knows a name.")],
-    bed: Annotated[str, typer.Option(help="Where the patient is.")],
+    wearable: Annotated[str, typer.Option(help="Wearable: its id, the beginning of it, or its label.")],
+    edge: Annotated[str, typer.Option(help="Edge at the bed: its id, the beginning of it, or its label.")],
+    patient: Annotated[str, typer.Option(help="Pseudonym of the patient; never a name.")],
+    bed: Annotated[str, typer.Option(help="Bed of the patient.")],
     site: SiteOption = _SITE,
-    spo2_scale: Annotated[int, typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation.")] = 1,
-    age: Annotated[float | None, typer.Option(help="Years; for the models.", show_default=False)] = None,
-    sex: Annotated[Sex | None, typer.Option(help="For the models.", show_default=False)] = None,
+    spo2_scale: Annotated[
+        int,
+        typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation; 2 for patients with a lower target range."),
+    ] = 1,
+    age: Annotated[
+        float | None, typer.Option(help="Age in years, for the prediction models.", show_default=False)
+    ] = None,
+    sex: Annotated[Sex | None, typer.Option(help="Sex, for the prediction models.", show_default=False)] = None,
     chest_pain: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=4,
             show_default=False,
-            help="1 typical angina, 2 atypical, 3 not of the heart, 4 none. With age and sex the heart model judges.",
+            help="Chest pain: 1 typical angina, 2 atypical, 3 non-anginal, 4 none; for the heart model.",
         ),
     ] = None,
 ) -> None:
-    """Put a wearable on a patient."""
+    """Bind a wearable to a patient."""
     with _opened(site) as opened:
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
@@ -314,10 +330,10 @@ def bind(
 
 @registry.command()
 def unbind(
-    binding: Annotated[str, typer.Argument(help="The binding's id or its wearable's, or the beginning of it.")],
+    binding: Annotated[str, typer.Argument(help="Binding: its id or its wearable's id, or the beginning of one.")],
     site: SiteOption = _SITE,
 ) -> None:
-    """The wearable is on this patient no longer."""
+    """End a binding: the wearable is no longer on this patient."""
     with _opened(site) as opened:
         found = opened.registry.find_binding(binding)
         opened.registry.unbind(found, who=_who())
@@ -329,21 +345,26 @@ def unbind(
 @registry.command()
 def bindings(
     site: SiteOption = _SITE,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, ids whole.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, with complete ids.")] = False,
 ) -> None:
-    """Which wearable is on which patient, and which edge hears it."""
+    """List bindings: patient, bed, wearable, and the edge that receives its readings."""
     with _opened(site, to_read=True) as opened:
         if as_json:
-            rows = [{key: _told(value) for key, value in _fields(one)} for one in opened.registry.bindings()]
+            rows = [{key: _json_value(value) for key, value in _fields(one)} for one in opened.registry.bindings()]
             typer.echo(msgspec.json.encode(rows).decode())
             return
         table = Table("binding", "patient", "bed", "wearable", "edge", "from", "to")
         for one in opened.registry.bindings():
             ends = "" if one.valid_to_ms is None else f"{moment(one.valid_to_ms):%Y-%m-%d %H:%M}"
             table.add_row(
-                one.binding_id.hex()[:12], one.patient, one.bed, one.wearable_id.hex()[:12], one.edge_id.hex()[:12],
-                f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}", ends,
-            )  # fmt: skip
+                one.binding_id.hex()[:12],
+                one.patient,
+                one.bed,
+                one.wearable_id.hex()[:12],
+                one.edge_id.hex()[:12],
+                f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}",
+                ends,
+            )
         _print(table)
 
 
@@ -353,16 +374,25 @@ def bindings(
 @broker.command()
 def write(
     site: SiteOption = _SITE,
-    host: Annotated[list[str] | None, typer.Option(help="Further names of the broker; may be repeated.")] = None,
-    user: Annotated[str | None, typer.Option(help="System user that Mosquitto runs as. Default: you.")] = None,
-    listen: Annotated[str, typer.Option(help="Address to listen on; empty: all.")] = "",
+    host: Annotated[
+        list[str] | None, typer.Option(help="Additional host name or address of the broker; may be repeated.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="System user that Mosquitto runs as. Default: the current user.")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Address to listen on; empty: all addresses.")] = "",
     into: Annotated[
         Path | None,
-        typer.Option("--folder", help="Where to; kept for later. Default: the site's folder.", show_default=False),
+        typer.Option(
+            "--folder",
+            help="Folder for the files; remembered. Default: broker/ in the site folder.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Write mosquitto.conf, access list, revocation list and certificate; tell a broker that runs."""
-    from stream.site.broker_files import BrokerFolder, BrokerSettings
+    """Write mosquitto.conf, access list, revocation list and certificate, and have a running broker reload them."""
+    from stream.site.broker_files import BrokerFolder
+    from stream.site.mosquitto_conf import BrokerSettings
 
     with _opened(site) as opened:
         folder = BrokerFolder(opened.broker_folder if into is None else into.resolve())
@@ -377,7 +407,7 @@ def write(
             retired=opened.retired,
         )
         if into is not None:
-            opened.keep_broker_in(folder.folder)
+            opened.set_broker_folder(folder.folder)
         for note in written.notes:
             typer.echo(note)
         typer.echo(f"written: {', '.join(written.changed) or 'nothing new'}")
@@ -390,23 +420,26 @@ def write(
 @audit.command()
 def verify(
     site: SiteOption = _SITE,
-    file: Annotated[Path | None, typer.Option(help="A log file instead of the site's.", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Log file to check instead of the site's.", show_default=False)
+    ] = None,
     head: Annotated[
-        str | None, typer.Option(help="A hash that was noted elsewhere and has to be in the chain.", show_default=False)
+        str | None,
+        typer.Option(help="Hash of a line, noted elsewhere earlier, that must be in the chain.", show_default=False),
     ] = None,
 ) -> None:
-    """Check every line of the audit log against the one before it."""
+    """Check the hash chain of the audit log, line by line."""
     from stream.site.audit import verify as check
 
     if file is not None:
         found = check(file, head=head)
     else:
         with _opened(site, to_read=True) as opened:
-            found = check(opened.registry.audit.path, head=head or opened.registry.meta("audit_head"))
-    typer.echo(f"{found.n} lines, none altered; the last is {found.hash}")
+            found = check(opened.registry.file.audit.path, head=head or opened.registry.file.meta("audit_head"))
+    typer.echo(f"{found.n} lines, none altered; the hash of the last is {found.hash}")
 
 
-# Within
+# Private
 
 
 @contextlib.contextmanager
@@ -419,7 +452,7 @@ def _opened(folder: Path, *, to_read: bool = False) -> Iterator[Site]:
 
 
 def _account() -> str:
-    """Who the broker will run as, as the system calls it; in a container a user may have a number and no name."""
+    """System user that the broker will run as; in a container a user may have a number and no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -437,8 +470,8 @@ def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = Fal
     import segno
 
     if png is not None and not png.absolute().parent.is_dir():
-        raise RegistryRefused(f"{png}: there is no such folder")
-    invitation = site.registry.invite(device_id, url=site.facts.url, who=_who())
+        raise RegistryRefused(f"{png}: its folder does not exist")
+    invitation = site.enrolment.invite(device_id, url=site.facts.url, who=_who())
     text = invitation.text()
     code = segno.make(text, error="m")
     if png is not None:
@@ -446,8 +479,8 @@ def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = Fal
     if quiet:
         typer.echo(text)
         return
-    minutes = site.registry.policy.token_ms // 60_000
-    typer.echo(f"device {device_id.hex()}: this invitation is good once, for {minutes} minutes")
+    minutes = site.enrolment.policy.token_ms // 60_000
+    typer.echo(f"device {device_id.hex()}: this invitation is valid once, for {minutes} minutes")
     code.terminal(compact=True)
     if png is not None:
         typer.echo(f"{png}: written; delete it when the device is enrolled")
@@ -456,17 +489,19 @@ def _invite(site: Site, device_id: bytes, png: Path | None, *, quiet: bool = Fal
 
 
 def _write_png(code: Any, png: Path) -> None:
-    """For its owner's eyes: whoever sees it can enrol in the device's place."""
+    """Write a QR code, readable only by its owner: with it, another device could enrol in this one's place."""
     picture = io.BytesIO()
     code.save(picture, kind="png", scale=6)
     try:
         write_private(png, picture.getvalue())
     except OSError as error:
-        raise RegistryRefused(f"{png}: cannot be written ({error.strerror}); invite the device once more") from error
+        raise RegistryRefused(
+            f"{png}: cannot be written ({error.strerror}); name another file and invite the device again"
+        ) from error
 
 
 def _refresh(site: Site) -> tuple[str, ...]:
-    """Tell the broker at once, and not when somebody looks."""
+    """Update the broker's files now, instead of at the registry server's next check."""
     from stream.site.broker_files import BrokerFolder
 
     folder = BrokerFolder(site.broker_folder)

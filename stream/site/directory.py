@@ -1,35 +1,35 @@
-"""The registry as a receiver looks at it: remembered for a moment, never for longer than a revocation may take."""
+"""A cache of the registry for receivers of frames, refreshed every second so that revocations take effect quickly."""
 
 from typing import Final
 
 from stream.site.registry import Registry
 from wire.identity import BindingRecord, SenderRecord
 
-LOOK_EVERY_MS: Final = 1_000
+CHECK_EVERY_MS: Final = 1_000
 
-_MOST: Final = 100_000
+_MAX_ENTRIES: Final = 100_000
 
 
 class RegistryDirectory:
-    """Senders and bindings of a registry, which another process changes.
+    """Senders and bindings of a registry that another process changes.
 
-    What was looked up is remembered until the registry's version changes. `refresh` looks at that.
+    Entries are cached until the registry's version changes, which `refresh` checks.
     """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._version = registry.version
-        self._looked_ms: int | None = None
+        self._version = registry.file.version
+        self._checked_ms: int | None = None
         self._senders: dict[bytes, SenderRecord | None] = {}
         self._bindings: dict[bytes, BindingRecord | None] = {}
         self._patients: dict[bytes, int] = {}
 
     def refresh(self, mono_ms: int) -> bool:
-        """Forget everything if the registry has changed; whether it has. Cheap, and looks once a second at most."""
-        if self._looked_ms is not None and mono_ms - self._looked_ms < LOOK_EVERY_MS:
+        """Clear the cache if the registry has changed; True if it has. Cheap: it checks at most once a second."""
+        if self._checked_ms is not None and mono_ms - self._checked_ms < CHECK_EVERY_MS:
             return False
-        self._looked_ms = mono_ms
-        version = self._registry.version
+        self._checked_ms = mono_ms
+        version = self._registry.file.version
         if version == self._version:
             return False
         self._version = version
@@ -40,25 +40,25 @@ class RegistryDirectory:
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
         if device_id not in self._senders:
-            if len(self._senders) >= _MOST:  # whoever makes up ids fills a table, and no more than that
+            if len(self._senders) >= _MAX_ENTRIES:  # invented ids cannot use unlimited memory
                 self._senders.clear()
             self._senders[device_id] = self._registry.sender(device_id)
         return self._senders[device_id]
 
     def binding(self, binding_id: bytes) -> BindingRecord | None:
         if binding_id not in self._bindings:
-            if len(self._bindings) >= _MOST:
+            if len(self._bindings) >= _MAX_ENTRIES:
                 self._bindings.clear()
             self._bindings[binding_id] = self._registry.binding(binding_id)
         return self._bindings[binding_id]
 
     def patients_of(self, device_id: bytes) -> int:
         if device_id not in self._patients:
-            if len(self._patients) >= _MOST:
+            if len(self._patients) >= _MAX_ENTRIES:
                 self._patients.clear()
             self._patients[device_id] = self._registry.patients_of(device_id)
         return self._patients[device_id]
 
     def bindings(self) -> tuple[BindingRecord, ...]:
-        """All of them, for whoever shows a ward."""
+        """All bindings in force or recently ended, for views of a whole ward."""
         return tuple(self._registry.bindings())

@@ -1,7 +1,7 @@
-"""The folder of a data centre: its authority, its control keys, its registry, its own identity.
+"""The folder of a site: its authority, its control keys, its registry, the identity of its ingest service.
 
-``ca/`` may lie on another machine or in a safe but for the issuing key; everything here belongs to one user and nobody
-else can read it.
+The root key may be kept on another machine or in a safe. Everything in the folder belongs to one user, and other users
+cannot read it.
 """
 
 import os
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 from cryptography import x509
@@ -17,16 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from runtime.clock import Clock
 from runtime.errors import NotPrivate
 from runtime.hardening import check_private, make_private_dir, read_private, write_private
 from stream.errors import SiteUnusable
-from stream.site.registry import Clock, Policy, Registry, Signers
+from stream.site.enrolment import Enrolment, EnrolmentPolicy
+from stream.site.registry import Registry
 from wire.enrol.authority import Authority, Ca, key_pem, load_key, moment, new_tls_key, pem
 from wire.enrol.requests import BrokerAddress, Offered
 from wire.enrol.wallet import NewKeys, Wallet
 from wire.errors import BadKeyFile
 
-CONTROL_KEYS: Final = 2  # one signs, the next is known already
+CONTROL_KEYS: Final = 2  # one signs; devices know the next one already
 SERVER_DAYS: Final = 90
 SERVICES: Final = ("monitor",)
 
@@ -35,7 +37,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a site is called and where it is reached; `site.json`."""
+    """Name and addresses of a site; `site.json`."""
 
     name: str
     tenant_id: str
@@ -47,16 +49,24 @@ class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def url(self) -> str:
-        """What devices are told."""
+        """URL of the registry, for devices."""
         host = f"[{self.registry_host}]" if ":" in self.registry_host else self.registry_host
         return f"https://{host}:{self.registry_port}"
+
+
+class Signers(NamedTuple):
+    """The keys that a site signs with."""
+
+    authority: Authority  # certificates
+    control: tuple[Ed25519PrivateKey, ...]  # documents; the first signs, devices know all
 
 
 class Site:
     """An opened site folder.
 
     Args:
-        clock, wall, policy: see `Registry`.
+        clock, wall: see `Registry`.
+        policy: see `Enrolment`.
     """
 
     def __init__(
@@ -67,7 +77,7 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
     ) -> None:
         self.folder = folder
         self.facts = facts
@@ -76,13 +86,22 @@ class Site:
         self._wall = wall or clock
         self.registry = Registry(
             folder / "registry.sqlite",
-            signers=signers,
+            control=None if signers is None else signers.control,
             tenant_id=bytes.fromhex(facts.tenant_id),
             clock=clock,
             wall=wall,
-            broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
-            policy=policy,
+            bad_tokens=(policy or EnrolmentPolicy()).bad_tokens,
         )
+        self._enrolment: Enrolment | None = None
+        if signers is not None:
+            self._enrolment = Enrolment(
+                self.registry,
+                signers.authority,
+                clock=clock,
+                wall=wall,
+                broker=BrokerAddress(host=facts.broker_host, port=facts.broker_port),
+                policy=policy,
+            )
 
     @classmethod
     def create(
@@ -92,18 +111,19 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
         passphrase: str = "",
         who: str,
         ingest_id: bytes | None = None,
     ) -> Self:
-        """A new site: authority, control keys, registry, and the identity of its ingest.
+        """A new site: authority, control keys, registry, and the identity of its ingest service.
 
         Args:
-            passphrase: of the root key's file.
+            passphrase: encrypts the root key's file; empty: not encrypted.
+            who: user name for the audit log.
 
         Raises:
-            SiteUnusable: there is one already, or a name that no certificate can hold.
+            SiteUnusable: the folder holds a site already, or a certificate cannot hold the name.
         """
         if (folder / "site.json").exists():
             raise SiteUnusable(folder, "holds a site already; name an empty folder")
@@ -117,16 +137,16 @@ class Site:
         authority, root = Authority.begin(facts.name, at=at)
         write_private(folder / "ca" / "root.crt", pem(root.certificate))
         write_private(folder / "ca" / "root.key", key_pem(root.key, passphrase=passphrase))
-        _keep_issuing(folder, Ca(authority.issuing, authority.issuing_key))
+        _write_issuing(folder, Ca(authority.issuing, authority.issuing_key))
         control = tuple(Ed25519PrivateKey.generate() for _ in range(CONTROL_KEYS))
-        _keep_control(folder, control)
-        _keep_facts(folder, facts)
+        _write_control(folder, control)
+        _write_facts(folder, facts)
         site = cls(folder, facts, Signers(authority, control), clock=clock, wall=wall, policy=policy)
         site.registry.publish_all(who=who)
         site.issue_registry_certificate(who=who)
         for name in SERVICES:
             site.issue_service(name, who=who)
-        site._begin_ingest(ingest_id or os.urandom(16), who=who)
+        site._create_ingest_identity(ingest_id or os.urandom(16), who=who)
         return site
 
     @classmethod
@@ -136,16 +156,16 @@ class Site:
         *,
         clock: Clock,
         wall: Clock | None = None,
-        policy: Policy | None = None,
+        policy: EnrolmentPolicy | None = None,
         to_read: bool = False,
     ) -> Self:
         """A site that was created before.
 
         Args:
-            to_read: without its signing keys; nothing can be changed.
+            to_read: without its signing keys, so that nothing can be changed.
 
         Raises:
-            SiteUnusable: no site here, a part is missing, or others can read it.
+            SiteUnusable: no site here, a part is missing, or other users can read it.
         """
         facts_file = folder / "site.json"
         if not facts_file.exists():
@@ -156,7 +176,7 @@ class Site:
             if len(bytes.fromhex(facts.tenant_id)) != 16:
                 raise ValueError("tenant_id has 32 hexadecimal digits")
             signers = None if to_read else Signers(_authority(folder), _control(folder))
-            # Opening would make an empty one, in which nobody is known.
+            # Opening a registry that is missing would create an empty one, without devices.
             check_private(folder / "registry.sqlite")
         except NotPrivate as error:
             raise SiteUnusable(folder, str(error)) from error
@@ -171,18 +191,25 @@ class Site:
 
     @property
     def authority(self) -> Authority:
-        """Raises SiteUnusable if it was opened to read."""
+        """Raises SiteUnusable if the site was opened to read."""
         if self.signers is None:
-            raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
+            raise SiteUnusable(self.folder, "is opened to read; this needs the signing keys")
         return self.signers.authority
 
     @property
+    def enrolment(self) -> Enrolment:
+        """Raises SiteUnusable if the site was opened to read."""
+        if self._enrolment is None:
+            raise SiteUnusable(self.folder, "is opened to read; this needs the signing keys")
+        return self._enrolment
+
+    @property
     def retired(self) -> tuple[Authority, ...]:
-        """Authorities with earlier issuing keys, while certificates of theirs may be in use."""
+        """Authorities with earlier issuing keys, while certificates issued with them may be in use."""
         found = [_authority(self.folder, path.stem) for path in sorted((self.folder / "ca").glob("retired-*.key"))]
         return tuple(one for one in found if one.issuing.not_valid_after_utc > self._at())
 
-    # What is in it
+    # Files
 
     @property
     def root_file(self) -> Path:
@@ -200,7 +227,7 @@ class Site:
 
     @property
     def broker_folder(self) -> Path:
-        """Where the files of the broker lie; absolute, as Mosquitto needs it."""
+        """Folder of the broker's files; absolute, as Mosquitto needs it."""
         return Path(self.facts.broker_folder or self.folder / "broker").resolve()
 
     @property
@@ -208,20 +235,20 @@ class Site:
         return self.folder / "ingest"
 
     def server_certificate(self) -> bytes:
-        """The registry server's certificate, DER: what proofs are bound to."""
+        """The registry server's certificate, DER, which proofs of possession are bound to."""
         certificate = x509.load_pem_x509_certificate(read_private(self.registry_tls))
         return certificate.public_bytes(Encoding.DER)
 
-    # What is issued
+    # Certificates and keys
 
     def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] | None = None) -> None:
-        """A server certificate for the registry, good for three months.
+        """Issue a server certificate for the registry, valid for three months.
 
         Args:
-            hosts: further names of it; None: those that it has.
+            hosts: additional names; None: those of its present certificate.
 
         Raises:
-            SiteUnusable: a name that is none.
+            SiteUnusable: a name is not a host name or address.
         """
         further = self._registry_hosts() if hosts is None else hosts
         names = tuple(dict.fromkeys([self.facts.registry_host, *further]))
@@ -229,10 +256,10 @@ class Site:
         key = new_tls_key()
         made = self.authority.server(key.public_key(), hosts=names, at=self._at(), days=SERVER_DAYS)
         write_private(self.registry_tls, pem(made) + pem(self.authority.issuing) + key_pem(key))
-        self.registry.note_issued(made, name="registry", who=who)
+        self.registry.certificates.record_issued(made, name="registry", who=who)
 
     def issue_service(self, name: str, *, who: str) -> Path:
-        """A client certificate for a service that speaks with the broker; the file with its key."""
+        """Issue a client certificate for a service that connects to the broker; returns the file with its key."""
         key = new_tls_key()
         made = self.authority.device(
             key.public_key(),
@@ -243,62 +270,63 @@ class Site:
         )
         path = self.folder / "services" / f"{name}.pem"
         write_private(path, pem(made) + pem(self.authority.issuing) + key_pem(key))
-        self.registry.note_issued(made, name=name, who=who)
+        self.registry.certificates.record_issued(made, name=name, who=who)
         return path
 
     @property
     def root_asks_for_passphrase(self) -> bool:
-        """Whether the root key is here, and its file is encrypted."""
+        """Whether the root key is in the folder and encrypted."""
         try:
             return b"ENCRYPTED" in read_private(self.folder / "ca" / "root.key")
         except FileNotFoundError:
             return False
 
     def renew_issuing(self, *, passphrase: str, who: str) -> None:
-        """A new issuing key under the root. The broker has to be given the new bundle and started again.
+        """A new issuing key under the root. Afterwards write the broker's files and restart the broker.
 
         Raises:
-            SiteUnusable: the root key is not here, or its passphrase is another.
+            SiteUnusable: the root key is missing, or the passphrase is wrong.
         """
         root_key = self.folder / "ca" / "root.key"
         try:
             root = _pair(self.authority.root, load_key(read_private(root_key), passphrase=passphrase))
         except OSError as error:
-            raise SiteUnusable(root_key, "is not here; bring the root key back from its safe for this") from error
+            raise SiteUnusable(root_key, "is missing; bring the root key back from its safe for this") from error
         except BadKeyFile as error:
             raise SiteUnusable(root_key, str(error)) from error
         issuing = Authority.issuing_from(root, self.facts.name, at=self._at())
         _retire_issuing(self.folder)
-        _keep_issuing(self.folder, issuing)
+        _write_issuing(self.folder, issuing)
         self._sign_with(Signers(Authority(root=root.certificate, issuing=issuing), self._control))
         self.issue_registry_certificate(who=who)
 
     def renew_control(self, *, who: str) -> None:
-        """The next control key signs from now on, and one after it is made known."""
+        """Sign with the next control key from now on, and announce the one after it."""
         control = (*self._control[1:], Ed25519PrivateKey.generate())
-        # The devices learn the new pair from a document that a key they know has signed.
-        _keep_control(self.folder, control)
+        # Devices learn the new pair from a document signed with a key that they know.
+        _write_control(self.folder, control)
         self._sign_with(Signers(self.authority, control))
         self.registry.publish_all(who=who)
 
-    def keep_broker_in(self, folder: Path) -> None:
-        """The broker's files lie there from now on: where a broker of another user can read them."""
+    def set_broker_folder(self, folder: Path) -> None:
+        """Keep the broker's files in this folder from now on, for a broker that runs as another user."""
         self.facts = msgspec.structs.replace(self.facts, broker_folder=str(folder.resolve()))
-        _keep_facts(self.folder, self.facts)
+        _write_facts(self.folder, self.facts)
 
-    # Within
+    # Private
 
     @property
     def _control(self) -> tuple[Ed25519PrivateKey, ...]:
         if self.signers is None:
-            raise SiteUnusable(self.folder, "opened to read; this needs the signing keys")
+            raise SiteUnusable(self.folder, "is opened to read; this needs the signing keys")
         return self.signers.control
 
     def _sign_with(self, signers: Signers) -> None:
         self.signers = signers
-        self.registry.sign_with(signers)
+        self.registry.documents.sign_with(signers.control)
+        self.enrolment.issue_with(signers.authority)
 
-    def _begin_ingest(self, device_id: bytes, *, who: str) -> None:
+    def _create_ingest_identity(self, device_id: bytes, *, who: str) -> None:
         keys = NewKeys.make(os.urandom(8))
         given = Offered(
             keys.request(device_id),
@@ -306,7 +334,7 @@ class Site:
             keys.prekey_id,
             keys.prekey.public_key().public_bytes_raw(),
         )
-        reply = self.registry.vouch_for(device_id, "ingest", given, who=who)
+        reply = self.enrolment.vouch_for(device_id, "ingest", given, who=who)
         Wallet.begin(self.ingest_folder, reply, keys, registry=self.facts.url, pin=self.authority.pin)
 
     def _registry_hosts(self) -> list[str]:
@@ -321,7 +349,7 @@ class Site:
         return moment(self._wall.now_ms())
 
 
-def _keep_facts(folder: Path, facts: SiteFacts) -> None:
+def _write_facts(folder: Path, facts: SiteFacts) -> None:
     write_private(folder / "site.json", msgspec.json.format(msgspec.json.encode(facts), indent=1))
 
 
@@ -329,11 +357,11 @@ def _check_hosts(folder: Path, hosts: Iterable[str]) -> None:
     for one in hosts:
         if not _HOST.fullmatch(one):
             raise SiteUnusable(
-                folder, f"{one[:80]!r} is not a host: give a name (xn--... for other letters) or an address"
+                folder, f"{one[:80]!r} is not a host: give a host name (xn--... for other letters) or an address"
             )
 
 
-def _keep_issuing(folder: Path, issuing: Ca) -> None:
+def _write_issuing(folder: Path, issuing: Ca) -> None:
     ca = folder / "ca"
     write_private(ca / "issuing.key", key_pem(issuing.key))
     write_private(ca / "issuing.crt", pem(issuing.certificate))
@@ -360,13 +388,13 @@ def _authority(folder: Path, name: str = "issuing") -> Authority:
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Ca:
-    """Two files, and a power cut can come between them."""
+    """Check that two files belong together, as a power cut can come between writing them."""
     if key.public_key() != certificate.public_key():
         raise BadKeyFile("is not the key of the certificate beside it")
     return Ca(certificate, key)
 
 
-def _keep_control(folder: Path, keys: Sequence[Ed25519PrivateKey]) -> None:
+def _write_control(folder: Path, keys: Sequence[Ed25519PrivateKey]) -> None:
     text = "\n".join(one.private_bytes_raw().hex() for one in keys) + "\n"
     write_private(folder / "control" / "keys", text.encode())
 

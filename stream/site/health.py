@@ -4,8 +4,8 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.metrics import Figures
-from stream.progress import STUCK_MS, age_s, copied, span
-from stream.site.http import Requests
+from stream.progress import STUCK_MS, age_s, copy_counts, duration
+from stream.site.http import RequestCounts
 
 
 class BrokerFilesStatus(msgspec.Struct):
@@ -19,7 +19,7 @@ class BrokerFilesStatus(msgspec.Struct):
 class RegistryHealth:
     """Health of `vitalloom registry serve`."""
 
-    def __init__(self, requests: Requests, broker_files: BrokerFilesStatus, clock: Clock) -> None:
+    def __init__(self, requests: RequestCounts, broker_files: BrokerFilesStatus, clock: Clock) -> None:
         self._requests = requests
         self._broker_files = broker_files
         self._clock = clock
@@ -30,7 +30,7 @@ class RegistryHealth:
             received=requests.received,
             sent=requests.granted,
             errors={"broker": self._broker_files.errors},
-            discarded=copied(requests.refused),
+            discarded=copy_counts(requests.refused),
             progress_age_s=age_s(self._clock.mono_ms(), self._broker_files.turned_ms),
         )
 
@@ -41,5 +41,5 @@ class RegistryHealth:
         if not files.turned_ms:
             return "starting"
         if now_ms - files.turned_ms > STUCK_MS:
-            return f"the broker's files have not been updated for {span(now_ms, files.turned_ms)}"
+            return f"the broker's files have not been updated for {duration(now_ms, files.turned_ms)}"
         return ""

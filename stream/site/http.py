@@ -1,6 +1,6 @@
-"""The registry over HTTP: enrolment, renewal, new prekeys. TLS 1.3, small bodies, JSON of known shape, nothing else.
+"""The registry over HTTPS: enrolment, renewal, new prekeys. TLS 1.3, small bodies, JSON with a fixed schema.
 
-A device shows its certificate where it has one; TLS checks its chain, the registry whose it is.
+A device presents its certificate if it has one; TLS checks its chain, and the enrolment whose certificate it is.
 """
 
 import ssl
@@ -20,77 +20,79 @@ from starlette.routing import Route
 
 from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
-from stream.http import JSON, Serving, address_of, body_of
-from stream.site.registry import Registry
+from stream.http import JSON, HttpServer, client_address, read_body
+from stream.site.enrolment import Enrolment
 from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 _log = get(__name__)
 
 
-class Requests(msgspec.Struct):
-    """What became of what was asked."""
+class RequestCounts(msgspec.Struct):
+    """Requests by outcome."""
 
     received: int = 0
     granted: int = 0
-    refused: Counter[str] = msgspec.field(default_factory=Counter)  # by status of the answer
+    refused: Counter[str] = msgspec.field(default_factory=Counter)  # by HTTP status
 
 
-def build_app(registry: Registry, *, server: bytes, root: bytes, requests: Requests | None = None) -> Starlette:
-    """The application.
+def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: RequestCounts | None = None) -> Starlette:
+    """The ASGI application.
 
     Args:
-        server: the certificate that it is served with, DER.
+        server: the TLS certificate of the server, DER.
         root: the authority's root, PEM.
-        requests: where they are counted.
+        requests: counters to update.
     """
-    counted = Requests() if requests is None else requests
+    counts = RequestCounts() if requests is None else requests
 
     async def get_root(_: Request) -> Response:
         return Response(root, media_type="application/x-pem-file")
 
     async def enrol(request: Request) -> EnrolReply:
-        asked = await body_of(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.enrol(asked, server=server, address=address_of(request), mono_ms=_mono_ms())
+        asked = await read_body(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
+        return enrolment.enrol(asked, server=server, address=client_address(request), mono_ms=_mono_ms())
 
     async def renew(request: Request) -> EnrolReply:
-        asked = await body_of(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.renew(
-            asked, peer=_peer(request), server=server, address=address_of(request), mono_ms=_mono_ms()
+        asked = await read_body(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
+        return enrolment.renew(
+            asked, peer=_peer(request), server=server, address=client_address(request), mono_ms=_mono_ms()
         )
 
     async def prekey(request: Request) -> PrekeyReply:
-        asked = await body_of(request, PrekeyRequest, most_bytes=MAX_BODY_BYTES)
-        return registry.new_prekey(asked, peer=_peer(request), address=address_of(request), mono_ms=_mono_ms())
+        asked = await read_body(request, PrekeyRequest, most_bytes=MAX_BODY_BYTES)
+        return enrolment.new_prekey(asked, peer=_peer(request), address=client_address(request), mono_ms=_mono_ms())
 
     app = Starlette(
         routes=[
             Route("/v1/root", get_root, methods=["GET"]),
-            Route("/v1/enrol", _answered(enrol, counted), methods=["POST"]),
-            Route("/v1/renew", _answered(renew, counted), methods=["POST"]),
-            Route("/v1/prekey", _answered(prekey, counted), methods=["POST"]),
+            Route("/v1/enrol", _answered(enrol, counts), methods=["POST"]),
+            Route("/v1/renew", _answered(renew, counts), methods=["POST"]),
+            Route("/v1/prekey", _answered(prekey, counts), methods=["POST"]),
         ]
     )
-    app.router.redirect_slashes = False  # nobody is sent on to whatever the request calls our name
+    app.router.redirect_slashes = False  # no redirects to a host named by the request
     return app
 
 
-class RegistryServer(Serving):
-    """The application on a port, for as long as the `async with` block lasts.
+class RegistryServer(HttpServer):
+    """The application on a port, while the `async with` block runs.
 
     Args:
-        tls: certificate chain and key of the server, one file.
+        tls: certificate chain and key of the server, in one file.
         clients: certificates that clients are checked against.
     """
 
-    def __init__(self, registry: Registry, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
+    def __init__(self, enrolment: Enrolment, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
         certificate = x509.load_pem_x509_certificate(tls.read_bytes())
-        self.requests = Requests()
+        self.requests = RequestCounts()
         super().__init__(
-            build_app(
-                registry, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests
-            ),
-            name="the registry", host=host, port=port, tls=lambda: _context(tls, clients), most_bytes=MAX_BODY_BYTES,
-        )  # fmt: skip
+            build_app(enrolment, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests),
+            name="the registry",
+            host=host,
+            port=port,
+            tls=lambda: _context(tls, clients),
+            most_bytes=MAX_BODY_BYTES,
+        )
 
 
 def _context(tls: Path, clients: Path) -> ssl.SSLContext:
@@ -98,22 +100,22 @@ def _context(tls: Path, clients: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(tls)
     context.load_verify_locations(clients)
-    context.verify_mode = ssl.CERT_OPTIONAL  # who enrols has none yet
+    context.verify_mode = ssl.CERT_OPTIONAL  # a device that enrols has none yet
     return context
 
 
 def _answered(
-    handler: Callable[[Request], Awaitable[msgspec.Struct]], counted: Requests
+    handler: Callable[[Request], Awaitable[msgspec.Struct]], counts: RequestCounts
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
-        counted.received += 1
+        counts.received += 1
         try:
             reply = await handler(request)
         except (EnrolmentRefused, BadRequest) as error:
-            counted.refused[str(error.status)] += 1
+            counts.refused[str(error.status)] += 1
             _log.info("request refused", path=request.url.path, status=error.status)
             return Response(msgspec.json.encode({"problem": str(error)}), status_code=error.status, media_type=JSON)
-        counted.granted += 1
+        counts.granted += 1
         return Response(msgspec.json.encode(reply), media_type=JSON)
 
     return answer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.clock import Clock, SystemClock
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat, get
 from runtime.metrics import HttpConfig, serving
 from stream.errors import SiteUnusable
@@ -25,25 +25,29 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
     """The command `vitalloom registry serve`.
 
     Raises:
-        SiteUnusable, CannotServe, CannotListen: what is wrong, and the fix.
+        SiteUnusable, HttpServerFailed, CannotListen: what is wrong, and the fix.
     """
-    begin(form=log_format)
+    set_up_process(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock)
     with contextlib.closing(site):
         port = port or site.facts.registry_port
-        asyncio.run(until_told_to_stop(_serve(site, clock, host=host, port=port, http=http)))
+        asyncio.run(run_until_signal(_serve(site, clock, host=host, port=port, http=http)))
     return 0
 
 
 async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpConfig) -> None:
     status = BrokerFilesStatus()
     server = RegistryServer(
-        site.registry, tls=site.registry_tls, root=pem(site.authority.root), clients=site.bundle_file, host=host,
+        site.enrolment,
+        tls=site.registry_tls,
+        root=pem(site.authority.root),
+        clients=site.bundle_file,
+        host=host,
         port=port,
-    )  # fmt: skip
+    )
     health = RegistryHealth(server.requests, status, clock)
-    async with serving(http, process="registry", watched=health), server:
+    async with serving(http, process="registry", source=health), server:
         _log.info("registry is listening", url=site.facts.url, port=server.port)
         await update_broker_files(site, clock, status)
 
@@ -66,11 +70,11 @@ async def update_broker_files(site: Site, clock: Clock, status: BrokerFilesStatu
 
 def _refresh(folder: BrokerFolder, site: Site, clock: Clock) -> str:
     """A problem that needs a person; empty if there is none."""
-    written = folder.refresh(
+    update = folder.refresh(
         site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
     )
-    if written.changed:
-        _log.info("broker files updated", files=list(written.changed), notes=list(written.notes))
+    if update.changed:
+        _log.info("broker files updated", files=list(update.changed), notes=list(update.notes))
     if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS:
         return (
             "the revocation list expires soon, and then no device can connect: "

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from runtime.hardening import write_private
 from stream.config import InfluxConfig
-from stream.errors import DatabaseUnusable, LinesRefused
+from stream.errors import DatabaseUnusable, LinesRejected
 from stream.store.line_protocol import HOUR, MINUTE, READING, window_line
 from vitals.messages import WindowOutdated
 from vitals.signs import INDEX, VitalSign
@@ -22,7 +22,7 @@ HOUR_MS: Final = 3_600_000
 _DAY_S: Final = 86_400
 _TASK: Final = "vitalloom hours"
 _SPLIT_AT: Final = frozenset({400, 413, 422})  # something about these lines; of other answers time is the cure
-_OFF: Final = (aiohttp.ClientError, OSError, TimeoutError)
+_CONNECTION_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Buckets(NamedTuple):
@@ -37,7 +37,7 @@ class Buckets(NamedTuple):
         return cls(config.bucket, f"{config.bucket}_1m", f"{config.bucket}_1h")
 
 
-class Away(Exception):
+class DatabaseUnavailable(Exception):
     """The database cannot take it now. What was asked can be asked again.
 
     Args:
@@ -59,9 +59,12 @@ class Database:
 
     async def __aenter__(self) -> "Database":
         self._client = InfluxDBClientAsync(
-            self._config.url, token=read_token(self._config), org=self._config.org, timeout=self._config.timeout_ms,
+            self._config.url,
+            token=read_token(self._config),
+            org=self._config.org,
+            timeout=self._config.timeout_ms,
             enable_gzip=True,
-        )  # fmt: skip
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,7 +77,7 @@ class Database:
         Without lines no request is sent: InfluxDB answers an empty one with 400, as if a line were wrong.
 
         Raises:
-            LinesRefused: nothing or a part of them was written, and it is one of the lines; halve and try again.
+            LinesRejected: nothing or a part of them was written, and it is one of the lines; halve and try again.
             Away: later.
         """
         assert self._client is not None  # noqa: S101 - used as a context manager
@@ -85,37 +88,39 @@ class Database:
             await self._client.write_api().write(bucket, record=body)
         except ApiException as error:
             if error.status in _SPLIT_AT:
-                raise LinesRefused(error.status, _message(error)) from error
-            raise _away(error, self._config, bucket) from error
-        except _OFF as error:
-            raise Away(
+                raise LinesRejected(error.status, _message(error)) from error
+            raise _unavailable(error, self._config, bucket) from error
+        except _CONNECTION_ERRORS as error:
+            raise DatabaseUnavailable(
                 f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
             ) from error
 
     async def query(self, flux: str) -> list[Any]:
-        """Records of all tables. Raises Away."""
+        """Records of all tables. Raises DatabaseUnavailable."""
         assert self._client is not None  # noqa: S101 - used as a context manager
         try:
             tables = await self._client.query_api().query(flux)
         except ApiException as error:
-            raise _away(error, self._config, self.buckets.raw) from error
-        except _OFF as error:
-            raise Away(
+            raise _unavailable(error, self._config, self.buckets.raw) from error
+        except _CONNECTION_ERRORS as error:
+            raise DatabaseUnavailable(
                 f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
             ) from error
         return [record for table in tables for record in table.records]
 
-    async def windows_again(self, outdated: Iterable[WindowOutdated]) -> list[str]:
-        """Minutes that readings joined after they had closed, from the readings themselves. Raises Away."""
+    async def recompute_windows(self, outdated: Iterable[WindowOutdated]) -> list[str]:
+        """Lines of minutes that late readings have changed, computed from all readings. Raises DatabaseUnavailable."""
         by_binding: dict[str, set[WindowOutdated]] = defaultdict(set)
         for one in outdated:
             by_binding[one.binding_id].add(one)
         return [line for binding_id, these in by_binding.items() for line in await self._windows(binding_id, these)]
 
-    async def hours_again(self, binding_id: str, start_ms: int, end_ms: int) -> None:
-        """Hours of one patient whose minutes have changed after their time. Raises Away."""
+    async def recompute_hours(self, binding_id: str, start_ms: int, end_ms: int) -> None:
+        """Hours of one patient whose minutes have changed after their time. Raises DatabaseUnavailable."""
         start_ms, end_ms = start_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
-        await self.query(hours_flux(self.buckets, start=_moment(start_ms), stop=_moment(end_ms), binding_id=binding_id))
+        await self.query(
+            hours_flux(self.buckets, start=_flux_time(start_ms), stop=_flux_time(end_ms), binding_id=binding_id)
+        )
 
     async def _windows(self, binding_id: str, outdated: set[WindowOutdated]) -> list[str]:
         first = min(one.start_ms for one in outdated)
@@ -123,7 +128,7 @@ class Database:
         signs = sorted({one.sign for one in outdated})
         wanted = " or ".join(f'r._field == "{sign}"' for sign in (*signs, "unusable"))
         found = await self.query(
-            f'from(bucket: "{self.buckets.raw}") |> range(start: {_moment(first)}, stop: {_moment(last)}) '
+            f'from(bucket: "{self.buckets.raw}") |> range(start: {_flux_time(first)}, stop: {_flux_time(last)}) '
             f'|> filter(fn: (r) => r._measurement == "{READING}" and r.binding == "{binding_id}" and ({wanted})) '
             '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
         )
@@ -142,10 +147,15 @@ class Database:
                 mean = sum(round(value * 1_000) for value in values) / len(values) / 1_000
                 lines.append(
                     window_line(
-                        binding_id, one.sign, one.start_ms, count=len(values), mean=mean, minimum=min(values),
+                        binding_id,
+                        one.sign,
+                        one.start_ms,
+                        count=len(values),
+                        mean=mean,
+                        minimum=min(values),
                         maximum=max(values),
                     )
-                )  # fmt: skip
+                )
         return lines
 
 
@@ -173,14 +183,16 @@ def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "")
     fieldFn: (r) => ({{count: r.count, mean: r.mean, min: r.min, max: r.max}}))"""
 
 
-class Prepared(NamedTuple):
-    """What `prepare` did."""
+class PreparedDatabase(NamedTuple):
+    """What `prepare_database` did."""
 
     made: list[str]
     tokens: dict[str, Path]
 
 
-def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, tokens: Path | None = None) -> Prepared:
+def prepare_database(
+    config: InfluxConfig, *, retention_days: int, aggregate_days: int, tokens: Path | None = None
+) -> PreparedDatabase:
     """Make the buckets, the task and the tokens that are missing; the token in the configuration has to be allowed to.
 
     Args:
@@ -221,10 +233,10 @@ def prepare(config: InfluxConfig, *, retention_days: int, aggregate_days: int, t
                         made.append(f"token {file}")
                     files[name] = file
         except ApiException as error:
-            raise DatabaseUnusable(config.url, _cure(error, config, buckets.raw)) from error
+            raise DatabaseUnusable(config.url, _problem_and_fix(error, config, buckets.raw)) from error
         except (HTTPError, OSError, ValueError) as error:
             raise DatabaseUnusable(config.url, f"does not answer ({type(error).__name__}); is it up?") from error
-    return Prepared(made, files)
+    return PreparedDatabase(made, files)
 
 
 def read_token(config: InfluxConfig) -> str:
@@ -242,7 +254,7 @@ def task_name(config: InfluxConfig) -> str:
     return f"{_TASK} of {config.bucket}"
 
 
-def _moment(at_ms: int) -> str:
+def _flux_time(at_ms: int) -> str:
     return f"time(v: {at_ms * 1_000_000})"
 
 
@@ -250,7 +262,7 @@ def _message(error: ApiException) -> str:
     return str(getattr(error, "message", "") or error.reason or "")[:300]
 
 
-def _cure(error: ApiException, config: InfluxConfig, bucket: str) -> str:
+def _problem_and_fix(error: ApiException, config: InfluxConfig, bucket: str) -> str:
     cures = {
         401: f"does not know the token in {config.token_file}; make another: vitalloom store init",
         403: f"does not allow this with the token in {config.token_file}",
@@ -259,8 +271,9 @@ def _cure(error: ApiException, config: InfluxConfig, bucket: str) -> str:
     return cures.get(error.status, f"answers {error.status}: {_message(error)}")
 
 
-def _away(error: ApiException, config: InfluxConfig, bucket: str) -> Away:
+def _unavailable(error: ApiException, config: InfluxConfig, bucket: str) -> DatabaseUnavailable:
     wait = (error.headers or {}).get("Retry-After", "") if error.headers is not None else ""
-    return Away(
-        f"InfluxDB at {config.url} {_cure(error, config, bucket)}", after_s=float(wait) if wait.isdigit() else None
+    return DatabaseUnavailable(
+        f"InfluxDB at {config.url} {_problem_and_fix(error, config, bucket)}",
+        after_s=float(wait) if wait.isdigit() else None,
     )

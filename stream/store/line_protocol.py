@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from stream.records import Beat, DeadLetter, EdgeAlarmed, PartitionHealth, Placed
+from stream.records import DeadLetter, EdgeAlarmRecord, HeartbeatRecord, PartitionHealth, PatientLocation
 from vitals.messages import (
     AlarmChanged,
     FreshnessChanged,
@@ -93,16 +93,21 @@ def _score(event: ModelScored) -> str:
     score = "" if s.score is None else f"score={float(s.score)!r},"
     return (
         f"{SCORE},binding={s.binding_id},model={_tag(s.model)} {score}threshold={float(s.threshold)!r},"
-        f"{_said(version=s.version, reason=s.reason)}late={_flag(event.late)},"
+        f"{_text_fields(version=s.version, reason=s.reason)}late={_flag(event.late)},"
         f"backfilled={_flag(event.backfilled)} {time_ns(s.at_ms, s.reading_id)}"
     )
 
 
 def _window(event: WindowClosed) -> str:
     return window_line(
-        event.binding_id, event.sign, event.start_ms, count=event.count, mean=event.mean, minimum=event.minimum,
+        event.binding_id,
+        event.sign,
+        event.start_ms,
+        count=event.count,
+        mean=event.mean,
+        minimum=event.minimum,
         maximum=event.maximum,
-    )  # fmt: skip
+    )
 
 
 def _freshness(event: FreshnessChanged) -> str:
@@ -116,7 +121,7 @@ def _alarm(event: AlarmChanged) -> str:
     fields = (
         f'alarm_id="{event.alarm_id.hex()}",revision={event.revision}i,priority={int(event.priority)}i,'
         f'state="{event.state.value}",kind="{event.kind.value}",'
-        f"{_said(key=event.key, text=event.text, basis=event.basis)}onset_ms={event.onset_ms}i,"
+        f"{_text_fields(key=event.key, text=event.text, basis=event.basis)}onset_ms={event.onset_ms}i,"
         f"latched={_flag(event.latched)},retrospective={_flag(event.retrospective)}"
     )
     if event.acknowledged_by is not None:
@@ -128,24 +133,24 @@ def _alarm(event: AlarmChanged) -> str:
     return f"{ALARM},binding={event.binding_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
 
 
-def _edge_alarm(record: EdgeAlarmed) -> str:
+def _edge_alarm(record: EdgeAlarmRecord) -> str:
     one = record.alarm
     at_ns = one.at_ms * NS_IN_MS + (int.from_bytes(one.alarm_id[-4:], "big") + one.revision) % NS_IN_MS
     return (
-        f"{EDGE_ALARM},binding={record.binding_id},edge={record.uplink.edge_id.hex()},rule={_tag(one.rule_id)} "
+        f"{EDGE_ALARM},binding={record.binding_id},edge={record.frame.edge_id.hex()},rule={_tag(one.rule_id)} "
         f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,'
-        f"{_said(state=one.state, kind=one.kind, text=one.text)}onset_ms={one.onset_ms}i {at_ns}"
+        f"{_text_fields(state=one.state, kind=one.kind, text=one.text)}onset_ms={one.onset_ms}i {at_ns}"
     )
 
 
-def _beat(record: Beat) -> str:
+def _heartbeat(record: HeartbeatRecord) -> str:
     one = record.heartbeat
     oldest = "" if one.outbox_oldest_ms is None else f"outbox_oldest_ms={one.outbox_oldest_ms}i,"
     return (
-        f"{EDGE},edge={record.uplink.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
+        f"{EDGE},edge={record.frame.edge_id.hex()} {oldest}outbox_rows={one.outbox_rows}i,"
         f"outbox_used={float(one.outbox_used)!r},clock_quality={one.clock_quality}i,uptime_ms={one.uptime_ms}i,"
         f"skew_ms={one.at_ms - record.arrived_ms}i,"
-        f"{_said(model=one.model, version=one.version, salvaged=one.salvaged)}"
+        f"{_text_fields(model=one.model, version=one.version, salvaged=one.salvaged)}"
         f"rejected={sum(one.rejected.values())}i,duplicates={one.duplicates}i,local_alarms={one.local_alarms}i "
         f"{record.arrived_ms * NS_IN_MS}"
     )
@@ -154,19 +159,19 @@ def _beat(record: Beat) -> str:
 def _health(record: PartitionHealth) -> str:
     low, medium, high = record.open_alarms
     return (
-        f"{PIPELINE},partition={record.partition} {_said(worker=record.worker)}patients={record.patients}i,"
+        f"{PIPELINE},partition={record.partition} {_text_fields(worker=record.worker)}patients={record.patients}i,"
         f"open_low={low}i,open_medium={medium}i,open_high={high}i,unanswered={record.unanswered}i,lag={record.lag}i,"
         f"worst_age_ms={record.worst_age_ms}i {record.at_ms * NS_IN_MS}"
     )
 
 
-def _placed(record: Placed) -> str:
+def _location(record: PatientLocation) -> str:
     """Where a patient is. A bed named `ward/bed` says its ward."""
     ward = record.bed.rpartition("/")[0]
     ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
     return (
         f"{BINDING},binding={record.binding_id},ward={_tag(ward)} "
-        f"{_said(bed=record.bed, patient=record.patient, edge=record.edge_id)}"
+        f"{_text_fields(bed=record.bed, patient=record.patient, edge=record.edge_id)}"
         f"valid_from_ms={record.valid_from_ms}i{ends} {record.at_ms * NS_IN_MS}"
     )
 
@@ -176,7 +181,7 @@ def _dead_letter(record: DeadLetter) -> str:
     place = int.from_bytes(hashlib.sha256(record.source.encode()).digest()[-4:], "big") % NS_IN_MS
     return (
         f"{DEAD_LETTER},stage={_tag(record.stage)},reason={_tag(record.reason)} "
-        f"{_said(source=record.source)}count=1i {record.at_ms * NS_IN_MS + place}"
+        f"{_text_fields(source=record.source)}count=1i {record.at_ms * NS_IN_MS + place}"
     )
 
 
@@ -188,7 +193,7 @@ def _tag(value: str) -> str:
     return value.translate(_IN_TAG) or "none"
 
 
-def _said(**texts: str) -> str:
+def _text_fields(**texts: str) -> str:
     """Fields of text, each with its comma. An empty one has none: nothing was said, and Flux loses empty texts."""
     return "".join(f"{name}={_text(value)}," for name, value in texts.items() if value)
 
@@ -204,9 +209,9 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     WindowClosed: _window,
     FreshnessChanged: _freshness,
     AlarmChanged: _alarm,
-    EdgeAlarmed: _edge_alarm,
-    Beat: _beat,
+    EdgeAlarmRecord: _edge_alarm,
+    HeartbeatRecord: _heartbeat,
     PartitionHealth: _health,
-    Placed: _placed,
+    PatientLocation: _location,
     DeadLetter: _dead_letter,
 }

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from runtime.config import load
-from runtime.lifetime import begin, until_told_to_stop
+from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import StoreConfig
 from stream.store.health import StoreHealth
-from stream.store.influx import prepare
+from stream.store.influx import prepare_database
 from stream.store.writer import StoreWriter
 
 
@@ -22,17 +22,17 @@ def run_store(config: StoreConfig) -> int:
     """The command `vitalloom store run`.
 
     Raises:
-        DatabaseUnusable, LogUnusable, CannotListen: what is wrong, and the fix.
+        DatabaseUnusable, KafkaUnusable, CannotListen: what is wrong, and the fix.
     """
-    begin(level=config.log_level, form=config.log_format)
+    set_up_process(level=config.log_level, form=config.log_format)
     clock = SystemClock()
     writer = StoreWriter(config, clock)
 
     async def work() -> None:
-        async with serving(config.http, process="store", watched=StoreHealth(writer.counts, clock)):
+        async with serving(config.http, process="store", source=StoreHealth(writer.counts, clock)):
             await writer.run()
 
-    asyncio.run(until_told_to_stop(work()))
+    asyncio.run(run_until_signal(work()))
     return 0
 
 
@@ -42,7 +42,9 @@ def init_store(config: StoreConfig, *, tokens: Path | None) -> list[str]:
     Raises:
         DatabaseUnusable: what is wrong, and the fix.
     """
-    return prepare(
-        config.influx, retention_days=config.retention_days, aggregate_days=config.aggregate_retention_days,
+    return prepare_database(
+        config.influx,
+        retention_days=config.retention_days,
+        aggregate_days=config.aggregate_retention_days,
         tokens=tokens,
-    ).made  # fmt: skip
+    ).made

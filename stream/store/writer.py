@@ -19,21 +19,21 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import StoreConfig
-from stream.errors import LinesRefused
+from stream.errors import LinesRejected
 from stream.kafka import consumer, producer, topic
 from stream.records import (
-    Alarmed,
+    AlarmRecord,
     DeadLetter,
     FrameRef,
-    Stored,
-    decode_alarmed,
-    decode_beat,
+    StoredFrames,
+    decode_alarm_record,
     decode_dead_letter,
     decode_health,
-    decode_judged,
+    decode_heartbeat_record,
+    decode_judgement_record,
     encode_record,
 )
-from stream.store.influx import HOUR_MS, Away, Buckets, Database
+from stream.store.influx import HOUR_MS, Buckets, Database, DatabaseUnavailable
 from stream.store.line_protocol import line_of
 from vitals.messages import WindowClosed, WindowOutdated
 from wire.errors import DecodeError, Reason
@@ -50,19 +50,19 @@ _log = get(__name__)
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
-_LOOK_S: Final = 0.05
-_UPLINKS_IN_A_RECORD: Final = 500
-_BURIED_CHARACTERS: Final = 16_384
+_POSITION_WITHIN_S: Final = 0.05
+_FRAMES_PER_RECORD: Final = 500
+_DEAD_LETTER_BYTES: Final = 16_384
 TASK_REACH_MS: Final = 2 * HOUR_MS
 """What is older than this, the task that makes hours of minutes does not see any more."""
 
 
-class Entry(NamedTuple):
+class DecodedRecord(NamedTuple):
     """What one record of the log comes to."""
 
     lines: list[tuple[str, str]]  # bucket, line
     outdated: list[WindowOutdated]
-    uplinks: Sequence[FrameRef]
+    frames: Sequence[FrameRef]
 
 
 class WriterCounts(msgspec.Struct):
@@ -73,7 +73,7 @@ class WriterCounts(msgspec.Struct):
     stored: int = 0  # frames of edges that were signed for
     retries: int = 0
     dead_letters: int = 0
-    windows_again: int = 0
+    windows_recomputed: int = 0
     largest_batch: int = 0
     written_ms: int = 0  # monotonic: when the database last took something
     waiting_since_ms: int | None = None  # monotonic: since when it takes nothing
@@ -85,43 +85,43 @@ class WriterCounts(msgspec.Struct):
     lag: dict[str, int] = {}  # by topic and partition, as of the last turn
 
 
-Reads = Callable[[ConsumerRecord, Buckets], Entry]
+DecodeLines = Callable[[ConsumerRecord, Buckets], DecodedRecord]
 
 
-def of_events(record: ConsumerRecord, buckets: Buckets) -> Entry:
+def decode_events(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
     """A record of `vl.events.v1`."""
-    judged = decode_judged(record.value)
+    judged = decode_judgement_record(record.value)
     outdated = [event for event in judged.events if isinstance(event, WindowOutdated)]
     lines = [
         (buckets.minutes if isinstance(event, WindowClosed) else buckets.raw, line_of(event))
         for event in judged.events
         if not isinstance(event, WindowOutdated)
     ]
-    return Entry(lines, outdated, judged.uplinks)
+    return DecodedRecord(lines, outdated, judged.frames)
 
 
-def of_alarms(record: ConsumerRecord, buckets: Buckets) -> Entry:
+def decode_alarms(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
     """A record of `vl.alarms.v1`."""
-    found = decode_alarmed(record.value)
-    if isinstance(found, Alarmed):
-        return Entry([(buckets.raw, line_of(found.alarm))], [], ())
-    return Entry([(buckets.raw, line_of(found))], [], (found.uplink,))
+    found = decode_alarm_record(record.value)
+    if isinstance(found, AlarmRecord):
+        return DecodedRecord([(buckets.raw, line_of(found.alarm))], [], ())
+    return DecodedRecord([(buckets.raw, line_of(found))], [], (found.frame,))
 
 
-def of_health(record: ConsumerRecord, buckets: Buckets) -> Entry:
+def decode_health_topics(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
     """A record of `vl.heartbeats.v1`, `vl.health.v1` or `vl.dlq.v1`."""
     if record.topic.endswith(KAFKA_DEAD_LETTERS):
-        return Entry([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
+        return DecodedRecord([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
     if record.topic.endswith(KAFKA_HEALTH):
-        return Entry([(buckets.raw, line_of(decode_health(record.value)))], [], ())
-    beat = decode_beat(record.value)
-    return Entry([(buckets.raw, line_of(beat))], [], (beat.uplink,))
+        return DecodedRecord([(buckets.raw, line_of(decode_health(record.value)))], [], ())
+    beat = decode_heartbeat_record(record.value)
+    return DecodedRecord([(buckets.raw, line_of(beat))], [], (beat.frame,))
 
 
-LANES: Final[dict[str, tuple[tuple[str, ...], Reads]]] = {
-    "alarms": ((KAFKA_ALARMS,), of_alarms),
-    "events": ((KAFKA_EVENTS,), of_events),
-    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH, KAFKA_DEAD_LETTERS), of_health),
+TOPIC_GROUPS: Final[dict[str, tuple[tuple[str, ...], DecodeLines]]] = {
+    "alarms": ((KAFKA_ALARMS,), decode_alarms),
+    "events": ((KAFKA_EVENTS,), decode_events),
+    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH, KAFKA_DEAD_LETTERS), decode_health_topics),
 }
 
 
@@ -129,19 +129,19 @@ class StoreWriter:
     """Everything between the log and the database."""
 
     def __init__(self, config: StoreConfig, clock: Clock) -> None:
-        self.counts = {name: WriterCounts() for name in LANES}
+        self.counts = {name: WriterCounts() for name in TOPIC_GROUPS}
         self._config = config
         self._clock = clock
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with Database(self._config.influx) as database, asyncio.TaskGroup() as tasks:
-            for name in LANES:
+            for name in TOPIC_GROUPS:
                 tasks.create_task(self._serve(name, database), name=name)
 
     async def _serve(self, name: str, database: Database) -> None:
         while True:
-            lane = Lane(name, self._config, database, self._clock, self.counts[name])
+            lane = TopicGroupWriter(name, self._config, database, self._clock, self.counts[name])
             try:
                 await lane.run()
             except (KafkaError, OSError, TimeoutError) as error:
@@ -150,7 +150,7 @@ class StoreWriter:
                 await asyncio.sleep(1)
 
 
-class Lane:
+class TopicGroupWriter:
     """Some topics, read in order, written in order, committed when written."""
 
     def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: WriterCounts) -> None:
@@ -159,7 +159,7 @@ class Lane:
         self._config = config
         self._database = database
         self._clock = clock
-        self._topics, self._read = LANES[name]
+        self._topics, self._read = TOPIC_GROUPS[name]
         self._polled: dict[TopicPartition, int | None] = {}
 
     async def run(self) -> None:
@@ -191,7 +191,7 @@ class Lane:
             end = reader.last_stable_offset(place) if place in reader.assignment() else None
             # A place that has just been lost, or is being looked for, has no position; nobody waits for it here.
             with contextlib.suppress(IllegalStateError, TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(_POSITION_WITHIN_S):
                     if end is not None:
                         lag[f"{place.topic}/{place.partition}"] = max(0, end - await reader.position(place))
         counts.lag = lag
@@ -206,7 +206,7 @@ class Lane:
             try:
                 entries.append(self._read(record, self._database.buckets))
             except (DecodeError, TypeError) as error:
-                dead.append(self._letter(record.value or b"", _place(record), "schema", str(error)))
+                dead.append(self._letter(record.value or b"", _source_of(record), "schema", str(error)))
         refused = await self._write(entries, dead)
         await self._write_windows(entries, dead)
         await self._tell(teller, entries, refused, dead)
@@ -218,7 +218,7 @@ class Lane:
         records = await reader.getmany(timeout_ms=self._config.batch_ms, max_records=self._config.batch_points)
         return [record for these in records.values() for record in these]
 
-    async def _write(self, entries: list[Entry], dead: list[DeadLetter]) -> set[int]:
+    async def _write(self, entries: list[DecodedRecord], dead: list[DeadLetter]) -> set[int]:
         """Returns which entries had a line that nobody wants."""
         refused: set[int] = set()
         by_bucket: dict[str, list[tuple[int, str]]] = {}
@@ -237,7 +237,7 @@ class Lane:
         """Write; what the database does not want is looked for by halving, and handed back."""
         try:
             await self._patiently(lambda: self._database.write(bucket, [line for _, line in lines]))
-        except LinesRefused as error:
+        except LinesRejected as error:
             if len(lines) == 1:
                 ((index, line),) = lines
                 return [(index, line, str(error))]
@@ -249,25 +249,25 @@ class Lane:
         counts.written_ms = self._clock.mono_ms()
         return []
 
-    async def _write_windows(self, entries: list[Entry], dead: list[DeadLetter]) -> None:
+    async def _write_windows(self, entries: list[DecodedRecord], dead: list[DeadLetter]) -> None:
         outdated = {one for entry in entries for one in entry.outdated}
         if not outdated:
             return
         again: list[str] = []
 
         async def work_out() -> None:
-            again[:] = await self._database.windows_again(outdated)
+            again[:] = await self._database.recompute_windows(outdated)
 
         async def work_out_hours() -> None:
             for binding_id, (first, last) in self._old(outdated).items():
-                await self._database.hours_again(binding_id, first, last)
+                await self._database.recompute_hours(binding_id, first, last)
 
         await self._patiently(work_out)
         # None of them, where no reading in these minutes can be used.
-        minutes = Entry([(self._database.buckets.minutes, line) for line in again], [], ())
+        minutes = DecodedRecord([(self._database.buckets.minutes, line) for line in again], [], ())
         await self._write([minutes], dead)
         await self._patiently(work_out_hours)
-        self.counts.windows_again += len(again)
+        self.counts.windows_recomputed += len(again)
 
     def _old(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:
         """By patient, from when to when hours are to be worked out again because no task will."""
@@ -286,7 +286,7 @@ class Lane:
             began_ms = self._clock.mono_ms()
             try:
                 await work()
-            except Away as error:
+            except DatabaseUnavailable as error:
                 if counts.waiting_since_ms is None:
                     counts.waiting_since_ms = began_ms
                     counts.why_waiting = str(error)
@@ -296,13 +296,16 @@ class Lane:
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
                 continue
             if counts.waiting_since_ms is not None:
-                _log.info("the database takes points again", lane=self._name,
-                          after_ms=self._clock.mono_ms() - counts.waiting_since_ms)  # fmt: skip
+                _log.info(
+                    "the database takes points again",
+                    lane=self._name,
+                    after_ms=self._clock.mono_ms() - counts.waiting_since_ms,
+                )
                 counts.waiting_since_ms = None
             return
 
     async def _tell(
-        self, teller: AIOKafkaProducer, entries: list[Entry], refused: set[int], dead: list[DeadLetter]
+        self, teller: AIOKafkaProducer, entries: list[DecodedRecord], refused: set[int], dead: list[DeadLetter]
     ) -> None:
         kafka, waiting = self._config.kafka, []
         for letter in dead:
@@ -312,13 +315,13 @@ class Lane:
                 await teller.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
             )
         self.counts.dead_letters += len(dead)
-        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.uplinks]
-        for reason, uplinks in (
+        stored = [one for index, entry in enumerate(entries) if index not in refused for one in entry.frames]
+        for reason, frames in (
             ("", stored),
-            (Reason.VALUE.value, [one for index in refused for one in entries[index].uplinks]),
+            (Reason.VALUE.value, [one for index in refused for one in entries[index].frames]),
         ):
-            for start in range(0, len(uplinks), _UPLINKS_IN_A_RECORD):
-                told = Stored(uplinks=tuple(uplinks[start : start + _UPLINKS_IN_A_RECORD]), reason=reason)
+            for start in range(0, len(frames), _FRAMES_PER_RECORD):
+                told = StoredFrames(frames=tuple(frames[start : start + _FRAMES_PER_RECORD]), reason=reason)
                 waiting.append(await teller.send(topic(kafka, KAFKA_STORED), value=encode_record(told)))
         if waiting:
             await asyncio.gather(*waiting)
@@ -326,10 +329,15 @@ class Lane:
 
     def _letter(self, payload: bytes, source: str, reason: str, problem: str) -> DeadLetter:
         return DeadLetter(
-            stage="store", reason=reason, problem=problem[:300], at_ms=self._clock.now_ms(), source=source,
-            payload=payload[:_BURIED_CHARACTERS], version=__version__,
-        )  # fmt: skip
+            stage="store",
+            reason=reason,
+            problem=problem[:300],
+            at_ms=self._clock.now_ms(),
+            source=source,
+            payload=payload[:_DEAD_LETTER_BYTES],
+            version=__version__,
+        )
 
 
-def _place(record: ConsumerRecord) -> str:
+def _source_of(record: ConsumerRecord) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"

@@ -9,8 +9,8 @@ from stream.config import KafkaConfig
 from stream.kafka import TopicsStatus, check_topics, create_topics, status
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
-from stream.topics.dead_letters import Resent, StoredDeadLetter, letters
-from stream.topics.dead_letters import resend as send_again
+from stream.topics.dead_letters import Resent, StoredDeadLetter, list_dead_letters
+from stream.topics.dead_letters import resend_dead_letters as send_again
 
 
 def kafka_config(bootstrap: str, topic_prefix: str = "", *, application: str = "vitalloom") -> KafkaConfig:
@@ -22,7 +22,7 @@ def create_missing_topics(kafka: KafkaConfig, *, partitions: int, replication: i
     """The command `vitalloom topics init`: make the topics that are missing, and check the others.
 
     Raises:
-        LogUnusable: Kafka does not answer or refuses, or what is there does not correspond.
+        KafkaUnusable: Kafka does not answer or refuses, or what is there does not correspond.
     """
 
     async def work() -> list[str]:
@@ -37,7 +37,7 @@ def topics_status(kafka: KafkaConfig) -> TopicsStatus:
     """The command `vitalloom topics status`.
 
     Raises:
-        LogUnusable: Kafka does not answer, or topics are missing.
+        KafkaUnusable: Kafka does not answer, or topics are missing.
     """
     return asyncio.run(status(kafka))
 
@@ -46,16 +46,16 @@ def dead_letters(kafka: KafkaConfig) -> list[StoredDeadLetter]:
     """The command `vitalloom topics dead-letters`.
 
     Raises:
-        LogUnusable: Kafka does not answer.
+        KafkaUnusable: Kafka does not answer.
     """
-    return asyncio.run(letters(kafka))
+    return asyncio.run(list_dead_letters(kafka))
 
 
 def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) -> Resent:
     """The command `vitalloom topics resend`.
 
     Raises:
-        LogUnusable, SiteUnusable: what is wrong, and the fix.
+        KafkaUnusable, SiteUnusable: what is wrong, and the fix.
     """
     clock = SystemClock()
     if site is None:

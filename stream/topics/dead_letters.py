@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError
 from runtime.clock import Clock
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
-from stream.ingest.frames import Observed, content_of
+from stream.ingest.frames import ReadingWithScores, decode_content
 from stream.kafka import TOPICS, consumer, producer, topic
-from stream.records import Arrived, DeadLetter, decode_dead_letter, decode_for_patient, encode_record
+from stream.records import DeadLetter, ReadingRecord, decode_dead_letter, decode_patient_record, encode_record
 from wire.errors import DecodeError
 from wire.identity import Directory
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
@@ -41,7 +41,7 @@ class Resent(NamedTuple):
     kept: Counter[str]  # by why
 
 
-class Place(NamedTuple):
+class RecordPosition(NamedTuple):
     """A record of the log."""
 
     topic: str
@@ -49,7 +49,7 @@ class Place(NamedTuple):
     offset: int
 
     @classmethod
-    def of(cls, source: str) -> "Place":
+    def of(cls, source: str) -> "RecordPosition":
         """Raises CannotResend."""
         try:
             name, partition, offset = source.rsplit("/", 2)
@@ -58,17 +58,17 @@ class Place(NamedTuple):
             raise CannotResend("its source is no place in the log") from None
 
 
-async def letters(config: KafkaConfig) -> list[StoredDeadLetter]:
+async def list_dead_letters(config: KafkaConfig) -> list[StoredDeadLetter]:
     """All that are kept.
 
     Raises:
         KafkaUnusable: Kafka does not answer.
     """
-    async with _Reading(config) as reading:
+    async with _DeadLetterReader(config) as reading:
         return [one async for one in reading.letters(since=0)]
 
 
-async def resend(
+async def resend_dead_letters(
     config: KafkaConfig, clock: Clock, *, directory: Directory | None = None, again: bool = False, stage: str = ""
 ) -> Resent:
     """Send those that came since the last time; where we got to is kept in Kafka.
@@ -79,11 +79,11 @@ async def resend(
         stage: only those that failed there; what is left out now is left for later, so nothing is noted.
 
     Raises:
-        LogUnusable: Kafka does not answer.
+        KafkaUnusable: Kafka does not answer.
     """
     found = Resent(Counter(), Counter())
     sender = producer(config)
-    async with _Reading(config) as reading:
+    async with _DeadLetterReader(config) as reading:
         try:
             await sender.start()
             first = 0 if again or stage else await reading.noted()
@@ -108,49 +108,53 @@ async def resend(
 
 
 async def _send(
-    sender: AIOKafkaProducer, reading: "_Reading", config: KafkaConfig, letter: DeadLetter, clock: Clock,
+    sender: AIOKafkaProducer,
+    reading: "_DeadLetterReader",
+    config: KafkaConfig,
+    letter: DeadLetter,
+    clock: Clock,
     directory: Directory | None,
-) -> None:  # fmt: skip
+) -> None:
     if letter.stage == "store":
-        place = Place.of(letter.source)
+        place = RecordPosition.of(letter.source)
         if place.topic not in {topic(config, spec.name) for spec in TOPICS}:
             raise CannotResend("it comes from a topic of somebody else")
         key, value = await reading.record(place)
         await sender.send_and_wait(place.topic, key=key, value=value, partition=place.partition)
         return
-    arrived = _of_processor(letter) if letter.stage == "processor" else _of_ingest(letter, clock, directory)
+    arrived = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
     await sender.send_and_wait(
         topic(config, KAFKA_READINGS), key=arrived.messages[0].binding_id.encode(), value=encode_record(arrived)
     )
 
 
-def _of_processor(letter: DeadLetter) -> Arrived:
+def _from_processor(letter: DeadLetter) -> ReadingRecord:
     try:
-        record = decode_for_patient(letter.payload)
+        record = decode_patient_record(letter.payload)
     except DecodeError as error:
         raise CannotResend("it still cannot be read") from error
-    if not isinstance(record, Arrived) or not record.messages:
+    if not isinstance(record, ReadingRecord) or not record.messages:
         raise CannotResend("it is an order; give it again instead")
     return record
 
 
-def _of_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> Arrived:
+def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> ReadingRecord:
     if directory is None:
         raise CannotResend("who is who is not known here; name the site's folder: --site")
-    if letter.uplink is None or not letter.binding_id:
+    if letter.frame is None or not letter.binding_id:
         raise CannotResend("it does not say whose it is")
     try:
-        found = content_of(
-            directory, bytes.fromhex(letter.binding_id), letter.uplink.frame_class, letter.payload, clock.now_ms()
+        found = decode_content(
+            directory, bytes.fromhex(letter.binding_id), letter.frame.frame_class, letter.payload, clock.now_ms()
         )
     except (DecodeError, ValueError) as error:
         raise CannotResend("it still cannot be read") from error
-    if not isinstance(found, Observed):
+    if not isinstance(found, ReadingWithScores):
         raise CannotResend("it is no reading")
-    return Arrived(messages=tuple(found.messages), uplink=letter.uplink, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+    return ReadingRecord(messages=tuple(found.messages), frame=letter.frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
 
 
-class _Reading:
+class _DeadLetterReader:
     """The dead letters of one site, and the records that they speak of."""
 
     def __init__(self, config: KafkaConfig) -> None:
@@ -160,7 +164,7 @@ class _Reading:
         self._letters: AIOKafkaConsumer = consumer(config, group=f"{config.application}-dead-letters")
         self._records: AIOKafkaConsumer = consumer(config, group=None)
 
-    async def __aenter__(self) -> "_Reading":
+    async def __aenter__(self) -> "_DeadLetterReader":
         try:
             await self._letters.start()
             await self._records.start()
@@ -192,7 +196,7 @@ class _Reading:
                 for record in records:
                     yield StoredDeadLetter(record.offset, decode_dead_letter(record.value))
 
-    async def record(self, place: Place) -> tuple[bytes, bytes]:
+    async def record(self, place: RecordPosition) -> tuple[bytes, bytes]:
         """Key and value.
 
         Raises:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream.errors import BadRequest
 from stream.http import read_request
-from stream.ingest.frames import Ingest
+from stream.ingest.frames import FrameOpener
 from stream.site.directory import RegistryDirectory
 from tests.edge.benches import NOW, UNLIMITED, WELL
 from tests.stream.site.registries import Desk, new_keys
@@ -99,7 +99,7 @@ class Doors:
         assert self.edge.provision.recipient is not None
         assert self.wearable.provision.recipient is not None
         self.receiver = Receiver(self.edge.me, self.edge.provision.directory, limits=UNLIMITED)
-        self.ingest = Ingest(self._cloud.me, directory, limits=UNLIMITED)
+        self.ingest = FrameOpener(self._cloud.me, directory, limits=UNLIMITED)
         self._up = SendSession.open(
             self.wearable.me, self.wearable.provision.recipient, binding_id=binding_id, frame_class=FrameClass.VITALS,
             number=NOW, previous=bytes(16), now_ms=NOW,
@@ -110,7 +110,7 @@ class Doors:
         self._topics = {one: e_up(self.edge.me.device_id, one) for one in self._on}
         self.receiver.receive(self._up.frame, topic_device=None, now_ms=NOW, mono_ms=0)
         for frame_class, session in self._on.items():
-            self.ingest.take(self._topics[frame_class], session.frame, now_ms=NOW, mono_ms=0)
+            self.ingest.accept(self._topics[frame_class], session.frame, now_ms=NOW, mono_ms=0)
         self._controls = desk.registry_keys()
         assert desk.site.signers is not None
         self._control: Ed25519PrivateKey = desk.site.signers.control[0]
@@ -159,7 +159,10 @@ class Doors:
                 (Stage.NEED_SESSION, (), NOW),
             )
         ]
-        documents = [*registry.documents_for(edge.me.device_id), *registry.documents_for(self.wearable.me.device_id)]
+        documents = [
+            *registry.documents.documents_for(edge.me.device_id),
+            *registry.documents.documents_for(self.wearable.me.device_id),
+        ]
         frames = [up.frame, *(up.seal(one)[1] for one in self._messages["vitals"]), *acks, documents[0]]
         sealed = [
             bytes([frame_class]) + frame
@@ -211,7 +214,7 @@ class Doors:
     def _ingest(self, data: bytes) -> bool:
         frame_class = FrameClass(1 + (data[0] if data else 0) % 3)
         try:
-            self.ingest.take(self._topics[frame_class], data[1:], now_ms=NOW, mono_ms=0)
+            self.ingest.accept(self._topics[frame_class], data[1:], now_ms=NOW, mono_ms=0)
         except Rejected:
             return False
         return True
@@ -253,14 +256,14 @@ class Doors:
         self.authentic += 1
         if self._on[frame_class].is_spent:
             self._on[frame_class] = self._session(frame_class)
-            self.ingest.take(self._topics[frame_class], self._on[frame_class].frame, now_ms=NOW, mono_ms=0)
+            self.ingest.accept(self._topics[frame_class], self._on[frame_class].frame, now_ms=NOW, mono_ms=0)
         try:
-            taken = self.ingest.take(
+            taken = self.ingest.accept(
                 self._topics[frame_class], self._on[frame_class].seal(data[1:8_000])[1], now_ms=NOW, mono_ms=0
             )
         except Rejected:
             return False
-        return taken.refused is None
+        return taken.error is None
 
     def _requests(self) -> dict[str, list[bytes]]:
         desk = self.desk
@@ -388,7 +391,7 @@ def _asking(kind: type[EnrolRequest] | type[RenewRequest]) -> Callable[[bytes], 
 
 def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
     at = {"t_ms": NOW, "t_quality": 2, "uptime_ms": 3_600_000}
-    readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "hr": 71.5, "battery": 80.0})]
+    readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "heart_rate": 71.5, "battery": 80.0})]
     edge = [
         EdgeVitalsV1(
             origin=OriginV1(wearable_id=wearable_id, session_id=session_id, counter=n), vitals=one, at_ms=NOW,

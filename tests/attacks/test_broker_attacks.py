@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from tests.patience import PATIENCE_S
 from tests.services.secured import (
     NO_SUBSCRIBERS,
     NOT_AUTHORIZED,
@@ -124,7 +125,7 @@ def test_a13_nobody_without_a_certificate_of_ours_gets_in(cast: Cast, tmp_path: 
 def by_hand(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
     """A connection that the broker has accepted, for what no client would do. Raises OSError if it does not."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secured,
     ):
         secured.sendall(b"\x10\x10\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x03raw")
@@ -146,7 +147,7 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
     site, thief = cast.site, cast.site.new_device("edge")
     worn = site.new_device("wearable")
     site.bind(worn, thief)
-    assert site.refresh().told
+    assert site.refresh().reloaded
     context = site.context(thief)
     resumable = session_of(context, site.broker.port)
     assert resumable is not None
@@ -163,7 +164,7 @@ def test_a14_a_stolen_edge_is_cut_off_while_it_is_connected_and_does_not_come_ba
 
         began = time.monotonic()
         site.revoke(thief)
-        assert site.refresh().told
+        assert site.refresh().reloaded
         assert until(lambda: vitals.say(up_e(thief)) == NOT_AUTHORIZED)
         took_s = time.monotonic() - began
 
@@ -377,7 +378,7 @@ def test_a27_an_expired_revocation_list_locks_everybody_out_until_there_is_a_new
 
             site.files = BrokerFolder(site.files.folder)
             written = site.refresh()
-            assert (written.changed, written.told) == (("revoked.crl",), True)
+            assert (written.changed, written.reloaded) == (("revoked.crl",), True)
             assert until(lambda: how_many_get_in() == 3)
             assert site.files.list_left_ms(round(now().timestamp() * 1_000)) > WARN_LIST_MS
 
@@ -389,7 +390,7 @@ def test_a_wearable_that_is_bound_now_is_heard_without_a_restart(cast: Cast) -> 
         wearable.say(up(new), b"early")
 
         cast.site.bind(new, cast.edge)
-        assert cast.site.refresh().told
+        assert cast.site.refresh().reloaded
 
         assert until(lambda: wearable.say(up(new), b"bound") == TAKEN and edge.heard != [])
         assert edge.heard[0] == Heard(up(new), b"bound")
@@ -407,7 +408,7 @@ def test_what_waits_for_a_sleeping_edge_outlives_a_refresh_and_a_restart(tmp_pat
         with site.speaker(worn) as wearable:
             assert wearable.say(up(worn), b"one") == TAKEN
             site.bind(more, edge)
-            assert site.refresh().told
+            assert site.refresh().reloaded
             assert wearable.say(up(worn), b"two") == TAKEN
         site.broker.stop()
         site.broker.start()

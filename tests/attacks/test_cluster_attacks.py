@@ -13,7 +13,7 @@ import pytest
 
 from stream.desk import users
 from stream.kafka import status
-from stream.records import Alarmed, Arrived, Judged, decode_dead_letter, encode_record
+from stream.records import AlarmRecord, JudgementRecord, ReadingRecord, decode_dead_letter, encode_record
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, until, working
@@ -32,11 +32,11 @@ OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=0, width_ms=60
 POISON = {
     "nothing": b"",
     "nonsense": b"nonsense",
-    "a record of another topic": encode_record(Judged(binding_id=BED_1, events=(OUTDATED,))),
+    "a record of another topic": encode_record(JudgementRecord(binding_id=BED_1, events=(OUTDATED,))),
     "values of another kind": msgspec.msgpack.encode(["arrived", [["reading", "x" * 32, 1]], None, 1]),
     "arrays without end": b"\x91" * 200_000,
     "most of a megabyte": b"\xc6" + (900_000).to_bytes(4) + bytes(900_000),
-    "half a reading": encode_record(Arrived(messages=(reading(0),)))[:40],
+    "half a reading": encode_record(ReadingRecord(messages=(reading(0),)))[:40],
 }
 
 
@@ -50,7 +50,7 @@ def test_a31_poison_put_straight_into_kafka_stops_no_partition(kafka: Kafka) -> 
             await put(log, poison)
         async with working(log.worker(tick_slack_ms=HOUR)) as worker:
             await until(lambda: worker.progress.dead_letters == len(POISON) and worker.all_committed, "buried")
-            taken = worker.progress.taken
+            taken = worker.progress.acquired
         found = {
             bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in (await log.events()).items()
         }
@@ -85,7 +85,7 @@ def test_a32_what_people_write_is_text_in_the_database_and_nothing_else(
 
     async def story() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         await site.begin()
-        await put(site.log, encode_record(Alarmed(alarm=alarm)), name=KAFKA_ALARMS)
+        await put(site.log, encode_record(AlarmRecord(alarm=alarm)), name=KAFKA_ALARMS)
         async with site.writing() as writer:
             await until(lambda: writer.counts["alarms"].records == 1, "written")
         return await site.rows("alarm"), await site.rows("vitals")

@@ -30,8 +30,9 @@ from msgspec.structs import replace
 from runtime import logs
 from runtime.clock import SystemClock
 from stream.errors import RegistryRefused
-from stream.site.registry import Policy
-from tests.stream.servers import WITHIN_S, Answer, ask, context, serving
+from stream.site.enrolment import EnrolmentPolicy
+from tests.patience import PATIENCE_S
+from tests.stream.servers import Answer, ask, context, serving
 from tests.stream.site.registries import HOUR, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem, requested_key
 from wire.enrol.client import enrol, enrol_request
@@ -49,7 +50,7 @@ from wire.enrol.requests import (
 from wire.enrol.wallet import IDENTITY_FILE
 from wire.errors import BadSigningRequest, EnrolmentFailed
 
-GENEROUS = Policy(tries_per_min=1e6)
+GENEROUS = EnrolmentPolicy(tries_per_min=1e6)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def post(port: int, tls: ssl.SSLContext, request: EnrolRequest) -> Answer:
 
 
 def audit_of(desk: Desk, device_id: bytes) -> list[str]:
-    lines = [json.loads(line) for line in desk.registry.audit.path.read_bytes().splitlines()]
+    lines = [json.loads(line) for line in desk.registry.file.audit.path.read_bytes().splitlines()]
     return [line["what"] for line in lines if line["subject"] == device_id.hex()]
 
 
@@ -159,7 +160,7 @@ def test_a28_the_hash_out_of_a_stolen_database_is_no_token(desk: Desk, port: int
 
 
 def test_a28_of_fifty_at_once_one_gets_in(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, policy=Policy(tries_per_min=1e6, bad_tokens=1_000), wall=SystemClock())
+    desk = Desk(tmp_path, policy=EnrolmentPolicy(tries_per_min=1e6, bad_tokens=1_000), wall=SystemClock())
     tls, invitation = context(desk), desk.invite()
     requests = [desk.request(invitation) for _ in range(50)]
     begin, told = threading.Barrier(50), []
@@ -179,7 +180,7 @@ def test_a28_of_fifty_at_once_one_gets_in(tmp_path: Path) -> None:
     assert sorted(told) == [200] + [403] * 49
     assert audit_of(desk, invitation.device_id).count("enrolled") == 1
     assert audit_of(desk, invitation.device_id).count("bad token") == 49
-    assert len([one for one in desk.registry.certificates() if one.device_id == invitation.device_id.hex()]) == 1
+    assert len([one for one in desk.registry.certificates.all() if one.device_id == invitation.device_id.hex()]) == 1
     desk.site.close()
 
 
@@ -357,7 +358,7 @@ class Impostor:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join(WITHIN_S)
+        self._thread.join(PATIENCE_S)
         self._listening.close()
 
     def _run(self) -> None:
@@ -559,7 +560,7 @@ def test_a35_no_log_line_of_an_enrolment_holds_a_secret_or_a_pseudonym(
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(written)
     root.setLevel(logging.DEBUG)
-    desk = Desk(tmp_path, policy=Policy(tries_per_min=1e6), wall=SystemClock())
+    desk = Desk(tmp_path, policy=EnrolmentPolicy(tries_per_min=1e6), wall=SystemClock())
     secrets: list[bytes] = [one.private_bytes_raw() for one in desk.site._control]
     try:
         with serving(desk) as port:
@@ -588,7 +589,9 @@ def test_a35_no_log_line_of_an_enrolment_holds_a_secret_or_a_pseudonym(
         desk.site.close()
 
     said = capfd.readouterr()
-    text = "\n".join([*lines, desk.registry.audit.path.read_text(encoding="utf-8"), said.out, said.err, caplog.text])
+    text = "\n".join(
+        [*lines, desk.registry.file.audit.path.read_text(encoding="utf-8"), said.out, said.err, caplog.text]
+    )
     assert '"event": "renewed"' in text
     assert '"event": "could not renew"' in text
     assert '"what":"bad token"' in text

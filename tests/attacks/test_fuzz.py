@@ -20,16 +20,21 @@ def test_a24_every_door_understands_what_is_right(doors: Doors) -> None:
         assert any(target.take(seed) for seed in target.seeds), name
 
 
-def test_a24_a_million_mutated_inputs_are_refused_by_name_and_change_nothing(doors: Doors) -> None:
-    outcome = run(doors, 1_000_000, seed=24)
+@pytest.mark.parametrize(
+    ("inputs", "each"), [(20_000, 1), pytest.param(1_000_000, 100, marks=pytest.mark.slow, id="a million")]
+)
+def test_a24_a_million_mutated_inputs_are_refused_by_name_and_change_nothing(
+    inputs: int, each: int, doors: Doors
+) -> None:
+    outcome = run(doors, inputs, seed=24)
 
-    assert outcome.inputs >= 1_000_000
+    assert outcome.inputs >= inputs
     assert outcome.crashes == []
     assert outcome.state_kept
     assert outcome.grown_bytes < 16 * MEGABYTE
     # Nothing that has to be signed or sealed came through, and beyond the seals mutations get far.
     assert [outcome.understood[name] for name in ("edge", "ack", "document")] == [0, 0, 0]
-    assert min(outcome.understood[name] for name in ("sealed payload", "vitals", "heartbeat", "invitation")) > 100
+    assert min(outcome.understood[name] for name in ("sealed payload", "vitals", "heartbeat", "invitation")) > each
 
 
 def test_a24_a_door_that_says_something_else_is_found_out(tmp_path: Path) -> None:

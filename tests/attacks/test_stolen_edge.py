@@ -31,7 +31,7 @@ from wire.mqtt import Inbound
 from wire.sessions import HPKE_CONTEXT, HPKE_SUITE, FrameKeys, SendSession
 from wire.topics import w_up
 
-ODD = {"hr": 71.123456789, "spo2": 97.987654321, "temp_c": 36.555555555}
+ODD = {"heart_rate": 71.123456789, "spo2": 97.987654321, "temperature": 36.555555555}
 
 
 class Theft:
@@ -83,7 +83,7 @@ class Theft:
             self.desk.clock.advance(5_000)
         agent._turn(Hand(), [])  # type: ignore[arg-type]
         assert agent.counts.accepted == 20
-        self.secrets = [one.session._keys for one in agent._sealer._open.values()]
+        self.secrets = [one.session._keys for one in agent._keeper._sealer._open.values()]
         agent.close()
 
     # The thief

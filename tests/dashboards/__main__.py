@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dashboards.build import built
+from dashboards.build import dashboard_json
 from dashboards.picture import draw
 from stream.config import InfluxConfig
 from tests.dashboards.asking import ask, interpolated
@@ -20,7 +20,7 @@ SECONDS = {"m": 60, "h": 3_600}
 async def answers(config: InfluxConfig, name: str, patient: str) -> dict[str, list[list[dict[str, Any]]]]:
     """Rows of every panel, times as seconds since the hour began or as a time of day."""
     found = {}
-    for panel in built(name)["panels"]:
+    for panel in dashboard_json(name)["panels"]:
         interval = panel.get("interval", "1m")
         for target in panel.get("targets", []):
             variables = {"tenant": [config.bucket], "ward": [".*"], "patient": [patient]}

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from dashboards import flux
-from dashboards.build import BOARDS, SCHEMA_MOST, TAG, built
-from dashboards.errors import Drifted
-from dashboards.files import HERE, build, check, wanted
+from dashboards.build import DASHBOARDS, SCHEMA_MOST, TAG, dashboard_json
+from dashboards.errors import FilesOutdated
+from dashboards.files import HERE, build, check, generated_files
 from dashboards.panels import NOT_A_DEVICE, POINTS, SOURCE
 from dashboards.provisioning import EXPRESSIONS, FOLDER, PEOPLE, files
 from vitals import news2
@@ -55,17 +55,17 @@ def test_the_files_are_as_the_code_makes_them() -> None:
 
 
 def test_a_file_that_somebody_changed_is_named_and_built_again(tmp_path: Path) -> None:
-    assert len(build(tmp_path)) == len(wanted()) == 8
+    assert len(build(tmp_path)) == len(generated_files()) == 8
     assert build(tmp_path) == []
     (tmp_path / "grafana" / "ward.json").write_text("{}", encoding="utf-8")
     (tmp_path / "grafana" / "old.json").write_text("{}", encoding="utf-8")
 
-    with pytest.raises(Drifted, match=r"grafana/old\.json, grafana/ward\.json; run `vitalloom dashboards build`"):
+    with pytest.raises(FilesOutdated, match=r"grafana/old\.json, grafana/ward\.json; run `vitalloom dashboards build`"):
         check(tmp_path)
     assert build(tmp_path) == ["grafana/ward.json"]
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_grafana_9_3_can_read_it(name: str) -> None:
     board = on_disk(name)
 
@@ -81,7 +81,7 @@ def test_grafana_9_3_can_read_it(name: str) -> None:
     assert {one["type"] for one in board["templating"]["list"]} == {"query"}
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_panels_have_numbers_of_their_own_and_do_not_lie_on_each_other(name: str) -> None:
     panels = on_disk(name)["panels"]
 
@@ -97,7 +97,7 @@ def test_panels_have_numbers_of_their_own_and_do_not_lie_on_each_other(name: str
         ), (one, other)
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_everything_is_asked_of_the_data_source_that_is_provisioned(name: str) -> None:
     (source,) = provisioned("datasources/vitalloom.yaml")["datasources"]
     board = on_disk(name)
@@ -111,7 +111,7 @@ def test_everything_is_asked_of_the_data_source_that_is_provisioned(name: str) -
     assert all(panel.get("targets") for panel in board["panels"] if panel["type"] != "text")
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_variable_that_is_used_is_there(name: str) -> None:
     board = on_disk(name)
     known = {one["name"] for one in board["templating"]["list"]}
@@ -125,7 +125,7 @@ def test_every_variable_that_is_used_is_there(name: str) -> None:
         assert set(VARIABLE.findall(one["query"])) <= before
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_grafana_9_3_finds_every_variable_by_its_id(name: str) -> None:
     variables = on_disk(name)["templating"]["list"]
 
@@ -133,7 +133,7 @@ def test_grafana_9_3_finds_every_variable_by_its_id(name: str) -> None:
     assert [one["id"] for one in variables] == [one["name"] for one in variables]
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_dashboard_says_what_it_is_not_and_leads_to_the_others(name: str) -> None:
     board = on_disk(name)
 
@@ -143,7 +143,7 @@ def test_every_dashboard_says_what_it_is_not_and_leads_to_the_others(name: str) 
     assert (link["type"], link["tags"], link["includeVars"]) == ("dashboards", [TAG], True)
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_lines_are_never_drawn_across_a_gap(name: str) -> None:
     for panel in on_disk(name)["panels"]:
         if panel["type"] == "timeseries":
@@ -171,7 +171,7 @@ def test_signs_are_drawn_as_the_table_of_signs_has_them() -> None:
 
 
 def test_colours_of_cells_are_said_in_the_words_of_old_and_new_versions() -> None:
-    for name in BOARDS:
+    for name in DASHBOARDS:
         for panel in on_disk(name)["panels"]:
             for rule in panel["fieldConfig"]["overrides"]:
                 used = {one["id"] for one in rule["properties"]}
@@ -268,4 +268,4 @@ def test_dashboards_come_from_the_folder_and_into_it() -> None:
     (provider,) = provisioned("dashboards/vitalloom.yaml")["providers"]
 
     assert (provider["folder"], provider["folderUid"], provider["type"]) == (FOLDER, FOLDER, "file")
-    assert built("ward")["uid"] == "vitalloom-ward"
+    assert dashboard_json("ward")["uid"] == "vitalloom-ward"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dashboards import flux
-from dashboards.build import BOARDS, built
+from dashboards.build import DASHBOARDS, dashboard_json
 from dashboards.provisioning import rules
 from stream.config import InfluxConfig
 from tests.dashboards.asking import ask, interpolated
@@ -121,7 +121,7 @@ def test_wards_and_patients_are_those_that_ingest_told_of(bad: Hour) -> None:
 
 
 def test_what_people_read_and_what_queries_need_are_told_apart_by_the_variable_itself(bad: Hour) -> None:
-    regex = next(one["regex"] for one in built("patient")["templating"]["list"] if one["name"] == "patient")
+    regex = next(one["regex"] for one in dashboard_json("patient")["templating"]["list"] if one["name"] == "patient")
     pattern = re.compile(regex.strip("/").replace("?<", "?P<"))
 
     for row in bad.rows(flux.patients()):
@@ -535,8 +535,8 @@ def test_a_database_without_anything_is_an_alarm(influxdb: InfluxDB, tmp_path: P
 
 def _asked() -> list[tuple[str, str]]:
     found = []
-    for name in BOARDS:
-        board = built(name)
+    for name in DASHBOARDS:
+        board = dashboard_json(name)
         found += [(f"{name}: {panel['title']}", one["query"]) for panel in board["panels"]
                   for one in panel.get("targets", [])]  # fmt: skip
         found += [(f"{name}: ${one['name']}", one["query"]) for one in board["templating"]["list"]]
@@ -564,9 +564,9 @@ def test_what_stands_in_a_file_is_answered(bad: Hour, where: str, query: str) ->
                 assert not [name for name in row if name.startswith("_")], where
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_a_table_names_every_column_that_its_query_gives(bad: Hour, name: str) -> None:
-    for panel in built(name)["panels"]:
+    for panel in dashboard_json(name)["panels"]:
         for one in panel.get("transformations", []):
             (table,) = bad.tables(panel["targets"][0]["query"])
             assert set(one["options"]["indexByName"]) == set(table[0]), panel["title"]

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vitalloom
-from dashboards.build import BOARDS
+from dashboards.build import DASHBOARDS
 from dashboards.errors import DashboardsError, GrafanaRefused
 from dashboards.publish import differences, publish
 
@@ -120,9 +120,9 @@ def test_folder_and_dashboards_are_made_and_the_second_time_nothing(grafana: Sta
     asked = len(grafana.asked)
     second = publish(grafana.url, token)
 
-    assert first.done == ["made folder vitalloom", *(f"made vitalloom-{name}" for name in BOARDS)]
+    assert first.done == ["made folder vitalloom", *(f"made vitalloom-{name}" for name in DASHBOARDS)]
     assert second.done == []
-    assert second.same == [f"vitalloom-{name}" for name in BOARDS]
+    assert second.same == [f"vitalloom-{name}" for name in DASHBOARDS]
     assert not [one for one in grafana.asked[asked:] if one.startswith("POST")]
     assert {one["meta"]["folderUid"] for one in grafana.dashboards.values()} == {"vitalloom"}
 

@@ -8,20 +8,20 @@ from typing import NamedTuple
 from stream.config import InfluxConfig
 from stream.engine.processor import Processor
 from stream.records import (
-    Alarmed,
-    Arrived,
-    Beat,
+    AlarmRecord,
     DeadLetter,
-    EdgeAlarmed,
+    EdgeAlarmRecord,
     FrameRef,
-    Ordered,
+    HeartbeatRecord,
+    OrderRecord,
     PartitionHealth,
-    Placed,
-    decode_alarmed,
-    decode_judged,
+    PatientLocation,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_judgement_record,
     encode_record,
 )
-from stream.store.influx import Buckets, Database, prepare
+from stream.store.influx import Buckets, Database, prepare_database
 from stream.store.line_protocol import line_of
 from tests.services.influxdb import InfluxDB
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
@@ -145,26 +145,26 @@ def hour(beds: Iterable[Bed], *, nurse: str = "nurse-7", seed: int = 1, pipeline
                     processor.apply(offset, encode_record(record))
                     offset += 1
         processor.tick(at_ms + CADENCE - 1)
-        _take(processor, points)
+        _drain_into(processor, points)
     for after_ms in range(0, pipeline_until_ms, 30 * SECOND):
         points.lines["raw"] += _surroundings(beds, after_ms)
     return points
 
 
-def _take(processor: Processor, points: Points) -> None:
-    output = processor.take()
+def _drain_into(processor: Processor, points: Points) -> None:
+    output = processor.drain()
     for _, value in output.judged:
-        for event in decode_judged(value).events:
+        for event in decode_judgement_record(value).events:
             if not isinstance(event, WindowOutdated):
                 points.lines["minutes" if isinstance(event, WindowClosed) else "raw"].append(line_of(event))
     for _, value in output.alarms:
-        record = decode_alarmed(value)
-        assert isinstance(record, Alarmed)
+        record = decode_alarm_record(value)
+        assert isinstance(record, AlarmRecord)
         points.alarms.append(record.alarm)
         points.lines["raw"].append(line_of(record.alarm))
 
 
-def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> Arrived | None:
+def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | None:
     signs = None if bed.until_ms is not None and after_ms >= bed.until_ms else bed.course(after_ms, rng)
     if signs is None:
         return None
@@ -190,10 +190,10 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> Arrived | None:
                 version="1.0.0", score=None, threshold=0.2, reason="age not told",
             ),
         )  # fmt: skip
-    return Arrived(messages=(reading, *scores))
+    return ReadingRecord(messages=(reading, *scores))
 
 
-def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: str, at_ms: int) -> list[Ordered]:
+def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: str, at_ms: int) -> list[OrderRecord]:
     if not bed.bed.endswith("/3"):
         return []
     orders = []
@@ -201,7 +201,7 @@ def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: 
         if one.binding_id == bed.binding and one.alarm_id not in answered and at_ms >= one.at_ms + 4 * MINUTE:
             answered.add(one.alarm_id)
             orders.append(
-                Ordered(message=Acknowledge(binding_id=bed.binding, alarm_id=one.alarm_id, by=nurse, at_ms=at_ms))
+                OrderRecord(message=Acknowledge(binding_id=bed.binding, alarm_id=one.alarm_id, by=nurse, at_ms=at_ms))
             )
     return orders
 
@@ -217,7 +217,9 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
             model="sepsis 1.1.0, heart-home 1.0.0" if not number else "rules only (sepsis: damaged)", sensors=[],
             version="0.1.0", rejected={"signature": after_ms // (10 * MINUTE)},
         )  # fmt: skip
-        lines.append(line_of(Beat(heartbeat=beat, arrived_ms=at_ms, uplink=FrameRef(edge, b"s" * 16, 3, after_ms))))
+        lines.append(
+            line_of(HeartbeatRecord(heartbeat=beat, arrived_ms=at_ms, frame=FrameRef(edge, b"s" * 16, 3, after_ms)))
+        )
     for partition in (0, 1):
         health = PartitionHealth(
             partition=partition, worker=f"worker-{partition}", at_ms=at_ms, patients=len(beds) // 2,
@@ -225,7 +227,7 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
         )  # fmt: skip
         lines.append(line_of(health))
     for bed in beds:
-        placed = Placed(
+        placed = PatientLocation(
             binding_id=bed.binding, patient=bed.patient, bed=bed.bed, edge_id=EDGE_1.hex(), at_ms=at_ms,
             valid_from_ms=NOW - HOUR, valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms
             else NOW + bed.until_ms,
@@ -240,7 +242,9 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
             alarm_id=b"a" * 16, rule_id="news2", key="", kind="physiological", priority=3, state="active", at_ms=at_ms,
             onset_ms=at_ms, revision=0, text="NEWS2 7",
         )  # fmt: skip
-        lines.append(line_of(EdgeAlarmed(binding_id=beds[0].binding, alarm=alarm, arrived_ms=at_ms, uplink=BACKUP_OF)))
+        lines.append(
+            line_of(EdgeAlarmRecord(binding_id=beds[0].binding, alarm=alarm, arrived_ms=at_ms, frame=BACKUP_OF))
+        )
     return lines
 
 
@@ -252,7 +256,7 @@ def config_of(influxdb: InfluxDB, folder: Path, bucket: str) -> InfluxConfig:
 
 async def write(config: InfluxConfig, points: Points) -> None:
     """Into buckets of their own, made if they are not there."""
-    prepare(config, retention_days=YEARS, aggregate_days=YEARS)
+    prepare_database(config, retention_days=YEARS, aggregate_days=YEARS)
     buckets = Buckets.of(config)
     async with Database(config) as database:
         for bucket, lines in ((buckets.raw, points.lines["raw"]), (buckets.minutes, points.lines["minutes"])):

@@ -1,4 +1,4 @@
-"""One hospital for all who look at it; whoever breaks or stops something in it need not mend it."""
+"""One running site for all tests of this folder; processes that a test stops are started again for the next."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,17 @@ from tests.services.kafka import Kafka
 
 
 @pytest.fixture(scope="package")
-def _begun(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka, influxdb: InfluxDB) -> Iterator[Hospital]:
+def _running_site(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka, influxdb: InfluxDB) -> Iterator[Hospital]:
     made = Hospital(tmp_path_factory.mktemp("hospital"), kafka, influxdb)
     try:
-        made.begin()
+        made.start()
         yield made
     finally:
         made.end()
 
 
 @pytest.fixture
-def hospital(_begun: Hospital) -> Hospital:
-    """Everything runs and is ready."""
-    _begun.be_whole()
-    return _begun
+def hospital(_running_site: Hospital) -> Hospital:
+    """The site with all processes running and ready."""
+    _running_site.start_all()
+    return _running_site

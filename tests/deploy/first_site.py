@@ -1,6 +1,6 @@
-"""A first site, from an empty folder to an alarm that somebody answers, as somebody would type it.
+"""A first site, from an empty folder to an acknowledged alarm, by the commands that a user types.
 
-These steps are a test, and with the usual ports they are docs/first-site.md: see `first_site_document`.
+These steps are a test; with the default ports they produce docs/first-site.md: see `first_site_document`.
 """
 
 import json
@@ -31,8 +31,8 @@ _HEART_RATES: Final = (
 )
 
 
-class Said(NamedTuple):
-    """A command and what it said."""
+class CommandOutput(NamedTuple):
+    """A command and its output."""
 
     command: str
     text: str
@@ -42,26 +42,28 @@ class FirstSite:
     """A folder, a shell in it, and a site that runs in another terminal.
 
     Args:
-        folder: empty.
-        usual_ports: those of the document; otherwise ones that are free, and a patient who is worse at once.
+        folder: an empty folder.
+        default_ports: as in the document; otherwise free ports, and a patient who has already deteriorated.
     """
 
-    def __init__(self, folder: Path, *, usual_ports: bool = False) -> None:
+    def __init__(self, folder: Path, *, default_ports: bool = False) -> None:
         self.folder = folder
-        self.said: dict[str, list[Said]] = {}
+        self.outputs: dict[str, list[CommandOutput]] = {}
         self.marks: dict[str, float] = {}
         self._part = ""
-        self._init = "" if usual_ports else _elsewhere()
+        self._init = "" if default_ports else _free_port_options()
         shims = folder / ".bin"
         shims.mkdir()
         shim = shims / "vitalloom"
         shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vitalloom "$@"\n', encoding="utf-8")
         shim.chmod(0o755)
         self.environment = os.environ | {
-            "PATH": f"{shims}:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin", "PYTHONPATH": str(ROOT),
-            "XDG_CONFIG_HOME": str(folder / ".config"), "COLUMNS": "118",
-        }  # fmt: skip
-        if not usual_ports:
+            "PATH": f"{shims}:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin",
+            "PYTHONPATH": str(ROOT),
+            "XDG_CONFIG_HOME": str(folder / ".config"),
+            "COLUMNS": "118",
+        }
+        if not default_ports:
             self.environment["VITALLOOM_DEMO__LATER_MINUTES"] = "8"
         self._running: subprocess.Popen[bytes] | None = None
         self._began = 0.0
@@ -89,103 +91,118 @@ class FirstSite:
 
     def part(self, name: str) -> None:
         self._part = name
-        self.said.setdefault(name, [])
+        self.outputs.setdefault(name, [])
 
-    def take(self, command: str, *, typed: str = "", shown: str | None = None, may_fail: bool = False) -> str:
-        """Type a command; what it said.
+    def type_command(self, command: str, *, typed: str = "", shown: str | None = None, may_fail: bool = False) -> str:
+        """Run a command and record its output.
 
         Args:
-            typed: on its standard input.
-            shown: how it stands in the document, if not as it was typed.
+            typed: standard input of the command.
+            shown: the command as shown in the document, if it differs.
         """
         done = subprocess.run(
-            ["bash", "-euc", command], cwd=self.folder, env=self.environment, input=typed, capture_output=True,
-            text=True, check=False, timeout=WITHIN_S,
-        )  # fmt: skip
+            ["bash", "-euc", command],
+            cwd=self.folder,
+            env=self.environment,
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WITHIN_S,
+        )
         text = done.stdout + done.stderr
         assert may_fail or done.returncode == 0, f"{command}\n{text}"
-        self.said[self._part].append(Said(shown or command, text))
+        self.outputs[self._part].append(CommandOutput(shown or command, text))
         return text
 
     # The steps
 
-    def begin(self) -> None:
+    def create_site(self) -> None:
         self.part("begin")
-        self.take("vitalloom site tools")
-        text = self.take(f"vitalloom site init --user {USER}{self._init}", shown=f"vitalloom site init --user {USER}")
-        found = re.search(r"whose password is (\S+)", text)
+        self.type_command("vitalloom site tools")
+        text = self.type_command(
+            f"vitalloom site init --user {USER}{self._init}", shown=f"vitalloom site init --user {USER}"
+        )
+        found = re.search(r"Password: (\S+)", text)
         assert found is not None
         self.password = found[1]
 
     def start(self) -> None:
-        """In another terminal; until it says that it is up."""
+        """Start the site in another terminal and wait until it is up."""
         self.part("run")
         self._began = time.monotonic()
         with (self.folder / ".run.log").open("wb") as log:
             self._running = subprocess.Popen(
                 ["bash", "-c", "exec vitalloom site run --demo --picture .board.svg"],
-                cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self.until(lambda: "the site is up" in self.log(), "the site")
         self.mark("up")
 
     def enrol(self) -> None:
         self.part("enrol")
-        self.take("vitalloom registry add edge --label bay-1 --quiet > bay-1.txt")
-        self.take("vitalloom enrol --dir bay-1 bay-1.txt")
-        self.take("rm bay-1.txt")
-        self.take("vitalloom pki show")
+        self.type_command("vitalloom registry add edge --label bay-1 --quiet > bay-1.txt")
+        self.type_command("vitalloom enrol --dir bay-1 bay-1.txt")
+        self.type_command("rm bay-1.txt")
+        self.type_command("vitalloom pki show")
 
     def readings(self) -> int:
-        """In the database, with the token that only reads."""
+        """Count readings in the database, with the read token."""
         self.part("readings")
         url = f"http://127.0.0.1:{self.ports.influxdb}/api/v2/query?org=vitalloom"
-        text = self.take(
+        text = self.type_command(
             f"curl --silent --fail '{url}' --header \"Authorization: Token $(cat site/secrets/reader.token)\" \\\n"
             f"  --header 'Content-Type: application/vnd.flux' --data '{_HEART_RATES}'"
         )
         rows = [row.split(",") for row in text.splitlines() if row.strip()]
         return sum(int(row[rows[0].index("_value")]) for row in rows[1:])
 
-    def wait_for_the_phone(self) -> phone.Shown:
+    def wait_for_notification(self) -> phone.PhoneMessage:
         shown = self.site / "data" / "phone.jsonl"
-        self.until(lambda: bool(self.high()), "an alarm on the phone", within_s=WITHIN_S)
+        self.until(lambda: bool(self.high_alarms()), "an alarm on the phone", within_s=WITHIN_S)
         self.mark("phone")
         self.part("phone")
         assert shown.exists()
-        self.take("cat site/logs/phone.log")
-        return self.high()[0]
+        self.type_command("cat site/logs/phone.log")
+        return self.high_alarms()[0]
 
-    def high(self) -> list[phone.Shown]:
-        return [one for one in phone.shown(self.site / "data" / "phone.jsonl") if "high" in one.title.lower()]
+    def high_alarms(self) -> list[phone.PhoneMessage]:
+        return [one for one in phone.messages(self.site / "data" / "phone.jsonl") if "high" in one.title.lower()]
 
     def answer(self) -> dict[str, Any]:
-        """Log in, look, answer, look again; the alarm as the desk has it then."""
+        """Log in, list alarms, acknowledge one, list again; returns the alarm at the desk."""
         self.part("answer")
         option = "" if self.ports.desk == Ports().desk else f" --url {self.desk}"
 
         def alarms(what: str, **more: Any) -> str:
-            return self.take(f"vitalloom alarms{option} {what}", shown=f"vitalloom alarms {what}", **more)
+            return self.type_command(f"vitalloom alarms{option} {what}", shown=f"vitalloom alarms {what}", **more)
 
         alarms(f"login {USER}", typed=f"{self.password}\n")
         alarms("list")
-        name = self.high()[0].alarm
+        name = self.high_alarms()[0].alarm
         alarms(f"ack {name} --yes")
-        self.until(lambda: self._alarm(name)["confirmed"], "the answer to come back from the log")
+        self.until(lambda: self._alarm(name)["confirmed"], "the acknowledgement to come back from Kafka")
         self.mark("answered")
         alarms("list")
         return self._alarm(name)
 
     def examine(self) -> None:
         self.part("doctor")
-        self.take("vitalloom doctor site")
+        self.type_command("vitalloom doctor site")
 
     def alarms(self) -> list[dict[str, Any]]:
         done = subprocess.run(
-            ["vitalloom", "alarms", "--url", self.desk, "list", "--json"], env=self.environment, capture_output=True,
-            text=True, check=True,
-        )  # fmt: skip
+            ["vitalloom", "alarms", "--url", self.desk, "list", "--json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found: list[dict[str, Any]] = json.loads(done.stdout)["alarms"]
         return found
 
@@ -193,17 +210,15 @@ class FirstSite:
         return next(one for one in self.alarms() if one["id"].startswith(name))
 
     def end(self) -> int:
-        """Ctrl-C in the other terminal; how it ended."""
+        """Ctrl-C in the other terminal; returns the exit status."""
         assert self._running is not None
         began = time.monotonic()
         self._running.send_signal(signal.SIGINT)
         code = self._running.wait(60)
         self.marks["ended"] = time.monotonic() - began
         _log.info("seconds from the start: %s", {name: round(mark, 1) for name, mark in self.marks.items()})
-        self.said["run"].append(Said("vitalloom site run --demo", self.log()))
+        self.outputs["run"].append(CommandOutput("vitalloom site run --demo", self.log()))
         return code
-
-    # Within
 
     def log(self) -> str:
         return (self.folder / ".run.log").read_text(encoding="utf-8", errors="replace")
@@ -217,11 +232,11 @@ class FirstSite:
             time.sleep(0.1)
 
     def mark(self, name: str) -> None:
-        """How long after the start that was."""
+        """Record the seconds since the start."""
         self.marks[name] = time.monotonic() - self._began
 
-    def left_over(self) -> list[str]:
-        """Processes of this site that are still there."""
+    def leftover_processes(self) -> list[str]:
+        """Processes of this site that still run."""
         here, found = str(self.site).encode(), []
         for one in Path("/proc").iterdir():
             try:
@@ -233,25 +248,25 @@ class FirstSite:
         return found
 
 
-class Row(NamedTuple):
-    """Ports one after the other that nobody has."""
+class FreePorts(NamedTuple):
+    """Consecutive free ports."""
 
     first: int
     registry: int
     broker: int
 
 
-def free_row() -> Row:
-    """Below those that the system gives to outgoing connections."""
+def free_ports() -> FreePorts:
+    """Free ports below the range of outgoing connections."""
     count = len(Ports.__struct_fields__)
     while True:
         first = random.randrange(20_000, 32_000 - count)
         if all(_is_free(first + number) for number in range(count + 2)):
-            return Row(first, first + count, first + count + 1)
+            return FreePorts(first, first + count, first + count + 1)
 
 
-def _elsewhere() -> str:
-    row = free_row()
+def _free_port_options() -> str:
+    row = free_ports()
     return f" --ports-from {row.first} --registry-port {row.registry} --broker-port {row.broker}"
 
 

@@ -1,6 +1,6 @@
-"""docs/first-site.md with what a first site really said: `python -m tests.deploy.first_site_document`.
+"""Generates docs/first-site.md from a real run: `python -m tests.deploy.first_site_document`.
 
-It takes the usual ports, three minutes, and nothing that runs already.
+It takes three minutes and needs the default ports to be free.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Final
 from rich.text import Text
 
 from simulators.ward.screen import as_svg
-from tests.deploy.first_site import ROOT, USER, FirstSite, Said
+from tests.deploy.first_site import ROOT, USER, CommandOutput, FirstSite
 
 IMAGES: Final = ROOT / "docs" / "images"
 COLOURS: Final = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -21,153 +21,159 @@ DOCUMENT: Final = ROOT / "docs" / "first-site.md"
 _TEXT: Final = """\
 # A first site
 
-From an empty folder to an alarm that somebody answers, with a site's real processes: Mosquitto, Kafka, InfluxDB, the
-registry, ingest, a worker, the store writer, the alarm desk. Six simulated patients stand before it, and a phone that
-does not exist shows what a phone would show. It takes about five minutes, most of them waiting for the patient.
+From an empty folder to an acknowledged alarm, with the real processes of a site: Mosquitto, Kafka, InfluxDB, the
+registry, ingest, a worker, the store writer and the alarm desk. There are six simulated patients, and a simulated
+phone that shows notifications. It takes about five minutes, most of them waiting for the patient to deteriorate.
 
 **Decision support and secondary notification. Not a certified medical device.**
 
-What the commands say below they did say: `python -m tests.deploy.first_site_document` does all of this and writes this
-page. Passwords are left out; times, ids and ports are of that run.
+The output below is from a real run: `python -m tests.deploy.first_site_document` runs all commands and writes this
+page. Passwords are left out; times, ids and ports are those of that run.
 
-## What is needed
+## Requirements
 
 Linux, Python 3.11 or newer, `pip install 'vitalloom[site]'`, and the three servers. `vitalloom site tools --install`
-makes what is missing, once: Kafka with Java and Maven (43 MB), InfluxDB with Go and Rust (five minutes); Mosquitto is a
-package (`sudo apt-get install mosquitto`). In containers none of them is needed: see [below](#in-containers).
+installs missing ones: Kafka with Java and Maven (43 MB), InfluxDB with Go and Rust (five minutes); Mosquitto is a
+system package (`sudo apt-get install mosquitto`). Containers include all of them: see [below](#in-containers).
 
 @@tools@@
 
-## Its folder
+## The folder of a site
 
-One folder holds all of a site: its authority, its registry, configuration, secrets and data. Nothing in it is a default
-that others know, and a second `vitalloom site init` completes what is missing and replaces nothing.
+One folder holds everything of a site: certificate authority, registry, configuration, secrets and data. There are no
+default passwords. Running `vitalloom site init` again creates missing files and keeps existing ones.
 
 @@init@@
 
-| in the folder | what |
+| in the folder | contents |
 |---|---|
-| `site.toml` | how it is run: ports, workers, whom Grafana tells |
-| `config/` | one file for each process; may be edited. `config/grafana/` is what Grafana shows |
-| `people/addresses.toml` | whom the desk can call, and how; secret |
-| `secrets/` | passwords and tokens, drawn at random, mode 600 |
-| `ca/`, `control/`, `registry.sqlite`, `ingest/`, `broker/` | who belongs: see [security.md](security.md) |
-| `data/`, `logs/` | what the processes keep, and what they say |
-| `.env` | the same for `docker compose`; no secrets |
+| `site.toml` | settings of the site: ports, number of workers, webhook for alerts of Grafana |
+| `config/` | one file for each process; may be edited. `config/grafana/` has dashboards and alert rules |
+| `people/addresses.toml` | addresses of people for notifications; secret |
+| `secrets/` | random passwords and tokens, mode 600 |
+| `ca/`, `control/`, `registry.sqlite`, `ingest/`, `broker/` | certificates and devices: [security.md](security.md) |
+| `data/`, `logs/` | data and logs of the processes |
+| `.env` | variables for `docker compose`; no secrets |
 
 ## Start it
 
-Everything in order, each when what it needs is there; what dies is started again. On a terminal this is a board:
+Processes start in order of their dependencies, and are restarted when they die. A terminal shows this screen:
 
-![The board of a site](images/site.svg)
+![The terminal screen of a site](images/site.svg)
 
-Into a file it is one line for each change. This is the whole run, its end by Ctrl-C included:
+If the output is not a terminal, there is one line for each change of state. This is the whole run, ended by Ctrl-C:
 
 @@run@@
 
 ## An edge
 
-In another terminal. On a Raspberry Pi the line is scanned from a QR code: [edge-install.md](edge-install.md).
+In another terminal. On a Raspberry Pi the invitation is scanned from a QR code: [edge-install.md](edge-install.md).
 
 @@enrol@@
 
 ## Readings
 
-With the token that may only read, which is also Grafana's. The number is that of heart rates for each patient:
+With the read token, which Grafana uses as well. The query counts the heart rates of each patient:
 
 @@readings@@
 
 ## An alarm
 
-The patient in bed 3 gets worse from the start. This is what the phone showed @@phone_s@@ s after the start of the site;
-no name and no value leaves the ward unless the site says so:
+The patient in bed 3 deteriorates from the start. The phone showed this @@phone_s@@ s after the start of the site;
+notifications have no name and no value unless the site enables it:
 
 @@phone@@
 
-Somebody looks, and answers. The desk stops calling for that alarm; it stays on the list until it is over:
+A nurse acknowledges the alarm. The desk stops notifying; the alarm stays on the list until its condition ends:
 
 @@answer@@
 
-![What stands](images/alarms.svg)
+![List of alarms](images/alarms.svg)
 
-## Is it well?
+## Health check
 
 @@doctor@@
 
-When the site has ended, the doctor says so, and what to do about each of it:
+After the site has been stopped, the doctor lists each problem with its fix:
 
-![What the doctor says of a site that does not run](images/doctor.svg)
+![Output of the doctor for a site that is not running](images/doctor.svg)
 
 ## For patients
 
 A demo becomes a site for a ward in these steps:
 
-1. `vitalloom site init site --host ward.example`, as a user of its own, on a machine that devices reach by that name.
-   `ca/root.key` goes into a safe.
-2. People: their addresses into `people/addresses.toml`, who has which role into `config/desk.toml`, one login each
-   (`vitalloom desk --config site/config/desk.toml user add NAME`). `vitalloom desk --config site/config/desk.toml try`
-   sends everybody a test. [notifications.md](notifications.md)
-3. `backstop_webhook` in `site.toml`: whom Grafana tells when the site's own alarms fail. It should not be the desk.
-4. A proxy with TLS before Grafana and the desk, which speak plain HTTP on this machine only.
-5. `vitalloom site run site`, by a unit of systemd, or `make up`. Then edges, wearables and beds:
+1. Run `vitalloom site init site --host ward.example` as a dedicated user, on a machine that devices reach by that
+   name. Move `ca/root.key` to a safe place.
+2. Enter the addresses of people in `people/addresses.toml` and their roles in `config/desk.toml`, and create a user
+   for each (`vitalloom desk --config site/config/desk.toml user add NAME`). `vitalloom desk --config
+   site/config/desk.toml try` sends a test message to all. [notifications.md](notifications.md)
+3. Set `backstop_webhook` in `site.toml`, which Grafana calls when the alarms of the site fail. It should not be the
+   desk.
+4. Put a TLS proxy in front of Grafana and the desk, which speak plain HTTP on this machine only.
+5. Run `vitalloom site run site` as a systemd service, or `make up`. Then add edges, wearables and beds:
    [security.md](security.md#from-an-empty-folder).
-6. A backup of the folder without `data/`; of `data/` what the hospital's rules ask for.
+6. Back up the folder without `data/`, and of `data/` what the rules of the hospital require.
 
 ## In containers
 
-`docker-compose.yml` is made of the same description (`deploy/description.py`) as `vitalloom site run`: the same
-processes, arguments and configuration files. What differs are addresses, and they come by the environment.
+`docker-compose.yml` is generated from the description (`deploy/description.py`) that `vitalloom site run` uses: the
+same processes, arguments and configuration files. Only addresses differ, and these are environment variables.
 
 ```
-vitalloom site init site --host ward.example      # as a user that is not root: containers run as that user
+vitalloom site init site --host ward.example      # as a non-root user: containers run as that user
 make up SITE=site                                 # or: docker compose --env-file site/.env up -d --wait
 docker compose --env-file site/.env up -d --scale worker=3
 docker compose --env-file site/.env --profile demo up -d
 make down SITE=site
 ```
 
-Each container sees the parts of the folder that it needs, at the same paths as on the machine; ingest, for one, sees no
-signing key and no secret. All run as the folder's owner, without capabilities, on a file system that cannot be written.
-Only the broker and the registry are open to devices; Grafana and the desk are open to this machine.
+Each container mounts the parts of the folder that it needs, at their paths on the host; ingest, for instance, has no
+access to signing keys and secrets. All run as the owner of the folder, without capabilities, on a read-only file
+system. The broker and the registry are open to devices; Grafana and the desk are open to this machine only.
 
-The ingest renews its certificate at the registry by the name that devices use. In containers that has to be a name:
-with the default host, 127.0.0.1, it would look for the registry in its own container, and its certificate ends after
-30 days.
+Ingest renews its certificate at the registry by the host name that devices use. In containers this must not be the
+default 127.0.0.1: ingest would look for the registry in its own container, and its certificate would expire after 30
+days.
 
-## What was not run
+## What was not tested
 
-There was no container engine and no Grafana where this was built. So:
+There was no container engine and no Grafana for these tests. So:
 
-- `docker-compose.yml` was read by the client (`docker compose config`, 2.40.3), held against the schema of compose, and
-  against the description, the folder of a site and the command line by tests. No container was started, and the image
-  was not built; its wheel was, and the package index has wheels of all 76 packages in it for its Python on x86-64.
-- That the four foreign images behave on a read-only file system as another user is what their documents say; their tags
-  were asked of no registry.
-- Grafana's dashboards and rules were checked by schema, and each of their queries by the real InfluxDB.
-"""
+- `docker-compose.yml` was parsed by the client (`docker compose config`, 2.40.3), and tests compare it with the
+  schema of compose, the description, the folder of a site and the command line. No container was started, and the
+  image was not built; its wheel was, and the package index has wheels of all 76 packages in it for its Python on
+  x86-64.
+- That the four third-party images run as another user on a read-only file system is documented by them, but was not
+  tested; nor was the existence of their tags.
+- Grafana's dashboards and rules were checked by schema, and each of their queries by the real InfluxDB."""
 
 
 def document(first: FirstSite) -> str:
     """The page."""
-    tools, init = first.said["begin"]
+    tools, init = first.outputs["begin"]
     blocks = {
-        "tools": [tools], "init": [init], "run": first.said["run"], "enrol": first.said["enrol"],
-        "readings": first.said["readings"], "phone": first.said["phone"], "answer": first.said["answer"],
-        "doctor": first.said["doctor"],
-    }  # fmt: skip
+        "tools": [tools],
+        "init": [init],
+        "run": first.outputs["run"],
+        "enrol": first.outputs["enrol"],
+        "readings": first.outputs["readings"],
+        "phone": first.outputs["phone"],
+        "answer": first.outputs["answer"],
+        "doctor": first.outputs["doctor"],
+    }
     text = _TEXT.replace("@@phone_s@@", f"{first.marks['phone']:.0f}")
     for name, said in blocks.items():
         text = text.replace(f"@@{name}@@", _shell(first, said))
     return text
 
 
-def _shell(first: FirstSite, said: list[Said]) -> str:
+def _shell(first: FirstSite, said: list[CommandOutput]) -> str:
     parts = [f"$ {one.command}\n{one.text.rstrip()}".rstrip() for one in said]
     return f"```text\n{_clean(first, chr(10).join(parts))}\n```"
 
 
 def _clean(first: FirstSite, text: str) -> str:
-    """Without what is of one machine, and without what is secret."""
+    """Remove paths of this machine and secrets."""
     for word, other in ((first.password, "..."), (str(first.folder), "."), (f"{Path.home()}/", "~/")):
         text = text.replace(word, other)
     text = re.sub(r"(cache/vitalloom/services/\w+)-[0-9a-f]{16}", r"\1", text)
@@ -175,28 +181,32 @@ def _clean(first: FirstSite, text: str) -> str:
 
 
 def _picture(first: FirstSite, command: str, name: str) -> None:
-    """What a terminal would show."""
+    """The output of a command as a picture of a terminal."""
     done = subprocess.run(
-        ["bash", "-c", command], cwd=first.folder, env=first.environment | COLOURS, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    # As long as it was, or the lines of a table part.
+        ["bash", "-c", command],
+        cwd=first.folder,
+        env=first.environment | COLOURS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # A path of the same length, so that tables keep their layout.
     elsewhere = "/home/anna/wards/north/of/the/river"[: len(str(first.folder))]
     screen = Text.from_ansi(_clean(first, done.stdout.replace(str(first.folder), elsewhere)))
     (IMAGES / f"{name}.svg").write_text(as_svg(screen, title=command, width=118), encoding="utf-8")
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder, FirstSite(Path(folder), usual_ports=True) as first:
-        first.begin()
+    with tempfile.TemporaryDirectory() as folder, FirstSite(Path(folder), default_ports=True) as first:
+        first.create_site()
         first.start()
         first.enrol()
-        first.wait_for_the_phone()
+        first.wait_for_notification()
         first.readings()
         first.answer()
         first.examine()
         first.end()
-        assert not first.left_over()
+        assert not first.leftover_processes()
         (IMAGES / "site.svg").write_bytes((first.folder / ".board.svg").read_bytes())
         _picture(first, "vitalloom doctor site --pause 0.5", "doctor")
         text = document(first)

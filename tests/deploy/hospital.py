@@ -1,6 +1,6 @@
 """A whole site on real services: authority, registry, broker, ingest, a worker, a store writer, an edge's identity.
 
-What a test breaks it mends again, for all of them share it.
+All tests share it, so each test repairs what it breaks.
 """
 
 import asyncio
@@ -22,8 +22,10 @@ from simulators.broker import LOOPBACK, free_port
 from simulators.enrolled import EnrolledSite
 from stream.config import InfluxConfig, KafkaConfig
 from stream.kafka import create_topics
-from stream.site.broker_files import BrokerFolder, BrokerSettings
-from stream.store.influx import prepare
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
+from stream.store.influx import prepare_database
+from tests.patience import PATIENCE_S
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
@@ -35,7 +37,7 @@ WHO = "tester"
 
 
 class Hospital:
-    """Everything that a doctor can be told of, well."""
+    """A healthy site with everything that `vitalloom doctor` checks."""
 
     def __init__(self, folder: Path, kafka: Kafka, influxdb: InfluxDB) -> None:
         self.folder = folder
@@ -47,9 +49,12 @@ class Hospital:
         self.files = BrokerFolder(self.site.broker_folder)
         log = folder / "mosquitto.log"
         self.settings = BrokerSettings(
-            folder=self.files.folder, user=pwd.getpwuid(os.getuid()).pw_name, host=LOOPBACK,
-            port=self.site.facts.broker_port, log_dest=f"file {log}",
-        )  # fmt: skip
+            folder=self.files.folder,
+            user=pwd.getpwuid(os.getuid()).pw_name,
+            host=LOOPBACK,
+            port=self.site.facts.broker_port,
+            log_dest=f"file {log}",
+        )
         self.broker = Mosquitto(mosquitto_binary(), self.files.config_file, port=self.settings.port, log=log)
         self.kafka = KafkaConfig(bootstrap=kafka.address, application="hospital", topic_prefix="hospital.")
         self.token = folder / "operator.token"
@@ -69,21 +74,21 @@ class Hospital:
             "edge": self._process("edge", "edge", "--config", str(self.edge())),
         }
 
-    def begin(self) -> None:
+    def start(self) -> None:
         self.write_broker()
         self.broker.start()
         asyncio.run(create_topics(self.kafka, partitions=2))
         made = InfluxConfig(url=self.influx.url, org=self.influx.org, token_file=self.token, bucket=self.influx.bucket)
-        prepare(made, retention_days=90, aggregate_days=90, tokens=self.folder)
-        self.be_whole()
+        prepare_database(made, retention_days=90, aggregate_days=90, tokens=self.folder)
+        self.start_all()
 
-    def be_whole(self) -> None:
-        """Start what does not run; returns when everything is ready."""
+    def start_all(self) -> None:
+        """Start processes that do not run, and wait until all are ready."""
         for one in self.processes.values():
             if not one.is_running:
                 one.start()
         for name, port in self.ports.items():
-            until(lambda port=str(port): health.ask(port).is_well, f"{name} is ready")  # type: ignore[misc]
+            until(lambda port=str(port): health.check(port).is_healthy, f"{name} is ready")  # type: ignore[misc]
 
     def end(self) -> None:
         for one in self.processes.values():
@@ -91,8 +96,16 @@ class Hospital:
         self.broker.kill()
         self.enrolled.close()
 
-    def config(self, kind: str, *, name: str = "", more: str = "", kafka: KafkaConfig | None = None,
-               bucket: str = "", token: Path | None = None) -> Path:  # fmt: skip
+    def config(
+        self,
+        kind: str,
+        *,
+        name: str = "",
+        more: str = "",
+        kafka: KafkaConfig | None = None,
+        bucket: str = "",
+        token: Path | None = None,
+    ) -> Path:
         """A configuration file of a process."""
         log = kafka or self.kafka
         text = (
@@ -116,9 +129,13 @@ class Hospital:
 
     def write_broker(self) -> None:
         self.files.write(
-            self.site.registry, self.site.authority, self.settings, hosts=[LOOPBACK, "localhost"],
-            at=moment(self.clock.now_ms()), who=WHO,
-        )  # fmt: skip
+            self.site.registry,
+            self.site.authority,
+            self.settings,
+            hosts=[LOOPBACK, "localhost"],
+            at=moment(self.clock.now_ms()),
+            who=WHO,
+        )
 
     @contextlib.contextmanager
     def broker_of(self, authority: Authority, *, days_ago: int = 0) -> Iterator[None]:
@@ -162,7 +179,7 @@ class Hospital:
 
     def figures(self, name: str) -> dict[str, float]:
         """What a process says of itself: names with the values of their labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
         return {
             " ".join((sample.name.removeprefix("vitalloom_"), *sample.labels.values())): sample.value
@@ -173,15 +190,18 @@ class Hospital:
 
     def _process(self, name: str, *command: str) -> Server:
         return Server(
-            name, [sys.executable, "-m", "vitalloom", *command], log=self.folder / f"{name}.log",
-            is_ready=lambda: True, environment={
+            name,
+            [sys.executable, "-m", "vitalloom", *command],
+            log=self.folder / f"{name}.log",
+            is_ready=lambda: True,
+            environment={
                 "PYTHONPATH": str(ROOT),
                 f"VITALLOOM_{name.upper()}__HTTP__LISTEN": f"127.0.0.1:{self.ports.get(name, 0)}",
             },
-        )  # fmt: skip
+        )
 
 
-def until(condition: Callable[[], bool], what: str, *, within_s: float = 40.0) -> None:
+def until(condition: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -1,7 +1,7 @@
-"""Every process of a site killed in turn while it runs: `python -m tests.deploy.kills [--json] [process ...]`.
+"""Kills each process of a running site in turn: `python -m tests.deploy.kills [--json] [process ...]`.
 
-SIGKILL, as by a kernel that is out of memory. Whole again is a site when the newest reading of every patient in the
-database is as young as before. Nothing is asked of the processes themselves: the database says what is there.
+SIGKILL, like the out-of-memory killer of the kernel. The site has recovered when the newest reading of every patient in
+the database is as recent as before. Only the database is queried, not the processes.
 """
 
 import argparse
@@ -20,19 +20,29 @@ import msgspec
 from rich.console import Console
 
 from deploy.description import DEMO_PATIENTS
-from deploy.folder import Folder
-from deploy.run import Native
-from deploy.supervisor import State
+from deploy.folder import SiteFolder
+from deploy.run import NativeSite
+from deploy.supervisor import ProcessState
 from simulators import phone
 from stream.config import InfluxConfig
-from stream.store.influx import Away, Database
-from tests.deploy.first_site import free_row
+from stream.store.influx import Database, DatabaseUnavailable
+from tests.deploy.first_site import free_ports
 
 IN_TURN: Final = (
-    "worker-1", "store", "ingest", "desk", "registry", "mosquitto", "kafka", "influxdb", "edge-1", "wearables", "phone",
-)  # fmt: skip
-YOUNG_MS: Final = 8_000
-"""A reading each two seconds, gathered for a second at an edge, judged and stored: under load no older than this."""
+    "worker-1",
+    "store",
+    "ingest",
+    "desk",
+    "registry",
+    "mosquitto",
+    "kafka",
+    "influxdb",
+    "edge-1",
+    "wearables",
+    "phone",
+)
+RECENT_MS: Final = 8_000
+"""A reading every two seconds, batched for one second at an edge, processed and stored: under load at most this old."""
 CALM_S: Final = 6.0
 WITHIN_S: Final = 180.0
 
@@ -51,72 +61,77 @@ SEEN: Final = {
 }
 
 
-class Blow(msgspec.Struct, kw_only=True):
-    """What came of one kill. Seconds from the blow."""
+class KillResult(msgspec.Struct, kw_only=True):
+    """Consequences of one kill. Seconds are since the kill."""
 
     process: str
     seen: str
     back_s: float | None  # the process is ready again
-    whole_s: float | None  # and no patient waits any more
-    oldest_s: float  # the oldest that the newest reading of any patient was meanwhile
-    blind_s: float  # so long the database itself gave no answer
-    lost: int  # readings that never came
-    twice: int  # readings that are there twice
+    whole_s: float | None  # and the newest reading of every patient is recent again
+    oldest_s: float  # greatest age of the newest reading of any patient
+    blind_s: float  # how long the database did not answer
+    lost: int  # readings that are missing
+    twice: int  # readings that are stored twice
 
 
-class Hospital:
-    """A demo site, and questions to its database."""
+class DemoSite:
+    """A demo site and queries of its database."""
 
     def __init__(self, folder: Path) -> None:
-        made = Folder(folder)
-        row = free_row()
-        made.begin(
-            name="kills", host="127.0.0.1", registry_port=row.registry, broker_port=row.broker, first_port=row.first,
+        made = SiteFolder(folder)
+        ports = free_ports()
+        made.create(
+            name="kills",
+            host="127.0.0.1",
+            registry_port=ports.registry,
+            broker_port=ports.broker,
+            first_port=ports.first,
             who="test",
-        )  # fmt: skip
+        )
         self.folder = folder
         self.out = io.StringIO()
-        self.site = Native(folder, demo=True, workers=1, out=Console(file=self.out, width=200))
+        self.site = NativeSite(folder, demo=True, workers=1, out=Console(file=self.out, width=200))
         self.influx = InfluxConfig(
-            url=f"http://127.0.0.1:{self.site.told.ports.influxdb}", token_file=folder / "secrets" / "reader.token",
+            url=f"http://127.0.0.1:{self.site.settings.ports.influxdb}",
+            token_file=folder / "secrets" / "reader.token",
             timeout_ms=3_000,
-        )  # fmt: skip
+        )
 
     async def ages(self, database: Database) -> list[float] | None:
-        """Of the newest reading of each patient, in milliseconds; None: the database gives no answer."""
+        """Age of the newest reading of each patient, in milliseconds; None: the database does not answer."""
         try:
             rows = await database.query(
                 f'from(bucket: "{self.influx.bucket}") |> range(start: -30m) '
                 '|> filter(fn: (r) => r._measurement == "vitals" and r._field == "counter") '
                 '|> group(columns: ["binding"]) |> last() '
             )
-        except Away:
+        except DatabaseUnavailable:
             return None
         now = time.time()
         return [(now - row["_time"].timestamp()) * 1_000 for row in rows]
 
-    async def holes(self, database: Database) -> tuple[int, int]:
-        """Readings that never came and readings that came twice: counters of a session have no gap and no double."""
+    async def gaps(self, database: Database) -> tuple[int, int]:
+        """Numbers of missing and of duplicate readings: the counters of a session have neither gaps nor duplicates."""
         rows = await database.query(
             f'from(bucket: "{self.influx.bucket}") |> range(start: 0) '
             '|> filter(fn: (r) => r._measurement == "vitals" and (r._field == "counter" or r._field == "session")) '
             '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
         )
-        told: dict[tuple[str, str], list[int]] = {}
+        counters: dict[tuple[str, str], list[int]] = {}
         for row in rows:
             if row["session"] is not None and row["counter"] is not None:
-                told.setdefault((row["binding"], row["session"]), []).append(int(row["counter"]))
-        lost = sum(max(these) - min(these) + 1 - len(set(these)) for these in told.values())
-        return lost, sum(len(these) - len(set(these)) for these in told.values())
+                counters.setdefault((row["binding"], row["session"]), []).append(int(row["counter"]))
+        lost = sum(max(these) - min(these) + 1 - len(set(these)) for these in counters.values())
+        return lost, sum(len(these) - len(set(these)) for these in counters.values())
 
     def is_whole(self, ages: list[float] | None) -> bool:
-        return ages is not None and len(ages) == DEMO_PATIENTS and max(ages) < YOUNG_MS
+        return ages is not None and len(ages) == DEMO_PATIENTS and max(ages) < RECENT_MS
 
 
-async def strike(hospital: Hospital, database: Database, name: str) -> Blow:
-    """Kill it, and watch until the site is whole again."""
-    one = hospital.site.supervisor.watched[name]
-    lost_before, twice_before = await hospital.holes(database)
+async def kill(demo: DemoSite, database: Database, name: str) -> KillResult:
+    """Kill a process and observe the site until it has recovered."""
+    one = demo.site.supervisor.processes[name]
+    lost_before, twice_before = await demo.gaps(database)
     assert one.pid is not None
     pid, began = one.pid, time.monotonic()
     os.kill(pid, signal.SIGKILL)
@@ -125,50 +140,54 @@ async def strike(hospital: Hospital, database: Database, name: str) -> Blow:
     oldest = blind = 0.0
     looked = began
     while (now := time.monotonic()) - began < WITHIN_S:
-        ages = await hospital.ages(database)
+        ages = await demo.ages(database)
         blind += now - looked if ages is None else 0.0
         looked = now
         oldest = max(oldest, *(ages or [0.0]))
-        if back is None and one.pid != pid and one.state is State.READY:
+        if back is None and one.pid != pid and one.state is ProcessState.READY:
             back = now - began
-        if not hospital.is_whole(ages):
+        if not demo.is_whole(ages):
             whole = None
         elif whole is None:
             whole = now - began
         if back is not None and whole is not None and now - began > max(back, whole) + CALM_S:
             break
         await asyncio.sleep(0.3)
-    lost, twice = await hospital.holes(database)
-    return Blow(
-        process=name, seen=SEEN[name], back_s=None if back is None else round(back, 1),
+    lost, twice = await demo.gaps(database)
+    return KillResult(
+        process=name,
+        seen=SEEN[name],
+        back_s=None if back is None else round(back, 1),
         whole_s=None if whole is None or back is None else round(max(whole, back), 1),
         oldest_s=round(oldest / 1_000, 1),
-        blind_s=round(blind, 1), lost=lost - lost_before, twice=twice - twice_before,
-    )  # fmt: skip
+        blind_s=round(blind, 1),
+        lost=lost - lost_before,
+        twice=twice - twice_before,
+    )
 
 
-async def run(folder: Path, names: list[str]) -> list[Blow]:
-    """A site, every blow in turn, and its end."""
-    hospital, stop, blows = Hospital(folder), asyncio.Event(), []
-    running = asyncio.create_task(hospital.site.supervisor.run(stop), name="site")
+async def run(folder: Path, names: list[str]) -> list[KillResult]:
+    """Start a site, kill each process in turn, stop the site."""
+    demo, stop, results = DemoSite(folder), asyncio.Event(), []
+    running = asyncio.create_task(demo.site.supervisor.run(stop), name="site")
     try:
-        await _until(running, lambda: hospital.site.supervisor.are_up, "the site")
-        async with Database(hospital.influx) as database:
+        await _until(running, lambda: demo.site.supervisor.are_up, "the site")
+        async with Database(demo.influx) as database:
             shown = folder / "data" / "phone.jsonl"
-            await _until(running, lambda: bool(phone.shown(shown)), "an alarm")
+            await _until(running, lambda: bool(phone.messages(shown)), "an alarm")
             for name in names:
-                await _whole(running, hospital, database)
-                blows.append(await strike(hospital, database, name))
-                sys.stderr.write(f"{blows[-1]}\n")
+                await _whole(running, demo, database)
+                results.append(await kill(demo, database, name))
+                sys.stderr.write(f"{results[-1]}\n")
     finally:
         stop.set()
         await running
-    return blows
+    return results
 
 
-async def _whole(running: "asyncio.Task[None]", hospital: Hospital, database: Database) -> None:
+async def _whole(running: "asyncio.Task[None]", demo: DemoSite, database: Database) -> None:
     async with asyncio.timeout(WITHIN_S):
-        while not hospital.is_whole(await hospital.ages(database)):
+        while not demo.is_whole(await demo.ages(database)):
             if running.done():
                 running.result()
             await asyncio.sleep(0.3)
@@ -183,8 +202,8 @@ async def _until(running: "asyncio.Task[None]", condition: Any, what: str) -> No
         await asyncio.sleep(0.1)
 
 
-def table(blows: list[Blow]) -> str:
-    """As it stands in docs/operations.md."""
+def table(results: list[KillResult]) -> str:
+    """The table of docs/operations.md."""
     head = (
         "| killed | what a clinician sees meanwhile | ready again | whole again | oldest on a screen | lost, twice |\n"
         "|---|---|---|---|---|---|"
@@ -196,7 +215,7 @@ def table(blows: list[Blow]) -> str:
     rows = [
         f"| {one.process} | {one.seen} | {seconds(one.back_s)} | {seconds(one.whole_s)} | {seconds(one.oldest_s)} "
         f"| {one.lost}, {one.twice} |"
-        for one in blows
+        for one in results
     ]
     return "\n".join([head, *rows])
 
@@ -205,11 +224,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("processes", nargs="*", default=list(IN_TURN))
     parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        blows = asyncio.run(run(Path(folder) / "site", told.processes))
-    sys.stdout.write(f"{json.dumps(msgspec.to_builtins(blows)) if told.json else table(blows)}\n")
-    return 0 if all(one.whole_s is not None and not one.lost and not one.twice for one in blows) else 1
+        results = asyncio.run(run(Path(folder) / "site", arguments.processes))
+    sys.stdout.write(f"{json.dumps(msgspec.to_builtins(results)) if arguments.json else table(results)}\n")
+    return 0 if all(one.whole_s is not None and not one.lost and not one.twice for one in results) else 1
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import yaml
 
 import vitalloom
 from deploy import compose, env, settings
-from deploy.description import Program, named, processes
-from deploy.folder import Folder
+from deploy.description import Program, by_name, processes
+from deploy.folder import SiteFolder
 from stream.site.folder import SiteFacts
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def services() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SiteFacts]:
     folder = tmp_path_factory.mktemp("compose") / "site"
-    return folder, Folder(folder).begin(
+    return folder, SiteFolder(folder).create(
         name="north", host="127.0.0.1", registry_port=8_443, broker_port=8_883, first_port=None, who="test"
     )
 
@@ -50,18 +50,18 @@ def variables(site: tuple[Path, SiteFacts]) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))  # type: ignore[misc]
 
 
-def test_the_file_is_what_the_description_gives() -> None:
+def test_file_is_generated_from_the_description() -> None:
     assert FILE.read_text(encoding="utf-8") == compose.text(), "vitalloom site compose > docker-compose.yml"
 
 
-def test_it_follows_the_schema_of_compose() -> None:
+def test_file_follows_the_compose_schema() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
 
     jsonschema.Draft7Validator(schema).validate(yaml.safe_load(FILE.read_text(encoding="utf-8")))
 
 
 def test_every_process_of_the_description_is_a_service(services: dict[str, Any]) -> None:
-    found = named(processes(env.compose_place()))
+    found = by_name(processes(env.compose_deployment()))
 
     assert set(services) == set(found) | {"broker-pids"}
     for name, one in found.items():
@@ -69,9 +69,11 @@ def test_every_process_of_the_description_is_a_service(services: dict[str, Any])
         assert services[name].get("environment", {}) == dict(one.environment), name
 
 
-def test_what_differs_from_this_machine_are_addresses(services: dict[str, Any], site: tuple[Path, SiteFacts]) -> None:
+def test_only_addresses_differ_from_the_native_deployment(
+    services: dict[str, Any], site: tuple[Path, SiteFacts]
+) -> None:
     folder, facts = site
-    here = settings.native(folder, settings.read(folder), facts)
+    here = settings.native_deployment(folder, settings.read(folder), facts)
 
     for one in processes(here):
         contained = [_filled(word, folder, here.facts) for word in services[one.name]["command"]]
@@ -96,7 +98,7 @@ def test_images_are_pinned(services: dict[str, Any]) -> None:
     assert (major, minor, patch) >= (2, 0, 21)
 
 
-def test_every_container_is_shut_in(services: dict[str, Any]) -> None:
+def test_every_container_is_confined(services: dict[str, Any]) -> None:
     for name, one in services.items():
         assert one["cap_drop"] == ["ALL"], name
         assert one["security_opt"] == ["no-new-privileges:true"], name
@@ -109,7 +111,7 @@ def test_every_container_is_shut_in(services: dict[str, Any]) -> None:
         assert one.get("privileged") is None
 
 
-def test_only_devices_and_people_find_an_open_port(services: dict[str, Any]) -> None:
+def test_only_ports_for_devices_and_people_are_published(services: dict[str, Any]) -> None:
     published = {name: one["ports"] for name, one in services.items() if "ports" in one}
 
     assert {"mosquitto", "registry"} <= set(published) <= {"mosquitto", "registry", "desk", "grafana"}
@@ -117,7 +119,7 @@ def test_only_devices_and_people_find_an_open_port(services: dict[str, Any]) -> 
         assert all(port.startswith(("${VITALLOOM_FOR_DEVICES}:", "${VITALLOOM_FOR_PEOPLE}:")) for port in ports)
 
 
-def test_workers_can_be_three(services: dict[str, Any]) -> None:
+def test_workers_can_be_scaled(services: dict[str, Any]) -> None:
     worker = services["worker"]
 
     assert "ports" not in worker
@@ -125,7 +127,7 @@ def test_workers_can_be_three(services: dict[str, Any]) -> None:
     assert not [one for one in worker["volumes"] if not one.get("read_only")], "what three would write to"
 
 
-def test_no_secret_stands_in_the_file_or_in_an_environment(
+def test_no_secret_in_the_file_or_in_the_environment(
     services: dict[str, Any], variables: dict[str, str], site: tuple[Path, SiteFacts]
 ) -> None:
     folder, _ = site
@@ -138,11 +140,11 @@ def test_no_secret_stands_in_the_file_or_in_an_environment(
             assert not re.search("PASSWORD|TOKEN|SECRET|KEY", key) or key.endswith(("__FILE", "_FILE")), (name, key)
 
 
-def test_every_variable_is_told_by_a_site(variables: dict[str, str]) -> None:
+def test_env_file_defines_every_variable(variables: dict[str, str]) -> None:
     assert set(compose.variables()) <= set(variables)
 
 
-def test_every_mounted_file_is_made_by_site_init(services: dict[str, Any], site: tuple[Path, SiteFacts]) -> None:
+def test_site_init_creates_every_mounted_file(services: dict[str, Any], site: tuple[Path, SiteFacts]) -> None:
     folder, _ = site
     sources = [m["source"] for one in services.values() for m in one.get("volumes", ()) if m["type"] == "bind"]
     hidden = [m["target"] for one in services.values() for m in one.get("volumes", ()) if m["type"] == "tmpfs"]
@@ -154,9 +156,9 @@ def test_every_mounted_file_is_made_by_site_init(services: dict[str, Any], site:
         assert Path(path.replace("${VITALLOOM_DIR}", str(folder))).exists(), path
 
 
-def test_every_command_line_is_one_that_vitalloom_takes(site: tuple[Path, SiteFacts], services: dict[str, Any]) -> None:
+def test_every_command_line_is_valid(site: tuple[Path, SiteFacts], services: dict[str, Any]) -> None:
     folder, facts = site
-    here = settings.native(folder, settings.read(folder), facts)
+    here = settings.native_deployment(folder, settings.read(folder), facts)
     asked = 0
 
     for one in processes(here):
@@ -178,19 +180,20 @@ def _parse(words: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-def test_configurations_are_taken_by_their_processes(site: tuple[Path, SiteFacts]) -> None:
+def test_processes_accept_their_configuration_files(site: tuple[Path, SiteFacts]) -> None:
     from runtime.config import load
     from stream.config import IngestConfig, StoreConfig, WorkerConfig
 
     folder, _ = site
-    place = env.compose_place()
-    found = named(processes(place))
+    deployment = env.compose_deployment()
+    found = by_name(processes(deployment))
     for name, kind in (("ingest", IngestConfig), ("worker", WorkerConfig), ("store", StoreConfig)):
         told = {key: re.sub(r"\$\{[A-Z_]+\}", "1234", value) for key, value in found[name].environment.items()}
         load(kind, folder / "config" / f"{name}.toml", env_prefix=f"VITALLOOM_{name.upper()}", environment=told)
 
 
-def test_the_client_reads_it(variables: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.services
+def test_compose_client_reads_the_file(variables: dict[str, str], tmp_path: Path) -> None:
     """`docker compose config`; where the client or its plugin is not there, the schema has to do."""
     client = shutil.which("docker")
     if client is None or subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode:
@@ -198,9 +201,18 @@ def test_the_client_reads_it(variables: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("".join(f"{key}={value}\n" for key, value in variables.items()))
     command = [
-        client, "compose", "--file", str(FILE), "--env-file", str(file), "--profile", "demo",
-        "config", "--format", "json",
-    ]  # fmt: skip
+        client,
+        "compose",
+        "--file",
+        str(FILE),
+        "--env-file",
+        str(file),
+        "--profile",
+        "demo",
+        "config",
+        "--format",
+        "json",
+    ]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -211,7 +223,7 @@ def test_the_client_reads_it(variables: dict[str, str], tmp_path: Path) -> None:
     assert told["services"]["edge-1"]["network_mode"] == "host"
 
 
-def test_without_a_site_or_with_one_of_roots_nothing_starts(site: tuple[Path, SiteFacts]) -> None:
+def test_nothing_starts_without_a_site_or_with_one_of_root(site: tuple[Path, SiteFacts]) -> None:
     folder, facts = site
 
     assert "VITALLOOM_UID" not in [
@@ -235,26 +247,26 @@ class TestImage:
             if line.startswith("COPY ") and "--from=" not in line:
                 yield from line.split()[1:-1]
 
-    def test_every_room_is_copied_and_is_there(self, lines: list[str]) -> None:
+    def test_every_package_is_copied_and_exists(self, lines: list[str]) -> None:
         copied = set(self.copied(lines))
 
         assert set(OURS) <= copied
         assert [one for one in copied if not (ROOT / one).exists()] == []
 
-    def test_it_is_nobody_and_needs_no_shell(self, lines: list[str]) -> None:
+    def test_image_runs_as_an_unprivileged_user_without_a_shell(self, lines: list[str]) -> None:
         assert "USER 10001:10001" in lines
         for line in lines:
             word, _, rest = line.partition(" ")
             if word in ("RUN", "ENTRYPOINT", "CMD"):
                 assert isinstance(json.loads(rest), list), line
 
-    def test_it_installs_a_set_that_there_is(self, lines: list[str]) -> None:
+    def test_installed_extra_exists(self, lines: list[str]) -> None:
         extras = PROJECT["project"]["optional-dependencies"]
 
         assert "site" in extras
         assert any(".[site]" in line for line in lines)
 
-    def test_it_is_built_in_stages_on_pinned_ground(self, lines: list[str]) -> None:
+    def test_build_is_staged_on_pinned_base_images(self, lines: list[str]) -> None:
         grounds = [line.split()[1] for line in lines if line.startswith("FROM ")]
 
         assert len(grounds) == 2

@@ -67,12 +67,12 @@ def sources(dockerfile: str) -> list[str]:
         (["a"], "b/a", False),
     ],
 )
-def test_rules_are_read_as_docker_reads_them(rules: list[str], path: str, ignored: bool) -> None:
+def test_rules_match_like_those_of_docker(rules: list[str], path: str, ignored: bool) -> None:
     assert is_ignored(path, rules) == ignored
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
-def test_what_a_dockerfile_copies_reaches_the_engine(dockerfile: str) -> None:
+def test_copied_files_are_not_ignored(dockerfile: str) -> None:
     copied = sources(dockerfile)
 
     assert copied
@@ -84,13 +84,13 @@ def test_what_a_dockerfile_copies_reaches_the_engine(dockerfile: str) -> None:
         assert [path for path in paths if is_ignored(path, RULES)] == [], source
 
 
-def test_every_dockerfile_is_looked_at() -> None:
+def test_every_dockerfile_is_tested() -> None:
     found = [*ROOT.glob("Dockerfile"), *ROOT.glob("*/Dockerfile")]
 
     assert sorted(path.relative_to(ROOT).as_posix() for path in found) == sorted(DOCKERFILES)
 
 
-def test_nothing_is_let_in_that_no_dockerfile_copies() -> None:
+def test_files_that_are_not_copied_are_ignored() -> None:
     let_in = {rule[1:] for rule in RULES if rule.startswith("!")}
 
     assert "*" in RULES
@@ -100,10 +100,15 @@ def test_nothing_is_let_in_that_no_dockerfile_copies() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        ".git/config", ".venv/bin/python", "site/secrets/writer.token", "site/ca/root.key", "tests/conftest.py",
-        "dist/vitalloom-0.1.0.tar.gz", "models/training/data/sepsis2019/setB_dev.parquet",
+        ".git/config",
+        ".venv/bin/python",
+        "site/secrets/writer.token",
+        "site/ca/root.key",
+        "tests/conftest.py",
+        "dist/vitalloom-0.1.0.tar.gz",
+        "models/training/data/sepsis2019/setB_dev.parquet",
         "vitals/__pycache__/news2.cpython-313.pyc",
     ],
-)  # fmt: skip
-def test_keys_caches_and_data_stay_here(path: str) -> None:
+)
+def test_keys_caches_and_data_are_ignored(path: str) -> None:
     assert is_ignored(path, RULES)

@@ -1,6 +1,6 @@
-"""Ten sites, each broken in one way, and one that is well: the doctor names what is wrong, and the cure.
+"""`vitalloom doctor` on ten sites, each broken in one way, and on a healthy one: it names the problem and the fix.
 
-Real services; each test breaks one thing, and mends it for the next.
+Real services; each test breaks one thing and repairs it for the next.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from msgspec.structs import replace
 
-from deploy.doctor import Patient, examine
-from deploy.findings import DAY_MS, Finding, Verdict
+from deploy.checks import DAY_MS, CheckResult, Severity
+from deploy.doctor import DoctorTargets, run_checks
 from models.artifacts import RELEASED
 from runtime.clock import Clock, SystemClock
 from stream.kafka import TOPICS, producer, topic
@@ -39,21 +39,21 @@ class OffClock(SystemClock):
         return super().now_ms() + self._by_ms
 
 
-def ills(patient: Patient, clock: Clock | None = None) -> list[Finding]:
-    """What is not well."""
-    found = asyncio.run(examine(patient, clock or SystemClock()))
+def problems(targets: DoctorTargets, clock: Clock | None = None) -> list[CheckResult]:
+    """The results that are not OK."""
+    found = asyncio.run(run_checks(targets, clock or SystemClock()))
     assert found
-    return [one for one in found if one.verdict is not Verdict.OK]
+    return [one for one in found if one.severity is not Severity.OK]
 
 
-def only(found: list[Finding]) -> Finding:
-    """What is wrong, if it is one thing."""
+def only_error(found: list[CheckResult]) -> CheckResult:
+    """The one result, which has to be an error."""
     assert len(found) == 1, found
-    assert found[0].verdict is Verdict.WRONG
+    assert found[0].severity is Severity.ERROR
     return found[0]
 
 
-def test_a_site_that_is_well_gives_no_finding(hospital: Hospital) -> None:
+def test_healthy_site_has_no_problems(hospital: Hospital) -> None:
     told = [
         *("--site", hospital.site_folder, "--ingest", hospital.config("ingest"), "--worker", hospital.config("worker")),
         *("--store", hospital.config("store"), "--edge", hospital.edge()),
@@ -61,98 +61,121 @@ def test_a_site_that_is_well_gives_no_finding(hospital: Hospital) -> None:
     ]
 
     done = subprocess.run(
-        [sys.executable, "-m", "vitalloom", "doctor", *map(str, told), "--json", "--pause", "1"], cwd=ROOT,
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "vitalloom", "doctor", *map(str, told), "--json", "--pause", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
     report = json.loads(done.stdout)
-    about = {one["about"].split(" ")[0] for one in report["findings"]}
-    assert [one for one in report["findings"] if one["verdict"] != "ok"] == []
-    assert (done.returncode, report["wrong"], report["warnings"]) == (0, 0, 0)
-    assert about == {
-        "certificate", "revocation", "folder", "MQTT", "registry", "clock", "Kafka", "workers", "store", "InfluxDB",
-        "bucket", "identity", "outbox", "model", "process",
-    }  # fmt: skip
+    subjects = {one["subject"].split(" ")[0] for one in report["checks"]}
+    assert [one for one in report["checks"] if one["severity"] != "ok"] == []
+    assert (done.returncode, report["errors"], report["warnings"]) == (0, 0, 0)
+    assert subjects == {
+        "certificate",
+        "revocation",
+        "folder",
+        "MQTT",
+        "registry",
+        "clock",
+        "Kafka",
+        "workers",
+        "store",
+        "InfluxDB",
+        "bucket",
+        "identity",
+        "outbox",
+        "model",
+        "process",
+    }
 
 
-def test_a_wrong_authority(hospital: Hospital) -> None:
+def test_broker_certificate_of_another_authority(hospital: Hospital) -> None:
     stranger, _ = Authority.begin("stranger", at=moment(hospital.clock.now_ms()))
 
     with hospital.broker_of(stranger):
-        found = only(ills(Patient(site=hospital.site_folder)))
+        found = only_error(problems(DoctorTargets(site=hospital.site_folder)))
 
-    assert found.about.endswith("as the ingest")
-    assert found.what == "the broker's certificate is not of our authority"
-    assert found.cure.startswith("somebody may stand between; vitalloom broker write --site")
+    assert found.subject.endswith("as ingest")
+    assert found.result == "the broker's certificate is not of our authority"
+    assert found.fix.startswith("somebody may stand between; vitalloom broker write --site")
 
 
-def test_an_expired_certificate(hospital: Hospital) -> None:
+def test_expired_certificate(hospital: Hospital) -> None:
     service = hospital.site_folder / "services" / "monitor.pem"
     kept = service.read_bytes()
     service.write_bytes(hospital.certificate(hospital.site.authority, days_ago=100))
     try:
         with hospital.broker_of(hospital.site.authority, days_ago=100):
-            found = {one.about: one for one in ills(Patient(site=hospital.site_folder))}
+            found = {one.subject: one for one in problems(DoctorTargets(site=hospital.site_folder))}
     finally:
         service.write_bytes(kept)
 
-    address = f"MQTT broker at 127.0.0.1:{hospital.settings.port}, as the ingest"
+    address = f"MQTT broker at 127.0.0.1:{hospital.settings.port}, as ingest"
     assert set(found) == {address, "certificate of service monitor"}
-    assert "expired" in found[address].what
-    assert found[address].cure.startswith("run `vitalloom broker write` at the site; ")
-    assert found["certificate of service monitor"].what == "expired 10 days ago"
-    assert found["certificate of service monitor"].cure.startswith("vitalloom pki renew monitor")
+    assert "expired" in found[address].result
+    assert found[address].fix.startswith("run `vitalloom broker write` at the site; ")
+    assert found["certificate of service monitor"].result == "expired 10 days ago"
+    assert found["certificate of service monitor"].fix.startswith("vitalloom pki renew monitor")
 
 
-def test_a_token_without_rights(hospital: Hospital) -> None:
-    found = ills(Patient(store=hospital.config("store", name="reads", token=hospital.folder / "reader.token")))
+def test_token_without_permission(hospital: Hospital) -> None:
+    found = problems(
+        DoctorTargets(store=hospital.config("store", name="reads", token=hospital.folder / "reader.token"))
+    )
 
-    assert [one.about.split(" ")[1] for one in found] == ["hospital", "hospital_1m", "hospital_1h"]
-    assert all(one.verdict is Verdict.WRONG and "may not be written with the token" in one.what for one in found)
-    assert all("vitalloom store init --tokens" in one.cure for one in found)
-
-
-def test_a_missing_bucket(hospital: Hospital) -> None:
-    found = ills(Patient(store=hospital.config("store", name="elsewhere", bucket="elsewhere", token=hospital.token)))
-
-    assert [one.about.split(" ")[1] for one in found] == ["elsewhere", "elsewhere_1m", "elsewhere_1h"]
-    assert all("there is no such bucket" in one.what and "vitalloom store init" in one.cure for one in found)
+    assert [one.subject.split(" ")[1] for one in found] == ["hospital", "hospital_1m", "hospital_1h"]
+    assert all(one.severity is Severity.ERROR and "has no permission to write" in one.result for one in found)
+    assert all("vitalloom store init --tokens" in one.fix for one in found)
 
 
-def test_a_disk_that_cannot_hold_what_is_promised(hospital: Hospital) -> None:
-    more_than_there_is = (shutil.disk_usage(hospital.folder).free >> 20) + 1_000
+def test_missing_bucket(hospital: Hospital) -> None:
+    found = problems(
+        DoctorTargets(store=hospital.config("store", name="elsewhere", bucket="elsewhere", token=hospital.token))
+    )
 
-    found = only(ills(Patient(edge=hospital.edge("full", outbox=f"budget_mb = {more_than_there_is}"))))
+    assert [one.subject.split(" ")[1] for one in found] == ["elsewhere", "elsewhere_1m", "elsewhere_1h"]
+    assert all("the bucket does not exist" in one.result and "vitalloom store init" in one.fix for one in found)
 
-    assert found.about.startswith("outbox in")
-    assert "more, and its disk has" in found.what
-    assert "outbox.budget_mb" in found.cure
+
+def test_disk_without_space_for_the_configured_growth(hospital: Hospital) -> None:
+    more_than_free = (shutil.disk_usage(hospital.folder).free >> 20) + 1_000
+
+    found = only_error(problems(DoctorTargets(edge=hospital.edge("full", outbox=f"budget_mb = {more_than_free}"))))
+
+    assert found.subject.startswith("outbox in")
+    assert "but the disk has only" in found.result
+    assert "outbox.budget_mb" in found.fix
 
 
 @pytest.mark.parametrize(("days", "side"), [(1, "ahead of"), (-1, "behind")])
-def test_a_clock_that_is_off_by_a_day(hospital: Hospital, days: int, side: str) -> None:
-    found = ills(Patient(site=hospital.site_folder, store=hospital.config("store")), OffClock(days * DAY_MS))
+def test_clock_offset_of_a_day(hospital: Hospital, days: int, side: str) -> None:
+    found = problems(DoctorTargets(site=hospital.site_folder, store=hospital.config("store")), OffClock(days * DAY_MS))
 
-    clocks = [one for one in found if one.about == "clock of this machine"]
-    assert {one.what for one in clocks} == {f"1 day {side} that of {other}" for other in ("the registry", "InfluxDB")}
-    assert all(one.verdict is Verdict.WRONG and "time server" in one.cure for one in clocks)
-    # What was issued today is not good yet for who lives yesterday: that is said with the same cure.
-    assert all("clock" in one.cure for one in found if one not in clocks)
+    clocks = [one for one in found if one.subject == "clock of this machine"]
+    assert {one.result for one in clocks} == {
+        f"1 day {side} the clock of {other}" for other in ("the registry", "InfluxDB")
+    }
+    assert all(one.severity is Severity.ERROR and "time server" in one.fix for one in clocks)
+    # With a clock one day behind, certificates issued today are not valid yet; the fix is the same.
+    assert all("clock" in one.fix for one in found if one not in clocks)
 
 
-def test_a_broker_that_is_down(hospital: Hospital) -> None:
+def test_broker_that_is_down(hospital: Hospital) -> None:
     hospital.broker.stop()
     try:
-        found = ills(Patient(site=hospital.site_folder, edge=hospital.edge()))
+        found = problems(DoctorTargets(site=hospital.site_folder, edge=hospital.edge()))
     finally:
         hospital.broker.start()
 
-    assert [one.about.rpartition(", as ")[2] for one in found] == ["the ingest", "this edge"]
-    assert all("Connection refused" in one.what for one in found)
-    assert f"mosquitto -c {hospital.files.config_file}" in found[0].cure
+    assert [one.subject.rpartition(", as ")[2] for one in found] == ["ingest", "this edge"]
+    assert all("Connection refused" in one.result for one in found)
+    assert f"mosquitto -c {hospital.files.config_file}" in found[0].fix
 
 
-def test_a_topic_that_is_missing(hospital: Hospital) -> None:
+def test_missing_topic(hospital: Hospital) -> None:
     kafka = replace(hospital.kafka, topic_prefix="halved.", application="halved")
 
     async def halve() -> None:
@@ -163,13 +186,13 @@ def test_a_topic_that_is_missing(hospital: Hospital) -> None:
         await admin.close()
 
     asyncio.run(halve())
-    found = only(ills(Patient(worker=hospital.config("worker", name="halved", kafka=kafka))))
+    found = only_error(problems(DoctorTargets(worker=hospital.config("worker", name="halved", kafka=kafka))))
 
-    assert found.what == f"has no topic halved.{KAFKA_STATE}"
-    assert found.cure == f"make them: vitalloom topics init --kafka {kafka.bootstrap} --topic-prefix halved."
+    assert found.result == f"has no topic halved.{KAFKA_STATE}"
+    assert found.fix == f"make them: vitalloom topics init --kafka {kafka.bootstrap} --topic-prefix halved."
 
 
-def test_a_model_that_is_damaged(hospital: Hospital) -> None:
+def test_damaged_model(hospital: Hospital) -> None:
     models = hospital.folder / "models"
     shutil.copytree(RELEASED, models, ignore=shutil.ignore_patterns("*.svg", "*.md"), dirs_exist_ok=True)
     graph = models / "sepsis" / "model.onnx"
@@ -177,18 +200,18 @@ def test_a_model_that_is_damaged(hospital: Hospital) -> None:
     content[len(content) // 2] ^= 1
     graph.write_bytes(content)
 
-    found = only(ills(Patient(edge=hospital.edge("damaged", more=f'models = "{models}"'))))
+    found = only_error(problems(DoctorTargets(edge=hospital.edge("damaged", more=f'models = "{models}"'))))
 
-    assert found.about == "model sepsis"
-    assert "is not the file that the passport names" in found.what
-    assert "put it back as it was released" in found.cure
+    assert found.subject == "model sepsis"
+    assert "is not the file that the passport names" in found.result
+    assert "restore the released files" in found.fix
 
 
-def test_lag_that_grows(hospital: Hospital) -> None:
-    """The worker is there, holds its partitions and reads nothing: what a process id would never show."""
-    patient = Patient(worker=hospital.config("worker"), pause_s=2)
+def test_growing_consumer_lag(hospital: Hospital) -> None:
+    """The worker process exists and holds its partitions, but consumes nothing; its process id would look fine."""
+    targets = DoctorTargets(worker=hospital.config("worker"), pause_s=2)
 
-    async def story() -> list[Finding]:
+    async def story() -> list[CheckResult]:
         sender = producer(hospital.kafka)
         await sender.start()
 
@@ -198,7 +221,7 @@ def test_lag_that_grows(hospital: Hospital) -> None:
 
         sending = asyncio.create_task(send())
         try:
-            return await examine(patient, SystemClock())
+            return await run_checks(targets, SystemClock())
         finally:
             sending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -212,41 +235,51 @@ def test_lag_that_grows(hospital: Hospital) -> None:
     finally:
         os.kill(worker, signal.SIGCONT)
 
-    (lag,) = [one for one in found if one.verdict is Verdict.WRONG]
-    assert lag.about == "workers (hospital-vitals)"
-    assert "more came and none was read" in lag.what
-    assert "vitalloom worker" in lag.cure
+    (lag,) = [one for one in found if one.severity is Severity.ERROR]
+    assert lag.subject == "workers (hospital-vitals)"
+    assert "were added and none was consumed" in lag.result
+    assert "vitalloom worker" in lag.fix
 
 
-def test_a_table_for_people_names_each_and_its_cure(hospital: Hospital) -> None:
+def test_table_lists_each_problem_with_its_fix(hospital: Hospital) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitalloom", "doctor", "--process", "1", "--edge", str(hospital.folder / "none.toml")],
-        cwd=ROOT, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
     assert done.returncode == 1
-    assert "2 wrong, 0 to look after, 0 well" in done.stdout
-    for words in ("is not ready: 127.0.0.1:1 does not answer", "--sample-config shows every key", "no such file"):
+    assert "2 errors, 0 warnings, 0 OK" in done.stdout
+    for words in ("is not ready: 127.0.0.1:1 does not answer", "--sample-config to see every key", "no such file"):
         assert words in " ".join(done.stdout.split()), done.stdout
     assert "Not a certified medical device." in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_an_edge_needs_no_library_of_a_cluster() -> None:
+def test_edge_checks_need_no_library_of_a_cluster() -> None:
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            ("import sys, deploy.doctor, deploy.edge_examination\n"
-            "print(*sorted({name.split('.')[0] for name in sys.modules}))"),
+            (
+                "import sys, deploy.doctor, deploy.edge_checks\n"
+                "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+            ),
         ],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
     assert set(done.stdout.split()).isdisjoint({"stream", "aiokafka", "faust", "influxdb_client", "starlette"})
 
 
-def test_what_is_told_has_to_be_there(tmp_path: Path) -> None:
-    found = only(ills(Patient(site=tmp_path)))
+def test_folder_without_a_site_is_an_error(tmp_path: Path) -> None:
+    found = only_error(problems(DoctorTargets(site=tmp_path)))
 
-    assert "no site here; create one: vitalloom pki init" in found.what
+    assert "no site here; create one: vitalloom pki init" in found.result

@@ -1,4 +1,4 @@
-"""Questions to servers: each with one answer, in one line, and never a wait without end."""
+"""Health checks of servers over TCP, HTTP and the Kafka protocol."""
 
 import socket
 import threading
@@ -40,29 +40,29 @@ def serve() -> Iterator[Callable[[bytes], int]]:
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "kafka", "http"])
-def test_who_does_not_listen_is_named_with_its_address(scheme: str) -> None:
+def test_unreachable_server_is_named_with_its_address(scheme: str) -> None:
     port = free_port()
 
-    assert f"127.0.0.1:{port}" in health.ask(f"{scheme}://127.0.0.1:{port}/ready")
+    assert f"127.0.0.1:{port}" in health.problem_of(f"{scheme}://127.0.0.1:{port}/ready")
 
 
-def test_a_port_that_takes_connections_is_enough_for_tcp(serve: Callable[[bytes], int]) -> None:
-    assert health.ask(f"tcp://127.0.0.1:{serve(b'')}") == ""
+def test_tcp_check_needs_an_accepted_connection(serve: Callable[[bytes], int]) -> None:
+    assert health.problem_of(f"tcp://127.0.0.1:{serve(b'')}") == ""
 
 
-def test_kafka_has_to_answer(serve: Callable[[bytes], int]) -> None:
-    assert health.ask(f"kafka://127.0.0.1:{serve(bytes(20))}") == ""
-    assert "Kafka" in health.ask(f"kafka://127.0.0.1:{serve(b'no')}")
+def test_kafka_check_needs_an_answer(serve: Callable[[bytes], int]) -> None:
+    assert health.problem_of(f"kafka://127.0.0.1:{serve(bytes(20))}") == ""
+    assert "Kafka" in health.problem_of(f"kafka://127.0.0.1:{serve(b'no')}")
 
 
-def test_a_page_has_to_say_200(serve: Callable[[bytes], int]) -> None:
-    well = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    ill = serve(b"HTTP/1.1 503 Not now\r\nContent-Length: 13\r\n\r\nKafka is away")
+def test_http_check_needs_status_200(serve: Callable[[bytes], int]) -> None:
+    healthy = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    unhealthy = serve(b"HTTP/1.1 503 Not now\r\nContent-Length: 13\r\n\r\nKafka is away")
 
-    assert health.ask(f"http://127.0.0.1:{well}/ready") == ""
-    assert health.ask(f"http://127.0.0.1:{ill}/ready") == "Kafka is away"
+    assert health.problem_of(f"http://127.0.0.1:{healthy}/ready") == ""
+    assert health.problem_of(f"http://127.0.0.1:{unhealthy}/ready") == "Kafka is away"
 
 
-@pytest.mark.parametrize("what", ["", "127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1", "tcp://:1"])
-def test_what_is_no_question_is_said(what: str) -> None:
-    assert "ask http://" in health.ask(what)
+@pytest.mark.parametrize("url", ["", "127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1", "tcp://:1"])
+def test_unsupported_url_is_reported(url: str) -> None:
+    assert "use http://" in health.problem_of(url)

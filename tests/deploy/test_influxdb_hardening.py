@@ -8,33 +8,37 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.description import named, processes
-from deploy.settings import SiteSettings, native
+from deploy.description import by_name, processes
+from deploy.settings import SiteSettings, native_deployment
 from deploy.supervisor import command_of
 from stream.config import InfluxConfig
 from stream.site.folder import SiteFacts
-from stream.store.influx import Away, Database
+from stream.store.influx import Database, DatabaseUnavailable
 from tests.services.influxdb import InfluxDB
 
 ROOT = Path(__file__).parents[2]
 OPTION = "--hardening-enabled"
 FACTS = SiteFacts(
-    name="north", tenant_id="00" * 16, registry_host="127.0.0.1", registry_port=8_443, broker_host="127.0.0.1",
+    name="north",
+    tenant_id="00" * 16,
+    registry_host="127.0.0.1",
+    registry_port=8_443,
+    broker_host="127.0.0.1",
     broker_port=8_883,
-)  # fmt: skip
+)
 
 
-def test_the_native_command_line_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_command_line_enables_hardening(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.supervisor.tools.influxd", lambda: "/usr/bin/influxd")
-    place = native(Path("/srv/site"), SiteSettings(kafka_id="AAAAAAAAAAAAAAAAAAAAAA"), FACTS)
+    deployment = native_deployment(Path("/srv/site"), SiteSettings(kafka_id="AAAAAAAAAAAAAAAAAAAAAA"), FACTS)
 
-    command = command_of(named(processes(place))["influxdb"])
+    command = command_of(by_name(processes(deployment))["influxdb"])
 
     assert command[0] == "/usr/bin/influxd"
     assert command.count(OPTION) == 1
 
 
-def test_the_container_s_command_line_has_it() -> None:
+def test_container_command_line_enables_hardening() -> None:
     services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 
     assert services["influxdb"]["entrypoint"] == ["influxd"]
@@ -42,7 +46,7 @@ def test_the_container_s_command_line_has_it() -> None:
 
 
 @pytest.mark.services
-def test_a_query_reaches_no_server_on_a_private_address(influxdb: InfluxDB, tmp_path: Path) -> None:
+def test_query_cannot_reach_a_private_address(influxdb: InfluxDB, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token)
@@ -55,7 +59,7 @@ def test_a_query_reaches_no_server_on_a_private_address(influxdb: InfluxDB, tmp_
             async with Database(config) as database:
                 await database.query(f'import "http/requests"\nrequests.get(url: "{url}")')
 
-        with pytest.raises(Away, match="no such host"):
+        with pytest.raises(DatabaseUnavailable, match="no such host"):
             asyncio.run(ask())
         with pytest.raises(BlockingIOError):
             other.accept()

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deploy.doctor import Patient, examine
-from deploy.findings import Verdict
+from deploy.checks import Severity
+from deploy.doctor import DoctorTargets, run_checks
 from runtime import health
 from runtime.clock import SystemClock
 from stream.config import KafkaConfig
@@ -57,7 +57,7 @@ async def loaded(hospital: Hospital) -> AsyncIterator[Load]:
         await load.end()
 
 
-def test_a_reading_is_seen_at_every_stop_of_its_way(hospital: Hospital) -> None:
+def test_reading_is_counted_at_every_stage(hospital: Hospital) -> None:
     before = {name: hospital.figures(name) for name in hospital.ports}
 
     with worn(hospital):
@@ -93,25 +93,25 @@ def lags(hospital: Hospital, name: str) -> dict[str, float]:
     return {key: value for key, value in hospital.figures(name).items() if key.startswith("lag_records ")}
 
 
-def test_who_is_not_ready_says_why_and_is_ready_again_by_itself(hospital: Hospital) -> None:
-    def said(name: str) -> health.Answer:
-        return health.ask(str(hospital.ports[name]))
+def test_process_that_is_not_ready_reports_why_and_recovers(hospital: Hospital) -> None:
+    def said(name: str) -> health.HealthAnswer:
+        return health.check(str(hospital.ports[name]))
 
     hospital.broker.stop()
     try:
         for name in ("ingest", "edge"):
-            until(lambda name=name: not said(name).is_well, f"{name} is not ready")  # type: ignore[misc]
-            assert said(name).text.startswith("the MQTT broker is not reached")
-            assert health.ask(str(hospital.ports[name]), path="/live").is_well
-        assert said("worker").is_well
-        assert said("store").is_well
+            until(lambda name=name: not said(name).is_healthy, f"{name} is not ready")  # type: ignore[misc]
+            assert said(name).text.startswith("not connected to the MQTT broker")
+            assert health.check(str(hospital.ports[name]), path="/live").is_healthy
+        assert said("worker").is_healthy
+        assert said("store").is_healthy
     finally:
         hospital.broker.start()
     for name in ("ingest", "edge"):
-        until(lambda name=name: said(name).is_well, f"{name} is ready again")  # type: ignore[misc]
+        until(lambda name=name: said(name).is_healthy, f"{name} is ready again")  # type: ignore[misc]
 
 
-def test_each_process_ends_within_ten_seconds_under_load(hospital: Hospital) -> None:
+def test_each_process_stops_within_ten_seconds_under_load(hospital: Hospital) -> None:
     # Told to stop in the middle of it, one after the other, as an update does.
     faust = hospital.another_worker("faust")
     took: dict[str, float] = {}
@@ -136,7 +136,7 @@ def test_each_process_ends_within_ten_seconds_under_load(hospital: Hospital) -> 
     print({name: round(seconds, 1) for name, seconds in took.items()})  # noqa: T201 - for the documents
 
 
-def test_each_ends_as_soon_when_kafka_stands_still(hospital: Hospital, kafka: Kafka) -> None:
+def test_each_process_stops_in_time_while_kafka_hangs(hospital: Hospital, kafka: Kafka) -> None:
     # As `docker compose down` may have it: what they would wait for is there, and says nothing any more.
     faust = hospital.another_worker("faust, again")
     faust.start()
@@ -153,7 +153,7 @@ def test_each_ends_as_soon_when_kafka_stands_still(hospital: Hospital, kafka: Ka
     assert max(took.values()) <= WITHIN_S, took
 
 
-def test_who_hears_the_broker_ends_as_soon_when_that_stands_still(hospital: Hospital) -> None:
+def test_process_stops_in_time_while_the_mqtt_broker_hangs(hospital: Hospital) -> None:
     ending = {name: hospital.processes[name] for name in ("ingest", "edge")}
     for one in ending.values():
         one.stop()
@@ -162,7 +162,7 @@ def test_who_hears_the_broker_ends_as_soon_when_that_stands_still(hospital: Hosp
         for name, one in ending.items():
             one.start()
             # It listens for signals by now, and hangs in the handshake with the broker.
-            until(lambda name=name: "not reached" in health.ask(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
+            until(lambda name=name: "not connected" in health.check(str(hospital.ports[name])).text, f"{name} waits")  # type: ignore[misc]
         with ThreadPoolExecutor() as pool:
             took = dict(zip(ending, pool.map(left, ending.values()), strict=True))
     finally:
@@ -190,13 +190,13 @@ def ended(process: Server) -> float:
     return seconds
 
 
-def test_a_site_that_works_hard_is_well(hospital: Hospital) -> None:
+def test_site_under_load_has_no_problems(hospital: Hospital) -> None:
     """Under load something always waits: that is no finding, as long as readers keep up."""
-    patient = Patient(worker=hospital.config("worker"), store=hospital.config("store"), pause_s=3)
+    patient = DoctorTargets(worker=hospital.config("worker"), store=hospital.config("store"), pause_s=3)
 
     async def story() -> list[str]:
         async with loaded(hospital):
-            found = await examine(patient, SystemClock())
-        return [f"{one.about}: {one.what}" for one in found if one.verdict is not Verdict.OK]
+            found = await run_checks(patient, SystemClock())
+        return [f"{one.about}: {one.what}" for one in found if one.verdict is not Severity.OK]
 
     assert asyncio.run(story()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.build import BOARDS, built
+from dashboards.build import DASHBOARDS, dashboard_json
 from dashboards.provisioning import rules
 from deploy.folder import FOLDERS
 from stream.config import InfluxConfig, StoreConfig
@@ -21,27 +21,27 @@ QUIET_S = 6.0
 
 
 @pytest.mark.services
-def test_from_an_empty_folder_to_an_alarm_that_somebody_answered(tmp_path: Path) -> None:
+def test_from_an_empty_folder_to_an_acknowledged_alarm(tmp_path: Path) -> None:
     mosquitto_binary()
     installed("kafka"), installed("influxdb")
     with FirstSite(tmp_path) as first:
-        first.begin()
+        first.create_site()
         assert all((first.site / one).is_dir() for one in FOLDERS)
 
         first.start()
         assert first.marks["up"] < UP_WITHIN_S
 
         first.enrol()
-        assert "bay-1" in first.said["enrol"][-1].text
+        assert "bay-1" in first.outputs["enrol"][-1].text
 
-        ringing = first.wait_for_the_phone()
+        ringing = first.wait_for_notification()
         assert first.marks["phone"] < ALARM_WITHIN_S
         assert "Not a certified medical device" in ringing.text
         assert first.readings() > 20
         asyncio.run(every_query_is_answered(first))
 
         def of_this() -> int:
-            return sum(one.alarm == ringing.alarm for one in first.high())
+            return sum(one.alarm == ringing.alarm for one in first.high_alarms())
 
         alarm = first.answer()
         assert alarm["acknowledged_by"] == USER
@@ -52,8 +52,8 @@ def test_from_an_empty_folder_to_an_alarm_that_somebody_answered(tmp_path: Path)
 
         assert first.end() == 0
         assert first.marks["ended"] < 40
-        assert first.left_over() == []
-        assert "everything has ended" in first.log()
+        assert first.leftover_processes() == []
+        assert "all processes have stopped" in first.log()
         said = "".join(path.read_text(errors="replace") for path in (first.site / "logs").glob("*.log"))
         for secret in (first.site / "secrets").iterdir():
             assert secret.read_text().strip() not in said, secret.name
@@ -87,10 +87,11 @@ BINDINGS = (
 
 def queries() -> list[tuple[str, str]]:
     found = []
-    for name in BOARDS:
-        board = built(name)
-        found += [(f"{name}: {panel['title']}", one["query"]) for panel in board["panels"]
-                  for one in panel.get("targets", [])]  # fmt: skip
+    for name in DASHBOARDS:
+        board = dashboard_json(name)
+        found += [
+            (f"{name}: {panel['title']}", one["query"]) for panel in board["panels"] for one in panel.get("targets", [])
+        ]
         found += [(f"{name}: ${one['name']}", one["query"]) for one in board["templating"]["list"]]
         found += [(f"{name}: {one['name']}", one["target"]["query"]) for one in board["annotations"]["list"]]
     found += [(one["title"], one["data"][0]["model"]["query"]) for one in rules("vitals")["groups"][0]["rules"]]

@@ -1,4 +1,4 @@
-"""Processes on this machine: started in order, started again when they die, and gone when the site ends."""
+"""The process supervisor: start order, restarts, and shutdown without leftover processes."""
 
 import asyncio
 import os
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.description import Check, Health, Process
+from deploy.description import HealthCheck, HealthCheckKind, Process
 from deploy.errors import SiteDoesNotStart
-from deploy.supervisor import State, Supervisor, Watched, pause_s
+from deploy.supervisor import ProcessState, ProcessSupervisor, SupervisedProcess, pause_s
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 SERVES = """
 import signal, socket, sys
@@ -27,34 +28,42 @@ def process(
     name: str, code: str, *more: str, needs: tuple[str, ...] = (), port: int = 0, step: bool = False
 ) -> Process:
     return Process(
-        name=name, about="", arguments=("-c", code, *more), needs=needs, memory_mb=1, is_step=step, stop_within_s=1,
-        health=Health(Check.TCP, str(port)) if port else None,
-    )  # fmt: skip
+        name=name,
+        about="",
+        arguments=("-c", code, *more),
+        needs=needs,
+        memory_mb=1,
+        is_step=step,
+        stop_within_s=1,
+        health=HealthCheck(HealthCheckKind.TCP, str(port)) if port else None,
+    )
 
 
 class Site:
-    """A supervisor over small programs, and what it said of them."""
+    """A supervisor of small test programs, and the changes of state that it reported."""
 
     def __init__(self, folder: Path, *these: Process) -> None:
         (folder / "logs").mkdir()
-        self.said: list[tuple[str, State]] = []
+        self.changes: list[tuple[str, ProcessState]] = []
         self.stop = asyncio.Event()
-        self.supervisor = Supervisor(
-            these, folder, lambda one: f"tcp://127.0.0.1:{one.health.port}" if one.health else "",
-            on_change=lambda one: self.said.append((one.name, one.state)),
-            call=lambda one: [sys.executable, *one.arguments],
-        )  # fmt: skip
+        self.supervisor = ProcessSupervisor(
+            these,
+            folder,
+            lambda one: f"tcp://127.0.0.1:{one.health.port}" if one.health else "",
+            on_change=lambda one: self.changes.append((one.name, one.state)),
+            command=lambda one: [sys.executable, *one.arguments],
+        )
 
-    def __getitem__(self, name: str) -> Watched:
-        return self.supervisor.watched[name]
+    def __getitem__(self, name: str) -> SupervisedProcess:
+        return self.supervisor.processes[name]
 
-    async def until(self, condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
                 await asyncio.sleep(0.02)
 
-    def order(self, state: State) -> list[str]:
-        return [name for name, said in self.said if said is state]
+    def order(self, state: ProcessState) -> list[str]:
+        return [name for name, changed in self.changes if changed is state]
 
 
 def alive(pid: int | None) -> bool:
@@ -65,7 +74,8 @@ def alive(pid: int | None) -> bool:
     return True
 
 
-def test_who_needs_somebody_starts_after_them_and_ends_before(tmp_path: Path) -> None:
+@pytest.mark.services
+def test_process_starts_after_its_dependencies_and_stops_before_them(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(
         tmp_path,
@@ -82,13 +92,14 @@ def test_who_needs_somebody_starts_after_them_and_ends_before(tmp_path: Path) ->
 
     asyncio.run(story())
 
-    assert site.order(State.READY) == ["base", "top"]
-    assert site.order(State.STARTING) == ["made", "base", "top"]
-    assert site.order(State.STOPPED) == ["top", "base"]
+    assert site.order(ProcessState.READY) == ["base", "top"]
+    assert site.order(ProcessState.STARTING) == ["made", "base", "top"]
+    assert site.order(ProcessState.STOPPED) == ["top", "base"]
     assert not alive(site["base"].pid)
 
 
-def test_one_that_is_killed_is_started_again_and_the_others_stay(tmp_path: Path) -> None:
+@pytest.mark.services
+def test_killed_process_is_restarted_and_others_keep_running(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     site = Site(tmp_path, process("a", SERVES, str(port), port=port), process("b", SERVES, str(other), port=other))
 
@@ -97,7 +108,7 @@ def test_one_that_is_killed_is_started_again_and_the_others_stay(tmp_path: Path)
         await site.until(lambda: site.supervisor.are_up)
         first, neighbour = site["a"].pid, site["b"].pid
         os.kill(first or 0, 9)
-        await site.until(lambda: site["a"].state is State.READY and site["a"].pid != first)
+        await site.until(lambda: site["a"].state is ProcessState.READY and site["a"].pid != first)
         assert site["b"].pid == neighbour
         site.stop.set()
         await running
@@ -107,33 +118,35 @@ def test_one_that_is_killed_is_started_again_and_the_others_stay(tmp_path: Path)
 
     assert first != second
     assert site["a"].restarts == 1
-    assert ("a", State.RESTARTING) in site.said
+    assert ("a", ProcessState.RESTARTING) in site.changes
     assert not alive(second)
 
 
-def test_one_that_never_comes_up_ends_everything_with_what_it_said(
+@pytest.mark.services
+def test_process_that_never_gets_ready_stops_the_site_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.supervisor.pause_s", lambda _: 0.0)
     port, closed = free_port(), free_port()
     site = Site(
         tmp_path,
-        process("well", SERVES, str(port), port=port),
-        process("ill", "raise SystemExit('no bucket here')", port=closed),
+        process("healthy", SERVES, str(port), port=port),
+        process("broken", "raise SystemExit('no bucket here')", port=closed),
     )
 
-    with pytest.raises(SiteDoesNotStart, match=r"ill ended 5 times; it said: .*no bucket here"):
+    with pytest.raises(SiteDoesNotStart, match=r"broken ended 5 times; end of its log: .*no bucket here"):
         asyncio.run(site.supervisor.run(site.stop))
 
-    assert not alive(site["well"].pid)
+    assert not alive(site["healthy"].pid)
 
 
-def test_one_that_does_not_listen_is_killed_after_its_time(tmp_path: Path) -> None:
+@pytest.mark.services
+def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     site = Site(tmp_path, process("stubborn", STUBBORN))
 
     async def story() -> None:
         running = asyncio.create_task(site.supervisor.run(site.stop))
-        await site.until(lambda: "up" in site.supervisor.said(site["stubborn"]))
+        await site.until(lambda: "up" in site.supervisor.log_tail(site["stubborn"]))
         site.stop.set()
         await running
 
@@ -143,7 +156,8 @@ def test_one_that_does_not_listen_is_killed_after_its_time(tmp_path: Path) -> No
     assert not alive(site["stubborn"].pid)
 
 
-def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.services
+def test_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     port = free_port()
     code = f"""
@@ -151,11 +165,11 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.deploy.test_supervisor import SERVES, process
-from deploy.supervisor import Supervisor
-supervisor = Supervisor(
+from deploy.supervisor import ProcessSupervisor
+supervisor = ProcessSupervisor(
     [process("a", SERVES, "{port}", port={port})], Path({str(tmp_path)!r}), lambda one: "tcp://127.0.0.1:{port}",
     on_change=lambda one: print(one.state.value, one.pid, flush=True),
-    call=lambda one: [sys.executable, *one.arguments],
+    command=lambda one: [sys.executable, *one.arguments],
 )
 asyncio.run(supervisor.run(asyncio.Event()))
 """
@@ -165,13 +179,13 @@ asyncio.run(supervisor.run(asyncio.Event()))
             sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         assert parent.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not (line := (await parent.stdout.readline()).decode()).startswith("ready"):
                 assert line
         pid = int(line.split()[1])
         parent.kill()
         await parent.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while alive(pid):
                 await asyncio.sleep(0.02)
         return pid
@@ -180,5 +194,5 @@ asyncio.run(supervisor.run(asyncio.Event()))
 
 
 @pytest.mark.parametrize(("failed", "pause"), [(0, 0.5), (1, 0.5), (2, 1.0), (4, 4.0), (6, 15.0), (50, 15.0)])
-def test_pauses_grow_and_have_an_end(failed: int, pause: float) -> None:
+def test_pause_before_a_restart_grows_up_to_a_limit(failed: int, pause: float) -> None:
     assert pause_s(failed) == pause

@@ -110,7 +110,7 @@ def test_alarms_go_on_after_a_crash_with_the_same_names(tmp_path: Path) -> None:
 
     bench.crash()
     bench.clock.advance(90 * SECOND)
-    bench.turn(bench.sealed(91_000, **(ILL | {"hr": 135.0})))
+    bench.turn(bench.sealed(91_000, **(ILL | {"heart_rate": 135.0})))
     bench.hear(bench.cloud_says(Stage.STORED, alarm.session_id, [(0, 0)]))
     later = [decode_edge_alarm(one.payload) for one in bench.arrived(FrameClass.ALARM) if one.payload]
 
@@ -202,12 +202,12 @@ def test_the_cloud_is_heard_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("hr", float("nan"), Reason.VALUE),
+        ("heart_rate", float("nan"), Reason.VALUE),
         ("spo2", float("-inf"), Reason.VALUE),
-        ("sbp", 123_456.0, Reason.VALUE),
-        ("avpu", 9, Reason.VALUE),
+        ("systolic_bp", 123_456.0, Reason.VALUE),
+        ("consciousness", 9, Reason.VALUE),
         ("schema", 7, Reason.SCHEMA),
-        ("rr", "many", Reason.SCHEMA),
+        ("respiratory_rate", "many", Reason.SCHEMA),
     ],
 )
 def test_what_no_sensor_can_say_is_refused_for_good(name: str, value: object, reason: Reason, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_what_no_sensor_can_say_is_refused_for_good(name: str, value: object, re
 def test_what_was_refused_is_not_signed_for_when_it_comes_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.begin()
-    bad = bench.sealed(0, hr=float("nan"))
+    bad = bench.sealed(0, heart_rate=float("nan"))
     bench.turn(bad)
 
     bench.turn(bad)
@@ -305,7 +305,7 @@ def test_a_session_that_the_cloud_refuses_is_given_up_and_written_down(tmp_path:
 
     assert bench.agent.waiting == 0
     assert bench.agent.counts.given_up == 2
-    (gap,) = bench.agent._outbox.gaps()
+    (gap,) = bench.agent._keeper.outbox.gaps()
     assert (gap.rows, gap.reason) == (2, "session refused")
     bench.turn(bench.sealed(10_000))  # and on it goes, with a number above the one that the cloud knows
     bench.pass_time()
@@ -377,7 +377,7 @@ def test_a_wearable_that_answers_to_nobody_cannot_fill_memory(tmp_path: Path) ->
     bench.turn(*frames)
 
     assert bench.agent.counts.rejected[Reason.UNKNOWN_SENDER] + bench.agent.counts.rejected[Reason.TOPIC] == 200
-    assert bench.agent._outbox.received() == []
+    assert bench.agent._keeper.outbox.received() == []
 
 
 def test_an_edge_s_identity_without_a_cloud_is_named(tmp_path: Path) -> None:
@@ -427,11 +427,11 @@ def test_what_models_remember_outlives_kill_9(tmp_path: Path) -> None:
     for minutes in range(0, 125, 5):
         bench.turn(bench.sealed(minutes * MINUTE))
         bench.pass_time(5 * MINUTE)
-    known = bench.agent._scoring._patients
+    known = bench.agent._patients._scoring._patients
 
     bench.crash()
 
-    (before,), (after,) = known.values(), bench.agent._scoring._patients.values()
+    (before,), (after,) = known.values(), bench.agent._patients._scoring._patients.values()
     assert before.sepsis is not None
     assert after.sepsis is not None
     assert after.hour_ends_ms == before.hour_ends_ms
@@ -445,10 +445,10 @@ def test_a_memory_is_not_readable_on_the_disk_and_fits_no_other_place(tmp_path: 
         bench.turn(bench.sealed(minutes * MINUTE))
         bench.pass_time(61 * MINUTE)
 
-    ((binding_id, locked),) = bench.agent._outbox.memories().items()
+    ((binding_id, locked),) = bench.agent._keeper.outbox.memories().items()
 
-    assert bench.agent._lock.unlock(binding_id, locked) is None
-    assert bench.agent._lock.unlock(b"memories" + binding_id, locked) is not None
+    assert bench.agent._patients._lock.unlock(binding_id, locked) is None
+    assert bench.agent._patients._lock.unlock(b"memories" + binding_id, locked) is not None
     assert msgspec.msgpack.encode(98.0) not in locked
 
 

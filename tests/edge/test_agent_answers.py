@@ -8,7 +8,7 @@ import pytest
 
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
-from stream.records import Ordered
+from stream.records import OrderRecord
 from tests.edge.benches import ILL, MINUTE, NOW, SECOND, UNLIMITED, Bench
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
 from vitals.plan import MonitoringPlan
@@ -29,7 +29,7 @@ def an_ill_patient(folder: Path) -> tuple[Bench, AlarmChanged]:
 
 
 def open_alarms(bench: Bench) -> list[AlarmChanged]:
-    return [one for one in bench.agent._pipeline.open_alarms() if one.state is AlarmState.ACTIVE]
+    return [one for one in bench.agent._patients.open_alarms() if one.state is AlarmState.ACTIVE]
 
 
 def answer(bench: Bench, alarm: AlarmChanged, **changes: Any) -> None:
@@ -87,7 +87,7 @@ def test_an_answer_that_the_data_centre_applied_reaches_the_bedside_with_its_own
 
         async def answer_them() -> None:
             answering = [
-                asyncio.create_task(stream.put_order(Ordered(message=Acknowledge(
+                asyncio.create_task(stream.put_order(OrderRecord(message=Acknowledge(
                     binding_id=one.binding_id, alarm_id=one.alarm_id, by="anna", at_ms=bench.clock.now_ms(),
                     revision=one.revision,
                 ))))
@@ -128,11 +128,11 @@ def test_an_alarm_that_was_silenced_sounds_when_the_silence_is_over(tmp_path: Pa
 )
 def test_an_answer_to_something_else_changes_nothing(changes: dict[str, Any], tmp_path: Path) -> None:
     bench, _ = an_ill_patient(tmp_path)
-    patients = len(bench.agent._pipeline._patients)
+    patients = len(bench.agent._patients._pipeline._patients)
 
     answer_all(bench, **changes)
 
-    assert len(bench.agent._pipeline._patients) == patients
+    assert len(bench.agent._patients._pipeline._patients) == patients
     assert sounds_without_the_cloud(bench)
 
 

@@ -53,7 +53,7 @@ class Bed:
 
     def documents(self) -> list[bytes]:
         """All that the edge is to know now."""
-        return self.desk.registry.documents_for(self.edge.me.device_id)
+        return self.desk.registry.documents.documents_for(self.edge.me.device_id)
 
     def reading(self, wearable: Wallet) -> None:
         """A wearable begins a session and says one reading."""
@@ -151,7 +151,7 @@ def test_what_the_data_centre_has_not_signed_changes_nothing(
         other = Desk(tmp_path / "other")
         wearable, edge = other.enrol(), other.enrol("edge")
         other.bind(wearable, edge)
-        frames = other.registry.documents_for(edge.me.device_id)
+        frames = other.registry.documents.documents_for(edge.me.device_id)
     before = bed.edge.digest
 
     bed.hear(*frames)
@@ -165,7 +165,7 @@ def test_a_binding_of_another_edge_is_not_ours(bed: Bed) -> None:
     another = bed.desk.enrol("edge")
     bed.desk.bind(bed.bob, another, patient="P0002")
 
-    bed.hear(*bed.desk.registry.documents_for(another.me.device_id))
+    bed.hear(*bed.desk.registry.documents.documents_for(another.me.device_id))
 
     assert bed.agent.counts.rejected == {Reason.PREKEY: 1}  # it is sealed, and not to us
     assert bed.edge.provision.directory.bindings() == ()
@@ -189,7 +189,7 @@ def test_an_older_document_is_nothing_new_whoever_brings_it(bed: Bed) -> None:
 
 def test_heartbeats_say_what_was_taken_and_the_registry_reckons_the_same(bed: Bed) -> None:
     bed.desk.bind(bed.ann, bed.edge)
-    wanted = bed.desk.registry.digest_for(bed.edge.me.device_id)
+    wanted = bed.desk.registry.documents.digest_for(bed.edge.me.device_id)
     assert bed.heartbeat().documents != wanted
 
     bed.hear(*bed.documents())

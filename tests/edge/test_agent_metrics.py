@@ -2,8 +2,8 @@
 
 import pytest
 
-from edge.agent import AgentCounts
 from edge.agent_metrics import STUCK_MS, EdgeWatch, trouble_of_agent
+from edge.counts import AgentCounts
 from runtime.clock import ManualClock
 from runtime.metrics import Figures
 

@@ -91,17 +91,17 @@ def test_after_a_power_cut_the_states_are_gone_and_the_agent_judges_anew(
     for n in range(12):
         bench.turn(bench.sealed(n * 5_000, **ILL))  # an alarm of the edge's own
         bench.pass_time(5_000)
-    standing = len(bench.agent._pipeline.open_alarms())
+    standing = len(bench.agent._patients.open_alarms())
     assert standing
 
     bench.crash()
-    assert len(bench.agent._pipeline.open_alarms()) == standing  # a crash is no power cut
+    assert len(bench.agent._patients.open_alarms()) == standing  # a crash is no power cut
 
     (tmp_path / "state.key").unlink()
     bench.crash()
-    assert bench.agent._pipeline.open_alarms() == []
+    assert bench.agent._patients.open_alarms() == []
     for n in range(12, 24):
         bench.turn(bench.sealed(n * 5_000, **ILL))
         bench.pass_time(5_000)
-    assert len(bench.agent._pipeline.open_alarms()) == standing
+    assert len(bench.agent._patients.open_alarms()) == standing
     assert bench.agent.counts.accepted == 12

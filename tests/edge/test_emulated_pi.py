@@ -22,6 +22,7 @@ from edge.status import Status
 from edge.status import read as read_status
 from models.artifacts import RELEASED, find
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 from tests.services.journey import Block, Journey
 from tests.services.mosquitto import mosquitto_binary
 from tests.services.pi import CPUS, EmulatedPi, here
@@ -156,7 +157,7 @@ def agent(pi: EmulatedPi, ward: Ward, bed: Bed) -> Iterator["subprocess.Popen[by
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def put_on(ward: Ward, bed: Bed) -> None:
@@ -218,7 +219,7 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
     with agent(pi, ward, bed) as first:
         until(lambda: _waiting(ward, bed) >= 8, "readings in the outbox", first, log, ward.journey)
         os.kill(first.pid, signal.SIGKILL)
-        first.wait(10)
+        first.wait(PATIENCE_S)
     kept = _waiting(ward, bed)
     assert not ward.stored(bed)  # there was nobody to forward to
 
@@ -234,7 +235,7 @@ def test_on_a_cortex_a53_the_agent_enrols_scores_keeps_forwards_and_survives_kil
         )
         status = ward.status(bed)
         os.kill(second.pid, signal.SIGTERM)
-        assert second.wait(30) == 0
+        assert second.wait(PATIENCE_S) == 0
 
     # Everything that was accepted is there, once, and nothing is missing in between.
     stored = ward.stored(bed)
@@ -270,7 +271,7 @@ def test_the_agent_enrols_scores_and_forwards_on(cpu: str, ward: Ward) -> None:
         until(lambda: len(ward.stored(bed)) >= 3, "readings in the data centre", process, log, ward.journey)
         until(lambda: len(ward.scores(bed)) >= 2, "scores in the data centre", process, log, ward.journey)
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
 
     ours, theirs = as_computed_here(ward.stored(bed)), {one["model"]: one["score"] for one in ward.scores(bed)[:2]}
     assert set(theirs) == {"sepsis", "heart"}

@@ -89,6 +89,7 @@ Outbox.open(Path(sys.argv[1]), budget_bytes=2**20, now_ms=0)
 """
 
 
+@pytest.mark.services
 def test_two_agents_cannot_have_one_outbox(tmp_path: Path) -> None:
     an_outbox(tmp_path)
 
@@ -180,6 +181,7 @@ while True:
 """
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("after", [1, 7, 40])
 def test_kill_9_in_mid_batch_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
     path = tmp_path / "outbox.sqlite"
@@ -372,6 +374,7 @@ print("recovered", len(outbox.page(b"s" * 16, 0, 10**6)))
 """
 
 
+@pytest.mark.services
 def test_a_disk_that_takes_no_more_is_a_typed_error_and_recovers(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FULL_DISK, str(tmp_path / "outbox.sqlite")],

@@ -35,10 +35,10 @@ def take(pipeline: Pipeline, after_ms: int, *, held_up_ms: int = 100, **changed:
 
 
 def test_a_reading_goes_on_with_its_origin_and_as_it_was_said() -> None:
-    message = take(a_pipeline(), 5_000, hr=71.5).message
+    message = take(a_pipeline(), 5_000, heart_rate=71.5).message
 
     assert (message.origin.wearable_id, message.origin.counter) == (BINDING.wearable_id, 5)
-    assert (message.vitals.hr, message.at_ms, message.received_ms) == (71.5, NOW + 5_000, NOW + 5_100)
+    assert (message.vitals.heart_rate, message.at_ms, message.received_ms) == (71.5, NOW + 5_000, NOW + 5_100)
     assert (message.sensor_flags, message.unusable) == (0, 0)
 
 
@@ -69,7 +69,7 @@ def test_an_ill_patient_s_readings_are_the_dearest() -> None:
     pipeline = a_pipeline()
     take(pipeline, 0)
 
-    extreme = take(pipeline, 5_000, rr=25.0)  # one red sign, and no alarm yet
+    extreme = take(pipeline, 5_000, respiratory_rate=25.0)  # one red sign, and no alarm yet
     episode = take(pipeline, 10_000, **ILL)
 
     assert extreme.keep is Keep.EXTREME
@@ -108,7 +108,7 @@ def test_only_touched_patients_are_written() -> None:
 @pytest.mark.parametrize("after_ms", [0, 5_000])
 def test_a_reading_that_cannot_be_judged_goes_on_and_is_dear(after_ms: int) -> None:
     opened = Opened(b"s" * 16, BINDING.wearable_id, BINDING.binding_id, 1, 0, b"", False, False)
-    vitals = VitalsV1(t_ms=NOW + after_ms, t_quality=2, uptime_ms=HOUR, hr=70.0)
+    vitals = VitalsV1(t_ms=NOW + after_ms, t_quality=2, uptime_ms=HOUR, heart_rate=70.0)
 
     judged = a_pipeline().unjudged(opened, vitals, BINDING, received_ms=NOW + after_ms)
 
@@ -122,7 +122,10 @@ def test_what_models_say_goes_on_with_the_reading_and_into_alarms() -> None:
     scoring = Scoring(find(RELEASED), lambda _: NOTHING)
     pipeline = Pipeline(lambda _: MonitoringPlan(), (), scoring)
 
-    worse = [take(pipeline, minute * MINUTE, hr=125.0, rr=32.0, temp_c=39.4, sbp=88.0) for minute in range(0, 180, 5)]
+    worse = [
+        take(pipeline, minute * MINUTE, heart_rate=125.0, respiratory_rate=32.0, temperature=39.4, systolic_bp=88.0)
+        for minute in range(0, 180, 5)
+    ]
 
     (first,) = worse[0].message.scores
     assert (first.model, first.version) == ("sepsis", scoring.versions["sepsis"])

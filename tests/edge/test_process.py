@@ -22,7 +22,9 @@ from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
 from simulators.enrolled import EnrolledSite
 from simulators.made_up import demo_site
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
+from tests.patience import PATIENCE_S
 from wire.mqtt import MqttClient
 
 ROOT = Path(__file__).parents[2]
@@ -54,14 +56,14 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
         assert checked.returncode == 0, checked.stderr
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while not (tmp_path / "data" / "alive").exists():
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+            second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
 

@@ -179,6 +179,7 @@ def test_without_root_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         main(Path("/"), program=PROGRAM, yes=False, dry_run=False)
 
 
+@pytest.mark.services
 def test_the_command_can_be_tried_by_anybody(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitalloom", "edge", "setup", "--root", str(a_pi(tmp_path)), "--dry-run"],

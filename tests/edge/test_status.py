@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from edge import status as statuses
-from edge.agent import OVERDUE_MS
 from edge.config import OutboxConfig
 from edge.outbox import Outbox
 from edge.process import Teller
+from edge.reporting import OVERDUE_MS
 from edge.status import Status, age_ms, file_for, places
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 from tests.edge.benches import ILL, Bench
 from tests.edge.statuses import NOW_MS, WELL, a_status
 from vitals.messages import AlarmState
@@ -22,7 +22,7 @@ from wire.envelope import Stage
 def a_bench(folder: Path) -> tuple[Bench, list[Status]]:
     told: list[Status] = []
     bench = Bench(folder)
-    bench.agent._tell_status = told.append
+    bench.agent._status._report = told.append
     return bench, told
 
 
@@ -102,14 +102,14 @@ def test_the_agent_tells_once_a_second_how_it_is(tmp_path: Path) -> None:
     assert (first.battery, first.flags) == (55.0, ("battery low",))
     assert first.heard_ms is not None
     assert second.heard_ms is None
-    standing = [one for one in bench.agent._pipeline.open_alarms() if one.state is not AlarmState.PENDING]
+    standing = [one for one in bench.agent._patients.open_alarms() if one.state is not AlarmState.PENDING]
     assert sum(last.alarms.values()) == len(standing) > 0  # the battery's
 
 
 def test_no_value_and_no_pseudonym_is_in_it(tmp_path: Path) -> None:
     bench, told = a_bench(tmp_path)
     bench.begin(0)
-    bench.turn(bench.sealed(0, **{**ILL, "hr": 137.0}))
+    bench.turn(bench.sealed(0, **{**ILL, "heart_rate": 137.0}))
     bench.pass_time(1_000)
 
     statuses.write(tmp_path / "status", told[-1])
@@ -156,9 +156,9 @@ def test_a_commit_that_is_overdue_is_no_progress(tmp_path: Path, monkeypatch: py
 def test_a_full_disk_is_shown_and_is_no_reason_to_be_started_anew(tmp_path: Path) -> None:
     bench = Bench(tmp_path, outbox=OutboxConfig(budget_mb=8, commit_ms=100))
     told: list[Status] = []
-    bench.agent._tell_status = told.append
+    bench.agent._status._report = told.append
     bench.begin(0)
-    bench.agent._outbox._connection.execute("PRAGMA max_page_count=1")
+    bench.agent._keeper.outbox._connection.execute("PRAGMA max_page_count=1")
     for number in range(300):
         bench.turn(bench.sealed(number * 1_000))
         bench.clock.advance(50)
@@ -187,7 +187,7 @@ def test_the_watchdog_is_fed_by_progress_alone(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
         heard.settimeout(5)
-        teller = Teller(tmp_path / "status", Supervisor(str(tmp_path / "notify")))
+        teller = Teller(tmp_path / "status", SystemdNotifier(str(tmp_path / "notify")))
 
         teller(a_status(mono_ms=NOW_MS, progress_ms=NOW_MS))
         teller(a_status(mono_ms=NOW_MS + 1_000, progress_ms=NOW_MS + 1_000))
@@ -212,7 +212,7 @@ def test_the_watchdog_is_fed_by_progress_alone(tmp_path: Path) -> None:
 def test_a_status_that_cannot_be_written_is_said_once_and_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    teller = Teller(tmp_path / "nowhere" / "status", Supervisor())
+    teller = Teller(tmp_path / "nowhere" / "status", SystemdNotifier())
 
     teller(WELL)
     teller(WELL)

@@ -23,7 +23,7 @@ from tests.faults.random_workers import survive
 from tests.faults.table import FAULTS
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
-from tests.services.native import REQUIRED
+from tests.services.missing import REQUIRED
 
 
 async def one(number: str, folder: Path, *, seed: int, engine: str) -> Verdict:

@@ -20,10 +20,10 @@ def _ingest() -> None:
 
     deliver, reached = KafkaIngest._deliver, 0
 
-    async def at_deliver(self: KafkaIngest, sender: Any, letters: list[Any]) -> None:
+    async def at_deliver(self: KafkaIngest, sender: Any, records: list[Any]) -> None:
         nonlocal reached
-        await deliver(self, sender, letters)
-        reached += bool(letters)
+        await deliver(self, sender, records)
+        reached += bool(records)
         if reached == _NTH:
             _die()
 
@@ -31,18 +31,18 @@ def _ingest() -> None:
 
 
 def _store() -> None:
-    from stream.store.writer import Lane
+    from stream.store.writer import TopicGroupWriter
 
-    tell, reached = Lane._tell, 0
+    tell, reached = TopicGroupWriter._tell, 0
 
-    async def at_tell(self: Lane, *told: Any) -> None:
+    async def at_tell(self: TopicGroupWriter, *told: Any) -> None:
         nonlocal reached
         reached += self._name == "events"
         if reached == _NTH and self._name == "events":
             _die()
         await tell(self, *told)
 
-    Lane._tell = at_tell  # type: ignore[method-assign]
+    TopicGroupWriter._tell = at_tell  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

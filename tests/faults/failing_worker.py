@@ -21,7 +21,7 @@ def _die() -> None:
 
 def main(point: str, engine: str) -> int:
     """Run until the point is reached."""
-    commit, send = VitalsConsumer._commit, VitalsConsumer._send
+    commit, send = VitalsConsumer._commit, VitalsConsumer._send_batch
     reached = 0
 
     async def at_commit(self: VitalsConsumer, *told: Any) -> None:
@@ -42,7 +42,7 @@ def main(point: str, engine: str) -> int:
         return waiting
 
     VitalsConsumer._commit = at_commit  # type: ignore[method-assign]
-    VitalsConsumer._send = at_send  # type: ignore[method-assign]
+    VitalsConsumer._send_batch = at_send  # type: ignore[method-assign]
     return run_worker(worker_config(None), EventLoop(engine))
 
 

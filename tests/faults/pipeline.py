@@ -36,9 +36,10 @@ from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
-from stream.records import Arrived, decode_for_patient
-from stream.site.broker_files import BrokerFolder, BrokerSettings
-from stream.store.influx import Away, Database, prepare
+from stream.records import ReadingRecord, decode_patient_record
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
+from stream.store.influx import Database, DatabaseUnavailable, prepare_database
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -47,6 +48,7 @@ from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged
 from wire.codec import reading_id
 from wire.envelope import FrameClass
+from wire.errors import Reason
 from wire.receiver import Opened
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
@@ -111,7 +113,7 @@ class _DataCentreElsewhere(DataCentre):
             while True:
                 try:
                     points = await self._pipeline.points(database)
-                except Away:
+                except DatabaseUnavailable:
                     points = []
                 new = set(points) - self._known
                 self._known |= new
@@ -166,13 +168,18 @@ class _Poison:
         for one in agents:
             assert isinstance(one, AgentTask)
             agent = one._agent
-            agent._take_reading = partial(self._take, agent, agent._take_reading, every)  # type: ignore[method-assign]
+            intake = agent._intake
+            accept = partial(self._accept, agent, intake._accept_reading, every)
+            intake._accept_reading = accept  # type: ignore[method-assign]
 
-    def _take(self, agent: EdgeAgent, healthy: Callable[..., None], every: int, opened: Opened, now_ms: int) -> None:
-        healthy(opened, now_ms)
+    def _accept(
+        self, agent: EdgeAgent, healthy: Callable[..., Reason | None], every: int, opened: Opened, now_ms: int
+    ) -> Reason | None:
+        reason = healthy(opened, now_ms)
         if next(self._taken) % every == 0:
             self.count += 1
-            agent._keep(opened.binding_id, FrameClass.VITALS, b"\x93poison", Keep.ALWAYS, now_ms)
+            agent._keeper.keep(opened.binding_id, FrameClass.VITALS, b"\x93poison", Keep.ALWAYS, now_ms)
+        return reason
 
 
 class Pipeline:
@@ -290,12 +297,12 @@ class Pipeline:
         async with Database(self.influx) as database:
             points = await self.points(database)
         counts = self.ward.fleets.counts
-        uplinks: Counter[Any] = Counter()
+        frames: Counter[Any] = Counter()
         readings: Counter[bytes] = Counter()
         for record in await self.log.records(KAFKA_READINGS):
-            arrived = decode_for_patient(record.value)
-            assert isinstance(arrived, Arrived)
-            uplinks[arrived.uplink] += 1
+            arrived = decode_patient_record(record.value)
+            assert isinstance(arrived, ReadingRecord)
+            frames[arrived.frame] += 1
             readings[arrived.messages[0].reading_id] += 1
         alarms = await physiological(self.log)
         expected = (
@@ -357,7 +364,7 @@ async def site(
         folder, kafka, influxdb, workers=workers, engine=engine, speed=speed, cadence_ms=cadence_ms, look_s=look_s
     )
     await pipeline.log.begin()
-    await asyncio.to_thread(prepare, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
+    await asyncio.to_thread(prepare_database, pipeline.influx, retention_days=YEARS, aggregate_days=YEARS)
     options = WardOptions(
         scenario=scenario, patients=patients, edges=edges, speed=speed, duration=f"{round(seconds * speed)}s",
         cadence=f"{cadence_ms // 1_000}s", seed=seed,

@@ -29,7 +29,7 @@ async def survive(kafka: Kafka, folder: Path, *, minutes: float, seed: int, engi
 
     async def stop(at: int) -> None:
         workers[at].tell(signal.SIGTERM)
-        await workers[at].ended(within_s=40)
+        await workers[at].ended()
         workers[at] = trial.start()
 
     async def freeze(at: int) -> None:
@@ -44,7 +44,7 @@ async def survive(kafka: Kafka, folder: Path, *, minutes: float, seed: int, engi
 
     async def die_within(at: int) -> None:
         workers[at].tell(signal.SIGTERM)
-        await workers[at].ended(within_s=40)
+        await workers[at].ended()
         workers[at] = trial.start(point=rng.choice(("before", "within", "after")))
 
     blows: tuple[Callable[[int], Awaitable[None]], ...] = (kill, stop, freeze, stall, die_within)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stream.errors import DeskNotReached
+from stream.errors import DeskCommandFailed
 from stream.kafka import producer, topic
-from stream.records import Alarmed, decode_for_patient, encode_record
+from stream.records import AlarmRecord, decode_patient_record, encode_record
 from tests.faults.failing_desk import POINTS
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Mail, Webhook, webhooks
 from tests.stream.cluster import Log
@@ -23,7 +24,7 @@ from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 pytestmark = pytest.mark.services
 
 
-def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], house: DeskHouse, *, within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, house.said()
@@ -42,7 +43,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
         await sender.start()
         try:
             for one in alarms:
-                value = encode_record(Alarmed(alarm=one))
+                value = encode_record(AlarmRecord(alarm=one))
                 await sender.send_and_wait(topic(log.config, KAFKA_ALARMS), key=one.binding_id.encode(), value=value)
         finally:
             await sender.stop()
@@ -51,7 +52,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
 
 
 def ordered(log: Log) -> list[Acknowledge]:
-    found = [decode_for_patient(record.value).message for record in asyncio.run(log.records(KAFKA_ORDERS))]  # type: ignore[union-attr]
+    found = [decode_patient_record(record.value).message for record in asyncio.run(log.records(KAFKA_ORDERS))]  # type: ignore[union-attr]
     return [one for one in found if isinstance(one, Acknowledge)]
 
 
@@ -87,7 +88,7 @@ def test_a_desk_killed_at_any_point_calls_for_every_red_alarm_and_keeps_every_an
             house.started(point="answered")
             anna = house.anna()
             until(lambda: len(anna.alarms()) == 4, house)
-            with contextlib.suppress(DeskNotReached):  # it died, and she does not know whether it was heard
+            with contextlib.suppress(DeskCommandFailed):  # it died, and she does not know whether it was heard
                 anna.acknowledge(one_of(anna, 4))
             assert house.ended() == -9, house.said()
             house.start(point="ordered")
@@ -167,7 +168,7 @@ def test_silence_and_answers_survive_a_restart_and_red_breaks_through(kafka: Kaf
             put(log, an_alarm(1, **{**_same(amber), "revision": 1, "priority": Priority.HIGH}))
             until(lambda: len(push.taken) > heard, house, within_s=5)
             (alarm,) = anna.alarms()
-            with pytest.raises(DeskNotReached, match="has changed since you looked"):
+            with pytest.raises(DeskCommandFailed, match="has changed since you looked"):
                 anna.client.acknowledge(alarm["id"], revision=0)
             put(log, an_alarm(1, **{**_same(amber), "revision": 2, "state": AlarmState.CLEARED}))
             until(lambda: anna.alarms() == [], house)

@@ -20,14 +20,15 @@ from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.kafka import producer, topic
 from stream.records import (
-    Alarmed,
-    Arrived,
-    decode_alarmed,
-    decode_for_patient,
-    decode_judged,
-    decode_state,
+    AlarmRecord,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_judgement_record,
+    decode_patient_record,
+    decode_state_row,
     encode_record,
 )
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged, AlarmKind, Event, News2Scored, Reading, ReadingJudged
@@ -79,7 +80,7 @@ class Worker:
         if self.is_running:
             self._process.send_signal(number)
 
-    async def ended(self, within_s: float = 20.0) -> float:
+    async def ended(self, within_s: float = PATIENCE_S) -> float:
         """Wait for its end; how long that took."""
         began = time.monotonic()
         while self.is_running:
@@ -91,7 +92,7 @@ class Worker:
         """Whatever it does."""
         self.tell(signal.SIGCONT)
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
     def said(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-3_000:]
@@ -138,7 +139,7 @@ class Load:
                     waiting.append(
                         await sender.send(
                             topic(self._log.config, KAFKA_READINGS), key=reading.binding_id.encode(),
-                            value=encode_record(Arrived(messages=(reading,))),
+                            value=encode_record(ReadingRecord(messages=(reading,))),
                         )
                     )  # fmt: skip
                     self.sent += 1
@@ -179,14 +180,14 @@ class Verdict(msgspec.Struct, kw_only=True):
         return not (self.lost or self.duplicated or self.alarms_wrong or self.scores_wrong or self.stale_rows)
 
 
-async def settled(log: Log, *, sent: int, within_s: float = 60.0) -> None:
+async def settled(log: Log, *, sent: int, within_s: float = PATIENCE_S) -> None:
     """Wait until everything that was sent is judged."""
     began = time.monotonic()
     while True:
         found = sum(
             isinstance(event, ReadingJudged)
             for record in await log.records(KAFKA_EVENTS)
-            for event in decode_judged(record.value).events
+            for event in decode_judgement_record(record.value).events
         )
         if found >= sent or time.monotonic() - began > within_s:
             return
@@ -204,7 +205,7 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
     worst_ms = 0
     scores: dict[str, list[Event]] = defaultdict(list)
     for record in await log.records(KAFKA_EVENTS):
-        for event in decode_judged(record.value).events:
+        for event in decode_judgement_record(record.value).events:
             if isinstance(event, ReadingJudged):
                 times[event.reading.reading_id] += 1
                 age_ms = record.timestamp - event.reading.at_ms
@@ -236,8 +237,8 @@ async def physiological(log: Log) -> dict[str, list[AlarmChanged]]:
     """Alarms of patients, by patient, as they lie in the log."""
     alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
     for record in await log.records(KAFKA_ALARMS):
-        one = decode_alarmed(record.value)
-        if isinstance(one, Alarmed) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
+        one = decode_alarm_record(record.value)
+        if isinstance(one, AlarmRecord) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
             alarms[one.alarm.binding_id].append(one.alarm)
     return alarms
 
@@ -256,8 +257,8 @@ async def expected_alarms(
                 break
             messages = []
             for record in records:
-                arrived = decode_for_patient(record.value)
-                assert isinstance(arrived, Arrived)
+                arrived = decode_patient_record(record.value)
+                assert isinstance(arrived, ReadingRecord)
                 messages += arrived.messages
             for event in engine.apply(messages):
                 if isinstance(event, AlarmChanged) and event.kind is AlarmKind.PHYSIOLOGICAL:
@@ -269,7 +270,7 @@ async def expected_alarms(
 
 async def _rows(log: Log) -> tuple[dict[bytes, int], dict[bytes, int]]:
     """Of every patient: the offset in the last row, and the offset of the last reading in the log."""
-    rows = {record.key: decode_state(record.value).last_offset for record in await log.records(KAFKA_STATE)}
+    rows = {record.key: decode_state_row(record.value).last_offset for record in await log.records(KAFKA_STATE)}
     newest = {record.key: record.offset for record in await log.records(KAFKA_READINGS)}
     return rows, newest
 

@@ -55,6 +55,7 @@ def test_leaving_out_the_first_sign_changes_more_than_leaving_out_one_at_random(
     assert np.mean(first_moved) > 1.3 * np.mean(any_moved)
 
 
+@pytest.mark.slow
 def test_septic_patients_score_higher_within_the_same_hour(hours: Hours, model: SepsisModel) -> None:
     assert hours.labels is not None
     chosen = random.Random(1).sample(range(len(hours.starts)), 400)

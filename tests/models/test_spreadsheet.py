@@ -375,6 +375,7 @@ class TestFiles:
         assert out.splitlines()[1] == ILL + ",7,7,,high,1,2,2,0.79"
         assert "rows scored" in err
 
+    @pytest.mark.services
     def test_a_reader_that_leaves_early_is_no_error(self, source: Path) -> None:
         source.write_text(f"{HEADER}\n" + f"{ILL}\n" * 3_000, encoding="utf-8")
         script = (
@@ -526,6 +527,7 @@ def test_the_document_tells_the_columns_and_their_ranges() -> None:
     assert all(f"`{name}`" in document for name in RESULTS)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(rows: int) -> int:
         source = tmp_path / f"{rows}.csv"

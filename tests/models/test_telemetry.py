@@ -52,6 +52,7 @@ def variables(dockerfile: Path) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)  # type: ignore[misc]
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("program", [FIRST_MODEL, "import models.training.export"], ids=["runtime", "training"])
 def test_telemetry_is_off_before_onnxruntime_is_imported(program: str) -> None:
     if "training" in program:
@@ -60,6 +61,7 @@ def test_telemetry_is_off_before_onnxruntime_is_imported(program: str) -> None:
     assert seen_at_import(program) == ["1"]
 
 
+@pytest.mark.services
 def test_a_value_that_the_environment_sets_is_kept() -> None:
     assert seen_at_import(FIRST_MODEL, ORT_DISABLE_TELEMETRY="true") == ["true"]
 

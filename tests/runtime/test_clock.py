@@ -1,11 +1,11 @@
-"""The wall may be simulated and shared; the monotonic clock is always real."""
+"""The wall clock may be simulated and shared; the monotonic clock is always real."""
 
 from pathlib import Path
 
 from runtime.clock import FileClock, ManualClock, SystemClock
 
 
-def test_two_processes_share_one_simulated_wall(tmp_path: Path) -> None:
+def test_two_processes_share_one_simulated_wall_clock(tmp_path: Path) -> None:
     ward = FileClock.create(tmp_path / "clock", 1_000)
     edge = FileClock(tmp_path / "clock")
 
@@ -16,7 +16,7 @@ def test_two_processes_share_one_simulated_wall(tmp_path: Path) -> None:
     edge.close()
 
 
-def test_a_wrong_wall_does_not_move_the_monotonic_clock() -> None:
+def test_wrong_wall_clock_does_not_change_the_monotonic_clock() -> None:
     clock = ManualClock(1_000, mono_ms=50)
 
     clock.set_wall(999_999_999)

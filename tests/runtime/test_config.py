@@ -34,7 +34,7 @@ def test_a_file_becomes_one_typed_object(tmp_path: Path) -> None:
     assert agent == Agent(ward="7b", broker=Broker(port=8883))
 
 
-def test_the_environment_overrules_the_file(tmp_path: Path) -> None:
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
     path = _file(tmp_path, 'ward = "7b"\n')
 
     agent = load(Agent, path, env_prefix="TEST", environment={"TEST__BROKER__HOST": "mqtt", "TEST__WINDOW_MS": "500"})
@@ -62,6 +62,6 @@ def test_a_mistake_is_an_error_that_names_the_file_and_the_key(tmp_path: Path, t
         assert name in str(caught.value)
 
 
-def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
+def test_missing_file_is_an_error_that_says_how_to_create_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--sample-config"):
         load(Agent, tmp_path / "none.toml", env_prefix="TEST", environment={})

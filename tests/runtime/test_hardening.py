@@ -74,23 +74,26 @@ def a_process(*words: str, memlock: int | None = None) -> Iterator[tuple[int, di
 # The process
 
 
-def test_what_a_hardened_process_makes_is_its_owners_and_it_leaves_no_core() -> None:
+@pytest.mark.services
+def test_hardened_process_creates_private_files_and_no_core_dump() -> None:
     with a_process("harden") as (_, told):
         assert told["umask"] == 0o077
         assert told["core"] == [0, 0]
         assert told["core_dumps_off"] is True
 
 
+@pytest.mark.services
 @on_linux
-def test_a_hardened_process_cannot_be_dumped() -> None:
+def test_hardened_process_is_not_dumpable() -> None:
     with a_process("harden") as (_, told):
         assert told["dumpable"] == 0
         assert told["not_dumpable"] is True
 
 
+@pytest.mark.services
 @on_linux
 @pytest.mark.parametrize("fact", ["environ", "mem", "maps"])
-def test_another_process_of_the_same_user_cannot_look_into_it(fact: str) -> None:
+def test_other_process_of_the_same_user_cannot_read_its_memory_and_environment(fact: str) -> None:
     with a_process("harden", "nobody") as (pid, _):
         looked = subprocess.run(
             [sys.executable, "-c", NEIGHBOUR, f"/proc/{pid}/{fact}"], capture_output=True, text=True
@@ -99,16 +102,18 @@ def test_another_process_of_the_same_user_cannot_look_into_it(fact: str) -> None
     assert looked.stderr.strip() == "closed"
 
 
+@pytest.mark.services
 @on_linux
-def test_without_hardening_it_can() -> None:
+def test_without_hardening_they_can_be_read() -> None:
     with a_process("nobody") as (pid, _):
         looked = subprocess.run([sys.executable, "-c", NEIGHBOUR, f"/proc/{pid}/environ"], capture_output=True)
 
     assert looked.returncode == 0
 
 
+@pytest.mark.services
 @on_linux
-def test_memory_is_not_locked_under_a_limit_that_holds() -> None:
+def test_memory_is_not_locked_under_a_limit_that_applies() -> None:
     # Even a limit above what the process has now: it could be locked, and the next large allocation would fail.
     _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     with a_process("harden", "nobody", memlock=8 << 30 if most == resource.RLIM_INFINITY else most) as (pid, told):
@@ -116,8 +121,9 @@ def test_memory_is_not_locked_under_a_limit_that_holds() -> None:
         assert _locked_kb(pid) == 0
 
 
+@pytest.mark.services
 @on_linux
-def test_memory_is_locked_where_that_cannot_hurt() -> None:
+def test_memory_is_locked_where_no_limit_applies() -> None:
     allowed = hardening._may_lock_everything()
 
     with a_process("harden") as (pid, told):
@@ -127,7 +133,7 @@ def test_memory_is_locked_where_that_cannot_hurt() -> None:
 
 @on_linux
 @pytest.mark.parametrize("allowed", [True, False])
-def test_what_is_not_allowed_is_not_tried(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+def test_locking_is_not_tried_without_permission(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
     tried: list[int] = []
 
     class Libc:
@@ -157,7 +163,7 @@ def test_memory_is_locked_without_a_limit_or_above_it(
     monkeypatch: pytest.MonkeyPatch, limit: int, capabilities: int, users: str, allowed: bool
 ) -> None:
     facts = {"/proc/self/status": f"Name:\tx\nCapEff:\t{capabilities:016x}\n", "/proc/self/uid_map": f"  {users}\n"}
-    monkeypatch.setattr(hardening, "_fact", facts.__getitem__)
+    monkeypatch.setattr(hardening, "_kernel_file", facts.__getitem__)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
 
     assert hardening._may_lock_everything() is allowed
@@ -171,8 +177,8 @@ def test_memory_is_locked_without_a_limit_or_above_it(
         ("", False),  # nobody knows
     ],
 )
-def test_the_kernel_says_whether_there_is_a_swap(monkeypatch: pytest.MonkeyPatch, swaps: str, off: bool) -> None:
-    monkeypatch.setattr(hardening, "_fact", {"/proc/swaps": swaps}.__getitem__)
+def test_swap_is_read_from_the_kernel(monkeypatch: pytest.MonkeyPatch, swaps: str, off: bool) -> None:
+    monkeypatch.setattr(hardening, "_kernel_file", {"/proc/swaps": swaps}.__getitem__)
 
     assert hardening._swap_is_off() is off
 
@@ -193,12 +199,12 @@ def test_dumps_are_off_when_neither_a_file_nor_a_program_gets_them(
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     monkeypatch.setattr(hardening, "_not_dumpable", lambda: not dumpable)
     monkeypatch.setattr(hardening, "_lock_memory", lambda: False)
-    monkeypatch.setattr(hardening, "_fact", lambda _: pattern)
+    monkeypatch.setattr(hardening, "_kernel_file", lambda _: pattern)
 
     assert harden().core_dumps_off is off
 
 
-def test_a_system_without_prctl_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_without_prctl_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
 
     assert hardening._not_dumpable() is False
@@ -206,23 +212,23 @@ def test_a_system_without_prctl_is_told_of(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("missing", "cures"),
+    ("missing", "fixes"),
     [
         ((), []),
         (("core_dumps_off",), ["ulimit -c 0"]),
-        (("not_dumpable",), ["a user of its own"]),
+        (("not_dumpable",), ["dedicated user"]),
         (("memory_locked",), []),  # there is no swap
         (("swap_off",), []),  # nothing of us goes there
         (("memory_locked", "swap_off"), ["swapoff -a"]),
         (("core_dumps_off", "not_dumpable", "memory_locked", "swap_off"), ["ulimit", "user", "swapoff"]),
     ],
 )
-def test_what_is_missing_is_said_with_the_cure(missing: tuple[str, ...], cures: list[str]) -> None:
+def test_missing_protection_is_reported_with_the_fix(missing: tuple[str, ...], fixes: list[str]) -> None:
     done = Hardening(**{name: name not in missing for name in Hardening.__struct_fields__})
 
-    assert len(done.warnings) == len(cures)
-    for warning, cure in zip(done.warnings, cures, strict=True):
-        assert cure in warning
+    assert len(done.warnings) == len(fixes)
+    for warning, fix in zip(done.warnings, fixes, strict=True):
+        assert fix in warning
 
 
 def _locked_kb(pid: int) -> int:
@@ -234,7 +240,7 @@ def _locked_kb(pid: int) -> int:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
-def test_a_file_of_its_owner_alone_is_private(tmp_path: Path, mode: int) -> None:
+def test_file_with_access_for_its_owner_only_is_private(tmp_path: Path, mode: int) -> None:
     path = a_file(tmp_path, mode=mode)
 
     check_private(path)
@@ -243,16 +249,16 @@ def test_a_file_of_its_owner_alone_is_private(tmp_path: Path, mode: int) -> None
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o666, 0o777])
-def test_a_file_that_others_can_reach_is_not(tmp_path: Path, mode: int) -> None:
+def test_file_accessible_to_other_users_is_refused(tmp_path: Path, mode: int) -> None:
     path = a_file(tmp_path, mode=mode)
 
     for look in (check_private, read_private):
-        with pytest.raises(NotPrivate, match=rf"identity\.json: .*others can reach it.* chmod 600 {path}$"):
+        with pytest.raises(NotPrivate, match=rf"identity\.json: .*accessible to other users.* chmod 600 {path}$"):
             look(path)
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o755, 0o711, 0o777, 0o1777])
-def test_a_folder_that_others_can_enter_is_not(tmp_path: Path, mode: int) -> None:
+def test_folder_accessible_to_other_users_is_refused(tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "identity"
     folder.mkdir()
     folder.chmod(mode)
@@ -262,7 +268,7 @@ def test_a_folder_that_others_can_enter_is_not(tmp_path: Path, mode: int) -> Non
             look(folder)
 
 
-def test_a_link_is_not(tmp_path: Path) -> None:
+def test_symbolic_link_is_refused(tmp_path: Path) -> None:
     (link := tmp_path / "link").symlink_to(a_file(tmp_path))
     (folder := tmp_path / "folder").symlink_to(tmp_path / "there", target_is_directory=True)
     (tmp_path / "there").mkdir(mode=0o700)
@@ -278,31 +284,31 @@ def test_a_link_is_not(tmp_path: Path) -> None:
 
 
 @as_root
-def test_a_file_of_another_user_is_not(tmp_path: Path) -> None:
+def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     os.chown(path, NOBODY, NOBODY)
 
     for look in (check_private, read_private):
-        with pytest.raises(NotPrivate, match=f"another user; the cure: chown 0 {path}$"):
+        with pytest.raises(NotPrivate, match=f"another user; fix: chown 0 {path}$"):
             look(path)
 
 
 @as_root
-def test_a_file_of_root_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_of_root_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = a_file(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 1_000)
 
     check_private(path)
 
 
-def test_the_cure_can_be_pasted(tmp_path: Path) -> None:
+def test_fix_is_quoted_for_the_shell(tmp_path: Path) -> None:
     path = a_file(tmp_path, name="Ward 7 keys", mode=0o644)
 
     with pytest.raises(NotPrivate, match=f"chmod 600 '{path}'$"):
         check_private(path)
 
 
-def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+def test_missing_file_is_an_os_error(tmp_path: Path) -> None:
     for look in (check_private, read_private):
         with pytest.raises(FileNotFoundError):
             look(tmp_path / "identity.json")
@@ -312,7 +318,7 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("length", "fits"), [(0, True), (9, True), (10, True), (11, False), (5_000, False)])
-def test_reading_is_bounded(tmp_path: Path, length: int, fits: bool) -> None:
+def test_length_of_a_file_is_limited(tmp_path: Path, length: int, fits: bool) -> None:
     path = a_file(tmp_path, content=b"k" * length)
 
     if fits:
@@ -322,21 +328,21 @@ def test_reading_is_bounded(tmp_path: Path, length: int, fits: bool) -> None:
             read_private(path, at_most=10)
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
 
-    with pytest.raises(NotPrivate, match="not a file"):
+    with pytest.raises(NotPrivate, match="not a regular file"):
         read_private(tmp_path / "pipe")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_folder_is_refused_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o700)
 
-    with pytest.raises(NotPrivate, match="not a file"):
+    with pytest.raises(NotPrivate, match="not a regular file"):
         read_private(tmp_path / "folder")
 
 
-def test_what_was_opened_is_checked_and_not_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opened_file_is_checked_not_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, open_ = a_file(tmp_path, mode=0o644), os.open
 
     def swapped(name: Path, flags: int) -> int:
@@ -347,14 +353,14 @@ def test_what_was_opened_is_checked_and_not_the_name(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "open", swapped)
 
-    with pytest.raises(NotPrivate, match="others can reach it"):
+    with pytest.raises(NotPrivate, match="accessible to other users"):
         read_private(path)
 
 
 # Writing
 
 
-def test_what_is_written_is_its_owners_whatever_the_umask(tmp_path: Path) -> None:
+def test_written_file_is_private_with_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         make_private_dir(tmp_path / "identity")
@@ -367,7 +373,7 @@ def test_what_is_written_is_its_owners_whatever_the_umask(tmp_path: Path) -> Non
     assert read_private(tmp_path / "identity" / "key") == b"key"
 
 
-def test_a_private_folder_is_made_once(tmp_path: Path) -> None:
+def test_private_folder_is_created_once(tmp_path: Path) -> None:
     make_private_dir(tmp_path / "site" / "ca")
     write_private(tmp_path / "site" / "ca" / "key", b"key")
 
@@ -376,7 +382,7 @@ def test_a_private_folder_is_made_once(tmp_path: Path) -> None:
     assert read_private(tmp_path / "site" / "ca" / "key") == b"key"
 
 
-def test_a_loose_file_is_replaced_by_a_private_one(tmp_path: Path) -> None:
+def test_public_file_is_replaced_by_a_private_one(tmp_path: Path) -> None:
     path = a_file(tmp_path, mode=0o644)
 
     write_private(path, b"new")
@@ -384,7 +390,7 @@ def test_a_loose_file_is_replaced_by_a_private_one(tmp_path: Path) -> None:
     assert read_private(path) == b"new"
 
 
-def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+def test_symbolic_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
     other = a_file(tmp_path, content=b"other")
     (tmp_path / "link").symlink_to(other)
 
@@ -394,6 +400,7 @@ def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
     assert other.read_bytes() == b"other"
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
 def test_a_power_cut_leaves_the_old_file_or_the_new_one(tmp_path: Path, step: str, durable: bool) -> None:
@@ -430,7 +437,7 @@ write_private(path, b"new content", durable={durable})
     assert [one.name for one in tmp_path.iterdir()] == [path.name]  # what was torn holds keys, and is gone
 
 
-def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(
+def test_failed_write_leaves_the_old_file_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = a_file(tmp_path, content=b"old")
@@ -448,7 +455,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize(("durable", "synced"), [(True, ["file", "folder"]), (False, [])])
-def test_the_file_reaches_the_disk_and_then_its_name_does(
+def test_content_is_flushed_before_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, synced: list[str]
 ) -> None:
     seen: list[str] = []
@@ -463,7 +470,7 @@ def test_the_file_reaches_the_disk_and_then_its_name_does(
     assert seen == synced
 
 
-def test_writers_at_once_leave_one_of_their_files_whole(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     path, failures = tmp_path / "key", []
 
     def write(letter: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Lines for the person on call."""
+"""Log lines as text and as JSON."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_json_lines_can_be_read_by_machines() -> None:
     assert (line["event"], line["used"], line["level"]) == ("outbox filling", 0.71, "warning")
 
 
-def test_times_in_json_are_of_one_zone_wherever_a_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_in_json_are_in_utc_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     out = io.StringIO()
@@ -56,7 +56,7 @@ def test_times_in_json_are_of_one_zone_wherever_a_machine_stands(monkeypatch: py
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
-def test_a_library_may_say_in_its_own_way_that_there_is_no_exception(form: logs.LogFormat) -> None:
+def test_exc_info_false_means_no_exception(form: logs.LogFormat) -> None:
     out = io.StringIO()
     logs.set_up(form=form, stream=out)
 
@@ -65,7 +65,7 @@ def test_a_library_may_say_in_its_own_way_that_there_is_no_exception(form: logs.
     assert "unclosed connection" in out.getvalue()
 
 
-def test_quiet_levels_cost_nothing_and_say_nothing() -> None:
+def test_events_below_the_level_are_not_written() -> None:
     out = io.StringIO()
     logs.set_up(level="WARNING", stream=out)
 

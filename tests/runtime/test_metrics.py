@@ -1,4 +1,4 @@
-"""A process that is asked how it is: by Prometheus, by whoever waits for it, and while its event loop hangs."""
+"""The health and metrics endpoint: for Prometheus, for health checks, and while the event loop hangs."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,19 @@ from runtime.errors import CannotListen, ConfigError
 from runtime.metrics import Figure, Figures, HttpConfig, serving
 from runtime.version import __version__
 from stream.config import REGISTRY_LISTEN, IngestConfig, StoreConfig, WorkerConfig
+from tests.patience import PATIENCE_S
 
 ANYWHERE = HttpConfig(listen="127.0.0.1:0")
 
 
 class Worker:
-    """A process that says what it is told to say."""
+    """A process with the given metrics and the given problem."""
 
     def __init__(self, figures: Figures | None = None, trouble: str = "") -> None:
-        self.told, self.problem = figures or Figures(), trouble
+        self.values, self.problem = figures or Figures(), trouble
 
     def figures(self) -> Figures:
-        return self.told
+        return self.values
 
     def trouble(self) -> str:
         return self.problem
@@ -40,21 +41,21 @@ class Worker:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a URL of our own
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:  # noqa: S310 - a URL of our own
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 
 
-def asked(watched: Worker, *paths: str) -> list[tuple[int, str]]:
+def requested(source: Worker, *paths: str) -> list[tuple[int, str]]:
     async def story() -> list[tuple[int, str]]:
-        async with serving(ANYWHERE, process="worker", watched=watched) as url:
+        async with serving(ANYWHERE, process="worker", source=source) as url:
             return [await asyncio.to_thread(get, url + path) for path in paths]
 
     return asyncio.run(story())
 
 
-def test_prometheus_reads_the_base_set_and_what_a_process_adds() -> None:
+def test_prometheus_reads_the_base_set_and_the_metrics_of_the_process() -> None:
     figures = Figures(
         received=7,
         sent=5,
@@ -68,7 +69,7 @@ def test_prometheus_reads_the_base_set_and_what_a_process_adds() -> None:
         ),
     )
 
-    ((status, text),) = asked(Worker(figures), "/metrics")
+    ((status, text),) = requested(Worker(figures), "/metrics")
 
     found = {
         (sample.name, *sample.labels.values()): sample.value
@@ -93,22 +94,22 @@ def test_prometheus_reads_the_base_set_and_what_a_process_adds() -> None:
     assert "process_resident_memory_bytes" in text
 
 
-def test_ready_is_a_status_and_one_line() -> None:
-    well = asked(Worker(), "/ready", "/live", "/elsewhere")
-    ill = asked(Worker(trouble="Kafka takes nothing\nsince 12 s"), "/ready", "/live")
+def test_ready_answers_with_a_status_and_one_line() -> None:
+    healthy = requested(Worker(), "/ready", "/live", "/elsewhere")
+    unhealthy = requested(Worker(trouble="Kafka takes nothing\nsince 12 s"), "/ready", "/live")
 
-    assert [status for status, _ in well] == [200, 200, 404]
-    assert ill == [(503, "Kafka takes nothing since 12 s\n"), (200, "ok\n")]
+    assert [status for status, _ in healthy] == [200, 200, 404]
+    assert unhealthy == [(503, "Kafka takes nothing since 12 s\n"), (200, "ok\n")]
 
 
-def test_an_event_loop_that_hangs_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocked_event_loop_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "STALLED_S", 0.05)
     monkeypatch.setattr(metrics, "DEAD_S", 0.05)
     monkeypatch.setattr(metrics, "_PULSE_S", 0.01)
     answers: list[tuple[int, str]] = []
 
     async def story() -> None:
-        async with serving(ANYWHERE, process="worker", watched=Worker()) as url:
+        async with serving(ANYWHERE, process="worker", source=Worker()) as url:
             before = await asyncio.to_thread(get, f"{url}/ready")
 
             def look() -> None:
@@ -118,17 +119,17 @@ def test_an_event_loop_that_hangs_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
 
             looking = threading.Thread(target=look)
             looking.start()
-            looking.join(timeout=10)  # in the loop's own thread: it turns no more
+            looking.join(timeout=PATIENCE_S)  # blocks the thread of the event loop
 
     asyncio.run(story())
 
     (before, _), (ready, why), (live, _) = answers
     assert (before, ready, live) == (200, 503, 503)
-    assert why.startswith("the event loop has not turned for")
+    assert why.startswith("the event loop has been blocked for")
 
 
-def test_who_holds_many_connections_takes_no_more_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_MOST_AT_ONCE", 3)
+def test_number_of_concurrent_requests_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MAX_REQUESTS", 3)
 
     def crowd(url: str) -> tuple[int, tuple[int, str]]:
         host, port = metrics.address(url.removeprefix("http://"))
@@ -136,18 +137,18 @@ def test_who_holds_many_connections_takes_no_more_of_the_process(monkeypatch: py
             for _ in range(3):
                 stack.enter_context(socket.create_connection((host, port)))
             beside = stack.enter_context(socket.create_connection((host, port)))
-            beside.settimeout(5)
+            beside.settimeout(PATIENCE_S)
             refused = len(beside.recv(1))
             threads = sum("process_request_thread" in one.name for one in threading.enumerate())
             assert threads == 3
-        deadline = time.monotonic() + 5
-        while True:  # they have gone, which their threads notice by themselves
+        deadline = time.monotonic() + PATIENCE_S
+        while True:  # the clients have disconnected; their threads end by themselves
             with contextlib.suppress(OSError):
                 return refused, get(f"{url}/ready")
             assert time.monotonic() < deadline
 
     async def story() -> tuple[int, tuple[int, str]]:
-        async with serving(ANYWHERE, process="worker", watched=Worker()) as url:
+        async with serving(ANYWHERE, process="worker", source=Worker()) as url:
             return await asyncio.to_thread(crowd, url)
 
     assert asyncio.run(story()) == (0, (200, "ok\n"))
@@ -159,40 +160,40 @@ def taken() -> Iterator[str]:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_a_port_in_use_names_the_key_and_the_cure(taken: str) -> None:
+def test_port_in_use_is_an_error_that_names_the_key_and_the_fix(taken: str) -> None:
     async def story() -> None:
-        async with serving(HttpConfig(listen=taken), process="worker", watched=Worker()):
+        async with serving(HttpConfig(listen=taken), process="worker", source=Worker()):
             raise AssertionError("two on one port")
 
     with pytest.raises(CannotListen, match=r'http\.listen = 127.* another worker .* port 0 .* http\.listen = ""'):
         asyncio.run(story())
 
 
-def test_nothing_is_served_when_nothing_is_wanted() -> None:
+def test_empty_address_disables_the_endpoint() -> None:
     async def story() -> str:
         before = threading.active_count()
-        async with serving(HttpConfig(), process="edge", watched=Worker()) as url:
+        async with serving(HttpConfig(), process="edge", source=Worker()) as url:
             assert threading.active_count() == before
             return url
 
     assert asyncio.run(story()) == ""
 
 
-class Some(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: HttpConfig = HttpConfig()
 
 
 @pytest.mark.parametrize("listen", ["localhost", ":9101", "127.0.0.1:http", "127.0.0.1:70000"])
-def test_an_address_that_is_none_is_an_error_of_the_configuration(listen: str) -> None:
+def test_invalid_address_is_a_configuration_error(listen: str) -> None:
     with pytest.raises(ConfigError, match=r"is not host:port.*\$\.http"):
-        load(Some, None, env_prefix="TEST", environment={"TEST__HTTP__LISTEN": listen})
+        load(ProcessConfig, None, env_prefix="TEST", environment={"TEST__HTTP__LISTEN": listen})
 
 
-def test_an_address_may_be_of_the_sixth_version() -> None:
+def test_address_may_be_ipv6() -> None:
     assert metrics.address("[::1]:9101") == ("::1", 9_101)
 
 
-def test_the_document_names_the_base_set_and_the_ports() -> None:
+def test_document_lists_the_base_set_and_the_ports() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
     figures = Figures(progress_age_s=0.0)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
-from tests.services.native import REQUIRED
+from tests.services.missing import REQUIRED
 
 _FOLDER: Final = Path(".cache/services")
 _PIDS: Final = _FOLDER / "pids.json"

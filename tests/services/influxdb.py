@@ -11,6 +11,7 @@ import pytest
 
 from deploy import health
 from simulators.broker import LOOPBACK, free_port
+from tests.patience import PATIENCE_S
 from tests.services.native import Server, installed
 
 ORG: Final = "test"
@@ -63,10 +64,10 @@ class InfluxDB:
         shutil.rmtree(self._data)
 
     def _answers(self) -> bool:
-        return not health.ask(f"{self.url}/health")
+        return not health.problem_of(f"{self.url}/health")
 
     def _ask(self, method: str, path: str, body: object = None) -> int:
-        connection = HTTPConnection(LOOPBACK, self.port, timeout=5)
+        connection = HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, None if body is None else msgspec.json.encode(body))
             response = connection.getresponse()

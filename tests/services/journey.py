@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.patience import PATIENCE_S
+
 BLOCK = re.compile(r"^```sh( service)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 60.0
 
 
 class Block:
@@ -60,7 +61,7 @@ class Journey:
             process.send_signal(signal.SIGTERM)
         for process in self._processes.values():
             try:
-                process.wait(15)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -75,7 +76,7 @@ class Journey:
             text = text.replace(word, other)
         done = subprocess.run(
             ["bash", "-euc", text], cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False,
-            timeout=WITHIN_S,
+            timeout=PATIENCE_S,
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -97,7 +98,7 @@ class Journey:
         """Services that are no longer there."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
 
-    def until(self, condition: Callable[[], bool], what: str, *, within_s: float = WITHIN_S) -> float:
+    def until(self, condition: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> float:
         """Wait for something; how long it took."""
         began = time.monotonic()
         while not condition():

@@ -71,7 +71,7 @@ class Kafka:
         assert done.returncode == 0, f"Kafka's storage cannot be formatted: {done.stdout}{done.stderr}"
 
     def _answers(self) -> bool:
-        return not health.ask(f"kafka://{self.address}")
+        return not health.problem_of(f"kafka://{self.address}")
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,8 @@ import pytest
 
 from deploy.native import tools
 from simulators.broker import LOOPBACK, free_port
-from tests.services.native import REQUIRED
-
-_READY_WITHIN_S: Final = 10.0
+from tests.patience import PATIENCE_S
+from tests.services.missing import missing
 
 # As in the field: at QoS 1, small packets, no retained messages; without TLS and names, for this is loopback.
 _CONFIG: Final = """\
@@ -57,7 +56,7 @@ class Mosquitto:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + _READY_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._accepts():
             ended = self._process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -70,7 +69,7 @@ class Mosquitto:
         """As the system's service manager would: it saves its sessions if it was told to. Safe to call twice."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(PATIENCE_S)
             self._process = None
 
     def kill(self) -> None:
@@ -78,7 +77,7 @@ class Mosquitto:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
     def _accepts(self) -> bool:
         try:
@@ -92,10 +91,7 @@ def mosquitto_binary() -> str:
     """Where Mosquitto is. Where there is none the test is skipped, or fails if the environment demands services."""
     binary = tools.find("mosquitto")
     if binary is None:
-        problem = "Mosquitto is not installed; deploy/native/install.sh installs it"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(problem)
-        pytest.skip(problem)
+        missing("mosquitto", tools.why_missing("mosquitto"))
     return binary
 
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from deploy.native import tools
+from tests.patience import PATIENCE_S
+from tests.services.missing import is_required, missing
 
-REQUIRED: Final = "VITALLOOM_REQUIRE_SERVICES"
 _LOG_TAIL: Final = 2_000
 
 
@@ -21,9 +20,9 @@ def installed(name: str) -> Path:
 
     Where there is none the test is skipped, or it is made there and then if the environment demands services.
     """
-    if not tools.is_made(name):
-        if os.environ.get(REQUIRED) != "1":
-            pytest.skip(f"{name} is not installed; deploy/native/install.sh {name} makes it")
+    if not tools.is_installed(name):
+        if not is_required():
+            missing(name, tools.why_missing(name))
         tools.install(name)
     return tools.folder_of(name)
 
@@ -46,7 +45,7 @@ class Server:
         *,
         log: Path,
         is_ready: Callable[[], bool],
-        within_s: float = 60.0,
+        within_s: float = PATIENCE_S,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
@@ -92,10 +91,10 @@ class Server:
         if process is not None:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE_S)
 
     def told_to_stop(self, *, within_s: float) -> int:
         """SIGTERM, and the status with which it ends; one that does not end is killed, which is a status, too."""
@@ -106,14 +105,14 @@ class Server:
             return process.wait(within_s)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(10)
+            return process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """As a power cut would. Safe to call twice."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
     def freeze(self) -> None:
         """It stands still, and its connections stay open."""

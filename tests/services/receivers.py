@@ -13,6 +13,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 
 class Webhook:
@@ -94,7 +95,7 @@ def webhooks(*moods: str) -> Iterator[list[Webhook]]:
             one.close()
         for thread in threading.enumerate():
             if thread.name.startswith("to "):  # of those who still wait for one that hung
-                thread.join(10)
+                thread.join(PATIENCE_S)
 
 
 class Mail:

@@ -20,19 +20,20 @@ from paho.mqtt.properties import Properties
 
 from runtime.clock import SystemClock
 from simulators.broker import LOOPBACK, free_port
-from stream.site.broker_files import BrokerFolder, BrokerSettings, Written
-from stream.site.registry import Registry, Signers
+from stream.site.broker_files import BrokerFolder, BrokerUpdate
+from stream.site.mosquitto_conf import BrokerSettings
+from stream.site.registry import Registry
+from tests.patience import PATIENCE_S
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 from wire.enrol.authority import LIST_DAYS, Authority, key_pem, new_tls_key, pem
 from wire.identity import Role
 
-WITHIN_S = 5.0
 WHO = "test"
 TAKEN, NO_SUBSCRIBERS, NOT_AUTHORIZED = 0x00, 0x10, 0x87  # answers to a message
 WITHOUT_END = 0xFFFFFFFF
 
 
-def until(condition: Callable[[], bool], *, within_s: float = WITHIN_S) -> bool:
+def until(condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> bool:
     """Wait for something to become true; whether it did in time."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -142,7 +143,7 @@ class Speaker:
         return until(lambda: Heard(topic, payload) in self.heard)
 
     def loses_connection(self) -> bool:
-        return self._down.wait(WITHIN_S)
+        return self._down.wait(PATIENCE_S)
 
     def leave(self) -> None:
         self._client.disconnect()
@@ -175,8 +176,8 @@ class SecuredSite:
     def __init__(self, folder: Path, *, list_days: float = LIST_DAYS) -> None:
         self.folder = folder
         self.authority, _ = Authority.begin("test", at=now())
-        signers = Signers(self.authority, (Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()))
-        self.registry = Registry(folder / "registry.sqlite", signers=signers, tenant_id=b"t" * 16, clock=SystemClock())
+        control = (Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())
+        self.registry = Registry(folder / "registry.sqlite", control=control, tenant_id=b"t" * 16, clock=SystemClock())
         self.files = BrokerFolder(folder / "the broker", list_days=list_days)
         log = folder / "mosquitto.log"
         self.settings = BrokerSettings(
@@ -199,12 +200,12 @@ class SecuredSite:
         self.broker.kill()
         self.registry.close()
 
-    def write(self) -> Written:
+    def write(self) -> BrokerUpdate:
         return self.files.write(
             self.registry, self.authority, self.settings, hosts=["localhost", LOOPBACK], at=now(), who=WHO
         )
 
-    def refresh(self) -> Written:
+    def refresh(self) -> BrokerUpdate:
         return self.files.refresh(self.registry, self.authority, at=now(), who=WHO)
 
     def new_device(self, role: Role) -> str:
@@ -218,7 +219,7 @@ class SecuredSite:
     def certify(self, name: str, *, device_id: str | None = None, authority: Authority | None = None) -> None:
         issuer, key = authority or self.authority, new_tls_key()
         made = issuer.device(key.public_key(), common_name=name, tenant=self.registry.tenant_id, at=now())
-        self.registry.note_certificate(made, name=name, device_id=device_id)
+        self.registry.certificates.record(made, name=name, device_id=device_id)
         self._file(name).write_bytes(pem(made) + pem(issuer.issuing) + key_pem(key))
 
     def bind(self, wearable: str, edge: str) -> bytes:

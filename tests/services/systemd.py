@@ -1,19 +1,14 @@
 """Programs of systemd, to check files with. Nothing is started by it."""
 
-import os
 import shutil
 
-import pytest
-
-from tests.services.native import REQUIRED
+from deploy.native import tools
+from tests.services.missing import missing
 
 
 def systemd(program: str) -> str:
     """Where it is. Where there is none the test is skipped, or fails if the environment demands services."""
     found = shutil.which(program)
     if found is None:
-        problem = f"{program} is not installed; deploy/native/install.sh systemd installs it"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(problem)
-        pytest.skip(problem)
+        missing("systemd", tools.why_missing("systemd"))
     return found

@@ -20,8 +20,10 @@ from simulators.enrolled import EnrolledSite
 from simulators.errors import BadWard
 from simulators.fleet import ASK_MOST_MS, Fleet
 from simulators.stories import Simulated
-from stream.site.broker_files import BrokerFolder, BrokerSettings
-from tests.edge.test_telling import Ward
+from stream.site.broker_files import BrokerFolder
+from stream.site.mosquitto_conf import BrokerSettings
+from tests.edge.test_announcer import Ward
+from tests.patience import PATIENCE_S
 from tests.simulators.test_fleet import Hand
 from wire.enrol.documents import WANTED
 from wire.enrol.wallet import Wallet
@@ -176,7 +178,7 @@ def test_it_measures_seals_and_sends_until_it_is_stopped(tmp_path: Path) -> None
         try:
             frames = asyncio.run(first_frames(site, port, process))
             process.send_signal(signal.SIGINT)
-            _, log = process.communicate(timeout=20)
+            _, log = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
 
@@ -191,7 +193,7 @@ async def first_frames(site: EnrolledSite, port: int, process: "subprocess.Popen
     """The first three frames on the topic of the wearable."""
     edge, wearable = site.edges[0], site.wearables[0].me.device_id
     frames: list[bytes] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     client = MqttClient(
         host=LOOPBACK, port=port, client_id="listens", subscriptions=(w_up_of(wearable),), tls=tls_context(edge.tls)
     )

@@ -58,7 +58,7 @@ def test_the_registry_has_no_private_key_of_a_device(site: EnrolledSite) -> None
 
 def test_wearables_are_shared_out_and_every_edge_knows_its_own(site: EnrolledSite) -> None:
     for edge in site.edges:  # edges enrol first; the courier tells them about their wearables
-        for frame in site.site.registry.documents_for(edge.me.device_id):
+        for frame in site.site.registry.documents.documents_for(edge.me.device_id):
             edge.take(frame)
 
     first, second = ({one.wearable_id for one in edge.provision.directory.bindings()} for edge in site.edges)

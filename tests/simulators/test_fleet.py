@@ -53,7 +53,9 @@ class Bench:
     def measure(self, times: int = 1, wearable: int = 0) -> None:
         for _ in range(times):
             now_ms = self.clock.now_ms()
-            self.fleet.send(wearable, VitalsV1(t_ms=now_ms, t_quality=2, uptime_ms=now_ms - NOW, hr=70.0), now_ms)
+            self.fleet.send(
+                wearable, VitalsV1(t_ms=now_ms, t_quality=2, uptime_ms=now_ms - NOW, heart_rate=70.0), now_ms
+            )
             self.clock.set_wall(now_ms + 5_000)
         self.pump()
 

@@ -1,4 +1,4 @@
-"""The phone of the demo: shows what it is sent, whatever that is, and keeps it."""
+"""The demonstration phone: shows and stores the notifications that it receives, and answers from its page."""
 
 import json
 import re
@@ -15,10 +15,11 @@ import pytest
 from deploy import health
 from simulators import phone
 from simulators.broker import free_port
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
-def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Path]]:
+def running_phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Path]]:
     """A phone on a port, in a thread; `run` wants the main thread only for its signals."""
     handlers = []
     monkeypatch.setattr("simulators.phone.signal.signal", lambda _, handler: handlers.append(handler))
@@ -26,54 +27,54 @@ def ringing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[i
     thread = threading.Thread(target=phone.run, args=("127.0.0.1", port, file))
     thread.start()
     try:
-        while health.ask(f"http://127.0.0.1:{port}/"):
+        while health.problem_of(f"http://127.0.0.1:{port}/"):
             pass
         yield port, file
     finally:
         handlers[0]()
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
 def post(port: int, body: bytes) -> int:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request("POST", "/", body)
     status = connection.getresponse().status
     connection.close()
     return status
 
 
-def test_it_shows_what_the_desk_sends(ringing: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    port, file = ringing
+def test_notification_is_shown_and_stored(running_phone: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    port, file = running_phone
 
-    told = {"title": "*** high alarm", "message": "Bed 3.\nAlarm 1214157c. Open the ward"}
+    notification = {"title": "*** high alarm", "message": "Bed 3.\nAlarm 1214157c. Open the ward"}
 
-    assert post(port, json.dumps(told).encode()) == 204
+    assert post(port, json.dumps(notification).encode()) == 204
 
-    (one,) = phone.shown(file)
+    (one,) = phone.messages(file)
     assert (one.title, one.text, one.alarm) == ("*** high alarm", "Bed 3. Alarm 1214157c. Open the ward", "1214157c")
     assert "*** high alarm  Bed 3. Alarm 1214157c" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[1, 2]", b'"text"', b"\xff\xfe"])
-def test_what_is_no_notification_rings_all_the_same(ringing: tuple[int, Path], body: bytes) -> None:
-    port, file = ringing
+def test_malformed_notification_is_stored_without_title(running_phone: tuple[int, Path], body: bytes) -> None:
+    port, file = running_phone
 
     assert post(port, body) == 204
 
-    assert [one.title for one in phone.shown(file)] == [""]
+    assert [one.title for one in phone.messages(file)] == [""]
 
 
-def test_what_is_too_long_is_refused(ringing: tuple[int, Path]) -> None:
-    port, file = ringing
+def test_too_long_notification_is_refused(running_phone: tuple[int, Path]) -> None:
+    port, file = running_phone
 
-    assert post(port, b"x" * (phone.LONGEST + 1)) == 413
+    assert post(port, b"x" * (phone.MAX_BODY_BYTES + 1)) == 413
 
-    assert phone.shown(file) == []
+    assert phone.messages(file) == []
 
 
-def test_a_phone_that_has_not_rung_has_shown_nothing(tmp_path: Path) -> None:
-    assert phone.shown(tmp_path / "none") == []
+def test_missing_file_means_no_notifications(tmp_path: Path) -> None:
+    assert phone.messages(tmp_path / "none") == []
 
 
 # The page
@@ -108,7 +109,7 @@ def phones(desk: Desk | None) -> Iterator[phone.Phone]:
 
 
 def ask(shown: phone.Phone, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", int(shown.url.rsplit(":", 1)[1].strip("/")), timeout=10)
+    connection = HTTPConnection("127.0.0.1", int(shown.url.rsplit(":", 1)[1].strip("/")), timeout=PATIENCE_S)
     try:
         connection.request(method, path, body or None)
         answer = connection.getresponse()

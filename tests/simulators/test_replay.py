@@ -83,7 +83,7 @@ def test_between_two_hours_a_sign_goes_in_a_straight_line(tmp_path: Path) -> Non
     #   0         1         2 h
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": [{"HR": 60}, {"HR": 80}, {"HR": 70}]}))
 
-    assert series(stay, "hr") == [(0, 60), (30, 70), (60, 80), (90, 75), (120, 70)]
+    assert series(stay, "heart_rate") == [(0, 60), (30, 70), (60, 80), (90, 75), (120, 70)]
 
 
 def test_a_gap_of_two_hours_is_bridged_and_a_longer_one_is_not(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_gap_of_two_hours_is_bridged_and_a_longer_one_is_not(tmp_path: Path) -
     hours = [{"HR": 60.0}, {}, {"HR": 80.0}, {}, {}, {"HR": 50.0}]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
-    assert series(stay, "hr", HOUR_MS) == [(0, 60), (60, 70), (120, 80), (300, 50)]
+    assert series(stay, "heart_rate", HOUR_MS) == [(0, 60), (60, 70), (120, 80), (300, 50)]
 
 
 def test_temperature_is_bridged_for_six_hours_and_no_longer(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_temperature_is_bridged_for_six_hours_and_no_longer(tmp_path: Path) -> N
     ]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
-    shown = dict(series(stay, "temp_c", HOUR_MS))
+    shown = dict(series(stay, "temperature", HOUR_MS))
 
     assert shown[180] == 37.5
     assert max(at for at in shown if at < 780) == 360
@@ -116,8 +116,8 @@ def test_a_cuff_pressure_is_given_once_when_it_was_charted(tmp_path: Path) -> No
     hours = [{"HR": 70, "SBP": 120, "DBP": 70}, {"HR": 70}, {"HR": 70, "SBP": 90, "DBP": 50}]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
-    assert series(stay, "sbp", MINUTE_MS) == [(0, 120), (120, 90)]
-    assert series(stay, "dbp", MINUTE_MS) == [(0, 70), (120, 50)]
+    assert series(stay, "systolic_bp", MINUTE_MS) == [(0, 120), (120, 90)]
+    assert series(stay, "diastolic_bp", MINUTE_MS) == [(0, 70), (120, 50)]
 
 
 def test_a_pressure_off_the_cadence_still_comes_at_its_minute(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_pressure_off_the_cadence_still_comes_at_its_minute(tmp_path: Path) ->
     samples = list(stay.samples(5 * MINUTE_MS, START_MS))
 
     assert [(sample.t_ms - START_MS) // MINUTE_MS for sample in samples] == [0, 5, 7, 10, 15, 20]
-    assert [sample.hr for sample in samples] == [70, 75, None, 80, 85, 90]
-    assert samples[2].sbp == 118
+    assert [sample.heart_rate for sample in samples] == [70, 75, None, 80, 85, 90]
+    assert samples[2].systolic_bp == 118
 
 
 def test_a_charting_error_is_passed_on_and_what_fits_no_reading_is_counted(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_charting_error_is_passed_on_and_what_fits_no_reading_is_counted(tmp_p
 
     (sample,) = stay.samples(MINUTE_MS, START_MS)
 
-    assert (sample.temp_c, sample.sbp) == (15.0, 0.0)
-    assert (sample.hr, sample.rr) == (None, None)
+    assert (sample.temperature, sample.systolic_bp) == (15.0, 0.0)
+    assert (sample.heart_rate, sample.respiratory_rate) == (None, None)
     assert stay.unusable == 2
 
 
@@ -154,7 +154,7 @@ def test_oxygen_is_only_given_when_it_was_charted(tmp_path: Path) -> None:
     hours = [{"HR": 70.0}, {"HR": 70.0, "FiO2": 0.4}, {"HR": 70.0, "FiO2": 0.21}, {"HR": 70.0, "FiO2": 400.0}]
     stay = only_stay(hourly(tmp_path / "a.parquet", {"p1": hours}))
 
-    assert series(stay, "o2", HOUR_MS) == [(60, NOMINAL_OXYGEN), (120, 0)]
+    assert series(stay, "supplemental_oxygen", HOUR_MS) == [(60, NOMINAL_OXYGEN), (120, 0)]
     assert stay.unusable == 1
 
 
@@ -204,16 +204,16 @@ def test_a_minute_without_signal_stays_empty(tmp_path: Path) -> None:
     )
     stay = only_stay(path)
 
-    assert series(stay, "hr", MINUTE_MS) == [(0, 60), (1, 62), (2, 64), (3, 66), (4, 68)]
+    assert series(stay, "heart_rate", MINUTE_MS) == [(0, 60), (1, 62), (2, 64), (3, 66), (4, 68)]
     assert series(stay, "spo2", MINUTE_MS) == [(0, 97), (1, 97), (4, 95)]
-    assert series(stay, "sbp", MINUTE_MS) == [(0, 120)]
+    assert series(stay, "systolic_bp", MINUTE_MS) == [(0, 120)]
 
 
 def test_an_hourly_table_may_be_a_spreadsheet_too(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text("patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2\np1,1,60,12,97,36.7,,,\np1,2,80,12,97,,,,\n")
 
-    assert series(only_stay(path), "hr") == [(0, 60), (30, 70), (60, 80)]
+    assert series(only_stay(path), "heart_rate") == [(0, 60), (30, 70), (60, 80)]
 
 
 def test_a_seed_chooses_the_same_stays_again(tmp_path: Path) -> None:
@@ -307,8 +307,8 @@ def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int
         after = min(point for point in charted if point[0] >= sample.t_ms)
         assert begin <= sample.t_ms <= end
         assert after[0] - before[0] <= 2 * HOUR_MS
-        assert sample.hr is not None
-        assert min(before[1], after[1]) <= sample.hr <= max(before[1], after[1])
+        assert sample.heart_rate is not None
+        assert min(before[1], after[1]) <= sample.heart_rate <= max(before[1], after[1])
 
 
 # --- real stays -----------------------------------------------------------------------------------------------------

@@ -53,7 +53,16 @@ def test_the_first_reading_holds_every_sign_so_that_a_score_is_complete_at_once(
 
     for sample in first:
         assert sample is not None
-        signs = (sample.hr, sample.rr, sample.spo2, sample.o2, sample.sbp, sample.dbp, sample.temp_c, sample.avpu)
+        signs = (
+            sample.heart_rate,
+            sample.respiratory_rate,
+            sample.spo2,
+            sample.supplemental_oxygen,
+            sample.systolic_bp,
+            sample.diastolic_bp,
+            sample.temperature,
+            sample.consciousness,
+        )
         assert None not in signs
 
 
@@ -64,28 +73,44 @@ def test_slow_signs_come_at_their_own_pace() -> None:
         samples = [row[bed] for row in rows]
         count = {
             name: sum(getattr(sample, name) is not None for sample in samples)
-            for name in ("hr", "rr", "spo2", "temp_c", "sbp", "dbp", "o2", "avpu")
+            for name in (
+                "heart_rate",
+                "respiratory_rate",
+                "spo2",
+                "temperature",
+                "systolic_bp",
+                "diastolic_bp",
+                "supplemental_oxygen",
+                "consciousness",
+            )
         }
-        assert count["hr"] == count["rr"] == count["spo2"] == 720
-        assert 60 <= count["temp_c"] <= 61
-        assert count["sbp"] == count["dbp"]
-        assert 4 <= count["sbp"] <= 5
-        assert count["o2"] == count["avpu"] == 1
+        assert count["heart_rate"] == count["respiratory_rate"] == count["spo2"] == 720
+        assert 60 <= count["temperature"] <= 61
+        assert count["systolic_bp"] == count["diastolic_bp"]
+        assert 4 <= count["systolic_bp"] <= 5
+        assert count["supplemental_oxygen"] == count["consciousness"] == 1
 
 
 def test_cuffs_of_a_ward_do_not_all_inflate_together_after_the_start() -> None:
     rows = readings(a_ward(patients=100), 15)
 
-    together = [sum(sample is not None and sample.sbp is not None for sample in row) for row in rows[1:]]
+    together = [sum(sample is not None and sample.systolic_bp is not None for sample in row) for row in rows[1:]]
 
     assert max(together) < 10
 
 
 def test_values_have_the_resolution_of_the_device() -> None:
     for sample in measured(readings(a_ward("sepsis-onset"), 20)):
-        for value in (sample.hr, sample.rr, sample.spo2, sample.sbp, sample.dbp, sample.battery):
+        for value in (
+            sample.heart_rate,
+            sample.respiratory_rate,
+            sample.spo2,
+            sample.systolic_bp,
+            sample.diastolic_bp,
+            sample.battery,
+        ):
             assert value is None or value == round(value)
-        assert sample.temp_c is None or sample.temp_c == round(sample.temp_c, 1)
+        assert sample.temperature is None or sample.temperature == round(sample.temperature, 1)
 
 
 def test_errors_of_a_resting_ward_lie_within_the_standards() -> None:
@@ -94,10 +119,10 @@ def test_errors_of_a_resting_ward_lie_within_the_standards() -> None:
     for _, row in ward.run(START_MS + 10 * MINUTE_MS):
         body = ward.cohort.signs
         pairs += [
-            (sample.hr - body[0, bed], sample.spo2 - body[2, bed])
+            (sample.heart_rate - body[0, bed], sample.spo2 - body[2, bed])
             for bed, sample in enumerate(row)
             if sample is not None
-            and sample.hr is not None
+            and sample.heart_rate is not None
             and sample.spo2 is not None
             and ward.cohort.activity[bed] == 0
         ]
@@ -113,7 +138,7 @@ def test_some_readings_and_some_values_fail() -> None:
     rows = readings(a_ward(patients=100, lost_share=0.05, missing_share=0.10), 10)
 
     lost = sum(sample is None for row in rows for sample in row) / (100 * len(rows))
-    without_heart = sum(sample.hr is None for sample in measured(rows)) / len(measured(rows))
+    without_heart = sum(sample.heart_rate is None for sample in measured(rows)) / len(measured(rows))
 
     assert 0.04 < lost < 0.06
     assert 0.09 < without_heart < 0.11
@@ -128,10 +153,12 @@ def test_a_detached_wearable_sets_its_flag_and_cools() -> None:
         off = [sample for sample in samples if sample is not None and sample.sensor_flags & SensorFlag.SENSOR_OFF]
         assert len(off) == 30 * 12
         assert not minute[4 * 12].sensor_flags & SensorFlag.SENSOR_OFF  # type: ignore[union-attr]
-        assert min(sample.temp_c for sample in off if sample.temp_c is not None) < 23
-        assert sum(sample.hr is None for sample in off) > len(off) / 2
-        assert all(sample.sbp is None for sample in off)
-        back = [sample.temp_c for sample in samples[45 * 12 :] if sample is not None and sample.temp_c is not None]
+        assert min(sample.temperature for sample in off if sample.temperature is not None) < 23
+        assert sum(sample.heart_rate is None for sample in off) > len(off) / 2
+        assert all(sample.systolic_bp is None for sample in off)
+        back = [
+            sample.temperature for sample in samples[45 * 12 :] if sample is not None and sample.temperature is not None
+        ]
         assert min(back) > 35
 
 
@@ -153,7 +180,7 @@ def test_motion_is_flagged_and_makes_breathing_the_least_reliable() -> None:
     flagged = [sample for sample in moving if sample.sensor_flags & SensorFlag.MOTION]
 
     def spread(samples: list[VitalsV1]) -> float:
-        values = [sample.rr for sample in samples if sample.rr is not None]
+        values = [sample.respiratory_rate for sample in samples if sample.respiratory_rate is not None]
         mean = sum(values) / len(values)
         return float((sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5)
 
@@ -194,7 +221,7 @@ def test_a_sick_ward_sends_nothing_that_a_reading_cannot_carry() -> None:
     for name in ("haemorrhage", "motion", "sensor-off", "atrial-fibrillation"):
         for sample in measured(readings(a_ward(name, patients=5), 60)):
             assert sample.spo2 is None or 0 <= sample.spo2 <= 100
-            assert sample.hr is None or 0 <= sample.hr <= 300
+            assert sample.heart_rate is None or 0 <= sample.heart_rate <= 300
             assert sample.battery is not None
             assert 0 <= sample.battery <= 100
 
@@ -210,8 +237,10 @@ def test_a_ward_does_not_go_back_in_time() -> None:
 # --- what a wearable keeps ------------------------------------------------------------------------------------------
 
 
-def a_sample(uptime_ms: int, hr: float | None = 70.0, avpu: int | None = None) -> VitalsV1:
-    return VitalsV1(t_ms=START_MS + uptime_ms, t_quality=2, uptime_ms=uptime_ms, hr=hr, avpu=avpu)
+def a_sample(uptime_ms: int, heart_rate: float | None = 70.0, consciousness: int | None = None) -> VitalsV1:
+    return VitalsV1(
+        t_ms=START_MS + uptime_ms, t_quality=2, uptime_ms=uptime_ms, heart_rate=heart_rate, consciousness=consciousness
+    )
 
 
 def test_what_is_durable_elsewhere_is_freed() -> None:
@@ -229,11 +258,11 @@ def test_a_full_buffer_thins_its_oldest_five_minutes_to_what_tells_most() -> Non
     buffer = StoreBuffer(limit=60)
     for place in range(60):
         rate = {20: 40.0, 30: 160.0}.get(place, 70.0)
-        buffer.add(a_sample(place * 5_000, rate, avpu=1 if place == 10 else None))
+        buffer.add(a_sample(place * 5_000, rate, consciousness=1 if place == 10 else None))
 
     buffer.add(a_sample(300_000))
 
-    kept = [(sample.uptime_ms // 5_000, sample.hr) for _, sample in buffer.kept()]
+    kept = [(sample.uptime_ms // 5_000, sample.heart_rate) for _, sample in buffer.kept()]
     assert kept == [(10, 70.0), (20, 40.0), (30, 160.0), (59, 70.0), (60, 70.0)]
     assert (buffer.thinned, buffer.shed) == (56, 0)
 

@@ -14,14 +14,21 @@ from runtime.clock import Clock, ManualClock
 from stream.config import KafkaConfig, WorkerConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, producer, topic
-from stream.records import Alarmed, Arrived, Ordered, decode_alarmed, decode_judged, encode_record
+from stream.records import (
+    AlarmRecord,
+    OrderRecord,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_judgement_record,
+    encode_record,
+)
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.receiving_site import NOW
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 
 PARTITIONS = 4
-WITHIN_S = 60.0
 _numbers = itertools.count(1)
 
 
@@ -90,20 +97,20 @@ class Log:
         """By patient, in their order; alarms after the others."""
         judged: dict[str, list[Event]] = defaultdict(list)
         for record in await self.records(KAFKA_EVENTS):
-            one = decode_judged(record.value)
+            one = decode_judgement_record(record.value)
             judged[one.binding_id] += one.events
         for record in await self.records(KAFKA_ALARMS):
-            alarm = decode_alarmed(record.value)
-            assert isinstance(alarm, Alarmed)
+            alarm = decode_alarm_record(record.value)
+            assert isinstance(alarm, AlarmRecord)
             judged[alarm.alarm.binding_id].append(alarm.alarm)
         return dict(judged)
 
 
 def record_of(message: Message) -> bytes:
     if isinstance(message, Acknowledge | Silence):
-        return encode_record(Ordered(message=message))
+        return encode_record(OrderRecord(message=message))
     assert not isinstance(message, Tick)
-    return encode_record(Arrived(messages=(message,)))
+    return encode_record(ReadingRecord(messages=(message,)))
 
 
 def in_two(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -132,7 +139,7 @@ async def working(config: WorkerConfig, clock: Clock | None = None) -> AsyncIter
             await running
 
 
-async def until(condition: Callable[[], bool], what: str, *, within_s: float = WITHIN_S) -> None:
+async def until(condition: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> None:
     """Wait for something to become true."""
     try:
         async with asyncio.timeout(within_s):

@@ -99,14 +99,24 @@ def _readings(story: Story, name: str, *, until_ms: int) -> list[Message]:
             at_ms = said.t_ms - START_MS + NOW
             readings.append(
                 Reading(
-                    binding_id=place.hex(), reading_id=place[:8] + at_ms.to_bytes(8), session_id=place,
-                    counter=(at_ms - NOW) // SECOND, at_ms=at_ms, received_ms=at_ms, heart_rate=said.hr,
-                    respiratory_rate=said.rr, spo2=said.spo2, systolic_bp=said.sbp, diastolic_bp=said.dbp,
-                    temperature=said.temp_c, supplemental_oxygen=said.o2, battery=said.battery,
-                    consciousness=None if said.avpu is None else Consciousness(said.avpu),
+                    binding_id=place.hex(),
+                    reading_id=place[:8] + at_ms.to_bytes(8),
+                    session_id=place,
+                    counter=(at_ms - NOW) // SECOND,
+                    at_ms=at_ms,
+                    received_ms=at_ms,
+                    heart_rate=said.heart_rate,
+                    respiratory_rate=said.respiratory_rate,
+                    spo2=said.spo2,
+                    systolic_bp=said.systolic_bp,
+                    diastolic_bp=said.diastolic_bp,
+                    temperature=said.temperature,
+                    supplemental_oxygen=said.supplemental_oxygen,
+                    battery=said.battery,
+                    consciousness=None if said.consciousness is None else Consciousness(said.consciousness),
                     sensor_flags=said.sensor_flags,
                 )
-            )  # fmt: skip
+            )
     return readings
 
 

@@ -24,7 +24,15 @@ from wire.topics import e_up
 NOW = 1_767_600_000_000
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 UNLIMITED = RateLimits(frames_per_s=1e9, frames_burst=1_000_000_000, sessions_per_min=1e9)
-WELL: dict[str, Any] = {"hr": 70.0, "rr": 14.0, "spo2": 98.0, "sbp": 120.0, "temp_c": 37.0, "o2": 0.0, "avpu": 0}
+WELL: dict[str, Any] = {
+    "heart_rate": 70.0,
+    "respiratory_rate": 14.0,
+    "spo2": 98.0,
+    "systolic_bp": 120.0,
+    "temperature": 37.0,
+    "supplemental_oxygen": 0.0,
+    "consciousness": 0,
+}
 
 
 class Site:

@@ -16,6 +16,8 @@ from vitals.messages import Consciousness, News2Scored
 from vitals.news2 import News2, Risk, Validity
 from vitals.signs import SPEC, VitalSign
 
+pytestmark = pytest.mark.essential
+
 # The published table: each parameter at both sides of each edge of Chart 1.
 with (Path(__file__).parent / "news2_boundaries.csv").open(encoding="utf-8", newline="") as table:
     BOUNDARIES = [tuple(row.values()) for row in csv.DictReader(table)]

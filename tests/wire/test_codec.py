@@ -34,9 +34,20 @@ from wire.errors import DecodeError, Reason, Rejected
 from wire.receiver import Opened
 
 VITALS = VitalsV1(
-    t_ms=AT_MS, t_quality=2, uptime_ms=60_000, hr=72.0, rr=16.0, spo2=97.0, o2=0.0, sbp=120.0, dbp=80.0, temp_c=36.8,
-    avpu=0, sensor_flags=0, battery=88.0,
-)  # fmt: skip
+    t_ms=AT_MS,
+    t_quality=2,
+    uptime_ms=60_000,
+    heart_rate=72.0,
+    respiratory_rate=16.0,
+    spo2=97.0,
+    supplemental_oxygen=0.0,
+    systolic_bp=120.0,
+    diastolic_bp=80.0,
+    temperature=36.8,
+    consciousness=0,
+    sensor_flags=0,
+    battery=88.0,
+)
 EDGE_VITALS = EdgeVitalsV1(
     origin=OriginV1(wearable_id=named("ann"), session_id=named("session"), counter=7),
     vitals=VITALS,
@@ -66,7 +77,16 @@ MESSAGES: tuple[tuple[Any, Callable[[bytes], Any]], ...] = (
     (HEARTBEAT, decode_heartbeat),
 )
 NAMES = [type(message).__name__ for message, _ in MESSAGES]
-MEASURES = ("hr", "rr", "spo2", "o2", "sbp", "dbp", "temp_c", "battery")
+MEASURES = (
+    "heart_rate",
+    "respiratory_rate",
+    "spo2",
+    "supplemental_oxygen",
+    "systolic_bp",
+    "diastolic_bp",
+    "temperature",
+    "battery",
+)
 PACK = msgspec.msgpack.encode
 
 
@@ -111,7 +131,7 @@ def test_what_no_sensor_can_say_is_refused_by_name(name: str, value: float) -> N
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0, 10_000.0, -10_000.0, 5e-324])
 def test_what_is_merely_implausible_is_for_the_kernel_to_judge(value: float) -> None:
-    assert decode_vitals(encode(msgspec.structs.replace(VITALS, hr=value))).hr == value
+    assert decode_vitals(encode(msgspec.structs.replace(VITALS, heart_rate=value))).heart_rate == value
 
 
 @pytest.mark.parametrize(
@@ -123,8 +143,8 @@ def test_what_is_merely_implausible_is_for_the_kernel_to_judge(value: float) -> 
         ("uptime_ms", 2**63),
         ("t_quality", -1),
         ("t_quality", 3),
-        ("avpu", -1),
-        ("avpu", 5),
+        ("consciousness", -1),
+        ("consciousness", 5),
         ("sensor_flags", -1),
         ("sensor_flags", 2**16),
     ],
@@ -138,7 +158,7 @@ def test_whole_numbers_have_bounds_too(name: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("t_ms", 0), ("t_ms", MAX_TIME_MS - 1), ("avpu", 4), ("t_quality", 0), ("sensor_flags", 2**16 - 1)],
+    [("t_ms", 0), ("t_ms", MAX_TIME_MS - 1), ("consciousness", 4), ("t_quality", 0), ("sensor_flags", 2**16 - 1)],
 )
 def test_bounds_include_their_ends(name: str, value: int) -> None:
     assert getattr(decode_vitals(encode(msgspec.structs.replace(VITALS, **{name: value}))), name) == value
@@ -151,11 +171,11 @@ def test_bounds_include_their_ends(name: str, value: int) -> None:
         (1, "t_ms", 1.5),
         (1, "t_ms", None),
         (2, "t_quality", True),
-        (4, "hr", "72"),
-        (4, "hr", True),
-        (4, "hr", [72]),
-        (5, "rr", b"16"),
-        (11, "avpu", "A"),
+        (4, "heart_rate", "72"),
+        (4, "heart_rate", True),
+        (4, "heart_rate", [72]),
+        (5, "respiratory_rate", b"16"),
+        (11, "consciousness", "A"),
         (12, "sensor_flags", {}),
         (13, "battery", "full"),
     ],
@@ -170,7 +190,7 @@ def test_a_wrong_type_is_refused_by_name(place: int, name: str, value: object) -
 @pytest.mark.parametrize(
     ("message", "decode", "path", "name"),
     [
-        (EDGE_VITALS, decode_edge_vitals, (2, 4), "vitals.hr"),
+        (EDGE_VITALS, decode_edge_vitals, (2, 4), "vitals.heart_rate"),
         (EDGE_VITALS, decode_edge_vitals, (1, 0), "origin.wearable_id"),
         (ALARM, decode_edge_alarm, (5,), "priority"),
         (HEARTBEAT, decode_heartbeat, (8, 0, 1), "last_counters[0][1]"),
@@ -313,7 +333,9 @@ def test_a_reading_has_one_name_for_ever() -> None:
 
 
 def test_the_kernel_gets_every_value_under_its_own_name() -> None:
-    message = msgspec.structs.replace(EDGE_VITALS, vitals=msgspec.structs.replace(VITALS, avpu=2, sensor_flags=1))
+    message = msgspec.structs.replace(
+        EDGE_VITALS, vitals=msgspec.structs.replace(VITALS, consciousness=2, sensor_flags=1)
+    )
 
     reading = to_reading(message, named("binding 1"))
 

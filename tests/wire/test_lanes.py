@@ -15,10 +15,11 @@ from cryptography import x509
 
 import wire.mqtt
 from simulators.broker import LOOPBACK, BrokerTls, EmbeddedBroker, free_port
+from tests.patience import PATIENCE_S
 from tests.services.mosquitto import Mosquitto
 from tests.services.secured import a_secured_site
 from tests.wire.sites import named
-from tests.wire.test_mqtt import WITHIN_S, Pulse, a_line, client, payloads, publish, serving, silent, until, up
+from tests.wire.test_mqtt import Pulse, a_line, client, payloads, publish, serving, silent, until, up
 from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
 from wire.envelope import FrameClass
 from wire.identity import TlsFiles
@@ -52,7 +53,7 @@ def lanes(
 async def taken(edge: Lanes, count: int, *, acknowledge: bool = True) -> list[Inbound]:
     found: list[Inbound] = []
     while len(found) < count:
-        more = await edge.receive(count - len(found), within_s=WITHIN_S)
+        more = await edge.receive(count - len(found), within_s=PATIENCE_S)
         assert more, f"{len(found)} of {count} messages came"
         found += more
         for message in more if acknowledge else ():
@@ -102,7 +103,7 @@ def test_whoever_waits_is_woken_by_either_lane(broker: EmbeddedBroker, topic: st
         async with edge, client(broker.port, "cloud") as cloud:
             await up(vitals, alarms, cloud)
             for number in range(20):  # as often: a wake-up that is lost would be lost now and then
-                waiting = asyncio.create_task(edge.receive(within_s=WITHIN_S))
+                waiting = asyncio.create_task(edge.receive(within_s=PATIENCE_S))
                 await asyncio.sleep(0)
                 publish(cloud, topic, number)
                 assert payloads(await waiting) == [number]
@@ -155,10 +156,10 @@ def test_an_acknowledgement_goes_where_its_message_came_from(mosquitto: Mosquitt
 
             edge.acknowledge(first[0])
 
-            assert payloads(await edge.receive(within_s=WITHIN_S)) == [12]
+            assert payloads(await edge.receive(within_s=PATIENCE_S)) == [12]
             assert vitals.waiting == 0
             edge.acknowledge(first[2])
-            assert payloads(await edge.receive(within_s=WITHIN_S)) == [3]
+            assert payloads(await edge.receive(within_s=PATIENCE_S)) == [3]
 
     asyncio.run(story())
 
@@ -180,7 +181,7 @@ def test_one_lane_goes_on_without_the_other(broker: EmbeddedBroker, down: FrameC
             assert (edge.room(works), edge.room(down)) == (1_000, 0)
             assert edge.publish(UP[works], b"1")
             assert not edge.publish(UP[down], b"2")
-            assert payloads(await cloud.receive(within_s=WITHIN_S)) == [1]
+            assert payloads(await cloud.receive(within_s=PATIENCE_S)) == [1]
             publish(cloud, DOWN if works is VITALS else DOWN_ALARM, 3)
             assert payloads(await taken(edge, 1)) == [3]
             assert "refused" in edge.trouble
@@ -325,7 +326,7 @@ def test_both_lanes_speak_tls(secured: EmbeddedBroker, keys: Keys) -> None:
             publish(cloud, DOWN_ALARM, 3)
 
             assert sorted(payloads(await taken(edge, 2))) == [2, 3]
-            assert payloads(await cloud.receive(within_s=WITHIN_S)) == [1]
+            assert payloads(await cloud.receive(within_s=PATIENCE_S)) == [1]
             assert edge.trouble == ""
 
     asyncio.run(story())

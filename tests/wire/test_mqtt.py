@@ -13,13 +13,13 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from simulators.broker import LOOPBACK, EmbeddedBroker, free_port
+from tests.patience import PATIENCE_S
 from tests.services.mosquitto import Mosquitto
 from wire.mqtt import Inbound, MqttClient
 
 pytestmark = pytest.mark.services
 
 Broker = EmbeddedBroker | Mosquitto
-WITHIN_S = 15.0  # nothing takes so long; a machine under load may
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def client(
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    deadline = monotonic() + WITHIN_S
+    deadline = monotonic() + PATIENCE_S
     while not true():
         assert monotonic() < deadline, "it never came to be so"
         await asyncio.sleep(0.005)
@@ -66,14 +66,14 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def up(*clients: MqttClient) -> None:
     for one in clients:
-        assert await one.wait_connected(WITHIN_S)
+        assert await one.wait_connected(PATIENCE_S)
 
 
 async def take(one: MqttClient, count: int, *, acknowledge: bool = True) -> list[Inbound]:
     """Exactly so many messages."""
     taken: list[Inbound] = []
     while len(taken) < count:
-        more = await one.receive(count - len(taken), within_s=WITHIN_S)
+        more = await one.receive(count - len(taken), within_s=PATIENCE_S)
         assert more, f"{len(taken)} of {count} messages came"
         taken += more
         for message in more if acknowledge else ():
@@ -176,6 +176,7 @@ class Pulse:
 # Messages
 
 
+@pytest.mark.essential
 def test_messages_arrive_once_and_in_order(broker: Broker) -> None:
     async def story() -> None:
         async with client(broker.port, "edge", "vl/up/+") as edge, client(broker.port, "wearable") as wearable:
@@ -307,7 +308,7 @@ def test_a_message_at_qos_0_is_delivered_and_costs_nothing(broker: Broker) -> No
             other.loop_start()
             try:
                 for number, qos in ((0, 0), (1, 0), (2, 1), (3, 0), (4, 1)):
-                    other.publish("up", b"%d" % number, qos=qos).wait_for_publish(WITHIN_S)
+                    other.publish("up", b"%d" % number, qos=qos).wait_for_publish(PATIENCE_S)
             finally:
                 other.disconnect()
                 other.loop_stop()
@@ -553,7 +554,7 @@ def test_a_session_is_asked_for_without_end() -> None:
             await reader.read()
 
         async with serving(listen) as port, client(port, "edge", "up"):
-            connect = await asyncio.wait_for(asked, 5)
+            connect = await asyncio.wait_for(asked, PATIENCE_S)
             assert connect[0] == 0x10
             assert b"\x11\xff\xff\xff\xff" in connect  # property 17, Session Expiry Interval
 

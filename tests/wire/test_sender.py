@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.envelope import Ack, FrameClass, Stage
-from wire.sender import Outgoing, Row, Sender, SendingSession, Timing, Windows
+from wire.sender import Sender
+from wire.sending.rows import Outgoing, Row, SendingSession
+from wire.sending.settings import Timing, Windows
 
 VITALS, ALARM = int(FrameClass.VITALS), int(FrameClass.ALARM)
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -288,7 +290,7 @@ def test_a_younger_session_waits_until_the_older_one_is_known() -> None:
     assert bench.drain() == ["SESSION old", "old/0"]
     bench.ack(old, (0, 0))
     assert bench.drain() == ["SESSION young", "young/0"]
-    assert bench.uplink.retired() == [old]
+    assert bench.uplink.drain_retired() == [old]
 
 
 def test_a_session_that_is_never_answered_does_not_hold_up_other_patients() -> None:

@@ -94,6 +94,7 @@ def test_a_session_ends_with_its_last_counter() -> None:
     assert session.next_counter == 2**20
 
 
+@pytest.mark.services
 def test_a_forked_child_may_not_seal_and_its_parent_goes_on() -> None:
     session = Site().session()
     session.seal(b"before")

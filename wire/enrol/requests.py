@@ -1,6 +1,6 @@
 """How a device comes to belong: an invitation on paper, a request with proof, an answer with certificates.
 
-Pure: texts, transcripts and checks. `stream.site.registry` is the site's side, `wire.enrol.client` the device's.
+Pure: texts, transcripts and checks. `stream.site.enrolment` is the site's side, `wire.enrol.client` the device's.
 """
 
 import base64

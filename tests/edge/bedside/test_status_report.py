@@ -132,6 +132,7 @@ def test_colours_have_a_mark_and_the_worst_is_the_exit_status(
     assert "Not a certified medical device" in text
 
 
+@pytest.mark.services
 def test_a_machine_reads_the_same(tmp_path: Path) -> None:
     config = a_machine(tmp_path, stuck=True)
 

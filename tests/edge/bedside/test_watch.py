@@ -18,8 +18,9 @@ from edge import status as statuses
 from edge.bedside.signals import HIGH, MEDIUM, Condition, Tone
 from edge.bedside.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
 from edge.errors import BadEdgeConfig
-from runtime.supervisor import Supervisor
+from runtime.systemd import SystemdNotifier
 from tests.edge.statuses import NOW_MS, a_status
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
 NAMED = {"red": 17, "yellow": 27, "green": 22, "buzzer": 23}
@@ -116,6 +117,7 @@ def test_a_pin_that_is_taken_is_named_and_the_others_work(
         switch.close()
 
 
+@pytest.mark.services
 def test_a_sound_goes_to_the_program_of_alsa(tmp_path: Path) -> None:
     program = tmp_path / "aplay"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/played\n', encoding="utf-8")
@@ -124,12 +126,13 @@ def test_a_sound_goes_to_the_program_of_alsa(tmp_path: Path) -> None:
 
     sounds.play(HIGH)
     assert sounds._playing is not None
-    sounds._playing.wait(10)
+    sounds._playing.wait(PATIENCE_S)
 
     assert (tmp_path / "played").read_text() == f"--quiet --device plughw:0 {tmp_path}/10.wav\n"
     assert (tmp_path / "10.wav").read_bytes()[:4] == b"RIFF"
 
 
+@pytest.mark.services
 @pytest.mark.parametrize(
     ("program", "cure"), [("/nowhere/aplay", "apt-get install alsa-utils"), ("/bin/false", "aplay -L")]
 )
@@ -141,7 +144,7 @@ def test_a_sound_that_is_not_heard_is_said_once(
     for _ in range(3):
         sounds.play(MEDIUM)
         if sounds._playing is not None:
-            sounds._playing.wait(10)
+            sounds._playing.wait(PATIENCE_S)
 
     assert len(caplog.records) == 1
     assert cure in caplog.records[0].vitalloom_facts["problem"]  # type: ignore[attr-defined]
@@ -169,7 +172,14 @@ def test_it_sounds_when_the_agent_stands_still_and_is_quiet_when_it_goes_on(tmp_
     statuses.write(file, a_status(progress_ms=NOW_MS, heard_ms=NOW_MS + 60_000))
     stop.wait = lambda *_: None  # type: ignore[method-assign,assignment]
 
-    watch(Counted({}, heard), lambda: statuses.read(file), stop, Supervisor(), silent_ms=60_000, mono_ms=lambda: now_ms)
+    watch(
+        Counted({}, heard),
+        lambda: statuses.read(file),
+        stop,
+        SystemdNotifier(),
+        silent_ms=60_000,
+        mono_ms=lambda: now_ms,
+    )
 
     assert shown[60] is Condition.WELL
     assert shown[61:70] == [Condition.DEAD] * 9
@@ -194,7 +204,7 @@ def test_a_status_that_is_taken_away_has_its_minute_from_the_last_progress_on() 
     there = a_status(progress_ms=NOW_MS + 2_000, heard_ms=NOW_MS)
 
     watch(
-        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, Supervisor(),
+        Counted({}, None), lambda: there if now_ms <= NOW_MS + 4_000 else None, stop, SystemdNotifier(),
         silent_ms=60_000, mono_ms=lambda: now_ms,
     )  # fmt: skip
 
@@ -251,6 +261,7 @@ def test_what_is_not_there_or_not_toml_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "nowhere.toml")
 
 
+@pytest.mark.services
 def test_the_process_tells_its_supervisor_says_what_it_sees_and_needs_no_big_library(tmp_path: Path) -> None:
     config = tmp_path / "edge.toml"
     config.write_text(f'data_dir = "data"\nstatus_file = "{tmp_path}/status"\n', encoding="utf-8")
@@ -260,7 +271,7 @@ def test_the_process_tells_its_supervisor_says_what_it_sees_and_needs_no_big_lib
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(20)
+        supervisor.settimeout(PATIENCE_S)
         process = subprocess.Popen(
             [sys.executable, "-m", "vitalloom", "edge", "watch", "--config", str(config)], cwd=ROOT,
             env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/bin", "PYTHONPATH": str(ROOT)},
@@ -270,7 +281,7 @@ def test_the_process_tells_its_supervisor_says_what_it_sees_and_needs_no_big_lib
             said = [supervisor.recv(200).decode() for _ in range(2)]
             loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
             process.terminate()
-            _, log = process.communicate(timeout=10)
+            _, log = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
 

@@ -1,11 +1,14 @@
 """How the sepsis evaluation keeps what it judges apart from what it chose by."""
 
 import numpy as np
+import pytest
 
 from models.evaluation.sepsis import _by_hour, _found_and_missed, _over_the_others
 from models.evaluation.sepsis_metrics import at_budget, same_hour_auroc
 from models.recordings import FOLDS, Hours
 from models.sepsis_features import INPUTS
+
+pytestmark = pytest.mark.training
 
 PATIENTS, STAY_H = 60, 20
 WHO = np.repeat(np.arange(PATIENTS), STAY_H)

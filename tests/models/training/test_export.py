@@ -24,6 +24,8 @@ from models.training.heart import HeartNet, HeartRecipe, groups_of
 from models.training.rhythm import BeatNet, RhythmNet, WaveNet
 from models.training.sepsis import HEAD_MIX, SepsisMembers, SepsisNet
 
+pytestmark = pytest.mark.training
+
 CALIBRATION = Calibration(0.8, -2.0)
 
 

@@ -1,9 +1,12 @@
 """A step of learning: the net goes down, and what is kept follows it slowly."""
 
+import pytest
 import torch
 from torch import nn
 
 from models.training.learning import Learner
+
+pytestmark = pytest.mark.training
 
 
 def line() -> nn.Linear:

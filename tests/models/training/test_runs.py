@@ -19,6 +19,8 @@ from models.training.heart import HeartRecipe, fit_heart
 from models.training.train import train
 from tests.models.made_up import KEY, PUBLIC, clinic, ecgs, hourly, icu
 
+pytestmark = pytest.mark.training
+
 MADE: dict[str, Callable[[Path], Path]] = {
     "sepsis": lambda folder: hourly(folder / "hours.parquet", patients=60),
     "heart": lambda folder: clinic(folder / "heart.csv", patients=120),

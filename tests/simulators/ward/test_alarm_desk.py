@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from simulators.ward.alarm_desk import RUNG_S, policy
+from tests.patience import PATIENCE_S
 from tests.stream.desk.desks import ROOT
 from vitals.messages import Priority
 
@@ -111,7 +112,7 @@ def ward(tmp_path: Path) -> Iterator[RunningWard]:
 def test_an_alarm_rings_and_an_answer_from_another_terminal_ends_calling(ward: RunningWard) -> None:
     page = ward.line(r"phones +http://(\S+)")[1]
     alarm = ward.line(r"alarm ([0-9a-f]{8}): called anna")[1]
-    with urllib.request.urlopen(f"http://{page}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{page}", timeout=PATIENCE_S) as answer:
         assert f"Alarm {alarm}" in answer.read().decode()
 
     said = ward.alarms("ack", alarm, "--yes")

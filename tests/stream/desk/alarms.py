@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from stream.desk.decisions import Kept, hear
-from stream.records import Alarmed, EdgeAlarmed, FrameRef
+from stream.records import AlarmRecord, EdgeAlarmRecord, FrameRef
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from wire.codec import EdgeAlarmV1
 
@@ -29,11 +29,11 @@ def an_alarm(number: int = 1, **changes: Any) -> AlarmChanged:
     )  # fmt: skip
 
 
-def told(number: int = 1, **changes: Any) -> Alarmed:
-    return Alarmed(alarm=an_alarm(number, **changes))
+def told(number: int = 1, **changes: Any) -> AlarmRecord:
+    return AlarmRecord(alarm=an_alarm(number, **changes))
 
 
-def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> EdgeAlarmed:
+def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> EdgeAlarmRecord:
     alarm = msgspec.structs.replace(
         EdgeAlarmV1(
             alarm_id=an_id(number), rule_id="news2", key="", kind="physiological", priority=3, state="active",
@@ -41,11 +41,11 @@ def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> E
         ),
         **changes,
     )  # fmt: skip
-    uplink = FrameRef(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
-    return EdgeAlarmed(binding_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, uplink=uplink)
+    frame = FrameRef(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
+    return EdgeAlarmRecord(binding_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, frame=frame)
 
 
-def kept(*records: Alarmed | EdgeAlarmed, now_ms: int = NOW) -> Kept:
+def kept(*records: AlarmRecord | EdgeAlarmRecord, now_ms: int = NOW) -> Kept:
     """What is kept after these, all heard at one moment."""
     before: Kept | None = None
     for record in records:

@@ -16,7 +16,7 @@ from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.engine.plain import PlainWorker
 from stream.kafka import producer, topic
-from stream.records import EdgeAlarmed, encode_record
+from stream.records import EdgeAlarmRecord, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from vitals.messages import Reading
@@ -35,7 +35,7 @@ class DataCentre(Protocol):
         """Readings arrive. Alarms follow once the engine runs."""
         ...
 
-    async def receive_from_edge(self, found: EdgeAlarmed) -> None: ...
+    async def receive_from_edge(self, found: EdgeAlarmRecord) -> None: ...
     async def start_engine(self) -> None: ...
     async def stop_engine(self) -> None: ...
     def source(self) -> AlarmSource: ...
@@ -60,7 +60,7 @@ class Cluster:
     async def receive(self, *readings: Reading) -> None:
         await self._log.put(readings)
 
-    async def receive_from_edge(self, found: EdgeAlarmed) -> None:
+    async def receive_from_edge(self, found: EdgeAlarmRecord) -> None:
         sender = producer(self.kafka)
         await sender.start()
         try:
@@ -104,7 +104,7 @@ class Embedded:
     async def receive(self, *readings: Reading) -> None:
         self._stream._engine.apply(readings)
 
-    async def receive_from_edge(self, found: EdgeAlarmed) -> None:
+    async def receive_from_edge(self, found: EdgeAlarmRecord) -> None:
         with self._store.transaction():
             self._store.put_alarm_records([found])
 

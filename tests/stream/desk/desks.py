@@ -14,6 +14,7 @@ from simulators.broker import free_port
 from stream.config import KafkaConfig
 from stream.desk.client import DeskClient
 from stream.desk.users import Users
+from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).parents[3]
 PASSWORD: Final = "a long way from home"
@@ -106,7 +107,7 @@ class DeskHouse:
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
-    def started(self, *, point: str = "", within_s: float = 40.0) -> None:
+    def started(self, *, point: str = "", within_s: float = PATIENCE_S) -> None:
         """And it says that it is ready."""
         self.start(point=point)
         deadline = time.monotonic() + within_s
@@ -118,7 +119,7 @@ class DeskHouse:
     def says(self, path: str) -> tuple[int, str]:
         """What the process says of itself."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/{path}", timeout=PATIENCE_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -129,7 +130,7 @@ class DeskHouse:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def ended(self, within_s: float = 40.0) -> int:
+    def ended(self, within_s: float = PATIENCE_S) -> int:
         """Wait for its end; its code."""
         assert self._process is not None
         try:
@@ -150,7 +151,7 @@ class DeskHouse:
         """Whatever it does."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE_S)
 
     def said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")[-4_000:] if self._log.exists() else ""

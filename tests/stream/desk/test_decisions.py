@@ -20,7 +20,7 @@ from stream.desk.decisions import (
     outcome,
     plan,
 )
-from stream.errors import AlarmChangedMeanwhile, NothingToAnswer
+from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
 from tests.stream.desk.alarms import (
     AMBER,
     BINDING,
@@ -219,7 +219,7 @@ def test_what_changed_after_somebody_looked_is_not_answered() -> None:
 
 @pytest.mark.parametrize("alarm", [None, kept(told(state=AlarmState.CLEARED)), kept(told(retrospective=True))])
 def test_there_is_nothing_to_answer(alarm: Any) -> None:
-    with pytest.raises(NothingToAnswer):
+    with pytest.raises(NoSuchAlarm):
         acknowledge(alarm, by="anna", revision=0, now_ms=NOW)
 
 

@@ -13,10 +13,10 @@ from stream.config import DeskConfig
 from stream.desk.book import DeskBook
 from stream.desk.desk import AlarmDesk, Place
 from stream.desk.notify import Address, Addresses, Notifier
-from stream.desk.ports import AlarmRecord
+from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message
-from stream.errors import NobodyReached, NothingToAnswer, StoreRefused, StoreUnusable
-from stream.records import Alarmed, EdgeAlarmed
+from stream.errors import CommitFailed, FileUnusable, NoSuchAlarm, NotificationNotAccepted
+from stream.records import AlarmRecord, EdgeAlarmRecord
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
 
@@ -35,7 +35,7 @@ class Held(Notifier):
         if address.channel in self.stuck:
             await asyncio.Event().wait()
         if address.channel in self.broken:
-            raise NobodyReached(f"{address}: broken")
+            raise NotificationNotAccepted(f"{address}: broken")
         self.sent.append((address.person, address.channel, message))
 
     @property
@@ -66,10 +66,10 @@ class Night:
             place_of=lambda _: Place("12", "P-1"),
         )  # fmt: skip
 
-    def hear(self, *records: Alarmed | EdgeAlarmed) -> None:
+    def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
         for record in records:
-            reads.append(AlarmRecord("alarms", 0, self.offset, record))
+            reads.append(SourceRecord("alarms", 0, self.offset, record))
             self.offset += 1
         self.desk.hear(reads)
 
@@ -291,7 +291,7 @@ def test_what_is_over_stops_calling_and_what_nobody_saw_stays_on_the_list(night:
 
     assert night.channels.sent == []
     assert [one.kept.alarm.alarm_id for one in night.desk.standing()] == [an_id(1)]
-    with pytest.raises(NothingToAnswer):
+    with pytest.raises(NoSuchAlarm):
         night.desk.acknowledge(an_id(2), by="anna", revision=1)
 
 
@@ -367,7 +367,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
         reserve = night.folder / "desk.sqlite.reserve"
         assert reserve.stat().st_size == 8 << 20
         night.book._db.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(StoreRefused, match="reserve of 8 MiB is used now, make room"):
+        with pytest.raises(CommitFailed, match="reserve of 8 MiB is used now, make room"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
         assert night.book.places("alarms") == {}
         assert not reserve.exists()  # what it held is free for the next alarm
@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
 
 
 def test_two_desks_on_one_book_would_call_everybody_twice(night: Night) -> None:
-    with pytest.raises(StoreUnusable, match="two desks would call everybody twice"):
+    with pytest.raises(FileUnusable, match="two desks would call everybody twice"):
         DeskBook(night.folder / "desk.sqlite")
 
 
@@ -390,7 +390,7 @@ def test_a_database_of_something_else_is_not_a_book(tmp_path: Path) -> None:
 
     Store(tmp_path / "store.sqlite").close()
 
-    with pytest.raises(StoreUnusable, match="schema none of a desk"):
+    with pytest.raises(FileUnusable, match="schema none of a desk"):
         DeskBook(tmp_path / "store.sqlite")
 
 

@@ -20,9 +20,10 @@ from stream.desk.client import DeskClient
 from stream.desk.desk import AlarmDesk, Place
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
-from stream.desk.ports import AlarmRecord
+from stream.desk.ports import SourceRecord
 from stream.desk.users import Door, Users
-from stream.errors import DeskNotReached, DeskUnusable
+from stream.errors import DeskCommandFailed, DeskUnusable
+from tests.patience import PATIENCE_S
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
@@ -52,7 +53,7 @@ class Ward:
         self.port = 0
 
     def hear(self, *records: Any) -> None:
-        self.desk.hear([AlarmRecord("alarms", 0, index, record) for index, record in enumerate(records)])
+        self.desk.hear([SourceRecord("alarms", 0, index, record) for index, record in enumerate(records)])
 
     def ask(
         self,
@@ -64,7 +65,7 @@ class Ward:
         body: bytes | None = None,
         **headers: str,
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         told_ = {"Content-Type": "application/json"} | headers | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             connection.request(method, path, json.dumps(asked).encode() if body is None else body, told_)
@@ -94,12 +95,12 @@ def served(ward: Ward, *, tls: DeskTls | None = None) -> Iterator[Ward]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_S)
     try:
         yield ward
     finally:
         loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
+        thread.join(PATIENCE_S)
         loop.close()
         ward.book.close()
 
@@ -221,11 +222,11 @@ def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_be
 
     with served(Ward(tmp_path), tls=tls) as ward:
         url = f"https://127.0.0.1:{ward.port}"
-        with pytest.raises(DeskNotReached, match="not logged in, or no longer"):
+        with pytest.raises(DeskCommandFailed, match="not logged in, or no longer"):
             DeskClient(url, root=tmp_path / "root.crt", token="wrong").alarms(dict[str, Any])
-        with pytest.raises(DeskNotReached, match="certificate that is not believed"):
+        with pytest.raises(DeskCommandFailed, match="certificate that is not believed"):
             DeskClient(url, token="wrong").alarms(dict[str, Any])
-        with pytest.raises(DeskNotReached, match="cannot be reached"):
+        with pytest.raises(DeskCommandFailed, match="cannot be reached"):
             DeskClient(f"http://127.0.0.1:{ward.port}", token="wrong").alarms(dict[str, Any])
     with pytest.raises(DeskUnusable, match="no certificate and its key"):
         DeskServer(ward.app, DeskApiConfig(tls=DeskTls(certificate=tmp_path / "desk.key", key=tmp_path / "desk.crt")))

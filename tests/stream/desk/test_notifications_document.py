@@ -8,7 +8,7 @@ import pytest
 from stream.config import DeskConfig
 from stream.desk import decisions, http, notify, process, users
 from stream.desk.texts import Telling, of_alarm
-from stream.records import Alarmed
+from stream.records import AlarmRecord
 from tests.stream.desk.alarms import MINUTE, an_alarm, kept
 from vitals.escalation import EscalationPolicy
 
@@ -62,7 +62,7 @@ def test_the_message_is_what_people_get() -> None:
     alarm = an_alarm(alarm_id=bytes.fromhex("3f2a9c1b" + "00" * 12), onset_ms=onset_ms)
     telling = Telling("North", "https://ward.example")
 
-    message = of_alarm(kept(Alarmed(alarm=alarm)), "bed 12", telling, now_ms=onset_ms + 3 * MINUTE)
+    message = of_alarm(kept(AlarmRecord(alarm=alarm)), "bed 12", telling, now_ms=onset_ms + 3 * MINUTE)
 
     assert f"```text\n{message.title}\n\n{message.body}\n```" in TEXT
 

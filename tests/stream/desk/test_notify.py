@@ -14,7 +14,8 @@ from runtime.errors import NotPrivate
 from stream.desk import notify
 from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.texts import Message
-from stream.errors import DeskUnusable, NobodyReached
+from stream.errors import DeskUnusable, NotificationNotAccepted
+from tests.patience import PATIENCE_S
 from tests.services.receivers import Mail, Webhook, webhooks
 from vitals.messages import Priority
 
@@ -34,7 +35,7 @@ def at(webhook: Webhook, person: str = "anna") -> Address:
 
 def test_a_webhook_takes_a_message() -> None:
     with webhooks("takes") as (hook,):
-        asyncio.run(Notifier(within_s=5).send(at(hook), RED))
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(at(hook), RED))
 
     assert [(one["title"], one["message"]) for one in hook.taken] == [(RED.title, RED.body)]
     assert not [one for one in threading.enumerate() if "Executor" in one.name]  # none that all would share
@@ -42,7 +43,7 @@ def test_a_webhook_takes_a_message() -> None:
 
 def test_a_mail_server_takes_a_message() -> None:
     with Mail() as mail:
-        asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(Address("anna", "mail", mail.url), RED))
 
     (message,) = mail.messages
     assert message["Subject"] == RED.title
@@ -59,7 +60,7 @@ def test_who_is_not_reached_is_told_without_the_address(
     written = io.StringIO()  # all that a process of ours would write at DEBUG
     monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(written)])
     monkeypatch.setattr(logging.root, "level", logging.DEBUG)
-    with webhooks(mood) as (hook,), pytest.raises(NobodyReached) as refused:
+    with webhooks(mood) as (hook,), pytest.raises(NotificationNotAccepted) as refused:
         asyncio.run(Notifier(within_s=0.3).send(at(hook), RED))
 
     assert str(refused.value) == f"anna/push (json): {problem}"
@@ -71,15 +72,15 @@ def test_nobody_listens() -> None:
     with webhooks("takes") as (hook,):
         address = at(hook)
 
-    with pytest.raises(NobodyReached, match="not reached, or it refused"):
-        asyncio.run(Notifier(within_s=5).send(address, RED))
+    with pytest.raises(NotificationNotAccepted, match="not reached, or it refused"):
+        asyncio.run(Notifier(within_s=PATIENCE_S).send(address, RED))
 
 
 def test_a_mail_server_that_refuses_is_a_failure() -> None:
     with Mail() as mail:
         mail.refuses = True
-        with pytest.raises(NobodyReached):
-            asyncio.run(Notifier(within_s=5).send(Address("anna", "mail", mail.url), RED))
+        with pytest.raises(NotificationNotAccepted):
+            asyncio.run(Notifier(within_s=PATIENCE_S).send(Address("anna", "mail", mail.url), RED))
 
     assert mail.messages == []
 
@@ -90,10 +91,10 @@ def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
     async def story(hook: Webhook) -> float:
         notifier = Notifier(within_s=0.2, on_late=lambda address, name: late.append((address, name)))
         began = time.monotonic()
-        with pytest.raises(NobodyReached):
+        with pytest.raises(NotificationNotAccepted):
             await notifier.send(at(hook), RED, name="key")
         waited = time.monotonic() - began
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not late:
                 await asyncio.sleep(0.01)
         assert notifier.threads == 0

@@ -10,6 +10,7 @@ import pytest
 from runtime.clock import SystemClock
 from stream.desk.desk import Place
 from stream.desk.process import DeskProcess, desk_config, opened_desk
+from tests.patience import PATIENCE_S
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.desk.alarms import an_id, told_by_edge
 from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded, an_ill_reading
@@ -153,7 +154,7 @@ def silenced_until(process: DeskProcess, alarm_id: bytes) -> int | None:
     return found[0].silenced_until_ms if found else None
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)

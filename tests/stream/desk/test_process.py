@@ -20,10 +20,11 @@ from stream.desk.commands import desk as desk_command
 from stream.desk.desk import AlarmDesk
 from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
 from stream.desk.notify import Addresses
-from stream.desk.ports import AlarmRecord
+from stream.desk.ports import SourceRecord
 from stream.desk.process import DeskProcess, desk_config
 from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.cluster import Log
@@ -219,7 +220,7 @@ def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: p
     async def story(push: Webhook) -> str:
         told_ = {"anna": {"push": push.url}, "ben": {"push": push.url}}
         running = Running(DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), told_))
-        running.desk.hear([AlarmRecord("alarms", 0, 0, told())])
+        running.desk.hear([SourceRecord("alarms", 0, 0, told())])
         working = asyncio.create_task(running.process.run())
         try:
             await until(lambda: bool(push.taken))
@@ -243,7 +244,7 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
         house = DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), {"anna": {"push": push.url}})
         try:
             house.start()
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + PATIENCE_S
             while house.says("ready")[0] == 0:
                 assert house.is_running, house.said()
                 assert time.monotonic() < deadline
@@ -269,7 +270,7 @@ def an_ill_reading() -> Reading:
     )  # fmt: skip
 
 
-async def until(condition: Any, *, within_s: float = 30.0) -> None:
+async def until(condition: Any, *, within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stream.embedded.desk_ports import StoreAlarmSource
-from stream.errors import StoreRefused
-from stream.records import EdgeAlarmed, Ordered, decode_alarmed
+from stream.errors import CommitFailed
+from stream.records import EdgeAlarmRecord, OrderRecord, decode_alarm_record
 from tests.stream.receiving_site import NOW, SECOND, Site
 from vitals.messages import Acknowledge, AlarmChanged
 from wire.codec import EdgeAlarmV1, encode
@@ -28,10 +28,10 @@ def test_an_alarm_that_an_edge_found_is_in_the_log_once_with_the_frame_it_came_i
     site.take(frame)
 
     ((_, body),) = site.store.alarm_records(0, 10)
-    record = decode_alarmed(body)
-    assert isinstance(record, EdgeAlarmed)
+    record = decode_alarm_record(body)
+    assert isinstance(record, EdgeAlarmRecord)
     assert (record.alarm, record.binding_id) == (found, site.demo.bindings[0].binding_id.hex())
-    assert (record.uplink.edge_id, record.uplink.session_id) == (site.edge.me.device_id, session.session_id)
+    assert (record.frame.edge_id, record.frame.session_id) == (site.edge.me.device_id, session.session_id)
 
 
 def test_an_answer_waits_while_the_disk_is_full_and_is_applied_once_there_is_room(
@@ -41,7 +41,7 @@ def test_an_answer_waits_while_the_disk_is_full_and_is_applied_once_there_is_roo
     commit = type(site.store).put_states
 
     def full(*_: object) -> None:
-        raise StoreRefused(site.store.path, "disk full")
+        raise CommitFailed(site.store.path, "disk full")
 
     async def story() -> None:
         monkeypatch.setattr(type(site.store), "put_states", full)
@@ -128,12 +128,12 @@ def test_an_empty_log_leaves_the_event_loop_to_others(tmp_path: Path) -> None:
 def a_site_with_an_alarm(folder: Path) -> tuple[Site, AlarmChanged]:
     site = Site(folder)
     site.begin()
-    site.send(site.message(0, rr=26.0, spo2=90.0))
+    site.send(site.message(0, respiratory_rate=26.0, spo2=90.0))
     return site, next(one for one in site.alarms if one.rule_id == "news2")
 
 
-def an_answer(alarm: AlarmChanged) -> Ordered:
-    return Ordered(
+def an_answer(alarm: AlarmChanged) -> OrderRecord:
+    return OrderRecord(
         message=Acknowledge(
             binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by="anna", at_ms=NOW + SECOND,
             revision=alarm.revision,

@@ -18,6 +18,7 @@ from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
+from tests.patience import PATIENCE_S
 from tests.services.receivers import webhooks
 from tests.stream.desk.data_centres import an_ill_reading
 from tests.stream.desk.desks import ROOT, DeskHouse
@@ -59,7 +60,7 @@ def test_the_data_centre_calls_people_and_applies_what_they_answer(tmp_path: Pat
                 anna.acknowledge(alarm)
             wait_for(lambda: all(alarm["confirmed"] for alarm in anna.alarms()), process)
             process.send_signal(signal.SIGTERM)
-            _, problem = process.communicate(timeout=60)
+            _, problem = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 0, problem
     with Store(tmp_path / "store" / "store.sqlite") as store:
@@ -93,7 +94,7 @@ def a_stream(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", *, within_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", *, within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert process.poll() is None, process.communicate()[1]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stream.embedded.store import Store
-from stream.errors import StoreRefused, StoreUnusable
-from stream.records import Alarmed, decode_alarmed
+from stream.errors import CommitFailed, FileUnusable
+from stream.records import AlarmRecord, decode_alarm_record
 from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
 from vitals.messages import AlarmChanged, AlarmState, Event, WindowClosed, WindowOutdated
 from vitals.monitor import PatientMonitor
@@ -60,7 +60,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     with Store(tmp_path / "store", max_pages=30) as store:
-        with pytest.raises(StoreRefused, match="full") as caught:
+        with pytest.raises(CommitFailed, match="full") as caught:
             more_than_fits(store)
 
         assert str(tmp_path / "store") in str(caught.value)
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_store_is_named_and_left_alone(content: bytes, tmp_pat
     path = tmp_path / "letter"
     path.write_bytes(content)
 
-    with pytest.raises(StoreUnusable) as caught:
+    with pytest.raises(FileUnusable) as caught:
         Store(path)
 
     assert str(path) in str(caught.value)
@@ -95,7 +95,7 @@ def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Pa
         theirs.execute(statement)
     theirs.close()
 
-    with pytest.raises(StoreUnusable):
+    with pytest.raises(FileUnusable):
         Store(path)
 
     with sqlite3.connect(path) as theirs:
@@ -105,7 +105,7 @@ def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Pa
 
 def test_a_store_has_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
-        with pytest.raises(StoreUnusable, match="is in use"):
+        with pytest.raises(FileUnusable, match="is in use"):
             Store(tmp_path / "store")
         reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
         assert reader.execute("SELECT count(*) FROM reading").fetchone() == (0,)
@@ -120,7 +120,7 @@ def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
         later.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     later.close()
 
-    with pytest.raises(StoreUnusable, match="99"):
+    with pytest.raises(FileUnusable, match="99"):
         Store(tmp_path / "store")
 
 
@@ -151,11 +151,11 @@ def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open
     standing = [one for one in newest.values() if one.state is AlarmState.ACTIVE or one.latched]
 
     with Store(tmp_path / "store") as store:
-        found = [decode_alarmed(body) for _, body in store.alarm_records(0, 100)]
+        found = [decode_alarm_record(body) for _, body in store.alarm_records(0, 100)]
 
     assert standing
     assert sorted(one.alarm.alarm_id for one in found) == sorted(one.alarm_id for one in standing)
-    assert all(one == Alarmed(alarm=newest[one.alarm.alarm_id]) for one in found)
+    assert all(one == AlarmRecord(alarm=newest[one.alarm.alarm_id]) for one in found)
 
 
 def test_the_alarm_log_is_read_from_any_position_and_no_other_store_has_its_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A partition that cannot be taken, and one that went to somebody else while it was being taken."""
+"""A partition that cannot be acquired, and one that was reassigned while it was being acquired."""
 
 import asyncio
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ PLACE = TopicPartition("vl.readings.v1", 11)
 
 
 class Reader:
-    """As far as taking asks it."""
+    """The part of a Kafka consumer that acquiring a partition uses."""
 
     def __init__(self) -> None:
         self.ours = {PLACE}
@@ -25,26 +25,28 @@ class Reader:
         return self.ours
 
 
-async def nothing(*_: Any) -> None:
+async def do_nothing(*_: Any) -> None:
     """A producer that starts and stops."""
 
 
-@pytest.mark.parametrize("is_still_ours", [True, False])
-def test_only_what_is_ours_is_missed(monkeypatch: pytest.MonkeyPatch, is_still_ours: bool) -> None:
+@pytest.mark.parametrize("is_still_assigned", [True, False])
+def test_only_a_partition_that_is_still_assigned_counts_as_unreadable(
+    monkeypatch: pytest.MonkeyPatch, is_still_assigned: bool
+) -> None:
     reader = Reader()
 
-    async def restored(*_: Any) -> Any:
-        if not is_still_ours:
+    async def fail(*_: Any) -> Any:
+        if not is_still_assigned:
             reader.ours = set()
         raise IllegalStateError("No current assignment for partition")
 
     monkeypatch.setattr(
-        "stream.engine.partitions.producer", lambda *_, **__: SimpleNamespace(start=nothing, stop=nothing)
+        "stream.engine.partitions.producer", lambda *_, **__: SimpleNamespace(start=do_nothing, stop=do_nothing)
     )
     consumer = VitalsConsumer(WorkerConfig(), ManualClock(0))
-    monkeypatch.setattr(consumer, "_restored", restored)
+    monkeypatch.setattr(consumer, "_restore", fail)
 
-    asyncio.run(consumer._take(reader, PLACE))  # type: ignore[arg-type]
+    asyncio.run(consumer._acquire(reader, PLACE))  # type: ignore[arg-type]
 
-    assert (PLACE.partition in consumer.progress.untaken) == is_still_ours
-    assert consumer.progress.failed_takes == 1
+    assert (PLACE.partition in consumer.progress.unreadable) == is_still_assigned
+    assert consumer.progress.failed_acquisitions == 1

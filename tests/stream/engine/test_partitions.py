@@ -13,19 +13,20 @@ from stream.config import WorkerConfig
 from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.engine.faust_app import FaustWorker
-from stream.engine.partitions import TRIES, VitalsConsumer
+from stream.engine.partitions import MAX_ATTEMPTS, VitalsConsumer
 from stream.engine.plain import PlainWorker
 from stream.errors import KafkaUnusable
 from stream.kafka import check_topics, create_topics, producer, topic
 from stream.records import (
-    Arrived,
     FrameRef,
-    Ordered,
+    OrderRecord,
+    ReadingRecord,
     decode_dead_letter,
-    decode_state,
-    decode_stored,
+    decode_state_row,
+    decode_stored_frames,
     encode_record,
 )
+from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, WallAt, in_two, until, working
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
@@ -132,7 +133,9 @@ def test_a_record_that_comes_twice_changes_nothing_but_repeats_alarms_and_is_sig
 
     async def story() -> tuple[dict[str, list[Event]], list[Any]]:
         await log.begin()
-        await put(log, *(encode_record(Arrived(messages=(ill,), uplink=FrameRef(b"e", b"s", 1, n))) for n in (1, 2)))
+        await put(
+            log, *(encode_record(ReadingRecord(messages=(ill,), frame=FrameRef(b"e", b"s", 1, n))) for n in (1, 2))
+        )
         async with working(log.worker()) as worker:
             await until(of_all(worker, 2), "both")
         return await log.events(), [one.value for one in await log.records("vl.events.v1")]
@@ -155,7 +158,7 @@ def test_an_acknowledgement_takes_its_place_between_readings(kafka: Kafka, engin
         await until(of_all(worker.vitals, 1), "the reading")
         (alarm, *_) = [event for event in (await log.events())[BED_1] if isinstance(event, AlarmChanged)]
         order = Acknowledge(binding_id=BED_1, alarm_id=alarm.alarm_id, by="n1", at_ms=NOW + SECOND)
-        await put(log, b"nonsense", encode_record(Ordered(message=order)), name=KAFKA_ORDERS)
+        await put(log, b"nonsense", encode_record(OrderRecord(message=order)), name=KAFKA_ORDERS)
         await until(of_all(worker.vitals, 2), "the order")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -177,7 +180,7 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
         return healthy(monitor, one)
 
     monkeypatch.setattr(PatientMonitor, "on_reading", on_reading)
-    poison = Arrived(messages=(reading(5 * SECOND, heart_rate=99.0),), uplink=FrameRef(b"e", b"s", 1, 7))
+    poison = ReadingRecord(messages=(reading(5 * SECOND, heart_rate=99.0),), frame=FrameRef(b"e", b"s", 1, 7))
 
     async def story() -> tuple[dict[str, list[Event]], list[Any], list[Any], int]:
         await log.begin(partitions=1)
@@ -186,17 +189,17 @@ def test_poison_is_buried_after_three_tries_and_its_neighbours_are_judged(
         await log.put([reading(10 * SECOND), reading(10 * SECOND, bed=BED_2)])
         async with working(log.worker()) as worker:
             await until(lambda: worker.progress.dead_letters == 2 and worker.is_settled, "buried", within_s=90)
-            taken = worker.progress.taken
+            taken = worker.progress.acquired
         letters = [decode_dead_letter(one.value) for one in await log.records(KAFKA_DEAD_LETTERS)]
-        told = [decode_stored(one.value) for one in await log.records(KAFKA_STORED)]
+        told = [decode_stored_frames(one.value) for one in await log.records(KAFKA_STORED)]
         return await log.events(), letters, told, taken
 
     events, letters, told, taken = asyncio.run(story())
     judged = {bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in events.items()}
     assert judged == {BED_1: 2, BED_2: 2}
     assert [(one.stage, one.reason) for one in letters] == [("processor", "processing"), ("processor", "schema")]
-    assert [(one.reason, one.uplinks[0].counter) for one in told] == [("processing", 7)]
-    assert taken == TRIES + 1
+    assert [(one.reason, one.frames[0].counter) for one in told] == [("processing", 7)]
+    assert taken == MAX_ATTEMPTS + 1
 
 
 def test_states_that_are_lost_are_made_anew_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:
@@ -280,7 +283,7 @@ def test_topics_that_are_missing_or_do_not_correspond_are_named_with_the_cure(ka
         await admin.close()
         while topic(log.config, KAFKA_STATE) not in await made(log, partitions=3):
             await asyncio.sleep(0.1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:  # a broker hears a moment later what its controller has done
                 try:
                     await check_topics(log.config)
@@ -335,4 +338,4 @@ async def made(log: Log, *, partitions: int = 4) -> list[str]:
 
 async def states(log: Log) -> list[bytes]:
     newest = {one.key: one.value for one in await log.records(KAFKA_STATE)}
-    return sorted(decode_state(value).snapshot for value in newest.values())
+    return sorted(decode_state_row(value).snapshot for value in newest.values())

@@ -2,15 +2,15 @@
 
 import pytest
 
-from stream.engine.processor import EVENTS_IN_A_RECORD, Processor
+from stream.engine.processor import EVENTS_PER_RECORD, Processor
 from stream.records import (
-    Alarmed,
-    Arrived,
+    AlarmRecord,
     FrameRef,
-    Ordered,
-    decode_alarmed,
-    decode_judged,
-    decode_state,
+    OrderRecord,
+    ReadingRecord,
+    decode_alarm_record,
+    decode_judgement_record,
+    decode_state_row,
     encode_record,
 )
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
@@ -19,12 +19,12 @@ from vitals.messages import Message, News2Scored, ReadingJudged, Tick
 from wire.errors import DecodeError
 
 
-def record(message: Message, *, uplink: int | None = None, scale: int = 1) -> bytes:
+def record(message: Message, *, frame: int | None = None, scale: int = 1) -> bytes:
     assert not isinstance(message, Tick)
     if not hasattr(message, "reading_id"):
-        return encode_record(Ordered(message=message))  # type: ignore[arg-type]
-    frame = None if uplink is None else FrameRef(b"e" * 16, b"s" * 16, 1, uplink)
-    return encode_record(Arrived(messages=(message,), uplink=frame, spo2_scale=scale))  # type: ignore[arg-type]
+        return encode_record(OrderRecord(message=message))  # type: ignore[arg-type]
+    ref = None if frame is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame)
+    return encode_record(ReadingRecord(messages=(message,), frame=ref, spo2_scale=scale))  # type: ignore[arg-type]
 
 
 def test_one_row_for_each_patient_who_was_touched_however_often() -> None:
@@ -33,26 +33,26 @@ def test_one_row_for_each_patient_who_was_touched_however_often() -> None:
         processor.apply(offset, record(reading(offset * SECOND)))
     processor.apply(20, record(reading(0, bed=BED_2)))
 
-    output = processor.take()
+    output = processor.drain()
 
-    rows = {key.decode(): decode_state(value) for key, value in output.states}
+    rows = {key.decode(): decode_state_row(value) for key, value in output.states}
     assert {bed: row.last_offset for bed, row in rows.items()} == {BED_1: 19, BED_2: 20}
-    assert processor.take().is_empty
+    assert processor.drain().is_empty
 
 
 def test_what_is_in_a_state_is_not_applied_again() -> None:
     first = Processor()
     for offset in range(5):
         first.apply(offset, record(reading(offset * SECOND)))
-    rows = first.take().states
+    rows = first.drain().states
 
     again = Processor(rows, end=7)
     for offset in range(7):
-        again.apply(offset, record(reading(offset * SECOND), uplink=offset))
+        again.apply(offset, record(reading(offset * SECOND), frame=offset))
 
-    (judged,) = [decode_judged(value) for _, value in again.take().judged]
+    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judged]
     assert [event.reading.at_ms - NOW for event in judged.events if isinstance(event, ReadingJudged)] == [5_000, 6_000]
-    assert [one.counter for one in judged.uplinks] == [5, 6]
+    assert [one.counter for one in judged.frames] == [5, 6]
 
 
 def test_a_state_of_a_log_that_is_lost_keeps_its_patient_and_forgets_its_offset() -> None:
@@ -60,11 +60,11 @@ def test_a_state_of_a_log_that_is_lost_keeps_its_patient_and_forgets_its_offset(
     for offset in range(50):
         first.apply(offset, record(reading(offset * SECOND)))
 
-    again = Processor(first.take().states, end=3)
+    again = Processor(first.drain().states, end=3)
     again.apply(0, record(reading(60 * SECOND)))
 
-    assert again.log_was_lost
-    (judged,) = [decode_judged(value) for _, value in again.take().judged]
+    assert again.topic_was_recreated
+    (judged,) = [decode_judgement_record(value) for _, value in again.drain().judged]
     assert sum(isinstance(event, ReadingJudged) for event in judged.events) == 1
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_row_harms_nobody_else() -> None:
     first = Processor()
     first.apply(0, record(reading(0)))
     first.apply(1, record(reading(0, bed=BED_2)))
-    rows = [(key, b"damaged" if key == BED_1.encode() else value) for key, value in first.take().states]
+    rows = [(key, b"damaged" if key == BED_1.encode() else value) for key, value in first.drain().states]
 
     again = Processor(rows, end=2)
 
@@ -83,26 +83,26 @@ def test_a_damaged_row_harms_nobody_else() -> None:
 def test_a_state_that_the_kernel_cannot_read_is_told() -> None:
     first = Processor()
     first.apply(0, record(reading(0)))
-    ((key, value),) = first.take().states
-    row = decode_state(value)
+    ((key, value),) = first.drain().states
+    row = decode_state_row(value)
     broken = encode_record(type(row)(row.version, row.last_offset, row.spo2_scale, b"\x93nonsense"))
 
     again = Processor([(key, broken)], end=1)
 
-    assert [binding for binding, _ in again.take_defects()] == [BED_1]
+    assert [binding for binding, _ in again.drain_defects()] == [BED_1]
 
 
 def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
     processor = Processor()
     processor.apply(0, record(reading(0)))
-    assert not processor.alarm_waits
+    assert not processor.alarm_pending
 
     processor.apply(1, record(reading(5 * SECOND, spo2=84.0, respiratory_rate=27.0, systolic_bp=85.0)))
-    assert processor.alarm_waits
+    assert processor.alarm_pending
 
-    alarms = [decode_alarmed(value) for _, value in processor.take().alarms]
-    assert {one.alarm.rule_id for one in alarms if isinstance(one, Alarmed)} == {"news2"}
-    assert not processor.alarm_waits
+    alarms = [decode_alarm_record(value) for _, value in processor.drain().alarms]
+    assert {one.alarm.rule_id for one in alarms if isinstance(one, AlarmRecord)} == {"news2"}
+    assert not processor.alarm_pending
     (_, _, high), unanswered = processor.open_alarms()
     assert high == unanswered > 0
 
@@ -110,15 +110,15 @@ def test_an_alarm_waits_for_no_company_and_has_a_record_of_its_own() -> None:
 def test_the_scale_that_was_ordered_is_the_scale_also_after_a_restart() -> None:
     first = Processor()
     first.apply(0, record(reading(0, spo2=90.0), scale=2))
-    output = first.take()
+    output = first.drain()
     again = Processor(output.states, end=1)
     again.apply(1, record(reading(5 * SECOND, spo2=90.0), scale=2))
 
     scales = {
         event.spo2_scale
-        for one in (output, again.take())
+        for one in (output, again.drain())
         for _, value in one.judged
-        for event in decode_judged(value).events
+        for event in decode_judgement_record(value).events
         if isinstance(event, News2Scored)
     }
     assert scales == {2}
@@ -126,14 +126,14 @@ def test_the_scale_that_was_ordered_is_the_scale_also_after_a_restart() -> None:
 
 def test_many_events_are_several_records_and_frames_are_named_by_the_last() -> None:
     processor = Processor()
-    for offset in range(EVENTS_IN_A_RECORD):
-        processor.apply(offset, record(reading(offset * SECOND), uplink=offset))
+    for offset in range(EVENTS_PER_RECORD):
+        processor.apply(offset, record(reading(offset * SECOND), frame=offset))
 
-    records = [decode_judged(value) for _, value in processor.take().judged]
+    records = [decode_judgement_record(value) for _, value in processor.drain().judged]
 
     assert len(records) > 1
-    assert all(len(one.events) <= EVENTS_IN_A_RECORD for one in records)
-    assert [len(one.uplinks) for one in records] == [0] * (len(records) - 1) + [EVENTS_IN_A_RECORD]
+    assert all(len(one.events) <= EVENTS_PER_RECORD for one in records)
+    assert [len(one.frames) for one in records] == [0] * (len(records) - 1) + [EVENTS_PER_RECORD]
 
 
 def test_what_is_no_record_changes_nothing() -> None:
@@ -143,7 +143,7 @@ def test_what_is_no_record_changes_nothing() -> None:
         with pytest.raises(DecodeError):
             processor.apply(0, value)
 
-    assert processor.take().is_empty
+    assert processor.drain().is_empty
 
 
 def test_a_night_in_pieces_is_the_same_night() -> None:
@@ -156,8 +156,8 @@ def test_a_night_in_pieces_is_the_same_night() -> None:
         piece = Processor(rows, end=len(story))
         for offset in range(start, min(start + 37, len(story))):
             piece.apply(offset, record(story[offset]))
-        rows = list((dict(rows) | dict(piece.take().states)).items())
+        rows = list((dict(rows) | dict(piece.drain().states)).items())
     last = Processor(rows, end=len(story))
     last.tick(NOW + 6 * HOUR)
 
-    assert dict(rows) | dict(last.take().states) == dict(whole.take().states)
+    assert dict(rows) | dict(last.drain().states) == dict(whole.drain().states)

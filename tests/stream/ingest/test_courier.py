@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.ingest.courier import AGAIN_MS, SLOW_MS, SOON_MS, Courier, Parcel
+from stream.ingest.courier import FIRST_RESEND_MS, OVERDUE_MS, RESEND_MS, Courier, Parcel
 from tests.stream.site.registries import HOUR, SECOND, Desk
 from wire.enrol.wallet import Wallet
 
@@ -113,16 +113,16 @@ def test_documents_are_sent_until_the_digest_fits() -> None:
     assert sent == {at_ms: ["keys", "device"] for at_ms in (0, 11_000, 26_000)}
 
 
-@pytest.mark.parametrize(("after_ms", "is_sent"), [(AGAIN_MS - 1, False), (AGAIN_MS, True)])
+@pytest.mark.parametrize(("after_ms", "is_sent"), [(RESEND_MS - 1, False), (RESEND_MS, True)])
 def test_the_same_answer_again_is_no_reason_to_hurry(after_ms: int, is_sent: bool) -> None:
     courier = Courier(Shelf(ann=["keys"]))
     courier.changed(0)
     courier.heard(ANN, digest(), 0)
-    assert names(courier.due(SOON_MS)) == {ANN: ["keys"]}
+    assert names(courier.due(FIRST_RESEND_MS)) == {ANN: ["keys"]}
 
     courier.heard(ANN, digest(), 1_000)
 
-    assert names(courier.due(SOON_MS + after_ms)) == ({ANN: ["keys"]} if is_sent else {})
+    assert names(courier.due(FIRST_RESEND_MS + after_ms)) == ({ANN: ["keys"]} if is_sent else {})
 
 
 def test_a_turn_sends_to_some_and_the_next_to_others() -> None:
@@ -172,7 +172,7 @@ def test_an_edge_that_comes_later_is_sent_everything() -> None:
     assert names(courier.due(5_000)) == {BEN: ["keys", "device"]}
 
 
-@pytest.mark.parametrize(("after_ms", "said"), [(SLOW_MS - 1, []), (SLOW_MS, [ANN])])
+@pytest.mark.parametrize(("after_ms", "said"), [(OVERDUE_MS - 1, []), (OVERDUE_MS, [ANN])])
 def test_an_edge_that_is_heard_and_takes_nothing_is_behind(after_ms: int, said: list[bytes]) -> None:
     courier = Courier(Shelf(ann=["keys"], ben=["keys"]))
     courier.changed(0)
@@ -197,15 +197,15 @@ def test_who_has_caught_up_is_behind_no_longer() -> None:
     courier.changed(0)
     courier.heard(ANN, digest(), 0)
 
-    courier.heard(ANN, digest("keys"), SLOW_MS)
+    courier.heard(ANN, digest("keys"), OVERDUE_MS)
 
-    assert list(courier.behind(10 * SLOW_MS)) == []
+    assert list(courier.behind(10 * OVERDUE_MS)) == []
 
 
 def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     edge, wearable = desk.enrol("edge"), desk.enrol()
-    courier = Courier(desk.registry)
+    courier = Courier(desk.registry.documents)
     bindings = []
     luck = random.Random(7)
 
@@ -220,7 +220,7 @@ def test_a_real_edge_catches_up_over_a_line_that_loses_half(tmp_path: Path) -> N
                         edge.take(one)
             if second % 10 == 0:
                 courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
-            if edge.digest == desk.registry.digest_for(edge.me.device_id):
+            if edge.digest == desk.registry.documents.digest_for(edge.me.device_id):
                 return
         raise AssertionError("the edge never caught up")
 
@@ -241,7 +241,7 @@ def test_after_two_quiet_weeks_a_settled_edge_is_left_alone(tmp_path: Path) -> N
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.registry.unbind(desk.bind(wearable, edge), who="tester")
     desk.deliver(edge)
-    courier = Courier(desk.registry)
+    courier = Courier(desk.registry.documents)
 
     sent = 0
     for day in range(40):
@@ -252,7 +252,7 @@ def test_after_two_quiet_weeks_a_settled_edge_is_left_alone(tmp_path: Path) -> N
             desk.deliver(edge)
         courier.changed(desk.clock.mono_ms())
         courier.heard(edge.me.device_id, edge.digest, desk.clock.mono_ms())
-        sent += len(courier.due(desk.clock.mono_ms() + AGAIN_MS))
+        sent += len(courier.due(desk.clock.mono_ms() + RESEND_MS))
 
     assert sent == 0
     with contextlib.closing(desk.site):

@@ -1,10 +1,10 @@
-"""Ingest: what an edge may say, and what becomes of the rest."""
+"""Frames from edges: what an edge may say, and what becomes of the rest."""
 
 from pathlib import Path
 
 import pytest
 
-from stream.ingest.frames import Ingest, Observed
+from stream.ingest.frames import FrameOpener, ReadingWithScores
 from tests.stream.receiving_site import NOW, SECOND, UNLIMITED, Site, worse
 from vitals.messages import SensorFlag
 from wire.codec import ScoreV1, encode
@@ -18,10 +18,10 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def an_ingest(site: Site) -> Ingest:
-    ingest = Ingest(site.demo.ingest.me, site.demo.ingest.directory, limits=UNLIMITED)
+def an_ingest(site: Site) -> FrameOpener:
+    ingest = FrameOpener(site.demo.ingest.me, site.demo.ingest.directory, limits=UNLIMITED)
     for patient in (0, 1):
-        ingest.take(topic(site), site.session(patient).frame, now_ms=NOW, mono_ms=0)
+        ingest.accept(topic(site), site.session(patient).frame, now_ms=NOW, mono_ms=0)
     ingest.dirty()
     return ingest
 
@@ -31,27 +31,27 @@ def topic(site: Site, frame_class: int = FrameClass.VITALS) -> str:
 
 
 def test_a_reading_comes_out_under_the_binding_of_its_session(site: Site) -> None:
-    taken = an_ingest(site).take(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
+    taken = an_ingest(site).accept(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
-    assert isinstance(taken.content, Observed)
+    assert isinstance(taken.content, ReadingWithScores)
     assert taken.content.reading.binding_id == site.demo.bindings[0].binding_id.hex()
     assert taken.content.reading.heart_rate == 70.0
 
 
 def test_a_duplicate_has_no_content_and_is_to_be_acknowledged(site: Site) -> None:
     ingest, frame = an_ingest(site), site.sealed(site.message(0))
-    ingest.take(topic(site), frame, now_ms=NOW, mono_ms=0)
+    ingest.accept(topic(site), frame, now_ms=NOW, mono_ms=0)
 
-    again = ingest.take(topic(site), frame, now_ms=NOW, mono_ms=0)
+    again = ingest.accept(topic(site), frame, now_ms=NOW, mono_ms=0)
 
     assert again.opened is not None
-    assert (again.opened.duplicate, again.content, again.refused) == (True, None, None)
+    assert (again.opened.duplicate, again.content, again.error) == (True, None, None)
 
 
 @pytest.mark.parametrize("where", ["nonsense", "vl/v1/e/zz/up/1", "vl/v2/e/" + "00" * 16 + "/up/1"])
 def test_a_topic_that_is_not_ours_is_refused(where: str, site: Site) -> None:
     with pytest.raises(Rejected) as caught:
-        an_ingest(site).take(where, site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
+        an_ingest(site).accept(where, site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     assert caught.value.reason is Reason.TOPIC
 
@@ -59,7 +59,7 @@ def test_a_topic_that_is_not_ours_is_refused(where: str, site: Site) -> None:
 def test_a_wearable_s_topic_is_not_for_ingest(site: Site) -> None:
     wearable = site.demo.wearables[0].me.device_id
     with pytest.raises(Rejected) as caught:
-        an_ingest(site).take(w_up(wearable, 1), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
+        an_ingest(site).accept(w_up(wearable, 1), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     assert caught.value.reason is Reason.TOPIC
 
@@ -67,20 +67,20 @@ def test_a_wearable_s_topic_is_not_for_ingest(site: Site) -> None:
 def test_a_wearable_s_payload_from_an_edge_is_not_a_reading(site: Site) -> None:
     frame = site.session().seal(encode(site.message(0).vitals))[1]
 
-    taken = an_ingest(site).take(topic(site), frame, now_ms=NOW, mono_ms=0)
+    taken = an_ingest(site).accept(topic(site), frame, now_ms=NOW, mono_ms=0)
 
     assert taken.content is None
-    assert taken.refused is not None
-    assert taken.refused.reason is Reason.SCHEMA
+    assert taken.error is not None
+    assert taken.error.reason is Reason.SCHEMA
 
 
 @pytest.mark.parametrize(("ahead_ms", "clamped"), [(30 * SECOND, False), (31 * SECOND, True), (10**11, True)])
 def test_the_future_is_not_believed(ahead_ms: int, clamped: bool, site: Site) -> None:
     message = worse(site.message(0), at_ms=NOW + ahead_ms, received_ms=NOW + ahead_ms)
 
-    taken = an_ingest(site).take(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
+    taken = an_ingest(site).accept(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
 
-    assert isinstance(taken, Observed)
+    assert isinstance(taken, ReadingWithScores)
     reading = taken.reading
     assert reading.at_ms == (NOW if clamped else NOW + ahead_ms)
     assert bool(reading.sensor_flags & SensorFlag.CLOCK_CLAMPED) is clamped
@@ -91,9 +91,9 @@ def test_what_models_said_comes_with_the_reading_and_with_its_time(site: Site) -
     said = ScoreV1(model="sepsis", version="1.0.0", score=0.06, threshold=0.03, reason="RR 28 (+1.2)")
     message = worse(site.message(0), at_ms=ahead_ms, received_ms=ahead_ms, scores=(said,))
 
-    taken = an_ingest(site).take(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
+    taken = an_ingest(site).accept(topic(site), site.sealed(message), now_ms=NOW, mono_ms=0).content
 
-    assert isinstance(taken, Observed)
+    assert isinstance(taken, ReadingWithScores)
     (score,) = taken.scores
     assert taken.messages == [taken.reading, score]
     assert (score.binding_id, score.reading_id) == (taken.reading.binding_id, taken.reading.reading_id)
@@ -104,17 +104,17 @@ def test_what_models_said_comes_with_the_reading_and_with_its_time(site: Site) -
 def test_an_empty_alarm_frame_keeps_the_lane_warm(site: Site) -> None:
     session = site.session(0, FrameClass.ALARM)
     ingest = an_ingest(site)
-    ingest.take(topic(site, FrameClass.ALARM), session.frame, now_ms=NOW, mono_ms=0)
+    ingest.accept(topic(site, FrameClass.ALARM), session.frame, now_ms=NOW, mono_ms=0)
 
-    taken = ingest.take(topic(site, FrameClass.ALARM), session.seal(b"")[1], now_ms=NOW, mono_ms=0)
+    taken = ingest.accept(topic(site, FrameClass.ALARM), session.seal(b"")[1], now_ms=NOW, mono_ms=0)
 
-    assert (taken.content, taken.refused) == (None, None)
+    assert (taken.content, taken.error) == (None, None)
     assert taken.opened is not None
 
 
 def test_sessions_are_handed_out_once_for_the_transaction(site: Site) -> None:
     ingest = an_ingest(site)
-    ingest.take(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
+    ingest.accept(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     (row,) = ingest.dirty()
 

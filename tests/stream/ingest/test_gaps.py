@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.ingest.gaps import KEPT_MS, TAIL_MS, GapDetector
+from stream.ingest.gaps import GAP_AFTER_MS, SESSION_KEPT_MS, GapDetector
 
 EDGE, OTHER, SID = b"e" * 16, b"f" * 16, b"s" * 16
 BEAT_MS = 30_000
@@ -43,7 +43,7 @@ def test_a_minute_is_waited_however_fast_an_edge_beats() -> None:
     ward = Ward()
     said = [ward.beat(4, after_ms=1_000) for _ in range(90)]
 
-    assert [n for n, sessions in enumerate(said) if sessions] == [TAIL_MS // 1_000]
+    assert [n for n, sessions in enumerate(said) if sessions] == [GAP_AFTER_MS // 1_000]
 
 
 def test_what_comes_in_time_ends_the_matter_and_the_next_loss_is_noticed_anew() -> None:
@@ -61,7 +61,7 @@ def test_a_session_that_its_edge_has_closed_is_still_waited_for_and_then_forgott
     ward = Ward()
     ward.beat(4)
     ward.arrived[b"n" * 16] = 10**6
-    said = [ward.beat(n, session=b"n" * 16) for n in range(KEPT_MS // BEAT_MS + 2)]
+    said = [ward.beat(n, session=b"n" * 16) for n in range(SESSION_KEPT_MS // BEAT_MS + 2)]
 
     assert [sessions for sessions in said if sessions] == [[SID]]
     assert SID not in ward.tails._claims[EDGE]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stream.ingest.health import trouble_of_ingest, trouble_of_lanes
+from stream.ingest.health import kafka_trouble, mqtt_trouble
 from stream.ingest.kafka_ingest import IngestCounts
 from stream.progress import STUCK_MS
 
@@ -30,7 +30,7 @@ class Lanes:
     ],
 )
 def test_an_ingest(counts: dict[str, Any], said: str) -> None:
-    assert trouble_of_ingest(IngestCounts(**counts), NOW) == said
+    assert kafka_trouble(IngestCounts(**counts), NOW) == said
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_an_ingest(counts: dict[str, Any], said: str) -> None:
     ],
 )  # fmt: skip
 def test_connections_to_the_broker(lanes: Any, said: str) -> None:
-    assert trouble_of_lanes(lanes) == said
+    assert mqtt_trouble(lanes) == said

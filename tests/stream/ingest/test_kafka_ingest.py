@@ -13,13 +13,13 @@ from stream.ingest.kafka_ingest import KafkaIngest
 from stream.ingest.ledger import Ledger
 from stream.kafka import producer, topic
 from stream.records import (
-    Arrived,
     FrameRef,
-    Placed,
-    Stored,
+    PatientLocation,
+    ReadingRecord,
+    StoredFrames,
     decode_dead_letter,
-    decode_for_patient,
     decode_health,
+    decode_patient_record,
     encode_record,
 )
 from tests.services.kafka import Kafka
@@ -85,15 +85,15 @@ class Hearing:
         self.wire.coming += [self.site.inbound(frame) for frame in frames]
         await until(lambda: len(self.wire.confirmed) == count, "confirmed")
 
-    async def readings(self) -> list[Arrived]:
-        found = [decode_for_patient(one.value) for one in await self.log.records(KAFKA_READINGS)]
-        return [one for one in found if isinstance(one, Arrived)]
+    async def readings(self) -> list[ReadingRecord]:
+        found = [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
+        return [one for one in found if isinstance(one, ReadingRecord)]
 
-    async def tell_stored(self, *uplinks: FrameRef, reason: str = "") -> None:
+    async def tell_stored(self, *frames: FrameRef, reason: str = "") -> None:
         sender = producer(self.log.config)
         await sender.start()
         await sender.send_and_wait(
-            topic(self.log.config, KAFKA_STORED), value=encode_record(Stored(uplinks=uplinks, reason=reason))
+            topic(self.log.config, KAFKA_STORED), value=encode_record(StoredFrames(frames=frames, reason=reason))
         )
         await sender.stop()
 
@@ -107,19 +107,20 @@ class Hearing:
         }
 
 
+@pytest.mark.essential
 def test_a_frame_is_confirmed_when_kafka_has_it_and_signed_for_when_it_is_stored(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
 
-    async def story() -> list[Arrived]:
+    async def story() -> list[ReadingRecord]:
         await hearing.log.begin()
         async with hearing.running():
             await hearing.send(hearing.site.session().frame, hearing.site.sealed(hearing.site.message(0)))
             found = await hearing.readings()
             assert hearing.signed() == set()
-            uplink = found[0].uplink
-            assert uplink is not None
-            await hearing.tell_stored(uplink)
-            await until(lambda: hearing.signed() == {uplink.counter}, "signed for")
+            frame = found[0].frame
+            assert frame is not None
+            await hearing.tell_stored(frame)
+            await until(lambda: hearing.signed() == {frame.counter}, "signed for")
         return found
 
     (arrived,) = asyncio.run(story())
@@ -139,14 +140,14 @@ def test_what_comes_again_is_sent_again_until_it_is_stored_also_after_a_restart(
             await hearing.send(hearing.site.session().frame, first, second)
             await hearing.send(first)
             repeated = len(await hearing.readings())
-            uplink = (await hearing.readings())[0].uplink
-            assert uplink is not None
-            await hearing.tell_stored(uplink)
-            await until(lambda: uplink.counter in hearing.signed(), "signed for")
+            frame = (await hearing.readings())[0].frame
+            assert frame is not None
+            await hearing.tell_stored(frame)
+            await until(lambda: frame.counter in hearing.signed(), "signed for")
         hearing.wire.said.clear()
         async with hearing.running() as gateway:
             await hearing.send(first, second)
-            await until(lambda: hearing.signed() == {uplink.counter}, "signed for again")
+            await until(lambda: hearing.signed() == {frame.counter}, "signed for again")
             return repeated, len(await hearing.readings()), gateway.counts.duplicates
 
     assert asyncio.run(story()) == (3, 4, 1)
@@ -178,7 +179,7 @@ def test_one_per_cent_of_poison_is_buried_and_delays_nobody(kafka: Kafka, tmp_pa
     ]
     site.clock.set_wall(site.clock.now_ms() + 10 * MINUTE)
 
-    async def story() -> tuple[list[Arrived], list[Any]]:
+    async def story() -> tuple[list[ReadingRecord], list[Any]]:
         await hearing.log.begin()
         async with hearing.running() as gateway:
             await hearing.send(site.session().frame, *frames)
@@ -222,7 +223,7 @@ def test_while_kafka_is_away_nothing_is_confirmed_and_then_everything_is(tmp_pat
             confirmed = len(hearing.wire.confirmed)
             await asyncio.to_thread(own.start)
             await until(lambda: len(hearing.wire.confirmed) == 21, "confirmed")
-        return confirmed, len({one.uplink.counter for one in await hearing.readings() if one.uplink is not None})
+        return confirmed, len({one.frame.counter for one in await hearing.readings() if one.frame is not None})
 
     try:
         assert asyncio.run(story()) == (1, 20)
@@ -234,11 +235,11 @@ def test_who_is_where_is_told_when_it_begins_and_every_minute(kafka: Kafka, tmp_
     hearing = Hearing(kafka, tmp_path)
     bindings = hearing.site.demo.bindings
 
-    async def placed() -> list[Placed]:
+    async def placed() -> list[PatientLocation]:
         found = [decode_health(one.value) for one in await hearing.log.records(KAFKA_HEALTH)]
-        return [one for one in found if isinstance(one, Placed)]
+        return [one for one in found if isinstance(one, PatientLocation)]
 
-    async def told(count: int) -> list[Placed]:
+    async def told(count: int) -> list[PatientLocation]:
         for _ in range(200):
             found = await placed()
             if len(found) >= count:
@@ -246,7 +247,7 @@ def test_who_is_where_is_told_when_it_begins_and_every_minute(kafka: Kafka, tmp_
             await asyncio.sleep(0.05)
         raise AssertionError(f"{count} were never told")
 
-    async def story() -> list[Placed]:
+    async def story() -> list[PatientLocation]:
         await hearing.log.begin()
         async with hearing.running():
             await told(len(bindings))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.embedded.store import Store
-from stream.errors import StoreUnusable
+from stream.errors import FileUnusable
 from stream.ingest.ledger import Ledger
 from wire.receiver import SessionRow
 
@@ -45,7 +45,7 @@ def test_a_ledger_of_an_earlier_version_was_an_embedded_store_and_is_converted_o
         with Ledger(tmp_path / "ingest.sqlite") as ledger:
             assert list(ledger.sessions()) == [SESSION]
             assert ledger.noted("stored_offset") == "17"
-    with pytest.raises(StoreUnusable, match="has schema none"):
+    with pytest.raises(FileUnusable, match="has schema none"):
         Store(tmp_path / "ingest.sqlite")
 
 
@@ -53,7 +53,7 @@ def test_the_store_of_an_embedded_engine_is_refused_and_stays_as_it_was(tmp_path
     with Store(tmp_path / "store.sqlite") as store, store.transaction():
         store.put_states({"b1": b"a patient"})
 
-    with pytest.raises(StoreUnusable, match="is the store of an embedded engine; name another file"):
+    with pytest.raises(FileUnusable, match="is the store of an embedded engine; name another file"):
         Ledger(tmp_path / "store.sqlite")
 
     with Store(tmp_path / "store.sqlite") as store:
@@ -64,5 +64,5 @@ def test_a_ledger_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ingest.sqlite") as ledger, ledger.transaction():
         ledger.note("ledger", "9")
 
-    with pytest.raises(StoreUnusable, match="has ledger schema 9, this vitalloom reads 1"):
+    with pytest.raises(FileUnusable, match="has ledger schema 9, this vitalloom reads 1"):
         Ledger(tmp_path / "ingest.sqlite")

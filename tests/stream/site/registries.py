@@ -1,4 +1,4 @@
-"""A data centre's registry in a folder, and devices that enrol at it without a network between."""
+"""A site in a folder, and devices that enrol at it without a network."""
 
 import base64
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from runtime.clock import Clock, ManualClock
+from stream.site.enrolment import Enrolment, EnrolmentPolicy
 from stream.site.folder import Site, SiteFacts
-from stream.site.registry import Policy
 from wire.enrol.client import enrol_request, renew_request
 from wire.enrol.documents import control_key_id
 from wire.enrol.requests import EnrolReply, EnrolRequest, Invitation
@@ -28,21 +28,29 @@ FACTS = SiteFacts(
 
 
 class Desk:
-    """A site, and what somebody at its desk does.
+    """A site, and what its administrator does.
 
     Args:
-        wall: the machine's own where TLS looks at certificates; else the desk's.
+        wall: the machine's own clock where TLS checks certificates; otherwise the desk's.
     """
 
-    def __init__(self, folder: Path, *, policy: Policy | None = None, wall: Clock | None = None) -> None:
+    def __init__(self, folder: Path, *, policy: EnrolmentPolicy | None = None, wall: Clock | None = None) -> None:
         self.folder = folder
         self.clock = ManualClock(NOW, mono_ms=1_000_000)
         self.site = Site.create(
-            folder / "site", FACTS, clock=self.clock, wall=wall, who="tester",
-            policy=policy or Policy(tries_per_min=1e6),
-        )  # fmt: skip
+            folder / "site",
+            FACTS,
+            clock=self.clock,
+            wall=wall,
+            who="tester",
+            policy=policy or EnrolmentPolicy(tries_per_min=1e6),
+        )
         self.registry = self.site.registry
         self.server = self.site.server_certificate()
+
+    @property
+    def enrolment(self) -> Enrolment:
+        return self.site.enrolment
 
     def invite(self, role: Role = "wearable") -> Invitation:
         """A new device, invited."""
@@ -50,14 +58,14 @@ class Desk:
         return self.again(device_id)
 
     def again(self, device_id: bytes) -> Invitation:
-        return self.registry.invite(device_id, url=FACTS.url, who="tester")
+        return self.enrolment.invite(device_id, url=FACTS.url, who="tester")
 
     def request(self, invitation: Invitation, keys: NewKeys | None = None) -> EnrolRequest:
         return enrol_request(invitation, keys or new_keys(), self.server)
 
     def ask(self, request: EnrolRequest, *, address: str = "192.0.2.7") -> EnrolReply:
         """What the registry answers. Raises EnrolmentRefused."""
-        return self.registry.enrol(request, server=self.server, address=address, mono_ms=self.clock.mono_ms())
+        return self.enrolment.enrol(request, server=self.server, address=address, mono_ms=self.clock.mono_ms())
 
     def enrol(self, role: Role = "wearable", *, invitation: Invitation | None = None) -> Wallet:
         """A device with a wallet in a folder of its own."""
@@ -69,7 +77,7 @@ class Desk:
 
     def renew(self, wallet: Wallet) -> None:
         keys = new_keys()
-        reply = self.registry.renew(
+        reply = self.enrolment.renew(
             renew_request(wallet, keys, self.server),
             peer=self.peer(wallet),
             server=self.server,
@@ -97,7 +105,7 @@ class Desk:
 
     def deliver(self, wallet: Wallet) -> None:
         """Every document that a device has to know."""
-        for frame in self.registry.documents_for(wallet.me.device_id):
+        for frame in self.registry.documents.documents_for(wallet.me.device_id):
             wallet.take(frame)
 
 

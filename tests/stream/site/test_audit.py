@@ -17,7 +17,7 @@ import pytest
 
 from stream.errors import AuditBroken, StreamError
 from stream.site import audit
-from stream.site.audit import LINE_BYTES, TEXT_CHARACTERS, AuditLog, Head, Record, verify
+from stream.site.audit import LINE_BYTES, TEXT_CHARACTERS, AuditLog, AuditRecord, ChainHead, verify
 from stream.site.audit import head as head_of
 
 NOW = 1_767_600_000_000
@@ -85,10 +85,16 @@ def test_a_line_is_compact_sorted_json_with_the_hash_of_all_before(tmp_path: Pat
         f'"prev":"{ZEROS}","subject":"ab12","what":"bound","who":"Zoë"}}'
     )
     made = hashlib.sha256(b"vitalloom audit\0" + bytes(32) + content.encode()).hexdigest()
-    assert first == Record(
-        n=1, at_ms=NOW, who="Zoë", what="bound", subject="ab12", prev=ZEROS, hash=made,
+    assert first == AuditRecord(
+        n=1,
+        at_ms=NOW,
+        who="Zoë",
+        what="bound",
+        subject="ab12",
+        prev=ZEROS,
+        hash=made,
         detail={"bed": "7-1", "tries": 2, "late": True, "to": None},
-    )  # fmt: skip
+    )
     assert lines(log)[0].decode() == content.replace('"n":1', f'"hash":"{made}","n":1') + "\n"
     assert (second.n, second.prev) == (2, made)
     assert lines(log)[1] == a_line(**facts(lines(log)[1]))
@@ -140,7 +146,7 @@ def test_what_would_not_verify_is_not_written(log: AuditLog, value: Any) -> None
 def test_a_record_that_no_reader_would_take_is_not_written(log: AuditLog) -> None:
     before = log.path.read_bytes()
 
-    with pytest.raises(ValueError, match=f"{LINE_BYTES} are the most"):
+    with pytest.raises(ValueError, match=f"over the limit of {LINE_BYTES}"):
         log.append("bound", at_ms=NOW, who="w", subject="s", **{f"key{n}": "\x00" * 500 for n in range(30)})
 
     assert log.path.read_bytes() == before
@@ -159,7 +165,7 @@ def test_a_restart_goes_on_with_the_chain(log: AuditLog) -> None:
     again = AuditLog(log.path).append("restarted", at_ms=NOW, who="w", subject="s")
 
     assert again.n == LINES + 1
-    assert verify(log.path) == head_of(log.path) == Head(LINES + 1, again.hash)
+    assert verify(log.path) == head_of(log.path) == ChainHead(LINES + 1, again.hash)
 
 
 def test_appending_reads_the_end_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +232,7 @@ def test_an_altered_line_with_a_new_hash_does_not_fit_the_next(
     kept[number - 1] = a_line(**{**facts(kept[number - 1]), field: value})
     log.path.write_bytes(b"".join(kept))
 
-    broken_at(log, number + 1, "does not follow")
+    broken_at(log, number + 1, "does not continue")
 
 
 @pytest.mark.parametrize("by", [-1, 1])
@@ -279,7 +285,7 @@ def test_a_missing_line_is_noticed(log: AuditLog, number: int) -> None:
     del kept[number - 1]
     log.path.write_bytes(b"".join(kept))
 
-    broken_at(log, number, "taken out, put in or moved")
+    broken_at(log, number, "removed, inserted or moved")
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 2), (2, 4), (1, 5), (4, 5)])
@@ -298,9 +304,13 @@ def test_an_inserted_line_is_noticed(log: AuditLog, number: int, what: str) -> N
     before = facts(kept[number - 2])["hash"] if number > 1 else ZEROS
     by_the_book = a_line(**{**facts(kept[0]), "n": number, "prev": before, "who": "somebody else"})
     inserted = {
-        "a copy": kept[-1], "a line by the book": by_the_book, "nothing": b"\n", "no JSON": b"hello\n",
-        "no object": b"[1]\n", "half a letter": kept[0].replace(b"administrator", b"\xc3"),
-    }[what]  # fmt: skip
+        "a copy": kept[-1],
+        "a line by the book": by_the_book,
+        "nothing": b"\n",
+        "no JSON": b"hello\n",
+        "no object": b"[1]\n",
+        "half a letter": kept[0].replace(b"administrator", b"\xc3"),
+    }[what]
     kept.insert(number - 1, inserted)
     log.path.write_bytes(b"".join(kept))
 
@@ -316,7 +326,7 @@ def test_an_endless_line_is_refused_without_reading_it(log: AuditLog) -> None:
     tracemalloc.start()
     try:
         broken_at(log, LINES + 1, "longer than")
-        with pytest.raises(AuditBroken, match=r"longer than.*keep the file under another name"):
+        with pytest.raises(AuditBroken, match=r"longer than.*rename the file"):
             log.append("bound", at_ms=NOW, who="w", subject="s")
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -348,6 +358,7 @@ def test_a_last_line_that_is_torn_is_noticed_and_never_continued(log: AuditLog) 
         assert log.path.read_bytes() == whole[:length]
 
 
+@pytest.mark.services
 def test_the_cure_for_a_torn_line_is_one(log: AuditLog) -> None:
     torn = lines(log)[-1][:20]
     with log.path.open("ab") as file:
@@ -355,8 +366,8 @@ def test_the_cure_for_a_torn_line_is_one(log: AuditLog) -> None:
     with pytest.raises(AuditBroken) as found:
         log.append("bound", at_ms=NOW, who="w", subject="s")
 
-    cure = str(found.value).split("then ")[1].split(" and ")[0]
-    subprocess.run(cure.split(), check=True)
+    fix = str(found.value).split("then ")[1].split(" and ")[0]
+    subprocess.run(fix.split(), check=True)
 
     assert log.append("bound", at_ms=NOW, who="w", subject="s").n == LINES + 1
     assert verify(log.path).n == LINES + 1
@@ -377,7 +388,7 @@ def test_a_damaged_last_line_is_never_continued(log: AuditLog, damage: Callable[
     log.path.write_bytes(b"".join(kept[:-1]) + damage(kept[-1]))
     before = log.path.read_bytes()
 
-    with pytest.raises(StreamError, match="keep the file under another name") as found:
+    with pytest.raises(StreamError, match="rename the file") as found:
         log.append("bound", at_ms=NOW, who="w", subject="s")
 
     assert str(found.value).startswith(f"{log.path}, line {LINES}: ")
@@ -435,10 +446,10 @@ def test_a_cut_tail_is_a_chain_and_only_a_noted_head_tells(log: AuditLog, left: 
     log.path.write_bytes(b"".join(lines(log)[:left]))
 
     assert verify(log.path).n == left
-    broken_at(log, left + 1, "cut off", head=noted.hash)
+    broken_at(log, left + 1, "missing at the end", head=noted.hash)
 
 
-def test_a_log_that_was_made_anew_is_a_chain_and_only_a_noted_head_tells(log: AuditLog) -> None:
+def test_only_a_noted_head_reveals_a_log_that_was_rewritten(log: AuditLog) -> None:
     noted, prev, forged = head_of(log.path), ZEROS, []
     for line in lines(log):
         forged.append(a_line(**{**facts(line), "who": "somebody else", "prev": prev}))
@@ -446,7 +457,7 @@ def test_a_log_that_was_made_anew_is_a_chain_and_only_a_noted_head_tells(log: Au
     log.path.write_bytes(b"".join(forged))
 
     assert verify(log.path).n == LINES
-    broken_at(log, LINES + 1, "made anew", head=noted.hash)
+    broken_at(log, LINES + 1, "was rewritten", head=noted.hash)
 
 
 def test_an_alteration_is_told_before_a_missing_head(log: AuditLog) -> None:
@@ -463,12 +474,12 @@ def test_a_head_is_not_an_altered_one(log: AuditLog) -> None:
 def test_an_empty_log_has_no_last_line(tmp_path: Path) -> None:
     (tmp_path / "audit.log").touch()
 
-    assert head_of(tmp_path / "audit.log") == verify(tmp_path / "audit.log") == Head(0, ZEROS)
+    assert head_of(tmp_path / "audit.log") == verify(tmp_path / "audit.log") == ChainHead(0, ZEROS)
 
 
 def test_a_log_that_is_gone_is_broken(tmp_path: Path) -> None:
     for look in (head_of, verify):
-        with pytest.raises(AuditBroken, match="no such file"):
+        with pytest.raises(AuditBroken, match="file not found"):
             look(tmp_path / "audit.log")
 
 
@@ -486,16 +497,19 @@ for n in range(int(sys.argv[3])):
 """
 
 
+@pytest.mark.services
 def test_processes_at_once_keep_one_chain(tmp_path: Path) -> None:
     path, each = tmp_path / "audit.log", 100
     AuditLog(path).append("begun", at_ms=0, who="w", subject="s")
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), f"writer-{n}", str(each)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for n in range(3)
-    ]  # fmt: skip
+    ]
     for one in writers:
         assert one.stdout is not None
         assert one.stdout.readline() == "ready\n"
@@ -511,9 +525,9 @@ def test_processes_at_once_keep_one_chain(tmp_path: Path) -> None:
 
     assert [one.returncode for one in writers] == [0, 0, 0]
     assert verify(path).n == 1 + 3 * each
-    told = [facts(line) for line in path.read_bytes().splitlines()]
+    records = [facts(line) for line in path.read_bytes().splitlines()]
     for n in range(3):
-        assert [one["at_ms"] for one in told if one["who"] == f"writer-{n}"] == list(range(each))
+        assert [one["at_ms"] for one in records if one["who"] == f"writer-{n}"] == list(range(each))
 
 
 def test_threads_at_once_keep_one_chain(log: AuditLog) -> None:
@@ -543,7 +557,7 @@ def test_a_line_that_is_just_being_written_is_waited_for(log: AuditLog, monkeypa
     assert verify(log.path).n == LINES
 
 
-def test_verifying_holds_nobody_up_and_stops_where_the_log_was(log: AuditLog) -> None:
+def test_verifying_does_not_block_appending_and_stops_at_the_end_that_it_found(log: AuditLog) -> None:
     seen: list[int] = []
 
     def append(n: int) -> None:
@@ -558,17 +572,18 @@ def test_verifying_holds_nobody_up_and_stops_where_the_log_was(log: AuditLog) ->
 # Twenty thousand
 
 
+@pytest.mark.slow
 def test_a_long_log_is_verified_in_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    log, told = AuditLog(tmp_path / "audit.log"), []
+    log, reported = AuditLog(tmp_path / "audit.log"), []
     for n in range(20_000):
         log.append("bound", at_ms=n, who="administrator", subject=f"device-{n}", note="x" * 100)
     assert log.path.stat().st_size > 6 << 20
 
     tracemalloc.start()
     try:
-        assert verify(log.path, progress=told.append).n == 20_000
+        assert verify(log.path, progress=reported.append).n == 20_000
         assert tracemalloc.get_traced_memory()[1] < 1 << 19
     finally:
         tracemalloc.stop()
-    assert told == list(range(audit.TELL_EVERY, 20_001, audit.TELL_EVERY))
+    assert reported == list(range(audit.PROGRESS_EVERY, 20_001, audit.PROGRESS_EVERY))

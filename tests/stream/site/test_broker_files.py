@@ -1,4 +1,4 @@
-"""The files of a site's broker: what they say, when they change, and who is told. No broker runs here."""
+"""The files of a site's broker: their content, when they change, and the reload signal. No broker runs here."""
 
 import os
 import pwd
@@ -14,155 +14,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec.structs import replace
 
 from runtime.clock import ManualClock
-from stream.errors import RegistryRefused, SiteUnusable
+from stream.errors import SiteUnusable
 from stream.site import broker_files
-from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerSettings, Written, access_list, mosquitto_conf
-from stream.site.registry import Registry, Signers
+from stream.site.broker_files import WARN_LIST_MS, BrokerFolder, BrokerUpdate
+from stream.site.registry import Registry
+from tests.patience import PATIENCE_S
+from tests.stream.site.test_access_list import EDGE, WORN, WORN_2, sections
+from tests.stream.site.test_mosquitto_conf import ME, settings
 from wire.enrol.authority import Authority, Ca, moment, new_tls_key
-from wire.identity import BindingRecord
 
 NOW = 1_767_600_000_000
 HOUR, DAY = 3_600_000, 86_400_000
-EDGE, EDGE_2, WORN, WORN_2 = bytes([0xE1]) * 16, bytes([0xE2]) * 16, bytes([0xA1]) * 16, bytes([0xA2]) * 16
-ME = pwd.getpwuid(os.geteuid()).pw_name
 HOSTS = ("broker.example", "192.0.2.7")
-
-
-def settings(folder: Path = Path("/srv/broker"), user: str = ME) -> BrokerSettings:
-    return BrokerSettings(folder=folder, user=user)
-
-
-def bound(wearable: bytes, edge: bytes, binding_id: bytes = b"b" * 16) -> BindingRecord:
-    return BindingRecord(
-        binding_id=binding_id, patient="P0001", bed="1", wearable_id=wearable, edge_id=edge, valid_from_ms=0
-    )
-
-
-def sections(text: str) -> dict[str, list[str]]:
-    """What is granted to whom; "%u" for the patterns."""
-    found: dict[str, list[str]] = {}
-    user = "%u"
-    for line in text.splitlines():
-        word, _, rest = line.partition(" ")
-        if word == "user":
-            user = rest
-        elif word in ("topic", "pattern"):
-            found.setdefault(user, []).append(rest)
-    return found
-
-
-class TestConfiguration:
-    def test_only_tls_1_3_with_a_certificate_gets_in_and_the_name_in_it_is_the_name(self) -> None:
-        lines = mosquitto_conf(settings()).splitlines()
-
-        for line in (
-            "listener 8883",
-            "tls_version tlsv1.3",
-            "require_certificate true",
-            "use_identity_as_username true",
-            "use_username_as_clientid true",
-            "allow_anonymous false",
-            "crlfile /srv/broker/revoked.crl",
-            "acl_file /srv/broker/acl",
-            "retain_available false",
-            "max_packet_size 16384",
-        ):
-            assert line in lines
-
-    def test_there_is_one_listener_and_comments_stand_alone(self) -> None:
-        lines = mosquitto_conf(settings()).splitlines()
-
-        assert len([line for line in lines if line.startswith("listener")]) == 1
-        assert not [line for line in lines if "#" in line and not line.startswith("#")]
-
-    def test_no_session_has_an_end(self) -> None:
-        lines = mosquitto_conf(settings()).splitlines()
-
-        assert not [line for line in lines if line.startswith("persistent_client_expiration")]
-
-    def test_an_address_to_listen_on_stands_behind_the_port(self) -> None:
-        assert "listener 1 127.0.0.1\n" in mosquitto_conf(replace(settings(), port=1, host="127.0.0.1"))
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [
-            ("folder", Path("broker")),
-            ("folder", Path("/srv/x\nallow_anonymous true")),
-            ("user", ""),
-            ("user", "a b"),
-            ("host", "::\nlistener 1883"),
-            ("log_dest", "stderr\nallow_anonymous true"),
-        ],
-    )
-    def test_what_would_be_another_line_is_refused(self, key: str, value: object) -> None:
-        with pytest.raises(ValueError, match=key):
-            BrokerSettings(**{"folder": Path("/srv"), "user": "x", key: value})  # type: ignore[arg-type]
-
-
-class TestAccessList:
-    def test_a_wearable_has_its_own_branch_by_pattern(self) -> None:
-        text = access_list(edges=[], bindings=[], services=[])
-
-        assert sections(text) == {"%u": ["write vl/v1/w/%u/up/+", "read vl/v1/w/%u/down"]}
-
-    def test_an_edge_hears_the_wearables_bound_to_it_and_no_others(self) -> None:
-        found = sections(access_list(edges=[EDGE, EDGE_2], bindings=[bound(WORN, EDGE), bound(WORN_2, EDGE_2)]))
-
-        e, w = EDGE.hex(), WORN.hex()
-        assert found[e] == [
-            f"write vl/v1/e/{e}/up/1",
-            f"write vl/v1/e/{e}/up/3",
-            f"read vl/v1/e/{e}/down",
-            f"read vl/v1/w/{w}/up/+",
-            f"write vl/v1/w/{w}/down",
-        ]
-        assert found[f"{e}-a"] == [f"write vl/v1/e/{e}/up/2", f"read vl/v1/e/{e}/down-a"]
-
-    def test_a_wearable_that_is_bound_twice_has_one_pair_of_lines(self) -> None:
-        twice = [bound(WORN, EDGE), bound(WORN, EDGE, b"c" * 16)]
-
-        assert access_list(edges=[EDGE], bindings=twice) == access_list(edges=[EDGE], bindings=twice[:1])
-
-    def test_the_order_of_facts_does_not_matter(self) -> None:
-        one, other = bound(WORN, EDGE), bound(WORN_2, EDGE)
-
-        assert access_list(edges=[EDGE, EDGE_2], bindings=[one, other]) == access_list(
-            edges=[EDGE_2, EDGE], bindings=[other, one]
-        )
-
-    def test_revoked_is_denied_everything_on_both_lanes_and_heard_by_nobody(self) -> None:
-        found = sections(access_list(edges=[EDGE, EDGE_2], bindings=[bound(WORN, EDGE)], revoked=[WORN, EDGE_2]))
-
-        for name in (WORN.hex(), EDGE_2.hex(), f"{EDGE_2.hex()}-a"):
-            assert found[name] == ["deny #"]
-        assert not [line for line in found[EDGE.hex()] if WORN.hex() in line]
-
-    def test_the_lanes_of_ingest_are_apart(self) -> None:
-        found = sections(access_list(edges=[], bindings=[]))
-
-        assert found["ingest-v"] == ["read vl/v1/e/+/up/1", "read vl/v1/e/+/up/3", "write vl/v1/e/+/down"]
-        assert found["ingest-a"] == ["read vl/v1/e/+/up/2", "write vl/v1/e/+/down-a"]
-        assert found["monitor"] == ["read $SYS/#"]
-
-    @pytest.mark.parametrize(
-        "bad",
-        [
-            "+", "#", "", "A1" * 16, "a1" * 15, "a1" * 17, "a1" * 15 + "a/", "%u", "a1" * 16 + "\n", b"", b"x" * 15,
-            f"{'a1' * 16}-a", f"{'a1' * 16}\nuser ingest-v",
-        ],
-    )  # fmt: skip
-    def test_nothing_but_an_id_gets_in(self, bad: str | bytes) -> None:
-        with pytest.raises(RegistryRefused, match="32 lower-case"):
-            access_list(edges=[bad], bindings=[])
-        with pytest.raises(RegistryRefused, match="32 lower-case"):
-            access_list(edges=[], bindings=[], revoked=[bad])
-
-    def test_nothing_but_an_id_gets_in_with_a_binding(self) -> None:
-        with pytest.raises(RegistryRefused, match="32 lower-case"):
-            access_list(edges=[EDGE], bindings=[bound(b"short", EDGE)])
 
 
 class Desk:
@@ -173,7 +38,7 @@ class Desk:
         self.authority, self.root = Authority.begin("test", at=self.at)
         self.registry = Registry(
             folder / "registry.sqlite",
-            signers=Signers(self.authority, (Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())),
+            control=(Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()),
             tenant_id=b"t" * 16,
             clock=self.clock,
         )
@@ -192,15 +57,15 @@ class Desk:
 
     def certify(self, name: str, device: bytes | None = None) -> x509.Certificate:
         made = self.authority.device(new_tls_key().public_key(), common_name=name, tenant=b"t" * 16, at=self.at)
-        self.registry.note_certificate(made, name=name, device_id=None if device is None else device.hex())
+        self.registry.certificates.record(made, name=name, device_id=None if device is None else device.hex())
         return made
 
-    def write(self, user: str = ME, hosts: tuple[str, ...] = HOSTS) -> Written:
+    def write(self, user: str = ME, hosts: tuple[str, ...] = HOSTS) -> BrokerUpdate:
         return self.broker.write(
             self.registry, self.authority, settings(self.folder, user), hosts=hosts, at=self.at, who="test"
         )
 
-    def refresh(self) -> Written:
+    def refresh(self) -> BrokerUpdate:
         return self.broker.refresh(self.registry, self.authority, at=self.at, who="test")
 
     def revocations(self) -> x509.CertificateRevocationList:
@@ -286,7 +151,7 @@ class TestFiles:
         desk.refresh()
         assert desk.acl()["monitor"] == ["read $SYS/#"]
 
-        desk.registry.revoke_certificates("monitor", who="test")
+        desk.registry.certificates.revoke("monitor", who="test")
         desk.refresh()
         assert "monitor" not in desk.acl()
 
@@ -320,7 +185,7 @@ class TestRevocationList:
         assert ("revoked.crl" in desk.refresh().changed) is is_new
         assert desk.broker.list_left_ms(desk.clock.now_ms()) == (7 * DAY if is_new else 7 * DAY - after_ms)
 
-    def test_somebody_can_be_warned_two_days_before_nobody_gets_in(self, desk: Desk) -> None:
+    def test_a_person_can_be_warned_two_days_before_the_list_expires(self, desk: Desk) -> None:
         desk.write()
 
         assert desk.broker.list_left_ms(NOW + 5 * DAY) == WARN_LIST_MS == 48 * HOUR
@@ -355,7 +220,7 @@ class TestRevocationList:
         assert number == (NOW + 30 * DAY) // 1_000 + 1
 
     @pytest.mark.parametrize("damage", [None, b"", b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"])
-    def test_without_a_sound_list_somebody_is_told_and_the_next_refresh_makes_one(
+    def test_a_damaged_list_is_an_error_and_the_next_refresh_makes_a_new_one(
         self, damage: bytes | None, desk: Desk
     ) -> None:
         desk.write()
@@ -364,7 +229,7 @@ class TestRevocationList:
         else:
             (desk.folder / "revoked.crl").write_bytes(damage)
 
-        with pytest.raises(SiteUnusable, match="nobody can connect"):
+        with pytest.raises(SiteUnusable, match="no client can connect"):
             desk.broker.list_left_ms(NOW)
 
         assert desk.refresh().changed == ("revoked.crl",)
@@ -398,7 +263,7 @@ class TestServerCertificate:
 
         assert ("broker.crt" in written.changed) is is_new
         assert (desk.certificate() != before) is is_new
-        assert len([one for one in desk.registry.certificates() if one.name == "broker"]) == 1 + is_new
+        assert len([one for one in desk.registry.certificates.all() if one.name == "broker"]) == 1 + is_new
 
     def test_other_names_need_another_one(self, desk: Desk) -> None:
         desk.write()
@@ -415,9 +280,9 @@ class TestServerCertificate:
 
 
 @pytest.fixture
-def somebody() -> Iterator[subprocess.Popen[bytes]]:
+def another_program() -> Iterator[subprocess.Popen[bytes]]:
     """A program that is no Mosquitto and would die of a SIGHUP."""
-    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+    with subprocess.Popen(["/bin/sleep", "600"]) as process:
         yield process
         process.kill()
 
@@ -427,8 +292,8 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is called mosquitto and dies of the first SIGHUP."""
     binary = tmp_path / "mosquitto"
     binary.symlink_to("/bin/sleep")
-    with subprocess.Popen([binary, "60"]) as process:
-        deadline = time.monotonic() + 5
+    with subprocess.Popen([binary, "600"]) as process:
+        deadline = time.monotonic() + PATIENCE_S
         while Path(f"/proc/{process.pid}/comm").read_text() != "mosquitto\n":
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -436,20 +301,21 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-class TestTelling:
-    def test_a_running_broker_is_told_of_what_is_new(self, desk: Desk, a_mosquitto: subprocess.Popen[bytes]) -> None:
+class TestReload:
+    @pytest.mark.services
+    def test_a_running_broker_reloads_changed_files(self, desk: Desk, a_mosquitto: subprocess.Popen[bytes]) -> None:
         desk.write()
         (desk.folder / "data" / "mosquitto.pid").write_text(f"{a_mosquitto.pid}\n")
         desk.bind(WORN_2)
 
         written = desk.refresh()
 
-        assert (written.told, written.notes) == (True, ())
-        assert a_mosquitto.wait(5) == -signal.SIGHUP
+        assert (written.reloaded, written.notes) == (True, ())
+        assert a_mosquitto.wait(PATIENCE_S) == -signal.SIGHUP
 
-    def test_it_is_told_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_signalled_once(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[Path] = []
-        monkeypatch.setattr(broker_files, "_tell", calls.append)
+        monkeypatch.setattr(broker_files, "_reload", calls.append)
         desk.write()
         desk.refresh()
         desk.bind(WORN_2)
@@ -458,34 +324,37 @@ class TestTelling:
 
         assert len(calls) == 2
 
-    def test_what_could_not_be_told_is_told_the_next_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failed_reload_is_tried_again_the_next_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         answers: list[str | None] = ["away", None, None]
-        monkeypatch.setattr(broker_files, "_tell", lambda _: answers.pop(0))
+        monkeypatch.setattr(broker_files, "_reload", lambda _: answers.pop(0))
         desk.write()
 
-        assert desk.refresh() == Written((), told=True, notes=())
-        assert desk.refresh() == Written((), told=False, notes=())
+        assert desk.refresh() == BrokerUpdate((), reloaded=True, notes=())
+        assert desk.refresh() == BrokerUpdate((), reloaded=False, notes=())
 
+    @pytest.mark.services
     def test_an_old_number_of_another_program_is_left_alone(
-        self, desk: Desk, somebody: subprocess.Popen[bytes]
+        self, desk: Desk, another_program: subprocess.Popen[bytes]
     ) -> None:
         desk.write()
-        (desk.folder / "data" / "mosquitto.pid").write_text(f"{somebody.pid}\n")
+        (desk.folder / "data" / "mosquitto.pid").write_text(f"{another_program.pid}\n")
 
         written = desk.refresh()
 
-        assert not written.told
-        assert "an old one" in written.notes[0]
-        assert somebody.poll() is None
+        assert not written.reloaded
+        assert "is outdated" in written.notes[0]
+        assert another_program.poll() is None
 
     @pytest.mark.parametrize("text", ["0", "-1", "1", "999999999", "", "many"])
-    def test_no_number_reaches_anybody_else(self, text: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_malformed_process_id_signals_no_process(
+        self, text: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         killed: list[int] = []
         monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
         desk.write()
         (desk.folder / "data" / "mosquitto.pid").write_text(text)
 
-        assert not desk.refresh().told
+        assert not desk.refresh().reloaded
         assert killed == []
 
 
@@ -518,7 +387,7 @@ class TestOwner:
     def test_a_folder_that_the_broker_cannot_reach_is_refused_before_anything_is_written(self, open_desk: Desk) -> None:
         open_desk.folder.parent.chmod(0o700)
 
-        with pytest.raises(SiteUnusable, match="may not enter"):
+        with pytest.raises(SiteUnusable, match="cannot enter"):
             open_desk.write(user="nobody")
 
         assert not open_desk.folder.exists()
@@ -528,7 +397,7 @@ class TestOwner:
         open_desk.write(user="nobody")
         open_desk.folder.parent.chmod(0o700)
 
-        with pytest.raises(SiteUnusable, match="may not enter"):
+        with pytest.raises(SiteUnusable, match="cannot enter"):
             open_desk.refresh()
 
     def test_who_is_not_root_writes_for_itself_alone(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The commands of a data centre, as somebody types them."""
+"""The commands of a site, run as a user would run them."""
 
 import contextlib
 import io
@@ -90,7 +90,7 @@ class Centre:
         keys = new_keys()
         with self.opened() as site:
             server = site.server_certificate()
-            reply = site.registry.enrol(
+            reply = site.enrolment.enrol(
                 enrol_request(invitation, keys, server), server=server, address="192.0.2.7", mono_ms=0
             )
         folder = self.folder.parent / invitation.device_id.hex()
@@ -125,19 +125,19 @@ def test_every_group_and_command_has_help(group: str) -> None:
     assert top.code == 0
     for name in GROUPS[group]:
         assert name in top.out
-        told = run(group, name, "--help")
-        assert told.code == 0
-        assert "--site" in told.out or name == "serve"
+        output = run(group, name, "--help")
+        assert output.code == 0
+        assert "--site" in output.out or name == "serve"
 
     described = {one.name or one.callback.__name__ for one in getattr(commands, group).registered_commands}  # type: ignore[union-attr]
     assert described == set(GROUPS[group])
 
 
 def test_the_groups_are_in_the_help_of_the_front_door() -> None:
-    told = run("--help").out
+    output = run("--help").out
 
     for group in GROUPS:
-        assert group in told
+        assert group in output
 
 
 # A site
@@ -172,20 +172,26 @@ def test_names_that_no_certificate_can_hold_are_refused(tmp_path: Path, option: 
     assert not (tmp_path / "site").exists()
 
 
+SERVE = pytest.param(("registry", "serve"), marks=pytest.mark.services)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("pki", "show"), ("pki", "issue", "registry"), ("pki", "renew", "control"), ("pki", "revoke", "ab"),
         ("registry", "add", "edge"), ("registry", "invite", "ab"), ("registry", "bindings"),
-        ("registry", "unbind", "ab"), ("registry", "serve"), ("broker", "write"), ("audit", "verify"),
+        ("registry", "unbind", "ab"), SERVE, ("broker", "write"), ("audit", "verify"),
     ],
 )  # fmt: skip
 def test_without_a_site_every_command_says_how_to_begin_one(tmp_path: Path, words: tuple[str, ...]) -> None:
     if words == ("registry", "serve"):  # hardens its process, so not in this one
         done = subprocess.run(
             [sys.executable, "-m", "vitalloom", *words, "--site", str(tmp_path / "none")],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         ran = Ran(done.returncode, done.stdout, done.stderr.splitlines(keepends=True)[-1])
     else:
         ran = run(*words, "--site", tmp_path / "none")
@@ -198,19 +204,19 @@ def test_without_a_site_every_command_says_how_to_begin_one(tmp_path: Path, word
 
 
 def test_adding_a_device_prints_its_invitation(centre: Centre) -> None:
-    told = centre.ok("registry", "add", "wearable", "--label", "shelf 3")
+    output = centre.ok("registry", "add", "wearable", "--label", "shelf 3")
 
-    invitation = Invitation.parse(told.splitlines()[-1])
-    assert f"device {invitation.device_id.hex()}: this invitation is good once, for 60 minutes" in told
-    assert "vitalloom enrol --dir" in told
+    invitation = Invitation.parse(output.splitlines()[-1])
+    assert f"device {invitation.device_id.hex()}: this invitation is valid once, for 60 minutes" in output
+    assert "vitalloom enrol --dir" in output
     centre.enrol(invitation)
 
 
 def test_quiet_is_the_invitation_alone(centre: Centre) -> None:
-    told = centre.ok("registry", "add", "edge", "--quiet")
+    output = centre.ok("registry", "add", "edge", "--quiet")
 
-    assert told.count("\n") == 1
-    assert centre.enrol(Invitation.parse(told)).me.role == "edge"
+    assert output.count("\n") == 1
+    assert centre.enrol(Invitation.parse(output)).me.role == "edge"
 
 
 @pytest.mark.parametrize("quiet", [(), ("--quiet",)])
@@ -219,19 +225,19 @@ def test_the_code_is_written_as_a_picture_for_its_owner_alone(
 ) -> None:
     png = tmp_path / "code.png"
 
-    told = centre.ok("registry", "add", "wearable", "--png", png, *quiet)
+    output = centre.ok("registry", "add", "wearable", "--png", png, *quiet)
 
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert png.stat().st_mode & 0o777 == 0o600
-    assert ("delete it" in told) is (quiet == ())
+    assert ("delete it" in output) is (quiet == ())
 
 
-def test_a_picture_that_cannot_be_written_is_told_before_anybody_is_invited(centre: Centre, tmp_path: Path) -> None:
+def test_a_picture_in_a_missing_folder_is_refused_before_the_device_is_invited(centre: Centre, tmp_path: Path) -> None:
     invitation = centre.add("wearable")
 
-    told = centre.refused("registry", "invite", invitation.device_id.hex(), "--png", tmp_path / "none" / "code.png")
+    output = centre.refused("registry", "invite", invitation.device_id.hex(), "--png", tmp_path / "none" / "code.png")
 
-    assert "there is no such folder" in told
+    assert "its folder does not exist" in output
     centre.enrol(invitation)
 
 
@@ -259,9 +265,9 @@ def test_a_label_fits_on_a_label(centre: Centre, label: str) -> None:
 @pytest.mark.parametrize("name", ["nobody", "ff", "'; DROP TABLE device; --", "x" * 10_000, "a\nb"])
 def test_a_wrong_name_is_answered_by_a_sentence_with_the_cure(centre: Centre, name: str) -> None:
     for words in (("pki", "revoke"), ("pki", "renew"), ("pki", "show"), ("registry", "invite")):
-        told = centre.refused(*words, name)
-        assert "`vitalloom pki show` lists them" in told
-        assert len(told) < 200
+        output = centre.refused(*words, name)
+        assert "`vitalloom pki show` lists them" in output
+        assert len(output) < 200
 
 
 # What is shown
@@ -282,6 +288,7 @@ def test_show_tells_the_state_of_each_device(centre: Centre) -> None:
     assert any("registry" in line and "90 days left" in line for line in lines)
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("columns", ["20", "80"])
 def test_ids_are_whole_in_a_narrow_terminal_and_in_a_pipe(centre: Centre, columns: str) -> None:
     ids = [centre.add("wearable", "--label", "a label of some length, so that the line is long").device_id.hex()]
@@ -347,16 +354,16 @@ def test_what_has_run_out_names_the_command(centre: Centre) -> None:
     centre.enrol(invitation)
     locked = centre.add("edge")
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
-        site.registry._db.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
-        site.registry._db.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
+        site.registry.file.execute("UPDATE credential SET not_after_ms = not_after_ms - ?", (40 * DAY,))
+        site.registry.file.execute("UPDATE certificate SET not_after_ms = not_after_ms - ?", (140 * DAY,))
+        site.registry.file.execute("UPDATE device SET bad_tries = 5 WHERE device_id = ?", (locked.device_id.hex(),))
 
-    told = centre.ok("pki", "show")
+    output = centre.ok("pki", "show")
 
-    assert f"expired 10 days ago: run `vitalloom pki renew {invitation.device_id.hex()}`" in told
-    assert f"locked after bad tokens: run `vitalloom registry invite {locked.device_id.hex()}`" in told
+    assert f"expired 10 days ago: run `vitalloom pki renew {invitation.device_id.hex()}`" in output
+    assert f"locked after bad tokens: run `vitalloom registry invite {locked.device_id.hex()}`" in output
     for name in ("registry", "monitor"):
-        assert f"expired 50 days ago: run `vitalloom pki renew {name}`" in told
+        assert f"expired 50 days ago: run `vitalloom pki renew {name}`" in output
 
 
 # Bindings
@@ -367,13 +374,13 @@ def test_a_wearable_is_put_on_a_patient_and_taken_off(centre: Centre) -> None:
 
     assert bind(centre, wearable[:10], edge[:10], "P0001", "--spo2-scale", "2").code == 0
     (open_one,) = centre.bound()
-    told = centre.ok("registry", "unbind", wearable[:10])
+    output = centre.ok("registry", "unbind", wearable[:10])
     (ended,) = centre.bound()
 
     assert (open_one["wearable_id"], open_one["edge_id"]) == (wearable, edge)
     assert (open_one["patient"], open_one["bed"], open_one["spo2_scale"]) == ("P0001", "7", 2)
     assert open_one["valid_to_ms"] is None
-    assert open_one["binding_id"] in told
+    assert open_one["binding_id"] in output
     assert ended["valid_to_ms"] >= ended["valid_from_ms"]
     table = centre.ok("registry", "bindings")
     assert open_one["binding_id"][:12] in table
@@ -419,7 +426,7 @@ def test_only_what_was_named_is_unbound(centre: Centre, text: str) -> None:
     edge = centre.add("edge").device_id.hex()
     bind(centre, wearable, edge)
     with centre.opened() as site:
-        site.registry._db.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
+        site.registry.file.execute("UPDATE binding SET binding_id = ?", ("b" * 32,))
 
     centre.refused("registry", "unbind", text)
 
@@ -429,7 +436,7 @@ def test_only_what_was_named_is_unbound(centre: Centre, text: str) -> None:
 def test_devices_in_the_wrong_place_are_refused(centre: Centre) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
 
-    assert "is of role edge, and not wearable" in bind(centre, edge, wearable).err
+    assert "has the role edge, not wearable" in bind(centre, edge, wearable).err
     assert bind(centre, wearable, edge, "P", "--spo2-scale", "3").code == 2
     assert centre.bound() == []
 
@@ -442,8 +449,8 @@ def test_a_device_whose_certificate_is_over_is_invited_again_and_keeps_its_patie
     wallet = centre.enrol(invitation)
     bind(centre, invitation.device_id.hex(), edge.device_id.hex())
 
-    told = centre.ok("pki", "renew", invitation.device_id.hex()[:12])
-    again = centre.enrol(Invitation.parse(told.splitlines()[-1]))
+    output = centre.ok("pki", "renew", invitation.device_id.hex()[:12])
+    again = centre.enrol(Invitation.parse(output.splitlines()[-1]))
 
     assert again.me.device_id == wallet.me.device_id
     assert again.me.credential_serial != wallet.me.credential_serial
@@ -454,22 +461,22 @@ def test_a_revoked_device_is_not_invited_again(centre: Centre) -> None:
     name = centre.add("wearable").device_id.hex()
     assert f"device {name} is revoked" in centre.ok("pki", "revoke", name)
 
-    told = centre.refused("pki", "renew", name)
+    output = centre.refused("pki", "renew", name)
 
-    assert "vitalloom registry add wearable" in told
+    assert "vitalloom registry add wearable" in output
 
 
 @pytest.mark.parametrize("what", ["registry", "control", "monitor", "issuing"])
 def test_what_the_site_itself_has_is_renewed(centre: Centre, what: str) -> None:
     wallet = centre.enrol(centre.add("edge"))
 
-    told = centre.ok("pki", "renew", what)
+    output = centre.ok("pki", "renew", what)
 
-    assert f"{what}: renewed" in told
+    assert f"{what}: renewed" in output
     with centre.opened() as site:
-        for frame in site.registry.documents_for(wallet.me.device_id):
+        for frame in site.registry.documents.documents_for(wallet.me.device_id):
             wallet.take(frame)
-        assert wallet.digest == site.registry.digest_for(wallet.me.device_id)
+        assert wallet.digest == site.registry.documents.digest_for(wallet.me.device_id)
 
 
 def test_an_encrypted_root_key_is_asked_for_its_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,11 +508,11 @@ def test_a_server_certificate_keeps_its_names(centre: Centre) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "cure"),
+    ("what", "fix"),
     [("broker", "vitalloom broker write"), ("wearable", "vitalloom registry add"), ("", "vitalloom registry add")],
 )
-def test_what_is_not_issued_here_names_where_it_is(centre: Centre, what: str, cure: str) -> None:
-    assert cure in centre.refused("pki", "issue", what)
+def test_issuing_another_certificate_names_the_command_for_it(centre: Centre, what: str, fix: str) -> None:
+    assert fix in centre.refused("pki", "issue", what)
 
 
 def test_a_service_is_revoked_by_its_name(centre: Centre) -> None:
@@ -553,12 +560,17 @@ def test_the_log_is_checked(centre: Centre) -> None:
 # From outside
 
 
+@pytest.mark.services
 def test_the_whole_story_from_a_shell(tmp_path: Path) -> None:
     def shell(*words: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "vitalloom", *words], cwd=ROOT, capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "vitalloom", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**os.environ, "VITALLOOM_SITE": str(tmp_path / "site")},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -584,5 +596,5 @@ def test_the_broker_s_files_lie_in_the_site_or_wherever_they_were_sent_once(cent
 
     assert f"cafile {elsewhere / 'clients.crt'}" in (elsewhere / "mosquitto.conf").read_text()
     assert wearable not in before
-    assert wearable in (elsewhere / "acl").read_text()  # who is told is the one in use
+    assert wearable in (elsewhere / "acl").read_text()  # the folder in use is updated
     assert f"mosquitto -c {elsewhere / 'mosquitto.conf'}" in centre.ok("broker", "write")

@@ -2,29 +2,21 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from stream.site import directory as module
-from stream.site.directory import LOOK_EVERY_MS, RegistryDirectory
+from stream.site.directory import CHECK_EVERY_MS, RegistryDirectory
 from stream.site.registry import Registry
 from tests.stream.site.registries import MINUTE, NOW, Desk
 from wire.identity import BindingRecord, SenderRecord
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.site.close()
 
 
 class CountedRegistry(Registry):
     """As another process opens it; counts how often it is asked."""
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.registry.path, signers=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
+        super().__init__(desk.registry.file.path, control=None, tenant_id=desk.registry.tenant_id, clock=desk.clock)
         self.asked = 0
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
@@ -57,7 +49,7 @@ def test_what_was_looked_up_is_not_looked_up_again(desk: Desk, registry: Counted
     assert registry.asked == 4
 
 
-@pytest.mark.parametrize(("after_ms", "is_seen"), [(LOOK_EVERY_MS - 1, False), (LOOK_EVERY_MS, True)])
+@pytest.mark.parametrize(("after_ms", "is_seen"), [(CHECK_EVERY_MS - 1, False), (CHECK_EVERY_MS, True)])
 def test_a_revocation_elsewhere_is_seen_within_a_second(
     desk: Desk, registry: CountedRegistry, after_ms: int, is_seen: bool
 ) -> None:
@@ -80,7 +72,7 @@ def test_who_was_not_known_is_known_after_it_came(desk: Desk, registry: CountedR
     assert directory.sender(invitation.device_id).credentials == ()  # type: ignore[union-attr]
 
     desk.enrol(invitation=invitation)
-    directory.refresh(LOOK_EVERY_MS)
+    directory.refresh(CHECK_EVERY_MS)
 
     record = directory.sender(invitation.device_id)
     assert record is not None
@@ -113,13 +105,13 @@ def test_every_change_is_noticed_once(desk: Desk, registry: CountedRegistry) -> 
     desk.invite()
     desk.enrol()
 
-    assert [directory.refresh(n * LOOK_EVERY_MS) for n in range(1, 4)] == [True, False, False]
+    assert [directory.refresh(n * CHECK_EVERY_MS) for n in range(1, 4)] == [True, False, False]
 
 
 def test_made_up_ids_fill_a_table_and_no_more(
     desk: Desk, registry: CountedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST", 10)
+    monkeypatch.setattr(module, "_MAX_ENTRIES", 10)
     directory = RegistryDirectory(registry)
 
     for n in range(100):
@@ -138,6 +130,6 @@ def test_how_many_patients_a_device_has_follows_its_bindings(desk: Desk, registr
 
     desk.registry.unbind(bindings[0], who="tester")
 
-    directory.refresh(LOOK_EVERY_MS)
+    directory.refresh(CHECK_EVERY_MS)
     assert directory.patients_of(edge.me.device_id) == 2
     assert directory.patients_of(bytes(16)) == 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.stream.site.registries import DAY, FACTS, NOW, Desk
 from wire.enrol.authority import moment
 from wire.enrol.documents import ControlKeysV1, control_key_id, open_document
 from wire.enrol.wallet import Wallet
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
-    yield made
-    made.site.close()
 
 
 def opened(desk: Desk, *, to_read: bool = False) -> Site:
@@ -129,7 +121,7 @@ def test_the_ingest_is_enrolled_with_the_site(desk: Desk) -> None:
     assert record is not None
     assert record.role == "ingest"
     assert record.recipient is not None
-    names = {one.name for one in desk.registry.certificates()}
+    names = {one.name for one in desk.registry.certificates.all()}
     assert {"ingest-v", "ingest-a", "monitor", "registry"} <= names
 
 
@@ -147,7 +139,7 @@ def test_the_root_key_may_be_away(desk: Desk) -> None:
     reopened(desk)
     desk.enrol()
 
-    with pytest.raises(SiteUnusable, match=r"root\.key: is not here; bring the root key back"):
+    with pytest.raises(SiteUnusable, match=r"root\.key: is missing; bring the root key back"):
         desk.site.renew_issuing(passphrase="", who="tester")
 
 
@@ -232,7 +224,7 @@ def test_opened_to_read_it_changes_nothing(desk: Desk) -> None:
         for change in (
             lambda: site.registry.add_device("edge", who="tester"),
             lambda: site.registry.revoke(device.me.device_id, why="", who="tester"),
-            lambda: site.registry.revoke_certificates("monitor", who="tester"),
+            lambda: site.registry.certificates.revoke("monitor", who="tester"),
         ):
             with pytest.raises(RegistryRefused, match="opened for reading"):
                 change()
@@ -300,7 +292,7 @@ def test_after_a_new_issuing_key_old_certificates_verify_and_have_a_list_of_thei
     assert chains(certificate(new.tls.client), bundle)
     (retired,) = desk.site.retired
     assert retired.issuing.public_key() != desk.site.authority.issuing.public_key()
-    listed = retired.revocation_list(desk.registry.revoked_certificates(), number=1, at=moment(NOW))
+    listed = retired.revocation_list(desk.registry.certificates.revoked(), number=1, at=moment(NOW))
     crl = x509.load_pem_x509_crl(listed)
     assert crl.issuer == certificate(old.tls.client).issuer
     assert crl.is_signature_valid(retired.issuing.public_key())  # type: ignore[arg-type]
@@ -366,7 +358,7 @@ def test_devices_follow_control_keys_step_by_step(desk: Desk) -> None:
         desk.site.renew_control(who="tester")
         for device in (edge, wearable):
             desk.deliver(device)
-            assert device.digest == desk.registry.digest_for(device.me.device_id)
+            assert device.digest == desk.registry.documents.digest_for(device.me.device_id)
         after = [one.public_key().public_bytes_raw() for one in desk.site._control]
         assert after[0] == before[1]
         assert after[1] not in before
@@ -382,19 +374,21 @@ def test_devices_follow_control_keys_step_by_step(desk: Desk) -> None:
 def test_every_document_is_signed_by_the_new_control_key(desk: Desk) -> None:
     edge, wearable = desk.enrol("edge"), desk.enrol()
     desk.bind(wearable, edge)
-    old = {bytes(frame[8:24]) for frame in desk.registry.documents_for(edge.me.device_id)}
+    old = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
 
     desk.site.renew_control(who="tester")
 
-    new = {bytes(frame[8:24]) for frame in desk.registry.documents_for(edge.me.device_id)}
+    new = {bytes(frame[8:24]) for frame in desk.registry.documents.documents_for(edge.me.device_id)}
     assert old != new
     assert new == {control_key_id(desk.site._control[0].public_key())}
-    (told,) = [found for frame in desk.registry.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))]
-    assert told == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
+    (known,) = [
+        found for frame in desk.registry.documents.documents_for(edge.me.device_id) if (found := keys_in(desk, frame))
+    ]
+    assert known == tuple(one.public_key().public_bytes_raw() for one in desk.site._control)
 
 
 def keys_in(desk: Desk, frame: bytes) -> tuple[bytes, ...]:
-    with contextlib.suppress(Exception):  # sealed to somebody
+    with contextlib.suppress(Exception):  # sealed to a device
         return control_keys(desk, frame)
     return ()
 
@@ -404,9 +398,9 @@ def test_what_is_done_at_a_site_is_in_its_log(desk: Desk) -> None:
     desk.site.renew_control(who="ann")
     desk.site.issue_service("monitor", who="ann")
 
-    log = desk.registry.audit.path.read_text(encoding="utf-8")
+    log = desk.registry.file.audit.path.read_text(encoding="utf-8")
 
-    for what in ("vouched for", "certificate issued", "documents signed anew"):
+    for what in ("vouched for", "certificate issued", "documents signed again"):
         assert f'"what":"{what}"' in log
     assert log.count('"who":"ann"') >= 3
 

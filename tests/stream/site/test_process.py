@@ -10,11 +10,13 @@ import pytest
 from runtime import logs
 from runtime.clock import SystemClock
 from stream.site import process
-from stream.site.broker_files import BrokerFolder, BrokerSettings
+from stream.site.broker_files import BrokerFolder
 from stream.site.folder import Site
 from stream.site.health import BrokerFilesStatus
+from stream.site.mosquitto_conf import BrokerSettings
+from tests.patience import PATIENCE_S
 from tests.stream.site.registries import FACTS
-from tests.stream.site.test_broker_files import ME
+from tests.stream.site.test_mosquitto_conf import ME
 from wire.enrol.authority import moment
 
 
@@ -43,7 +45,7 @@ def test_the_files_follow_the_registry_and_a_damaged_folder_ends_nothing(
         kept = site.broker_folder.rename(site.broker_folder.with_name("kept"))
         site.broker_folder.mkdir()
         shutil.copy(kept / "mosquitto.conf", site.broker_folder)  # and nothing else
-        await until(lambda: "holds no broker's files" in capfd.readouterr().err)
+        await until(lambda: "holds no broker files" in capfd.readouterr().err)
         shutil.rmtree(site.broker_folder)
         kept.rename(site.broker_folder)
 
@@ -56,6 +58,6 @@ def test_the_files_follow_the_registry_and_a_damaged_folder_ends_nothing(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)

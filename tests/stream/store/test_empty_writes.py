@@ -10,18 +10,25 @@ import pytest
 
 from runtime.clock import ManualClock
 from stream.config import StoreConfig
-from stream.records import FrameRef, Judged, Stored, decode_dead_letter, decode_stored, encode_record
+from stream.records import (
+    FrameRef,
+    JudgementRecord,
+    StoredFrames,
+    decode_dead_letter,
+    decode_stored_frames,
+    encode_record,
+)
 from stream.store.influx import Database
-from stream.store.writer import Lane, WriterCounts
-from tests.stream.influx_stand_in import InfluxStandIn, influx_stand_in
+from stream.store.writer import TopicGroupWriter, WriterCounts
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
+from tests.stream.store.influx_stand_in import InfluxStandIn, influx_stand_in
 from vitals.messages import WindowOutdated
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 
 START = NOW // HOUR * HOUR
 OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
-LATE = Judged(binding_id=BED_1, events=(OUTDATED,), uplinks=(FrameRef(b"e" * 16, b"s" * 16, 1, 7),))
+LATE = JudgementRecord(binding_id=BED_1, events=(OUTDATED,), frames=(FrameRef(b"e" * 16, b"s" * 16, 1, 7),))
 ONE_READING = (
     "#datatype,string,long,dateTime:RFC3339,double,long\r\n"
     "#group,false,false,false,false,false\r\n"
@@ -34,7 +41,7 @@ ONE_READING = (
 class Log:
     """Kafka as one lane sees it: one batch, a commit, and what was sent."""
 
-    def __init__(self, *records: Judged) -> None:
+    def __init__(self, *records: JudgementRecord) -> None:
         self.batch = [
             SimpleNamespace(topic=KAFKA_EVENTS, partition=0, offset=n, value=encode_record(one))
             for n, one in enumerate(records)
@@ -52,14 +59,14 @@ class Log:
         self.sent.append((topic, value))
         return asyncio.sleep(0)
 
-    def told(self) -> list[Stored]:
-        return [decode_stored(value) for topic, value in self.sent if topic == KAFKA_STORED]
+    def told(self) -> list[StoredFrames]:
+        return [decode_stored_frames(value) for topic, value in self.sent if topic == KAFKA_STORED]
 
 
 def one_turn(server: InfluxStandIn, log: Log) -> WriterCounts:
     async def turn() -> WriterCounts:
         async with Database(server.config) as database:
-            lane = Lane(
+            lane = TopicGroupWriter(
                 "events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), WriterCounts()
             )
             await lane._turn(cast(Any, log), cast(Any, log))
@@ -104,8 +111,8 @@ def test_a_late_batch_without_a_usable_reading_is_committed_and_nothing_is_writt
     assert len(server.queries) == 1
     assert server.written == []
     assert log.commits == 1
-    assert [(one.reason, [uplink.counter for uplink in one.uplinks]) for one in log.told()] == [("", [7])]
-    assert (counts.records, counts.stored, counts.windows_again, counts.dead_letters) == (1, 1, 0, 0)
+    assert [(one.reason, [frame.counter for frame in one.frames]) for one in log.told()] == [("", [7])]
+    assert (counts.records, counts.stored, counts.windows_recomputed, counts.dead_letters) == (1, 1, 0, 0)
 
 
 def test_a_late_batch_with_a_usable_reading_replaces_its_minute(tmp_path: Path) -> None:
@@ -116,7 +123,7 @@ def test_a_late_batch_with_a_usable_reading_replaces_its_minute(tmp_path: Path) 
     ((bucket, line),) = server.written
     assert bucket == "vitals_1m"
     assert line.startswith(f"vitals_1m,binding={BED_1},sign=spo2 ")
-    assert counts.windows_again == 1
+    assert counts.windows_recomputed == 1
 
 
 def test_a_minute_that_influxdb_refuses_becomes_a_dead_letter_and_the_batch_is_committed(tmp_path: Path) -> None:

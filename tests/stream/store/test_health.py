@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stream.progress import STUCK_MS
-from stream.store.health import StoreHealth, trouble_of_lane
+from stream.store.health import StoreHealth, topic_group_trouble
 from stream.store.writer import WriterCounts
 from tests.stream.cluster import WallAt
 
@@ -27,7 +27,7 @@ STUCK = NOW - STUCK_MS - 1
 def test_a_lane_of_the_store(counts: dict[str, Any], said: str) -> None:
     well = {"turned_ms": NOW, "heard_ms": NOW} if counts else {}
 
-    assert trouble_of_lane("events", WriterCounts(**(well | counts)), NOW) == said
+    assert topic_group_trouble("events", WriterCounts(**(well | counts)), NOW) == said
 
 
 def test_one_lane_that_waits_is_the_store_that_waits() -> None:

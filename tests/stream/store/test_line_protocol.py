@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from stream.records import DeadLetter, Placed
+from stream.records import DeadLetter, PatientLocation
 from stream.store.line_protocol import line_of, time_ns
 from tests.stream.nights import BED_1, reading
 from tests.stream.receiving_site import NOW
@@ -112,7 +112,9 @@ def test_windows_and_freshness_have_a_time_of_their_own() -> None:
 
 
 def test_a_bed_says_its_ward_and_an_end_only_where_there_is_one() -> None:
-    placed = Placed(binding_id=BED_1, patient="p-17", bed="North/2", edge_id="e1", at_ms=NOW, valid_from_ms=NOW - 5)
+    placed = PatientLocation(
+        binding_id=BED_1, patient="p-17", bed="North/2", edge_id="e1", at_ms=NOW, valid_from_ms=NOW - 5
+    )
 
     line = line_of(placed)
 

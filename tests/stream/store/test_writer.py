@@ -15,8 +15,16 @@ from stream.embedded.store import Store
 from stream.embedded.stream import Engine
 from stream.errors import DatabaseUnusable
 from stream.kafka import producer, topic
-from stream.records import FrameRef, Judged, Placed, Stored, decode_dead_letter, decode_stored, encode_record
-from stream.store.influx import Buckets, Database, hours_flux, prepare
+from stream.records import (
+    FrameRef,
+    JudgementRecord,
+    PatientLocation,
+    StoredFrames,
+    decode_dead_letter,
+    decode_stored_frames,
+    encode_record,
+)
+from stream.store.influx import Buckets, Database, hours_flux, prepare_database
 from stream.store.line_protocol import window_line
 from stream.store.writer import StoreWriter
 from tests.services.influxdb import InfluxDB
@@ -48,9 +56,9 @@ class Site:
 
     async def begin(self) -> None:
         await self.log.begin()
-        await asyncio.to_thread(prepare, self.influx, retention_days=YEARS, aggregate_days=YEARS)
+        await asyncio.to_thread(prepare_database, self.influx, retention_days=YEARS, aggregate_days=YEARS)
 
-    async def put(self, *records: Judged, name: str = KAFKA_EVENTS) -> None:
+    async def put(self, *records: JudgementRecord, name: str = KAFKA_EVENTS) -> None:
         async with self._sender() as send:
             for one in records:
                 await send(topic(self.log.config, name), value=encode_record(one), key=one.binding_id.encode())
@@ -66,8 +74,8 @@ class Site:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
 
-    async def told(self) -> list[Stored]:
-        return [decode_stored(one.value) for one in await self.log.records(KAFKA_STORED)]
+    async def told(self) -> list[StoredFrames]:
+        return [decode_stored_frames(one.value) for one in await self.log.records(KAFKA_STORED)]
 
     async def rows(self, measurement: str, bucket: str | None = None) -> list[dict[str, Any]]:
         async with Database(self.influx) as database:
@@ -88,12 +96,12 @@ class Site:
             await sender.stop()
 
 
-def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> Judged:
+def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> JudgementRecord:
     events = tuple(
         ReadingJudged(reading=reading(one, bed=bed, **signs), late=False, backfilled=False) for one in after_ms
     )
-    return Judged(
-        binding_id=bed, events=events, uplinks=tuple(FrameRef(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
+    return JudgementRecord(
+        binding_id=bed, events=events, frames=tuple(FrameRef(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
     )
 
 
@@ -141,7 +149,7 @@ def test_frames_are_signed_for_when_a_query_finds_their_readings(
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
 
-    async def story() -> tuple[list[Stored], list[Any]]:
+    async def story() -> tuple[list[StoredFrames], list[Any]]:
         await site.begin()
         await site.put(judged(0, 5_000))
         async with site.writing() as writer:
@@ -151,7 +159,7 @@ def test_frames_are_signed_for_when_a_query_finds_their_readings(
 
     told, found = asyncio.run(story())
 
-    assert [one.counter for stored in told for one in stored.uplinks] == [0, 5_000]
+    assert [one.counter for stored in told for one in stored.frames] == [0, 5_000]
     assert len(found) == 2
 
 
@@ -173,7 +181,7 @@ def test_one_line_that_nobody_wants_is_buried_and_its_neighbours_are_stored(
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
 
-    async def story() -> tuple[list[Any], list[Stored], list[Any]]:
+    async def story() -> tuple[list[Any], list[StoredFrames], list[Any]]:
         await site.begin()
         beyond = 2**46  # in the year 4199: no time that the database knows
         await site.put(judged(0, 5_000), judged(beyond, bed=BED_2), judged(10_000))
@@ -185,7 +193,7 @@ def test_one_line_that_nobody_wants_is_buried_and_its_neighbours_are_stored(
     rows, told, letters = asyncio.run(story())
 
     assert len([row for row in rows if row["binding"] == BED_1]) == 3
-    assert [(one.reason, [uplink.counter for uplink in one.uplinks]) for one in told] == [
+    assert [(one.reason, [frame.counter for frame in one.frames]) for one in told] == [
         ("", [0, 5_000, 10_000]), ("value", [2**46]),
     ]  # fmt: skip
     assert [(one.stage, one.reason) for one in letters] == [("store", "refused")]
@@ -243,8 +251,8 @@ def test_minutes_that_readings_join_late_are_worked_out_again_and_so_are_their_h
             reading=replace(reading(after + 2_000, spo2=20.0), unusable=4), late=True, backfilled=True
         )
         await site.put(
-            judged(after), Judged(binding_id=BED_1, events=(window,)),
-            Judged(binding_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
+            judged(after), JudgementRecord(binding_id=BED_1, events=(window,)),
+            JudgementRecord(binding_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
         )  # fmt: skip
         async with site.writing() as writer:
             await until(lambda: writer.counts["events"].records == 3, "written")
@@ -268,7 +276,7 @@ def test_a_late_batch_without_a_usable_reading_does_not_stop_the_store(
     async def story() -> tuple[list[Any], list[Any]]:
         await site.begin()
         async with site.writing() as writer:
-            await site.put(Judged(binding_id=BED_1, events=(unusable, outdated)))
+            await site.put(JudgementRecord(binding_id=BED_1, events=(unusable, outdated)))
             await until(lambda: writer.counts["events"].records == 1, "the late batch")
             await site.put(judged(5_000))
             await until(lambda: writer.counts["events"].stored == 1, "the next batch")
@@ -284,7 +292,7 @@ def test_an_hour_that_is_seen_in_part_is_not_taken_for_an_hour(influxdb: InfluxD
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="hours")
-    prepare(config, retention_days=YEARS, aggregate_days=YEARS)
+    prepare_database(config, retention_days=YEARS, aggregate_days=YEARS)
     start_ms = NOW // HOUR * HOUR
 
     async def story() -> list[Any]:
@@ -323,7 +331,7 @@ def test_what_is_no_record_is_buried(kafka: Kafka, influxdb: InfluxDB, tmp_path:
 
 def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
-    placed = Placed(binding_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
+    placed = PatientLocation(binding_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
 
     async def story() -> tuple[list[Any], list[Any]]:
         await site.begin()
@@ -341,13 +349,14 @@ def test_dead_letters_and_who_is_where_are_stored_as_well(kafka: Kafka, influxdb
     assert (bed["ward"], bed["bed"], bed["patient"]) == ("North", "North/1", "p-1")
 
 
+@pytest.mark.essential
 def test_preparing_twice_makes_nothing_twice_and_tokens_are_private(influxdb: InfluxDB, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(influxdb.token, encoding="utf-8")
     config = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=token, bucket="twice")
 
-    first = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
-    again = prepare(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+    first = prepare_database(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
+    again = prepare_database(config, retention_days=30, aggregate_days=60, tokens=tmp_path)
 
     assert [one.split(" ")[0] for one in first.made] == ["bucket", "bucket", "bucket", "task", "token", "token"]
     assert again.made == []
@@ -372,4 +381,4 @@ def test_what_is_wrong_is_said_with_its_cure(
     config = InfluxConfig(**{"url": influxdb.url, "org": influxdb.org, "token_file": token} | wrong)
 
     with pytest.raises(DatabaseUnusable, match=cure):
-        prepare(config, retention_days=1, aggregate_days=1)
+        prepare_database(config, retention_days=1, aggregate_days=1)

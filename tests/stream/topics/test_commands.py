@@ -64,6 +64,7 @@ def test_a_database_is_prepared_once_and_says_what_it_made(influxdb: InfluxDB, t
     assert "everything exists" in again.stdout
 
 
+@pytest.mark.services
 @pytest.mark.parametrize(
     ("command", "cure"),
     [
@@ -81,6 +82,7 @@ def test_what_is_wrong_is_one_sentence_with_the_cure(command: tuple[str, ...], c
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("engine", ["faust", "plain"])
 def test_two_workers_on_one_port_are_told_apart(engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first:
@@ -94,6 +96,7 @@ def test_two_workers_on_one_port_are_told_apart(engine: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.services
 def test_a_configuration_can_come_from_the_environment_and_a_typo_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

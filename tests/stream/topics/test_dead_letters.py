@@ -8,8 +8,8 @@ import pytest
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.kafka import producer, status, topic
-from stream.records import Arrived, DeadLetter, FrameRef, Judged, decode_for_patient, encode_record
-from stream.topics.dead_letters import Resent, letters, resend
+from stream.records import DeadLetter, FrameRef, JudgementRecord, ReadingRecord, decode_patient_record, encode_record
+from stream.topics.dead_letters import Resent, list_dead_letters, resend_dead_letters
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from tests.stream.receiving_site import Site
@@ -23,16 +23,16 @@ BED = "0" * 31 + "1"
 FRAME = FrameRef(b"e" * 16, b"s" * 16, FrameClass.VITALS, 7)
 
 
-def arrived() -> Arrived:
+def arrived() -> ReadingRecord:
     reading = Reading(
         binding_id=BED, reading_id=b"r" * 16, session_id=b"s" * 16, counter=7, at_ms=0, received_ms=0, heart_rate=70.0
     )
-    return Arrived(messages=(reading,), uplink=FRAME)
+    return ReadingRecord(messages=(reading,), frame=FRAME)
 
 
 def a_letter(stage: str, payload: bytes, *, source: str = "here", binding_id: str = "") -> DeadLetter:
     return DeadLetter(
-        stage=stage, reason="schema", problem="x", at_ms=1, source=source, payload=payload, version="0", uplink=FRAME,
+        stage=stage, reason="schema", problem="x", at_ms=1, source=source, payload=payload, version="0", frame=FRAME,
         binding_id=binding_id,
     )  # fmt: skip
 
@@ -57,13 +57,15 @@ class Bench:
         for one in found:
             await self.put(KAFKA_DEAD_LETTERS, encode_record(one))
 
-    async def resend(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
+    async def resend_dead_letters(self, *, knows_who: bool = False, again: bool = False, stage: str = "") -> Resent:
         directory = self.site.demo.ingest.directory if knows_who else None
-        return await resend(self.log.config, self.site.clock, directory=directory, again=again, stage=stage)
+        return await resend_dead_letters(
+            self.log.config, self.site.clock, directory=directory, again=again, stage=stage
+        )
 
-    async def readings(self) -> list[Arrived]:
-        found = [decode_for_patient(one.value) for one in await self.log.records(KAFKA_READINGS)]
-        return [one for one in found if isinstance(one, Arrived)]
+    async def readings(self) -> list[ReadingRecord]:
+        found = [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
+        return [one for one in found if isinstance(one, ReadingRecord)]
 
 
 def test_what_a_worker_buried_is_read_again_once_and_again_if_asked(kafka: Kafka, tmp_path: Path) -> None:
@@ -99,14 +101,16 @@ def test_what_the_ingest_refused_needs_to_know_who_is_who(kafka: Kafka, tmp_path
     assert known.sent == {"ingest": 1}
     assert known.kept == {"ingest: it still cannot be read": 1, "ingest: it does not say whose it is": 1}
     (found,) = asyncio.run(bench.readings())
-    assert found.uplink == FRAME
+    assert found.frame == FRAME
     assert found.messages[0].binding_id == binding
 
 
 def test_what_the_database_refused_is_taken_from_where_it_lies(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     judged = encode_record(
-        Judged(binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),))
+        JudgementRecord(
+            binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),)
+        )
     )
 
     async def story() -> Resent:
@@ -141,11 +145,11 @@ def test_the_status_counts_what_is_kept_and_who_is_behind(kafka: Kafka, tmp_path
         assert found.dead_letters == 3
         assert found.behind == [(f"{bench.log.config.application}-dead-letters", letters_topic, 2)]
         assert {one.name: one.partitions for one in found.topics}[topic(bench.log.config, KAFKA_READINGS)] == 2
-        assert [one.content.payload for one in await letters(bench.log.config)] == [b"nonsense"] * 3
+        assert [one.content.payload for one in await list_dead_letters(bench.log.config)] == [b"nonsense"] * 3
 
     asyncio.run(story())
 
 
 def test_without_kafka_there_is_one_sentence() -> None:
     with pytest.raises(KafkaUnusable, match=r"Kafka at 127\.0\.0\.1:1: does not answer"):
-        asyncio.run(letters(KafkaConfig(bootstrap="127.0.0.1:1")))
+        asyncio.run(list_dead_letters(KafkaConfig(bootstrap="127.0.0.1:1")))

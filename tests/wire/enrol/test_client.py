@@ -23,7 +23,8 @@ import wire.enrol.client
 from runtime.clock import SystemClock
 from runtime.errors import NotPrivate
 from simulators.broker import free_port
-from stream.site.registry import Policy
+from stream.site.enrolment import EnrolmentPolicy
+from tests.patience import PATIENCE_S
 from tests.stream.servers import serving
 from tests.stream.site.registries import NOW, Desk, new_keys
 from wire.enrol.authority import Authority, key_pem, new_tls_key, pem
@@ -32,7 +33,7 @@ from wire.enrol.requests import Invitation
 from wire.enrol.wallet import IDENTITY_FILE, Wallet
 from wire.errors import BadInvitation, EnrolmentFailed, NotEnrolled
 
-GENEROUS = Policy(tries_per_min=1e6, bad_tokens=10**6)
+GENEROUS = EnrolmentPolicy(tries_per_min=1e6, bad_tokens=10**6)
 WITHIN_S = 10.0
 
 
@@ -94,14 +95,14 @@ class Somebody:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for one in self._threads:
-            one.join(WITHIN_S)
+            one.join(PATIENCE_S)
             assert not one.is_alive()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 plain, _ = self._listening.accept()
-                plain.settimeout(WITHIN_S)
+                plain.settimeout(PATIENCE_S)
                 self._threads.append(threading.Thread(target=self._serve, args=(plain,), name="somebody"))
                 self._threads[-1].start()
 
@@ -113,7 +114,7 @@ class Somebody:
                 self.heard.append(asked)
                 answer = self._answers(asked)
                 if answer is None:
-                    self._stop.wait(WITHIN_S)
+                    self._stop.wait(PATIENCE_S)
                 else:
                     talking.sendall(answer)
 
@@ -184,7 +185,7 @@ def test_a_device_enrols_and_its_identity_is_there_after_a_restart(
     again = Wallet.load(folder)
     assert (again.me.device_id, again.me.role) == (invitation.device_id, role)
     assert again.registry == invitation.url
-    assert again.digest == wallet.digest == desk.registry.digest_for(invitation.device_id)
+    assert again.digest == wallet.digest == desk.registry.documents.digest_for(invitation.device_id)
     assert again.root_pem.encode() == pem(desk.site.authority.root)
 
 
@@ -192,7 +193,7 @@ def test_an_invitation_is_good_once(desk: Desk, port: int, tmp_path: Path) -> No
     invitation = at(desk.invite(), port)
     enrol(invitation, tmp_path / "first")
 
-    with pytest.raises(EnrolmentFailed, match="this invitation is not good"):
+    with pytest.raises(EnrolmentFailed, match="this invitation is not valid"):
         enrol(invitation, tmp_path / "second")
 
     assert not (tmp_path / "second" / IDENTITY_FILE).exists()
@@ -260,7 +261,7 @@ def test_a_device_renews_itself_and_tells_of_its_prekeys(desk: Desk, port: int, 
     assert wallet.me.credential_serial != serial
     assert wallet.certificate.serial_number != certificate.serial_number
     assert wallet.unannounced is None
-    assert Wallet.load(folder).digest == wallet.digest == desk.registry.digest_for(wallet.me.device_id)
+    assert Wallet.load(folder).digest == wallet.digest == desk.registry.documents.digest_for(wallet.me.device_id)
 
 
 def test_a_visit_changes_nothing_by_itself(desk: Desk, port: int, folder: Path) -> None:

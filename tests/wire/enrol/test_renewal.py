@@ -17,6 +17,7 @@ import pytest
 import wire.enrol.renewal
 import wire.enrol.wallet
 from stream.errors import EnrolmentRefused
+from tests.patience import PATIENCE_S
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
 from wire.enrol.client import next_keys, prekey_request, renew_request
 from wire.enrol.renewal import keep_up, look_after
@@ -42,7 +43,7 @@ class Line:
         self._begin("renewal", wallet)
         keys, desk = next_keys(wallet), self.desk
         with self._answering():
-            reply = desk.registry.renew(
+            reply = desk.enrolment.renew(
                 renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
                 address=ADDRESS, mono_ms=desk.clock.mono_ms(),
             )  # fmt: skip
@@ -51,7 +52,7 @@ class Line:
     def announce_prekey(self, wallet: Wallet, *, now_ms: int) -> PrekeyReply:
         self._begin("prekey", wallet)
         with self._answering():
-            return self.desk.registry.new_prekey(
+            return self.desk.enrolment.new_prekey(
                 prekey_request(wallet, now_ms=now_ms), peer=self.desk.peer(wallet), address=ADDRESS,
                 mono_ms=self.desk.clock.mono_ms(),
             )  # fmt: skip
@@ -118,7 +119,7 @@ def lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[t
 def is_up_to_date(desk: Desk, wallet: Wallet) -> bool:
     """Both sides agree, and a restart would change nothing."""
     again = Wallet.load(wallet.folder)
-    return wallet.digest == desk.registry.digest_for(wallet.me.device_id) == again.digest
+    return wallet.digest == desk.registry.documents.digest_for(wallet.me.device_id) == again.digest
 
 
 # When
@@ -326,7 +327,7 @@ def test_a_revoked_device_goes_on_and_says_so(
 
 def test_a_slow_registry_holds_up_nobody(desk: Desk, line: Line, edge: Wallet) -> None:
     gate, ticks = threading.Event(), 0
-    line.before = lambda _: gate.wait(10)
+    line.before = lambda _: gate.wait(PATIENCE_S)
     desk.clock.advance(20 * DAY)
 
     async def story() -> None:

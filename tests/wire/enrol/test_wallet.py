@@ -131,7 +131,7 @@ def signed(desk: Desk, document: Document, *, by: Ed25519PrivateKey | None = Non
 
 def frame_of(desk: Desk, to: Wallet, kind: DocumentType) -> bytes:
     """What the registry has to say to a device, of one type."""
-    (found,) = (one for one in desk.registry.documents_for(to.me.device_id) if one[48] == kind)
+    (found,) = (one for one in desk.registry.documents.documents_for(to.me.device_id) if one[48] == kind)
     return found
 
 
@@ -146,7 +146,7 @@ def test_what_enrolment_gave_is_there_after_a_restart(desk: Desk, role: Role) ->
 
     assert known(again) == known(wallet)
     assert (again.broker, again.registry, again.root_pem) == (wallet.broker, FACTS.url, wallet.root_pem)
-    assert again.digest == desk.registry.digest_for(wallet.me.device_id)
+    assert again.digest == desk.registry.documents.digest_for(wallet.me.device_id)
 
 
 def test_a_device_is_what_the_signed_document_says_it_is(desk: Desk) -> None:
@@ -240,7 +240,7 @@ def test_a_new_device_in_an_old_folder_knows_nothing_of_the_one_before(pair: Pai
 
     for one in (new, Wallet.load(folder)):
         assert one.provision.directory.bindings() == ()
-        assert one.digest == pair.desk.registry.digest_for(new.me.device_id)
+        assert one.digest == pair.desk.registry.documents.digest_for(new.me.device_id)
     assert not (folder / "tls-a.pem").exists()
 
 
@@ -266,7 +266,7 @@ def test_a_file_that_others_can_reach_is_not_used(folder: Path, which: str, mode
     path = next((folder / "documents").iterdir()) if which == "document" else folder / which
     path.chmod(mode)
 
-    with pytest.raises(NotEnrolled, match=f"others can reach it; the cure: chmod 600 {path}"):
+    with pytest.raises(NotEnrolled, match=f"accessible to other users; fix: chmod 600 {path}"):
         Wallet.load(folder)
 
 
@@ -411,7 +411,7 @@ def test_a_damaged_document_is_asked_for_again(
     again = Wallet.load(pair.edge.folder)
 
     assert "a kept document cannot be used" in caplog.text
-    assert again.digest != pair.desk.registry.digest_for(again.me.device_id)
+    assert again.digest != pair.desk.registry.documents.digest_for(again.me.device_id)
     pair.desk.deliver(again)
     assert known(again) == known(pair.edge)
 
@@ -422,7 +422,7 @@ def test_a_damaged_document_is_asked_for_again(
 def test_what_is_said_again_says_nothing_new(pair: Pair) -> None:
     before = pair.edge.changes, known(pair.edge)
 
-    taken = [pair.edge.take(one) for one in pair.desk.registry.documents_for(pair.edge.me.device_id)]
+    taken = [pair.edge.take(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id)]
 
     assert taken == [None] * 6  # itself, the data centre, the assignment, the binding, the wearable, the keys
     assert (pair.edge.changes, known(pair.edge)) == before
@@ -723,7 +723,7 @@ def test_weeks_after_a_patient_went_home_both_sides_still_agree(pair: Pair) -> N
     pair.desk.clock.advance(LATE_MS + 7 * DAY)
     pair.desk.renew(pair.edge)
 
-    assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+    assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
     assert Wallet.load(pair.edge.folder).digest == pair.edge.digest
 
 
@@ -763,7 +763,7 @@ def test_a_device_follows_one_change_of_the_control_keys_after_another(pair: Pai
         pair.deliver()
         pair.edge = Wallet.load(pair.edge.folder)
 
-        assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+        assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
 
     assert begin(pair.receiver(), pair.session(), now_ms=NOW).sender == pair.wearable.me.device_id
 
@@ -789,9 +789,9 @@ def new_prekey(wallet: Wallet, now_ms: int, name: str = "new") -> bytes:
 def announced(desk: Desk, wallet: Wallet) -> None:
     """The registry has heard of the newest prekey, and the device of that."""
     registry, (prekey_id, prekey) = desk.registry, next(reversed(wallet.me.prekeys.items()))
-    with registry._change("prekey", who="tester", subject=wallet.me.device_id.hex()):
-        registry._put_prekey(wallet.me.device_id, prekey_id, prekey.public_key().public_bytes_raw())
-        registry._publish_device(wallet.me.device_id)
+    with registry.file.change("prekey", who="tester", subject=wallet.me.device_id.hex()):
+        desk.enrolment._put_prekey(wallet.me.device_id, prekey_id, prekey.public_key().public_bytes_raw())
+        registry.publish_device(wallet.me.device_id)
     desk.deliver(wallet)
 
 
@@ -908,7 +908,7 @@ def test_a_renewed_device_is_as_good_as_new(pair: Pair) -> None:
     assert next(iter(pair.edge.me.prekeys)) == prekey_id  # what is on its way can still be opened
     assert pair.edge.tls.client.read_bytes() != client
     assert known(Wallet.load(pair.edge.folder)) == known(pair.edge)
-    assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+    assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
 
 
 def answered(desk: Desk, wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
@@ -917,7 +917,7 @@ def answered(desk: Desk, wallet: Wallet) -> tuple[EnrolReply, NewKeys]:
     if wallet.unannounced is None:
         new_prekey(wallet, desk.clock.now_ms(), f"at {desk.clock.now_ms()}")
     keys = next_keys(wallet)
-    reply = desk.registry.renew(
+    reply = desk.enrolment.renew(
         renew_request(wallet, keys, desk.server), peer=desk.peer(wallet), server=desk.server,
         address="192.0.2.7", mono_ms=desk.clock.mono_ms(),
     )  # fmt: skip
@@ -948,7 +948,7 @@ def test_an_edge_whose_answer_was_lost_hears_its_wearables_all_the_while(pair: P
         assert pair.edge.provision.directory.binding(pair.binding) is not None
 
     pair.edge.renewed(*answered(pair.desk, pair.edge))
-    assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+    assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
     assert known(Wallet.load(pair.edge.folder)) == known(pair.edge)
     kept = [one["id"] for one in json.loads((pair.edge.folder / IDENTITY_FILE).read_bytes())["prekeys"]]
     assert len(kept) == len(set(kept))
@@ -1071,7 +1071,7 @@ def test_a_power_cut_during_enrolment_leaves_no_identity_or_the_whole(
         try:
             wallet = Wallet.load(folder)
             desk.deliver(wallet)
-            assert wallet.digest == desk.registry.digest_for(wallet.me.device_id)
+            assert wallet.digest == desk.registry.documents.digest_for(wallet.me.device_id)
             outcomes.append(True)
         except NotEnrolled:
             outcomes.append(False)
@@ -1100,7 +1100,7 @@ def test_a_power_cut_during_a_renewal_leaves_the_old_identity_or_the_new_one(
         assert (reply.certificate in tls) is (pair.edge.me.credential_serial != old)
         outcomes.append(pair.edge.me.credential_serial != old)
         pair.deliver()
-        assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+        assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)
         begin(pair.receiver(), pair.session(), now_ms=NOW)
         if not was_cut:
             break
@@ -1123,7 +1123,7 @@ def test_a_power_cut_while_documents_come_costs_no_more_than_asking_again(
 
         again = Wallet.load(edge.folder)
         pair.desk.deliver(again)
-        assert again.digest == pair.desk.registry.digest_for(again.me.device_id), after
+        assert again.digest == pair.desk.registry.documents.digest_for(again.me.device_id), after
 
 
 def test_new_control_keys_are_kept_before_the_document_that_names_them(
@@ -1139,7 +1139,7 @@ def test_new_control_keys_are_kept_before_the_document_that_names_them(
     pair.desk.site.renew_control(who="tester")
     pair.desk.deliver(again)
 
-    assert again.digest == pair.desk.registry.digest_for(again.me.device_id)
+    assert again.digest == pair.desk.registry.documents.digest_for(again.me.device_id)
 
 
 def test_nothing_unfinished_is_taken_for_a_document(pair: Pair) -> None:
@@ -1151,6 +1151,6 @@ def test_nothing_unfinished_is_taken_for_a_document(pair: Pair) -> None:
 def test_documents_of_an_answer_come_as_base64(pair: Pair) -> None:
     pair.desk.registry.unbind(pair.binding, who="tester")
 
-    pair.edge.take_all(b64(one) for one in pair.desk.registry.documents_for(pair.edge.me.device_id))
+    pair.edge.take_all(b64(one) for one in pair.desk.registry.documents.documents_for(pair.edge.me.device_id))
 
-    assert pair.edge.digest == pair.desk.registry.digest_for(pair.edge.me.device_id)
+    assert pair.edge.digest == pair.desk.registry.documents.digest_for(pair.edge.me.device_id)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.agent import TELL_AGAIN_MS, TELL_WEARABLES_MS, EdgeAgent
+from edge.agent import EdgeAgent
+from edge.announcer import ANNOUNCE_EVERY_MS, ANSWER_EVERY_MS
 from edge.config import EdgeConfig, OutboxConfig
 from tests.edge.benches import UNLIMITED, Hand
 from tests.stream.site.registries import Desk
@@ -57,7 +58,7 @@ def test_a_wearable_is_told_once_and_then_every_five_minutes(ward: Ward) -> None
     kinds = [open_document(frame, ward.desk.registry_keys()).type for frame in first]
     assert kinds == [DocumentType.CONTROL_KEYS, DocumentType.DEVICE, DocumentType.ASSIGNMENT]
     assert [ward.turn(after_ms=1_000) for _ in range(20)] == [[]] * 20
-    assert ward.turn(after_ms=TELL_WEARABLES_MS) == first
+    assert ward.turn(after_ms=ANNOUNCE_EVERY_MS) == first
 
 
 def test_what_it_is_told_is_all_that_it_needs(ward: Ward) -> None:
@@ -82,7 +83,7 @@ def test_one_that_was_not_there_asks_and_is_told_at_once(ward: Ward) -> None:
 def test_whoever_asks_all_the_time_is_told_once_a_second(ward: Ward) -> None:
     ward.turn()
 
-    told = [ward.turn(ward.wearable, after_ms=TELL_AGAIN_MS // 10) for _ in range(50)]
+    told = [ward.turn(ward.wearable, after_ms=ANSWER_EVERY_MS // 10) for _ in range(50)]
 
     assert sum(map(bool, told)) == 5
 
@@ -91,4 +92,4 @@ def test_a_stranger_s_question_is_answered_with_nothing_and_costs_no_memory(ward
     ward.turn()
 
     assert ward.turn(ward.stranger, after_ms=5_000) == []
-    assert ward.agent._asked == {}
+    assert ward.agent._announcer._answered == {}

@@ -1,4 +1,4 @@
-"""What `vitalloom site init` and `vitalloom site tools` say to the person in front of them."""
+"""Output of `vitalloom site init` and `vitalloom site tools`."""
 
 import getpass
 import os
@@ -9,7 +9,7 @@ import typer
 
 from deploy.description import Program
 from deploy.errors import ToolMissing
-from deploy.folder import SHOWN, Folder
+from deploy.folder import GRAFANA_FOLDER, SiteFolder
 from deploy.native import tools
 from deploy.supervisor import command_of_program
 from stream.site.folder import SiteFacts
@@ -17,7 +17,7 @@ from stream.site.folder import SiteFacts
 _SERVERS: Final = {Program.MOSQUITTO: "mosquitto", Program.KAFKA: "kafka", Program.INFLUXDB: "influxdb"}
 
 
-def begin(
+def init_site(
     folder: Path,
     *,
     name: str,
@@ -29,39 +29,44 @@ def begin(
     user: str,
 ) -> None:
     """The command `vitalloom site init`."""
-    made = Folder(folder)
-    facts = made.begin(
-        name=name, host=host, registry_port=registry_port, broker_port=broker_port, first_port=first_port,
-        passphrase=passphrase, who=_who(),
-    )  # fmt: skip
-    shown = [one for one in made.made if not one.startswith(SHOWN)]
-    for one in [*shown, *([f"{SHOWN}/"] if len(shown) < len(made.made) else [])]:
-        typer.echo(f"made  {folder}/{one}" if "." in one or "/" in one else f"made  {one}, in {folder}")
-    name_ = user or _who()
-    password = made.admit(name_)
-    if made.kept:
-        typer.echo(f"kept  {', '.join(one for one in made.kept if not one.startswith(SHOWN))}")
+    site = SiteFolder(folder)
+    facts = site.create(
+        name=name,
+        host=host,
+        registry_port=registry_port,
+        broker_port=broker_port,
+        first_port=first_port,
+        passphrase=passphrase,
+        who=_user_name(),
+    )
+    shown = [one for one in site.created if not one.startswith(GRAFANA_FOLDER)]
+    for one in [*shown, *([f"{GRAFANA_FOLDER}/"] if len(shown) < len(site.created) else [])]:
+        typer.echo(f"created  {folder}/{one}" if "." in one or "/" in one else f"created  {one}, in {folder}")
+    name_ = user or _user_name()
+    password = site.create_first_user(name_)
+    if site.kept:
+        typer.echo(f"kept     {', '.join(one for one in site.kept if not one.startswith(GRAFANA_FOLDER))}")
     if password is not None:
-        typer.echo(f"\nAlarms are answered by {name_}, whose password is {password}")
-        typer.echo("It is kept nowhere: write it down. For others:")
+        typer.echo(f"\nUser {name_} can answer alarms. Password: {password}")
+        typer.echo("The password is shown only once: write it down. To add users:")
         typer.echo(f"  vitalloom desk --config {folder / 'config' / 'desk.toml'} user add NAME")
-    _say_what_is_next(folder, facts)
+    _print_next_steps(folder, facts)
 
 
-def _say_what_is_next(folder: Path, facts: SiteFacts) -> None:
+def _print_next_steps(folder: Path, facts: SiteFacts) -> None:
     at = "" if str(folder) == "site" else f" {folder}"
     option = "" if str(folder) == "site" else f" --site {folder}"
     typer.echo(f"""
-Site {facts.name}: devices enrol at {facts.url} and speak MQTT with {facts.broker_host}:{facts.broker_port}.
-Its other passwords and tokens are drawn, and lie in {folder / "secrets"} and nowhere else.
-{folder / "ca" / "root.key"} belongs in a safe, away from this machine; it is needed once a year.
+Site {facts.name}: devices enrol at {facts.url}, and use the MQTT broker {facts.broker_host}:{facts.broker_port}.
+Its other passwords and tokens were generated at random and are stored in {folder / "secrets"} only.
+Move {folder / "ca" / "root.key"} to a safe place off this machine; it is needed once a year.
 
-Next, one of
+Next, run one of
   vitalloom site run{at} --demo            on this machine, with simulated patients
   vitalloom site run{at}                   on this machine
   docker compose --env-file {folder / ".env"} up -d       in containers
-Then
-  vitalloom registry add edge --label bay-1{option}         an edge to begin with""")
+then
+  vitalloom registry add edge --label bay-1{option}         add a first edge""")
 
 
 def show_tools(*, install: bool) -> int:
@@ -72,7 +77,7 @@ def show_tools(*, install: bool) -> int:
             words = command_of_program(program)
         except ToolMissing as error:
             if install and name:
-                typer.echo(f"{program.value}: is being made; this takes minutes the first time")
+                typer.echo(f"{program.value}: installing; this takes minutes the first time")
                 tools.install(name)
                 words = command_of_program(program)
             else:
@@ -83,7 +88,7 @@ def show_tools(*, install: bool) -> int:
     return 1 if missing else 0
 
 
-def _who() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container a user may have a number and no name
