@@ -19,8 +19,9 @@ from benchmarks._timing import QUICK, report
 from runtime.clock import SystemClock
 from stream.config import DeskConfig
 from stream.desk.book import DeskBook
-from stream.desk.desk import AlarmDesk, Read
+from stream.desk.desk import AlarmDesk
 from stream.desk.notify import Addresses
+from stream.desk.ports import SourceRecord
 from stream.records import AlarmRecord
 from tests.services.receivers import Webhook, webhooks
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
@@ -62,7 +63,7 @@ class DeskBench:
                 text="",
                 basis="NEWS2",
             )
-            reads.append(Read("alarms", 0, self.offset, AlarmRecord(alarm=alarm)))
+            reads.append(SourceRecord("alarms", 0, self.offset, AlarmRecord(alarm=alarm)))
         self.desk.hear(reads)
 
     async def until_accepted(self, count: int) -> None:

@@ -152,7 +152,7 @@ def phone(
     file: Annotated[Path, typer.Option(help="File for received notifications.")],
 ) -> None:
     """Run the simulated phone of the demo, which shows notifications of the desk."""
-    from deploy.phone import run as run_phone
+    from simulators.phone import run as run_phone
 
     host, _, port = listen.rpartition(":")
     raise typer.Exit(run_phone(host, int(port), file))

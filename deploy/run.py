@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from deploy import phone, settings
+from deploy import settings
 from deploy.description import DEMO, Deployment, HealthCheckKind, Process, in_profiles, processes, with_copies
 from deploy.errors import PortTaken, SiteIncomplete
 from deploy.folder import facts_of
@@ -22,6 +22,7 @@ from deploy.settings import LOOPBACK, SiteSettings
 from deploy.site_screen import ReadingRate, ScreenEntry, site_screen, state_change_line
 from deploy.supervisor import ProcessState, ProcessSupervisor, SupervisedProcess
 from runtime.config import load
+from simulators import phone
 from simulators.ward.screen import as_svg
 from stream.config import DeskConfig
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from edge.announcer import Announcer
+from edge.answers import AnswerIntake
 from edge.at_rest import StateLock
 from edge.cloud import CloudLink
 from edge.config import EdgeConfig
@@ -27,6 +28,7 @@ from edge.sounder import Sounder
 from edge.status import Status
 from runtime.clock import Clock
 from wire.acks import AckBook
+from wire.answers import is_answer
 from wire.enrol.documents import WANTED, is_document
 from wire.enrol.wallet import Wallet
 from wire.errors import BadTopic, Reason
@@ -106,6 +108,9 @@ class EdgeAgent:
             clock=clock,
             rng=rng,
             counts=self.counts,
+        )
+        self._answers = AnswerIntake(
+            provision, patients=self._patients, keeper=self._keeper, local=local, counts=self.counts
         )
         self._announcer = Announcer(wallet, directory, me.device_id, self.counts)
         local.on_alarms(self._patients.open_alarms())
@@ -207,6 +212,8 @@ class EdgeAgent:
             self._announcer.on_question(topic.device_id, mono_ms)
         elif is_document(message.payload):
             self._announcer.accept(message.payload)
+        elif is_answer(message.payload):
+            self._answers.accept(message.payload, now_ms)
         else:
             self._cloud.on_ack(message.payload, mono_ms)
         client.acknowledge(message)

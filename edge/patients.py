@@ -15,6 +15,7 @@ from models.passport import RELEASE_KEYS
 from runtime import logs
 from vitals.messages import AlarmChanged
 from vitals.plan import MonitoringPlan
+from wire.answers import Answer
 from wire.codec import VitalsV1
 from wire.identity import NOTHING, About, BindingRecord, Directory
 from wire.receiver import Opened
@@ -76,6 +77,10 @@ class EdgePatients:
             self._counts.not_judged += 1
             _log.error("the passing of time could not be judged for a patient", problem=problem)
         return alarms
+
+    def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
+        """Apply what a person answered; see `Pipeline.answer`."""
+        return self._pipeline.answer(answer, now_ms)
 
     def drain_states(self) -> dict[bytes, bytes]:
         """Locked states of the patients that changed since the last call, by binding id."""

@@ -12,8 +12,20 @@ from msgspec.structs import replace
 from edge.event_time import Uptime, measured_at
 from edge.outbox import Keep
 from edge.scoring import Scoring
-from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Event, ModelScore, News2Scored, ReadingJudged, Tick
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    AlarmKind,
+    AlarmState,
+    Event,
+    ModelScore,
+    News2Scored,
+    ReadingJudged,
+    Silence,
+    Tick,
+)
 from vitals.patients import Patients, PlanOf
+from wire.answers import Answer, AnswerKind
 from wire.codec import MOST_REASON, EdgeVitalsV1, OriginV1, ScoreV1, VitalsV1, to_reading
 from wire.identity import BindingRecord
 from wire.receiver import Opened
@@ -22,6 +34,7 @@ _MINUTE_MS: Final = 60_000
 _FIVE_MINUTES_MS: Final = 300_000
 _EXTREME_NEWS2: Final = 5
 _UPTIMES_KEPT: Final = 10_000
+_DESK: Final = "alarm desk"  # people's names stay in the data centre
 
 
 class JudgedReading(NamedTuple):
@@ -77,6 +90,25 @@ class Pipeline:
         if due_ms is None or due_ms > now_ms:
             return []
         return self._alarms(self._patients.apply(Tick(now_ms=now_ms)))
+
+    def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
+        """Apply what a person answered in the data centre.
+
+        Nothing happens if the alarm is not open here, or if it is worse here than what the person saw.
+        """
+        binding_id = answer.binding_id.hex()
+        alarms = [one for one in self._patients.open_alarms() if one.binding_id == binding_id]
+        rule_id = next((one.rule_id for one in alarms if one.alarm_id == answer.alarm_id), None)
+        if rule_id is None or answer.priority < max(one.priority for one in alarms if one.rule_id == rule_id):
+            return []
+        message: Acknowledge | Silence
+        if answer.kind is AnswerKind.ACKNOWLEDGED:
+            message = Acknowledge(binding_id=binding_id, alarm_id=answer.alarm_id, by=_DESK, at_ms=now_ms)
+        elif answer.until_ms > now_ms:
+            message = Silence(binding_id=binding_id, rule_id=rule_id, by=_DESK, at_ms=now_ms, until_ms=answer.until_ms)
+        else:
+            return []
+        return self._alarms(self._patients.apply(message))
 
     def drain_states(self) -> Mapping[str, bytes]:
         """Snapshots of the patients that were touched since the last call; they belong into the same transaction."""

@@ -80,11 +80,27 @@ def ward(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object on the last line.")
     ] = False,
+    desk: Annotated[
+        bool | None,
+        typer.Option(
+            "--desk/--no-desk",
+            help="Run the alarm desk: it calls people on demonstration phones, and they answer. Default: up to 300 "
+            "patients.",
+            show_default=False,
+        ),
+    ] = None,
+    desk_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the alarm desk's API; 0: one that is free.")
+    ] = 0,
+    phone_port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, help="Port of the page with the demonstration phones; 0: one that is free."),
+    ] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="SVG file to write the last screen to.", show_default=False)
     ] = None,
 ) -> None:
-    """Run a simulated ward: patients on wearables, MQTT broker, edge agents, data centre and a live screen.
+    """Run a simulated ward: wearables, MQTT broker, edge agents, data centre, alarm desk, phones and a live screen.
 
     Ctrl-C ends it cleanly and prints a summary that accounts for every reading.
     """
@@ -110,6 +126,9 @@ def ward(
                 headless=headless,
                 as_json=as_json,
                 picture=picture,
+                desk=desk,
+                desk_port=desk_port,
+                phone_port=phone_port,
             )
         )
     )

@@ -89,6 +89,10 @@ class KafkaUnusable(StreamError):
         self.address = address
 
 
+class AlarmSourceLost(StreamError):
+    """What the alarm desk reads from or writes to does not answer; the message names it."""
+
+
 class DatabaseUnusable(StreamError):
     """InfluxDB does not answer or refuses a request; the message says why, and the fix."""
 

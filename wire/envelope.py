@@ -32,6 +32,7 @@ _INFO: Final = struct.Struct(">16s16s16s16s8s8sBBBBIQQ16s")
 _ACK_HEAD: Final = struct.Struct(">BBH")
 _RANGE: Final = struct.Struct(">II")
 _U64: Final = struct.Struct(">Q")
+ANSWER_BYTES: Final = 52
 _ACK_LEAST: Final = HEADER_BYTES + _ACK_HEAD.size + 8 + SIGNATURE_BYTES
 
 
@@ -40,6 +41,7 @@ class FrameType(IntEnum):
     DATA = 2
     ACK = 3
     DOC = 4
+    ANSWER = 5
 
 
 class FrameClass(IntEnum):
@@ -95,6 +97,7 @@ _LENGTHS: Final = {
     FrameType.DATA: (HEADER_BYTES + PAD_TO + TAG_BYTES, HEADER_BYTES + 8_208),
     FrameType.ACK: (_ACK_LEAST, _ACK_LEAST + MAX_ACK_RANGES * _RANGE.size),
     FrameType.DOC: (HEADER_BYTES + SIGNATURE_BYTES, HEADER_BYTES + 8_208),
+    FrameType.ANSWER: (HEADER_BYTES + ANSWER_BYTES + SIGNATURE_BYTES,) * 2,
 }
 _SHORTEST: Final = min(shortest for shortest, _ in _LENGTHS.values())
 LONGEST: Final = max(longest for _, longest in _LENGTHS.values())
@@ -256,7 +259,7 @@ def open_ack(frame: bytes, *keys: Ed25519PublicKey) -> Ack:
     if header.type != FrameType.ACK:
         raise Rejected(Reason.TYPE, str(header.type))
     signed = frame[:-SIGNATURE_BYTES]
-    if not any(_is_signed(key, frame[-SIGNATURE_BYTES:], b"VSE1 ack\0" + signed) for key in keys):
+    if not any(is_signed(key, frame[-SIGNATURE_BYTES:], b"VSE1 ack\0" + signed) for key in keys):
         raise Rejected(Reason.SIGNATURE)
     stage, reason, count = _ACK_HEAD.unpack_from(signed, HEADER_BYTES)
     start = HEADER_BYTES + _ACK_HEAD.size
@@ -289,7 +292,8 @@ def open_ack(frame: bytes, *keys: Ed25519PublicKey) -> Ack:
 _STAGES: Final = frozenset(int(stage) for stage in Stage)
 
 
-def _is_signed(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:
+def is_signed(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:
+    """Whether a signature of `text` is by this key."""
     try:
         key.verify(signature, text)
     except InvalidSignature:

@@ -47,7 +47,7 @@ class DataCentre(WardPart):
         self._plan = MonitoringPlan(cadence_ms=cadences(setup.story.cadence_ms))
         self._directory = RegistryDirectory(setup.site.site.registry)
         self._courier = Courier(setup.site.site.registry.documents)
-        self._stream = EmbeddedStream(
+        self.stream = EmbeddedStream(
             self._ingest.me,
             self._directory,
             setup.store,
@@ -65,7 +65,7 @@ class DataCentre(WardPart):
     async def start(self, lifetime: Lifetime) -> None:
         self._courier.changed(self._clock.mono_ms())
         lanes = self._lanes = await lifetime.connect(open_lanes(self._client, apart=self._uses_tls))
-        lifetime.run(self._stream.run(lanes), name="stream")
+        lifetime.run(self.stream.run(lanes), name="stream")
 
     @property
     def is_connected(self) -> bool:
@@ -75,17 +75,17 @@ class DataCentre(WardPart):
     @property
     def stored(self) -> int:
         """Readings stored since the start, each counted once."""
-        return self._stream.counts.stored
+        return self.stream.counts.stored
 
     @property
     def duplicates(self) -> int:
         """Frames that arrived again and were dropped."""
-        return self._stream.counts.duplicates
+        return self.stream.counts.duplicates
 
     @property
     def rejected(self) -> Counter[str]:
         """Rejected frames by reason."""
-        return self._stream.counts.rejected
+        return self.stream.counts.rejected
 
     def view(self, binding_id: str, at_ms: int) -> PatientView:
         """A patient as the store knows them, at a simulated time."""

@@ -7,7 +7,9 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from simulators.ward.alarm_desk import AlarmDeskPart
 from simulators.ward.lifetime import Lifetime, WardPart
+from simulators.ward.options import MANY_PATIENTS
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RECENT, RaisedAlarms
 from simulators.ward.report import WardReport
@@ -18,22 +20,32 @@ from vitals.messages import AlarmChanged
 
 _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
-_MANY: Final = 300  # patients
 _PICTURE_COLUMNS: Final = 150
-_OTHER_LINES: Final = RECENT + RESPONSE_LINES + 6  # of the screen, beside the rows of its table
+_OTHER_LINES: Final = 2 * RECENT + RESPONSE_LINES + 9  # of the screen, beside the rows of its table
 
 
 class Display(WardPart):
     """Draws the ward's screen again and again, or with `--headless` one line of progress on standard error."""
 
-    def __init__(self, setup: WardSetup, report: WardReport, playback: Playback, alarms: RaisedAlarms) -> None:
+    def __init__(
+        self,
+        setup: WardSetup,
+        report: WardReport,
+        playback: Playback,
+        alarms: RaisedAlarms,
+        desk: AlarmDeskPart | None,
+    ) -> None:
         self._options = setup.options
-        self._refresh_s = _REFRESH_S if setup.story.patients <= _MANY else _REFRESH_MANY_S
+        self._refresh_s = _REFRESH_S if setup.story.patients <= MANY_PATIENTS else _REFRESH_MANY_S
         self._report = report
         self._playback = playback
         self._alarms = alarms
+        self._desk = desk
 
     async def start(self, lifetime: Lifetime) -> None:
+        if self._options.headless and not self._options.as_json and self._desk is not None:
+            for hint in self._desk.hints():
+                print_line(hint.plain)
         if not self._options.headless:
             lifetime.run(self._show_table(), name="screen")
         elif not self._options.as_json and sys.stderr.isatty():
@@ -69,6 +81,8 @@ class Display(WardPart):
             self._report.rows(at_ms),
             self._report.status(),
             list(self._alarms.recent),
+            calls=None if self._desk is None else self._desk.calls.by_alarm,
+            hints=() if self._desk is None else self._desk.hints(),
             now_ms=at_ms,
             most=max(3, console.size.height - _OTHER_LINES),
             width=console.size.width,
@@ -77,5 +91,10 @@ class Display(WardPart):
 
 def print_alarm(bed: str, alarm: AlarmChanged) -> None:
     """Print one alarm as a line on standard output."""
-    sys.stdout.write(f"{time_of_day(alarm.at_ms)}  bed {bed}: {alarm.priority.name.lower()}: {alarm.text}\n")
+    print_line(f"{time_of_day(alarm.at_ms)}  bed {bed}: {alarm.priority.name.lower()}: {alarm.text}")
+
+
+def print_line(line: str) -> None:
+    """Print a line on standard output, at once."""
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

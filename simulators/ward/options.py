@@ -11,6 +11,8 @@ from simulators.errors import BadWard
 from simulators.faults import KEYS, FaultSpec
 
 MOSQUITTO: Final = "mosquitto"
+MANY_PATIENTS: Final = 300
+"""A ward of more patients is drawn less often, and has no alarm desk unless it is asked for."""
 
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _KILLS: Final = {"broker-kill": "broker-kill=10s", "edge-kill": "edge-kill=20s"}
@@ -35,6 +37,13 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     headless: bool = False
     as_json: bool = False
     picture: Path | None = None
+    desk: bool | None = None  # None: up to `MANY_PATIENTS`
+    desk_port: int = 0  # 0: one that is free
+    phone_port: int = 0
+
+    def has_desk(self, patients: int) -> bool:
+        """Whether an alarm desk calls people."""
+        return patients <= MANY_PATIENTS if self.desk is None else self.desk
 
 
 class WardSettings(NamedTuple):

@@ -40,6 +40,9 @@ class RaisedAlarms:
         if self.first_after_s is None:
             self.first_after_s = time.monotonic() - self._began_s
         bed = self._beds[alarm.binding_id]
+        milder = next((one for one in self.recent if one[1].alarm_id == alarm.alarm_id), None)
+        if milder is not None:
+            self.recent.remove(milder)
         self.recent.append((bed, alarm))
         if self._announce is not None:
             self._announce(bed, alarm)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from simulators.ward.calls import Calls
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.edges import Edges
@@ -30,6 +31,7 @@ class WardReport:
         fleets: Fleets,
         faults: FaultSchedule,
         alarms: RaisedAlarms,
+        calls: Calls | None,
     ) -> None:
         self._story = setup.story
         self._speed_asked = setup.options.speed
@@ -42,6 +44,7 @@ class WardReport:
         self._fleets = fleets
         self._faults = faults
         self._alarms = alarms
+        self._calls = calls
 
     def rows(self, at_ms: int) -> list[PatientRow]:
         """Every patient as the store knows them, at a simulated time."""
@@ -95,6 +98,8 @@ class WardReport:
             speed_asked=self._speed_asked,
             speed=round(simulated_s / real_s, 2),
             held_s=round(self._pace.held_ms / 1_000, 3),
+            messages={} if self._calls is None else dict(sorted(self._calls.messages.items())),
+            answered={} if self._calls is None else dict(sorted(self._calls.answered.items())),
             on_the_way=self._pace.waiting_for,
             faults=dict(self._fault_counts()),
         )

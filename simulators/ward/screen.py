@@ -4,7 +4,8 @@ Pure: views in, a rich renderable out. A stale value is never shown: its age sta
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Final
@@ -67,11 +68,24 @@ class WardStatus(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""  # broker lost, edge restarting
 
 
+class CallStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was called for an alarm, and who answered."""
+
+    alarm: str  # short id, as `vitalloom alarms` takes it
+    called: tuple[tuple[str, int], ...] = ()  # person and when a message was accepted, oldest first
+    answered_by: str = ""
+    answered_ms: int | None = None
+    silenced_until_ms: int | None = None
+    is_calling: bool = False
+
+
 def ward(
     rows: Sequence[PatientRow],
     status: WardStatus,
     recent: Sequence[tuple[str, AlarmChanged]],
     *,
+    calls: Mapping[bytes, CallStatus] | None = None,
+    hints: Sequence[RenderableType] = (),
     now_ms: int,
     most: int,
     width: int = _WIDE,
@@ -81,6 +95,8 @@ def ward(
     Args:
         rows: every patient; the worst `most` are shown.
         recent: (bed, alarm) of the newest alarms, newest last.
+        calls: by alarm id, what the alarm desk did about them.
+        hints: lines below everything else.
         most: rows of the table, at most.
         width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines.
     """
@@ -94,7 +110,12 @@ def ward(
     if left_out > 0:
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
     parts.extend(_responses(worst_first))
-    parts.extend(_line(bed, alarm) for bed, alarm in recent)
+    for bed, alarm in recent:
+        parts.append(_line(bed, alarm))
+        status_of_calls = (calls or {}).get(alarm.alarm_id)
+        if status_of_calls is not None and status_of_calls.called:
+            parts.append(_calls_line(status_of_calls))
+    parts.extend(hints)
     parts.append(Text(NOT_A_DEVICE, style="dim italic"))
     return Group(*parts)
 
@@ -223,7 +244,11 @@ def _alarms(view: PatientView) -> Text:
         return Text("")
     worst = max(view.alarms, key=_urgency)
     # The count stands first, because a narrow terminal cuts off the end of the line.
-    count = f"{len(view.alarms)}: " if len(view.alarms) > 1 else ""
+    answered = sum(alarm.acknowledged_by is not None for alarm in view.alarms)
+    if len(view.alarms) > 1:
+        count = f"{len(view.alarms)}, {answered} answered: " if answered else f"{len(view.alarms)}: "
+    else:
+        count = f"{worst.acknowledged_by} answered: " if answered else ""
     return Text(f"{MARK[worst.priority]} {count}{worst.text}", style=COLOUR[worst.priority])
 
 
@@ -249,6 +274,28 @@ def _line(bed: str, alarm: AlarmChanged) -> Text:
     return Text(f"{MARK[alarm.priority]:>3} bed {bed}: {alarm.text} [{state}]", style=COLOUR[alarm.priority])
 
 
+def _calls_line(calls: CallStatus) -> Text:
+    # The same person may be called again and again: how often, and when last.
+    times = Counter(person for person, _ in calls.called)
+    last = dict(calls.called)
+    called = ", ".join(
+        f"{person} {time_of_day(at_ms)}{f' ({times[person]}×)' if times[person] > 1 else ''}"
+        for person, at_ms in last.items()
+    )
+    line = Text(f"      alarm {calls.alarm}: called {called}; ", style="dim", no_wrap=True, overflow="ellipsis")
+    if calls.answered_by:
+        line.append(
+            f"answered by {calls.answered_by} {time_of_day(calls.answered_ms or 0)}", style="bold green not dim"
+        )
+    elif calls.silenced_until_ms is not None and not calls.is_calling:
+        line.append(f"silenced until {time_of_day(calls.silenced_until_ms)}", style="bold green not dim")
+    elif calls.is_calling:
+        line.append("no answer yet", style="bold not dim")
+    else:
+        line.append("over, no one answered")
+    return line
+
+
 def _head(status: WardStatus, patients: int) -> Text:
     line = Text.assemble(
         (f"{status.title}  ", "bold"),
@@ -270,6 +317,8 @@ def _severity(row: PatientRow) -> tuple[int, int, int]:
     return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
 
 
-def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, int]:
-    """Sort key. Among equals NEWS2 comes first: its text names all signs that contribute."""
-    return alarm.state is AlarmState.ACTIVE, int(alarm.priority), alarm.rule_id == "news2", alarm.at_ms
+def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, bool, int]:
+    """Sort key. Of one priority, unanswered comes first; then NEWS2: its text names all signs that contribute."""
+    is_unanswered = alarm.acknowledged_by is None
+    is_active, is_news2 = alarm.state is AlarmState.ACTIVE, alarm.rule_id == "news2"
+    return is_active, int(alarm.priority), is_unanswered, is_news2, alarm.at_ms

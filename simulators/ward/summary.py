@@ -36,6 +36,8 @@ class WardSummary(msgspec.Struct, kw_only=True):
     speed_asked: float
     speed: float  # actual
     held_s: float  # real seconds that simulated time stood still because the machine could not keep up
+    messages: dict[str, int] = {}  # that the alarm desk sent, by person
+    answered: dict[str, int] = {}  # alarms that people answered, by person
     on_the_way: int = 0  # readings that were neither stored nor refused when the ward ended
     faults: dict[str, int] = {}
 
@@ -88,9 +90,22 @@ class WardSummary(msgspec.Struct, kw_only=True):
             *(row for row in only_if_any if row[1]),
             ("alarms", self.alarms, _listed(self.alarms_by_class)),
             ("first alarm", "none" if first is None else f"{first:.1f} s", "after the start, real time"),
+            *self._people(),
             ("judged by", self.judged_by, ""),
             ("speed", f"{self.speed:.0f}×", f"of at most {self.speed_asked:g}×; {took}"),
             *([("faults", "", _listed(self.faults))] if self.faults else []),
+        ]
+
+    def _people(self) -> list[tuple[str, Any, str]]:
+        if not self.messages:
+            return []
+        return [
+            ("messages", sum(self.messages.values()), f"that the alarm desk sent: {_listed(self.messages)}"),
+            (
+                "answered",
+                sum(self.answered.values()),
+                f"alarms: {_listed(self.answered)}" if self.answered else "alarms",
+            ),
         ]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from simulators.errors import BadWard
+from simulators.ward.alarm_desk import AlarmDeskPart
 from simulators.ward.connections import Connections
 from simulators.ward.data_centre import DataCentre
-from simulators.ward.display import Display, print_alarm
+from simulators.ward.display import Display, print_alarm, print_line
 from simulators.ward.edges import Edges, make_agents
 from simulators.ward.fault_schedule import FaultSchedule
 from simulators.ward.fleets import Fleets
@@ -39,13 +40,15 @@ class Ward:
     def __init__(self, setup: WardSetup) -> None:
         self.setup = setup
         self.pace = self._make_pace()
+        self._prints = setup.options.headless and not setup.options.as_json
         self.alarms = RaisedAlarms(
             {one.binding_id.hex(): one.bed for one in setup.site.bindings},
             began_s=setup.began_s,
-            announce=print_alarm if setup.options.headless and not setup.options.as_json else None,
+            announce=print_alarm if self._prints else None,
         )
         self.connections = Connections(setup)
         self.data_centre = self._make_data_centre()
+        self.desk = self._make_desk()
         self.edges = self._make_edges()
         self.fleets = Fleets(setup, self.connections, self.pace)
         self.playback = Playback(
@@ -62,11 +65,12 @@ class Ward:
             fleets=self.fleets,
             faults=self.faults,
             alarms=self.alarms,
+            calls=None if self.desk is None else self.desk.calls,
         )
-        self.display = Display(setup, self.report, self.playback, self.alarms)
+        self.display = Display(setup, self.report, self.playback, self.alarms, self.desk)
         # Receivers start before senders: a frame sent before its receiver listens has to be sent again.
         self.stages: tuple[tuple[WardPart, ...], ...] = (
-            (self.data_centre,),
+            (self.data_centre, *(() if self.desk is None else (self.desk,))),
             (self.edges, self.fleets),
             (self.display, self.faults),
         )
@@ -114,6 +118,11 @@ class Ward:
 
     def _make_data_centre(self) -> DataCentre:
         return DataCentre(self.setup, self.connections, on_stored=self.pace.done, on_alarm=self.alarms.add)
+
+    def _make_desk(self) -> AlarmDeskPart | None:
+        if not self.setup.options.has_desk(self.setup.story.patients):
+            return None
+        return AlarmDeskPart(self.setup, self.data_centre, announce=print_line if self._prints else None)
 
     def _make_edges(self) -> Edges:
         return Edges(self.setup.site, make_agents(self.setup, self.data_centre.heartbeat))

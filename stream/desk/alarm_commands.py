@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.desk import load_report
-from stream.desk.client import DeskClient
+from stream.desk.client import DeskClient, Login
 from stream.errors import DeskCommandFailed
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
@@ -71,12 +71,26 @@ class Alarms(msgspec.Struct, kw_only=True):
 @alarms.callback()
 def _where(
     context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Of the desk.")] = "http://127.0.0.1:8095",
+    url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Alarm desk URL.")] = "http://127.0.0.1:8095",
     root: Annotated[
         Path | None,
         typer.Option(envvar="VITALLOOM_DESK_ROOT", help="The site's root certificate, for TLS.", show_default=False),
     ] = None,
+    login_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--login-file",
+            envvar="VITALLOOM_DESK_LOGIN_FILE",
+            help="File of a login, with the URL of its desk; `vitalloom ward` makes one. Default: the file that "
+            "`vitalloom alarms login` writes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
+    if login_file is not None:
+        login = Login.read(login_file)
+        context.obj = DeskClient(login.url, root=root, token=login.token)
+        return
     # The token of a script comes from the environment; a person's is in a private file.
     context.obj = DeskClient(url, root=root, token=os.environ.get("VITALLOOM_DESK_TOKEN"))
 
@@ -110,17 +124,18 @@ def list_alarms(
 
 
 AlarmArgument = Annotated[str, typer.Argument(help="The alarm, as `list` calls it.")]
+AlarmsArgument = Annotated[list[str], typer.Argument(help="Alarms, as `list` calls them.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not show it and ask; for who has just looked.")]
 RevisionOption = Annotated[
     int | None, typer.Option(help="Of the alarm as it was seen, for scripts; see `list --json`.", show_default=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="The answer as one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Each answer as one JSON object.")]
 
 
 @alarms.command("ack")
 def acknowledge(
     context: typer.Context,
-    alarm: AlarmArgument,
+    alarms: AlarmsArgument,
     yes: YesOption = False,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
@@ -130,12 +145,15 @@ def acknowledge(
     What got worse after you looked is not answered: the desk says so, and goes on calling.
     """
     client: DeskClient = context.obj
-    found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
-    done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
-    if as_json:
-        typer.echo(msgspec.json.encode(done).decode())
-    else:
-        typer.echo(f"{alarm}: answered by {done['by']} at {_clock(done['at_ms'])}; nobody is called any more")
+    if revision is not None and len(alarms) > 1:
+        raise typer.BadParameter("--revision is of one alarm; name one")
+    for alarm in alarms:
+        found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
+        done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
+        if as_json:
+            typer.echo(msgspec.json.encode(done).decode())
+        else:
+            typer.echo(f"{alarm}: answered by {done['by']} at {_clock(done['at_ms'])}; calling has stopped")
 
 
 @alarms.command("silence")

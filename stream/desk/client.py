@@ -26,11 +26,26 @@ def token_file() -> Path:
     return Path(base) / "vitalloom" / "desk.token"
 
 
-class _Kept(msgspec.Struct):
+class Login(msgspec.Struct, frozen=True):
     """A login, and at which desk: a token is shown to no other."""
 
     url: str
     token: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Login":
+        """Raises DeskCommandFailed: there is no such file, or others can read it."""
+        try:
+            return msgspec.json.decode(read_private(path), type=Login)
+        except FileNotFoundError:
+            raise DeskCommandFailed(f"{path}: no such file; log in: vitalloom alarms login NAME") from None
+        except (OSError, msgspec.DecodeError, NotPrivate) as error:
+            raise DeskCommandFailed(f"{path}: cannot be used ({error}); log in again") from error
+
+    def write(self, path: Path) -> None:
+        """Into a file that only this user can read."""
+        make_private_dir(path.parent)
+        write_private(path, msgspec.json.encode(self))
 
 
 class DeskClient:
@@ -61,9 +76,7 @@ class DeskClient:
     def log_in(self, user: str, password: str) -> dict[str, Any]:
         """Log in, and keep the token."""
         found: dict[str, Any] = self._ask("POST", "/v1/login", {"user": user, "password": password}, dict[str, Any])
-        path = token_file()
-        make_private_dir(path.parent)
-        write_private(path, msgspec.json.encode(_Kept(self.url, found["token"])))
+        Login(self.url, found["token"]).write(token_file())
         return found
 
     def log_out(self) -> None:
@@ -87,12 +100,9 @@ class DeskClient:
         if self._token:
             return self._token
         path = token_file()
-        try:
-            kept = msgspec.json.decode(read_private(path), type=_Kept)
-        except FileNotFoundError:
-            raise DeskCommandFailed("not logged in: vitalloom alarms login NAME") from None
-        except (OSError, msgspec.DecodeError, NotPrivate) as error:
-            raise DeskCommandFailed(f"{path}: cannot be used ({error}); log in again") from error
+        if not path.exists():
+            raise DeskCommandFailed("not logged in: vitalloom alarms login NAME")
+        kept = Login.read(path)
         if kept.url != self.url:
             raise DeskCommandFailed(
                 f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from runtime.clock import SystemClock
+from runtime.errors import MissingExtra
 from stream.desk import texts
 from stream.desk.notify import Addresses, Notifier
 from stream.desk.process import check, desk_config, run_desk, users_of
@@ -56,7 +57,11 @@ def run(
             typer.echo(f"note: {note}")
         typer.echo("the configuration is valid")
         raise typer.Exit
-    raise typer.Exit(run_desk(found, config))
+    try:  # Managing users and addresses of a desk on the embedded engine needs no Kafka client.
+        from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
+    except ModuleNotFoundError as error:
+        raise MissingExtra(extra="desk-kafka", module=error.name or "") from error
+    raise typer.Exit(run_desk(found, config, KafkaAlarmSource(found.kafka), KafkaAnswerSink(found.kafka)))
 
 
 @user.command("add")

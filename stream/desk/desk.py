@@ -20,6 +20,7 @@ from stream.desk import decisions, outages, texts
 from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed, NotificationNotAccepted
 from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
@@ -44,15 +45,6 @@ class Place(NamedTuple):
 
     bed: str = ""
     patient: str = ""
-
-
-class Read(NamedTuple):
-    """One record of `vl.alarms.v1`; None: it could not be read."""
-
-    topic: str
-    partition: int
-    offset: int
-    record: AlarmRecord | EdgeAlarmRecord | None
 
 
 class Standing(NamedTuple):
@@ -133,7 +125,7 @@ class AlarmDesk:
 
     # Hearing
 
-    def hear(self, batch: Sequence[Read]) -> None:
+    def hear(self, batch: Sequence[SourceRecord]) -> None:
         """Records of the log, and the place behind them, at once.
 
         Raises:
@@ -147,7 +139,7 @@ class AlarmDesk:
             for read in batch:
                 if read.record is not None:
                     opened += self._hear(read.record, now_ms, hushes, changed)
-                self._book.put_place(read.topic, read.partition, read.offset + 1)
+                self._book.put_place(read.log, read.partition, read.offset + 1)
             self._follow_outages(changed, now_ms)
         counts = self.counts
         counts.records += len(batch)

@@ -1,19 +1,16 @@
-"""The process `vitalloom desk`: reads alarms from the log, calls people, lets them answer, and tells the log.
+"""The running alarm desk: reads alarms, calls people, serves the API in which they answer, passes their answers on.
 
-Its place in the log is in its own book, beside what was read: Kafka is told too, so that the group's lag can be seen.
+Where alarms come from and answers go to is behind `stream.desk.ports`: Kafka for `vitalloom desk`, the embedded store
+for `vitalloom stream` and `vitalloom ward`.
 """
 
 import asyncio
 import contextlib
 import os
 import sqlite3
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from typing import Final, TypeAlias
 
 from runtime import metrics
 from runtime.clock import Clock, FileClock, SystemClock
@@ -25,32 +22,34 @@ from runtime.logs import get
 from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
 from stream.desk.book import BOOK_FILE, DeskBook
-from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.desk import AlarmDesk, Place
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
+from stream.desk.ports import AlarmSource, AnswerSink
 from stream.desk.users import Door, Users
-from stream.errors import CommitFailed, DeskUnusable, KafkaUnusable
-from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
+from stream.errors import AlarmSourceLost, CommitFailed, DeskUnusable, KafkaUnusable
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
-from wire.errors import DecodeError
-from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
 USERS_FILE: Final = "users.json"
 
 CATCH_UP_S: Final = 30.0
 """So long nobody is called for what a desk that was away finds: most of it was answered or is over by the end."""
 
-_BATCH: Final = 1_000
 _AGAIN_S: Final = 1.0
 _LOOK_AT_FILES_S: Final = 2.0
-_TELL_GROUP_S: Final = 5.0
 _STALLED_MS: Final = 15_000
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 _log = get(__name__)
+
+PlaceOf: TypeAlias = Callable[[str], Place]
+"""Bed and patient of a binding id."""
+
+
+PatientCount: TypeAlias = Callable[[], int | None]
+"""Number of monitored patients; None if it is not known."""
 
 
 def desk_config(path: Path | None) -> DeskConfig:
@@ -127,13 +126,49 @@ def check(config: DeskConfig) -> list[str]:
     return notes
 
 
-def run_desk(config: DeskConfig, file: Path | None) -> int:
+def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: AnswerSink) -> int:
     """The command `vitalloom desk`.
 
     Raises:
-        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the cure.
+        DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the fix.
     """
     set_up_process(level=config.log_level, form=config.log_format)
+    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    with contextlib.ExitStack() as stack:
+        place_of: PlaceOf = lambda _: Place()  # noqa: E731
+        patients: PatientCount = lambda: None  # noqa: E731
+        if config.site is not None:
+            site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
+            beds = Beds(RegistryDirectory(site.registry), clock)
+            place_of, patients = beds, beds.patients
+        process = stack.enter_context(
+            opened_desk(config, file, source, sink, clock, place_of=place_of, patients=patients)
+        )
+        asyncio.run(run_until_signal(process.run()))
+    return 0
+
+
+@contextlib.contextmanager
+def opened_desk(
+    config: DeskConfig,
+    file: Path | None,
+    source: AlarmSource,
+    sink: AnswerSink,
+    clock: Clock,
+    *,
+    place_of: PlaceOf,
+    patients: PatientCount,
+) -> Iterator["DeskProcess"]:
+    """A desk with its book, ready to run; the book is closed with the block.
+
+    Args:
+        file: of the configuration; see `DeskProcess`.
+        place_of: bed and patient of a binding.
+        patients: number of monitored patients, None if it is not known; an outage is judged against it.
+
+    Raises:
+        DeskUnusable, NotPrivate, FileUnusable: what is wrong, and the fix.
+    """
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
     if problem:
@@ -142,19 +177,9 @@ def run_desk(config: DeskConfig, file: Path | None) -> int:
     if not users_of(config).all():
         _log.warning("nobody may answer yet: vitalloom desk user add NAME")
     make_private_dir(config.data)
-    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
-    with contextlib.ExitStack() as stack:
-        book = stack.enter_context(DeskBook(config.data / BOOK_FILE))
-        beds: Callable[[str], Place] = lambda _: Place()  # noqa: E731
-        patients: Callable[[], int | None] = lambda: None  # noqa: E731
-        if config.site is not None:
-            site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
-            registered = Beds(RegistryDirectory(site.registry), clock)
-            beds, patients = registered, registered.patients
-        desk = AlarmDesk(config, book, addresses, clock, place_of=beds, patients=patients)
-        process = DeskProcess(config, desk, book, clock, file=file, problem=problem)
-        asyncio.run(run_until_signal(process.run()))
-    return 0
+    with DeskBook(config.data / BOOK_FILE) as book:
+        desk = AlarmDesk(config, book, addresses, clock, place_of=place_of, patients=patients)
+        yield DeskProcess(config, desk, book, clock, source, sink, file=file, problem=problem)
 
 
 def _usable(addresses: Addresses) -> str:
@@ -199,35 +224,44 @@ class DeskProcess:
     """Everything around one desk.
 
     Args:
-        file: the configuration's, so that a change of shift is noticed; None: roles stay as they are.
-        problem: who cannot be called, as it begins.
+        source: where alarms come from.
+        sink: where answers go.
+        file: of the configuration, so that a change of shift is noticed; None: roles stay as they are.
+        problem: people who cannot be called, when it begins.
     """
 
     def __init__(
-        self, config: DeskConfig, desk: AlarmDesk, book: DeskBook, clock: Clock, *, file: Path | None = None,
+        self,
+        config: DeskConfig,
+        desk: AlarmDesk,
+        book: DeskBook,
+        clock: Clock,
+        source: AlarmSource,
+        sink: AnswerSink,
+        *,
+        file: Path | None = None,
         problem: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._config = config
-        self._kafka = config.kafka
-        self._desk = desk
+        self._source = source
+        self._sink = sink
+        self.desk = desk
+        self.url = ""  # of the API, once it is served
+        self.door = Door(users_of(config), book, clock, session_ms=int(config.api.session_hours * 3_600_000))
         self._book = book
         self._clock = clock
         self._file = file
-        self._name = topic(config.kafka, KAFKA_ALARMS)
         self._caught_up = asyncio.Event()
         self._read_ms: int | None = None  # monotonic: when the log last answered
         self._began_ms = clock.mono_ms()
-        self._lag: dict[str, int] = {}
+        self._lag: Mapping[str, int] = {}
         self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
         self._bad_files = problem
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        door = Door(
-            users_of(self._config), self._book, self._clock, session_ms=int(self._config.api.session_hours * 3_600_000)
-        )
         app = build_app(
-            self._desk, door, self._clock, site=self._config.site_name, trouble=self.trouble,
+            self.desk, self.door, self._clock, site=self._config.site_name, trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
         )  # fmt: skip
         async with (
@@ -235,6 +269,7 @@ class DeskProcess:
             metrics.serving(self._config.http, process="desk", source=self),
             asyncio.TaskGroup() as tasks,
         ):
+            self.url = server.url
             _log.info("alarms are answered here", url=server.url)
             tasks.create_task(_for_ever(self._read, self._failed("read")), name="alarms")
             tasks.create_task(_for_ever(self._pass_on, self._failed("order")), name="orders")
@@ -244,7 +279,7 @@ class DeskProcess:
     # What it says of itself: asked from another thread, so it only reads
 
     def figures(self) -> Figures:
-        counts = self._desk.counts
+        counts = self.desk.counts
         low, medium, high = counts.open_by_priority
         turned_ms = counts.turned_ms
         return Figures(
@@ -275,13 +310,13 @@ class DeskProcess:
         )  # fmt: skip
 
     def trouble(self) -> str:
-        now_ms, counts = self._clock.mono_ms(), self._desk.counts
+        now_ms, counts = self._clock.mono_ms(), self.desk.counts
         if counts.refusing:
             return f"nothing can be written: {counts.refusing}"
         if self._bad_files:
             return self._bad_files
         if now_ms - (self._read_ms or self._began_ms) > _STALLED_MS:
-            return f"alarms cannot be read from Kafka at {self._kafka.bootstrap}"
+            return f"alarms cannot be read from {self._source.name}"
         if not self._caught_up.is_set():
             return "still reads what it has missed"
         if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
@@ -291,58 +326,15 @@ class DeskProcess:
     # Reading
 
     async def _read(self) -> None:
-        kafka = self._kafka
-        partitions = await check_topics(kafka)
-        reader = consumer(kafka, group=f"{kafka.application}-desk", fetch_max_wait_ms=100)
-        try:
-            await reader.start()
-            places = [TopicPartition(self._name, index) for index in range(partitions)]
-            reader.assign(places)
-            ends = await self._seek(reader, places)
-            told_s = time.monotonic()
-            while True:
-                found = await reader.getmany(timeout_ms=500, max_records=_BATCH)
-                batch = [
-                    Read(self._name, place.partition, record.offset, self._decoded(record.value))
-                    for place, records in found.items()
-                    for record in records
-                ]
-                if batch:
-                    self._desk.hear(batch)
+        async with contextlib.aclosing(self._source.batches(self._book.places)) as batches:
+            async for batch in batches:
+                if batch.records:
+                    self.desk.hear(batch.records)
                 self._read_ms = self._clock.mono_ms()
-                self._lag = {
-                    str(place.partition): max(0, end - await reader.position(place))
-                    for place in places
-                    if (end := reader.highwater(place)) is not None
-                }
-                if not self._caught_up.is_set() and all([await reader.position(at) >= ends[at] for at in places]):
+                self._lag = batch.lag
+                if batch.is_current and not self._caught_up.is_set():
                     self._caught_up.set()
                     _log.info("has read what it missed")
-                if time.monotonic() - told_s > _TELL_GROUP_S:
-                    told_s = time.monotonic()
-                    await reader.commit()
-        finally:
-            await reader.stop()
-
-    async def _seek(self, reader: AIOKafkaConsumer, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """To where the book says; returns where the log ends now."""
-        kept = self._book.places(self._name)
-        begins = await reader.beginning_offsets(places)
-        ends: dict[TopicPartition, int] = await reader.end_offsets(places)
-        for place in places:
-            start = kept.get(place.partition, begins[place])
-            if not begins[place] <= start <= ends[place]:
-                _log.error("the log is not where it was; all of it is read", partition=place.partition, expected=start)
-                start = begins[place]
-            reader.seek(place, start)
-        return ends
-
-    def _decoded(self, value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
-        try:
-            return decode_alarm_record(value)
-        except DecodeError as error:
-            _log.error("an alarm cannot be read", problem=str(error))  # the store writer buries it
-            return None
 
     # Calling
 
@@ -351,28 +343,20 @@ class DeskProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):
                 await self._caught_up.wait()
-        await self._desk.serve()
+        await self.desk.serve()
 
-    # Telling the log
+    # Passing answers on
 
     async def _pass_on(self) -> None:
-        sender = producer(self._kafka)
-        try:
-            await sender.start()
+        async with self._sink.opened() as put:
             while True:
-                self._desk.wished.clear()
-                for wish in self._desk.to_pass_on():
-                    await sender.send_and_wait(
-                        topic(self._kafka, KAFKA_ORDERS),
-                        key=wish.order.message.binding_id.encode(),
-                        value=encode_record(wish.order),
-                    )
-                    self._desk.passed_on(wish)
+                self.desk.wished.clear()
+                for wish in self.desk.to_pass_on():
+                    await put(wish.order)
+                    self.desk.passed_on(wish)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
-                        await self._desk.wished.wait()
-        finally:
-            await sender.stop()
+                        await self.desk.wished.wait()
 
     def _failed(self, stage: str) -> Callable[[Exception], None]:
         said = ""
@@ -409,7 +393,7 @@ class DeskProcess:
                 _log.error("roles and addresses stay as they were", problem=str(error))
                 continue
             self._bad_files = ""
-            self._desk.roles, self._desk.addresses = config.roles, addresses
+            self.desk.roles, self.desk.addresses = config.roles, addresses
             _log.info("roles and addresses were read again")
 
     def _stamps(self) -> list[tuple[int, int]]:
@@ -424,10 +408,10 @@ class DeskProcess:
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:
-    """What speaks with Kafka begins again by itself: a desk without it still calls for what it knows."""
+    """Begin again by itself after an error: a desk without its source still calls for what it knows."""
     while True:
         try:
             await work()
-        except (KafkaError, OSError, KafkaUnusable, CommitFailed) as error:
+        except (AlarmSourceLost, KafkaUnusable, OSError, CommitFailed) as error:
             tell(error)
             await asyncio.sleep(_AGAIN_S)

@@ -82,6 +82,10 @@ class Users:
             raise DeskUnusable(problem)
         self._write(self.all() | {name: User(hash=_hashed(password), added_ms=now_ms)})
 
+    def put_without_password(self, *names: str, now_ms: int) -> None:
+        """Add users for whom only `Door.admit` opens: no password is theirs."""
+        self._write(self.all() | {name: User(hash=_NOBODY, added_ms=now_ms) for name in names})
+
     def remove(self, name: str) -> None:
         """Their sessions end with them. Raises DeskUnusable: there is nobody of that name."""
         left = dict(self.all())
@@ -153,6 +157,10 @@ class Door:
         for key in names:
             if failed := self._failures.get(key):
                 failed.pop()
+        return self.admit(name)
+
+    def admit(self, name: str) -> tuple[str, Session]:
+        """A new token for a user, without a password: for the process that runs the desk itself."""
         token = secrets.token_urlsafe(32)
         session = Session(name, self._clock.now_ms() + self._session_ms, _digest(token))
         with self._book.transaction():

@@ -1,52 +1,98 @@
-"""The process `vitalloom stream`: receives frames from edges, judges and stores them, without Kafka."""
+"""The process `vitalloom stream`: receives frames from edges, judges and stores them, calls people, without Kafka."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runtime import logs
 from runtime.clock import Clock, SystemClock
+from runtime.errors import MissingExtra, RuntimeFault
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, serving
+from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
 from stream.embedded.health import StreamHealth
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
+from stream.errors import StreamError
 from stream.ingest.edge_link import EdgeLink
+from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.plan import MonitoringPlan
 from wire.enrol.wallet import Wallet
 from wire.identity import Directory
 
+if TYPE_CHECKING:
+    from stream.desk.process import DeskProcess
 
-def run_stream(site_folder: Path, data: Path, *, http: HttpConfig, log_format: LogFormat) -> int:
+_log = logs.get(__name__)
+
+
+def run_stream(
+    site_folder: Path, data: Path, *, http: HttpConfig, log_format: LogFormat, desk: Path | None = None
+) -> int:
     """The command `vitalloom stream`.
 
+    Args:
+        desk: TOML file of the alarm desk; None: no people are called.
+
     Raises:
-        SiteUnusable, NotEnrolled, FileUnusable, CannotListen: what is wrong, and the fix.
+        SiteUnusable, NotEnrolled, FileUnusable, CannotListen, HttpServerFailed: what is wrong, and the fix.
+        ConfigError, DeskUnusable, NotPrivate, MissingExtra: what is wrong with the alarm desk, and the fix.
     """
     set_up_process(form=log_format)
     clock = SystemClock()
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with Store(data / "store.sqlite") as store, contextlib.closing(site):
-        asyncio.run(run_until_signal(_serve(EdgeLink(site, wallet, clock), wallet, store, http, clock)))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(site))
+        store = stack.enter_context(Store(data / "store.sqlite"))
+        link = EdgeLink(site, wallet, clock)
+        engine = EmbeddedStream(
+            wallet.me,
+            link.directory,
+            store,
+            ordered_plan(link.directory),
+            clock,
+            courier=link.courier,
+            on_turn=link.refresh,
+        )
+        process = None
+        if desk is None:
+            _log.warning("no alarm desk is configured, so no people are called; to change that: --desk FILE")
+        else:
+            process = stack.enter_context(_opened_desk(desk, site, store, engine, clock))
+        asyncio.run(run_until_signal(_serve(link, engine, http, clock, process)))
     return 0
 
 
-async def _serve(link: EdgeLink, wallet: Wallet, store: Store, http: HttpConfig, clock: Clock) -> None:
-    engine = EmbeddedStream(
-        wallet.me,
-        link.directory,
-        store,
-        ordered_plan(link.directory),
-        clock,
-        courier=link.courier,
-        on_turn=link.refresh,
-    )
-    async with serving(http, process="stream", source=StreamHealth(link.lanes, engine.counts, clock)):
-        await link.run(engine)
+def _opened_desk(
+    file: Path, site: Site, store: Store, engine: EmbeddedStream, clock: Clock
+) -> "contextlib.AbstractContextManager[DeskProcess]":
+    try:  # Apprise is not installed with the data centre alone.
+        from stream.desk.process import Beds, desk_config, opened_desk
+    except ModuleNotFoundError as error:
+        raise MissingExtra(extra="desk", module=error.name or "") from error
+    # A directory of its own: the engine's tells its courier what changed since it last asked.
+    beds = Beds(RegistryDirectory(site.registry), clock)
+    source, sink = StoreAlarmSource(store), EngineAnswerSink(engine)
+    return opened_desk(desk_config(file), file, source, sink, clock, place_of=beds, patients=beds.patients)
+
+
+async def _serve(
+    link: EdgeLink, engine: EmbeddedStream, http: HttpConfig, clock: Clock, desk: "DeskProcess | None"
+) -> None:
+    health = StreamHealth(link.lanes, engine.counts, clock)
+    try:
+        async with serving(http, process="stream", source=health), asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.run(engine), name="edges")
+            if desk is not None:
+                tasks.create_task(desk.run(), name="alarm desk")
+    except* (StreamError, RuntimeFault) as failed:
+        raise failed.exceptions[0] from None
 
 
 def ordered_plan(directory: Directory) -> Callable[[str], MonitoringPlan]:

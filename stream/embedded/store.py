@@ -4,7 +4,8 @@ One connection, one transaction a commit. Every row has a key of its own, so tha
 Patients are bindings here; names are nowhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
+from stream.records import AlarmRecord, EdgeAlarmRecord, encode_record
 from vitals.messages import (
     AlarmChanged,
     Event,
@@ -24,7 +26,7 @@ from vitals.messages import (
 )
 from vitals.signs import INDEX, SIGNS, VitalSign
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -33,6 +35,9 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     score REAL,                          -- NULL: it abstained, the reason says why
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
+_ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmRecord
+    ) STRICT;"""
 _TABLES: Final = f"""
 {SESSION_TABLES}
 CREATE TABLE reading (
@@ -64,6 +69,7 @@ CREATE TABLE alarm (
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
+{_ALARM_LOG}
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE heartbeat (
     edge_id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -71,11 +77,6 @@ CREATE TABLE dead_letter (
     session_id BLOB NOT NULL, counter INTEGER NOT NULL, at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
     stage TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (session_id, counter)) STRICT, WITHOUT ROWID;
 """
-_STEPS: Final = {
-    "1": _MODEL_SCORE,
-    "2": "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT '';",
-}
-"""What a file of an earlier schema needs to become one of the next."""
 _READING_COLUMNS: Final = (
     "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", "arrived_ms", *_VALUES,
     "sensor_flags", "battery", "unusable", "late", "backfilled",
@@ -88,7 +89,10 @@ _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
+_ALARM_FIELDS: Final = ", ".join(AlarmChanged.__struct_fields__)
+_ALARM_LOG_ID: Final = "alarm_log"
 _PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
 
 
@@ -107,7 +111,7 @@ class Store(SessionFile):
             synchronous=synchronous, max_pages=max_pages,
         )  # fmt: skip
 
-    def put_events(self, events: Iterable[Event]) -> None:
+    def put_events(self, events: Sequence[Event]) -> None:
         """Write events. What is there already stays as it is."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
         outdated: list[WindowOutdated] = []
@@ -119,8 +123,31 @@ class Store(SessionFile):
                 rows.setdefault(statement, []).append(row)
         for statement, these in rows.items():
             self._db.executemany(statement, these)
+        self.put_alarm_records(AlarmRecord(alarm=event) for event in events if isinstance(event, AlarmChanged))
         for window in dict.fromkeys(outdated):
             self._recompute(window)
+
+    def put_alarm_records(self, records: Iterable[AlarmRecord | EdgeAlarmRecord]) -> None:
+        """Append to the alarm log, which the alarm desk reads."""
+        self._db.executemany(_PUT_ALARM_RECORD, [(encode_record(record),) for record in records])
+
+    @property
+    def alarm_log_id(self) -> str:
+        """A name that no other store's alarm log has: a position in one means nothing in another."""
+        found = self.fact(_ALARM_LOG_ID)
+        assert found is not None  # noqa: S101 - `_set_up` sees to it
+        return found
+
+    def alarm_log_end(self) -> int:
+        """The position behind the newest record of the alarm log."""
+        (newest,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM alarm_log").fetchone()
+        return int(newest) + 1
+
+    def alarm_records(self, position: int, limit: int) -> list[tuple[int, bytes]]:
+        """(position, record) of the alarm log from a position on."""
+        return self._db.execute(
+            "SELECT seq, body FROM alarm_log WHERE seq >= ? ORDER BY seq LIMIT ?", (position, limit)
+        ).fetchall()
 
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())
@@ -171,15 +198,40 @@ class Store(SessionFile):
 
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "schema", SCHEMA)
-        if found in _STEPS:
-            steps = "".join(step for schema, step in _STEPS.items() if schema >= found)
-            self._db.executescript(f"BEGIN;{steps}")
-            self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
-            self._db.execute("COMMIT")
-        elif found != str(SCHEMA):
+        if found == "1":  # before edges asked models
+            found = self._migrate("2", _MODEL_SCORE)
+        if found == "2":  # before alarms had a recommended response
+            found = self._migrate("3", "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT ''")
+        if found == "3":  # before it had an alarm desk
+            found = self._migrate("4", _ALARM_LOG, self._log_standing_alarms)
+        if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+        if self.fact(_ALARM_LOG_ID) is None:
+            self.put_fact(_ALARM_LOG_ID, f"store-{secrets.token_hex(8)}")
+
+    def _migrate(self, schema: str, tables: str, more: Callable[[], None] | None = None) -> str:
+        """Bring the file to the next schema, all or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in tables.split(";"):
+            self._db.execute(statement)
+        if more is not None:
+            more()
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
+        self._db.execute("COMMIT")
+        return schema
+
+    def _log_standing_alarms(self) -> None:
+        """Alarms that were open when the alarm log was added; a desk has to call for them."""
+        # Beside max(), SQLite takes the other columns from the row that has the maximum.
+        rows = self._db.execute(
+            f"SELECT {_ALARM_FIELDS}, max(revision) FROM alarm GROUP BY alarm_id "  # noqa: S608 - names from code
+            "HAVING state = 'active' OR latched ORDER BY at_ms"
+        ).fetchall()
+        self.put_alarm_records(
+            AlarmRecord(alarm=msgspec.convert(["alarm_changed", *row[:-1]], AlarmChanged, strict=False)) for row in rows
+        )
 
     def _recompute(self, window: WindowOutdated) -> None:
         """A window that readings joined after it had closed, from the readings themselves."""

@@ -5,7 +5,7 @@ is thrown away and made anew from what was committed, and the senders send again
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -16,9 +16,11 @@ from runtime.logs import get
 from stream.embedded.store import Store
 from stream.errors import CommitFailed
 from stream.ingest.courier import Courier
+from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
-from vitals.messages import AlarmChanged, Event, Message, ReadingJudged, Tick
+from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
+from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
 from wire.codec import EdgeAlarmV1, HeartbeatV1
@@ -26,7 +28,7 @@ from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
 from wire.lanes import Lanes
 from wire.mqtt import Inbound
-from wire.receiver import RateLimits
+from wire.receiver import Opened, RateLimits
 
 _log = get(__name__)
 _EVENTS: Final = msgspec.msgpack.Encoder()
@@ -69,6 +71,10 @@ class Engine:
             self.forget()
             raise
 
+    def open_alarms(self) -> list[AlarmChanged]:
+        """Every alarm that stands, of every patient."""
+        return self._patients.open_alarms()
+
     def timer_at(self) -> int | None:
         """When a Tick is wanted next."""
         return self._patients.timer_at()
@@ -95,6 +101,8 @@ class StreamCounts(ReceptionCounts):
 
     commits: int = 0
     failed_commits: int = 0
+    orders: int = 0  # acknowledgements and silences that were applied
+    failed_orders: int = 0  # that the processor could not apply
 
 
 class EmbeddedStream:
@@ -137,6 +145,19 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
+        self._edge_answers = EdgeAnswers(me, directory)
+        for alarm in self._engine.open_alarms():
+            self._edge_answers.alarm_changed(alarm)
+        self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
+
+    async def put_order(self, order: OrderRecord) -> None:
+        """Apply what a person wants of an alarm; returns when it is committed, and waits while that is impossible.
+
+        If the process is killed before, nothing of it has happened; it may be put again.
+        """
+        applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._orders.append((order, applied))
+        await applied
 
     async def run(self, client: Lanes, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
         """Serve until cancelled.
@@ -158,7 +179,49 @@ class EmbeddedStream:
                 for message in inbound:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
+            self.apply_orders()
             self._reception.send_due(client)
+            self.tell_edges(client.publish)
+
+    def tell_edges(self, publish: Callable[[str, bytes], bool]) -> None:
+        """Send edges what people answered; see `EdgeAnswers.send`."""
+        self._edge_answers.send(publish)
+
+    def apply_orders(self) -> None:
+        """Apply the orders that wait, each in a transaction of its own; those that cannot be written wait on."""
+        while self._orders:
+            order, applied = self._orders[0]
+            if not applied.cancelled() and not self._try_to_apply(order):
+                return
+            self._orders.popleft()
+            if not applied.done():
+                applied.set_result(None)
+
+    def _try_to_apply(self, order: OrderRecord) -> bool:
+        """False if nothing can be written now."""
+        try:
+            events = self._engine.apply([order.message, Tick(now_ms=self._clock.now_ms())])
+        except CommitFailed as error:
+            _log.error("an answer cannot be written and waits", problem=str(error))
+            self.counts.failed_commits += 1
+            return False
+        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
+            # The desk sees that the alarm does not say so, and orders again after a while.
+            _log.error("the processor failed on an answer", problem=type(error).__name__)
+            self.counts.failed_orders += 1
+            return True
+        self.counts.orders += 1
+        self._announce(events)
+        if not self._has_found(order.message):
+            self._edge_answers.ordered(order.message)
+        return True
+
+    def _has_found(self, order: Acknowledge | Silence) -> bool:
+        """Whether an order is about an alarm that is open here, and not only at an edge."""
+        alarms = [one for one in self._engine.open_alarms() if one.binding_id == order.binding_id]
+        if isinstance(order, Acknowledge):
+            return any(one.alarm_id == order.alarm_id for one in alarms)
+        return any(one.rule_id == order.rule_id for one in alarms)
 
     def take(self, inbound: Sequence[Inbound]) -> bool:
         """One batch from the broker; False if nothing of it was committed and it must come again."""
@@ -192,7 +255,7 @@ class EmbeddedStream:
                 # Every one is taken, whatever became of the one before.
                 return [self.take([message]) for message in inbound].count(False) == 0
             return bool(inbound) and not burying and self._bury(inbound[0], now_ms)
-        self._settle(events, taken, refused, len(inbound))
+        self._settle(events, taken, refused, len(inbound), now_ms)
         return True
 
     def _bury(self, message: Inbound, now_ms: int) -> bool:
@@ -229,6 +292,8 @@ class EmbeddedStream:
     def _keep(self, one: OpenedFrame, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
+        if isinstance(one.content, EdgeAlarmV1) and one.opened is not None:
+            self._store.put_alarm_records([_found_by_edge(one.content, one.opened, now_ms)])
         if one.error is not None and one.opened is not None:
             self._store.put_dead_letter(
                 session_id=one.opened.session_id,
@@ -240,7 +305,9 @@ class EmbeddedStream:
             )
             self._store.count_reject(one.sender.hex(), one.error.reason, now_ms)
 
-    def _settle(self, events: list[Event], taken: list[OpenedFrame], refused: Rejections, received: int) -> None:
+    def _settle(
+        self, events: list[Event], taken: list[OpenedFrame], refused: Rejections, received: int, now_ms: int
+    ) -> None:
         """The commit is on disk: count, acknowledge, tell."""
         counts = self.counts
         counts.commits += 1
@@ -256,17 +323,25 @@ class EmbeddedStream:
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
                 counts.gaps_detected += self._reception.note_heartbeat(one.sender, one.content)
-            counts.edge_alarms += isinstance(one.content, EdgeAlarmV1)
+                self._edge_answers.edge_heard(one.sender)
+            if isinstance(one.content, EdgeAlarmV1):
+                counts.edge_alarms += 1
+                self._edge_answers.found_by_edge(_found_by_edge(one.content, opened, now_ms))
             if one.error is not None:
                 counts.dead_letters += 1
                 counts.rejected[one.error.reason] += 1
+        self._announce(events)
+
+    def _announce(self, events: Iterable[Event]) -> None:
+        """Tell listeners what is committed."""
         stored = [event.reading.reading_id for event in events if isinstance(event, ReadingJudged)]
-        counts.stored += len(stored)
+        self.counts.stored += len(stored)
         if self._on_stored is not None and stored:
             self._on_stored(stored)
-        if self._on_alarm is not None:
-            for event in events:
-                if isinstance(event, AlarmChanged):
+        for event in events:
+            if isinstance(event, AlarmChanged):
+                self._edge_answers.alarm_changed(event)
+                if self._on_alarm is not None:
                     self._on_alarm(event)
 
     def _refusal(self, one: OpenedFrame) -> Reason | None:
@@ -277,3 +352,12 @@ class EmbeddedStream:
             return None
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
+
+
+def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmRecord:
+    return EdgeAlarmRecord(
+        binding_id=opened.binding_id.hex(),
+        alarm=alarm,
+        arrived_ms=now_ms,
+        frame=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
+    )

@@ -27,7 +27,7 @@ from vitals.messages import (
 from vitals.signs import SIGNS, VitalSign
 
 STORE_FILE: Final = "store.sqlite"
-KNOWN_SCHEMAS: Final = ("1", "2", "3")
+KNOWN_SCHEMAS: Final = ("1", "2", "3", "4")
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _READING: Final = (

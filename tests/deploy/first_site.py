@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from deploy import phone, settings
+from deploy import settings
 from deploy.description import Ports
+from simulators import phone
 
 ROOT: Final = Path(__file__).parents[2]
 WITHIN_S: Final = 240.0

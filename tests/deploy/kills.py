@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from deploy import phone
 from deploy.description import DEMO_PATIENTS
 from deploy.folder import SiteFolder
 from deploy.run import NativeSite
 from deploy.supervisor import ProcessState
+from simulators import phone
 from stream.config import InfluxConfig
 from stream.store.influx import Database, DatabaseUnavailable
 from tests.deploy.first_site import free_ports

@@ -88,7 +88,7 @@ def test_session_information_has_a_version_and_zeros(at: int, why: Reason) -> No
         (2, 0, Reason.VERSION),
         (2, 2, Reason.VERSION),
         (3, 0, Reason.TYPE),
-        (3, 5, Reason.TYPE),
+        (3, 6, Reason.TYPE),
         (4, 0, Reason.SUITE),
         (4, 2, Reason.SUITE),  # reserved is not accepted
         (4, 3, Reason.SUITE),

@@ -42,9 +42,10 @@ def test_an_alarm_is_shown_with_its_bed_when_it_becomes_active() -> None:
 def test_an_alarm_is_shown_again_only_when_its_priority_rises() -> None:
     worse = an_alarm(1, priority=Priority.HIGH)
 
-    announced, _ = shown(an_alarm(1), an_alarm(1), worse, an_alarm(1))
+    announced, raised = shown(an_alarm(1), an_alarm(1), worse, an_alarm(1))
 
     assert announced == [("7", an_alarm(1)), ("7", worse)]
+    assert list(raised.recent) == [("7", worse)]  # one line for one alarm
 
 
 def test_a_retrospective_alarm_is_not_shown_and_is_not_the_first() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulators.ward.screen import NOT_A_DEVICE, PatientRow, WardStatus, as_svg, ward
+from simulators.ward.screen import NOT_A_DEVICE, CallStatus, PatientRow, WardStatus, as_svg, ward
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
-from vitals.messages import Reading, SensorFlag
+from vitals.messages import Acknowledge, AlarmChanged, Priority, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
@@ -94,6 +94,56 @@ def test_the_worst_patient_stands_first_and_their_alarm_says_why() -> None:
 
     assert shown.index("P0002") < shown.index("P0001")
     assert "** NEWS2 6: RR 26 (+3), SpO2 90 (+3)" in shown
+
+
+def an_ill_patient() -> tuple[PatientMonitor, list[AlarmChanged]]:
+    monitor = PatientMonitor(BINDING, MonitoringPlan())
+    events = [
+        event
+        for second in range(0, 120, 5)
+        for event in monitor.on_reading(a_reading(second * 1_000, **(WELL | {"spo2": 84.0, "respiratory_rate": 26.0})))
+    ]
+    return monitor, [event for event in events if isinstance(event, AlarmChanged)]
+
+
+def test_the_table_counts_the_alarms_that_people_have_answered_and_shows_one_that_they_have_not() -> None:
+    monitor, _ = an_ill_patient()
+
+    def shown() -> str:
+        row = PatientRow(bed="3", patient="P0003", view=monitor.view(START + 2 * MINUTE))
+        return text(row, after_ms=2 * MINUTE, width=240)
+
+    high = [alarm for alarm in monitor.open_alarms() if alarm.priority is Priority.HIGH]
+    count = len(monitor.open_alarms())
+    first = next(alarm for alarm in high if f"*** {count}: {alarm.text}" in shown())
+
+    monitor.on_acknowledge(
+        Acknowledge(binding_id=BINDING, alarm_id=first.alarm_id, by="anna", at_ms=START + 2 * MINUTE)
+    )
+
+    others = [f"*** {count}, 1 answered: {alarm.text}" for alarm in high if alarm is not first]
+    assert any(other in shown() for other in others)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ({"is_calling": True}, "alarm 3f2a9c1b: called anna 08:02:00 (2×), ben 08:01:00; no answer yet"),
+        ({"answered_by": "ben", "answered_ms": START + 3 * MINUTE}, "; answered by ben 08:03:00"),
+        ({"silenced_until_ms": START + 9 * MINUTE}, "; silenced until 08:09:00"),
+        ({}, "; over, no one answered"),
+    ],
+)
+def test_an_alarm_says_who_was_called_and_who_answered(status: dict[str, Any], says: str) -> None:
+    _, alarms = an_ill_patient()
+    called = (("anna", START), ("ben", START + MINUTE), ("anna", START + 2 * MINUTE))
+    calls = {alarms[-1].alarm_id: CallStatus(alarm="3f2a9c1b", called=called, **status)}
+    console = Console(width=150)
+    with console.capture() as shown:
+        console.print(ward((), STATUS, [("3", alarms[-1])], calls=calls, hints=("phones here",), now_ms=START, most=3))
+
+    assert says in shown.get()
+    assert "phones here" in shown.get()
 
 
 def test_a_small_screen_says_how_many_it_leaves_out() -> None:

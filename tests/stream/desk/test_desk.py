@@ -11,8 +11,9 @@ import pytest
 from runtime.clock import ManualClock
 from stream.config import DeskConfig
 from stream.desk.book import DeskBook
-from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.desk import AlarmDesk, Place
 from stream.desk.notify import Address, Addresses, Notifier
+from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message
 from stream.errors import CommitFailed, FileUnusable, NoSuchAlarm, NotificationNotAccepted
 from stream.records import AlarmRecord, EdgeAlarmRecord
@@ -68,7 +69,7 @@ class Night:
     def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
         for record in records:
-            reads.append(Read("alarms", 0, self.offset, record))
+            reads.append(SourceRecord("alarms", 0, self.offset, record))
             self.offset += 1
         self.desk.hear(reads)
 

@@ -17,9 +17,10 @@ from stream.config import DeskApiConfig, DeskConfig, DeskTls
 from stream.desk import alarm_commands, users
 from stream.desk.book import DeskBook
 from stream.desk.client import DeskClient
-from stream.desk.desk import AlarmDesk, Place, Read
+from stream.desk.desk import AlarmDesk, Place
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
+from stream.desk.ports import SourceRecord
 from stream.desk.users import Door, Users
 from stream.errors import DeskCommandFailed, DeskUnusable
 from tests.patience import PATIENCE_S
@@ -52,7 +53,7 @@ class Ward:
         self.port = 0
 
     def hear(self, *records: Any) -> None:
-        self.desk.hear([Read("alarms", 0, index, record) for index, record in enumerate(records)])
+        self.desk.hear([SourceRecord("alarms", 0, index, record) for index, record in enumerate(records)])
 
     def ask(
         self,

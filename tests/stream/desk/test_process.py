@@ -17,8 +17,10 @@ from stream.config import DeskConfig, KafkaConfig
 from stream.desk import process
 from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.commands import desk as desk_command
-from stream.desk.desk import AlarmDesk, Read
+from stream.desk.desk import AlarmDesk
+from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
 from stream.desk.notify import Addresses
+from stream.desk.ports import SourceRecord
 from stream.desk.process import DeskProcess, desk_config
 from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
@@ -133,7 +135,10 @@ class Running:
         config = desk_config(house.config)
         self.book = DeskBook(config.data / BOOK_FILE)
         self.desk = AlarmDesk(config, self.book, Addresses(config.addresses), SystemClock())
-        self.process = DeskProcess(config, self.desk, self.book, SystemClock(), file=house.config)
+        self.process = DeskProcess(
+            config, self.desk, self.book, SystemClock(), KafkaAlarmSource(config.kafka), KafkaAnswerSink(config.kafka),
+            file=house.config,
+        )  # fmt: skip
 
 
 @pytest.mark.services
@@ -215,7 +220,7 @@ def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: p
     async def story(push: Webhook) -> str:
         told_ = {"anna": {"push": push.url}, "ben": {"push": push.url}}
         running = Running(DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), told_))
-        running.desk.hear([Read("alarms", 0, 0, told())])
+        running.desk.hear([SourceRecord("alarms", 0, 0, told())])
         working = asyncio.create_task(running.process.run())
         try:
             await until(lambda: bool(push.taken))

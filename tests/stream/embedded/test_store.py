@@ -8,8 +8,9 @@ import pytest
 
 from stream.embedded.store import Store
 from stream.errors import CommitFailed, FileUnusable
+from stream.records import AlarmRecord, decode_alarm_record
 from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
-from vitals.messages import AlarmChanged, Event, WindowClosed, WindowOutdated
+from vitals.messages import AlarmChanged, AlarmState, Event, WindowClosed, WindowOutdated
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.receiver import SessionRow
@@ -129,7 +130,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
         store.put_states({"00": b"as it was"})
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
-            "DROP TABLE model_score; ALTER TABLE alarm DROP COLUMN response; "
+            "DROP TABLE model_score; ALTER TABLE alarm DROP COLUMN response; DROP TABLE alarm_log; "
             "UPDATE meta SET value = '1' WHERE key = 'schema'"
         )
     earlier.close()
@@ -138,6 +139,41 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
         assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("3",)]
+
+
+def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open(tmp_path: Path) -> None:
+    story = a_story()
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_events(story)
+    with sqlite3.connect(tmp_path / "store") as earlier:
+        earlier.executescript(
+            "DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'"
+        )
+        earlier.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+    earlier.close()
+    newest = {one.alarm_id: one for one in story if isinstance(one, AlarmChanged)}
+    standing = [one for one in newest.values() if one.state is AlarmState.ACTIVE or one.latched]
+
+    with Store(tmp_path / "store") as store:
+        found = [decode_alarm_record(body) for _, body in store.alarm_records(0, 100)]
+
+    assert standing
+    assert sorted(one.alarm.alarm_id for one in found) == sorted(one.alarm_id for one in standing)
+    assert all(one == AlarmRecord(alarm=newest[one.alarm.alarm_id]) for one in found)
+
+
+def test_the_alarm_log_is_read_from_any_position_and_no_other_store_has_its_name(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_events(a_story())
+    with Store(tmp_path / "store") as store, Store(tmp_path / "other") as other:
+        everything = store.alarm_records(0, 1_000)
+        rest = store.alarm_records(everything[1][0], 1_000)
+
+        assert rest == everything[1:]
+        assert store.alarm_log_end() == everything[-1][0] + 1
+        assert store.alarm_records(store.alarm_log_end(), 10) == []
+        assert other.alarm_log_end() == 1
+        assert store.alarm_log_id != other.alarm_log_id
 
 
 def test_states_and_sessions_come_back_as_they_were(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""The alarm desk's two connections to its data centre: a source of alarms, and a sink for people's answers.
+
+`stream.desk.kafka_ports` connects a desk to a cluster, `stream.embedded.desk_ports` to the embedded engine.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol, TypeAlias
+
+from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
+
+
+class SourceRecord(NamedTuple):
+    """One record of an alarm source, and its position there."""
+
+    log: str  # the log that positions count in: a Kafka topic, or the id of an embedded store
+    partition: int
+    offset: int
+    record: AlarmRecord | EdgeAlarmRecord | None  # None: it could not be decoded
+
+
+class AlarmBatch(NamedTuple):
+    """Records that were read together; none if nothing new came."""
+
+    records: Sequence[SourceRecord]
+    is_current: bool  # all that was in the log when reading began has been read, this batch included
+    lag: Mapping[str, int]  # records that wait to be read, by partition
+
+
+PositionsOf: TypeAlias = Callable[[str], Mapping[int, int]]
+"""The next offset to read of each partition of a log; partitions that were never read are left out."""
+
+PutOrder: TypeAlias = Callable[[OrderRecord], Awaitable[None]]
+
+
+class AlarmSource(Protocol):
+    """Alarm records in a fixed order, each with a position that outlives the process."""
+
+    @property
+    def name(self) -> str:
+        """What is read, for logs and health checks: ``Kafka at 127.0.0.1:9092``."""
+        ...
+
+    def batches(self, positions: PositionsOf) -> AsyncGenerator[AlarmBatch, None]:
+        """Read from `positions` on, for ever. Yields about twice a second even if nothing comes.
+
+        The reader commits a batch and its positions together before it asks for the next one.
+
+        Raises:
+            AlarmSourceLost, KafkaUnusable, OSError: the source does not answer; begin again with new positions.
+        """
+        ...
+
+
+class AnswerSink(Protocol):
+    """Takes acknowledgements and silences to the monitor of the patient whom they concern."""
+
+    def opened(self) -> AbstractAsyncContextManager[PutOrder]:
+        """A connection. The function that it yields returns once the order is durable outside the desk.
+
+        An order may be put again: applying it twice has the effect of applying it once.
+
+        Raises:
+            AlarmSourceLost, KafkaUnusable, OSError: the sink does not answer; open it again.
+        """
+        ...

@@ -1,0 +1,74 @@
+"""The alarm desk on the embedded engine: alarms from the log in its store, answers into its next transaction."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+from runtime.logs import get
+from stream.desk.ports import AlarmBatch, PositionsOf, PutOrder, SourceRecord
+from stream.embedded.store import Store
+from stream.embedded.stream import EmbeddedStream
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record
+from wire.errors import DecodeError
+
+_PARTITION: Final = 0  # a store has one
+_FIRST: Final = 1  # position of the oldest record
+_BATCH: Final = 1_000
+_LOOK_S: Final = 0.1  # how often the log is looked at for something new
+_EMPTY_BATCH_EVERY: Final = 5  # looks, so that the desk knows that its source is alive
+
+_log = get(__name__)
+
+
+class StoreAlarmSource:
+    """Reads the alarm log of a store that this process holds open."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def name(self) -> str:
+        return str(self._store.path)
+
+    async def batches(self, positions: PositionsOf) -> AsyncGenerator[AlarmBatch, None]:
+        """As `AlarmSource.batches`."""
+        log = self._store.alarm_log_id
+        end = self._store.alarm_log_end()
+        position = positions(log).get(_PARTITION, _FIRST)
+        if position > end:
+            _log.error("the store does not hold the desk's position; reading all of its alarms", expected=position)
+            position = _FIRST
+        is_current = False
+        while True:
+            rows = self._store.alarm_records(position, _BATCH)
+            if rows:
+                position = rows[-1][0] + 1
+            is_current = is_current or position >= end or not rows
+            waiting = max(0, self._store.alarm_log_end() - position) if len(rows) == _BATCH else 0
+            records = [SourceRecord(log, _PARTITION, offset, _decoded(body)) for offset, body in rows]
+            yield AlarmBatch(records, is_current, {str(_PARTITION): waiting})
+            for _ in range(_EMPTY_BATCH_EVERY):
+                if self._store.alarm_log_end() > position:
+                    break
+                await asyncio.sleep(_LOOK_S)
+
+
+class EngineAnswerSink:
+    """Hands answers to the engine of this process."""
+
+    def __init__(self, stream: EmbeddedStream) -> None:
+        self._stream = stream
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[PutOrder]:
+        """As `AnswerSink.opened`. An order is durable when the engine has committed what came of it."""
+        yield self._stream.put_order
+
+
+def _decoded(body: bytes) -> AlarmRecord | EdgeAlarmRecord | None:
+    try:
+        return decode_alarm_record(body)
+    except DecodeError as error:
+        _log.error("an alarm record cannot be decoded", problem=str(error))
+        return None

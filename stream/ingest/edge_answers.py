@@ -1,0 +1,121 @@
+"""Tells edges what people answered: at once, and again after every heartbeat of the edge while the alarm is open.
+
+Pure. An edge that lost the connection before an answer, or was restarted, hears of it with its next heartbeat.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from stream.records import EdgeAlarmRecord
+from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Silence
+from wire.answers import Answer, AnswerKind, build_answer
+from wire.identity import DeviceIdentity, Directory
+from wire.topics import e_down_alarm
+
+_EDGE_ALARMS_KEPT: Final = 10_000
+
+
+class EdgeAnswers:
+    """Answers to alarms that are open.
+
+    Args:
+        me: signs.
+        directory: the edge of a binding.
+    """
+
+    def __init__(self, me: DeviceIdentity, directory: Directory) -> None:
+        self._me = me
+        self._directory = directory
+        self._open: dict[bytes, tuple[Answer, ...]] = {}  # by alarm id
+        self._found: OrderedDict[bytes, EdgeAlarmRecord] = OrderedDict()  # open alarms that edges told of, newest last
+        self._due: dict[tuple[bytes, AnswerKind], Answer] = {}  # by alarm id
+
+    def alarm_changed(self, alarm: AlarmChanged) -> None:
+        """An alarm of the data centre is committed as it stands now."""
+        if alarm.state is not AlarmState.ACTIVE or alarm.retrospective:
+            self._open.pop(alarm.alarm_id, None)
+            return
+        self._answered(alarm.alarm_id, _answers_of(alarm))
+
+    def found_by_edge(self, found: EdgeAlarmRecord) -> None:
+        """An edge told of an alarm."""
+        alarm_id = found.alarm.alarm_id
+        self._found.pop(alarm_id, None)
+        if found.alarm.state == AlarmState.ACTIVE:
+            self._found[alarm_id] = found
+            while len(self._found) > _EDGE_ALARMS_KEPT:
+                self._found.popitem(last=False)
+
+    def ordered(self, order: Acknowledge | Silence) -> None:
+        """A person answered an alarm that the data centre has not found: it goes to the edge that told of it."""
+        for found in self._found.values():
+            answer = _answer_to(found, order)
+            if answer is not None:
+                self._due[answer.alarm_id, answer.kind] = answer
+
+    def edge_heard(self, edge_id: bytes) -> None:
+        """A heartbeat came: this edge hears again of every answer to an alarm that is open."""
+        for answers in self._open.values():
+            for answer in answers:
+                if self._edge_of(answer) == edge_id:
+                    self._due[answer.alarm_id, answer.kind] = answer
+
+    def send(self, publish: Callable[[str, bytes], bool]) -> None:
+        """Send what is due.
+
+        Args:
+            publish: called with topic and frame; False if there is no room, then the rest waits.
+        """
+        for key, answer in list(self._due.items()):
+            edge_id = self._edge_of(answer)
+            if edge_id is not None:
+                frame = build_answer(self._me.signing_key, answer, sender=self._me.device_id, edge_id=edge_id)
+                if not publish(e_down_alarm(edge_id), frame):
+                    return
+            del self._due[key]
+
+    def _answered(self, alarm_id: bytes, answers: tuple[Answer, ...]) -> None:
+        for answer in answers:
+            if answer not in self._open.get(alarm_id, ()):
+                self._due[alarm_id, answer.kind] = answer
+        if answers:
+            self._open[alarm_id] = answers
+        else:
+            self._open.pop(alarm_id, None)
+
+    def _edge_of(self, answer: Answer) -> bytes | None:
+        binding = self._directory.binding(answer.binding_id)
+        return None if binding is None else binding.edge_id
+
+
+def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence) -> Answer | None:
+    """An order as the answer to what an edge told of; None if it is about something else."""
+    alarm = found.alarm
+    # What the edge said after the order, the person had not seen.
+    if found.binding_id != order.binding_id or found.arrived_ms > order.at_ms:
+        return None
+    about = alarm.priority, bytes.fromhex(found.binding_id), alarm.alarm_id
+    if isinstance(order, Acknowledge):
+        return _acknowledged(order.at_ms, *about) if order.alarm_id == alarm.alarm_id else None
+    return _silenced(order.until_ms, *about) if order.rule_id == alarm.rule_id else None
+
+
+def _answers_of(alarm: AlarmChanged) -> tuple[Answer, ...]:
+    """What the data centre's record of an alarm says; an answer to something milder does not stand in it any more."""
+    about = int(alarm.priority), bytes.fromhex(alarm.binding_id), alarm.alarm_id
+    answers = []
+    if alarm.acknowledged_ms is not None:
+        answers.append(_acknowledged(alarm.acknowledged_ms, *about))
+    if alarm.silenced_until_ms is not None:
+        answers.append(_silenced(alarm.silenced_until_ms, *about))
+    return tuple(answers)
+
+
+def _acknowledged(at_ms: int, priority: int, binding_id: bytes, alarm_id: bytes) -> Answer:
+    return Answer(AnswerKind.ACKNOWLEDGED, priority, at_ms, 0, binding_id, alarm_id)
+
+
+def _silenced(until_ms: int, priority: int, binding_id: bytes, alarm_id: bytes) -> Answer:
+    # Without the moment of the announcement: the same answer whenever the alarm is announced again.
+    return Answer(AnswerKind.SILENCED, priority, 0, until_ms, binding_id, alarm_id)

@@ -1,0 +1,160 @@
+"""The desk's ports: what holds for a desk on Kafka holds for a desk on the embedded engine."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.clock import SystemClock
+from stream.desk.desk import Place
+from stream.desk.process import DeskProcess, desk_config, opened_desk
+from tests.patience import PATIENCE_S
+from tests.services.receivers import Webhook, webhooks
+from tests.stream.desk.alarms import an_id, told_by_edge
+from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded, an_ill_reading
+from tests.stream.desk.desks import DeskHouse
+
+Story = Callable[[DataCentre, "Rounds"], Awaitable[None]]
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.services)])
+def centre(request: pytest.FixtureRequest, tmp_path: Path) -> DataCentre:
+    if request.param == "kafka":
+        return Cluster(request.getfixturevalue("kafka"))
+    return Embedded(tmp_path)
+
+
+class Rounds:
+    """One desk's folder, and desks that are started and stopped on it one after the other."""
+
+    def __init__(self, folder: Path, centre: DataCentre, phone: Webhook) -> None:
+        ways = {"push": phone.url, "sms": phone.url}
+        self._house = DeskHouse(folder, centre.kafka, {"anna": ways, "ben": {"push": phone.url}})
+        self._centre = centre
+        self.phone = phone
+
+    @contextlib.asynccontextmanager
+    async def desk(self) -> AsyncIterator[DeskProcess]:
+        config = desk_config(self._house.config)
+        ports = self._centre.source(), self._centre.sink()
+        with opened_desk(config, None, *ports, SystemClock(), place_of=lambda _: Place()) as process:
+            running = asyncio.create_task(process.run())
+            try:
+                yield process
+            finally:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running
+
+
+def play(centre: DataCentre, folder: Path, story: Story) -> list[str]:
+    """Titles of the messages that were sent."""
+
+    async def run(phone: Webhook) -> None:
+        await centre.begin()
+        try:
+            await story(centre, Rounds(folder, centre, phone))
+        finally:
+            await centre.end()
+
+    with webhooks("takes") as (phone,):
+        asyncio.run(run(phone))
+        return phone.titles
+
+
+def test_an_alarm_calls_and_an_answer_reaches_the_patient_s_monitor_and_ends_calling(
+    centre: DataCentre, tmp_path: Path
+) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await centre.receive(an_ill_reading(1))
+            await until(lambda: bool(rounds.phone.taken))
+            for one in process.desk.standing():
+                alarm = one.kept.alarm
+                process.desk.acknowledge(alarm.alarm_id, by="anna", revision=alarm.revision)
+            await until(lambda: all(one.kept.is_confirmed for one in process.desk.standing()))
+            assert {one.kept.alarm.acknowledged_by for one in process.desk.standing()} == {"anna"}
+            assert not any(one.calls for one in process.desk.standing())
+            await until(lambda: process.desk.to_pass_on() == [])
+
+    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, binding 000000")
+
+
+def test_a_silence_reaches_the_patient_s_monitor(centre: DataCentre, tmp_path: Path) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await centre.receive(an_ill_reading(1))
+            await until(lambda: bool(rounds.phone.taken))
+            alarm = process.desk.standing()[0].kept.alarm
+            hush = process.desk.silence(alarm.alarm_id, by="anna", minutes=5, revision=alarm.revision)
+            await until(lambda: silenced_until(process, alarm.alarm_id) == hush.until_ms)
+            assert [one.calls for one in process.desk.standing() if one.kept.alarm.rule_id == alarm.rule_id] == [False]
+
+    play(centre, tmp_path, story)
+
+
+def test_a_desk_that_was_away_calls_for_what_it_missed_and_opens_nothing_twice(
+    centre: DataCentre, tmp_path: Path
+) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await centre.receive(an_ill_reading(1))
+            await until(lambda: bool(rounds.phone.taken))
+            before = {one.kept.alarm.alarm_id for one in process.desk.standing()}
+        await centre.receive(an_ill_reading(2))
+        rounds.phone.taken.clear()
+        async with rounds.desk() as process:
+            await until(lambda: any("00000002" in title for title in rounds.phone.titles))
+            new = {one.kept.alarm.alarm_id for one in process.desk.standing()} - before
+            assert process.desk.counts.opened == len(new) > 0
+            records = process.desk.counts.records
+        async with rounds.desk() as process:
+            await until(lambda: process.trouble() == "")
+            assert process.desk.counts.records == 0 < records
+
+    play(centre, tmp_path, story)
+
+
+def test_an_answer_that_is_given_while_the_engine_is_down_is_applied_later(centre: DataCentre, tmp_path: Path) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await centre.receive(an_ill_reading(1))
+            await until(lambda: bool(rounds.phone.taken))
+            await centre.stop_engine()
+            for one in process.desk.standing():
+                alarm = one.kept.alarm
+                process.desk.acknowledge(alarm.alarm_id, by="anna", revision=alarm.revision)
+            assert not any(one.kept.is_confirmed or one.calls for one in process.desk.standing())
+        async with rounds.desk() as process:  # and the desk is started again as well
+            await centre.start_engine()
+            await until(lambda: all(one.kept.is_confirmed for one in process.desk.standing()))
+            assert process.desk.standing()
+
+    play(centre, tmp_path, story)
+
+
+def test_an_alarm_that_only_an_edge_has_found_calls_and_is_answered(centre: DataCentre, tmp_path: Path) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        now_ms = SystemClock().now_ms()
+        async with rounds.desk() as process:
+            await centre.receive_from_edge(told_by_edge(7, arrived_ms=now_ms, at_ms=now_ms, onset_ms=now_ms))
+            await until(lambda: bool(rounds.phone.taken))
+            (one,) = process.desk.standing()
+            process.desk.acknowledge(an_id(7), by="anna", revision=one.kept.alarm.revision)
+            await until(lambda: process.desk.counts.ordered == 1 and process.desk.to_pass_on() == [])
+            assert not process.desk.standing()[0].calls
+
+    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, binding abababab")
+
+
+def silenced_until(process: DeskProcess, alarm_id: bytes) -> int | None:
+    found = [one.kept.alarm for one in process.desk.standing() if one.kept.alarm.alarm_id == alarm_id]
+    return found[0].silenced_until_ms if found else None
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.02)

@@ -1,0 +1,49 @@
+"""The ANSWER frame: what was signed comes out, and nothing else does."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from wire.answers import Answer, AnswerKind, build_answer, is_answer, open_answer
+from wire.envelope import HEADER_BYTES, SIGNATURE_BYTES, FrameType, parse_header
+from wire.errors import Reason, Rejected
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ANOTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+EDGE, INGEST = b"e" * 16, b"i" * 16
+ANSWER = Answer(AnswerKind.ACKNOWLEDGED, 3, 1_767_600_000_000, 0, b"b" * 16, b"a" * 16)
+
+
+@pytest.mark.parametrize("answer", [ANSWER, ANSWER._replace(kind=AnswerKind.SILENCED, at_ms=0, until_ms=2**40)])
+def test_an_answer_is_read_by_the_edge_that_it_is_for(answer: Answer) -> None:
+    frame = build_answer(KEY, answer, sender=INGEST, edge_id=EDGE)
+
+    assert open_answer(frame, EDGE, ANOTHER.public_key(), KEY.public_key()) == answer
+    assert is_answer(frame)
+    assert parse_header(frame).type == FrameType.ANSWER
+    assert len(frame) == 164
+
+
+def test_no_byte_of_it_can_be_changed() -> None:
+    frame = build_answer(KEY, ANSWER, sender=INGEST, edge_id=EDGE)
+
+    for position in range(len(frame)):
+        with pytest.raises(Rejected):
+            open_answer(frame[:position] + bytes([frame[position] ^ 1]) + frame[position + 1 :], EDGE, KEY.public_key())
+
+
+def test_it_is_for_one_edge_and_from_one_data_centre() -> None:
+    frame = build_answer(KEY, ANSWER, sender=INGEST, edge_id=EDGE)
+
+    with pytest.raises(Rejected, match=Reason.RECIPIENT):
+        open_answer(frame, b"f" * 16, KEY.public_key())
+    with pytest.raises(Rejected, match=Reason.SIGNATURE):
+        open_answer(frame, EDGE, ANOTHER.public_key())
+
+
+@pytest.mark.parametrize(("offset", "value"), [(0, 0), (0, 3), (1, 0), (1, 4), (2, 1)])
+def test_what_this_version_does_not_know_is_refused_although_it_is_signed(offset: int, value: int) -> None:
+    frame = bytearray(build_answer(KEY, ANSWER, sender=INGEST, edge_id=EDGE)[:-SIGNATURE_BYTES])
+    frame[HEADER_BYTES + offset] = value
+
+    with pytest.raises(Rejected):
+        open_answer(bytes(frame) + KEY.sign(b"VSE1 answer\0" + bytes(frame)), EDGE, KEY.public_key())
