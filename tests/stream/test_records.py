@@ -190,9 +190,9 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         AlarmRecord(alarm=ALARM),
         decode_alarm_record,
         (
-            "92a7616c61726d6564dc0012ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
+            "92a7616c61726d6564dc0013ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
             "61626162616261626162c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03"
-            "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2"
+            "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2a0"
         ),
     ),
     (
@@ -274,6 +274,16 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
 def test_a_record_has_the_same_bytes_as_in_earlier_versions(record: Record, decode: Decode, expected: str) -> None:
     assert encode_record(record).hex() == expected
     assert decode(bytes.fromhex(expected)) == record
+
+
+def test_an_alarm_of_before_it_had_a_recommended_response_is_still_read() -> None:
+    earlier = (
+        "92a7616c61726d6564dc0012ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
+        "61626162616261626162c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03"
+        "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2"
+    )
+
+    assert decode_alarm_record(bytes.fromhex(earlier)) == AlarmRecord(alarm=ALARM)
 
 
 def test_every_record_type_is_in_the_table_of_bytes() -> None:

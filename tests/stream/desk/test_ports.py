@@ -39,7 +39,9 @@ class Rounds:
     async def desk(self) -> AsyncIterator[DeskProcess]:
         config = desk_config(self._house.config)
         ports = self._centre.source(), self._centre.sink()
-        with opened_desk(config, None, *ports, SystemClock(), place_of=lambda _: Place()) as process:
+        with opened_desk(
+            config, None, *ports, SystemClock(), place_of=lambda _: Place(), patients=lambda: None
+        ) as process:
             running = asyncio.create_task(process.run())
             try:
                 yield process
