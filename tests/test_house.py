@@ -127,7 +127,26 @@ def test_one_version_everywhere() -> None:
     said = _vitalloom("--version").stdout.strip()
 
     assert said == f"vitalloom {__version__}"
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{__version__}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+LONG_BUT_TABLES = {"deploy/description.py: processes"}
+
+
+def test_no_function_is_too_long_to_read() -> None:
+    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+
+    found = {one.name for path in paths for one in structure.functions(path) if one.size > 60}
+
+    assert found == LONG_BUT_TABLES
+
+
+def test_no_class_does_the_work_of_a_department() -> None:
+    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+
+    found = {one.name for path in paths for one in structure.classes(path) if one.size > 30}
+
+    assert found == {"stream/desk/book.py: DeskBook"}  # a method for each statement of its file
 
 
 def test_no_folder_has_a_circle_of_imports() -> None:
