@@ -20,11 +20,11 @@ from edge.errors import BadEdgeConfig, NotCommitted, OutboxDamaged
 from edge.intake import Intake
 from edge.keeper import Changes, Keeper
 from edge.local_alarm import LocalAlarm
+from edge.local_alarm_output import Sounder
 from edge.outbox import Outbox
 from edge.patients import EdgePatients
 from edge.reporting import HeartbeatReporter, Parts, StatusReporter
 from edge.sealing import Sealer
-from edge.sounder import Sounder
 from edge.status import Status
 from runtime.clock import Clock
 from wire.acks import AckBook

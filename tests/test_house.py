@@ -151,3 +151,23 @@ def test_no_class_does_the_work_of_a_department() -> None:
 
 def test_no_folder_has_a_circle_of_imports() -> None:
     assert [one.circles for one in structure.folders() if one.circles] == []
+
+
+EVERYWHERE = {"__init__", "commands", "errors", "health", "process"}
+"""Modules that mean the same in every folder."""
+
+
+@pytest.mark.parametrize("readme", sorted(ROOT.glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_the_readme_of_a_room_names_its_modules_and_no_others(readme: Path) -> None:
+    room = readme.parent
+    rows = re.findall(r"^\| (`.+?) \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {
+        name.rstrip("/").removesuffix(".py").split("/")[-1] for row in rows for name in re.findall(r"`([^`]+)`", row)
+    }
+
+    modules = {path.stem for path in room.rglob("*.py")}
+    folders = {path.name for path in room.rglob("*") if path.is_dir()}
+    files = {path.name for path in room.rglob("*") if path.is_file()}
+
+    assert named - modules - folders - files == set()
+    assert modules - named - EVERYWHERE == set()

@@ -15,8 +15,9 @@ from gpiozero.pins.mock import MockFactory
 
 import edge.bedside.watch
 from edge import status as statuses
+from edge.bedside.outputs import Aplay, Bedside, pins
 from edge.bedside.signals import HIGH, MEDIUM, Condition, Tone
-from edge.bedside.watch import Aplay, Bedside, main, pins, read_config, rehearse, watch
+from edge.bedside.watch import main, read_config, rehearse, watch
 from edge.errors import BadEdgeConfig
 from runtime.systemd import SystemdNotifier
 from tests.edge.statuses import NOW_MS, a_status

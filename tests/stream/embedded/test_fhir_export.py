@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stream.embedded.export_commands import export
+from stream.embedded.fhir_export import export
 from stream.embedded.store import Store
 from stream.errors import FileUnusable, NothingToExport
 from stream.store.sqlite_record import STORE_FILE, SqliteRecord
