@@ -9,7 +9,7 @@ import typer
 from runtime.errors import MissingExtra
 from runtime.version import __version__
 
-ABOUT: Final = "Remote patient monitoring: sealed vital signs from the wrist to an alarm that says why."
+ABOUT: Final = "Remote patient monitoring: encrypted vital signs from wearables to alarms that give their reason."
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
 
@@ -24,11 +24,11 @@ class Command(NamedTuple):
 COMMANDS: Final = {
     "ward": Command("simulators.commands", "simulators", "Run a simulated ward, from wearables to alarms."),
     "wearable": Command("simulators.commands", "simulators", "Run one simulated, enrolled wearable."),
-    "edge": Command("edge.commands", "edge", "The agent beside the bed, and the machine that it runs on."),
+    "edge": Command("edge.commands", "edge", "Run the bedside agent, and set up the machine for it."),
     "enrol": Command("wire.enrol.commands", "edge", "Enrol this device at a site."),
     "stream": Command("stream.embedded.commands", "stream", "Run the data centre in one process, without Kafka."),
     "ingest": Command("stream.ingest.commands", "cluster", "Receive frames from edges, append them to Kafka."),
-    "worker": Command("stream.engine.commands", "cluster", "Judge readings from Kafka: scores and alarms."),
+    "worker": Command("stream.engine.commands", "cluster", "Compute scores and alarms from readings in Kafka."),
     "store": Command("stream.store.commands", "cluster", "Prepare InfluxDB, and write judged readings to it."),
     "topics": Command("stream.topics.commands", "cluster", "The Kafka topics: create, inspect, resend dead letters."),
     "desk": Command("stream.desk.commands", "desk", "The alarm desk: call people until an alarm is answered."),
@@ -36,11 +36,11 @@ COMMANDS: Final = {
     "export": Command("stream.embedded.fhir_export", "stream", "Export a patient's record as FHIR resources."),
     "pki": Command("stream.site.commands", "stream", "Certificates and keys of a site."),
     "registry": Command("stream.site.commands", "stream", "Devices and their bindings to patients."),
-    "broker": Command("stream.site.commands", "stream", "The files of the site's Mosquitto."),
+    "broker": Command("stream.site.commands", "stream", "Write the configuration of the MQTT broker."),
     "audit": Command("stream.site.commands", "stream", "The audit log of the site."),
     "site": Command("deploy.commands", "site", "A whole site: create its folder, run it."),
     "doctor": Command("deploy.commands", "site", "Find what is wrong with a site or an edge."),
-    "health": Command("runtime.commands", "", "Ask a running process whether it makes progress."),
+    "health": Command("runtime.commands", "", "Check whether a running process is healthy."),
     "dashboards": Command("dashboards.commands", "dashboards", "Grafana dashboards: build, check, publish."),
     "score": Command("models.commands", "", "Add NEWS2 and other scores to a spreadsheet."),
     "predict": Command("models.commands", "models", "Score recorded patients with the released models."),

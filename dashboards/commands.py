@@ -49,7 +49,7 @@ def check_files(
     ] = None,
     token_file: KeyOption = Path("grafana.token"),
 ) -> None:
-    """Check whether the files, or the dashboards in a Grafana, are up to date.
+    """Check whether the dashboard files, or the dashboards of a Grafana server, are up to date.
 
     Exit status 1 if not; lists what differs.
     """

@@ -98,7 +98,9 @@ def compose() -> None:
 
 @site.command()
 def tools(
-    install: Annotated[bool, typer.Option("--install", help="Download or build missing servers.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install the missing servers: Mosquitto, Kafka, InfluxDB.")
+    ] = False,
 ) -> None:
     """Show which servers are installed on this machine.
 
@@ -149,7 +151,7 @@ def wearables(folder: FolderArgument) -> None:
 @site.command()
 def phone(
     listen: Annotated[str, typer.Option(help="Listen address for notifications, host:port.")],
-    file: Annotated[Path, typer.Option(help="File for received notifications.")],
+    file: Annotated[Path, typer.Option(help="NDJSON file to which received notifications are appended.")],
 ) -> None:
     """Run the simulated phone of the demo, which shows notifications of the desk."""
     from simulators.phone import run as run_phone

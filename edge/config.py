@@ -115,6 +115,6 @@ def check(config: EdgeConfig) -> None:
             raise BadEdgeConfig(f"model_keys: {key[:70]!r} is not a public key; give 64 hexadecimal digits")
     for name, cadence_ms in config.cadence_ms.items():
         if name not in SPEC:
-            raise BadEdgeConfig(f"cadence_ms.{name}: no such sign; known are {', '.join(SPEC)}")
+            raise BadEdgeConfig(f"cadence_ms.{name}: unknown vital sign; known are {', '.join(SPEC)}")
         if cadence_ms <= 0:
             raise BadEdgeConfig(f"cadence_ms.{name} must be above 0")

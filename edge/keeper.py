@@ -135,7 +135,10 @@ class Keeper:
         waiting = self.outbox.waiting().get(session_id)
         ranges = [] if waiting is None else waiting[1]
         rows = sum(high - low + 1 for low, high in ranges)
-        _log.error("a session is refused as rolled back; was this card copied or restored?", rows=rows)
+        _log.error(
+            "the data centre refuses a session as older than the last one; was the SD card copied or restored?",
+            rows=rows,
+        )
         now_ms = self.now_ms()
         self._batch.freed += [(session_id, low, high) for low, high in ranges]
         if rows:
@@ -225,5 +228,7 @@ class Keeper:
             self.stuck_since_ms = mono_ms
         if self._stuck_logged_ms is None or mono_ms - self._stuck_logged_ms >= STUCK_LOG_MS:
             self._stuck_logged_ms = mono_ms
-            _log.error("readings cannot be kept; wearables keep theirs", problem=str(error))
+            _log.error(
+                "cannot save readings on disk; trying again; wearables keep theirs until then", problem=str(error)
+            )
         self.commit_due_ms = mono_ms + RETRY_COMMIT_MS

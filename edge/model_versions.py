@@ -33,7 +33,7 @@ class ModelVersions:
             known = _DECODER.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning(
-                "cannot read the trusted model versions; an older model would not be noticed", problem=str(error)
+                "cannot read the trusted model versions; an outdated model would be accepted", problem=str(error)
             )
             return
         self.newest = {name: version for name, version in known.items() if _is(version)}

@@ -75,7 +75,7 @@ class EdgePatients:
         alarms = self._pipeline.on_timer(now_ms)
         for problem in self._pipeline.drain_defects():
             self._counts.not_judged += 1
-            _log.error("the passing of time could not be judged for a patient", problem=problem)
+            _log.error("cannot run the timers of a patient; alarms that depend on time may be missing", problem=problem)
         return alarms
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
@@ -99,7 +99,10 @@ class EdgePatients:
         opened = {patient: self._lock.unlock(label + patient, locked) for patient, locked in kept.items()}
         found = {patient.hex(): state for patient, state in opened.items() if state is not None}
         if gone := len(kept) - len(found):
-            _log.warning(f"patient {kind} are locked with a key that is gone; judging starts afresh", patients=gone)
+            _log.warning(
+                f"patient {kind} were encrypted with a key that no longer exists; scoring starts without history",
+                patients=gone,
+            )
         return found
 
     def _open_models(self, config: EdgeConfig, outbox: Outbox) -> Scoring:
@@ -113,7 +116,10 @@ class EdgePatients:
         for name, error in scoring.refused.items():
             _log.error("a model is refused; the rules judge without it", model=name, problem=str(error))
         if scoring.forgotten:
-            _log.warning("memories of models could not be read; they start afresh", patients=scoring.forgotten)
+            _log.warning(
+                "cannot read the saved model states of some patients; the models start without history",
+                patients=scoring.forgotten,
+            )
         accepted.accept(scoring.versions)
         return scoring
 

@@ -122,9 +122,9 @@ def main(config_path: Path, *, check_only: bool = False) -> int:
         raise BadEdgeConfig(f"{config.identity}: is the identity of a device with role {wallet.me.role}, not edge")
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     for warning in hardening.warnings:
-        _log.warning("keys at rest", problem=warning)
+        _log.warning("keys are not fully protected", problem=warning)
     if (problem := wallet.expiry(clock.now_ms())) is not None:
-        _log.error("credential", problem=problem)
+        _log.error("device certificate has expired or expires soon", problem=problem)
     if check_only:
         _log.info("configuration is valid", patients=len(wallet.provision.directory.bindings()))
         return 0
@@ -139,7 +139,7 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
         _log.warning("patient states will be lost when this process ends", problem=lock.problem)
     elif path is not None and lies_with(path, config.data_dir):
         _log.warning(
-            "anyone with this disk can read the latest values of its patients",
+            "a stolen disk reveals the latest values of its patients",
             fix="set state_key to a file in memory, or encrypt the disk",
         )
     return lock

@@ -165,7 +165,7 @@ class Phone:
         if alarm is None:
             return '<p class="state">This alarm is over.</p>'
         if alarm.answered_by:
-            return f'<p class="state">Answered by {html.escape(alarm.answered_by)}. No one is called any more.</p>'
+            return f'<p class="state">Answered by {html.escape(alarm.answered_by)}. Calling has stopped.</p>'
         state = "" if alarm.is_calling else '<p class="state">Silenced.</p>'
         fields = {"key": self.form_key, "person": person, "alarm": alarm.alarm_id, "revision": str(alarm.revision)}
         hidden = "".join(f'<input type="hidden" name="{name}" value="{html.escape(v)}">' for name, v in fields.items())

@@ -174,7 +174,7 @@ class AlarmBook:
                 if episode.state is AlarmState.ACTIVE and not self._is_judged(episode.rule_id):
                     del self._episodes[episode.rule_id, episode.key]
                     episode.state = AlarmState.CLEARED
-                    episode.text = f"not judged any more; was {episode.text}"
+                    episode.text = f"rule no longer applies; alarm was: {episode.text}"
                 return [self._changed(episode, at_ms)]
         return []
 

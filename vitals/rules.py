@@ -85,7 +85,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             known = ", ".join([*QUANTITIES, *SPEC])
             raise BadPlan(f"rule {self.rule_id}: unknown quantity {self.quantity!r}; known are {known}")
         if min(self.for_ms, self.clear_for_ms, self.clear_margin) < 0 or self.clear_count < 1:
-            raise BadPlan(f"rule {self.rule_id}: durations and margins are not negative, clear_count is at least 1")
+            raise BadPlan(
+                f"rule {self.rule_id}: for_ms, clear_for_ms and clear_margin must be 0 or more, clear_count at least 1"
+            )
 
 
 QUANTITIES: Final = (

@@ -294,7 +294,7 @@ def _check_scores(scores: tuple[ScoreV1, ...]) -> None:
         if _VERSION_TEXT.fullmatch(one.version) is None:
             raise DecodeError(Reason.VALUE, f"scores.{one.model}: the version is not three numbers")
         if len(one.reason) > MOST_REASON or not one.reason.isprintable():
-            raise DecodeError(Reason.VALUE, f"scores.{one.model}: the reason is too long, or not a text")
+            raise DecodeError(Reason.VALUE, f"scores.{one.model}: the reason is too long or has unprintable characters")
 
 
 def _check_time(name: str, value: int) -> None:

@@ -174,7 +174,7 @@ class PhoneAnswers:
     def answer(self, person: str, alarm_id: str, revision: int) -> str:
         client = self._clients.get(person)
         if client is None or len(alarm_id) != 32 or not alarm_id.isalnum():
-            return "This phone belongs to no one who may answer."
+            return "The owner of this phone is not a user who may answer alarms."
         try:
             client.acknowledge(alarm_id, revision=revision)
         except DeskCommandFailed as error:

@@ -149,7 +149,7 @@ def _record(line: bytes, path: Path, number: int) -> AuditRecord:
     if len(line) > LINE_BYTES:
         raise AuditBroken(path, number, f"is longer than {LINE_BYTES} bytes, the limit of a record")
     if not line.endswith(b"\n"):
-        raise AuditBroken(path, number, "is torn: its end is missing")
+        raise AuditBroken(path, number, "is incomplete: its end is missing")
     try:
         record = msgspec.json.decode(line, type=AuditRecord)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -47,7 +47,7 @@ def _group(text: str) -> typer.Typer:
 
 pki = _group("Certificates and keys of a site: create, issue, renew, revoke, list.")
 registry = _group("Devices: add and invite them, bind them to patients, run the registry server.")
-broker = _group("Configuration files of the site's Mosquitto broker.")
+broker = _group("Write the configuration files of the site's MQTT broker, Mosquitto.")
 audit = _group("Audit log of the registry.")
 
 
@@ -243,7 +243,7 @@ def serve(
         typer.Option(
             "--http-listen",
             envvar="VITALLOOM_REGISTRY__HTTP__LISTEN",
-            help="host:port of /metrics, /ready and /live; empty: none.",
+            help="host:port for /metrics, /ready and /live; empty: no HTTP.",
         ),
     ] = REGISTRY_LISTEN,
     log_format: Annotated[
@@ -277,20 +277,20 @@ def add(
 
 @registry.command()
 def invite(
-    device: Annotated[str, typer.Argument(help="Device: its id, the beginning of it, or its label.")],
+    device: Annotated[str, typer.Argument(help="Device: its id, the first characters of its id, or its label.")],
     site: SiteOption = _SITE,
     png: PngOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the invitation, for scripts.")] = False,
 ) -> None:
-    """Print a new invitation for a device. Earlier ones become void, and a locked device is unlocked."""
+    """Print a new invitation for a device. Earlier ones become invalid, and a locked device is unlocked."""
     with _opened(site) as opened:
         _invite(opened, opened.registry.find(device), png, quiet=quiet)
 
 
 @registry.command()
 def bind(
-    wearable: Annotated[str, typer.Option(help="Wearable: its id, the beginning of it, or its label.")],
-    edge: Annotated[str, typer.Option(help="Edge at the bed: its id, the beginning of it, or its label.")],
+    wearable: Annotated[str, typer.Option(help="Wearable: its id, the first characters of its id, or its label.")],
+    edge: Annotated[str, typer.Option(help="Edge at the bed: its id, the first characters of its id, or its label.")],
     patient: Annotated[str, typer.Option(help="Pseudonym of the patient; never a name.")],
     bed: Annotated[str, typer.Option(help="Bed of the patient.")],
     site: SiteOption = _SITE,
@@ -330,7 +330,9 @@ def bind(
 
 @registry.command()
 def unbind(
-    binding: Annotated[str, typer.Argument(help="Binding: its id or its wearable's id, or the beginning of one.")],
+    binding: Annotated[
+        str, typer.Argument(help="Binding: its id or the id of its wearable, or the first characters of either.")
+    ],
     site: SiteOption = _SITE,
 ) -> None:
     """End a binding: the wearable is no longer on this patient."""

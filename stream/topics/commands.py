@@ -38,7 +38,7 @@ def init(
         int, typer.Option(min=1, max=10, help="Replication factor; use 3 on a cluster of three or more brokers.")
     ] = 1,
 ) -> None:
-    """Create missing topics, and check the numbers of partitions of the others."""
+    """Create missing topics, and check that the others have the right number of partitions."""
     config = kafka_config(kafka, topic_prefix)
     made = create_missing_topics(config, partitions=partitions, replication=replication)
     typer.echo(f"{len(made)} topics created: {', '.join(made)}" if made else "all topics exist")

@@ -82,7 +82,7 @@ def _keys(kind: type) -> set[str]:
         ("[outbox]\nbudget_mb = 1", "outbox.budget_mb is too small; give it at least 8"),
         ("[outbox]\ncommit_rows = 200", "outbox.commit_rows must not be above broker.receive_maximum"),
         ("[local_alarm]\nafter_s = 0", "local_alarm.after_s must be above 0"),
-        ("[cadence_ms]\nheart_rte = 5", "cadence_ms.heart_rte: no such sign; known are heart_rate"),
+        ("[cadence_ms]\nheart_rte = 5", "cadence_ms.heart_rte: unknown vital sign; known are heart_rate"),
         ("[cadence_ms]\nspo2 = 0", "cadence_ms.spo2 must be above 0"),
         ("port 5", "is not TOML"),
     ],

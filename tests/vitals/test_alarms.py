@@ -446,7 +446,7 @@ def test_the_alarm_of_a_rule_that_was_taken_out_stays_until_it_is_looked_at(take
     (looked_at,) = later.acknowledge(alarm.alarm_id, by="anna", at_ms=START)
 
     assert (kept.alarm_id, kept.state, kept.kind) == (alarm.alarm_id, ACTIVE, AlarmKind.PHYSIOLOGICAL)
-    assert (looked_at.state, looked_at.text) == (CLEARED, f"not judged any more; was {text}")
+    assert (looked_at.state, looked_at.text) == (CLEARED, f"rule no longer applies; alarm was: {text}")
     assert later.open() == []
 
 

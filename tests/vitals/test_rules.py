@@ -71,10 +71,10 @@ def test_high_priority_latches_unless_the_rule_says_otherwise(
         ({"limits": (AlarmLimit(5, MEDIUM), AlarmLimit(float("inf"), HIGH))}, "limits must be finite numbers"),
         ({"limits": (AlarmLimit(5, HIGH), AlarmLimit(7, MEDIUM))}, "may not have a lower priority"),
         ({"quantity": "mood"}, "unknown quantity 'mood'; known are news2, red_sign"),
-        ({"for_ms": -1}, "not negative"),
-        ({"clear_for_ms": -1}, "not negative"),
-        ({"clear_margin": -0.1}, "not negative"),
-        ({"clear_count": 0}, "clear_count is at least 1"),
+        ({"for_ms": -1}, "0 or more"),
+        ({"clear_for_ms": -1}, "0 or more"),
+        ({"clear_margin": -0.1}, "0 or more"),
+        ({"clear_count": 0}, "clear_count at least 1"),
     ],
 )
 def test_a_rule_that_cannot_work_says_what_is_wrong_with_it(changes: dict[str, Any], said: str) -> None:

@@ -40,7 +40,7 @@ async def look_after(wallet: Wallet, now_ms: int) -> None:
         if wants_renewal:
             reply, keys = await asyncio.to_thread(ask_renewal, wallet)
             wallet.renewed(reply, keys)
-            _log.info("renewed", device=wallet.me.device_id.hex())
+            _log.info("device certificate renewed", device=wallet.me.device_id.hex())
         elif wallet.wants_prekey(now_ms):
             told = await asyncio.to_thread(announce_prekey, wallet, now_ms=now_ms)
             wallet.accept_all(told.documents)
@@ -48,4 +48,4 @@ async def look_after(wallet: Wallet, now_ms: int) -> None:
     except (EnrolmentFailed, Rejected, OSError) as error:  # a full disk is no reason to stop recording
         _log.warning("could not renew", problem=str(error))
     if (problem := wallet.expiry(now_ms)) is not None:
-        _log.error("credential", problem=problem)
+        _log.error("device certificate has expired or expires soon", problem=problem)

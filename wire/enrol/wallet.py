@@ -260,7 +260,9 @@ class Wallet:
         try:
             self._identity.change_control_keys(content.keys)
         except (OSError, NotPrivate) as error:
-            _log.warning("new control keys could not be kept", problem=str(error))
+            _log.warning(
+                "cannot save the site's new control keys; they are in force until this process ends", problem=str(error)
+            )
             return False
         return True
 

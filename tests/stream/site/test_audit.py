@@ -349,9 +349,9 @@ def test_a_last_line_that_is_torn_is_noticed_and_never_continued(log: AuditLog) 
     for length in range(begin + 1, len(whole)):
         log.path.write_bytes(whole[:length])
 
-        broken_at(log, LINES, "is torn")
+        broken_at(log, LINES, "is incomplete")
         for look in (head_of, lambda path: AuditLog(path).append("bound", at_ms=NOW, who="w", subject="s")):
-            with pytest.raises(AuditBroken, match="is torn") as found:
+            with pytest.raises(AuditBroken, match="is incomplete") as found:
                 look(log.path)
             assert found.value.line == LINES
             assert f"truncate -s {begin} {log.path} " in str(found.value)

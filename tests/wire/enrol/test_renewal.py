@@ -207,7 +207,7 @@ def test_a_renewal_is_one_line_in_the_log(
     look(desk, edge, after_ms=20 * DAY)
 
     assert edge.me.credential_serial != serial
-    assert lines(heard) == [("renewed", "")]
+    assert lines(heard) == [("device certificate renewed", "")]
 
 
 def test_what_is_over_is_destroyed_even_if_nobody_can_be_reached(desk: Desk, line: Line, edge: Wallet) -> None:
@@ -320,7 +320,9 @@ def test_somebody_is_told_before_it_is_too_late(
     look(desk, edge, after_ms=day * DAY)
 
     wanted = problem.format(id=edge.me.device_id.hex(), url=FACTS.url)
-    assert lines(heard, logging.ERROR) == ([("credential", wanted)] if problem else [])
+    assert lines(heard, logging.ERROR) == (
+        [("device certificate has expired or expires soon", wanted)] if problem else []
+    )
 
 
 def test_a_revoked_device_goes_on_and_says_so(
