@@ -189,7 +189,7 @@ def test_missing_topic(hospital: Hospital) -> None:
     found = only_error(problems(DoctorTargets(worker=hospital.config("worker", name="halved", kafka=kafka))))
 
     assert found.result == f"has no topic halved.{KAFKA_STATE}"
-    assert found.fix == f"make them: vitalloom topics init --kafka {kafka.bootstrap} --topic-prefix halved."
+    assert found.fix == f"create it: vitalloom topics init --kafka {kafka.bootstrap} --topic-prefix halved."
 
 
 def test_damaged_model(hospital: Hospital) -> None:
@@ -203,7 +203,7 @@ def test_damaged_model(hospital: Hospital) -> None:
     found = only_error(problems(DoctorTargets(edge=hospital.edge("damaged", more=f'models = "{models}"'))))
 
     assert found.subject == "model sepsis"
-    assert "is not the file that the passport names" in found.result
+    assert "SHA-256 of model.onnx differs from the passport" in found.result
     assert "restore the released files" in found.fix
 
 
