@@ -30,7 +30,7 @@ alarms = typer.Typer(
 )
 
 
-class Told(msgspec.Struct, kw_only=True):
+class ListedNotification(msgspec.Struct, kw_only=True):
     at_ms: int
     who: str
     person: str
@@ -57,7 +57,7 @@ class Alarm(msgspec.Struct, kw_only=True):
     silenced_until_ms: int | None = None
     calling: bool = False
     outage: str = ""
-    told: list[Told] = []
+    told: list[ListedNotification] = []
 
 
 class Alarms(msgspec.Struct, kw_only=True):
@@ -211,8 +211,8 @@ def show(found: Alarms, console: Console) -> None:
             Text(_printable(one.place)),
             Text(_printable(f"was: {one.text}" if one.state == "was" else one.text) + _recommended(one)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
-            Text(_answered(one), overflow="fold"),
-            Text(_told(one)),
+            Text(_answer_text(one), overflow="fold"),
+            Text(_notifications_text(one)),
         )
     if found.alarms:
         console.print(table)
@@ -243,7 +243,7 @@ def _recommended(one: Alarm) -> str:
     return f"\nRecommended: {_printable(one.response)}" if one.response else ""
 
 
-def _answered(one: Alarm) -> str:
+def _answer_text(one: Alarm) -> str:
     lines = []
     if one.acknowledged_by is not None:
         when = "" if one.acknowledged_ms is None else f" {_clock(one.acknowledged_ms)}"
@@ -255,7 +255,7 @@ def _answered(one: Alarm) -> str:
     return "\n".join(lines) or ("nobody yet" if one.calling else "nobody")
 
 
-def _told(one: Alarm) -> str:
+def _notifications_text(one: Alarm) -> str:
     lines = [f"{sent.person} {sent.channel} {_clock(sent.at_ms)} {sent.fate}" for sent in one.told[:3]]
     if len(one.told) > 3:
         lines.append(f"and {len(one.told) - 3} before")

@@ -30,8 +30,8 @@ _FIRST_PAUSE_MS: Final = 2_000
 _LONGEST_PAUSE_MS: Final = 60_000
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What a person said, as the desk keeps it until the log says the same."""
+class DeskAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A person's acknowledgement, kept until the patient's record confirms it."""
 
     by: str
     at_ms: int
@@ -57,7 +57,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     opened_ms: int  # when the desk first heard of it
     heard_ms: int  # when it last heard something new
     from_edge: bool = False  # an edge has told of it, the data centre has not
-    answer: Answer | None = None
+    answer: DeskAnswer | None = None
     replaced: bool = False  # another alarm of the same condition has taken its place
     without_data: tuple[str, ...] = ()  # of an outage: the bindings that send no data
 
@@ -114,7 +114,7 @@ class Heard(NamedTuple):
     kept: Kept
     news: bool  # False: it was known, nothing has to be written
     displaced: Kept | None = None  # the alarm of the same condition whose place it took
-    order: Answer | None = None  # an answer that was given to an edge's alarm, and now goes to the patient's monitor
+    order: DeskAnswer | None = None  # an earlier answer to an edge's alarm, to be sent to the patient's monitor
 
 
 def of_edge(told: EdgeAlarmRecord) -> AlarmChanged | None:
@@ -169,7 +169,7 @@ def hear(
     found_now = before is not None and before.from_edge and not from_edge
     if answer is not None and found_now and alarm.acknowledged_by is None and alarm.priority <= answer.priority:
         # The data centre has only now found what was answered already, and no worse.
-        order = answer = Answer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
+        order = answer = DeskAnswer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
     kept = Kept(
         escalation=escalation,
         opened_ms=now_ms if before is None else before.opened_ms,
@@ -356,7 +356,7 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
         return kept
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
-    return msgspec.structs.replace(kept, answer=Answer(by, now_ms, revision, kept.alarm.priority))
+    return msgspec.structs.replace(kept, answer=DeskAnswer(by, now_ms, revision, kept.alarm.priority))
 
 
 def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int) -> ActiveSilence:

@@ -19,7 +19,7 @@ from runtime.metrics import address
 from stream.config import DeskApiConfig
 from stream.desk import texts
 from stream.desk.desk import AlarmDesk, Standing
-from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Session
+from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, DeskSession, Door
 from stream.errors import (
     AlarmChangedMeanwhile,
     BadRequest,
@@ -31,7 +31,7 @@ from stream.errors import (
 from stream.http import JSON, HttpServer, client_address, read_body
 
 MAX_BODY_BYTES: Final = 4_096
-_MOST_TOLD: Final = 50
+_MOST_NOTIFICATIONS: Final = 50
 
 _log = get(__name__)
 
@@ -65,14 +65,14 @@ class SilenceAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     minutes: Annotated[int, msgspec.Meta(ge=1, le=1_440)]
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to one person."""
+class ShownNotification(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification of one person by one channel."""
 
     at_ms: int
     who: str  # the role
     person: str
     channel: str
-    fate: str  # waiting: nobody knows yet; sent: the service took it; failed: it did not, and is asked again; stopped
+    fate: str  # waiting: result unknown; sent: the service accepted it; failed: tried again; stopped: not needed
 
 
 class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     silenced_until_ms: int | None
     calling: bool
     outage: str  # id of the outage that calls instead; empty if there is none
-    told: list[Told]
+    told: list[ShownNotification]
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,10 +212,15 @@ def shown_of(one: Standing) -> ShownAlarm:
     if one.hush is not None and alarm.priority <= one.hush.priority:
         until_ms = one.hush.until_ms
     told = [
-        Told(at_ms=sent.begun_ms or sent.due_ms, who=sent.who, person=sent.person, channel=sent.channel,
-             fate=sent.fate.value)
-        for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_TOLD]
-    ]  # fmt: skip
+        ShownNotification(
+            at_ms=sent.begun_ms or sent.due_ms,
+            who=sent.who,
+            person=sent.person,
+            channel=sent.channel,
+            fate=sent.fate.value,
+        )
+        for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_NOTIFICATIONS]
+    ]
     return ShownAlarm(
         id=alarm.alarm_id.hex(), revision=alarm.revision, priority=texts.WORDS[alarm.priority],
         mark=texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
@@ -253,7 +258,7 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
     return answer
 
 
-def _session(request: Request, door: Door) -> Session:
+def _session(request: Request, door: Door) -> DeskSession:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not 0 < len(token) <= 200:
         raise DeskRequestRefused(401, "not logged in: vitalloom alarms login")

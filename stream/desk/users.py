@@ -107,8 +107,8 @@ class Users:
         write_private(self.path, msgspec.json.format(msgspec.json.encode(users), indent=1))
 
 
-class Session(NamedTuple):
-    """Somebody who has logged in."""
+class DeskSession(NamedTuple):
+    """One login of a user."""
 
     user: str
     until_ms: int
@@ -132,7 +132,7 @@ class Door:
         self._one_by_one = asyncio.Lock()  # 64 MiB and a core each
         self._waiting = 0
 
-    async def log_in(self, name: str, password: str, address: str) -> tuple[str, Session]:
+    async def log_in(self, name: str, password: str, address: str) -> tuple[str, DeskSession]:
         """A new token.
 
         Raises:
@@ -159,15 +159,15 @@ class Door:
                 failed.pop()
         return self.admit(name)
 
-    def admit(self, name: str) -> tuple[str, Session]:
+    def admit(self, name: str) -> tuple[str, DeskSession]:
         """A new token for a user, without a password: for the process that runs the desk itself."""
         token = secrets.token_urlsafe(32)
-        session = Session(name, self._clock.now_ms() + self._session_ms, _digest(token))
+        session = DeskSession(name, self._clock.now_ms() + self._session_ms, _digest(token))
         with self._book.transaction():
             self._book.put_session(session.digest, session.user, session.until_ms)
         return token, session
 
-    def who(self, token: str) -> Session:
+    def who(self, token: str) -> DeskSession:
         """Whose token it is.
 
         Raises:
@@ -180,9 +180,9 @@ class Door:
         began_ms = 0 if found is None else found[1] - self._session_ms
         if found is None or user is None or found[1] <= self._clock.now_ms() or began_ms < user.added_ms:
             raise DeskRequestRefused(401, "not logged in, or no longer: vitalloom alarms login")
-        return Session(*found, digest)
+        return DeskSession(*found, digest)
 
-    def log_out(self, session: Session) -> None:
+    def log_out(self, session: DeskSession) -> None:
         with self._book.transaction():
             self._book.end_session(session.digest)
 

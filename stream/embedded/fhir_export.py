@@ -34,7 +34,7 @@ export = typer.Typer(
 )
 
 
-class Exported(NamedTuple):
+class ExportedBinding(NamedTuple):
     """One binding, and how its resources refer to patient and device."""
 
     binding_id: str
@@ -84,7 +84,7 @@ def export_fhir(
     typer.echo(f"{out}: {lines} resources of {len(chosen)} binding{'s' if len(chosen) > 1 else ''}")
 
 
-def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site: Path | None) -> list[Exported]:
+def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site: Path | None) -> list[ExportedBinding]:
     known = record.bindings()
     registered = {} if site is None else _registered(site)
     if patient is not None:
@@ -99,10 +99,10 @@ def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site
         if len(found) != 1:
             problem = "fits more than one binding" if found else "no such binding in the store"
             raise NothingToExport(f"{binding}: {problem}; {_names(found or known)}")
-    return [registered.get(one, Exported(one, f"Patient/{one}", f"Device/{one}")) for one in found]
+    return [registered.get(one, ExportedBinding(one, f"Patient/{one}", f"Device/{one}")) for one in found]
 
 
-def _registered(folder: Path) -> dict[str, Exported]:
+def _registered(folder: Path) -> dict[str, ExportedBinding]:
     clock = SystemClock()
     with contextlib.closing(Site.open(folder, clock=clock, to_read=True)) as site:
         found = {}
@@ -110,7 +110,7 @@ def _registered(folder: Path) -> dict[str, Exported]:
             binding_id = one.binding_id.hex()
             # Not every pseudonym can be a FHIR id.
             subject = one.patient if _FHIR_ID.fullmatch(one.patient) else binding_id
-            found[binding_id] = Exported(
+            found[binding_id] = ExportedBinding(
                 binding_id, f"Patient/{subject}", f"Device/{one.wearable_id.hex()}", one.patient
             )
         return found
@@ -123,7 +123,9 @@ def _names(bindings: list[str]) -> str:
     return f"known bindings: {', '.join(bindings[:_MOST_NAMED])}{more}"
 
 
-def _resources(record: SqliteRecord, chosen: list[Exported], advance: Callable[[], None]) -> Iterator[fhir.Resource]:
+def _resources(
+    record: SqliteRecord, chosen: list[ExportedBinding], advance: Callable[[], None]
+) -> Iterator[fhir.Resource]:
     for one in chosen:
         subject, device = one.subject, one.device
         for reading in record.readings(one.binding_id):

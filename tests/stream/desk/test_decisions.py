@@ -8,9 +8,9 @@ import pytest
 from stream.desk import decisions
 from stream.desk.decisions import (
     ActiveSilence,
-    Answer,
     Delivery,
     DeliveryStatus,
+    DeskAnswer,
     Limit,
     OutgoingMessage,
     acknowledge,
@@ -165,11 +165,11 @@ def test_what_was_answered_at_the_edge_s_word_is_answered_when_the_data_centre_f
     answered = acknowledge(at_edge, by="anna", revision=at_edge.alarm.revision, now_ms=NOW)
 
     same = hear(told(revision=0), now_ms=NOW + SECOND, before=answered)
-    milder = msgspec.structs.replace(answered, answer=Answer("anna", NOW, at_edge.alarm.revision, AMBER))
+    milder = msgspec.structs.replace(answered, answer=DeskAnswer("anna", NOW, at_edge.alarm.revision, AMBER))
     worse = hear(told(revision=0), now_ms=NOW + SECOND, before=milder)
 
     assert same is not None
-    assert same.order == Answer("anna", NOW, 0, RED)
+    assert same.order == DeskAnswer("anna", NOW, 0, RED)
     assert same.kept.answered_by == "anna"
     assert worse is not None
     assert worse.order is None

@@ -24,8 +24,8 @@ def test_an_alarm_that_an_edge_found_is_in_the_log_once_with_the_frame_it_came_i
     )  # fmt: skip
     frame = session.seal(encode(found))[1]
 
-    site.take(session.frame, frame)
-    site.take(frame)
+    site.accept(session.frame, frame)
+    site.accept(frame)
 
     ((_, body),) = site.store.alarm_records(0, 10)
     record = decode_alarm_record(body)
