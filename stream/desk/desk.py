@@ -1,8 +1,8 @@
-"""The alarm desk: hears alarms, keeps them, calls people until an alarm is answered, and passes their answers on.
+"""The alarm desk: stores alarms, notifies people until an alarm is answered, and forwards their answers.
 
-Stands between the decisions (`stream.desk.decisions`), the book and the channels. It writes down what it is about to
-do before it does it, so that it can be killed at any instruction: what was begun and is not known to be done is done
-again, under the same name.
+Connects the decisions (`stream.desk.decisions`), the book and the channels. Every step is written to the book before it
+is taken, so that the process can be killed at any instruction: a notification without a recorded result is sent again,
+under the same key.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Sil
 from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
 
 AGAIN_MS: Final = 60_000
-"""So long the log has to say what was ordered; then it is ordered again."""
+"""If the patient's record does not show an order within this time, the order is sent again."""
 
 _TOGETHER_S: Final = 0.02
 _RECORD_AGAIN_S: Final = 2.0
@@ -41,14 +41,14 @@ _log = get(__name__)
 
 
 class Place(NamedTuple):
-    """Where a patient is; pseudonyms."""
+    """Bed and pseudonym of a patient; empty if not known."""
 
     bed: str = ""
     patient: str = ""
 
 
 class Standing(NamedTuple):
-    """One alarm of the list, with all that there is to say of it."""
+    """One alarm of the list, with its place, silence and notifications."""
 
     kept: Kept
     place: Place
@@ -59,37 +59,39 @@ class Standing(NamedTuple):
 
 
 class DeskCounts(msgspec.Struct):
-    """What the desk has done since it began."""
+    """Counts since the desk started, and its present state."""
 
     records: int = 0
     unreadable: int = 0
     opened: int = 0
-    accepted: int = 0  # messages that a service took
-    failed: Counter[str] = msgspec.field(default_factory=Counter)  # by channel, tries that it did not take
-    late: int = 0  # taken after their time
+    accepted: int = 0  # messages that a service accepted
+    failed: Counter[str] = msgspec.field(
+        default_factory=Counter
+    )  # by channel, attempts that the service did not accept
+    late: int = 0  # accepted after the timeout
     digests: int = 0
-    nobody: int = 0  # notifications for which there was no address
+    no_address: int = 0  # notifications for which there was no address
     answered: int = 0
     silenced: int = 0
     ordered: int = 0
     refused_commits: int = 0
-    slowest_first_ms: int = 0  # from opening to the first try, of those that call at once
+    slowest_first_ms: int = 0  # longest time from opening to the first attempt, of alarms that notify at once
     open_by_priority: tuple[int, int, int] = (0, 0, 0)
     unanswered_high: int = 0
     waiting: int = 0
     wishes: int = 0
     turned_ms: int | None = None  # monotonic
-    refusing: str = ""  # why nothing can be written
+    refusing: str = ""  # why the book cannot be written; empty if it can
 
 
 class AlarmDesk:
     """One desk on one book.
 
     Args:
-        roles: who has which role; may be replaced at any time, as may `addresses`.
-        place_of: where the patient of a binding is.
-        patients: how many patients are monitored now; None if that is not known.
-        notifier: None: one as the configuration says.
+        roles: people of each role; may be replaced at any time, as may `addresses`.
+        place_of: bed and patient of a binding.
+        patients: number of patients monitored now; None if it is not known.
+        notifier: None: one with the configured timeout.
     """
 
     def __init__(
@@ -106,8 +108,8 @@ class AlarmDesk:
         self.counts = DeskCounts()
         self.roles: Mapping[str, Sequence[str]] = config.roles
         self.addresses = addresses
-        self.kick = asyncio.Event()  # there may be something to send
-        self.wished = asyncio.Event()  # there is something to pass on
+        self.kick = asyncio.Event()  # set when a notification may be due
+        self.wished = asyncio.Event()  # set when an order waits to be sent
         self._config = config
         self._policy = config.policy
         self._limit = Limit(config.digest_after, config.digest_window_ms)
@@ -116,20 +118,20 @@ class AlarmDesk:
         self._clock = clock
         self._place_of = place_of
         self._patients = patients
-        self._outages: SiteOutages | None = None  # None: as the book has them
+        self._outages: SiteOutages | None = None  # None: to be read from the book
         self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
-        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
+        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: its heard_ms, and when to plan it again
         self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._down: dict[tuple[str, str], str] = {}  # what was said last of an address that takes nothing
+        self._down: dict[tuple[str, str], str] = {}  # the last problem of an address that fails
         self._forgot_ms: int | None = None
 
-    # Hearing
+    # Reading alarms
 
     def hear(self, batch: Sequence[SourceRecord]) -> None:
-        """Records of the log, and the place behind them, at once.
+        """Commit records of the alarm log together with the position behind them.
 
         Raises:
-            CommitFailed: nothing of it happened.
+            CommitFailed: nothing was committed.
         """
         now_ms = self._clock.now_ms()
         opened = 0
@@ -208,10 +210,10 @@ class AlarmDesk:
         self._follow_outages([one.alarm for one in listed if one.is_active], now_ms, store=True)
 
     def _follow_outages(self, changed: Sequence[AlarmChanged], now_ms: int, *, store: bool = False) -> None:
-        """Tell the outages of alarms that changed. Within a transaction.
+        """Update the outages with alarms that changed. Within a transaction.
 
         Args:
-            store: the state, even if no alarm was about missing data.
+            store: write the state even if no alarm is about missing data.
         """
         about_data = [alarm for alarm in changed if alarm.rule_id in NO_DATA_RULES]
         if self._outages is None or not (about_data or store):
@@ -242,10 +244,10 @@ class AlarmDesk:
         place = self._place_of(binding_id)
         return texts.place(place.bed, place.patient, binding_id)
 
-    # What people do
+    # Answers of people
 
     def acknowledge(self, alarm_id: bytes, *, by: str, revision: int) -> Kept:
-        """Durable when it returns; the log hears of it soon.
+        """Acknowledge an alarm. Durable when it returns; the order to the patient's monitor follows.
 
         Raises:
             NoSuchAlarm, AlarmChangedMeanwhile, CommitFailed.
@@ -266,7 +268,7 @@ class AlarmDesk:
         return kept
 
     def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
-        """As `acknowledge`: the condition of this alarm, for so long."""
+        """Silence the condition of this alarm for `minutes`; otherwise as `acknowledge`."""
         now_ms = self._clock.now_ms()
         with self._book.transaction():
             kept = self._book.alarm(alarm_id)
@@ -288,7 +290,7 @@ class AlarmDesk:
         return hush
 
     def standing(self) -> list[Standing]:
-        """The list that people see: the worst first, what nobody has answered before the rest."""
+        """The list of alarms: unanswered ones first, then by priority, then by age."""
         now_ms = self._clock.now_ms()
         hushes = self._book.hushes(now_ms)
         found = []
@@ -311,17 +313,20 @@ class AlarmDesk:
 
     def _wish_answer(self, kept: Kept, now_ms: int) -> None:
         answer, alarm = kept.answer, kept.alarm
-        assert answer is not None  # noqa: S101 - it was just given
+        assert answer is not None  # noqa: S101 - the caller has just set it
         order = Acknowledge(
-            binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by=answer.by, at_ms=answer.at_ms,
+            binding_id=alarm.binding_id,
+            alarm_id=alarm.alarm_id,
+            by=answer.by,
+            at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
-        )  # fmt: skip
+        )
         self._book.put_wish(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
-    # What is passed on
+    # Forwarding orders
 
     def to_pass_on(self) -> list[PendingOrder]:
-        """What the log has to hear now. What it has confirmed, or cannot any more, is struck off."""
+        """Orders to be sent now. Orders that are confirmed, or can no longer be, are removed."""
         now_ms = self._clock.now_ms()
         wanted, done = [], []
         for wish in self._book.wishes():
@@ -337,7 +342,7 @@ class AlarmDesk:
         return wanted
 
     def passed_on(self, wish: PendingOrder) -> None:
-        """Kafka has it."""
+        """Record that the sink has stored an order."""
         with self._book.transaction():
             self._book.wish_sent(wish.wish_id, self._clock.now_ms())
         self.counts.ordered += 1
@@ -346,10 +351,10 @@ class AlarmDesk:
         kept = self._book.alarm(wish.alarm_id)
         return kept is None or decisions.is_fulfilled(wish.order.message, kept, now_ms)
 
-    # Calling
+    # Notifying
 
     async def serve(self, *, every_s: float = 1.0) -> None:
-        """Turn every second, and whenever something happened, until cancelled; then let what is on its way arrive."""
+        """Run a turn every second and at every event until cancelled; then wait for messages that are being sent."""
         try:
             while True:
                 self.kick.clear()
@@ -359,7 +364,7 @@ class AlarmDesk:
                         await self.kick.wait()
                 except TimeoutError:
                     continue
-                if self._flying:  # of a storm many come back at once: one turn for all of them
+                if self._flying:  # in an alarm storm many results arrive together: one turn for all
                     await asyncio.sleep(_TOGETHER_S)
         finally:
             if self._flying:
@@ -368,7 +373,7 @@ class AlarmDesk:
                 task.cancel()
 
     def turn(self) -> None:
-        """Plan what is due, write down what is begun, and begin it."""
+        """Plan due notifications, commit the attempts, and start sending."""
         now_ms = self._clock.now_ms()
         try:
             with self._keeping_outages(now_ms):
@@ -377,7 +382,7 @@ class AlarmDesk:
                 self._forget(now_ms)
         except CommitFailed as error:
             if not self.counts.refusing:
-                _log.error("the desk cannot write; people are not called for what is new", problem=str(error))
+                _log.error("cannot write to the desk's book; no notifications for new alarms", problem=str(error))
             self.counts.refusing = str(error)
             self.counts.refused_commits += 1
             return
@@ -415,37 +420,42 @@ class AlarmDesk:
         return standing
 
     def _plan_one(self, kept: Kept, now_ms: int) -> int | None:
-        """Write down what is due; returns when to look again."""
+        """Store due notifications; returns when to plan the alarm again."""
         alarm_id, ladder = kept.alarm.alarm_id, kept.escalation.ladder
         while True:
             known = frozenset(one.key for one in self._book.deliveries(alarm_id))
             attempts = self._book.attempts(alarm_id, ladder)
             plan = decisions.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
             self._book.put_passed(plan.passed, now_ms)
-            nobody = False
+            is_unreachable = False
             for due in plan.due:
                 deliveries = self._deliveries(due)
                 self._book.put_deliveries(deliveries)
                 for one in deliveries:
                     self._book.overtake(one)
                 if not deliveries:
-                    # Nobody has this role and this channel: the next one at once, and somebody has to hear of that.
-                    nobody = True
-                    self.counts.nobody += 1
-                    _log.error("nobody can be called", role=due.who, channel=due.channel)
+                    # No person of this role has this channel: go on to the next channel at once, and report it.
+                    is_unreachable = True
+                    self.counts.no_address += 1
+                    _log.error("no address for a due notification", role=due.who, channel=due.channel)
                     self._book.put_attempt(alarm_id, Attempt(key=due.key, at_ms=now_ms, outcome=Outcome.FAILED))
-            if not nobody:
+            if not is_unreachable:
                 return plan.look_ms
 
     def _deliveries(self, due: Due) -> list[Delivery]:
         return [
             Delivery(
-                key=due.key, person=person, channel=due.channel, who=due.who, alarm_id=due.alarm_id,
-                priority=due.priority, due_ms=due.due_ms,
+                key=due.key,
+                person=person,
+                channel=due.channel,
+                who=due.who,
+                alarm_id=due.alarm_id,
+                priority=due.priority,
+                due_ms=due.due_ms,
             )
             for person in dict.fromkeys(self.roles.get(due.who, ()))
             if self.addresses.get(person, due.channel) is not None
-        ]  # fmt: skip
+        ]
 
     def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[OutgoingMessage]:
         waiting = []
@@ -472,7 +482,7 @@ class AlarmDesk:
         return begun
 
     async def _send(self, letter: OutgoingMessage) -> None:
-        """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
+        """Send one message and record its result, even if the book refuses commits for a while."""
         names = [(one.key, one.person) for one in letter.deliveries]
         try:
             await self._record(names, accepted=await self._is_accepted(letter, names))
@@ -485,16 +495,16 @@ class AlarmDesk:
         address = self.addresses.get(letter.person, letter.channel)
         try:
             if address is None:
-                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: has no address any more")
+                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: the address was removed")
             await self._notifier.send(address, self._message(letter), name=names)
         except NotificationNotAccepted as error:
             self.counts.failed[letter.channel] += 1
             if self._down.get((letter.person, letter.channel)) != str(error):
                 self._down[letter.person, letter.channel] = str(error)
-                _log.warning("messages are not accepted", problem=str(error))
+                _log.warning("notification service does not accept messages", problem=str(error))
             return False
         if self._down.pop((letter.person, letter.channel), None) is not None:
-            _log.info("messages are accepted again", person=letter.person, channel=letter.channel)
+            _log.info("notification service accepts messages again", person=letter.person, channel=letter.channel)
         self.counts.accepted += 1
         self.counts.digests += len(names) > 1
         return True
@@ -504,8 +514,8 @@ class AlarmDesk:
             try:
                 self._settle(names, accepted=accepted)
             except CommitFailed as error:
-                # Until it is written it counts as on its way: nobody is called again every second.
-                _log.error("what became of a message cannot be written", problem=str(error))
+                # Until it is written the message counts as being sent, so that it is not repeated every second.
+                _log.error("cannot record the result of a notification; tried again", problem=str(error))
                 await asyncio.sleep(_RECORD_AGAIN_S)
             else:
                 return
@@ -531,9 +541,9 @@ class AlarmDesk:
                 self._look.pop(one.alarm_id, None)
 
     def _late(self, address: Address, name: object) -> None:
-        """A service took a message when nobody waited for it any more: it is not sent again."""
+        """A service accepted a message after the timeout: record it, so that it is not sent again."""
         self.counts.late += 1
-        _log.info("accepted late", channel=address.channel, person=address.person)
+        _log.info("notification accepted after the timeout", channel=address.channel, person=address.person)
         task = asyncio.get_running_loop().create_task(self._record(name, accepted=True), name="late")  # type: ignore[arg-type]
         self._flying["late", str(id(task))] = task
         task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))

@@ -333,7 +333,7 @@ def test_a_role_that_nobody_has_is_passed_over_at_once_and_said(night: Night) ->
     lived(story)
 
     assert night.channels.calls == [("ben", "push")]
-    assert night.desk.counts.nobody == 3  # push, sms and call of the nurse
+    assert night.desk.counts.no_address == 3  # push, sms and call of the nurse
 
 
 def test_a_change_of_shift_counts_from_the_next_call_on(night: Night) -> None:

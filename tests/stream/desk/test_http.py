@@ -278,13 +278,13 @@ def test_a_silence_has_an_end(ward: Ward, minutes: int, status: int) -> None:
 
 def test_an_alarm_is_shown_with_all_that_there_is_to_say(ward: Ward) -> None:
     ward.hear(told())
-    ward.trouble = "still reads what it has missed"
+    ward.trouble = "still reading the alarms that it missed"
 
     status, shown = ward.ask("GET", "/v1/alarms", token=ward.token())
 
     assert status == 200
     assert shown["notice"] == "Decision support and secondary notification. Not a certified medical device."
-    assert shown["trouble"] == "still reads what it has missed"
+    assert shown["trouble"] == "still reading the alarms that it missed"
     (alarm,) = shown["alarms"]
     assert (alarm["priority"], alarm["mark"], alarm["place"], alarm["text"], alarm["binding"]) == (
         "high", "***", "bed 12", "NEWS2 7: RR 26 (+3)", BINDING,
@@ -352,18 +352,18 @@ def test_somebody_logs_in_looks_answers_and_leaves(ward: Ward, home: Path) -> No
     table = says("list")
     assert table.index("*** high") < table.index("** medium")
     assert "bed 12" in table
-    assert "nobody yet" in table
+    assert "not yet" in table
     assert table.count("Recommended: ") == table.count("Recommended: call the team") == 1
     assert "Not a certified medical device." in table
-    assert "nobody is there to confirm it" in says("ack", "00000001")
+    assert "cannot ask for confirmation without a terminal" in says("ack", "00000001")
     assert "answered by anna" in says("ack", "00000001", "--yes")
-    assert "quiet until" in says("silence", "00000002", "--minutes", "5", "--yes")
+    assert "silenced until" in says("silence", "00000002", "--minutes", "5", "--yes")
     shown = json.loads(says("list", "--json"))
     assert {one["acknowledged_by"] for one in shown["alarms"]} == {None, "anna"}
     assert [one["response"] for one in shown["alarms"]].count("call the team") == 1
     assert "anna" in says("list")
-    assert "is no alarm of the list" in says("ack", "ffffffff", "--yes")
-    assert "stands for more than one" in says("ack", "0000", "--yes")
+    assert "no such open alarm" in says("ack", "ffffffff", "--yes")
+    assert "fits more than one alarm" in says("ack", "0000", "--yes")
     assert says("logout") == "logged out\n"
     assert "not logged in" in says("list")
 
