@@ -234,7 +234,9 @@ class AlarmDesk:
             self._book.stop(alarm_id)
         if outage.ended_ms is not None:
             self._book.stop(outage.outage_id)
-            self._book.put_deliveries(outages.tell_end(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms))
+            self._book.put_deliveries(
+                outages.end_notifications(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms)
+            )
         if before is None or outage.ended_ms is not None:
             state = "began" if outage.ended_ms is None else "ended"
             count = len(outage.without_data)

@@ -49,11 +49,16 @@ def a_hush(**changes: Any) -> ActiveSilence:
 def a_delivery(number: int = 1, **changes: Any) -> Delivery:
     return msgspec.structs.replace(
         Delivery(
-            key=f"{number}.0.0.0", person="anna", channel="push", who="nurse", alarm_id=an_id(number), priority=RED,
+            key=f"{number}.0.0.0",
+            person="anna",
+            channel="push",
+            who="nurse",
+            alarm_id=an_id(number),
+            priority=RED,
             due_ms=NOW,
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 # Hearing

@@ -62,9 +62,13 @@ class Night:
             self.book.close()
         self.book = DeskBook(self.folder / "desk.sqlite")
         self.desk = AlarmDesk(
-            self.config, self.book, Addresses(self.config.addresses), self.clock, notifier=self.channels,
+            self.config,
+            self.book,
+            Addresses(self.config.addresses),
+            self.clock,
+            notifier=self.channels,
             place_of=lambda _: Place("12", "P-1"),
-        )  # fmt: skip
+        )
 
     def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
@@ -367,7 +371,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
         reserve = night.folder / "desk.sqlite.reserve"
         assert reserve.stat().st_size == 8 << 20
         night.book._db.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(CommitFailed, match="reserve of 8 MiB is used now, make room"):
+        with pytest.raises(CommitFailed, match="reserve of 8 MiB is in use now; free disk space"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
         assert night.book.places("alarms") == {}
         assert not reserve.exists()  # what it held is free for the next alarm
@@ -381,7 +385,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
 
 
 def test_two_desks_on_one_book_would_call_everybody_twice(night: Night) -> None:
-    with pytest.raises(FileUnusable, match="two desks would call everybody twice"):
+    with pytest.raises(FileUnusable, match="two desks would notify people twice"):
         DeskBook(night.folder / "desk.sqlite")
 
 

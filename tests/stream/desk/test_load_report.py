@@ -140,5 +140,5 @@ def test_a_folder_with_neither_is_said(tmp_path: Path) -> None:
 def test_an_empty_record_is_said_and_measures_nothing(tmp_path: Path) -> None:
     Store(tmp_path / STORE_FILE).close()
 
-    assert "Alarm load from store.sqlite, which is empty" in reported("--data", str(tmp_path))
+    assert "Alarm load from store.sqlite, no alarms" in reported("--data", str(tmp_path))
     assert measure(tmp_path).load.total.acknowledged is None

@@ -52,7 +52,7 @@ def test_a_mail_server_takes_a_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no answer within 0.3 s")]
+    ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no reply within 0.3 s")]
 )
 def test_who_is_not_reached_is_told_without_the_address(
     mood: str, problem: str, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +72,7 @@ def test_nobody_listens() -> None:
     with webhooks("takes") as (hook,):
         address = at(hook)
 
-    with pytest.raises(NotificationNotAccepted, match="not reached, or it refused"):
+    with pytest.raises(NotificationNotAccepted, match="cannot be reached, or refused the message"):
         asyncio.run(Notifier(within_s=PATIENCE_S).send(address, RED))
 
 
@@ -117,8 +117,8 @@ def test_an_address_that_hangs_holds_up_nobody_else_and_few_threads() -> None:
         await asyncio.gather(*(notifier.send(at(well), RED) for _ in range(4)))
         took = time.monotonic() - began
         problems = [str(one) for one in await asyncio.gather(*stuck, return_exceptions=True)]
-        assert sum("no answer" in one for one in problems) == notify.RED_AT_ONE_ADDRESS
-        assert sum("earlier messages still wait" in one for one in problems) == 20 - notify.RED_AT_ONE_ADDRESS
+        assert sum("no reply within" in one for one in problems) == notify.RED_AT_ONE_ADDRESS
+        assert sum("earlier messages to it have no reply" in one for one in problems) == 20 - notify.RED_AT_ONE_ADDRESS
         return notifier.threads, took
 
     with webhooks("hangs", "takes") as (hanging, well):
@@ -168,8 +168,8 @@ def test_addresses_are_read_and_shown_without_what_is_secret(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[anna]\npush = "nothing://s3cr3t"', r"anna/push \(nothing\) is no address that Apprise can use"),
-        ('[anna]\npush = "s3cr3t', r"is not TOML \(at line 2, column \d+\)|is not TOML"),
+        ('[anna]\npush = "nothing://s3cr3t"', r"Apprise cannot use the address anna/push \(nothing\)"),
+        ('[anna]\npush = "s3cr3t', r"is not valid TOML \(at line 2, column \d+\)|is not valid TOML"),
         ('anna = "json://s3cr3t"', "a table for each person"),
         ('[anna]\npush = ["json://s3cr3t"]', "a table for each person"),
     ],

@@ -140,9 +140,14 @@ class Running:
         self.book = DeskBook(config.data / BOOK_FILE)
         self.desk = AlarmDesk(config, self.book, Addresses(config.addresses), SystemClock())
         self.process = DeskProcess(
-            config, self.desk, self.book, SystemClock(), KafkaAlarmSource(config.kafka), KafkaAnswerSink(config.kafka),
+            config,
+            self.desk,
+            self.book,
+            SystemClock(),
+            KafkaAlarmSource(config.kafka),
+            KafkaAnswerSink(config.kafka),
             file=house.config,
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.services
@@ -260,7 +265,7 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
             house.end()
 
     assert status == 503
-    assert "has no address of ben, who is second" in why
+    assert "has no address of ben, who has the role second" in why
     assert alarms == []
     assert took < 10
     assert "s3cr3t" not in house.said()
@@ -269,9 +274,17 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
 def an_ill_reading() -> Reading:
     now_ms = time.time_ns() // 1_000_000
     return Reading(
-        binding_id=f"{7:032x}", reading_id=b"r" * 16, session_id=b"s" * 16, counter=0, at_ms=now_ms, received_ms=now_ms,
-        arrived_ms=now_ms, respiratory_rate=26.0, spo2=89.0, heart_rate=125.0,
-    )  # fmt: skip
+        binding_id=f"{7:032x}",
+        reading_id=b"r" * 16,
+        session_id=b"s" * 16,
+        counter=0,
+        at_ms=now_ms,
+        received_ms=now_ms,
+        arrived_ms=now_ms,
+        respiratory_rate=26.0,
+        spo2=89.0,
+        heart_rate=125.0,
+    )
 
 
 async def until(condition: Any, *, within_s: float = PATIENCE_S) -> None:

@@ -466,9 +466,14 @@ def test_old_sessions_are_forgotten_when_nobody_speaks_in_them_any_more(tmp_path
     site._sessions.clear()
     assert site.edge.recipient is not None
     younger = type(old).open(
-        site.edge.me, site.edge.recipient, binding_id=old.info.binding_id, frame_class=1, number=NOW + 1,
-        previous=old.session_id, now_ms=NOW,
-    )  # fmt: skip
+        site.edge.me,
+        site.edge.recipient,
+        binding_id=old.info.binding_id,
+        frame_class=1,
+        number=NOW + 1,
+        previous=old.session_id,
+        now_ms=NOW,
+    )
     site.accept(younger.frame)
     assert site.store.count("rx_session") == 3
 
