@@ -37,6 +37,8 @@ ConfigOption = Annotated[
     typer.Option("--config", help="Configuration file of the desk (TOML); see --sample-config.", show_default=False),
 ]
 
+NameArgument = Annotated[str, typer.Argument(help="Desk user name.")]
+
 
 @desk.callback(invoke_without_command=True)
 def run(
@@ -72,7 +74,7 @@ def run(
 
 
 @user.command("add")
-def add_user(context: typer.Context, name: str, config: ConfigOption = None) -> None:
+def add_user(context: typer.Context, name: NameArgument, config: ConfigOption = None) -> None:
     """Add a user, or change a user's password. Asks for the password, or reads it from standard input."""
     users = users_of(desk_config(config or _given(context)))
     users.put(name, _password(name), now_ms=SystemClock().now_ms())
@@ -80,7 +82,7 @@ def add_user(context: typer.Context, name: str, config: ConfigOption = None) -> 
 
 
 @user.command("remove")
-def remove_user(context: typer.Context, name: str, config: ConfigOption = None) -> None:
+def remove_user(context: typer.Context, name: NameArgument, config: ConfigOption = None) -> None:
     """Remove a user and end all of the user's logins."""
     users_of(desk_config(config or _given(context))).remove(name)
     typer.echo(f"user {name} is removed")
