@@ -29,7 +29,7 @@ _OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages,
     only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE place (                     -- what was read of the log
+CREATE TABLE place (                     -- reading positions
     topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) STRICT, WITHOUT ROWID;
 CREATE TABLE alarm (
     alarm_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, key TEXT NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE attempt (
 CREATE TABLE hush (
     binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (binding_id, rule_id)) STRICT, WITHOUT ROWID;
-CREATE TABLE wish (                      -- what people want, on its way to the log
+CREATE TABLE wish (                      -- orders of people that are not confirmed
     wish_id INTEGER PRIMARY KEY, alarm_id BLOB NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
     sent_ms INTEGER, done INTEGER NOT NULL) STRICT;
 CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;
@@ -75,7 +75,7 @@ _GET_DELIVERY: Final = f"SELECT {', '.join(_DELIVERY)} FROM delivery"  # noqa: S
 class PendingOrder(NamedTuple):
     """An acknowledgement or silence that has to be sent to the patient's monitor."""
 
-    wish_id: int
+    order_id: int
     alarm_id: bytes
     at_ms: int
     order: OrderRecord
@@ -95,11 +95,11 @@ class DeskBook(DurableFile):
 
     # Reading positions
 
-    def places(self, topic: str) -> dict[int, int]:
+    def positions(self, topic: str) -> dict[int, int]:
         """The next offset of each partition."""
         return dict(self._db.execute("SELECT part, next FROM place WHERE topic = ?", (topic,)).fetchall())
 
-    def put_place(self, topic: str, part: int, offset: int) -> None:
+    def put_position(self, topic: str, part: int, offset: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (topic, part, offset))
 
     # Alarms
@@ -209,34 +209,34 @@ class DeskBook(DurableFile):
 
     # Orders: acknowledgements and silences to be sent
 
-    def put_wish(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
+    def put_order(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
         self._db.execute(
             "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
             (alarm_id, now_ms, _PACK.encode(order)),
         )
 
-    def wishes(self) -> list[PendingOrder]:
+    def pending_orders(self) -> list[PendingOrder]:
         """Orders that are not confirmed, oldest first."""
         return [
-            PendingOrder(wish_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
-            for wish_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
+            PendingOrder(order_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
+            for order_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
                 "SELECT wish_id, alarm_id, at_ms, body, sent_ms FROM wish WHERE NOT done ORDER BY wish_id"
             )
         ]
 
-    def wish_sent(self, wish_id: int, now_ms: int) -> None:
-        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, wish_id))
+    def order_sent(self, order_id: int, now_ms: int) -> None:
+        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, order_id))
 
-    def wish_done(self, wish_id: int) -> None:
-        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (wish_id,))
+    def order_done(self, order_id: int) -> None:
+        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (order_id,))
 
-    def put_hush(self, hush: ActiveSilence) -> None:
+    def put_silence(self, active_silence: ActiveSilence) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO hush VALUES (?, ?, ?, ?)",
-            (hush.binding_id, hush.rule_id, hush.until_ms, _PACK.encode(hush)),
+            (active_silence.binding_id, active_silence.rule_id, active_silence.until_ms, _PACK.encode(active_silence)),
         )
 
-    def hushes(self, now_ms: int) -> Mapping[tuple[str, str], ActiveSilence]:
+    def active_silences(self, now_ms: int) -> Mapping[tuple[str, str], ActiveSilence]:
         """Silences in force, by binding and rule."""
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}

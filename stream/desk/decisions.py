@@ -152,14 +152,14 @@ def hear(
     now_ms: int,
     before: Kept | None,
     rival: Kept | None = None,
-    hush: ActiveSilence | None = None,
+    active_silence: ActiveSilence | None = None,
 ) -> Heard | None:
     """Apply a record of a new or changed alarm. None: the record is of no use to the desk.
 
     Args:
         before: the stored state of this alarm.
         rival: the stored state of another open alarm of the same condition.
-        hush: the silence of this condition that was set at this desk.
+        active_silence: the silence of this condition that was set at this desk.
     """
     from_edge = isinstance(record, EdgeAlarmRecord)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
@@ -169,7 +169,11 @@ def hear(
         return Heard(before, news=False)
     if from_edge and before is not None and not before.alarm.retrospective:
         alarm = msgspec.structs.replace(alarm, retrospective=False)  # late, but people were notified of this alarm
-    if hush is not None and alarm.silenced_until_ms == hush.until_ms and alarm.priority > hush.priority:
+    if (
+        active_silence is not None
+        and alarm.silenced_until_ms == active_silence.until_ms
+        and alarm.priority > active_silence.priority
+    ):
         # It got worse after the silence was set, so the silence does not cover it.
         alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)
     escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
@@ -202,7 +206,7 @@ def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None)
 # Notifying
 
 
-def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
+def calls(kept: Kept, active_silence: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
     """Whether people are to be notified of this alarm now.
 
     Args:
@@ -212,7 +216,7 @@ def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int, *, by_outage: boo
         return False
     if by_outage and kept.alarm.kind is AlarmKind.TECHNICAL and kept.alarm.priority < Priority.HIGH:
         return False
-    return hush is None or hush.until_ms <= now_ms or kept.alarm.priority > hush.priority
+    return active_silence is None or active_silence.until_ms <= now_ms or kept.alarm.priority > active_silence.priority
 
 
 class Plan(NamedTuple):
@@ -296,7 +300,7 @@ class Limit(NamedTuple):
     within_ms: int = 600_000
 
 
-def letters(
+def outgoing_messages(
     waiting: Iterable[Delivery], sent: Mapping[str, Sequence[int]], *, now_ms: int, limit: Limit
 ) -> list[OutgoingMessage]:
     """Messages to send now, high priority first.

@@ -52,7 +52,7 @@ class Standing(NamedTuple):
 
     kept: Kept
     place: Place
-    hush: ActiveSilence | None
+    active_silence: ActiveSilence | None
     told: list[Delivery]
     calls: bool
     outage_id: bytes | None = None  # of the outage that calls instead
@@ -79,7 +79,7 @@ class DeskCounts(msgspec.Struct):
     open_by_priority: tuple[int, int, int] = (0, 0, 0)
     unanswered_high: int = 0
     waiting: int = 0
-    wishes: int = 0
+    pending_orders: int = 0
     turned_ms: int | None = None  # monotonic
     refusing: str = ""  # why the book cannot be written; empty if it can
 
@@ -109,7 +109,7 @@ class AlarmDesk:
         self.roles: Mapping[str, Sequence[str]] = config.roles
         self.addresses = addresses
         self.kick = asyncio.Event()  # set when a notification may be due
-        self.wished = asyncio.Event()  # set when an order waits to be sent
+        self.order_queued = asyncio.Event()  # set when an order waits to be sent
         self._config = config
         self._policy = config.policy
         self._limit = Limit(config.digest_after, config.digest_window_ms)
@@ -137,11 +137,11 @@ class AlarmDesk:
         opened = 0
         changed: list[AlarmChanged] = []
         with self._keeping_outages(now_ms):
-            hushes = self._book.hushes(now_ms)
+            active_silences = self._book.active_silences(now_ms)
             for read in batch:
                 if read.record is not None:
-                    opened += self._hear(read.record, now_ms, hushes, changed)
-                self._book.put_place(read.log, read.partition, read.offset + 1)
+                    opened += self._hear(read.record, now_ms, active_silences, changed)
+                self._book.put_position(read.log, read.partition, read.offset + 1)
             self._follow_outages(changed, now_ms)
         counts = self.counts
         counts.records += len(batch)
@@ -153,18 +153,18 @@ class AlarmDesk:
         self,
         record: AlarmRecord | EdgeAlarmRecord,
         now_ms: int,
-        hushes: Mapping[tuple[str, str], ActiveSilence],
+        active_silences: Mapping[tuple[str, str], ActiveSilence],
         changed: list[AlarmChanged],
     ) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
-        hush = hushes.get((binding_id, alarm.rule_id))
+        active_silence = active_silences.get((binding_id, alarm.rule_id))
         before = self._book.alarm(alarm.alarm_id)
         rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
         if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
             rival = None
-        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, hush=hush)
+        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, active_silence=active_silence)
         if heard is None or not heard.news:
             return False
         if heard.displaced is not None:
@@ -175,13 +175,13 @@ class AlarmDesk:
         changed.append(kept.alarm)
         self._book.put_alarm(kept)
         if heard.order is not None:
-            self._wish_answer(kept, now_ms)
-        ladder = kept.escalation.ladder if self._calls(kept, hush, now_ms) else None
+            self._queue_answer(kept, now_ms)
+        ladder = kept.escalation.ladder if self._calls(kept, active_silence, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
 
-    def _calls(self, kept: Kept, hush: ActiveSilence | None, now_ms: int) -> bool:
-        return decisions.calls(kept, hush, now_ms, by_outage=self._outage_of(kept) is not None)
+    def _calls(self, kept: Kept, active_silence: ActiveSilence | None, now_ms: int) -> bool:
+        return decisions.calls(kept, active_silence, now_ms, by_outage=self._outage_of(kept) is not None)
 
     def _outage_of(self, kept: Kept) -> bytes | None:
         return None if self._outages is None else self._outages.replaced_by(kept.alarm.alarm_id)
@@ -263,10 +263,10 @@ class AlarmDesk:
             self._book.put_alarm(kept)
             self._book.stop(alarm_id)
             if not kept.is_outage:
-                self._wish_answer(kept, now_ms)
+                self._queue_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
-        self.wished.set()
+        self.order_queued.set()
         return kept
 
     def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
@@ -275,34 +275,38 @@ class AlarmDesk:
         with self._book.transaction():
             kept = self._book.alarm(alarm_id)
             until_ms = now_ms + minutes * 60_000
-            hush = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
-            self._book.put_hush(hush)
+            active_silence = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
+            self._book.put_silence(active_silence)
             order = Silence(
-                binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
+                binding_id=active_silence.binding_id,
+                rule_id=active_silence.rule_id,
+                by=by,
+                at_ms=now_ms,
+                until_ms=active_silence.until_ms,
             )
             if kept is not None and not kept.is_outage:
-                self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
+                self._book.put_order(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
-                same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
-                if same and not self._calls(one, hush, now_ms):
+                same = (one.alarm.binding_id, one.alarm.rule_id) == (active_silence.binding_id, active_silence.rule_id)
+                if same and not self._calls(one, active_silence, now_ms):
                     self._book.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
         _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
-        self.wished.set()
-        return hush
+        self.order_queued.set()
+        return active_silence
 
     def standing(self) -> list[Standing]:
         """The list of alarms: unanswered ones first, then by priority, then by age."""
         now_ms = self._clock.now_ms()
-        hushes = self._book.hushes(now_ms)
+        active_silences = self._book.active_silences(now_ms)
         found = []
         for kept in self._book.listed():
             alarm = kept.alarm
-            hush = hushes.get((alarm.binding_id, alarm.rule_id))
+            active_silence = active_silences.get((alarm.binding_id, alarm.rule_id))
             told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
             place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
-            calls, outage_id = self._calls(kept, hush, now_ms), self._outage_of(kept)
-            found.append(Standing(kept, place, hush, told, calls, outage_id))
+            calls, outage_id = self._calls(kept, active_silence, now_ms), self._outage_of(kept)
+            found.append(Standing(kept, place, active_silence, told, calls, outage_id))
         return sorted(
             found,
             key=lambda one: (
@@ -313,7 +317,7 @@ class AlarmDesk:
             ),
         )
 
-    def _wish_answer(self, kept: Kept, now_ms: int) -> None:
+    def _queue_answer(self, kept: Kept, now_ms: int) -> None:
         answer, alarm = kept.answer, kept.alarm
         assert answer is not None  # noqa: S101 - the caller has just set it
         order = Acknowledge(
@@ -323,7 +327,7 @@ class AlarmDesk:
             at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
         )
-        self._book.put_wish(alarm.alarm_id, OrderRecord(message=order), now_ms)
+        self._book.put_order(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
     # Forwarding orders
 
@@ -331,27 +335,27 @@ class AlarmDesk:
         """Orders to be sent now. Orders that are confirmed, or can no longer be, are removed."""
         now_ms = self._clock.now_ms()
         wanted, done = [], []
-        for wish in self._book.wishes():
-            if wish.sent_ms is not None and self._is_fulfilled(wish, now_ms):
-                done.append(wish)
-            elif wish.sent_ms is None or now_ms - wish.sent_ms >= AGAIN_MS:
-                wanted.append(wish)
+        for pending in self._book.pending_orders():
+            if pending.sent_ms is not None and self._is_fulfilled(pending, now_ms):
+                done.append(pending)
+            elif pending.sent_ms is None or now_ms - pending.sent_ms >= AGAIN_MS:
+                wanted.append(pending)
         if done:
             with self._book.transaction():
-                for wish in done:
-                    self._book.wish_done(wish.wish_id)
-        self.counts.wishes = sum(one.sent_ms is None for one in wanted)
+                for pending in done:
+                    self._book.order_done(pending.order_id)
+        self.counts.pending_orders = sum(one.sent_ms is None for one in wanted)
         return wanted
 
-    def passed_on(self, wish: PendingOrder) -> None:
+    def passed_on(self, pending: PendingOrder) -> None:
         """Record that the sink has stored an order."""
         with self._book.transaction():
-            self._book.wish_sent(wish.wish_id, self._clock.now_ms())
+            self._book.order_sent(pending.order_id, self._clock.now_ms())
         self.counts.ordered += 1
 
-    def _is_fulfilled(self, wish: PendingOrder, now_ms: int) -> bool:
-        kept = self._book.alarm(wish.alarm_id)
-        return kept is None or decisions.is_fulfilled(wish.order.message, kept, now_ms)
+    def _is_fulfilled(self, pending: PendingOrder, now_ms: int) -> bool:
+        kept = self._book.alarm(pending.alarm_id)
+        return kept is None or decisions.is_fulfilled(pending.order.message, kept, now_ms)
 
     # Notifying
 
@@ -390,14 +394,14 @@ class AlarmDesk:
             return
         self.counts.refusing = ""
         self.counts.turned_ms = self._clock.mono_ms()
-        for letter in begun:
-            task = asyncio.create_task(self._send(letter), name=f"{letter.person}/{letter.channel}")
-            for one in letter.deliveries:
+        for outgoing in begun:
+            task = asyncio.create_task(self._send(outgoing), name=f"{outgoing.person}/{outgoing.channel}")
+            for one in outgoing.deliveries:
                 self._flying[one.key, one.person] = task
 
     def _plan(self, now_ms: int) -> dict[bytes, Kept]:
         standing = {one.alarm.alarm_id: one for one in self._book.listed()}
-        hushes = self._book.hushes(now_ms)
+        active_silences = self._book.active_silences(now_ms)
         by_priority, unanswered = [0, 0, 0], 0
         ended: list[AlarmChanged] = []
         for alarm_id, kept in list(standing.items()):
@@ -408,7 +412,7 @@ class AlarmDesk:
             alarm = kept.alarm
             by_priority[alarm.priority - 1] += kept.is_active
             unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
-            if not self._calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
+            if not self._calls(kept, active_silences.get((alarm.binding_id, alarm.rule_id)), now_ms):
                 self._look.pop(alarm_id, None)
                 continue
             heard_ms, look_ms = self._look.get(alarm_id, (None, None))
@@ -468,45 +472,45 @@ class AlarmDesk:
                 waiting.append(one)
         self.counts.waiting = len(waiting)
         sent = self._book.begun_since(now_ms - self._limit.within_ms)
-        found = decisions.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
+        found = decisions.outgoing_messages(waiting, sent, now_ms=now_ms, limit=self._limit)
         begun = []
-        for letter in found:
+        for outgoing in found:
             deliveries = tuple(
                 msgspec.structs.replace(one, tries=one.tries + 1, begun_ms=now_ms, leads=index == 0)
-                for index, one in enumerate(letter.deliveries)
+                for index, one in enumerate(outgoing.deliveries)
             )
             for one in deliveries:
                 self._book.change(one)
                 kept = standing.get(one.alarm_id)
                 if one.tries == 1 and kept is not None and _is_first_call(kept, one):
                     self.counts.slowest_first_ms = max(self.counts.slowest_first_ms, now_ms - one.due_ms)
-            begun.append(letter._replace(deliveries=deliveries))
+            begun.append(outgoing._replace(deliveries=deliveries))
         return begun
 
-    async def _send(self, letter: OutgoingMessage) -> None:
+    async def _send(self, outgoing: OutgoingMessage) -> None:
         """Send one message and record its result, even if the book refuses commits for a while."""
-        names = [(one.key, one.person) for one in letter.deliveries]
+        names = [(one.key, one.person) for one in outgoing.deliveries]
         try:
-            await self._record(names, accepted=await self._is_accepted(letter, names))
+            await self._record(names, accepted=await self._is_accepted(outgoing, names))
         finally:
             for name in names:
                 self._flying.pop(name, None)
             self.kick.set()
 
-    async def _is_accepted(self, letter: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
-        address = self.addresses.get(letter.person, letter.channel)
+    async def _is_accepted(self, outgoing: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
+        address = self.addresses.get(outgoing.person, outgoing.channel)
         try:
             if address is None:
-                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: the address was removed")
-            await self._notifier.send(address, self._message(letter), name=names)
+                raise NotificationNotAccepted(f"{outgoing.person}/{outgoing.channel}: the address was removed")
+            await self._notifier.send(address, self._message(outgoing), name=names)
         except NotificationNotAccepted as error:
-            self.counts.failed[letter.channel] += 1
-            if self._down.get((letter.person, letter.channel)) != str(error):
-                self._down[letter.person, letter.channel] = str(error)
+            self.counts.failed[outgoing.channel] += 1
+            if self._down.get((outgoing.person, outgoing.channel)) != str(error):
+                self._down[outgoing.person, outgoing.channel] = str(error)
                 _log.warning("notification service does not accept messages", problem=str(error))
             return False
-        if self._down.pop((letter.person, letter.channel), None) is not None:
-            _log.info("notification service accepts messages again", person=letter.person, channel=letter.channel)
+        if self._down.pop((outgoing.person, outgoing.channel), None) is not None:
+            _log.info("notification service accepts messages again", person=outgoing.person, channel=outgoing.channel)
         self.counts.accepted += 1
         self.counts.digests += len(names) > 1
         return True
@@ -550,10 +554,10 @@ class AlarmDesk:
         self._flying["late", str(id(task))] = task
         task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))
 
-    def _message(self, letter: OutgoingMessage) -> Message:
+    def _message(self, outgoing: OutgoingMessage) -> Message:
         now_ms = self._clock.now_ms()
         alarms = []
-        for alarm_id in dict.fromkeys(one.alarm_id for one in letter.deliveries):
+        for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarm(alarm_id)
             if kept is not None:
                 place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)

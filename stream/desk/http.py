@@ -164,8 +164,10 @@ def build_app(
         if asked.minutes > longest_silence_minutes:
             raise BadRequest(400, f"the longest silence at this desk is {longest_silence_minutes} minutes")
         alarm_id = _alarm_id(request)
-        hush = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
-        return Done(id=alarm_id.hex(), by=hush.by, at_ms=hush.at_ms, until_ms=hush.until_ms)
+        active_silence = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
+        return Done(
+            id=alarm_id.hex(), by=active_silence.by, at_ms=active_silence.at_ms, until_ms=active_silence.until_ms
+        )
 
     app = Starlette(
         routes=[
@@ -217,8 +219,8 @@ def shown_of(one: Standing) -> ShownAlarm:
     """An alarm of the list in the form of the API."""
     kept, alarm = one.kept, one.kept.alarm
     until_ms = alarm.silenced_until_ms
-    if one.hush is not None and alarm.priority <= one.hush.priority:
-        until_ms = one.hush.until_ms
+    if one.active_silence is not None and alarm.priority <= one.active_silence.priority:
+        until_ms = one.active_silence.until_ms
     told = [
         ShownNotification(
             at_ms=sent.begun_ms or sent.due_ms,

@@ -293,7 +293,7 @@ class DeskProcess:
             sent=counts.accepted,
             errors={**self._errors, "notify": counts.failed.total(), "book": counts.refused_commits},
             discarded={"unreadable": counts.unreadable},
-            lag={**self._lag, "notifications": counts.waiting, "orders": counts.wishes},
+            lag={**self._lag, "notifications": counts.waiting, "orders": counts.pending_orders},
             progress_age_s=None if turned_ms is None else (self._clock.mono_ms() - turned_ms) / 1_000,
             more=(
                 *(
@@ -343,7 +343,7 @@ class DeskProcess:
     # Reading
 
     async def _read(self) -> None:
-        async with contextlib.aclosing(self._source.batches(self._book.places)) as batches:
+        async with contextlib.aclosing(self._source.batches(self._book.positions)) as batches:
             async for batch in batches:
                 if batch.records:
                     self.desk.hear(batch.records)
@@ -367,13 +367,13 @@ class DeskProcess:
     async def _pass_on(self) -> None:
         async with self._sink.opened() as put:
             while True:
-                self.desk.wished.clear()
-                for wish in self.desk.to_pass_on():
-                    await put(wish.order)
-                    self.desk.passed_on(wish)
+                self.desk.order_queued.clear()
+                for pending in self.desk.to_pass_on():
+                    await put(pending.order)
+                    self.desk.passed_on(pending)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
-                        await self.desk.wished.wait()
+                        await self.desk.order_queued.wait()
 
     def _failed(self, stage: str) -> Callable[[Exception], None]:
         said = ""

@@ -16,8 +16,8 @@ from stream.desk.decisions import (
     acknowledge,
     calls,
     hear,
-    letters,
     outcome,
+    outgoing_messages,
     plan,
 )
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
@@ -41,9 +41,9 @@ from vitals.messages import Acknowledge, AlarmState, Priority, Silence
 LIMIT = Limit(messages=10, within_ms=10 * MINUTE)
 
 
-def a_hush(**changes: Any) -> ActiveSilence:
-    hush = ActiveSilence(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
-    return msgspec.structs.replace(hush, **changes)
+def a_silence(**changes: Any) -> ActiveSilence:
+    active_silence = ActiveSilence(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
+    return msgspec.structs.replace(active_silence, **changes)
 
 
 def a_delivery(number: int = 1, **changes: Any) -> Delivery:
@@ -244,28 +244,28 @@ def test_what_ended_unseen_can_be_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hush", "priority", "now_ms", "called"),
+    ("active_silence", "priority", "now_ms", "called"),
     [
         (None, AMBER, NOW, True),
-        (a_hush(), AMBER, NOW, False),
-        (a_hush(), RED, NOW, True),  # higher priority breaks through
-        (a_hush(), AMBER, NOW + 10 * MINUTE, True),  # over
+        (a_silence(), AMBER, NOW, False),
+        (a_silence(), RED, NOW, True),  # higher priority breaks through
+        (a_silence(), AMBER, NOW + 10 * MINUTE, True),  # over
     ],
 )
 def test_a_silence_holds_for_its_time_and_its_priority(
-    hush: ActiveSilence | None, priority: Priority, now_ms: int, called: bool
+    active_silence: ActiveSilence | None, priority: Priority, now_ms: int, called: bool
 ) -> None:
-    assert calls(kept(told(priority=priority)), hush, now_ms) is called
+    assert calls(kept(told(priority=priority)), active_silence, now_ms) is called
 
 
 def test_what_got_red_while_the_order_to_be_quiet_was_on_its_way_is_not_silenced() -> None:
-    hush = a_hush()
-    red = told(revision=1, priority=RED, silenced_until_ms=hush.until_ms)
+    active_silence = a_silence()
+    red = told(revision=1, priority=RED, silenced_until_ms=active_silence.until_ms)
 
-    heard = hear(red, now_ms=NOW, before=kept(told(priority=AMBER)), hush=hush)
+    heard = hear(red, now_ms=NOW, before=kept(told(priority=AMBER)), active_silence=active_silence)
 
     assert heard is not None
-    assert calls(heard.kept, hush, NOW)
+    assert calls(heard.kept, active_silence, NOW)
     assert plan(EscalationPolicy(), heard.kept, [], now_ms=NOW, known=frozenset()).due
 
 
@@ -321,7 +321,7 @@ def test_red_goes_first_by_itself_at_once_and_counts_for_nothing() -> None:
     waiting = [a_delivery(one, priority=AMBER, due_ms=NOW - MINUTE) for one in range(3)]
     waiting += [a_delivery(one) for one in range(10, 40)]
 
-    found = letters(waiting, {"anna": [NOW] * 9}, now_ms=NOW, limit=LIMIT)
+    found = outgoing_messages(waiting, {"anna": [NOW] * 9}, now_ms=NOW, limit=LIMIT)
 
     assert [one.priority for one in found[:30]] == [RED] * 30
     assert all(len(one.deliveries) == 1 for one in found[:30])
@@ -331,11 +331,11 @@ def test_red_goes_first_by_itself_at_once_and_counts_for_nothing() -> None:
 def test_below_red_ten_come_one_by_one_and_the_rest_together() -> None:
     ten = [a_delivery(one, priority=AMBER) for one in range(10)]
 
-    assert len(letters(ten, {}, now_ms=NOW, limit=LIMIT)) == 10
+    assert len(outgoing_messages(ten, {}, now_ms=NOW, limit=LIMIT)) == 10
     sent = {"anna": [NOW] * 10}
     more = [a_delivery(one, priority=CYAN, due_ms=NOW + one) for one in range(20, 25)]
-    assert letters(more, sent, now_ms=NOW + 9 * MINUTE, limit=LIMIT) == []
-    assert letters(more, sent, now_ms=NOW + 10 * MINUTE, limit=Limit(1, 10 * MINUTE)) == [
+    assert outgoing_messages(more, sent, now_ms=NOW + 9 * MINUTE, limit=LIMIT) == []
+    assert outgoing_messages(more, sent, now_ms=NOW + 10 * MINUTE, limit=Limit(1, 10 * MINUTE)) == [
         OutgoingMessage("anna", "push", CYAN, tuple(more))
     ]
 
@@ -343,7 +343,7 @@ def test_below_red_ten_come_one_by_one_and_the_rest_together() -> None:
 def test_another_person_s_share_is_their_own() -> None:
     waiting = [a_delivery(1, priority=AMBER), a_delivery(2, priority=AMBER, person="ben")]
 
-    (found,) = letters(waiting, {"anna": [NOW] * 10}, now_ms=NOW, limit=LIMIT)
+    (found,) = outgoing_messages(waiting, {"anna": [NOW] * 10}, now_ms=NOW, limit=LIMIT)
 
     assert found.person == "ben"
 
@@ -352,8 +352,8 @@ def test_what_failed_waits_for_its_pause() -> None:
     failed = a_delivery(fate=DeliveryStatus.FAILED, tries=3, again_ms=decisions.again_ms(3, NOW))
 
     assert failed.again_ms == NOW + 8 * SECOND
-    assert letters([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
-    assert len(letters([failed], {}, now_ms=NOW + 8_000, limit=LIMIT)) == 1
+    assert outgoing_messages([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
+    assert len(outgoing_messages([failed], {}, now_ms=NOW + 8_000, limit=LIMIT)) == 1
 
 
 @pytest.mark.parametrize(("tries", "pause_s"), [(1, 2), (2, 4), (5, 32), (6, 60), (500, 60)])

@@ -203,7 +203,7 @@ def test_a_kill_at_any_turn_neither_loses_nor_doubles_an_alarm(night: Night) -> 
     lived(story)
 
     assert night.channels.calls == [("anna", "push")]
-    assert night.book.places("alarms") == {0: 1}
+    assert night.book.positions("alarms") == {0: 1}
     assert night.book.query("SELECT count(*) FROM alarm") == [(1,)]
 
 
@@ -228,14 +228,14 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
         night.hear(told(revision=3))
         night.desk.acknowledge(an_id(), by="anna", revision=3)
         night.wake()
-        (wish,) = night.desk.to_pass_on()
+        (pending,) = night.desk.to_pass_on()
         order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3)
-        assert wish.order.message == order
-        night.desk.passed_on(wish)
+        assert pending.order.message == order
+        night.desk.passed_on(pending)
         assert night.desk.to_pass_on() == []
         night.clock.advance(MINUTE)
         (again,) = night.desk.to_pass_on()  # a log that was lost has not heard it
-        assert again.wish_id == wish.wish_id
+        assert again.order_id == pending.order_id
         night.hear(told(revision=4, acknowledged_by="anna", acknowledged_ms=NOW))
         night.clock.advance(MINUTE)
         assert night.desk.to_pass_on() == []
@@ -251,10 +251,10 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
 def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> None:
     async def story() -> None:
         night.hear(told(priority=AMBER))
-        hush = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
-        (wish,) = night.desk.to_pass_on()
-        assert wish.order.message == Silence(
-            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=hush.until_ms
+        active_silence = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
+        (pending,) = night.desk.to_pass_on()
+        assert pending.order.message == Silence(
+            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=active_silence.until_ms
         )
         night.wake()
         await night.pass_time(16 * MINUTE)
@@ -373,7 +373,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
         night.book._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(CommitFailed, match="reserve of 8 MiB is in use now; free disk space"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
-        assert night.book.places("alarms") == {}
+        assert night.book.positions("alarms") == {}
         assert not reserve.exists()  # what it held is free for the next alarm
         night.book._db.execute("PRAGMA max_page_count = 100000")
         night.hear(told())

@@ -306,8 +306,8 @@ def test_an_answer_is_on_disk_and_on_its_way_when_it_is_confirmed(ward: Ward) ->
     kept = ward.book.alarm(an_id())
     assert kept is not None
     assert kept.answered_by == "anna"
-    (wish,) = ward.book.wishes()
-    assert wish.order.message.by == "anna"
+    (pending,) = ward.book.pending_orders()
+    assert pending.order.message.by == "anna"
 
 
 def test_what_got_worse_meanwhile_is_not_answered(ward: Ward) -> None:
@@ -317,7 +317,7 @@ def test_what_got_worse_meanwhile_is_not_answered(ward: Ward) -> None:
 
     assert status == 409
     assert "look again" in answer["problem"]
-    assert ward.book.wishes() == []
+    assert ward.book.pending_orders() == []
 
 
 def test_a_disk_that_is_full_is_no_answer(ward: Ward) -> None:
