@@ -164,7 +164,7 @@ class DeskHouse:
 
 
 class Person:
-    """Somebody who has logged in."""
+    """A logged-in user."""
 
     def __init__(self, url: str) -> None:
         found: dict[str, Any] = DeskClient(url)._ask(

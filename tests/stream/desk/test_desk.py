@@ -207,7 +207,7 @@ def test_a_kill_at_any_turn_neither_loses_nor_doubles_an_alarm(night: Night) -> 
     assert night.book.query("SELECT count(*) FROM alarm") == [(1,)]
 
 
-def test_what_was_begun_and_is_not_known_to_be_done_is_done_again(night: Night) -> None:
+def test_a_notification_without_recorded_result_is_sent_again(night: Night) -> None:
     async def story() -> None:
         night.channels.stuck = {"push"}
         night.hear(told())
@@ -267,7 +267,7 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
     assert night.channels.calls == [("anna", "push")]
 
 
-def test_a_silence_that_nobody_confirms_ends_all_the_same(night: Night) -> None:
+def test_an_unconfirmed_silence_expires(night: Night) -> None:
     async def story() -> None:
         night.hear(told(priority=AMBER))
         night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
@@ -281,7 +281,7 @@ def test_a_silence_that_nobody_confirms_ends_all_the_same(night: Night) -> None:
     assert night.channels.calls == [("anna", "push"), ("anna", "sms"), ("anna", "call")]
 
 
-def test_what_is_over_stops_calling_and_what_nobody_saw_stays_on_the_list(night: Night) -> None:
+def test_ended_alarms_stop_notifying_and_unseen_ones_stay_listed(night: Night) -> None:
     async def story() -> None:
         night.hear(told(1), told(2, rule_id="low_spo2"))
         night.channels.broken = {"push", "sms", "call"}
@@ -328,7 +328,7 @@ def test_a_crowd_below_red_becomes_a_digest_and_red_passes_it(night: Night) -> N
     assert night.desk.counts.digests
 
 
-def test_a_role_that_nobody_has_is_passed_over_at_once_and_said(night: Night) -> None:
+def test_a_role_without_people_is_skipped_at_once_and_reported(night: Night) -> None:
     async def story() -> None:
         night.desk.roles = {"second": ("ben",)}
         night.hear(told())
@@ -352,7 +352,7 @@ def test_a_change_of_shift_counts_from_the_next_call_on(night: Night) -> None:
     assert night.channels.calls[-1] == ("dora", "push")
 
 
-def test_what_is_old_and_over_is_forgotten(night: Night) -> None:
+def test_old_ended_alarms_are_deleted(night: Night) -> None:
     async def story() -> None:
         night.hear(told(1), told(2, rule_id="other"))
         await night.pass_time()
@@ -366,7 +366,7 @@ def test_what_is_old_and_over_is_forgotten(night: Night) -> None:
     assert night.book.query("SELECT DISTINCT alarm_id FROM delivery") == [(an_id(2),)]
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> None:
+def test_a_full_disk_is_reported_and_commits_nothing_partly(night: Night) -> None:
     async def story() -> None:
         reserve = night.folder / "desk.sqlite.reserve"
         assert reserve.stat().st_size == 8 << 20

@@ -140,7 +140,7 @@ def test_a_wrong_name_and_a_wrong_password_sound_the_same(ward: Ward, user: str,
     assert ward.log_in(user, password) == (401, {"problem": "wrong name or password"})
 
 
-def test_who_guesses_has_to_wait_and_others_have_not(ward: Ward) -> None:
+def test_failed_logins_are_rate_limited_for_their_address_only(ward: Ward) -> None:
     ward.users.put("ben", PASSWORD, now_ms=NOW)
     statuses = [ward.log_in(password=f"guess number {one}")[0] for one in range(7)]
 
@@ -190,7 +190,7 @@ def test_the_book_keeps_no_token(ward: Ward) -> None:
         ("ben", "aaaaaaaaaaaa", "5 different characters"),
     ],
 )
-def test_names_and_passwords_that_will_not_do(tmp_path: Path, name: str, password: str, says: str) -> None:
+def test_invalid_names_and_passwords_are_refused(tmp_path: Path, name: str, password: str, says: str) -> None:
     users = Users(tmp_path / "users.json")
 
     with pytest.raises(DeskUnusable, match=says):
@@ -208,7 +208,7 @@ def test_the_file_of_users_is_private_and_holds_no_password(tmp_path: Path) -> N
     assert PASSWORD not in users.path.read_text()
 
 
-def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_believed(tmp_path: Path) -> None:
+def test_tls_is_served_and_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     authority, root = Authority.begin("site", at=moment(SystemClock().now_ms()))
     key = new_tls_key()
     made = authority.server(key.public_key(), hosts=("127.0.0.1",), at=moment(SystemClock().now_ms()), days=1)
@@ -247,7 +247,7 @@ def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_be
         (b'{"revision": 0' + b" " * 5_000 + b"}", 413),
     ],
 )
-def test_what_is_no_answer_is_refused(ward: Ward, asked: bytes, status: int) -> None:
+def test_malformed_requests_are_refused(ward: Ward, asked: bytes, status: int) -> None:
     ward.hear(told())
 
     found, _ = ward.ask("POST", f"/v1/alarms/{an_id().hex()}/acknowledge", token=ward.token(), body=asked)
@@ -257,7 +257,7 @@ def test_what_is_no_answer_is_refused(ward: Ward, asked: bytes, status: int) -> 
 
 
 @pytest.mark.parametrize("alarm", ["x", "00", "zz" * 16, "../login", an_id(9).hex()])
-def test_an_alarm_that_is_none(ward: Ward, alarm: str) -> None:
+def test_an_unknown_alarm_id_is_refused(ward: Ward, alarm: str) -> None:
     status, _ = ward.ask("POST", f"/v1/alarms/{alarm}/acknowledge", {"revision": 0}, token=ward.token())
 
     assert status in (400, 404)
@@ -310,7 +310,7 @@ def test_an_answer_is_on_disk_and_on_its_way_when_it_is_confirmed(ward: Ward) ->
     assert pending.order.message.by == "anna"
 
 
-def test_what_got_worse_meanwhile_is_not_answered(ward: Ward) -> None:
+def test_an_answer_to_an_alarm_that_got_worse_is_refused(ward: Ward) -> None:
     ward.hear(told(), told(revision=1, text="NEWS2 9"))
 
     status, answer = ward.ask("POST", f"/v1/alarms/{an_id().hex()}/acknowledge", {"revision": 0}, token=ward.token())
@@ -320,7 +320,7 @@ def test_what_got_worse_meanwhile_is_not_answered(ward: Ward) -> None:
     assert ward.book.pending_orders() == []
 
 
-def test_a_disk_that_is_full_is_no_answer(ward: Ward) -> None:
+def test_a_full_disk_refuses_answers(ward: Ward) -> None:
     ward.hear(told())
     token = ward.token()
     ward.book._db.execute("PRAGMA query_only = 1")
@@ -347,7 +347,7 @@ def says(*arguments: str, given: str = "") -> str:
     return done.stdout if done.exit_code == 0 else f"{done.exit_code}: {done.exception}"
 
 
-def test_somebody_logs_in_looks_answers_and_leaves(ward: Ward, home: Path) -> None:
+def test_the_alarms_command_logs_in_lists_answers_and_logs_out(ward: Ward, home: Path) -> None:
     ward.hear(told(1, response="call the team"), told(2, rule_id="low_spo2", priority=AMBER))
 
     assert "not logged in; log in: vitalloom alarms login NAME" in says("list")
@@ -387,7 +387,7 @@ def test_a_terminal_says_what_is_wrong(ward: Ward, home: Path, monkeypatch: pyte
     assert "use https" in says("list")
 
 
-def test_what_ended_unseen_says_was(ward: Ward, home: Path) -> None:
+def test_an_alarm_that_ended_unseen_is_listed_as_was(ward: Ward, home: Path) -> None:
     ward.hear(told(state=AlarmState.CLEARED, latched=True, text="NEWS2 7\x1b[2J"))
     says("login", "anna", given=f"{PASSWORD}\n")
 

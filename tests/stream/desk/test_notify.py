@@ -54,7 +54,7 @@ def test_a_mail_server_takes_a_message() -> None:
 @pytest.mark.parametrize(
     ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no reply within 0.3 s")]
 )
-def test_who_is_not_reached_is_told_without_the_address(
+def test_a_failed_delivery_is_reported_without_the_address(
     mood: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.StringIO()  # all that a process of ours would write at DEBUG
@@ -68,7 +68,7 @@ def test_who_is_not_reached_is_told_without_the_address(
     assert str(hook.port) not in written.getvalue()
 
 
-def test_nobody_listens() -> None:
+def test_an_unreachable_service_is_a_failure() -> None:
     with webhooks("takes") as (hook,):
         address = at(hook)
 
@@ -85,7 +85,7 @@ def test_a_mail_server_that_refuses_is_a_failure() -> None:
     assert mail.messages == []
 
 
-def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
+def test_a_late_acceptance_is_reported_after_the_timeout() -> None:
     late: list[tuple[Address, object]] = []
 
     async def story(hook: Webhook) -> float:
@@ -108,7 +108,7 @@ def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
     assert hook.titles == [RED.title]
 
 
-def test_an_address_that_hangs_holds_up_nobody_else_and_few_threads() -> None:
+def test_a_hanging_address_blocks_no_other_and_uses_few_threads() -> None:
     async def story(hanging: Webhook, well: Webhook) -> tuple[int, float]:
         notifier = Notifier(within_s=0.5)
         stuck = [asyncio.create_task(notifier.send(at(hanging), RED)) for _ in range(20)]
@@ -189,7 +189,7 @@ def test_a_file_that_others_can_read_is_not_read(tmp_path: Path) -> None:
         Addresses(a_file(tmp_path / "a.toml", "", mode=0o644))
 
 
-def test_no_file_is_an_error_with_its_cure(tmp_path: Path) -> None:
+def test_a_missing_address_file_is_an_error_that_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DeskUnusable, match="mode 600"):
         Addresses(tmp_path / "none.toml")
 

@@ -67,7 +67,7 @@ def test_the_sample_shows_every_key_and_its_default(tmp_path: Path) -> None:
         ('[api]\nlisen = "127.0.0.1:1"', "lisen"),
     ],
 )
-def test_a_configuration_that_will_not_do_is_named(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_configuration_names_the_key(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "desk.toml"
     path.write_text(text, encoding="utf-8")
 
@@ -248,7 +248,7 @@ def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.services
-def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(tmp_path: Path) -> None:
+def test_a_desk_with_unreachable_people_runs_reports_it_and_stops_on_sigterm(tmp_path: Path) -> None:
     with webhooks("takes") as (push,):
         house = DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), {"anna": {"push": push.url}})
         try:

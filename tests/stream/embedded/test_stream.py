@@ -228,7 +228,9 @@ def test_a_full_disk_stops_and_loses_nothing(tmp_path: Path) -> None:
     assert site.store.count("reading") == len(frames)
 
 
-def test_one_patient_s_poison_does_not_stop_the_ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_message_of_one_patient_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     healthy = PatientMonitor.on_reading
     poisoned = Site(tmp_path)
     bed_1 = poisoned.demo.bindings[0].binding_id.hex()
@@ -458,7 +460,7 @@ def test_a_message_that_an_engine_refuses_leaves_no_trace_in_memory(tmp_path: Pa
     assert engine.store.count("reading") == 2
 
 
-def test_old_sessions_are_forgotten_when_nobody_speaks_in_them_any_more(tmp_path: Path) -> None:
+def test_unused_sessions_are_deleted_after_a_while(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.begin()
     site.send(site.message(0))
