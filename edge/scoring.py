@@ -56,7 +56,7 @@ class _ScoredPatient:
         return {sign: value for sign, (_, value) in self.now.items()}
 
 
-class _Answer(NamedTuple):
+class _ModelAnswer(NamedTuple):
     """A score, and how to find out why."""
 
     score: float
@@ -208,7 +208,7 @@ class Scoring:
             scores.append(_unavailable(reading, "heart-home", self.refused["heart-home"]))
         return scores
 
-    def _sepsis_says(self, patient: _ScoredPatient) -> _Answer:
+    def _sepsis_says(self, patient: _ScoredPatient) -> _ModelAnswer:
         """Score as if the hour ended with the values so far."""
         model, memory, ends_ms, values = self._sepsis, patient.sepsis, patient.hour_ends_ms, patient.values()
         if model is None or memory is None or patient.trouble:
@@ -216,17 +216,19 @@ class Scoring:
         if (abstention := model.abstention(memory, ends_ms, values)) is not None:
             raise ModelUnavailable("doubt", abstention)
         score = model.preview(memory, ends_ms, values)
-        return _Answer(score, lambda: why(model.influences(memory, ends_ms, values), values))
+        return _ModelAnswer(score, lambda: why(model.influences(memory, ends_ms, values), values))
 
-    def _heart_says(self, patient: _ScoredPatient, about: About) -> _Answer:
+    def _heart_says(self, patient: _ScoredPatient, about: About) -> _ModelAnswer:
         model = self._heart
         if model is None:
             raise ModelUnavailable("step", "there is no model")
         male = None if about.is_male is None else float(about.is_male)
         known = {"age": about.age_years, "sex": male, "cp": about.chest_pain, "trestbps": patient.systolic}
-        return _Answer(model.score(known), lambda: model.judge(known).reason)
+        return _ModelAnswer(model.score(known), lambda: model.judge(known).reason)
 
-    def _answer(self, patient: _ScoredPatient, reading: Reading, name: str, ask: Callable[[], _Answer]) -> ModelScore:
+    def _answer(
+        self, patient: _ScoredPatient, reading: Reading, name: str, ask: Callable[[], _ModelAnswer]
+    ) -> ModelScore:
         passport = self._loaded[name].passport
         score: float | None = None
         reason = ""
@@ -247,7 +249,7 @@ class Scoring:
             patient.speaking.discard(name)
         return _score(reading, name, passport.version, score, passport.threshold, reason)
 
-    def _why(self, patient: _ScoredPatient, at_ms: int, name: str, said: _Answer) -> str:
+    def _why(self, patient: _ScoredPatient, at_ms: int, name: str, said: _ModelAnswer) -> str:
         """The inputs that move the score. They cost far more than the score, so they are worked out only now and then.
 
         While a model speaks the last reason is repeated: it is unknown which of its scores reaches the cloud in time.

@@ -51,10 +51,8 @@ class Calls:
                 f"{time_of_day(now.answered_ms or 0)}  {about}: answered by {now.answered_by}, calling stopped"
             )
         if now.silenced_until_ms is not None and now.silenced_until_ms != before.silenced_until_ms:
-            lines.append(
-                f"{time_of_day(one.hush.at_ms if one.hush else one.kept.heard_ms)}  {about}: silenced until "
-                f"{time_of_day(now.silenced_until_ms)}"
-            )
+            at_ms = one.active_silence.at_ms if one.active_silence else one.kept.heard_ms
+            lines.append(f"{time_of_day(at_ms)}  {about}: silenced until {time_of_day(now.silenced_until_ms)}")
         return lines
 
 
@@ -67,7 +65,7 @@ def _status(one: Standing, before: CallStatus) -> CallStatus:
         called=(*before.called, *new),
         answered_by=one.kept.answered_by or "",
         answered_ms=one.kept.answered_ms,
-        silenced_until_ms=None if one.hush is None else one.hush.until_ms,
+        silenced_until_ms=None if one.active_silence is None else one.active_silence.until_ms,
         is_calling=one.calls,
     )
 

@@ -1,4 +1,4 @@
-"""The command `vitalloom alarms`: what stands, who was told, and answering it from a terminal."""
+"""The command `vitalloom alarms`: list, acknowledge and silence alarms from a terminal."""
 
 import os
 import sys
@@ -19,18 +19,18 @@ from stream.errors import DeskCommandFailed
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
-# IEC 60601-1-8: red, yellow, cyan; the marks are for those who do not see colours, and for pipes.
+# IEC 60601-1-8: red, yellow, cyan. Marks repeat the priority for colour-blind people and output without colours.
 _STYLES: Final = {"high": "bold white on red", "medium": "black on yellow", "low": "black on cyan"}
 
 alarms = typer.Typer(
-    help=f"See what stands, and answer it. Log in first: vitalloom alarms login NAME\n\n{NOT_A_DEVICE}",
+    help=f"List, acknowledge and silence open alarms. Log in first: vitalloom alarms login NAME\n\n{NOT_A_DEVICE}",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 
-class Told(msgspec.Struct, kw_only=True):
+class ListedNotification(msgspec.Struct, kw_only=True):
     at_ms: int
     who: str
     person: str
@@ -39,7 +39,7 @@ class Told(msgspec.Struct, kw_only=True):
 
 
 class Alarm(msgspec.Struct, kw_only=True):
-    """As the desk shows it; `stream.desk.http.ShownAlarm`."""
+    """One alarm in the reply of the desk: `stream.desk.http.ShownAlarm`."""
 
     id: str
     revision: int
@@ -57,7 +57,7 @@ class Alarm(msgspec.Struct, kw_only=True):
     silenced_until_ms: int | None = None
     calling: bool = False
     outage: str = ""
-    told: list[Told] = []
+    told: list[ListedNotification] = []
 
 
 class Alarms(msgspec.Struct, kw_only=True):
@@ -74,14 +74,14 @@ def _where(
     url: Annotated[str, typer.Option(envvar="VITALLOOM_DESK_URL", help="Alarm desk URL.")] = "http://127.0.0.1:8095",
     root: Annotated[
         Path | None,
-        typer.Option(envvar="VITALLOOM_DESK_ROOT", help="The site's root certificate, for TLS.", show_default=False),
+        typer.Option(envvar="VITALLOOM_DESK_ROOT", help="Root certificate of the site, for TLS.", show_default=False),
     ] = None,
     login_file: Annotated[
         Path | None,
         typer.Option(
             "--login-file",
             envvar="VITALLOOM_DESK_LOGIN_FILE",
-            help="File of a login, with the URL of its desk; `vitalloom ward` makes one. Default: the file that "
+            help="Login file, with desk URL and token; `vitalloom ward` writes one. Default: the file that "
             "`vitalloom alarms login` writes.",
             show_default=False,
         ),
@@ -96,8 +96,8 @@ def _where(
 
 
 @alarms.command("login")
-def log_in(context: typer.Context, name: Annotated[str, typer.Argument(help="Yours, at the desk.")]) -> None:
-    """Log in for a shift. The password is asked for, or read from standard input."""
+def log_in(context: typer.Context, name: Annotated[str, typer.Argument(help="Your desk user name.")]) -> None:
+    """Log in for a shift. Asks for the password, or reads it from standard input."""
     client: DeskClient = context.obj
     password = getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     found = client.log_in(name, password)
@@ -106,7 +106,7 @@ def log_in(context: typer.Context, name: Annotated[str, typer.Argument(help="You
 
 @alarms.command("logout")
 def log_out(context: typer.Context) -> None:
-    """End the login."""
+    """Log out: the desk forgets this login."""
     context.obj.log_out()
     typer.echo("logged out")
 
@@ -114,22 +114,25 @@ def log_out(context: typer.Context) -> None:
 @alarms.command("list")
 def list_alarms(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as the desk gives it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of the desk as one JSON object.")] = False,
 ) -> None:
-    """What stands, the worst first: what nobody has answered, then the rest."""
+    """List open alarms: unacknowledged ones first, then by priority."""
     if as_json:
         typer.echo(msgspec.json.encode(context.obj.alarms(dict[str, Any])).decode())
         return
     show(context.obj.alarms(Alarms), Console())
 
 
-AlarmArgument = Annotated[str, typer.Argument(help="The alarm, as `list` calls it.")]
-AlarmsArgument = Annotated[list[str], typer.Argument(help="Alarms, as `list` calls them.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not show it and ask; for who has just looked.")]
-RevisionOption = Annotated[
-    int | None, typer.Option(help="Of the alarm as it was seen, for scripts; see `list --json`.", show_default=False)
+AlarmArgument = Annotated[str, typer.Argument(help="Alarm id from `list`, or its first 4 or more characters.")]
+AlarmsArgument = Annotated[
+    list[str], typer.Argument(help="Alarm ids from `list`, or their first 4 or more characters.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Each answer as one JSON object.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+RevisionOption = Annotated[
+    int | None,
+    typer.Option(help="Revision of the alarm that was seen, for scripts; see `list --json`.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print each result as one JSON object.")]
 
 
 @alarms.command("ack")
@@ -140,15 +143,15 @@ def acknowledge(
     revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that you have seen an alarm and look after it: calling stops, the alarm stays until it is over.
+    """Acknowledge alarms: notifications stop, the alarm stays on the list until its condition ends.
 
-    What got worse after you looked is not answered: the desk says so, and goes on calling.
+    An alarm that has changed since you saw it is not acknowledged: the command fails, and notifications go on.
     """
     client: DeskClient = context.obj
     if revision is not None and len(alarms) > 1:
-        raise typer.BadParameter("--revision is of one alarm; name one")
+        raise typer.BadParameter("--revision belongs to one alarm; give one alarm")
     for alarm in alarms:
-        found = _seen(client, alarm, "answer it", yes=yes or revision is not None)
+        found = _seen(client, alarm, "acknowledge it", yes=yes or revision is not None)
         done = client.acknowledge(found.id, revision=found.revision if revision is None else revision)
         if as_json:
             typer.echo(msgspec.json.encode(done).decode())
@@ -160,36 +163,44 @@ def acknowledge(
 def silence(
     context: typer.Context,
     alarm: AlarmArgument,
-    minutes: Annotated[int, typer.Option(min=1, max=1_440, help="For how long.")] = 10,
+    minutes: Annotated[int, typer.Option(min=1, max=1_440, help="Duration in minutes.")] = 10,
     yes: YesOption = False,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep this condition of this patient quiet for a while. A higher priority breaks through."""
+    """Silence one condition of one patient for some minutes. An alarm of higher priority still notifies."""
     client: DeskClient = context.obj
     found = _seen(client, alarm, f"silence it for {minutes} min", yes=yes or revision is not None)
     done = client.silence(found.id, revision=found.revision if revision is None else revision, minutes=minutes)
     if as_json:
         typer.echo(msgspec.json.encode(done).decode())
     else:
-        typer.echo(f"{alarm}: quiet until {_clock(done['until_ms'])}, unless it gets worse")
+        typer.echo(f"{alarm}: silenced until {_clock(done['until_ms'])}, unless it gets worse")
 
 
 @alarms.command("report")
 def report(
     data: Annotated[
-        Path, typer.Option(help="Folder of the SQLite store (store.sqlite) or, without one, of the desk (desk.sqlite).")
+        Path,
+        typer.Option(
+            help="Folder of the SQLite store (store.sqlite) or of the desk (desk.sqlite); the store is preferred."
+        ),
     ],
     days: Annotated[
-        float | None, typer.Option(min=0.01, help="The last so many days; default: all of the record.")
+        float | None,
+        typer.Option(min=0.01, help="Period of the report in days, counted back from its newest record; default: all."),
     ] = None,
     patients: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of monitored patients, which a desk does not know.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Number of monitored patients; needed for alarms per patient-day if the report is read from a desk.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; times in ms.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; times in ms.")] = False,
 ) -> None:
-    """Measure what the alarms ask of people: how many, how many are answered, how fast. Needs no login."""
+    """Report the alarm load: number of alarms, share acknowledged, time to acknowledgement. Needs no login."""
     found = load_report.measure(data, days=days, patients=patients)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -202,7 +213,7 @@ def show(found: Alarms, console: Console) -> None:
     zone = datetime.fromtimestamp(found.now_ms / 1_000).astimezone().tzname()
     title = f"Alarms{f', {found.site}' if found.site else ''} (columns in {zone}, texts in UTC)"
     table = Table(title=title, title_justify="left", expand=False)
-    for name in ("", "alarm", "where", "what", "since", "answered", "told"):
+    for name in ("", "alarm", "where", "what", "since", "answered", "called"):
         table.add_column(name, no_wrap=name in ("", "alarm", "since"), overflow="fold")
     for one in found.alarms:
         table.add_row(
@@ -211,30 +222,30 @@ def show(found: Alarms, console: Console) -> None:
             Text(_printable(one.place)),
             Text(_printable(f"was: {one.text}" if one.state == "was" else one.text) + _recommended(one)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
-            Text(_answered(one), overflow="fold"),
-            Text(_told(one)),
+            Text(_answer_text(one), overflow="fold"),
+            Text(_notifications_text(one)),
         )
     if found.alarms:
         console.print(table)
     else:
-        console.print("No alarm stands.")
+        console.print("No open alarms.")
     if found.trouble:
-        console.print(Text(f"This list may be old: {found.trouble}", style="bold red"))
+        console.print(Text(f"This list may be out of date: {found.trouble}", style="bold red"))
     console.print(Text(found.notice, style="dim"))
 
 
 def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
-    """The alarm of that name, shown to the person who is about to answer for it."""
+    """The alarm of that id; unless `yes`, shown to the person and confirmed."""
     found = client.alarms(Alarms)
     matching = [one for one in found.alarms if one.id.startswith(name.lower())] if len(name) >= 4 else []
     if len(matching) != 1:
-        problem = "stands for more than one alarm; write more of it" if matching else "is no alarm of the list"
-        raise DeskCommandFailed(f"{name}: {problem}: vitalloom alarms list")
+        problem = "fits more than one alarm; give more characters" if matching else "no such open alarm"
+        raise DeskCommandFailed(f"{name}: {problem}; to see all: vitalloom alarms list")
     (alarm,) = matching
     if not yes:
         show(msgspec.structs.replace(found, alarms=[alarm]), Console(stderr=True))
         if not sys.stdin.isatty():
-            raise DeskCommandFailed("nobody is there to confirm it: add --yes, or --revision N")
+            raise DeskCommandFailed("cannot ask for confirmation without a terminal; add --yes, or --revision N")
         typer.confirm(f"You have seen this, and {doing}?", abort=True, err=True)
     return alarm
 
@@ -243,27 +254,27 @@ def _recommended(one: Alarm) -> str:
     return f"\nRecommended: {_printable(one.response)}" if one.response else ""
 
 
-def _answered(one: Alarm) -> str:
+def _answer_text(one: Alarm) -> str:
     lines = []
     if one.acknowledged_by is not None:
         when = "" if one.acknowledged_ms is None else f" {_clock(one.acknowledged_ms)}"
-        lines.append(f"{one.acknowledged_by}{when}{'' if one.confirmed else ' (on its way)'}")
+        lines.append(f"{one.acknowledged_by}{when}{'' if one.confirmed else ' (being sent)'}")
     if one.silenced_until_ms is not None:
-        lines.append(f"quiet until {_clock(one.silenced_until_ms)}")
+        lines.append(f"silenced until {_clock(one.silenced_until_ms)}")
     if one.outage:
-        lines.append(f"with outage {one.outage[:8]}")
-    return "\n".join(lines) or ("nobody yet" if one.calling else "nobody")
+        lines.append(f"see outage {one.outage[:8]}")
+    return "\n".join(lines) or ("not yet" if one.calling else "no")
 
 
-def _told(one: Alarm) -> str:
+def _notifications_text(one: Alarm) -> str:
     lines = [f"{sent.person} {sent.channel} {_clock(sent.at_ms)} {sent.fate}" for sent in one.told[:3]]
     if len(one.told) > 3:
-        lines.append(f"and {len(one.told) - 3} before")
-    return "\n".join(lines) or "nobody yet"
+        lines.append(f"and {len(one.told) - 3} earlier")
+    return "\n".join(lines) or "not yet"
 
 
 def _printable(text: str) -> str:
-    """What came over a network does not steer a terminal."""
+    """Replace control characters, which could steer the terminal."""
     return "".join(one if one.isprintable() else "?" for one in text)
 
 

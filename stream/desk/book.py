@@ -1,7 +1,7 @@
-"""What the alarm desk must not forget, in one SQLite file: alarms, who was told, what people answered, where it reads.
+"""The state of the alarm desk in one SQLite file: alarms, notifications, answers, reading positions.
 
-An alarm, its escalation and the place in the log are one transaction, so that a desk that is killed at any instruction
-neither loses one nor opens it twice. Nothing here decides.
+An alarm, its escalation and the position in the log are committed together, so that a desk that is killed at any
+instruction neither loses an alarm nor opens it twice. No decisions are made here.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages,
     only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE place (                     -- what was read of the log
+CREATE TABLE place (                     -- reading positions
     topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) STRICT, WITHOUT ROWID;
 CREATE TABLE alarm (
     alarm_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, key TEXT NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE attempt (
 CREATE TABLE hush (
     binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (binding_id, rule_id)) STRICT, WITHOUT ROWID;
-CREATE TABLE wish (                      -- what people want, on its way to the log
+CREATE TABLE wish (                      -- orders of people that are not confirmed
     wish_id INTEGER PRIMARY KEY, alarm_id BLOB NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
     sent_ms INTEGER, done INTEGER NOT NULL) STRICT;
 CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;
@@ -73,9 +73,9 @@ _GET_DELIVERY: Final = f"SELECT {', '.join(_DELIVERY)} FROM delivery"  # noqa: S
 
 
 class PendingOrder(NamedTuple):
-    """What somebody wants, on its way to the log."""
+    """An acknowledgement or silence that has to be sent to the patient's monitor."""
 
-    wish_id: int
+    order_id: int
     alarm_id: bytes
     at_ms: int
     order: OrderRecord
@@ -86,40 +86,48 @@ class DeskBook(DurableFile):
     """One file. Use as a context manager, or call `close`. Every change belongs into `with book.transaction()`.
 
     Raises:
-        FileUnusable: it is no book, or another desk has it.
+        FileUnusable: it is not a desk's book, or another desk has it open.
     """
 
     def __init__(self, path: Path) -> None:
         self._reserve = path.with_name(f"{path.name}.reserve")
-        super().__init__(path, what="a desk's book", why_alone="two desks would call everybody twice")
+        super().__init__(path, what="a desk's book", why_alone="two desks would notify people twice")
 
-    # Where it reads
+    # Reading positions
 
-    def places(self, topic: str) -> dict[int, int]:
+    def positions(self, topic: str) -> dict[int, int]:
         """The next offset of each partition."""
         return dict(self._db.execute("SELECT part, next FROM place WHERE topic = ?", (topic,)).fetchall())
 
-    def put_place(self, topic: str, part: int, offset: int) -> None:
+    def put_position(self, topic: str, part: int, offset: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (topic, part, offset))
 
     # Alarms
 
     def put_alarm(self, kept: Kept) -> None:
-        """One of a condition may be active: whom it displaces has to be written before it."""
+        """Write an alarm. Only one of a condition may be active: write the one that it supersedes first."""
         alarm = kept.alarm
         self._db.execute(
             "INSERT INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (alarm_id) DO UPDATE SET "
             "active = excluded.active, listed = excluded.listed, heard_ms = excluded.heard_ms, body = excluded.body",
-            (alarm.alarm_id, alarm.binding_id, alarm.rule_id, alarm.key, kept.is_active, kept.is_listed, kept.heard_ms,
-             _PACK.encode(kept)),
-        )  # fmt: skip
+            (
+                alarm.alarm_id,
+                alarm.binding_id,
+                alarm.rule_id,
+                alarm.key,
+                kept.is_active,
+                kept.is_listed,
+                kept.heard_ms,
+                _PACK.encode(kept),
+            ),
+        )
 
     def alarm(self, alarm_id: bytes) -> Kept | None:
         row = self._db.execute("SELECT body FROM alarm WHERE alarm_id = ?", (alarm_id,)).fetchone()
         return None if row is None else _KEPT.decode(row[0])
 
     def active(self, binding_id: str, rule_id: str, key: str) -> Kept | None:
-        """The one of this condition that stands."""
+        """The active alarm of a condition."""
         row = self._db.execute(
             "SELECT body FROM alarm WHERE binding_id = ? AND rule_id = ? AND key = ? AND active",
             (binding_id, rule_id, key),
@@ -127,13 +135,13 @@ class DeskBook(DurableFile):
         return None if row is None else _KEPT.decode(row[0])
 
     def listed(self) -> list[Kept]:
-        """Every alarm that people have to see."""
+        """Every alarm on the list."""
         return [_KEPT.decode(row[0]) for row in self._db.execute("SELECT body FROM alarm WHERE listed")]
 
-    # Who was told
+    # Notifications
 
     def put_deliveries(self, deliveries: Iterable[Delivery]) -> None:
-        """New ones; what is there stays as it is."""
+        """Insert new notifications; existing ones are not changed."""
         self._db.executemany(f"INSERT OR IGNORE INTO delivery {_PUT_DELIVERY}", map(_row, deliveries))
 
     def change(self, delivery: Delivery) -> None:
@@ -147,21 +155,21 @@ class DeskBook(DurableFile):
         return self._deliveries("WHERE alarm_id = ?", (alarm_id,))
 
     def together(self, key: str) -> list[Delivery]:
-        """The same notification to every person of its role."""
+        """One notification, to each person of its role."""
         return self._deliveries("WHERE key = ?", (key,))
 
     def waiting(self) -> list[Delivery]:
-        """What has to be sent, now or later."""
+        """Notifications to be sent, now or later."""
         return self._deliveries("WHERE fate IN ('waiting', 'failed')", ())
 
     def stop(self, alarm_id: bytes, *, except_ladder: int | None = None) -> None:
-        """Nobody needs them any more: the alarm calls nobody, or calls from the beginning again."""
+        """Stop open notifications of an alarm that no longer notifies, or whose ladder has restarted."""
         for one in self._deliveries("WHERE alarm_id = ? AND fate IN ('waiting', 'failed')", (alarm_id,)):
             if except_ladder is None or not one.key.startswith(f"{alarm_id.hex()}.{except_ladder}."):
                 self.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
 
     def overtake(self, newer: Delivery) -> None:
-        """An older notification of the same alarm to the same person by the same channel is not tried again."""
+        """Stop older failed notifications of the same alarm to the same person by the same channel."""
         for one in self._deliveries(
             "WHERE alarm_id = ? AND person = ? AND channel = ? AND fate = 'failed'",
             (newer.alarm_id, newer.person, newer.channel),
@@ -170,7 +178,7 @@ class DeskBook(DurableFile):
                 self.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
 
     def begun_since(self, from_ms: int) -> dict[str, list[int]]:
-        """By person, when messages below red were begun."""
+        """By person, the start times of messages below high priority."""
         found: dict[str, list[int]] = {}
         for person, begun_ms in self._db.execute(
             "SELECT person, begun_ms FROM delivery WHERE begun_ms > ? AND priority < ? AND leads",
@@ -180,7 +188,7 @@ class DeskBook(DurableFile):
         return found
 
     def put_attempt(self, alarm_id: bytes, attempt: Attempt) -> None:
-        """The first of its kind counts."""
+        """Insert the result of a notification; of equal results the first is kept."""
         self._db.execute(
             "INSERT OR IGNORE INTO attempt VALUES (?, ?, ?, ?)",
             (alarm_id, attempt.key, attempt.outcome.value, attempt.at_ms),
@@ -199,37 +207,37 @@ class DeskBook(DurableFile):
             if key.startswith(f"{alarm_id.hex()}.{ladder}.")
         ]
 
-    # What people want
+    # Orders: acknowledgements and silences to be sent
 
-    def put_wish(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
+    def put_order(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
         self._db.execute(
             "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
             (alarm_id, now_ms, _PACK.encode(order)),
         )
 
-    def wishes(self) -> list[PendingOrder]:
-        """Those that are not known to be fulfilled, in their order."""
+    def pending_orders(self) -> list[PendingOrder]:
+        """Orders that are not confirmed, oldest first."""
         return [
-            PendingOrder(wish_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
-            for wish_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
+            PendingOrder(order_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
+            for order_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
                 "SELECT wish_id, alarm_id, at_ms, body, sent_ms FROM wish WHERE NOT done ORDER BY wish_id"
             )
         ]
 
-    def wish_sent(self, wish_id: int, now_ms: int) -> None:
-        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, wish_id))
+    def order_sent(self, order_id: int, now_ms: int) -> None:
+        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, order_id))
 
-    def wish_done(self, wish_id: int) -> None:
-        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (wish_id,))
+    def order_done(self, order_id: int) -> None:
+        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (order_id,))
 
-    def put_hush(self, hush: ActiveSilence) -> None:
+    def put_silence(self, active_silence: ActiveSilence) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO hush VALUES (?, ?, ?, ?)",
-            (hush.binding_id, hush.rule_id, hush.until_ms, _PACK.encode(hush)),
+            (active_silence.binding_id, active_silence.rule_id, active_silence.until_ms, _PACK.encode(active_silence)),
         )
 
-    def hushes(self, now_ms: int) -> Mapping[tuple[str, str], ActiveSilence]:
-        """Those that hold, by binding and rule."""
+    def active_silences(self, now_ms: int) -> Mapping[tuple[str, str], ActiveSilence]:
+        """Silences in force, by binding and rule."""
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}
 
@@ -243,23 +251,23 @@ class DeskBook(DurableFile):
     def put_outages(self, state: list[Any]) -> None:
         self._db.execute("INSERT OR REPLACE INTO outages VALUES (1, ?)", (_PACK.encode(state),))
 
-    # Who may
+    # Login sessions
 
     def put_session(self, digest: bytes, user: str, until_ms: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO session VALUES (?, ?, ?)", (digest, user, until_ms))
 
     def session(self, digest: bytes) -> tuple[str, int] | None:
-        """Whose it is, and until when."""
+        """User and expiry of a session."""
         row = self._db.execute("SELECT user, until_ms FROM session WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else (str(row[0]), int(row[1]))
 
     def end_session(self, digest: bytes) -> None:
         self._db.execute("DELETE FROM session WHERE digest = ?", (digest,))
 
-    # What is not needed any more
+    # Deletion
 
     def forget(self, *, now_ms: int, before_ms: int) -> None:
-        """Alarms that are off the list and older than that, with all that was said of them; silences, sessions."""
+        """Delete unlisted alarms older than `before_ms` with all their rows, and expired silences and sessions."""
         old = [
             row[0]
             for row in self._db.execute(
@@ -275,7 +283,7 @@ class DeskBook(DurableFile):
         """Read with SQL; for reports and tests."""
         return self._db.execute(statement, tuple(parameters)).fetchall()
 
-    # Within
+    # Internals
 
     def _deliveries(self, where: str, parameters: Sequence[Any]) -> list[Delivery]:
         return [
@@ -297,23 +305,23 @@ class DeskBook(DurableFile):
 
     def _refused(self, error: sqlite3.Error) -> CommitFailed:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._reserve.exists():
-            # Whoever filled the disk: the alarms of the next hours can still be written down, and called for.
+            # Freeing the reserve leaves room for the alarms of the next hours.
             self._reserve.unlink()
-            problem = f"{error}; the desk's reserve of {_RESERVE_BYTES >> 20} MiB is used now, make room"
+            problem = f"{error}; the reserve of {_RESERVE_BYTES >> 20} MiB is in use now; free disk space"
             return CommitFailed(self.path, problem)
         return super()._refused(error)
 
     def _keep_reserve(self) -> None:
-        """Room on the disk for when there is none; without it the desk works all the same."""
+        """Reserve disk space for a full disk; failure to do so is ignored."""
         with contextlib.suppress(OSError), self._reserve.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
 
 def read_alarms(path: Path) -> list[Kept]:
-    """Every alarm of a desk's book, read beside the desk that writes it.
+    """Every alarm of a desk's book; the desk may be running.
 
     Raises:
-        FileUnusable: it is no desk's book.
+        FileUnusable: it is not a desk's book.
     """
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as book:

@@ -1,4 +1,4 @@
-"""A person's half of the desk: asks over HTTP, keeps the token in a private file, says plainly what went wrong."""
+"""HTTP client of the alarm desk. Keeps the login token in a private file."""
 
 import http.client
 import os
@@ -21,20 +21,20 @@ _T = TypeVar("_T")
 
 
 def token_file() -> Path:
-    """Where a login is kept."""
+    """Path of the login file."""
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "vitalloom" / "desk.token"
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A login, and at which desk: a token is shown to no other."""
+    """A login token and the URL of its desk; the token is sent to no other desk."""
 
     url: str
     token: str
 
     @classmethod
     def read(cls, path: Path) -> "Login":
-        """Raises DeskCommandFailed: there is no such file, or others can read it."""
+        """Read a login file. Raises DeskCommandFailed: it does not exist, or other users can read it."""
         try:
             return msgspec.json.decode(read_private(path), type=Login)
         except FileNotFoundError:
@@ -43,7 +43,7 @@ class Login(msgspec.Struct, frozen=True):
             raise DeskCommandFailed(f"{path}: cannot be used ({error}); log in again") from error
 
     def write(self, path: Path) -> None:
-        """Into a file that only this user can read."""
+        """Write a file that only this user can read."""
         make_private_dir(path.parent)
         write_private(path, msgspec.json.encode(self))
 
@@ -52,17 +52,17 @@ class DeskClient:
     """One desk.
 
     Args:
-        url: of it; in the clear only on this machine.
-        root: whom TLS believes; None: whom this machine believes.
-        token: of a login; None: that of the file, if it is of this desk.
+        url: desk URL; http only on this machine.
+        root: root certificate for TLS; None: the system's certificates.
+        token: login token; None: that of the login file, if it belongs to this desk.
     """
 
     def __init__(self, url: str, *, root: Path | None = None, token: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise DeskCommandFailed(f"{url!r} is no address of a desk; for instance https://desk.example:8095")
+            raise DeskCommandFailed(f"{url!r} is not a desk URL; example: https://desk.example:8095")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise DeskCommandFailed(f"{url}: passwords do not go over http beyond this machine; use https")
+            raise DeskCommandFailed(f"{url}: http would send the password unencrypted to another machine; use https")
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._host, self._port = parts.hostname, parts.port
         self._context = None
@@ -70,7 +70,7 @@ class DeskClient:
             try:
                 self._context = ssl.create_default_context(cafile=root)
             except OSError as error:
-                raise DeskCommandFailed(f"{root}: is no certificate to believe ({error})") from error
+                raise DeskCommandFailed(f"{root}: cannot be used as a root certificate ({error})") from error
         self._token = token
 
     def log_in(self, user: str, password: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class DeskClient:
         token_file().unlink(missing_ok=True)
 
     def alarms(self, kind: type[_T]) -> _T:
-        """What stands, as a struct."""
+        """The list of alarms, decoded as `kind`."""
         return self._ask("GET", "/v1/alarms", None, kind, token=self._known_token())
 
     def acknowledge(self, alarm_id: str, *, revision: int) -> dict[str, Any]:
@@ -101,11 +101,11 @@ class DeskClient:
             return self._token
         path = token_file()
         if not path.exists():
-            raise DeskCommandFailed("not logged in: vitalloom alarms login NAME")
+            raise DeskCommandFailed("not logged in; log in: vitalloom alarms login NAME")
         kept = Login.read(path)
         if kept.url != self.url:
             raise DeskCommandFailed(
-                f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login"
+                f"logged in at {kept.url}, not at {self.url}: vitalloom alarms --url {self.url} login NAME"
             )
         return kept.token
 
@@ -123,12 +123,14 @@ class DeskClient:
             content = answer.read(MAX_REPLY_BYTES + 1)
         except ssl.SSLCertVerificationError as error:
             raise DeskCommandFailed(
-                f"the desk at {self.url} shows a certificate that is not believed ({error.verify_message}); "
-                "name the site's root: --root FILE"
+                f"the desk at {self.url} has a certificate that is not trusted ({error.verify_message}); "
+                "give the root certificate of the site: --root FILE"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
-            raise DeskCommandFailed(f"the desk at {self.url} cannot be reached ({problem}); does it run?") from error
+            raise DeskCommandFailed(
+                f"the desk at {self.url} cannot be reached ({problem}); check that it is running"
+            ) from error
         finally:
             made.close()
         if answer.status != 200 or len(content) > MAX_REPLY_BYTES:
@@ -136,7 +138,9 @@ class DeskClient:
         try:
             return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
-            raise DeskCommandFailed(f"what answers at {self.url} is no alarm desk of this version ({error})") from error
+            raise DeskCommandFailed(
+                f"{self.url} does not reply like an alarm desk of this version ({error})"
+            ) from error
 
 
 def _problem(status: int, content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The commands `vitalloom desk`, `desk user` and `desk try`. What they do lives elsewhere."""
+"""The commands `vitalloom desk`, `desk user` and `desk try`."""
 
 import asyncio
 import sys
@@ -17,18 +17,27 @@ from stream.desk.texts import Telling
 from stream.errors import DeskUnusable, NotificationNotAccepted
 
 desk = typer.Typer(
-    help=(f"Call people until somebody answers: run the alarm desk, and say who may answer.\n\n{texts.NOT_A_DEVICE}"),
+    help=(
+        "Run the alarm desk, which notifies people until an alarm is acknowledged, and manage its users.\n\n"
+        f"{texts.NOT_A_DEVICE}"
+    ),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 user = typer.Typer(
-    help="Who may answer alarms.", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    help="Manage the users who may acknowledge and silence alarms.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 desk.add_typer(user, name="user")
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The desk's TOML file; see --sample-config.", show_default=False)
+    Path | None,
+    typer.Option("--config", help="Configuration file of the desk (TOML); see --sample-config.", show_default=False),
 ]
+
+NameArgument = Annotated[str, typer.Argument(help="Desk user name.")]
 
 
 @desk.callback(invoke_without_command=True)
@@ -36,13 +45,13 @@ def run(
     context: typer.Context,
     config: ConfigOption = None,
     sample_config: Annotated[
-        bool, typer.Option("--sample-config", help="Print an annotated configuration and leave.")
+        bool, typer.Option("--sample-config", help="Print an annotated configuration and exit.")
     ] = False,
     check_config: Annotated[
-        bool, typer.Option("--check-config", help="Check the configuration, roles and addresses, and leave.")
+        bool, typer.Option("--check-config", help="Check the configuration, roles and addresses, and exit.")
     ] = False,
 ) -> None:
-    """Run the desk when no command is given."""
+    """Run the desk if no subcommand is given."""
     if context.invoked_subcommand is not None:
         context.obj = config
         return
@@ -50,7 +59,7 @@ def run(
         typer.echo((Path(__file__).with_name("sample.toml")).read_text(encoding="utf-8"))
         raise typer.Exit
     if config is None:
-        raise typer.BadParameter("say which file: --config FILE (a template: vitalloom desk --sample-config)")
+        raise typer.BadParameter("--config FILE is missing; to print a template: vitalloom desk --sample-config")
     found = desk_config(config)
     if check_config:
         for note in check(found):
@@ -65,42 +74,43 @@ def run(
 
 
 @user.command("add")
-def add_user(context: typer.Context, name: str, config: ConfigOption = None) -> None:
-    """Let somebody answer alarms, or give them another password. It is asked for, or read from standard input."""
+def add_user(context: typer.Context, name: NameArgument, config: ConfigOption = None) -> None:
+    """Add a user, or change a user's password. Asks for the password, or reads it from standard input."""
     users = users_of(desk_config(config or _given(context)))
     users.put(name, _password(name), now_ms=SystemClock().now_ms())
-    typer.echo(f"{name} may answer alarms; their command: vitalloom alarms login {name}")
+    typer.echo(f"user {name} is added; to log in: vitalloom alarms login {name}")
 
 
 @user.command("remove")
-def remove_user(context: typer.Context, name: str, config: ConfigOption = None) -> None:
-    """Somebody may not any more; where they are logged in ends at once."""
+def remove_user(context: typer.Context, name: NameArgument, config: ConfigOption = None) -> None:
+    """Remove a user and end all of the user's logins."""
     users_of(desk_config(config or _given(context))).remove(name)
-    typer.echo(f"{name} may not answer alarms any more")
+    typer.echo(f"user {name} is removed")
 
 
 @user.command("list")
 def list_users(context: typer.Context, config: ConfigOption = None) -> None:
-    """Who may answer alarms."""
+    """List the users who may acknowledge and silence alarms."""
     names = sorted(users_of(desk_config(config or _given(context))).all())
-    typer.echo("\n".join(names) or "nobody yet: vitalloom desk user add NAME")
+    typer.echo("\n".join(names) or "no users; add one: vitalloom desk user add NAME")
 
 
 @desk.command("try")
 def try_channels(
     context: typer.Context,
     config: ConfigOption = None,
-    person: Annotated[
-        str | None, typer.Option(help="Only this person's addresses.", show_default="everybody's")
-    ] = None,
+    person: Annotated[str | None, typer.Option(help="Test only this person's addresses.", show_default="all")] = None,
 ) -> None:
-    """Send a test message to every address, and say which services took it."""
+    """Send a test message to every address and print which services accepted it."""
     found = desk_config(config or _given(context))
     addresses = Addresses(found.addresses)
     people = addresses.people if person is None else [person]
     wanted = [one for name in people for one in addresses.of(name)]
     if not wanted:
-        raise DeskUnusable(f"{found.addresses}: has no address{f' of {person}' if person else ''}")
+        raise DeskUnusable(
+            f"{found.addresses}: has no address{f' of {person}' if person else ''}; "
+            "add a table [NAME] with a URL for each channel"
+        )
     message = texts.of_trial(Telling(found.site_name, found.where), now_ms=SystemClock().now_ms())
 
     async def send_all() -> int:
@@ -109,17 +119,17 @@ def try_channels(
             try:
                 await notifier.send(one, message)
             except NotificationNotAccepted as error:
-                typer.echo(f"not taken: {error}")
+                typer.echo(f"not accepted: {error}")
                 failed += 1
             else:
-                typer.echo(f"taken:     {one}")
+                typer.echo(f"accepted:     {one}")
         return failed
 
     raise typer.Exit(1 if asyncio.run(send_all()) else 0)
 
 
 def _given(context: typer.Context) -> Path | None:
-    """The file that was named before the command."""
+    """The `--config` of the parent command."""
     parent = context.parent
     while parent is not None:
         if isinstance(parent.obj, Path):
@@ -131,7 +141,7 @@ def _given(context: typer.Context) -> Path | None:
 def _password(name: str) -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    first = getpass(f"a password for {name}: ")
-    if getpass("again: ") != first:
-        raise DeskUnusable("the two are not the same; nothing was changed")
+    first = getpass(f"new password for {name}: ")
+    if getpass("repeat the password: ") != first:
+        raise DeskUnusable("the passwords differ; nothing was changed")
     return first

@@ -1,7 +1,7 @@
-"""The alarm desk's decisions: which alarm stands, whom it calls now, what is sent together, and what an answer answers.
+"""The alarm desk's decisions: open alarms, due notifications, combined messages, what an answer covers.
 
-Pure: time is an argument, what was kept is an argument, what is to be kept is the result. Who has to hear, by which
-channel and by when is `vitals.escalation`; here is what lies between it and a log, a database and people.
+Pure: time and stored state are arguments, the state to be stored is the result. `vitals.escalation` says which role is
+due by which channel and when; this module applies it to records, deliveries and answers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcom
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
 EDGE_FRESH_MS: Final = 300_000
-"""An edge's alarm that took longer to arrive is for the record: a backlog must not ring."""
+"""An edge's alarm that took longer to arrive is only recorded: a backlog must not notify people."""
 EDGE_ALONE_MS: Final = 12 * 3_600_000
-"""So long after its answer an alarm that only an edge has told of leaves the list: nobody may be left to clear it."""
+"""An answered alarm that only an edge has reported leaves the list after this time: the edge may never clear it."""
 LOOK_BACK_MS: Final = 86_400_000
-"""What was due before and was not sent is not looked for: an alarm that nobody answers for weeks must stay cheap."""
+"""Notifications that were due longer ago are not planned: an alarm unanswered for weeks must stay cheap."""
 
 OUTAGE_RULE: Final = "outage"
 """The rule of the alarms that the desk raises itself; see `stream.desk.outages`."""
@@ -30,8 +30,8 @@ _FIRST_PAUSE_MS: Final = 2_000
 _LONGEST_PAUSE_MS: Final = 60_000
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What a person said, as the desk keeps it until the log says the same."""
+class DeskAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A person's acknowledgement, kept until the patient's record confirms it."""
 
     by: str
     at_ms: int
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
-    """A silence over one condition of one patient; nothing that is worse than `priority`."""
+    """A silence of one condition of one patient; alarms above `priority` are not silenced."""
 
     binding_id: str
     rule_id: str
@@ -51,14 +51,14 @@ class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """One alarm as the desk keeps it."""
+    """One alarm as the desk stores it, with its escalation and answer."""
 
     escalation: Escalation
-    opened_ms: int  # when the desk first heard of it
-    heard_ms: int  # when it last heard something new
-    from_edge: bool = False  # an edge has told of it, the data centre has not
-    answer: Answer | None = None
-    replaced: bool = False  # another alarm of the same condition has taken its place
+    opened_ms: int  # when the desk first read it
+    heard_ms: int  # when it last changed
+    from_edge: bool = False  # reported by an edge and not by the data centre
+    answer: DeskAnswer | None = None
+    replaced: bool = False  # superseded by another alarm of the same condition
     without_data: tuple[str, ...] = ()  # of an outage: the bindings that send no data
 
     @property
@@ -67,31 +67,31 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_outage(self) -> bool:
-        """Whether the desk raised it itself, for several patients: no patient's monitor knows of it."""
+        """Whether it is an alarm of the desk for an outage; no patient's monitor has it."""
         alarm = self.alarm
         return alarm.rule_id == OUTAGE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
 
     @property
     def is_active(self) -> bool:
-        """Whether the condition stands, as far as anybody knows."""
+        """Whether the condition is present, by the last record."""
         return self.alarm.state is AlarmState.ACTIVE and not self.alarm.retrospective and not self.replaced
 
     @property
     def is_listed(self) -> bool:
-        """Whether people have to see it: it stands, or it ended and nobody has looked."""
+        """Whether it is on the list: active, or latched and unanswered."""
         return self.is_active or (self.alarm.latched and not self.replaced and not self.is_answered)
 
     @property
     def is_answered(self) -> bool:
-        """Whether somebody has answered it as it stands now."""
+        """Whether it has an answer that covers its present state."""
         return self.answered_by is not None
 
     @property
     def answered_by(self) -> str | None:
-        """Who; what the log says goes before what was said here."""
+        """Name of the person who answered; the patient's record has precedence over the desk's."""
         if self.escalation.acknowledged_for is not None and self.alarm.priority <= self.escalation.acknowledged_for:
             return self.alarm.acknowledged_by
-        # What has changed since may have got worse: only the log can tell, and until then people are called.
+        # A later revision may be worse. Until the record shows that the answer covers it, people are notified.
         return self.answer.by if self.answer is not None and self.answer.revision >= self.alarm.revision else None
 
     @property
@@ -104,37 +104,46 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the log says that it was answered. An outage is the desk's own: its answer needs no confirmation."""
+        """Whether the patient's record shows the answer. An outage needs no confirmation."""
         return self.alarm.acknowledged_by is not None or (self.is_outage and self.answer is not None)
 
 
 class Heard(NamedTuple):
-    """What a record of the log comes to."""
+    """Result of one record of the alarm log."""
 
     kept: Kept
-    news: bool  # False: it was known, nothing has to be written
-    displaced: Kept | None = None  # the alarm of the same condition whose place it took
-    order: Answer | None = None  # an answer that was given to an edge's alarm, and now goes to the patient's monitor
+    news: bool  # False: already known, nothing to write
+    displaced: Kept | None = None  # the alarm of the same condition that it supersedes
+    order: DeskAnswer | None = None  # an earlier answer to an edge's alarm, to be sent to the patient's monitor
 
 
-def of_edge(told: EdgeAlarmRecord) -> AlarmChanged | None:
-    """What an edge found by itself, as an alarm; None if it is of no kind that this program knows.
+def of_edge(record: EdgeAlarmRecord) -> AlarmChanged | None:
+    """An edge's alarm record as an alarm; None if its kind, state or priority is unknown.
 
-    Edge and data centre run the same kernel on the same readings, so the alarm has the same id, and revisions of their
-    own. Those of an edge are all below the first of the data centre: its word counts until the data centre speaks.
+    Edge and data centre run the same kernel on the same readings, so their alarms have the same id but revisions of
+    their own. All revisions of an edge are below the first of the data centre, whose record replaces the edge's.
     """
-    found = told.alarm
+    found = record.alarm
     try:
         kind, state, priority = AlarmKind(found.kind), AlarmState(found.state), Priority(found.priority)
     except ValueError:
         return None
     return AlarmChanged(
-        binding_id=told.binding_id, alarm_id=found.alarm_id, rule_id=found.rule_id, key=found.key, kind=kind,
-        priority=priority, state=state, at_ms=found.at_ms, onset_ms=found.onset_ms,
-        revision=min(_BELOW_EVERY_REVISION + found.revision, -1), text=found.text, basis="edge",
-        # As in the data centre: what was held up for so long is written down and never sounds.
-        retrospective=told.arrived_ms - found.at_ms > EDGE_FRESH_MS,
-    )  # fmt: skip
+        binding_id=record.binding_id,
+        alarm_id=found.alarm_id,
+        rule_id=found.rule_id,
+        key=found.key,
+        kind=kind,
+        priority=priority,
+        state=state,
+        at_ms=found.at_ms,
+        onset_ms=found.onset_ms,
+        revision=min(_BELOW_EVERY_REVISION + found.revision, -1),
+        text=found.text,
+        basis="edge",
+        # As in the data centre: an alarm that arrives so late is recorded and does not notify.
+        retrospective=record.arrived_ms - found.at_ms > EDGE_FRESH_MS,
+    )
 
 
 def hear(
@@ -143,15 +152,15 @@ def hear(
     now_ms: int,
     before: Kept | None,
     rival: Kept | None = None,
-    hush: ActiveSilence | None = None,
+    active_silence: ActiveSilence | None = None,
 ) -> Heard | None:
-    """An alarm was announced or has changed. None: it is none of the desk's business.
+    """Apply a record of a new or changed alarm. None: the record is of no use to the desk.
 
     Args:
-        before: what is kept of this alarm.
-        rival: what is kept of another alarm of the same condition that still stands.
-        hush: what somebody wanted quiet of this condition, here at this desk.
-    """  # fmt: skip
+        before: the stored state of this alarm.
+        rival: the stored state of another open alarm of the same condition.
+        active_silence: the silence of this condition that was set at this desk.
+    """
     from_edge = isinstance(record, EdgeAlarmRecord)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
     if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival)):
@@ -159,17 +168,21 @@ def hear(
     if before is not None and alarm.revision <= before.alarm.revision:
         return Heard(before, news=False)
     if from_edge and before is not None and not before.alarm.retrospective:
-        alarm = msgspec.structs.replace(alarm, retrospective=False)  # late news of what people were called for
-    if hush is not None and alarm.silenced_until_ms == hush.until_ms and alarm.priority > hush.priority:
-        # It got worse while the order to be quiet was on its way: whoever gave it had not seen that.
+        alarm = msgspec.structs.replace(alarm, retrospective=False)  # late, but people were notified of this alarm
+    if (
+        active_silence is not None
+        and alarm.silenced_until_ms == active_silence.until_ms
+        and alarm.priority > active_silence.priority
+    ):
+        # It got worse after the silence was set, so the silence does not cover it.
         alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)
     escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
     answer = None if before is None else before.answer
     order = None
     found_now = before is not None and before.from_edge and not from_edge
     if answer is not None and found_now and alarm.acknowledged_by is None and alarm.priority <= answer.priority:
-        # The data centre has only now found what was answered already, and no worse.
-        order = answer = Answer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
+        # The data centre reports the alarm only now; it was answered already and is not worse.
+        order = answer = DeskAnswer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
     kept = Kept(
         escalation=escalation,
         opened_ms=now_ms if before is None else before.opened_ms,
@@ -184,73 +197,73 @@ def hear(
 
 
 def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None) -> bool:
-    """What the data centre knows under another id, what was put aside, and what was over before anybody heard of it."""
+    """Whether an edge's record is superseded by the data centre's, or reports only the end of an alarm."""
     if rival is not None and not rival.from_edge:
         return True
     return alarm.state is not AlarmState.ACTIVE if before is None else before.replaced
 
 
-# Whom it calls
+# Notifying
 
 
-def calls(kept: Kept, hush: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
-    """Whether people are to be called for this alarm now.
+def calls(kept: Kept, active_silence: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
+    """Whether people are to be notified of this alarm now.
 
     Args:
-        by_outage: an open outage calls instead. Counts only for technical alarms below high.
+        by_outage: an open outage notifies instead. Counts only for technical alarms below high.
     """
     if not kept.is_active or kept.is_answered or kept.escalation.begins_ms is None:
         return False
     if by_outage and kept.alarm.kind is AlarmKind.TECHNICAL and kept.alarm.priority < Priority.HIGH:
         return False
-    return hush is None or hush.until_ms <= now_ms or kept.alarm.priority > hush.priority
+    return active_silence is None or active_silence.until_ms <= now_ms or kept.alarm.priority > active_silence.priority
 
 
 class Plan(NamedTuple):
-    """What one alarm needs now."""
+    """Due notifications of one alarm."""
 
     due: list[Due]  # to be sent
-    passed: list[Due]  # not any more: a later one goes to the same people
-    look_ms: int | None  # when it will need something again
+    passed: list[Due]  # overtaken: a later one goes to the same people
+    look_ms: int | None  # when to plan the alarm again
 
 
 def plan(
     policy: EscalationPolicy, kept: Kept, attempts: Sequence[Attempt], *, now_ms: int, known: frozenset[str]
 ) -> Plan:
-    """What is due of an alarm that calls.
+    """Due notifications of an alarm that notifies.
 
     Args:
-        attempts: what became of its notifications.
-        known: keys of those that are on their way already.
+        attempts: results of its notifications so far.
+        known: keys of notifications that are stored already.
     """
-    escalation, told = kept.escalation, tuple(attempts)
+    escalation, known_attempts = kept.escalation, tuple(attempts)
     if escalation.begins_ms is None:
         return Plan([], [], None)
     from_ms = max(escalation.begins_ms, now_ms - LOOK_BACK_MS)
-    found = due(policy, escalation, from_ms=from_ms, until_ms=now_ms + 1, attempts=told)
+    found = due(policy, escalation, from_ms=from_ms, until_ms=now_ms + 1, attempts=known_attempts)
     new = [one for one in found if one.key not in known]
     passed = {one.key for one in overtaken(new)}
     return Plan(
         [one for one in new if one.key not in passed],
         [one for one in new if one.key in passed],
-        next_due_ms(policy, escalation, now_ms + 1, told),
+        next_due_ms(policy, escalation, now_ms + 1, known_attempts),
     )
 
 
-# What is sent
+# Messages
 
 
 class DeliveryStatus(StrEnum):
-    """How one notification to one person stands."""
+    """Status of one notification to one person."""
 
     WAITING = "waiting"
     SENT = "sent"  # the service has accepted it
-    FAILED = "failed"  # and will be tried again
-    STOPPED = "stopped"  # nobody needs it any more
+    FAILED = "failed"  # not accepted; it will be tried again
+    STOPPED = "stopped"  # not needed any more
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification to one person by one channel. `key` and `person` are its permanent name."""
+    """One notification to one person by one channel. `key` and `person` identify it."""
 
     key: str
     person: str
@@ -264,7 +277,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     begun_ms: int | None = None  # of the last try
     again_ms: int = 0  # not before
     done_ms: int | None = None
-    leads: bool = True  # a message of its own, or the first of a digest: what is counted
+    leads: bool = True  # a message of its own, or the first of a digest; only these count towards the limit
 
     @property
     def is_open(self) -> bool:
@@ -272,7 +285,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutgoingMessage(NamedTuple):
-    """What goes to one person by one channel in one message."""
+    """One message to one person by one channel."""
 
     person: str
     channel: str
@@ -281,22 +294,22 @@ class OutgoingMessage(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """How much below red a person is sent one by one."""
+    """Limit of single messages below high priority to one person."""
 
     messages: int = 10
     within_ms: int = 600_000
 
 
-def letters(
+def outgoing_messages(
     waiting: Iterable[Delivery], sent: Mapping[str, Sequence[int]], *, now_ms: int, limit: Limit
 ) -> list[OutgoingMessage]:
-    """What to send now of what waits, red first.
+    """Messages to send now, high priority first.
 
-    A red alarm goes by itself, at once, and counts for nothing. Of the others a person gets so many messages in a
-    while; what comes beyond that waits until the oldest of them is old enough, and then goes as one.
+    A high alarm is sent at once, alone, and does not count towards the limit. Of the others each person gets `limit`
+    messages in its period; further ones wait until the oldest message leaves the period, and are then sent as a digest.
 
     Args:
-        sent: by person, when the messages below red were begun.
+        sent: by person, the start times of messages below high.
     """
     ready = sorted((one for one in waiting if one.again_ms <= now_ms), key=lambda one: (-one.priority, one.due_ms))
     found = [
@@ -328,9 +341,9 @@ def again_ms(tries: int, now_ms: int) -> int:
 
 
 def outcome(deliveries: Sequence[Delivery], *, accepted_is_delivered: bool) -> Outcome | None:
-    """What became of one notification, all people of its role together; None while nobody knows.
+    """Result of one notification to all people of its role together; None while it is unknown.
 
-    A service that accepts a message has not shown it to anybody, so that is no receipt unless the site says so.
+    A service that accepts a message may not have shown it, so acceptance is no receipt unless the site configures it.
     """
     fates = [one.fate for one in deliveries]
     if DeliveryStatus.SENT in fates:
@@ -338,17 +351,17 @@ def outcome(deliveries: Sequence[Delivery], *, accepted_is_delivered: bool) -> O
     return Outcome.FAILED if all(fate is DeliveryStatus.FAILED for fate in fates) else None
 
 
-# What people do
+# Answers
 
 
 def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Kept:
-    """Somebody has seen an alarm as it was at `revision`.
+    """Record that a person has seen an alarm at `revision`.
 
     An alarm that is answered already stays as it is.
 
     Raises:
         NoSuchAlarm: there is no such alarm on the list.
-        AlarmChangedMeanwhile: it is not what they have seen any more.
+        AlarmChangedMeanwhile: the alarm has another revision now.
     """
     if kept is None or not (kept.is_listed or kept.is_answered):
         raise NoSuchAlarm
@@ -356,11 +369,11 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
         return kept
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
-    return msgspec.structs.replace(kept, answer=Answer(by, now_ms, revision, kept.alarm.priority))
+    return msgspec.structs.replace(kept, answer=DeskAnswer(by, now_ms, revision, kept.alarm.priority))
 
 
 def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int) -> ActiveSilence:
-    """Somebody wants the condition of an alarm quiet for a while.
+    """Silence the condition of an alarm until `until_ms`.
 
     Raises:
         NoSuchAlarm, AlarmChangedMeanwhile: as `acknowledge`.
@@ -374,16 +387,16 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
 
 
 def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:
-    """Whether the log says what was ordered, or there is nothing left that it could say."""
+    """Whether the patient's record shows the order, or the order has become pointless."""
     alarm = kept.alarm
     if kept.replaced or kept.from_edge or (alarm.state is AlarmState.CLEARED and not alarm.latched):
         return True
     if isinstance(order, Silence):
         return now_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
-    # An answer to what has changed since was no answer: the log will not say so, however often it is told.
+    # The monitor refuses an answer to an older revision, so repeating the order is useless.
     return kept.is_confirmed or order.revision is None or order.revision < alarm.revision
 
 
 def is_over(kept: Kept, now_ms: int) -> bool:
-    """Whether an alarm that only an edge has told of may leave the list: answered long ago, never heard of again."""
+    """Whether an alarm that only an edge has reported may leave the list: answered `EDGE_ALONE_MS` ago."""
     return kept.from_edge and kept.is_active and kept.answer is not None and now_ms - kept.answer.at_ms > EDGE_ALONE_MS

@@ -1,8 +1,8 @@
-"""The alarm desk: hears alarms, keeps them, calls people until an alarm is answered, and passes their answers on.
+"""The alarm desk: stores alarms, notifies people until an alarm is answered, and forwards their answers.
 
-Stands between the decisions (`stream.desk.decisions`), the book and the channels. It writes down what it is about to
-do before it does it, so that it can be killed at any instruction: what was begun and is not known to be done is done
-again, under the same name.
+Connects the decisions (`stream.desk.decisions`), the book and the channels. Every step is written to the book before it
+is taken, so that the process can be killed at any instruction: a notification without a recorded result is sent again,
+under the same key.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Sil
 from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
 
 AGAIN_MS: Final = 60_000
-"""So long the log has to say what was ordered; then it is ordered again."""
+"""If the patient's record does not show an order within this time, the order is sent again."""
 
 _TOGETHER_S: Final = 0.02
 _RECORD_AGAIN_S: Final = 2.0
@@ -41,55 +41,57 @@ _log = get(__name__)
 
 
 class Place(NamedTuple):
-    """Where a patient is; pseudonyms."""
+    """Bed and pseudonym of a patient; empty if not known."""
 
     bed: str = ""
     patient: str = ""
 
 
 class Standing(NamedTuple):
-    """One alarm of the list, with all that there is to say of it."""
+    """One alarm of the list, with its place, silence and notifications."""
 
     kept: Kept
     place: Place
-    hush: ActiveSilence | None
+    active_silence: ActiveSilence | None
     told: list[Delivery]
     calls: bool
     outage_id: bytes | None = None  # of the outage that calls instead
 
 
 class DeskCounts(msgspec.Struct):
-    """What the desk has done since it began."""
+    """Counts since the desk started, and its present state."""
 
     records: int = 0
     unreadable: int = 0
     opened: int = 0
-    accepted: int = 0  # messages that a service took
-    failed: Counter[str] = msgspec.field(default_factory=Counter)  # by channel, tries that it did not take
-    late: int = 0  # taken after their time
+    accepted: int = 0  # messages that a service accepted
+    failed: Counter[str] = msgspec.field(
+        default_factory=Counter
+    )  # by channel, attempts that the service did not accept
+    late: int = 0  # accepted after the timeout
     digests: int = 0
-    nobody: int = 0  # notifications for which there was no address
+    no_address: int = 0  # notifications for which there was no address
     answered: int = 0
     silenced: int = 0
     ordered: int = 0
     refused_commits: int = 0
-    slowest_first_ms: int = 0  # from opening to the first try, of those that call at once
+    slowest_first_ms: int = 0  # longest time from opening to the first attempt, of alarms that notify at once
     open_by_priority: tuple[int, int, int] = (0, 0, 0)
     unanswered_high: int = 0
     waiting: int = 0
-    wishes: int = 0
+    pending_orders: int = 0
     turned_ms: int | None = None  # monotonic
-    refusing: str = ""  # why nothing can be written
+    refusing: str = ""  # why the book cannot be written; empty if it can
 
 
 class AlarmDesk:
     """One desk on one book.
 
     Args:
-        roles: who has which role; may be replaced at any time, as may `addresses`.
-        place_of: where the patient of a binding is.
-        patients: how many patients are monitored now; None if that is not known.
-        notifier: None: one as the configuration says.
+        roles: people of each role; may be replaced at any time, as may `addresses`.
+        place_of: bed and patient of a binding.
+        patients: number of patients monitored now; None if it is not known.
+        notifier: None: one with the configured timeout.
     """
 
     def __init__(
@@ -106,8 +108,8 @@ class AlarmDesk:
         self.counts = DeskCounts()
         self.roles: Mapping[str, Sequence[str]] = config.roles
         self.addresses = addresses
-        self.kick = asyncio.Event()  # there may be something to send
-        self.wished = asyncio.Event()  # there is something to pass on
+        self.kick = asyncio.Event()  # set when a notification may be due
+        self.order_queued = asyncio.Event()  # set when an order waits to be sent
         self._config = config
         self._policy = config.policy
         self._limit = Limit(config.digest_after, config.digest_window_ms)
@@ -116,30 +118,30 @@ class AlarmDesk:
         self._clock = clock
         self._place_of = place_of
         self._patients = patients
-        self._outages: SiteOutages | None = None  # None: as the book has them
+        self._outages: SiteOutages | None = None  # None: to be read from the book
         self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
-        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: as of when it was heard, when to look again
+        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: its heard_ms, and when to plan it again
         self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._down: dict[tuple[str, str], str] = {}  # what was said last of an address that takes nothing
+        self._down: dict[tuple[str, str], str] = {}  # the last problem of an address that fails
         self._forgot_ms: int | None = None
 
-    # Hearing
+    # Reading alarms
 
     def hear(self, batch: Sequence[SourceRecord]) -> None:
-        """Records of the log, and the place behind them, at once.
+        """Commit records of the alarm log together with the position behind them.
 
         Raises:
-            CommitFailed: nothing of it happened.
+            CommitFailed: nothing was committed.
         """
         now_ms = self._clock.now_ms()
         opened = 0
         changed: list[AlarmChanged] = []
         with self._keeping_outages(now_ms):
-            hushes = self._book.hushes(now_ms)
+            active_silences = self._book.active_silences(now_ms)
             for read in batch:
                 if read.record is not None:
-                    opened += self._hear(read.record, now_ms, hushes, changed)
-                self._book.put_place(read.log, read.partition, read.offset + 1)
+                    opened += self._hear(read.record, now_ms, active_silences, changed)
+                self._book.put_position(read.log, read.partition, read.offset + 1)
             self._follow_outages(changed, now_ms)
         counts = self.counts
         counts.records += len(batch)
@@ -151,18 +153,18 @@ class AlarmDesk:
         self,
         record: AlarmRecord | EdgeAlarmRecord,
         now_ms: int,
-        hushes: Mapping[tuple[str, str], ActiveSilence],
+        active_silences: Mapping[tuple[str, str], ActiveSilence],
         changed: list[AlarmChanged],
     ) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
-        hush = hushes.get((binding_id, alarm.rule_id))
+        active_silence = active_silences.get((binding_id, alarm.rule_id))
         before = self._book.alarm(alarm.alarm_id)
         rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
         if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
             rival = None
-        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, hush=hush)
+        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, active_silence=active_silence)
         if heard is None or not heard.news:
             return False
         if heard.displaced is not None:
@@ -173,13 +175,13 @@ class AlarmDesk:
         changed.append(kept.alarm)
         self._book.put_alarm(kept)
         if heard.order is not None:
-            self._wish_answer(kept, now_ms)
-        ladder = kept.escalation.ladder if self._calls(kept, hush, now_ms) else None
+            self._queue_answer(kept, now_ms)
+        ladder = kept.escalation.ladder if self._calls(kept, active_silence, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
 
-    def _calls(self, kept: Kept, hush: ActiveSilence | None, now_ms: int) -> bool:
-        return decisions.calls(kept, hush, now_ms, by_outage=self._outage_of(kept) is not None)
+    def _calls(self, kept: Kept, active_silence: ActiveSilence | None, now_ms: int) -> bool:
+        return decisions.calls(kept, active_silence, now_ms, by_outage=self._outage_of(kept) is not None)
 
     def _outage_of(self, kept: Kept) -> bytes | None:
         return None if self._outages is None else self._outages.replaced_by(kept.alarm.alarm_id)
@@ -208,10 +210,10 @@ class AlarmDesk:
         self._follow_outages([one.alarm for one in listed if one.is_active], now_ms, store=True)
 
     def _follow_outages(self, changed: Sequence[AlarmChanged], now_ms: int, *, store: bool = False) -> None:
-        """Tell the outages of alarms that changed. Within a transaction.
+        """Update the outages with alarms that changed. Within a transaction.
 
         Args:
-            store: the state, even if no alarm was about missing data.
+            store: write the state even if no alarm is about missing data.
         """
         about_data = [alarm for alarm in changed if alarm.rule_id in NO_DATA_RULES]
         if self._outages is None or not (about_data or store):
@@ -232,7 +234,9 @@ class AlarmDesk:
             self._book.stop(alarm_id)
         if outage.ended_ms is not None:
             self._book.stop(outage.outage_id)
-            self._book.put_deliveries(outages.tell_end(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms))
+            self._book.put_deliveries(
+                outages.end_notifications(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms)
+            )
         if before is None or outage.ended_ms is not None:
             state = "began" if outage.ended_ms is None else "ended"
             count = len(outage.without_data)
@@ -242,10 +246,10 @@ class AlarmDesk:
         place = self._place_of(binding_id)
         return texts.place(place.bed, place.patient, binding_id)
 
-    # What people do
+    # Answers of people
 
     def acknowledge(self, alarm_id: bytes, *, by: str, revision: int) -> Kept:
-        """Durable when it returns; the log hears of it soon.
+        """Acknowledge an alarm. Durable when it returns; the order to the patient's monitor follows.
 
         Raises:
             NoSuchAlarm, AlarmChangedMeanwhile, CommitFailed.
@@ -259,46 +263,50 @@ class AlarmDesk:
             self._book.put_alarm(kept)
             self._book.stop(alarm_id)
             if not kept.is_outage:
-                self._wish_answer(kept, now_ms)
+                self._queue_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
-        self.wished.set()
+        self.order_queued.set()
         return kept
 
     def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
-        """As `acknowledge`: the condition of this alarm, for so long."""
+        """Silence the condition of this alarm for `minutes`; otherwise as `acknowledge`."""
         now_ms = self._clock.now_ms()
         with self._book.transaction():
             kept = self._book.alarm(alarm_id)
             until_ms = now_ms + minutes * 60_000
-            hush = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
-            self._book.put_hush(hush)
+            active_silence = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
+            self._book.put_silence(active_silence)
             order = Silence(
-                binding_id=hush.binding_id, rule_id=hush.rule_id, by=by, at_ms=now_ms, until_ms=hush.until_ms
+                binding_id=active_silence.binding_id,
+                rule_id=active_silence.rule_id,
+                by=by,
+                at_ms=now_ms,
+                until_ms=active_silence.until_ms,
             )
             if kept is not None and not kept.is_outage:
-                self._book.put_wish(alarm_id, OrderRecord(message=order), now_ms)
+                self._book.put_order(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
-                same = (one.alarm.binding_id, one.alarm.rule_id) == (hush.binding_id, hush.rule_id)
-                if same and not self._calls(one, hush, now_ms):
+                same = (one.alarm.binding_id, one.alarm.rule_id) == (active_silence.binding_id, active_silence.rule_id)
+                if same and not self._calls(one, active_silence, now_ms):
                     self._book.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
         _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
-        self.wished.set()
-        return hush
+        self.order_queued.set()
+        return active_silence
 
     def standing(self) -> list[Standing]:
-        """The list that people see: the worst first, what nobody has answered before the rest."""
+        """The list of alarms: unanswered ones first, then by priority, then by age."""
         now_ms = self._clock.now_ms()
-        hushes = self._book.hushes(now_ms)
+        active_silences = self._book.active_silences(now_ms)
         found = []
         for kept in self._book.listed():
             alarm = kept.alarm
-            hush = hushes.get((alarm.binding_id, alarm.rule_id))
+            active_silence = active_silences.get((alarm.binding_id, alarm.rule_id))
             told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
             place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
-            calls, outage_id = self._calls(kept, hush, now_ms), self._outage_of(kept)
-            found.append(Standing(kept, place, hush, told, calls, outage_id))
+            calls, outage_id = self._calls(kept, active_silence, now_ms), self._outage_of(kept)
+            found.append(Standing(kept, place, active_silence, told, calls, outage_id))
         return sorted(
             found,
             key=lambda one: (
@@ -309,47 +317,50 @@ class AlarmDesk:
             ),
         )
 
-    def _wish_answer(self, kept: Kept, now_ms: int) -> None:
+    def _queue_answer(self, kept: Kept, now_ms: int) -> None:
         answer, alarm = kept.answer, kept.alarm
-        assert answer is not None  # noqa: S101 - it was just given
+        assert answer is not None  # noqa: S101 - the caller has just set it
         order = Acknowledge(
-            binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by=answer.by, at_ms=answer.at_ms,
+            binding_id=alarm.binding_id,
+            alarm_id=alarm.alarm_id,
+            by=answer.by,
+            at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
-        )  # fmt: skip
-        self._book.put_wish(alarm.alarm_id, OrderRecord(message=order), now_ms)
+        )
+        self._book.put_order(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
-    # What is passed on
+    # Forwarding orders
 
     def to_pass_on(self) -> list[PendingOrder]:
-        """What the log has to hear now. What it has confirmed, or cannot any more, is struck off."""
+        """Orders to be sent now. Orders that are confirmed, or can no longer be, are removed."""
         now_ms = self._clock.now_ms()
         wanted, done = [], []
-        for wish in self._book.wishes():
-            if wish.sent_ms is not None and self._is_fulfilled(wish, now_ms):
-                done.append(wish)
-            elif wish.sent_ms is None or now_ms - wish.sent_ms >= AGAIN_MS:
-                wanted.append(wish)
+        for pending in self._book.pending_orders():
+            if pending.sent_ms is not None and self._is_fulfilled(pending, now_ms):
+                done.append(pending)
+            elif pending.sent_ms is None or now_ms - pending.sent_ms >= AGAIN_MS:
+                wanted.append(pending)
         if done:
             with self._book.transaction():
-                for wish in done:
-                    self._book.wish_done(wish.wish_id)
-        self.counts.wishes = sum(one.sent_ms is None for one in wanted)
+                for pending in done:
+                    self._book.order_done(pending.order_id)
+        self.counts.pending_orders = sum(one.sent_ms is None for one in wanted)
         return wanted
 
-    def passed_on(self, wish: PendingOrder) -> None:
-        """Kafka has it."""
+    def passed_on(self, pending: PendingOrder) -> None:
+        """Record that the sink has stored an order."""
         with self._book.transaction():
-            self._book.wish_sent(wish.wish_id, self._clock.now_ms())
+            self._book.order_sent(pending.order_id, self._clock.now_ms())
         self.counts.ordered += 1
 
-    def _is_fulfilled(self, wish: PendingOrder, now_ms: int) -> bool:
-        kept = self._book.alarm(wish.alarm_id)
-        return kept is None or decisions.is_fulfilled(wish.order.message, kept, now_ms)
+    def _is_fulfilled(self, pending: PendingOrder, now_ms: int) -> bool:
+        kept = self._book.alarm(pending.alarm_id)
+        return kept is None or decisions.is_fulfilled(pending.order.message, kept, now_ms)
 
-    # Calling
+    # Notifying
 
     async def serve(self, *, every_s: float = 1.0) -> None:
-        """Turn every second, and whenever something happened, until cancelled; then let what is on its way arrive."""
+        """Run a turn every second and at every event until cancelled; then wait for messages that are being sent."""
         try:
             while True:
                 self.kick.clear()
@@ -359,7 +370,7 @@ class AlarmDesk:
                         await self.kick.wait()
                 except TimeoutError:
                     continue
-                if self._flying:  # of a storm many come back at once: one turn for all of them
+                if self._flying:  # in an alarm storm many results arrive together: one turn for all
                     await asyncio.sleep(_TOGETHER_S)
         finally:
             if self._flying:
@@ -368,7 +379,7 @@ class AlarmDesk:
                 task.cancel()
 
     def turn(self) -> None:
-        """Plan what is due, write down what is begun, and begin it."""
+        """Plan due notifications, commit the attempts, and start sending."""
         now_ms = self._clock.now_ms()
         try:
             with self._keeping_outages(now_ms):
@@ -377,20 +388,20 @@ class AlarmDesk:
                 self._forget(now_ms)
         except CommitFailed as error:
             if not self.counts.refusing:
-                _log.error("the desk cannot write; people are not called for what is new", problem=str(error))
+                _log.error("cannot write to the desk's book; no notifications for new alarms", problem=str(error))
             self.counts.refusing = str(error)
             self.counts.refused_commits += 1
             return
         self.counts.refusing = ""
         self.counts.turned_ms = self._clock.mono_ms()
-        for letter in begun:
-            task = asyncio.create_task(self._send(letter), name=f"{letter.person}/{letter.channel}")
-            for one in letter.deliveries:
+        for outgoing in begun:
+            task = asyncio.create_task(self._send(outgoing), name=f"{outgoing.person}/{outgoing.channel}")
+            for one in outgoing.deliveries:
                 self._flying[one.key, one.person] = task
 
     def _plan(self, now_ms: int) -> dict[bytes, Kept]:
         standing = {one.alarm.alarm_id: one for one in self._book.listed()}
-        hushes = self._book.hushes(now_ms)
+        active_silences = self._book.active_silences(now_ms)
         by_priority, unanswered = [0, 0, 0], 0
         ended: list[AlarmChanged] = []
         for alarm_id, kept in list(standing.items()):
@@ -401,7 +412,7 @@ class AlarmDesk:
             alarm = kept.alarm
             by_priority[alarm.priority - 1] += kept.is_active
             unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
-            if not self._calls(kept, hushes.get((alarm.binding_id, alarm.rule_id)), now_ms):
+            if not self._calls(kept, active_silences.get((alarm.binding_id, alarm.rule_id)), now_ms):
                 self._look.pop(alarm_id, None)
                 continue
             heard_ms, look_ms = self._look.get(alarm_id, (None, None))
@@ -415,37 +426,42 @@ class AlarmDesk:
         return standing
 
     def _plan_one(self, kept: Kept, now_ms: int) -> int | None:
-        """Write down what is due; returns when to look again."""
+        """Store due notifications; returns when to plan the alarm again."""
         alarm_id, ladder = kept.alarm.alarm_id, kept.escalation.ladder
         while True:
             known = frozenset(one.key for one in self._book.deliveries(alarm_id))
             attempts = self._book.attempts(alarm_id, ladder)
             plan = decisions.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
             self._book.put_passed(plan.passed, now_ms)
-            nobody = False
+            is_unreachable = False
             for due in plan.due:
                 deliveries = self._deliveries(due)
                 self._book.put_deliveries(deliveries)
                 for one in deliveries:
                     self._book.overtake(one)
                 if not deliveries:
-                    # Nobody has this role and this channel: the next one at once, and somebody has to hear of that.
-                    nobody = True
-                    self.counts.nobody += 1
-                    _log.error("nobody can be called", role=due.who, channel=due.channel)
+                    # No person of this role has this channel: go on to the next channel at once, and report it.
+                    is_unreachable = True
+                    self.counts.no_address += 1
+                    _log.error("no address for a due notification", role=due.who, channel=due.channel)
                     self._book.put_attempt(alarm_id, Attempt(key=due.key, at_ms=now_ms, outcome=Outcome.FAILED))
-            if not nobody:
+            if not is_unreachable:
                 return plan.look_ms
 
     def _deliveries(self, due: Due) -> list[Delivery]:
         return [
             Delivery(
-                key=due.key, person=person, channel=due.channel, who=due.who, alarm_id=due.alarm_id,
-                priority=due.priority, due_ms=due.due_ms,
+                key=due.key,
+                person=person,
+                channel=due.channel,
+                who=due.who,
+                alarm_id=due.alarm_id,
+                priority=due.priority,
+                due_ms=due.due_ms,
             )
             for person in dict.fromkeys(self.roles.get(due.who, ()))
             if self.addresses.get(person, due.channel) is not None
-        ]  # fmt: skip
+        ]
 
     def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[OutgoingMessage]:
         waiting = []
@@ -456,45 +472,45 @@ class AlarmDesk:
                 waiting.append(one)
         self.counts.waiting = len(waiting)
         sent = self._book.begun_since(now_ms - self._limit.within_ms)
-        found = decisions.letters(waiting, sent, now_ms=now_ms, limit=self._limit)
+        found = decisions.outgoing_messages(waiting, sent, now_ms=now_ms, limit=self._limit)
         begun = []
-        for letter in found:
+        for outgoing in found:
             deliveries = tuple(
                 msgspec.structs.replace(one, tries=one.tries + 1, begun_ms=now_ms, leads=index == 0)
-                for index, one in enumerate(letter.deliveries)
+                for index, one in enumerate(outgoing.deliveries)
             )
             for one in deliveries:
                 self._book.change(one)
                 kept = standing.get(one.alarm_id)
                 if one.tries == 1 and kept is not None and _is_first_call(kept, one):
                     self.counts.slowest_first_ms = max(self.counts.slowest_first_ms, now_ms - one.due_ms)
-            begun.append(letter._replace(deliveries=deliveries))
+            begun.append(outgoing._replace(deliveries=deliveries))
         return begun
 
-    async def _send(self, letter: OutgoingMessage) -> None:
-        """One message, and what became of it; never lost, whatever becomes of the book meanwhile."""
-        names = [(one.key, one.person) for one in letter.deliveries]
+    async def _send(self, outgoing: OutgoingMessage) -> None:
+        """Send one message and record its result, even if the book refuses commits for a while."""
+        names = [(one.key, one.person) for one in outgoing.deliveries]
         try:
-            await self._record(names, accepted=await self._is_accepted(letter, names))
+            await self._record(names, accepted=await self._is_accepted(outgoing, names))
         finally:
             for name in names:
                 self._flying.pop(name, None)
             self.kick.set()
 
-    async def _is_accepted(self, letter: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
-        address = self.addresses.get(letter.person, letter.channel)
+    async def _is_accepted(self, outgoing: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
+        address = self.addresses.get(outgoing.person, outgoing.channel)
         try:
             if address is None:
-                raise NotificationNotAccepted(f"{letter.person}/{letter.channel}: has no address any more")
-            await self._notifier.send(address, self._message(letter), name=names)
+                raise NotificationNotAccepted(f"{outgoing.person}/{outgoing.channel}: the address was removed")
+            await self._notifier.send(address, self._message(outgoing), name=names)
         except NotificationNotAccepted as error:
-            self.counts.failed[letter.channel] += 1
-            if self._down.get((letter.person, letter.channel)) != str(error):
-                self._down[letter.person, letter.channel] = str(error)
-                _log.warning("messages are not accepted", problem=str(error))
+            self.counts.failed[outgoing.channel] += 1
+            if self._down.get((outgoing.person, outgoing.channel)) != str(error):
+                self._down[outgoing.person, outgoing.channel] = str(error)
+                _log.warning("notification service does not accept messages", problem=str(error))
             return False
-        if self._down.pop((letter.person, letter.channel), None) is not None:
-            _log.info("messages are accepted again", person=letter.person, channel=letter.channel)
+        if self._down.pop((outgoing.person, outgoing.channel), None) is not None:
+            _log.info("notification service accepts messages again", person=outgoing.person, channel=outgoing.channel)
         self.counts.accepted += 1
         self.counts.digests += len(names) > 1
         return True
@@ -504,8 +520,8 @@ class AlarmDesk:
             try:
                 self._settle(names, accepted=accepted)
             except CommitFailed as error:
-                # Until it is written it counts as on its way: nobody is called again every second.
-                _log.error("what became of a message cannot be written", problem=str(error))
+                # Until it is written the message counts as being sent, so that it is not repeated every second.
+                _log.error("cannot record the result of a notification; tried again", problem=str(error))
                 await asyncio.sleep(_RECORD_AGAIN_S)
             else:
                 return
@@ -531,17 +547,17 @@ class AlarmDesk:
                 self._look.pop(one.alarm_id, None)
 
     def _late(self, address: Address, name: object) -> None:
-        """A service took a message when nobody waited for it any more: it is not sent again."""
+        """A service accepted a message after the timeout: record it, so that it is not sent again."""
         self.counts.late += 1
-        _log.info("accepted late", channel=address.channel, person=address.person)
+        _log.info("notification accepted after the timeout", channel=address.channel, person=address.person)
         task = asyncio.get_running_loop().create_task(self._record(name, accepted=True), name="late")  # type: ignore[arg-type]
         self._flying["late", str(id(task))] = task
         task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))
 
-    def _message(self, letter: OutgoingMessage) -> Message:
+    def _message(self, outgoing: OutgoingMessage) -> Message:
         now_ms = self._clock.now_ms()
         alarms = []
-        for alarm_id in dict.fromkeys(one.alarm_id for one in letter.deliveries):
+        for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarm(alarm_id)
             if kept is not None:
                 place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)

@@ -1,6 +1,6 @@
-"""The desk over HTTP: log in, see what stands, answer. Everything that comes in is of known shape and small.
+"""The HTTP API of the alarm desk: log in, list alarms, acknowledge, silence.
 
-What a person did is on disk before they are told that it is.
+Requests have a fixed schema and a size limit. An answer is on disk before the reply confirms it.
 """
 
 import ssl
@@ -19,7 +19,7 @@ from runtime.metrics import address
 from stream.config import DeskApiConfig
 from stream.desk import texts
 from stream.desk.desk import AlarmDesk, Standing
-from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, Door, Session
+from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, DeskSession, Door
 from stream.errors import (
     AlarmChangedMeanwhile,
     BadRequest,
@@ -31,7 +31,7 @@ from stream.errors import (
 from stream.http import JSON, HttpServer, client_address, read_body
 
 MAX_BODY_BYTES: Final = 4_096
-_MOST_TOLD: Final = 50
+_MOST_NOTIFICATIONS: Final = 50
 
 _log = get(__name__)
 
@@ -59,24 +59,24 @@ class AcknowledgeAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class SilenceAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/alarms/{id}/silence`: its condition, of this patient."""
+    """`POST /v1/alarms/{id}/silence`: silences this condition of this patient."""
 
     revision: Revision
     minutes: Annotated[int, msgspec.Meta(ge=1, le=1_440)]
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to one person."""
+class ShownNotification(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification of one person by one channel."""
 
     at_ms: int
     who: str  # the role
     person: str
     channel: str
-    fate: str  # waiting: nobody knows yet; sent: the service took it; failed: it did not, and is asked again; stopped
+    fate: str  # waiting: result unknown; sent: the service accepted it; failed: tried again; stopped: not needed
 
 
 class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
-    """One alarm as people see it."""
+    """One alarm of the list."""
 
     id: str
     revision: int
@@ -85,7 +85,7 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     rule: str
     key: str
-    state: str  # active, or was: it ended, and nobody has looked
+    state: str  # active; was: ended, not acknowledged
     bed: str
     patient: str
     binding: str
@@ -96,11 +96,11 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     basis: str
     acknowledged_by: str | None
     acknowledged_ms: int | None
-    confirmed: bool  # the patient's record says so too
+    confirmed: bool  # the patient's record shows the answer
     silenced_until_ms: int | None
     calling: bool
     outage: str  # id of the outage that calls instead; empty if there is none
-    told: list[Told]
+    told: list[ShownNotification]
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an answer or a silence."""
+    """Result of an acknowledgement or a silence."""
 
     id: str
     by: str
@@ -131,7 +131,7 @@ def build_app(
     async def log_in(request: Request) -> LoggedIn:
         asked = await read_body(request, LogIn, most_bytes=MAX_BODY_BYTES)
         token, session = await door.log_in(asked.user, asked.password, client_address(request))
-        _log.info("logged in", user=session.user)
+        _log.info("user logged in", user=session.user)
         return LoggedIn(token=token, user=session.user, until_ms=session.until_ms)
 
     async def log_out(request: Request) -> Done:
@@ -143,9 +143,13 @@ def build_app(
         session = _session(request, door)
         shown = [shown_of(one) for one in desk.standing()]
         return Shown(
-            now_ms=clock.now_ms(), notice=texts.NOT_A_DEVICE, site=site, user=session.user, trouble=trouble(),
+            now_ms=clock.now_ms(),
+            notice=texts.NOT_A_DEVICE,
+            site=site,
+            user=session.user,
+            trouble=trouble(),
             alarms=shown,
-        )  # fmt: skip
+        )
 
     async def acknowledge(request: Request) -> Done:
         session = _session(request, door)
@@ -158,10 +162,12 @@ def build_app(
         session = _session(request, door)
         asked = await read_body(request, SilenceAlarm, most_bytes=MAX_BODY_BYTES)
         if asked.minutes > longest_silence_minutes:
-            raise BadRequest(400, f"nothing is silenced for longer than {longest_silence_minutes} minutes here")
+            raise BadRequest(400, f"the longest silence at this desk is {longest_silence_minutes} minutes")
         alarm_id = _alarm_id(request)
-        hush = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
-        return Done(id=alarm_id.hex(), by=hush.by, at_ms=hush.at_ms, until_ms=hush.until_ms)
+        active_silence = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
+        return Done(
+            id=alarm_id.hex(), by=active_silence.by, at_ms=active_silence.at_ms, until_ms=active_silence.until_ms
+        )
 
     app = Starlette(
         routes=[
@@ -184,21 +190,25 @@ class DeskServer(HttpServer):
         tls = config.tls
 
         def context() -> ssl.SSLContext:
-            assert tls is not None  # noqa: S101 - asked for below only then
+            assert tls is not None  # noqa: S101 - called only with TLS, see below
             made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             made.minimum_version = ssl.TLSVersion.TLSv1_2
             try:
                 made.load_cert_chain(tls.certificate, tls.key)
             except (OSError, ssl.SSLError) as error:
                 raise DeskUnusable(
-                    f"api.tls: {tls.certificate} and {tls.key} are no certificate and its key ({error})"
+                    f"api.tls: {tls.certificate} and {tls.key} are not a certificate and its key ({error})"
                 ) from error
             return made
 
         super().__init__(
-            app, name="the alarm desk", host=host, port=port, tls=None if tls is None else context,
+            app,
+            name="the alarm desk",
+            host=host,
+            port=port,
+            tls=None if tls is None else context,
             most_bytes=MAX_BODY_BYTES * 4,
-        )  # fmt: skip
+        )
 
     @property
     def url(self) -> str:
@@ -206,26 +216,46 @@ class DeskServer(HttpServer):
 
 
 def shown_of(one: Standing) -> ShownAlarm:
-    """An alarm of the list as it is answered."""
+    """An alarm of the list in the form of the API."""
     kept, alarm = one.kept, one.kept.alarm
     until_ms = alarm.silenced_until_ms
-    if one.hush is not None and alarm.priority <= one.hush.priority:
-        until_ms = one.hush.until_ms
+    if one.active_silence is not None and alarm.priority <= one.active_silence.priority:
+        until_ms = one.active_silence.until_ms
     told = [
-        Told(at_ms=sent.begun_ms or sent.due_ms, who=sent.who, person=sent.person, channel=sent.channel,
-             fate=sent.fate.value)
-        for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_TOLD]
-    ]  # fmt: skip
+        ShownNotification(
+            at_ms=sent.begun_ms or sent.due_ms,
+            who=sent.who,
+            person=sent.person,
+            channel=sent.channel,
+            fate=sent.fate.value,
+        )
+        for sent in sorted(one.told, key=lambda sent: -(sent.begun_ms or 0))[:_MOST_NOTIFICATIONS]
+    ]
     return ShownAlarm(
-        id=alarm.alarm_id.hex(), revision=alarm.revision, priority=texts.WORDS[alarm.priority],
-        mark=texts.MARKS[alarm.priority], kind=alarm.kind.value, rule=alarm.rule_id, key=alarm.key,
-        state="active" if kept.is_active else "was", bed=one.place.bed, patient=one.place.patient,
-        binding=alarm.binding_id, place=texts.where(kept, one.place.bed, one.place.patient),
-        since_ms=alarm.onset_ms, text=alarm.text, response=alarm.response, basis=alarm.basis,
-        acknowledged_by=kept.answered_by, acknowledged_ms=kept.answered_ms, confirmed=kept.is_confirmed,
-        silenced_until_ms=until_ms, calling=one.calls,
-        outage="" if one.outage_id is None else one.outage_id.hex(), told=told,
-    )  # fmt: skip
+        id=alarm.alarm_id.hex(),
+        revision=alarm.revision,
+        priority=texts.WORDS[alarm.priority],
+        mark=texts.MARKS[alarm.priority],
+        kind=alarm.kind.value,
+        rule=alarm.rule_id,
+        key=alarm.key,
+        state="active" if kept.is_active else "was",
+        bed=one.place.bed,
+        patient=one.place.patient,
+        binding=alarm.binding_id,
+        place=texts.where(kept, one.place.bed, one.place.patient),
+        since_ms=alarm.onset_ms,
+        text=alarm.text,
+        response=alarm.response,
+        basis=alarm.basis,
+        acknowledged_by=kept.answered_by,
+        acknowledged_ms=kept.answered_ms,
+        confirmed=kept.is_confirmed,
+        silenced_until_ms=until_ms,
+        calling=one.calls,
+        outage="" if one.outage_id is None else one.outage_id.hex(),
+        told=told,
+    )
 
 
 def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
@@ -238,13 +268,16 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
             if isinstance(error, DeskRequestRefused) and error.retry_s is not None:
                 more = {"Retry-After": str(error.retry_s)}
             if status in (401, 429):
-                _log.warning("refused", status=status, address=client_address(request))
+                _log.warning("request refused", status=status, address=client_address(request))
         except NoSuchAlarm as error:
             status, problem = 404, str(error)
         except AlarmChangedMeanwhile as error:
             status, problem = 409, str(error)
         except CommitFailed:
-            status, problem = 503, "the desk cannot write it down; it is NOT done. Call the person on duty for it."
+            status, problem = (
+                503,
+                "the desk cannot store the answer; it is NOT done. Call the person on duty for the desk.",
+            )
         else:
             return Response(msgspec.json.encode(reply), media_type=JSON, headers={"Cache-Control": "no-store"})
         body = msgspec.json.encode({"problem": problem})
@@ -253,11 +286,11 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
     return answer
 
 
-def _session(request: Request, door: Door) -> Session:
+def _session(request: Request, door: Door) -> DeskSession:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not 0 < len(token) <= 200:
-        raise DeskRequestRefused(401, "not logged in: vitalloom alarms login")
-    return door.who(token)
+        raise DeskRequestRefused(401, "not logged in; log in: vitalloom alarms login NAME")
+    return door.session_of(token)
 
 
 def _alarm_id(request: Request) -> bytes:
@@ -267,5 +300,5 @@ def _alarm_id(request: Request) -> bytes:
     except ValueError:
         found = b""
     if len(found) != 16:
-        raise BadRequest(400, "an alarm's id is 32 hexadecimal digits")
+        raise BadRequest(400, "an alarm id must be 32 hexadecimal digits")
     return found

@@ -1,6 +1,7 @@
 """The alarm desk on a cluster: alarms from `vl.alarms.v1`, answers to `vl.orders.v1`.
 
-The reading position is in the desk's own book, beside what was read. Kafka gets a copy, so that the group's lag shows.
+The reading position is stored in the desk's book, in the transaction of what was read. A copy goes to Kafka, for the
+consumer group's lag.
 """
 
 import contextlib
@@ -76,7 +77,7 @@ class KafkaAlarmSource:
     async def _seek(
         self, reader: AIOKafkaConsumer, assigned: list[TopicPartition], positions: PositionsOf
     ) -> dict[TopicPartition, int]:
-        """Go to where the desk stopped reading; returns where the log ends now."""
+        """Seek to the stored positions; returns the present end of each partition."""
         kept = positions(self._topic)
         begins = await reader.beginning_offsets(assigned)
         ends: dict[TopicPartition, int] = await reader.end_offsets(assigned)
@@ -84,9 +85,10 @@ class KafkaAlarmSource:
             start = kept.get(at.partition, begins[at])
             if not begins[at] <= start <= ends[at]:
                 _log.error(
-                    "the alarm topic does not hold the desk's position; reading all of it",
-                    partition=at.partition, expected=start,
-                )  # fmt: skip
+                    "the desk's position is not in the alarm topic; reading the whole topic",
+                    partition=at.partition,
+                    expected=start,
+                )
                 start = begins[at]
             reader.seek(at, start)
         return ends
@@ -127,5 +129,5 @@ def _decoded(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
     try:
         return decode_alarm_record(value)
     except DecodeError as error:
-        _log.error("an alarm record cannot be decoded", problem=str(error))
-        return None  # the store writer keeps it as a dead letter
+        _log.error("cannot decode an alarm record", problem=str(error))
+        return None  # the store writer stores it as a dead letter

@@ -1,7 +1,7 @@
 """A report of the alarm load of a site: alarms per patient-day, share answered, time to answer.
 
-From the record of alarms in the SQLite store, which has every change and the time that patients were monitored. Where
-there is none, as with Kafka, from the desk's book, which has the last state of each alarm.
+Read from the SQLite store, which has every change of an alarm and the time that patients were monitored. Without
+one, as with Kafka, read from the desk's book, which has the last state of each alarm.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certif
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The alarm load of one period, and where it was read."""
+    """The alarm load of one period, and the file that it was read from."""
 
     source: str
     from_ms: int | None  # None: the record is empty
@@ -37,14 +37,14 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(data: Path, *, days: float | None = None, patients: int | None = None) -> LoadReport:
-    """Measure the last days of a record, or all of it.
+    """Measure the alarm load of the last days, or of the whole record.
 
     Args:
-        data: the folder of the store or of the desk.
-        patients: how many were monitored; the desk's book does not say.
+        data: folder of the store or of the desk.
+        patients: number of monitored patients; used only with the desk's book, which does not have it.
 
     Raises:
-        FileUnusable: there is neither, or it cannot be read.
+        FileUnusable: the folder has neither file, or the file cannot be read.
     """
     if (data / STORE_FILE).is_file():
         return _of_store(data / STORE_FILE, days)
@@ -54,12 +54,16 @@ def measure(data: Path, *, days: float | None = None, patients: int | None = Non
 
 
 def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:
-    """The life of each alarm as far as the desk's book tells it: opened, answered, cleared."""
+    """The changes of each alarm that the desk's book has: opened, answered, cleared."""
     for kept in book:
         alarm = msgspec.structs.replace(
-            kept.alarm, revision=0, state=AlarmState.ACTIVE, at_ms=kept.opened_ms, acknowledged_by=None,
+            kept.alarm,
+            revision=0,
+            state=AlarmState.ACTIVE,
+            at_ms=kept.opened_ms,
+            acknowledged_by=None,
             acknowledged_ms=None,
-        )  # fmt: skip
+        )
         yield alarm
         answered_ms = kept.answered_ms
         if answered_ms is not None:
@@ -125,7 +129,7 @@ def _from_ms(oldest_ms: int | None, newest_ms: int | None, days: float | None) -
 
 def _period(report: LoadReport) -> str:
     if report.from_ms is None or report.to_ms is None:
-        return "which is empty"
+        return "no alarms"
     days = (report.to_ms - report.from_ms) / DAY_MS
     monitored = "unknown" if report.patient_days is None else f"{report.patient_days:.2f}"
     return f"{days:.2f} days until {_day(report.to_ms)} {clock_text(report.to_ms)}, patient-days: {monitored}"

@@ -1,7 +1,7 @@
-"""Notifications through Apprise: addresses from a private file, each message in a thread, none waited for too long.
+"""Notifications through Apprise: addresses from a private file, one thread and one timeout for each message.
 
-Apprise blocks, and some services accept a connection and never answer. So every message has a thread and a time, an
-address that hangs holds no more threads than its share, and red alarms have threads that nothing else may use.
+Apprise blocks, and some services accept a connection and never reply. So the threads of one address are limited, and
+red alarms have threads of their own.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _STATUS: Final = re.compile(r"\berror[ =:]+(\d{3})\b", re.IGNORECASE)
 
 
 class Address(NamedTuple):
-    """Where one person is reached by one channel. It shows as scheme and name: the rest is secret."""
+    """Address of one person for one channel. `repr` shows person, channel and scheme: the rest is secret."""
 
     person: str
     channel: str
@@ -49,14 +49,14 @@ class Address(NamedTuple):
 
 
 class Addresses:
-    """Everybody's addresses: a TOML file with a table for each person, and in it a URL for each channel.
+    """Addresses of all people: a TOML file with a table for each person, and in it a URL for each channel.
 
     Args:
-        path: of the file, which nobody else may read.
+        path: of the file, which must be private.
 
     Raises:
-        DeskUnusable: no such file, or what is wrong in it; never with what an address says.
-        NotPrivate: others can read it.
+        DeskUnusable: the file is missing or invalid; the text never contains an address.
+        NotPrivate: other users can read it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,24 +74,24 @@ class Addresses:
         return list(dict.fromkeys(person for person, _ in self._by_place))
 
     def check(self) -> None:
-        """Whether Apprise can use them all.
+        """Check that Apprise can use every address.
 
         Raises:
-            DeskUnusable: which one it cannot.
+            DeskUnusable: names the first that it cannot use.
         """
         for one in self._by_place.values():
             if _service(one) is None:
                 raise DeskUnusable(
-                    f"{self.path}: {one} is no address that Apprise can use; its form is in Apprise's list of services"
+                    f"{self.path}: Apprise cannot use the address {one}; for the format see Apprise's list of services"
                 )
 
 
 class Notifier:
-    """Sends, within a time, in a bounded number of threads.
+    """Sends messages with a timeout, in a bounded number of threads.
 
     Args:
-        within_s: a service has to accept a message.
-        on_late: told when a service accepted a message after that: address, and what `send` was given as `name`.
+        within_s: timeout for a service to accept a message.
+        on_late: called if a service accepts a message after that, with the address and the `name` given to `send`.
     """
 
     def __init__(self, *, within_s: float, on_late: Callable[[Address, object], None] | None = None) -> None:
@@ -100,18 +100,18 @@ class Notifier:
         self._red = _Threads(RED_THREADS, RED_AT_ONE_ADDRESS)
         self._other = _Threads(OTHER_THREADS, OTHER_AT_ONE_ADDRESS)
         for name in ("apprise", "urllib3"):
-            logging.getLogger(name).propagate = False  # what they write may hold an address
+            logging.getLogger(name).propagate = False  # their log lines may contain an address
 
     @property
     def threads(self) -> int:
-        """How many are busy."""
+        """Number of busy threads."""
         return self._red.busy + self._other.busy
 
     async def send(self, address: Address, message: Message, *, name: object = None) -> None:
-        """Returns when the service has accepted it.
+        """Send a message; returns when the service has accepted it.
 
         Raises:
-            NotificationNotAccepted: it did not, or not in time; what became of it then is not known.
+            NotificationNotAccepted: it refused, or timed out; after a timeout it may still accept the message.
         """
         threads = self._red if message.priority is Priority.HIGH else self._other
         loop = asyncio.get_running_loop()
@@ -121,13 +121,13 @@ class Notifier:
                 await threads.enter(address)
         except TimeoutError:
             raise NotificationNotAccepted(
-                f"{address}: earlier messages still wait for its answer; not sent within {self._within_s:g} s"
+                f"{address}: earlier messages to it have no reply yet; not sent within {self._within_s:g} s"
             ) from None
         done = self._begin(threads, address, message)
         await asyncio.wait((done,), timeout=deadline_s - loop.time())
         if not done.done():
             done.add_done_callback(lambda late: self._tell_late(late, address, name))
-            raise NotificationNotAccepted(f"{address}: no answer within {self._within_s:g} s")
+            raise NotificationNotAccepted(f"{address}: no reply within {self._within_s:g} s")
         problem = done.result()
         if problem:
             raise NotificationNotAccepted(f"{address}: {problem}")
@@ -143,10 +143,10 @@ class Notifier:
 
         def work() -> None:
             problem = _deliver(address, message)
-            with contextlib.suppress(RuntimeError):  # the loop is gone, after minutes perhaps
+            with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
                 loop.call_soon_threadsafe(finish, problem)
 
-        # A daemon, and no pool: a service that never answers must not keep the process from ending.
+        # A daemon thread, not a pool: a service that never replies must not keep the process from ending.
         threading.Thread(target=work, name=f"to {address.person}/{address.channel}", daemon=True).start()
         return done
 
@@ -156,7 +156,7 @@ class Notifier:
 
 
 class _Threads:
-    """How many there may be, all together and for one address."""
+    """Limits of threads, in total and for one address."""
 
     def __init__(self, most: int, most_at_one: int) -> None:
         self._most = most
@@ -170,7 +170,7 @@ class _Threads:
         return self._by_address.total()
 
     async def enter(self, address: Address) -> None:
-        """Wait until one more may begin; nobody stands behind those who wait for another address."""
+        """Wait for a free thread; waiting for one address does not block others."""
         async with self._left:
             await self._left.wait_for(lambda: self.busy < self._most and self._by_address[address] < self._most_at_one)
             self._by_address[address] += 1
@@ -187,7 +187,7 @@ class _Threads:
 
 
 def _deliver(address: Address, message: Message) -> str:
-    """In a thread. What was wrong, without anything of the address; empty if it was accepted."""
+    """Send, in a thread. Returns the problem, without parts of the address; empty if the message was accepted."""
     try:
         service = _service(address)
         if service is None:
@@ -195,28 +195,32 @@ def _deliver(address: Address, message: Message) -> str:
         accepted = service.notify(
             body=message.body, title=message.title, notify_type=_KINDS[message.priority], body_format=NotifyFormat.TEXT
         )
-    except Exception as error:  # noqa: BLE001 - of a hundred plugins and what is below them; the alarm goes on elsewhere
+    except Exception as error:  # noqa: BLE001 - any plugin may raise anything; other channels go on
         return f"Apprise failed ({type(error).__name__})"
     if accepted:
         return ""
     statuses = [found.group(1) for line in accepted.logs() if (found := _STATUS.search(line.message))]
-    return f"the service answered {statuses[-1]}" if statuses else "not reached, or it refused"
+    return f"the service answered {statuses[-1]}" if statuses else "cannot be reached, or refused the message"
 
 
 def _service(address: Address) -> Apprise | None:
-    """One for each message: what an object remembers of the last one, such as when it was sent, must not slow this."""
+    """A new Apprise object for each message, because it throttles by the time of its last message."""
     asset = AppriseAsset(
-        app_id="vitalloom", app_desc="vitalloom alarm desk", async_mode=False, storage_mode=PersistentStoreMode.MEMORY,
-        secure_logging=True, result_log_memory_size=16_384,
-        # With a time of its own it would use one pool for all: six services that hang, and nobody is called any more.
+        app_id="vitalloom",
+        app_desc="vitalloom alarm desk",
+        async_mode=False,
+        storage_mode=PersistentStoreMode.MEMORY,
+        secure_logging=True,
+        result_log_memory_size=16_384,
+        # With a timeout Apprise uses one pool for all services: six that hang would block every notification.
         service_timeout=0,
-    )  # fmt: skip
+    )
     made = Apprise(asset=asset)
     return made if made.add(address.url) and len(made) == 1 else None
 
 
 def _load_plugins() -> None:
-    """All of Apprise's, once and not in a thread: the first address would do it, and some of what they use is old."""
+    """Load Apprise's plugins at import, without their deprecation warnings; otherwise the first message would do it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         Apprise.instantiate("json://localhost")
@@ -231,14 +235,14 @@ def _read(path: Path) -> list[Address]:
         found: Mapping[str, Mapping[str, str]] = msgspec.convert(table, dict[str, dict[str, str]])
     except FileNotFoundError:
         raise DeskUnusable(
-            f"{path}: no such file; make it with mode 600: a table for each person, in it a URL for each channel"
+            f"{path}: no such file; create it with mode 600: a table for each person, in it a URL for each channel"
         ) from None
     except OSError as error:
         raise DeskUnusable(f"{path}: cannot be read ({error.strerror})") from error
     except tomllib.TOMLDecodeError as error:
-        # Where, and not what: the message of the parser may hold a part of an address.
+        # Only the position: the message of the parser may contain a part of an address.
         where = re.search(r"at line \d+, column \d+|at end of document", str(error))
-        raise DeskUnusable(f"{path}: is not TOML{f' ({where.group()})' if where else ''}") from None
+        raise DeskUnusable(f"{path}: is not valid TOML{f' ({where.group()})' if where else ''}") from None
     except (UnicodeDecodeError, msgspec.ValidationError):
-        raise DeskUnusable(f'{path}: is not as it should be; a table for each person, in it channel = "URL"') from None
+        raise DeskUnusable(f'{path}: must have a table for each person, in it channel = "URL"') from None
     return [Address(person, channel, url) for person, ways in found.items() for channel, url in ways.items()]

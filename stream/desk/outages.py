@@ -1,4 +1,4 @@
-"""Outages at the desk: if the data of several patients stops together, people are called once, with the list of beds.
+"""Outages at the desk: if the data of several patients stop together, people are notified once, with the list of beds.
 
 Pure. `vitals.outages` finds the outages; here each becomes one further alarm of the desk, with a ladder and an answer
 of its own. The alarms of the patients stay on the list and in the record. Only the calls for technical alarms below
@@ -16,9 +16,9 @@ from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from vitals.outages import Outage
 
 MOST_PLACES: Final = 30
-"""So many beds are named in the text of an outage; the others are counted."""
+"""Maximum number of beds named in the text of an outage; the others are counted."""
 OVER_WITHIN_MS: Final = 3_600_000
-"""So long the desk tries to tell people that an outage is over."""
+"""Period in which the desk tries to notify people that an outage is over."""
 
 _OVER: Final = "over"
 
@@ -27,7 +27,7 @@ def alarm_of(outage: Outage, places: Sequence[str]) -> AlarmChanged:
     """An outage as an alarm. Its binding is its own id, so that a silence is of this outage alone.
 
     Args:
-        places: where the patients without data are, as many as are to be named.
+        places: beds of patients without data that are to be named.
     """
     left_out = len(outage.without_data) - len(places)
     more = f" and {left_out} more" if left_out > 0 else ""
@@ -49,14 +49,14 @@ def alarm_of(outage: Outage, places: Sequence[str]) -> AlarmChanged:
 def follow_outage(
     outage: Outage, places: Sequence[str], *, now_ms: int, before: Kept | None, members: Iterable[Kept]
 ) -> Kept:
-    """What is kept of an outage that began, grew, shrank or ended.
+    """The stored state of an outage that began, grew, shrank or ended.
 
-    Its ladder begins where the earliest ladder of its alarms began, so that nobody is called later than without it. An
-    answer holds for the patients that were listed: one who joins takes it away, and the ladder begins again.
+    Its ladder begins when the earliest ladder of its alarms began, so that no call is later than without it. An answer
+    covers the patients that were listed: a further patient removes the answer and restarts the ladder.
 
     Args:
-        before: what was kept of it; None if it is new.
-        members: what is kept of the alarms whose calls it replaces.
+        before: its stored state; None if it is new.
+        members: stored states of the alarms whose calls it replaces.
     """
     alarm = alarm_of(outage, places)
     escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
@@ -81,10 +81,10 @@ def follow_outage(
     )
 
 
-def tell_end(kept: Kept, told: Iterable[Delivery], *, now_ms: int) -> list[Delivery]:
+def end_notifications(kept: Kept, deliveries: Iterable[Delivery], *, now_ms: int) -> list[Delivery]:
     """The notifications that an outage is over: one to each person who was called, by the channel of the last call."""
     last: dict[str, Delivery] = {}
-    for one in told:
+    for one in deliveries:
         if one.begun_ms is not None and (one.person not in last or one.begun_ms >= (last[one.person].begun_ms or 0)):
             last[one.person] = one
     return [
@@ -102,6 +102,6 @@ def tell_end(kept: Kept, told: Iterable[Delivery], *, now_ms: int) -> list[Deliv
 
 
 def is_too_late(one: Delivery, now_ms: int) -> bool:
-    """Whether a notification says that an outage is over and could not be delivered for so long that it has no use."""
+    """Whether a notification of the end of an outage could not be delivered within `OVER_WITHIN_MS`."""
     is_end = one.key.endswith(f".{_OVER}") and one.fate in (DeliveryStatus.WAITING, DeliveryStatus.FAILED)
     return is_end and now_ms - one.due_ms > OVER_WITHIN_MS

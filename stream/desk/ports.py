@@ -20,10 +20,10 @@ class SourceRecord(NamedTuple):
 
 
 class AlarmBatch(NamedTuple):
-    """Records that were read together; none if nothing new came."""
+    """Records that were read together; empty if there are no new ones."""
 
     records: Sequence[SourceRecord]
-    is_current: bool  # all that was in the log when reading began has been read, this batch included
+    is_current: bool  # with this batch, everything that was in the log when reading began has been read
     lag: Mapping[str, int]  # records that wait to be read, by partition
 
 
@@ -34,26 +34,26 @@ PutOrder: TypeAlias = Callable[[OrderRecord], Awaitable[None]]
 
 
 class AlarmSource(Protocol):
-    """Alarm records in a fixed order, each with a position that outlives the process."""
+    """Alarm records in a fixed order, with positions that stay valid after a restart."""
 
     @property
     def name(self) -> str:
-        """What is read, for logs and health checks: ``Kafka at 127.0.0.1:9092``."""
+        """Name of the source in logs and health checks: ``Kafka at 127.0.0.1:9092``."""
         ...
 
     def batches(self, positions: PositionsOf) -> AsyncGenerator[AlarmBatch, None]:
-        """Read from `positions` on, for ever. Yields about twice a second even if nothing comes.
+        """Read from `positions` on, for ever. Yields about twice a second even without new records.
 
         The reader commits a batch and its positions together before it asks for the next one.
 
         Raises:
-            AlarmSourceLost, KafkaUnusable, OSError: the source does not answer; begin again with new positions.
+            AlarmSourceLost, KafkaUnusable, OSError: the source does not reply; call again with the stored positions.
         """
         ...
 
 
 class AnswerSink(Protocol):
-    """Takes acknowledgements and silences to the monitor of the patient whom they concern."""
+    """Sends acknowledgements and silences to the monitor of their patient."""
 
     def opened(self) -> AbstractAsyncContextManager[PutOrder]:
         """A connection. The function that it yields returns once the order is durable outside the desk.
@@ -61,6 +61,6 @@ class AnswerSink(Protocol):
         An order may be put again: applying it twice has the effect of applying it once.
 
         Raises:
-            AlarmSourceLost, KafkaUnusable, OSError: the sink does not answer; open it again.
+            AlarmSourceLost, KafkaUnusable, OSError: the sink does not reply; open it again.
         """
         ...

@@ -1,7 +1,7 @@
-"""The running alarm desk: reads alarms, calls people, serves the API in which they answer, passes their answers on.
+"""The alarm desk process: reads alarms, notifies people, serves the API for their answers, forwards the answers.
 
-Where alarms come from and answers go to is behind `stream.desk.ports`: Kafka for `vitalloom desk`, the embedded store
-for `vitalloom stream` and `vitalloom ward`.
+The source of alarms and the sink of answers are protocols of `stream.desk.ports`: Kafka for `vitalloom desk`, the
+embedded store for `vitalloom stream` and `vitalloom ward`.
 """
 
 import asyncio
@@ -33,9 +33,10 @@ from stream.site.folder import Site
 from vitals.errors import BadPlan
 
 USERS_FILE: Final = "users.json"
+NO_USERS: Final = "no users, so alarms cannot be answered; add one: vitalloom desk user add NAME"
 
 CATCH_UP_S: Final = 30.0
-"""So long nobody is called for what a desk that was away finds: most of it was answered or is over by the end."""
+"""Longest wait after a start before notifying: by then most of the alarms that were missed are answered or over."""
 
 _AGAIN_S: Final = 1.0
 _LOOK_AT_FILES_S: Final = 2.0
@@ -53,10 +54,10 @@ PatientCount: TypeAlias = Callable[[], int | None]
 
 
 def desk_config(path: Path | None) -> DeskConfig:
-    """What the desk is told.
+    """Load and check the configuration.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: a key is wrong; names it.
     """
     config = load(DeskConfig, path, env_prefix="VITALLOOM_DESK")
     source: Path | str = "environment" if path is None else path
@@ -69,49 +70,50 @@ def desk_config(path: Path | None) -> DeskConfig:
     except ValueError as error:
         raise ConfigError(f"api.{error}", source=source) from error
     if config.detail not in ("none", "values"):
-        problem = f'detail = "{config.detail}" is neither "none" nor "values"'
+        problem = f'detail = "{config.detail}" must be "none" or "values"'
     elif config.api.tls is None and host not in _LOOPBACK and not config.api.plain_text:
         problem = (
-            "api.listen reaches beyond this machine and passwords would go in the clear; give api.tls, or "
-            "api.plain_text = true behind something that adds TLS"
+            "api.listen is reachable from other machines and would send passwords unencrypted; set api.tls, or "
+            "api.plain_text = true behind a proxy that adds TLS"
         )
     elif not 1 <= config.api.longest_silence_minutes <= 1_440:
-        problem = "api.longest_silence_minutes is between 1 and 1440"
+        problem = "api.longest_silence_minutes must be between 1 and 1440"
     elif not 0 < config.api.session_hours <= 168:
-        problem = "api.session_hours is more than 0 and at most 168"
+        problem = "api.session_hours must be more than 0 and at most 168"
     elif min(config.send_timeout_ms, config.digest_after, config.digest_window_ms, config.keep_days) < 1:
-        problem = "send_timeout_ms, digest_after, digest_window_ms and keep_days are 1 or more"
+        problem = "send_timeout_ms, digest_after, digest_window_ms and keep_days must be 1 or more"
     if problem:
         raise ConfigError(problem, source=source)
     return config
 
 
 def users_of(config: DeskConfig) -> Users:
-    """The file of those who may answer."""
+    """The file of users who may answer alarms."""
     return Users(config.api.users or config.data / USERS_FILE)
 
 
 def people_problem(config: DeskConfig, addresses: Addresses) -> str:
-    """Who cannot be called although the policy says so; empty if everybody can."""
+    """A role of the escalation policy that cannot be reached, and why; empty if all can."""
     for name in ("high", "medium", "low"):
         for step in getattr(config.policy, name).steps:
             people = config.roles.get(step.who, ())
             if not people:
-                return f'roles.{step.who}: the policy calls this role and nobody has it; {step.who} = ["somebody"]'
+                return f'roles.{step.who}: the policy calls this role, but it has no person; fix: {step.who} = ["NAME"]'
             for person in people:
                 if not addresses.of(person):
-                    return f"{addresses.path}: has no address of {person}, who is {step.who}"
+                    return f"{addresses.path}: has no address of {person}, who has the role {step.who}"
             if not any(addresses.get(person, way) for person in people for way in step.channels):
                 ways = ", ".join(step.channels)
-                return f"{addresses.path}: {step.who} is called by {ways}, and none of {', '.join(people)} has that"
+                names = ", ".join(people)
+                return f"{addresses.path}: the role {step.who} is called by {ways}, but {names} has no such address"
     return ""
 
 
 def check(config: DeskConfig) -> list[str]:
-    """The command `vitalloom desk --check-config`: everything but Kafka. What is worth saying all the same.
+    """The command `vitalloom desk --check-config`: check all but Kafka; returns notes.
 
     Raises:
-        ConfigError, DeskUnusable, NotPrivate, SiteUnusable: what is wrong, and the cure.
+        ConfigError, DeskUnusable, NotPrivate, SiteUnusable: what is wrong, and the fix.
     """
     addresses = Addresses(config.addresses)
     addresses.check()
@@ -122,7 +124,7 @@ def check(config: DeskConfig) -> list[str]:
             pass
     notes = []
     if not users_of(config).all():
-        notes.append("nobody may answer yet: vitalloom desk user add NAME")
+        notes.append(NO_USERS)
     return notes
 
 
@@ -172,10 +174,10 @@ def opened_desk(
     addresses = Addresses(config.addresses)
     problem = _usable(addresses) or people_problem(config, addresses)
     if problem:
-        # A desk that calls some is better than none; that it does not call all is said until it is mended.
-        _log.error("not everybody can be called", problem=problem)
+        # A desk that reaches some people is better than none. Health reports the problem until it is fixed.
+        _log.error("some people cannot be notified", problem=problem)
     if not users_of(config).all():
-        _log.warning("nobody may answer yet: vitalloom desk user add NAME")
+        _log.warning(NO_USERS)
     make_private_dir(config.data)
     with DeskBook(config.data / BOOK_FILE) as book:
         desk = AlarmDesk(config, book, addresses, clock, place_of=place_of, patients=patients)
@@ -191,7 +193,7 @@ def _usable(addresses: Addresses) -> str:
 
 
 class Beds:
-    """Where a patient is, as the registry says."""
+    """Bed and patient of a binding, and the number of monitored patients, from the registry."""
 
     def __init__(self, directory: RegistryDirectory, clock: Clock) -> None:
         self._directory = directory
@@ -202,32 +204,32 @@ class Beds:
             self._directory.refresh(self._clock.mono_ms())
             found = self._directory.binding(bytes.fromhex(binding_id))
         except sqlite3.Error as error:
-            # Nobody is left uncalled because it is not known where they lie: the message names the binding.
-            _log.error("the registry cannot be read", problem=str(error))
+            # The notification is sent all the same, and names the binding instead of the bed.
+            _log.error("cannot read the registry", problem=str(error))
             found = None
         except ValueError:  # of a simulated ward, whose bindings are not ids
             found = None
         return Place() if found is None else Place(found.bed, found.patient)
 
     def patients(self) -> int | None:
-        """How many patients are monitored now; None if the registry cannot be read."""
+        """Number of patients monitored now; None if the registry cannot be read."""
         now_ms = self._clock.now_ms()
         try:
             found = self._directory.bindings()
         except sqlite3.Error as error:
-            _log.error("the registry cannot be read", problem=str(error))
+            _log.error("cannot read the registry", problem=str(error))
             return None
         return sum(one.valid_from_ms <= now_ms < (one.valid_to_ms or now_ms + 1) for one in found)
 
 
 class DeskProcess:
-    """Everything around one desk.
+    """One alarm desk with its reader, API, notification loop and health.
 
     Args:
-        source: where alarms come from.
-        sink: where answers go.
-        file: of the configuration, so that a change of shift is noticed; None: roles stay as they are.
-        problem: people who cannot be called, when it begins.
+        source: source of alarms.
+        sink: sink of answers.
+        file: configuration file, read again when it changes; None: roles never change.
+        problem: at the start, which people cannot be notified; empty if all can.
     """
 
     def __init__(
@@ -261,22 +263,26 @@ class DeskProcess:
     async def run(self) -> None:
         """Serve until cancelled."""
         app = build_app(
-            self.desk, self.door, self._clock, site=self._config.site_name, trouble=self.trouble,
+            self.desk,
+            self.door,
+            self._clock,
+            site=self._config.site_name,
+            trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
-        )  # fmt: skip
+        )
         async with (
             DeskServer(app, self._config.api) as server,
             metrics.serving(self._config.http, process="desk", source=self),
             asyncio.TaskGroup() as tasks,
         ):
             self.url = server.url
-            _log.info("alarms are answered here", url=server.url)
-            tasks.create_task(_for_ever(self._read, self._failed("read")), name="alarms")
-            tasks.create_task(_for_ever(self._pass_on, self._failed("order")), name="orders")
+            _log.info("alarm desk API listening", url=server.url)
+            tasks.create_task(_retry_for_ever(self._read, self._failed("read")), name="alarms")
+            tasks.create_task(_retry_for_ever(self._pass_on, self._failed("order")), name="orders")
             tasks.create_task(self._call(), name="calls")
-            tasks.create_task(self._watch_files(), name="shifts")
+            tasks.create_task(self._watch_files(), name="roles and addresses")
 
-    # What it says of itself: asked from another thread, so it only reads
+    # Health: called from another thread, so it only reads
 
     def figures(self) -> Figures:
         counts = self.desk.counts
@@ -287,46 +293,57 @@ class DeskProcess:
             sent=counts.accepted,
             errors={**self._errors, "notify": counts.failed.total(), "book": counts.refused_commits},
             discarded={"unreadable": counts.unreadable},
-            lag={**self._lag, "notifications": counts.waiting, "orders": counts.wishes},
+            lag={**self._lag, "notifications": counts.waiting, "orders": counts.pending_orders},
             progress_age_s=None if turned_ms is None else (self._clock.mono_ms() - turned_ms) / 1_000,
             more=(
                 *(
-                    Figure("desk_alarms_active", "Alarms whose condition stands.", count, (("priority", name),))
+                    Figure("desk_alarms_active", "Alarms whose condition is present.", count, (("priority", name),))
                     for name, count in (("low", low), ("medium", medium), ("high", high))
                 ),
-                Figure("desk_high_unanswered", "High alarms that nobody has answered.", counts.unanswered_high),
-                Figure("desk_opened", "Alarms that were opened.", counts.opened, grows=True),
-                Figure("desk_answered", "Answers of people.", counts.answered, grows=True),
-                Figure("desk_silenced", "Silences by people.", counts.silenced, grows=True),
-                Figure("desk_ordered", "Orders of people that the log has taken.", counts.ordered, grows=True),
-                Figure("desk_digests", "Messages that stood for several alarms.", counts.digests, grows=True),
-                Figure("desk_late", "Messages that a service took after their time.", counts.late, grows=True),
-                Figure("desk_nobody", "Notifications that had no address.", counts.nobody, grows=True),
+                Figure("desk_high_unanswered", "High-priority alarms without an answer.", counts.unanswered_high),
+                Figure("desk_opened", "Alarms opened.", counts.opened, grows=True),
+                Figure("desk_answered", "Alarms acknowledged by people.", counts.answered, grows=True),
+                Figure("desk_silenced", "Silences set by people.", counts.silenced, grows=True),
                 Figure(
-                    "desk_slowest_first_call_seconds", "From an alarm that calls at once to the first try.",
+                    "desk_ordered",
+                    "Acknowledgements and silences that the data centre has stored.",
+                    counts.ordered,
+                    grows=True,
+                ),
+                Figure("desk_digests", "Messages that combined several alarms.", counts.digests, grows=True),
+                Figure("desk_late", "Messages that a service accepted after send_timeout_ms.", counts.late, grows=True),
+                Figure(
+                    "desk_no_address",
+                    "Due notifications for which no person has an address.",
+                    counts.no_address,
+                    grows=True,
+                ),
+                Figure(
+                    "desk_slowest_first_call_seconds",
+                    "Longest time from an alarm that notifies at once to the first attempt.",
                     counts.slowest_first_ms / 1_000,
                 ),
             ),
-        )  # fmt: skip
+        )
 
     def trouble(self) -> str:
         now_ms, counts = self._clock.mono_ms(), self.desk.counts
         if counts.refusing:
-            return f"nothing can be written: {counts.refusing}"
+            return f"cannot write to the desk's book: {counts.refusing}"
         if self._bad_files:
             return self._bad_files
         if now_ms - (self._read_ms or self._began_ms) > _STALLED_MS:
-            return f"alarms cannot be read from {self._source.name}"
+            return f"cannot read alarms from {self._source.name}"
         if not self._caught_up.is_set():
-            return "still reads what it has missed"
+            return "still reading the alarms that it missed"
         if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
-            return "people are not called"
+            return "notification loop stalled"
         return ""
 
     # Reading
 
     async def _read(self) -> None:
-        async with contextlib.aclosing(self._source.batches(self._book.places)) as batches:
+        async with contextlib.aclosing(self._source.batches(self._book.positions)) as batches:
             async for batch in batches:
                 if batch.records:
                     self.desk.hear(batch.records)
@@ -334,29 +351,29 @@ class DeskProcess:
                 self._lag = batch.lag
                 if batch.is_current and not self._caught_up.is_set():
                     self._caught_up.set()
-                    _log.info("has read what it missed")
+                    _log.info("caught up with the alarms that it missed")
 
     # Calling
 
     async def _call(self) -> None:
-        """Once it is known what was missed; a desk that cannot read calls for what it knew."""
+        """Notify, once missed alarms are read or `CATCH_UP_S` is over: a desk without source notifies from its book."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):
                 await self._caught_up.wait()
         await self.desk.serve()
 
-    # Passing answers on
+    # Forwarding answers
 
     async def _pass_on(self) -> None:
         async with self._sink.opened() as put:
             while True:
-                self.desk.wished.clear()
-                for wish in self.desk.to_pass_on():
-                    await put(wish.order)
-                    self.desk.passed_on(wish)
+                self.desk.order_queued.clear()
+                for pending in self.desk.to_pass_on():
+                    await put(pending.order)
+                    self.desk.passed_on(pending)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
-                        await self.desk.wished.wait()
+                        await self.desk.order_queued.wait()
 
     def _failed(self, stage: str) -> Callable[[Exception], None]:
         said = ""
@@ -366,14 +383,14 @@ class DeskProcess:
             self._errors[stage] += 1
             if str(error) != said:
                 said = str(error)
-                _log.warning("begins again", stage=stage, problem=repr(error))
+                _log.warning("failed; tried again every second", stage=stage, problem=repr(error))
 
         return tell
 
-    # Who has which role tonight
+    # Changes of roles and addresses
 
     async def _watch_files(self) -> None:
-        """A shift changes without a restart: roles and addresses are read again when their files have changed."""
+        """Read roles and addresses again when their files change, so that a change of shift needs no restart."""
         stamps = self._stamps()
         while True:
             await asyncio.sleep(_LOOK_AT_FILES_S)
@@ -388,13 +405,15 @@ class DeskProcess:
                 if problem := people_problem(config, addresses):
                     raise DeskUnusable(problem)
             except (ConfigError, DeskUnusable, NotPrivate) as error:
-                self._bad_files = f"roles or addresses have changed and cannot be used: {error}"
+                self._bad_files = f"the changed roles or addresses are not usable: {error}"
                 self._errors["configuration"] += 1
-                _log.error("roles and addresses stay as they were", problem=str(error))
+                _log.error(
+                    "cannot use the changed roles or addresses; the previous ones stay in force", problem=str(error)
+                )
                 continue
             self._bad_files = ""
             self.desk.roles, self.desk.addresses = config.roles, addresses
-            _log.info("roles and addresses were read again")
+            _log.info("roles and addresses reloaded")
 
     def _stamps(self) -> list[tuple[int, int]]:
         stamps = []
@@ -407,8 +426,8 @@ class DeskProcess:
         return stamps
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:
-    """Begin again by itself after an error: a desk without its source still calls for what it knows."""
+async def _retry_for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:
+    """Run `work` again a second after an error; the rest of the desk goes on meanwhile."""
     while True:
         try:
             await work()

@@ -1,4 +1,4 @@
-"""What a notification says: as little as a locked screen may show, and that it is no certified medical device. Pure."""
+"""Texts of notifications, short enough and without values by default, for locked screens. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -16,11 +16,11 @@ _REASON_CHARACTERS: Final = 300
 
 
 class Telling(NamedTuple):
-    """What a site wants its notifications to say."""
+    """Settings of a site for the texts of its notifications."""
 
     site: str = ""
-    where: str = ""  # to look: an address of the ward's screen
-    values: bool = False  # the alarm's own line, with values, leaves the ward's systems
+    where: str = ""  # URL of the ward's screen
+    values: bool = False  # include the alarm's text, with values; it then leaves the ward's systems
 
 
 class Message(NamedTuple):
@@ -30,24 +30,24 @@ class Message(NamedTuple):
 
 
 def place(bed: str, patient: str, binding_id: str) -> str:
-    """Where the patient is, without a name: the bed, or a pseudonym, or the beginning of the binding's id."""
+    """The patient's place: the bed, else the pseudonym, else the first digits of the binding id."""
     if bed:
         return f"bed {bed}"
     return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
 
 
 def where(kept: Kept, bed: str, patient: str) -> str:
-    """Where the patient of an alarm is; an outage is in several places, which its text names."""
+    """The place of an alarm; for an outage "several beds", which its text names."""
     return "several beds" if kept.is_outage else place(bed, patient, kept.alarm.binding_id)
 
 
 def ref(alarm_id: bytes) -> str:
-    """What people call an alarm by."""
+    """The short id of an alarm that people use."""
     return alarm_id.hex()[:8]
 
 
 def age_text(ms: int) -> str:
-    """Twelve seconds, four minutes, three hours: as short as it can be read."""
+    """A duration for people: "12 s", "4 min", "3 h 5 min"."""
     seconds = max(0, ms) // 1_000
     if seconds < 60:
         return f"{seconds} s"
@@ -59,7 +59,7 @@ def age_text(ms: int) -> str:
 
 
 def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Message:
-    """One alarm to one person.
+    """The message for one alarm.
 
     Args:
         where: the patient's place; see `place`.
@@ -83,7 +83,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
 
 
 def of_outage(kept: Kept, telling: Telling, *, now_ms: int) -> Message:
-    """An outage that is open, or that it is over. Names beds and no values, whatever the site wants."""
+    """The message for an open or ended outage. Names beds and never values."""
     alarm = kept.alarm
     mark, word = MARKS[alarm.priority], WORDS[alarm.priority]
     site = f", {telling.site}" if telling.site else ""
@@ -106,7 +106,7 @@ def of_outage(kept: Kept, telling: Telling, *, now_ms: int) -> Message:
 
 
 def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
-    """What came faster than a person is sent one by one; the worst first. Never a red one.
+    """A digest of several alarms below high priority, the highest priority first.
 
     Args:
         alarms: each with the patient's place.
@@ -130,7 +130,7 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
 
 
 def of_trial(telling: Telling, *, now_ms: int) -> Message:
-    """To try a channel."""
+    """The test message of `vitalloom desk try`."""
     site = f" at {telling.site}" if telling.site else ""
     body = f"A test of the alarm desk{site} at {clock_text(now_ms)}. There is no alarm.\n{NOT_A_DEVICE}"
     return Message(f"Test of the alarm desk{site}", body, Priority.LOW)

@@ -1,6 +1,6 @@
-"""Who may answer alarms: a private file of names and Argon2id hashes, sessions that end, and patience that runs out.
+"""Users of the alarm desk: a private file of names and Argon2id hashes, sessions that expire, and login rate limits.
 
-A session is a random token of which the book keeps a digest. Nobody has a password that somebody else has chosen.
+A session is a random token; the book stores its digest. There are no default passwords.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _WAITING_LOGINS: Final = 8
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of the file."""
+    """One user in the file."""
 
     hash: str
     added_ms: int
@@ -46,7 +46,7 @@ class Users:
     """The file of users, read again when it has changed.
 
     Args:
-        path: of the file; without one nobody may answer.
+        path: of the file; if it does not exist there are no users.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,10 +55,10 @@ class Users:
         self._users: dict[str, User] = {}
 
     def all(self) -> dict[str, User]:
-        """By name.
+        """Users by name.
 
         Raises:
-            DeskUnusable, NotPrivate: the file is there and cannot be used.
+            DeskUnusable, NotPrivate: the file exists and cannot be used.
         """
         try:
             found = os.stat(self.path)
@@ -69,35 +69,37 @@ class Users:
         except FileNotFoundError:
             self._users, self._stamp = {}, None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DeskUnusable(f"{self.path}: is no file of users ({type(error).__name__}); move it away") from error
+            raise DeskUnusable(
+                f"{self.path}: not a valid file of users ({type(error).__name__}); move it away and add the users again"
+            ) from error
         return self._users
 
     def put(self, name: str, password: str, *, now_ms: int) -> None:
-        """Add somebody, or give them another password.
+        """Add a user, or change a user's password.
 
         Raises:
-            DeskUnusable: a name or password that will not do, and why.
+            DeskUnusable: the name or password breaks a rule; says which.
         """
         if problem := _problem(name, password):
             raise DeskUnusable(problem)
         self._write(self.all() | {name: User(hash=_hashed(password), added_ms=now_ms)})
 
     def put_without_password(self, *names: str, now_ms: int) -> None:
-        """Add users for whom only `Door.admit` opens: no password is theirs."""
-        self._write(self.all() | {name: User(hash=_NOBODY, added_ms=now_ms) for name in names})
+        """Add users without a password: only `Door.admit` logs them in."""
+        self._write(self.all() | {name: User(hash=_UNKNOWN_USER_HASH, added_ms=now_ms) for name in names})
 
     def remove(self, name: str) -> None:
-        """Their sessions end with them. Raises DeskUnusable: there is nobody of that name."""
+        """Remove a user, which ends the user's sessions. Raises DeskUnusable: there is no user of that name."""
         left = dict(self.all())
         if left.pop(name, None) is None:
-            raise DeskUnusable(f"{self.path}: has no user {name}; `vitalloom desk user list` shows who there is")
+            raise DeskUnusable(f"{self.path}: has no user {name}; to list users: vitalloom desk user list")
         self._write(left)
 
     def is_right(self, name: str, password: str) -> bool:
-        """Whether it is their password. As slow for a name that is not there: nobody learns which names are."""
+        """Whether the password is right. Equally slow for unknown names, so that timing does not reveal which exist."""
         user = self.all().get(name)
         try:
-            Argon2id.verify_phc_encoded(password.encode(), _NOBODY if user is None else user.hash)
+            Argon2id.verify_phc_encoded(password.encode(), _UNKNOWN_USER_HASH if user is None else user.hash)
         except (InvalidKey, ValueError):
             return False
         return user is not None
@@ -107,8 +109,8 @@ class Users:
         write_private(self.path, msgspec.json.format(msgspec.json.encode(users), indent=1))
 
 
-class Session(NamedTuple):
-    """Somebody who has logged in."""
+class DeskSession(NamedTuple):
+    """One login of a user."""
 
     user: str
     until_ms: int
@@ -116,11 +118,11 @@ class Session(NamedTuple):
 
 
 class Door:
-    """Lets people in, for a while, and makes who guesses wait.
+    """Logs users in, checks their tokens and limits the rate of failed logins.
 
     Args:
-        session_ms: how long a token holds.
-        clock: wall for sessions, monotonic for patience.
+        session_ms: lifetime of a token.
+        clock: wall for sessions, monotonic for rate limits.
     """
 
     def __init__(self, users: Users, book: DeskBook, clock: Clock, *, session_ms: int) -> None:
@@ -132,20 +134,20 @@ class Door:
         self._one_by_one = asyncio.Lock()  # 64 MiB and a core each
         self._waiting = 0
 
-    async def log_in(self, name: str, password: str, address: str) -> tuple[str, Session]:
+    async def log_in(self, name: str, password: str, address: str) -> tuple[str, DeskSession]:
         """A new token.
 
         Raises:
-            DeskRequestRefused: wrong, or too many were wrong, or too many ask.
+            DeskRequestRefused: wrong name or password, too many failures, or too many logins at once.
         """
         names = (f"{address}\n{name}", address)
         for key, most in zip(names, (_FAILURES, _FAILURES_OF_ADDRESS), strict=True):
-            self._be_patient(key, most)
+            self._check_rate(key, most)
         if self._waiting >= _WAITING_LOGINS:
-            raise DeskRequestRefused(429, "too many log in at once; again in a few seconds", retry_s=5)
+            raise DeskRequestRefused(429, "too many logins at once; try again in a few seconds", retry_s=5)
         self._waiting += 1
         try:
-            # Counted before it is known: whoever asks a hundred times at once is not let off with one.
+            # Counted as a failure before the check, so that parallel attempts cannot pass the limit.
             for key in names:
                 self._fail(key)
             async with self._one_by_one:
@@ -153,46 +155,48 @@ class Door:
         finally:
             self._waiting -= 1
         if not right:
-            raise DeskRequestRefused(401, "name or password is wrong")
+            raise DeskRequestRefused(401, "wrong name or password")
         for key in names:
             if failed := self._failures.get(key):
                 failed.pop()
         return self.admit(name)
 
-    def admit(self, name: str) -> tuple[str, Session]:
+    def admit(self, name: str) -> tuple[str, DeskSession]:
         """A new token for a user, without a password: for the process that runs the desk itself."""
         token = secrets.token_urlsafe(32)
-        session = Session(name, self._clock.now_ms() + self._session_ms, _digest(token))
+        session = DeskSession(name, self._clock.now_ms() + self._session_ms, _digest(token))
         with self._book.transaction():
             self._book.put_session(session.digest, session.user, session.until_ms)
         return token, session
 
-    def who(self, token: str) -> Session:
-        """Whose token it is.
+    def session_of(self, token: str) -> DeskSession:
+        """The session of a token.
 
         Raises:
-            DeskRequestRefused: nobody's, or not any more.
+            DeskRequestRefused: the token is unknown or has expired.
         """
         digest = _digest(token)
         found = self._book.session(digest)
         user = None if found is None else self._users.all().get(found[0])
-        # One that began before the password was changed ends with the old password.
+        # A change of password ends the sessions that began before it.
         began_ms = 0 if found is None else found[1] - self._session_ms
         if found is None or user is None or found[1] <= self._clock.now_ms() or began_ms < user.added_ms:
-            raise DeskRequestRefused(401, "not logged in, or no longer: vitalloom alarms login")
-        return Session(*found, digest)
+            raise DeskRequestRefused(
+                401, "not logged in, or the login has expired; log in: vitalloom alarms login NAME"
+            )
+        return DeskSession(*found, digest)
 
-    def log_out(self, session: Session) -> None:
+    def log_out(self, session: DeskSession) -> None:
         with self._book.transaction():
             self._book.end_session(session.digest)
 
-    def _be_patient(self, key: str, most: int) -> None:
+    def _check_rate(self, key: str, most: int) -> None:
         now_ms, failed = self._clock.mono_ms(), self._failures.get(key, deque())
         while failed and failed[0] <= now_ms - _WITHIN_MS:
             failed.popleft()
         if len(failed) >= most:
             wait_s = max(1, (failed[0] + _WITHIN_MS - now_ms) // 1_000)
-            raise DeskRequestRefused(429, f"too many failed; again in {wait_s} s", retry_s=wait_s)
+            raise DeskRequestRefused(429, f"too many failed logins; try again in {wait_s} s", retry_s=wait_s)
 
     def _fail(self, key: str) -> None:
         self._failures.setdefault(key, deque()).append(self._clock.mono_ms())
@@ -203,11 +207,11 @@ class Door:
 
 def _problem(name: str, password: str) -> str:
     if not 0 < len(name) <= MOST_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
-        return f"a name has 1 to {MOST_NAME_CHARACTERS} printable characters"
+        return f"a name must have 1 to {MOST_NAME_CHARACTERS} printable characters"
     if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
-        return f"a password has {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
+        return f"a password must have {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
     if name.casefold() in password.casefold() or len(set(password)) < 5:
-        return "a password is not made of the name, and not of a few characters only"
+        return "a password must not contain the name, and must have at least 5 different characters"
     return ""
 
 
@@ -218,7 +222,7 @@ def _hashed(password: str) -> str:
         ).derive_phc_encoded(password.encode())
     except UnsupportedAlgorithm as error:
         raise DeskUnusable(
-            "this build of cryptography knows no Argon2id; the cure: pip install --only-binary :all: cryptography"
+            "this build of cryptography has no Argon2id; fix: pip install --only-binary :all: cryptography"
         ) from error
 
 
@@ -226,6 +230,6 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-_NOBODY: Final = (
+_UNKNOWN_USER_HASH: Final = (
     f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 )

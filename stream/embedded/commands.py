@@ -8,15 +8,17 @@ import typer
 
 def stream(
     site: Annotated[
-        Path, typer.Option(envvar="VITALLOOM_SITE", help="Site folder: registry, and the identity of ingest.")
+        Path, typer.Option(envvar="VITALLOOM_SITE", help="Site folder, with the registry and the identity of ingest.")
     ] = Path("site"),
-    data: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("data"),
+    data: Annotated[Path, typer.Option(help="Folder of the SQLite store; created if it does not exist.")] = Path(
+        "data"
+    ),
     desk: Annotated[
         Path | None,
         typer.Option(
             envvar="VITALLOOM_STREAM__DESK",
-            help="TOML file of the alarm desk, which calls people; see vitalloom desk --sample-config. Its section "
-            "kafka is not used. Default: no people are called.",
+            help="Configuration file of the alarm desk (TOML), which notifies people; see vitalloom desk "
+            "--sample-config. The section kafka is not used. Default: no alarm desk, no notifications.",
             show_default=False,
         ),
     ] = None,
@@ -25,14 +27,17 @@ def stream(
         typer.Option(
             "--http-listen",
             envvar="VITALLOOM_STREAM__HTTP__LISTEN",
-            help="host:port for /metrics, /ready and /live; empty: no HTTP.",
+            help="host:port that serves /metrics, /ready and /live; empty: no HTTP.",
         ),
     ] = "127.0.0.1:9101",
     log_format: Annotated[
         str, typer.Option(envvar="VITALLOOM_STREAM__LOG_FORMAT", help="Log format: plain, or json (one object a line).")
     ] = "plain",
 ) -> None:
-    """Run the data centre in one process, without Kafka: receive from edges, judge, store, acknowledge, call people."""
+    """Run the data centre in one process, without Kafka.
+
+    Receives readings from edge agents, scores them, raises alarms, stores all in SQLite and notifies people (--desk).
+    """
     from stream.config import parse_options
     from stream.embedded.process import run_stream
 

@@ -1,4 +1,4 @@
-"""The alarm desk on the embedded engine: alarms from the log in its store, answers into its next transaction."""
+"""The alarm desk on the embedded engine: alarms from the alarm log of its store, answers to its queue of orders."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from wire.errors import DecodeError
 _PARTITION: Final = 0  # a store has one
 _FIRST: Final = 1  # position of the oldest record
 _BATCH: Final = 1_000
-_LOOK_S: Final = 0.1  # how often the log is looked at for something new
-_EMPTY_BATCH_EVERY: Final = 5  # looks, so that the desk knows that its source is alive
+_LOOK_S: Final = 0.1  # interval at which the log is checked for new records
+_EMPTY_BATCH_EVERY: Final = 5  # checks, so that the desk sees that its source works
 
 _log = get(__name__)
 
@@ -37,7 +37,7 @@ class StoreAlarmSource:
         end = self._store.alarm_log_end()
         position = positions(log).get(_PARTITION, _FIRST)
         if position > end:
-            _log.error("the store does not hold the desk's position; reading all of its alarms", expected=position)
+            _log.error("the desk's position is not in the store; reading all of its alarms", expected=position)
             position = _FIRST
         is_current = False
         while True:
@@ -62,7 +62,7 @@ class EngineAnswerSink:
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[PutOrder]:
-        """As `AnswerSink.opened`. An order is durable when the engine has committed what came of it."""
+        """As `AnswerSink.opened`. An order is durable when the engine has committed its result."""
         yield self._stream.put_order
 
 
@@ -70,5 +70,5 @@ def _decoded(body: bytes) -> AlarmRecord | EdgeAlarmRecord | None:
     try:
         return decode_alarm_record(body)
     except DecodeError as error:
-        _log.error("an alarm record cannot be decoded", problem=str(error))
+        _log.error("cannot decode an alarm record", problem=str(error))
         return None

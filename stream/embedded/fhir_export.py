@@ -1,4 +1,4 @@
-"""The commands `vitalloom export`: a patient's record as a file that other systems read."""
+"""The command group `vitalloom export`: a patient's record as a FHIR file."""
 
 import contextlib
 import os
@@ -27,15 +27,15 @@ _MOST_NAMED: Final = 10
 _FHIR_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 
 export = typer.Typer(
-    help=f"Write a patient's record to a file that other systems read.\n\n{NOT_A_DEVICE}",
+    help=f"Export a patient's record to a file in a standard format.\n\n{NOT_A_DEVICE}",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 
-class Exported(NamedTuple):
-    """One binding, and how its resources refer to patient and device."""
+class ExportedBinding(NamedTuple):
+    """One binding to export, with the FHIR references to its patient and device."""
 
     binding_id: str
     subject: str
@@ -45,36 +45,34 @@ class Exported(NamedTuple):
 
 @export.callback()
 def _group() -> None:
-    """Without a callback typer would make the only command the group itself."""
+    """Keep `fhir` a subcommand: without a callback typer would merge the only command into the group."""
 
 
 @export.command("fhir")
 def export_fhir(
     data: Annotated[Path, typer.Option(help="Folder of the SQLite store that `vitalloom stream` writes.")],
-    out: Annotated[Path, typer.Option(help="NDJSON file to write: one FHIR R4 resource in each line.")],
+    out: Annotated[Path, typer.Option(help="NDJSON file to write, one FHIR R4 resource a line.")],
     binding: Annotated[
-        str | None, typer.Option(help="Binding id, 32 hexadecimal digits, or its beginning.", show_default=False)
+        str | None, typer.Option(help="Binding id (32 hexadecimal digits) or its first digits.", show_default=False)
     ] = None,
-    patient: Annotated[
-        str | None, typer.Option(help="Pseudonym of the patient; needs --site.", show_default=False)
-    ] = None,
+    patient: Annotated[str | None, typer.Option(help="Patient pseudonym; needs --site.", show_default=False)] = None,
     site: Annotated[
         Path | None,
         typer.Option(
             envvar="VITALLOOM_SITE",
-            help="Site folder, whose registry knows which patient and wearable a binding is.",
+            help="Site folder, whose registry has the patient and the wearable of each binding.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Write the Observations and alarms of one patient as FHIR R4 resources (NDJSON).
 
-    The file holds vital signs and is readable by you alone. The record of a cluster, in InfluxDB, is not read.
+    The file has vital signs; only your user can read it. Data in InfluxDB (a site with Kafka) are not exported.
     """
     if (binding is None) == (patient is None):
         raise typer.BadParameter("give either --binding or --patient")
     if patient is not None and site is None:
-        raise typer.BadParameter("--patient needs --site: the store itself knows bindings only")
+        raise typer.BadParameter("--patient needs --site: the store has only binding ids, no patients")
     with SqliteRecord(data / STORE_FILE) as record:
         chosen = _chosen(record, binding, patient, site)
         total = sum(record.rows_of(one.binding_id) for one in chosen)
@@ -84,7 +82,7 @@ def export_fhir(
     typer.echo(f"{out}: {lines} resources of {len(chosen)} binding{'s' if len(chosen) > 1 else ''}")
 
 
-def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site: Path | None) -> list[Exported]:
+def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site: Path | None) -> list[ExportedBinding]:
     known = record.bindings()
     registered = {} if site is None else _registered(site)
     if patient is not None:
@@ -93,16 +91,16 @@ def _chosen(record: SqliteRecord, binding: str | None, patient: str | None, site
             raise NothingToExport(f"{patient}: no such patient in the registry of {site}")
         found = [binding_id for binding_id in of_patient if binding_id in known]
         if not found:
-            raise NothingToExport(f"{patient}: the store has no data of this patient's bindings; {_names(known)}")
+            raise NothingToExport(f"{patient}: the store has no data of this patient; {_names(known)}")
     else:
         found = [one for one in known if one.startswith((binding or "").lower())] if binding else []
         if len(found) != 1:
-            problem = "fits more than one binding" if found else "no such binding in the store"
+            problem = "matches more than one binding" if found else "no such binding in the store"
             raise NothingToExport(f"{binding}: {problem}; {_names(found or known)}")
-    return [registered.get(one, Exported(one, f"Patient/{one}", f"Device/{one}")) for one in found]
+    return [registered.get(one, ExportedBinding(one, f"Patient/{one}", f"Device/{one}")) for one in found]
 
 
-def _registered(folder: Path) -> dict[str, Exported]:
+def _registered(folder: Path) -> dict[str, ExportedBinding]:
     clock = SystemClock()
     with contextlib.closing(Site.open(folder, clock=clock, to_read=True)) as site:
         found = {}
@@ -110,7 +108,7 @@ def _registered(folder: Path) -> dict[str, Exported]:
             binding_id = one.binding_id.hex()
             # Not every pseudonym can be a FHIR id.
             subject = one.patient if _FHIR_ID.fullmatch(one.patient) else binding_id
-            found[binding_id] = Exported(
+            found[binding_id] = ExportedBinding(
                 binding_id, f"Patient/{subject}", f"Device/{one.wearable_id.hex()}", one.patient
             )
         return found
@@ -123,7 +121,9 @@ def _names(bindings: list[str]) -> str:
     return f"known bindings: {', '.join(bindings[:_MOST_NAMED])}{more}"
 
 
-def _resources(record: SqliteRecord, chosen: list[Exported], advance: Callable[[], None]) -> Iterator[fhir.Resource]:
+def _resources(
+    record: SqliteRecord, chosen: list[ExportedBinding], advance: Callable[[], None]
+) -> Iterator[fhir.Resource]:
     for one in chosen:
         subject, device = one.subject, one.device
         for reading in record.readings(one.binding_id):
@@ -138,14 +138,16 @@ def _resources(record: SqliteRecord, chosen: list[Exported], advance: Callable[[
                 last_at[alarm.priority] = alarm
                 advance()
             yield fhir.detected_issue(alarm, subject=subject, device=device)
-            for said in last_at.values():
-                # What people were told at this priority, and what became of the alarm.
-                told = msgspec.structs.replace(alarm, priority=said.priority, text=said.text, response=said.response)
-                yield fhir.communication(told, subject=subject, device=device)
+            for change in last_at.values():
+                # The notification at this priority, with the final state of the alarm.
+                notified = msgspec.structs.replace(
+                    alarm, priority=change.priority, text=change.text, response=change.response
+                )
+                yield fhir.communication(notified, subject=subject, device=device)
 
 
 def _write(out: Path, resources: Iterator[fhir.Resource]) -> int:
-    """Write the whole file, or leave what was there."""
+    """Write the whole file, or leave an existing one unchanged; returns the number of lines."""
     part = out.with_name(f"{out.name}.part")
     encoder, lines = msgspec.json.Encoder(), 0
     try:
@@ -156,7 +158,7 @@ def _write(out: Path, resources: Iterator[fhir.Resource]) -> int:
                 lines += 1
         part.replace(out)
     except OSError as error:
-        raise NothingToExport(f"{out}: cannot be written ({error.strerror})") from error
+        raise NothingToExport(f"{out}: cannot write the file ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
     return lines

@@ -1,4 +1,4 @@
-"""Health of the embedded engine: its figures, and why it makes no progress."""
+"""Health of the embedded engine: metrics and readiness."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ class StreamHealth:
 
 
 def trouble_of_stream(counts: StreamCounts, now_ms: int) -> str:
-    """Why frames from edges are not stored; empty if they are."""
+    """Why the engine is not ready; empty if it stores frames from edges."""
     if not counts.turned_ms:
         return "starting"
     if now_ms - counts.turned_ms > STUCK_MS:

@@ -1,4 +1,4 @@
-"""The process `vitalloom stream`: receives frames from edges, judges and stores them, calls people, without Kafka."""
+"""The process `vitalloom stream`: the embedded engine and, if configured, the alarm desk, without Kafka."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def run_stream(
     """The command `vitalloom stream`.
 
     Args:
-        desk: TOML file of the alarm desk; None: no people are called.
+        desk: configuration file of the alarm desk; None: no alarm desk.
 
     Raises:
         SiteUnusable, NotEnrolled, FileUnusable, CannotListen, HttpServerFailed: what is wrong, and the fix.
@@ -62,7 +62,9 @@ def run_stream(
         )
         process = None
         if desk is None:
-            _log.warning("no alarm desk is configured, so no people are called; to change that: --desk FILE")
+            _log.warning(
+                "no alarm desk is configured: people are not notified of alarms; to configure one: --desk FILE"
+            )
         else:
             process = stack.enter_context(_opened_desk(desk, site, store, engine, clock))
         asyncio.run(run_until_signal(_serve(link, engine, http, clock, process)))
@@ -72,11 +74,11 @@ def run_stream(
 def _opened_desk(
     file: Path, site: Site, store: Store, engine: EmbeddedStream, clock: Clock
 ) -> "contextlib.AbstractContextManager[DeskProcess]":
-    try:  # Apprise is not installed with the data centre alone.
+    try:  # Apprise is in another extra than the data centre.
         from stream.desk.process import Beds, desk_config, opened_desk
     except ModuleNotFoundError as error:
         raise MissingExtra(extra="desk", module=error.name or "") from error
-    # A directory of its own: the engine's tells its courier what changed since it last asked.
+    # A directory of its own: that of the engine tracks changes for the courier.
     beds = Beds(RegistryDirectory(site.registry), clock)
     source, sink = StoreAlarmSource(store), EngineAnswerSink(engine)
     return opened_desk(desk_config(file), file, source, sink, clock, place_of=beds, patients=beds.patients)

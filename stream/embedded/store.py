@@ -1,7 +1,7 @@
 """The store in one file: readings, scores, windows, alarms, patient states, counters, in SQLite.
 
-One connection, one transaction a commit. Every row has a key of its own, so that writing twice is writing once.
-Patients are bindings here; names are nowhere.
+One connection, one transaction a commit. Every row has a key, so that a repeated write changes nothing. Patients appear
+as binding ids, never as names.
 """
 
 import secrets
@@ -32,11 +32,11 @@ _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
     binding_id TEXT NOT NULL, model TEXT NOT NULL, at_ms INTEGER NOT NULL, reading_id BLOB NOT NULL,
     received_ms INTEGER NOT NULL, arrived_ms INTEGER, version TEXT NOT NULL,
-    score REAL,                          -- NULL: it abstained, the reason says why
+    score REAL,                          -- NULL: the model abstained, see reason
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.Alarmed or EdgeAlarmRecord
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmRecord or EdgeAlarmRecord
     ) STRICT;"""
 _TABLES: Final = f"""
 {SESSION_TABLES}
@@ -100,19 +100,22 @@ class Store(SessionFile):
     """One file. Use as a context manager, or call `close`.
 
     Args:
-        path: of the file; it is made if it is not there.
+        path: path of the file; created if it does not exist.
         synchronous: FULL survives a power cut. NORMAL may lose the last commits to one and is for benchmarks.
-        max_pages: a limit on its size in pages of 4 kB, for sites with a budget and for tests of a full disk.
+        max_pages: maximum size in pages of 4 kB, to limit disk use and for tests of a full disk.
     """
 
     def __init__(self, path: Path, *, synchronous: str = "FULL", max_pages: int | None = None) -> None:
         super().__init__(
-            path, what="a store", why_alone="two engines on one store would overwrite each other's patients",
-            synchronous=synchronous, max_pages=max_pages,
-        )  # fmt: skip
+            path,
+            what="a store",
+            why_alone="two engines on one store would overwrite each other's patients",
+            synchronous=synchronous,
+            max_pages=max_pages,
+        )
 
     def put_events(self, events: Sequence[Event]) -> None:
-        """Write events. What is there already stays as it is."""
+        """Write events. Existing rows are not changed."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
         outdated: list[WindowOutdated] = []
         for event in events:
@@ -133,9 +136,9 @@ class Store(SessionFile):
 
     @property
     def alarm_log_id(self) -> str:
-        """A name that no other store's alarm log has: a position in one means nothing in another."""
+        """Unique id of this alarm log; positions are valid only within one log."""
         found = self.fact(_ALARM_LOG_ID)
-        assert found is not None  # noqa: S101 - `_set_up` sees to it
+        assert found is not None  # noqa: S101 - `_set_up` has written it
         return found
 
     def alarm_log_end(self) -> int:
@@ -158,14 +161,14 @@ class Store(SessionFile):
     def put_dead_letter(
         self, *, session_id: bytes, counter: int, at_ms: int, reason: str, stage: str, payload: bytes
     ) -> None:
-        """Keep what an authentic sender said and nobody could use."""
+        """Store a frame of an authentic sender that could not be processed."""
         self._db.execute(
             "INSERT OR IGNORE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?)",
             (session_id, counter, at_ms, reason, stage, payload),
         )
 
     def refusal(self, session_id: bytes, counter: int) -> str | None:
-        """Why a frame went to the dead letters; None if it did not."""
+        """Why a frame is a dead letter; None if it is not."""
         row = self._db.execute(
             "SELECT reason FROM dead_letter WHERE session_id = ? AND counter = ?", (session_id, counter)
         ).fetchone()
@@ -184,11 +187,11 @@ class Store(SessionFile):
         return self._db.execute(statement, tuple(parameters)).fetchall()
 
     def count(self, table: str) -> int:
-        """How many rows a table holds."""
+        """Number of rows of a table."""
         return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - names from code
 
     def alarms_by_class(self) -> dict[str, int]:
-        """How many alarms there were, by rule and worst priority; retrospective ones by themselves."""
+        """Number of alarms by rule and highest priority; retrospective ones are counted separately."""
         counted = self._db.execute(
             "SELECT rule_id || CASE WHEN retrospective THEN ' (retrospective)' ELSE '' END, priority, count(*) FROM "
             "(SELECT rule_id, retrospective, max(priority) AS priority FROM alarm GROUP BY alarm_id) "
@@ -198,7 +201,7 @@ class Store(SessionFile):
 
     def _set_up(self) -> None:
         found = self._schema(_TABLES, "schema", SCHEMA)
-        if found == "1":  # before edges asked models
+        if found == "1":  # before model scores of edges
             found = self._migrate("2", _MODEL_SCORE)
         if found == "2":  # before alarms had a recommended response
             found = self._migrate("3", "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT ''")
@@ -212,7 +215,7 @@ class Store(SessionFile):
             self.put_fact(_ALARM_LOG_ID, f"store-{secrets.token_hex(8)}")
 
     def _migrate(self, schema: str, tables: str, more: Callable[[], None] | None = None) -> str:
-        """Bring the file to the next schema, all or nothing."""
+        """Migrate the file to the next schema, in one transaction."""
         self._db.execute("BEGIN IMMEDIATE")
         for statement in tables.split(";"):
             self._db.execute(statement)
@@ -223,7 +226,7 @@ class Store(SessionFile):
         return schema
 
     def _log_standing_alarms(self) -> None:
-        """Alarms that were open when the alarm log was added; a desk has to call for them."""
+        """Copy alarms that were open when the alarm log was added, so that a desk notifies of them."""
         # Beside max(), SQLite takes the other columns from the row that has the maximum.
         rows = self._db.execute(
             f"SELECT {_ALARM_FIELDS}, max(revision) FROM alarm GROUP BY alarm_id "  # noqa: S608 - names from code
@@ -234,7 +237,7 @@ class Store(SessionFile):
         )
 
     def _recompute(self, window: WindowOutdated) -> None:
-        """A window that readings joined after it had closed, from the readings themselves."""
+        """Compute a closed window again from its readings, after late readings joined it."""
         sign = VitalSign(window.sign)
         count, total, low, high = self._db.execute(
             f"SELECT count({sign}), sum(CAST(round({sign} * 1000) AS INTEGER)), min({sign}), max({sign}) "  # noqa: S608

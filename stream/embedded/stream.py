@@ -1,7 +1,7 @@
 """The embedded engine: ingest, processor and store in one process, one transaction a batch.
 
-What is acknowledged was committed before. Memory never runs ahead of the file: if a commit fails, everything in memory
-is thrown away and made anew from what was committed, and the senders send again.
+A frame is acknowledged after its commit. State in memory is never ahead of the file: if a commit fails, the state is
+restored from the last commit, and the edges send the frames again.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ class Engine:
     """Processor and store: messages in, committed events out. Knows no network.
 
     Args:
-        store: where everything is kept; what is in it is restored.
-        plan_of: what was ordered for a binding.
+        store: storage of all state; patients' states are restored from it.
+        plan_of: monitoring plan of a binding.
     """
 
     def __init__(self, store: Store, plan_of: PlanOf) -> None:
@@ -58,10 +58,10 @@ class Engine:
 
         Args:
             messages: in the order in which they are to be applied.
-            beside: writes what belongs into the same transaction.
+            beside: writes further rows in the same transaction.
 
         Raises:
-            CommitFailed: nothing was committed, and nothing is remembered.
+            CommitFailed: nothing was committed, and the state in memory is as before.
         """
         try:
             for message in messages:
@@ -72,21 +72,21 @@ class Engine:
             raise
 
     def open_alarms(self) -> list[AlarmChanged]:
-        """Every alarm that stands, of every patient."""
+        """Every open alarm, of every patient."""
         return self._patients.open_alarms()
 
     def timer_at(self) -> int | None:
-        """When a Tick is wanted next."""
+        """Time at which the next Tick is due, ms; None if no timer runs."""
         return self._patients.timer_at()
 
     def forget(self) -> None:
-        """Back to what was committed."""
+        """Discard uncommitted changes: restore every patient's committed state."""
         self._patients = Patients(self._plan_of, self.store.states())
 
     def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
         for _, problem in self._patients.drain_defects():
             self.defects += 1
-            _log.error("the passing of time could not be judged for a patient", problem=problem)
+            _log.error("the timer of a patient failed", problem=problem)
         commit = self._patients.drain()
         with self.store.transaction():
             self.store.put_events(commit.events)
@@ -97,7 +97,7 @@ class Engine:
 
 
 class StreamCounts(ReceptionCounts):
-    """What became of the frames that edges sent."""
+    """Counts of received frames by result, of commits and of orders."""
 
     commits: int = 0
     failed_commits: int = 0
@@ -109,14 +109,14 @@ class EmbeddedStream:
     """Everything between the edges' frames and the store, in one process.
 
     Args:
-        me: who this is.
-        directory: whom it may hear.
-        store: where everything is kept.
-        plan_of: what was ordered for a binding.
+        me: identity of ingest.
+        directory: registered devices; frames of others are refused.
+        store: storage of all state.
+        plan_of: monitoring plan of a binding.
         clock: wall and monotonic.
-        on_stored: told the ids of readings when they are committed.
-        on_alarm: told of every alarm that was committed.
-        courier: brings documents to edges; None where nobody changes any.
+        on_stored: called with the ids of readings when they are committed.
+        on_alarm: called with every alarm that was committed.
+        courier: sends documents to edges; None where documents never change.
         on_turn: called with the monotonic time before every batch.
     """
 
@@ -151,9 +151,9 @@ class EmbeddedStream:
         self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
 
     async def put_order(self, order: OrderRecord) -> None:
-        """Apply what a person wants of an alarm; returns when it is committed, and waits while that is impossible.
+        """Apply a person's acknowledgement or silence; returns once it is committed, and waits while commits fail.
 
-        If the process is killed before, nothing of it has happened; it may be put again.
+        If the process is killed before, the order has had no effect; it may be put again.
         """
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._orders.append((order, applied))
@@ -165,8 +165,8 @@ class EmbeddedStream:
         Args:
             client: see `stream.ingest.edge_link.open_lanes`.
             batch: messages in one transaction, at most.
-            idle_s: how often timers are looked at while nothing comes.
-            gather_s: how long the first message of a batch waits for company: a commit costs more than a message.
+            idle_s: interval at which timers are checked while no message arrives.
+            gather_s: time to wait for further messages of a batch: a commit costs more than a message.
         """
         while True:
             inbound = await client.receive(batch, within_s=idle_s)
@@ -175,20 +175,20 @@ class EmbeddedStream:
                 inbound += await client.receive(batch - len(inbound), within_s=0)
             if self._on_turn is not None:
                 self._on_turn(self._clock.mono_ms())
-            if self.take(inbound):
+            if self.accept(inbound):
                 for message in inbound:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
             self.apply_orders()
             self._reception.send_due(client)
-            self.tell_edges(client.publish)
+            self.send_answers_to_edges(client.publish)
 
-    def tell_edges(self, publish: Callable[[str, bytes], bool]) -> None:
-        """Send edges what people answered; see `EdgeAnswers.send`."""
+    def send_answers_to_edges(self, publish: Callable[[str, bytes], bool]) -> None:
+        """Send people's answers to edges; see `EdgeAnswers.send`."""
         self._edge_answers.send(publish)
 
     def apply_orders(self) -> None:
-        """Apply the orders that wait, each in a transaction of its own; those that cannot be written wait on."""
+        """Apply waiting orders, each in its own transaction; if a commit fails, it and the rest stay in the queue."""
         while self._orders:
             order, applied = self._orders[0]
             if not applied.cancelled() and not self._try_to_apply(order):
@@ -198,91 +198,91 @@ class EmbeddedStream:
                 applied.set_result(None)
 
     def _try_to_apply(self, order: OrderRecord) -> bool:
-        """False if nothing can be written now."""
+        """False if the store refuses the commit."""
         try:
             events = self._engine.apply([order.message, Tick(now_ms=self._clock.now_ms())])
         except CommitFailed as error:
-            _log.error("an answer cannot be written and waits", problem=str(error))
+            _log.error("cannot commit an answer; it is tried again", problem=str(error))
             self.counts.failed_commits += 1
             return False
-        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
-            # The desk sees that the alarm does not say so, and orders again after a while.
+        except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
+            # The desk sends an order again if the alarm does not show it after a minute.
             _log.error("the processor failed on an answer", problem=type(error).__name__)
             self.counts.failed_orders += 1
             return True
         self.counts.orders += 1
         self._announce(events)
-        if not self._has_found(order.message):
+        if not self._is_about_open_alarm(order.message):
             self._edge_answers.ordered(order.message)
         return True
 
-    def _has_found(self, order: Acknowledge | Silence) -> bool:
+    def _is_about_open_alarm(self, order: Acknowledge | Silence) -> bool:
         """Whether an order is about an alarm that is open here, and not only at an edge."""
         alarms = [one for one in self._engine.open_alarms() if one.binding_id == order.binding_id]
         if isinstance(order, Acknowledge):
             return any(one.alarm_id == order.alarm_id for one in alarms)
         return any(one.rule_id == order.rule_id for one in alarms)
 
-    def take(self, inbound: Sequence[Inbound]) -> bool:
-        """One batch from the broker; False if nothing of it was committed and it must come again."""
+    def accept(self, inbound: Sequence[Inbound]) -> bool:
+        """Process and commit one batch from the broker; False if the broker must deliver it again."""
         now_ms = self._clock.now_ms()
         refused: Rejections = Counter()
-        taken = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
-        if not taken and not refused and not self._is_due(now_ms):
+        frames = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
+        if not frames and not refused and not self._is_due(now_ms):
             return True
-        return self._try_to_commit(inbound, taken, refused, now_ms)
+        return self._try_to_commit(inbound, frames, refused, now_ms)
 
     def _try_to_commit(
         self,
         inbound: Sequence[Inbound],
-        taken: list[OpenedFrame],
+        frames: list[OpenedFrame],
         refused: Rejections,
         now_ms: int,
         *,
-        burying: bool = False,
+        as_dead_letter: bool = False,
     ) -> bool:
         try:
-            events = self._commit(taken, refused, now_ms)
+            events = self._commit(frames, refused, now_ms)
         except CommitFailed as error:
-            _log.error("commit failed, everything will be sent again", problem=str(error))
+            _log.error("commit failed; edges send these frames again", problem=str(error))
             self.counts.failed_commits += 1
             self._reception.restore()
             return False
-        except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the ward
+        except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
             _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
             self._reception.restore()
             if len(inbound) > 1:
-                # Every one is taken, whatever became of the one before.
-                return [self.take([message]) for message in inbound].count(False) == 0
-            return bool(inbound) and not burying and self._bury(inbound[0], now_ms)
-        self._settle(events, taken, refused, len(inbound), now_ms)
+                # One by one, each even if an earlier one failed.
+                return [self.accept([message]) for message in inbound].count(False) == 0
+            return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
+        self._settle(events, frames, refused, len(inbound), now_ms)
         return True
 
-    def _bury(self, message: Inbound, now_ms: int) -> bool:
-        """A message that the processor cannot digest is kept as a dead letter, and the others go on."""
+    def _dead_letter(self, message: Inbound, now_ms: int) -> bool:
+        """Store a message on which the processor failed as a dead letter, so that it does not block the others."""
         one = self._reception.accept(message, Counter())
         if one is None:
             return False
-        buried = one._replace(content=None, error=DecodeError(Reason.PROCESSING, "the processor failed"))
-        return self._try_to_commit([message], [buried], Counter(), now_ms, burying=True)
+        failed = one._replace(content=None, error=DecodeError(Reason.PROCESSING, "the processor failed"))
+        return self._try_to_commit([message], [failed], Counter(), now_ms, as_dead_letter=True)
 
     def _is_due(self, now_ms: int) -> bool:
         timer_at = self._engine.timer_at()
         return timer_at is not None and timer_at <= now_ms
 
     def owed(self) -> list[OwedAck]:
-        """Acknowledgements that are due now."""
+        """Acknowledgements to edges that are due now."""
         return self._reception.due_acknowledgements()
 
-    def _commit(self, taken: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
-        observed = [one.content for one in taken if isinstance(one.content, ReadingWithScores)]
+    def _commit(self, frames: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
+        observed = [one.content for one in frames if isinstance(one.content, ReadingWithScores)]
         messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._reception.forget_old()
 
         def beside() -> None:
             self._store.drop_sessions(forgotten)
             self._store.put_sessions(self._reception.dirty())
-            for one in taken:
+            for one in frames:
                 self._keep(one, now_ms)
             for (device, reason), count in refused.items():
                 self._store.count_reject(device, reason, now_ms, count)
@@ -306,15 +306,15 @@ class EmbeddedStream:
             self._store.count_reject(one.sender.hex(), one.error.reason, now_ms)
 
     def _settle(
-        self, events: list[Event], taken: list[OpenedFrame], refused: Rejections, received: int, now_ms: int
+        self, events: list[Event], frames: list[OpenedFrame], refused: Rejections, received: int, now_ms: int
     ) -> None:
-        """The commit is on disk: count, acknowledge, tell."""
+        """After a commit: count, acknowledge the frames, notify listeners."""
         counts = self.counts
         counts.commits += 1
         counts.received += received
         for (_, reason), count in refused.items():
             counts.rejected[reason] += count
-        for one in taken:
+        for one in frames:
             if one.opened is None:
                 continue
             opened = one.opened
@@ -333,7 +333,7 @@ class EmbeddedStream:
         self._announce(events)
 
     def _announce(self, events: Iterable[Event]) -> None:
-        """Tell listeners what is committed."""
+        """Notify listeners of committed events."""
         stored = [event.reading.reading_id for event in events if isinstance(event, ReadingJudged)]
         self.counts.stored += len(stored)
         if self._on_stored is not None and stored:
@@ -345,7 +345,7 @@ class EmbeddedStream:
                     self._on_alarm(event)
 
     def _refusal(self, one: OpenedFrame) -> Reason | None:
-        """Why a frame is refused: just now, or when it came the first time."""
+        """Why a frame was refused, now or at its first delivery; None if it was accepted."""
         if one.error is not None:
             return one.error.reason
         if one.opened is None or not one.opened.duplicate:

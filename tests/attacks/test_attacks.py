@@ -53,7 +53,7 @@ def test_a01_a_thousand_replays_are_one_reading_and_one_acknowledgement(site: Si
     frame = site.sealed(site.message(0))
 
     for _ in range(10):
-        site.take(*[frame] * 100)
+        site.accept(*[frame] * 100)
 
     assert site.store.count("reading") == 1
     assert site.stream.counts.duplicates == 999
@@ -65,7 +65,7 @@ def test_a02_a_recording_played_to_a_cloud_that_lost_its_store_opens_no_alarm(si
         site.session().frame,
         *(site.sealed(site.message(n * SECOND, respiratory_rate=26.0, spo2=90.0)) for n in range(5)),
     ]
-    site.take(*recording)
+    site.accept(*recording)
     before = site.rows("SELECT reading_id FROM reading ORDER BY 1")
     site.store.close()
     for file in site.folder.glob("store.sqlite*"):
@@ -74,7 +74,7 @@ def test_a02_a_recording_played_to_a_cloud_that_lost_its_store_opens_no_alarm(si
 
     site.start()
     site.clock.advance(HOUR)
-    site.take(*recording)
+    site.accept(*recording)
 
     assert site.rows("SELECT reading_id FROM reading ORDER BY 1") == before
     assert [alarm for alarm in site.alarms if not alarm.retrospective and alarm.rule_id != "no_data"] == []
@@ -120,7 +120,7 @@ def test_a05_late_frames_stay_with_the_patient_they_were_measured_on(site: Site)
     directory.put(replace(old, binding_id=b"n" * 16, patient="P0099", valid_from_ms=NOW + MINUTE))
 
     site.clock.advance(2 * HOUR)
-    site.take(held_back)
+    site.accept(held_back)
 
     assert site.rows("SELECT binding_id, backfilled FROM reading") == [(old.binding_id.hex(), 1)]
 
@@ -308,7 +308,7 @@ def test_a18_a_wearable_cannot_publish_as_an_edge(site: Site) -> None:
     )
     topic = f"vl/v1/e/{wearable.me.device_id.hex()}/up/1"
 
-    site.stream.take([site.inbound(session.frame)._replace(topic=topic)])
+    site.stream.accept([site.inbound(session.frame)._replace(topic=topic)])
 
     assert site.stream.counts.rejected == {Reason.UNKNOWN_SENDER.value: 1}
     assert site.store.count("rx_session") == 2  # the edge's own
@@ -346,7 +346,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 def test_a23_a_decompression_bomb_in_an_authentic_frame_becomes_a_dead_letter(bomb: bytes, site: Site) -> None:
     tracemalloc.start()
-    site.take(site.session().seal(bomb)[1])
+    site.accept(site.session().seal(bomb)[1])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -461,7 +461,7 @@ def test_a40_dropping_only_the_newest_frames_is_detected_by_heartbeats(bench: Be
                 if "/e/" in topic and (n < 12 or frame[5] != FrameClass.VITALS)
             ]
             bench.hand.published.clear()
-            cloud.take(passed)
+            cloud.accept(passed)
             for owed in cloud.owed():
                 bench.hear(owed.frame)
             missing.append(cloud.counts.gaps_detected)

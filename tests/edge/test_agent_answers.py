@@ -82,7 +82,7 @@ def test_an_answer_that_the_data_centre_applied_reaches_the_bedside_with_its_own
             on_alarm=lambda alarm: alarms.update({alarm.alarm_id: alarm}),
         )  # fmt: skip
         sent = [one for one in bench.hand.published if parse(one[0]).branch == "e"]
-        stream.take([Inbound(topic, frame, 1, mid) for mid, (topic, frame) in enumerate(sent)])
+        stream.accept([Inbound(topic, frame, 1, mid) for mid, (topic, frame) in enumerate(sent)])
         high = [one for one in alarms.values() if one.priority is Priority.HIGH]
 
         async def answer_them() -> None:
@@ -99,7 +99,7 @@ def test_an_answer_that_the_data_centre_applied_reaches_the_bedside_with_its_own
 
         asyncio.run(answer_them())
         frames: list[bytes] = []
-        stream.tell_edges(lambda _topic, frame: frames.append(frame) is None)
+        stream.send_answers_to_edges(lambda _topic, frame: frames.append(frame) is None)
 
     assert high
     assert len(frames) == len(high)

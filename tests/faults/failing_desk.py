@@ -43,10 +43,10 @@ def _fail(point: str) -> None:
             _die()
         return done
 
-    def at_passed_on(self: AlarmDesk, wish: Any) -> None:
+    def at_passed_on(self: AlarmDesk, pending: Any) -> None:
         if point == "ordered":
             _die()
-        passed_on(self, wish)
+        passed_on(self, pending)
 
     AlarmDesk.hear = at_hear  # type: ignore[method-assign]
     AlarmDesk.turn = at_turn  # type: ignore[method-assign]

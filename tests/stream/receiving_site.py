@@ -118,16 +118,16 @@ class Site:
     def begin(self, *patients: int) -> None:
         """The sessions are known."""
         for patient in patients or (0, 1):
-            assert self.take(self.session(patient).frame)
+            assert self.accept(self.session(patient).frame)
         self.acks()
 
-    def take(self, *frames: bytes) -> bool:
-        return self.stream.take([self.inbound(frame) for frame in frames])
+    def accept(self, *frames: bytes) -> bool:
+        return self.stream.accept([self.inbound(frame) for frame in frames])
 
     def send(self, *messages: EdgeVitalsV1, patient: int = 0) -> bool:
-        """Time goes on to the arrival of the last, and the stream takes them in one batch."""
+        """Time goes on to the arrival of the last, and the stream accepts them in one batch."""
         self.clock.set_wall(max(self.clock.now_ms(), messages[-1].received_ms))
-        return self.take(*(self.sealed(message, patient=patient) for message in messages))
+        return self.accept(*(self.sealed(message, patient=patient) for message in messages))
 
     # What comes back
 

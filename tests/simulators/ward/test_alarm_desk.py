@@ -143,7 +143,7 @@ def test_without_an_answer_the_next_people_are_called_and_a_silence_stops_them(w
     ward.line(rf"alarm {alarm}: called carla")
     said = ward.alarms("silence", alarm, "--minutes", "600", "--yes")
 
-    assert "quiet until" in said
+    assert "silenced until" in said
     ward.line(rf"alarm {alarm}: silenced until")
     assert f"alarm {alarm}: called" not in ward.stop().split(f"alarm {alarm}: silenced")[1]
 

@@ -20,13 +20,13 @@ def sent(person: str, after_ms: int, **changes: Any) -> Delivery:
 
 def standing(*deliveries: Delivery, answered: bool = False, silenced: bool = False) -> Standing:
     alarm = kept(told())
-    hush = None
+    active_silence = None
     if answered:
         alarm = decisions.acknowledge(alarm, by="anna", revision=0, now_ms=NOW + MINUTE)
     if silenced:
-        hush = decisions.silence(alarm, by="ben", until_ms=NOW + 5 * MINUTE, revision=0, now_ms=NOW + MINUTE)
-    calls = decisions.calls(alarm, hush, NOW + MINUTE)
-    return Standing(alarm, Place("3", "P0003"), hush, list(deliveries), calls)
+        active_silence = decisions.silence(alarm, by="ben", until_ms=NOW + 5 * MINUTE, revision=0, now_ms=NOW + MINUTE)
+    calls = decisions.calls(alarm, active_silence, NOW + MINUTE)
+    return Standing(alarm, Place("3", "P0003"), active_silence, list(deliveries), calls)
 
 
 def test_every_call_and_the_answer_are_told_once() -> None:

@@ -22,11 +22,20 @@ def an_id(number: int = 1) -> bytes:
 def an_alarm(number: int = 1, **changes: Any) -> AlarmChanged:
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id=BINDING, alarm_id=an_id(number), rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL, priority=RED,
-            state=AlarmState.ACTIVE, at_ms=NOW, onset_ms=NOW, revision=0, text="NEWS2 7: RR 26 (+3)", basis="NEWS2",
+            binding_id=BINDING,
+            alarm_id=an_id(number),
+            rule_id="news2",
+            kind=AlarmKind.PHYSIOLOGICAL,
+            priority=RED,
+            state=AlarmState.ACTIVE,
+            at_ms=NOW,
+            onset_ms=NOW,
+            revision=0,
+            text="NEWS2 7: RR 26 (+3)",
+            basis="NEWS2",
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def told(number: int = 1, **changes: Any) -> AlarmRecord:
@@ -36,11 +45,19 @@ def told(number: int = 1, **changes: Any) -> AlarmRecord:
 def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> EdgeAlarmRecord:
     alarm = msgspec.structs.replace(
         EdgeAlarmV1(
-            alarm_id=an_id(number), rule_id="news2", key="", kind="physiological", priority=3, state="active",
-            at_ms=NOW, onset_ms=NOW, revision=0, text="NEWS2 7: RR 26 (+3)",
+            alarm_id=an_id(number),
+            rule_id="news2",
+            key="",
+            kind="physiological",
+            priority=3,
+            state="active",
+            at_ms=NOW,
+            onset_ms=NOW,
+            revision=0,
+            text="NEWS2 7: RR 26 (+3)",
         ),
         **changes,
-    )  # fmt: skip
+    )
     frame = FrameRef(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
     return EdgeAlarmRecord(binding_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, frame=frame)
 

@@ -142,9 +142,17 @@ def an_ill_reading(patient: int) -> Reading:
     """Now, of a patient whose binding id begins with this number: red at once."""
     now_ms = time.time_ns() // 1_000_000
     return Reading(
-        binding_id=f"{patient:08x}{0:024x}", reading_id=bytes([patient]) * 16, session_id=b"s" * 16, counter=patient,
-        at_ms=now_ms, received_ms=now_ms, arrived_ms=now_ms, respiratory_rate=26.0, spo2=89.0, heart_rate=125.0,
-    )  # fmt: skip
+        binding_id=f"{patient:08x}{0:024x}",
+        reading_id=bytes([patient]) * 16,
+        session_id=b"s" * 16,
+        counter=patient,
+        at_ms=now_ms,
+        received_ms=now_ms,
+        arrived_ms=now_ms,
+        respiratory_rate=26.0,
+        spo2=89.0,
+        heart_rate=125.0,
+    )
 
 
 async def _ended(task: "asyncio.Task[None] | None") -> None:

@@ -103,9 +103,12 @@ class DeskHouse:
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *command, "desk", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
 
     def started(self, *, point: str = "", within_s: float = PATIENCE_S) -> None:
         """And it says that it is ready."""
@@ -161,7 +164,7 @@ class DeskHouse:
 
 
 class Person:
-    """Somebody who has logged in."""
+    """A logged-in user."""
 
     def __init__(self, url: str) -> None:
         found: dict[str, Any] = DeskClient(url)._ask(

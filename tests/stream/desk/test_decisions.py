@@ -8,16 +8,16 @@ import pytest
 from stream.desk import decisions
 from stream.desk.decisions import (
     ActiveSilence,
-    Answer,
     Delivery,
     DeliveryStatus,
+    DeskAnswer,
     Limit,
     OutgoingMessage,
     acknowledge,
     calls,
     hear,
-    letters,
     outcome,
+    outgoing_messages,
     plan,
 )
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
@@ -41,19 +41,24 @@ from vitals.messages import Acknowledge, AlarmState, Priority, Silence
 LIMIT = Limit(messages=10, within_ms=10 * MINUTE)
 
 
-def a_hush(**changes: Any) -> ActiveSilence:
-    hush = ActiveSilence(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
-    return msgspec.structs.replace(hush, **changes)
+def a_silence(**changes: Any) -> ActiveSilence:
+    active_silence = ActiveSilence(BINDING, "news2", "anna", NOW, NOW + 10 * MINUTE, AMBER)
+    return msgspec.structs.replace(active_silence, **changes)
 
 
 def a_delivery(number: int = 1, **changes: Any) -> Delivery:
     return msgspec.structs.replace(
         Delivery(
-            key=f"{number}.0.0.0", person="anna", channel="push", who="nurse", alarm_id=an_id(number), priority=RED,
+            key=f"{number}.0.0.0",
+            person="anna",
+            channel="push",
+            who="nurse",
+            alarm_id=an_id(number),
+            priority=RED,
             due_ms=NOW,
         ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 # Hearing
@@ -92,7 +97,9 @@ def test_an_alarm_that_takes_the_place_of_another_of_its_condition_puts_it_aside
         ({"state": AlarmState.CLEARED, "retrospective": True}, False, False),
     ],
 )
-def test_what_is_on_the_list(changes: dict[str, Any], active: bool, listed: bool) -> None:
+def test_listed_alarms_are_active_or_latched_and_unanswered(
+    changes: dict[str, Any], active: bool, listed: bool
+) -> None:
     alarm = kept(told(**changes))
 
     assert (alarm.is_active, alarm.is_listed) == (active, listed)
@@ -101,7 +108,7 @@ def test_what_is_on_the_list(changes: dict[str, Any], active: bool, listed: bool
 # Edges
 
 
-def test_an_edge_s_word_is_enough_and_the_data_centre_goes_on_with_the_same_calls() -> None:
+def test_an_edge_alarm_notifies_and_the_data_centre_continues_its_ladder() -> None:
     # The edge is a second ahead. Nobody is called twice: one id, one ladder, the same keys.
     at_edge = kept(told_by_edge(revision=4))
     heard = hear(told(revision=0), now_ms=NOW + SECOND, before=at_edge)
@@ -118,7 +125,7 @@ def test_an_edge_s_word_is_enough_and_the_data_centre_goes_on_with_the_same_call
     assert [one.who for one in first] == ["nurse"]
 
 
-def test_after_the_data_centre_has_spoken_an_edge_changes_nothing() -> None:
+def test_edge_records_after_one_of_the_data_centre_are_ignored() -> None:
     now = kept(told())
 
     heard = hear(told_by_edge(revision=9, state="cleared"), now_ms=NOW, before=now)
@@ -136,7 +143,7 @@ def test_after_the_data_centre_has_spoken_an_edge_changes_nothing() -> None:
         (told_by_edge(2), kept(told(1))),
     ],
 )
-def test_what_of_an_edge_is_none_of_the_desk_s_business(record: Any, rival: Any) -> None:
+def test_useless_edge_records_are_ignored(record: Any, rival: Any) -> None:
     assert hear(record, now_ms=NOW, before=None, rival=rival) is None
 
 
@@ -149,9 +156,7 @@ def test_an_edge_s_backlog_does_not_ring() -> None:
 @pytest.mark.parametrize(
     ("first_late", "then_late", "called"), [(False, True, True), (True, False, True), (True, True, False)]
 )
-def test_an_edge_that_was_cut_off_and_tells_more_takes_nothing_back(
-    first_late: bool, then_late: bool, called: bool
-) -> None:
+def test_late_edge_records_do_not_make_an_alarm_retrospective(first_late: bool, then_late: bool, called: bool) -> None:
     records = [
         told_by_edge(revision=revision, arrived_ms=NOW + 6 * MINUTE * late)
         for revision, late in enumerate((first_late, then_late))
@@ -160,16 +165,16 @@ def test_an_edge_that_was_cut_off_and_tells_more_takes_nothing_back(
     assert calls(kept(*records), None, NOW) is called
 
 
-def test_what_was_answered_at_the_edge_s_word_is_answered_when_the_data_centre_finds_it() -> None:
+def test_an_answer_to_an_edge_alarm_holds_when_the_data_centre_reports_it() -> None:
     at_edge = kept(told_by_edge())
     answered = acknowledge(at_edge, by="anna", revision=at_edge.alarm.revision, now_ms=NOW)
 
     same = hear(told(revision=0), now_ms=NOW + SECOND, before=answered)
-    milder = msgspec.structs.replace(answered, answer=Answer("anna", NOW, at_edge.alarm.revision, AMBER))
+    milder = msgspec.structs.replace(answered, answer=DeskAnswer("anna", NOW, at_edge.alarm.revision, AMBER))
     worse = hear(told(revision=0), now_ms=NOW + SECOND, before=milder)
 
     assert same is not None
-    assert same.order == Answer("anna", NOW, 0, RED)
+    assert same.order == DeskAnswer("anna", NOW, 0, RED)
     assert same.kept.answered_by == "anna"
     assert worse is not None
     assert worse.order is None
@@ -210,7 +215,7 @@ def test_an_answer_that_the_log_confirms_stays() -> None:
     assert not calls(heard.kept, None, NOW + SECOND)
 
 
-def test_what_changed_after_somebody_looked_is_not_answered() -> None:
+def test_an_answer_to_an_older_revision_is_refused() -> None:
     with pytest.raises(AlarmChangedMeanwhile) as refused:
         acknowledge(kept(told(revision=3)), by="anna", revision=2, now_ms=NOW)
 
@@ -218,7 +223,7 @@ def test_what_changed_after_somebody_looked_is_not_answered() -> None:
 
 
 @pytest.mark.parametrize("alarm", [None, kept(told(state=AlarmState.CLEARED)), kept(told(retrospective=True))])
-def test_there_is_nothing_to_answer(alarm: Any) -> None:
+def test_an_unknown_alarm_cannot_be_answered(alarm: Any) -> None:
     with pytest.raises(NoSuchAlarm):
         acknowledge(alarm, by="anna", revision=0, now_ms=NOW)
 
@@ -229,7 +234,7 @@ def test_the_first_answer_counts() -> None:
     assert acknowledge(answered, by="ben", revision=0, now_ms=NOW + SECOND) is answered
 
 
-def test_what_ended_unseen_can_be_looked_at() -> None:
+def test_a_latched_alarm_can_be_answered_after_its_end() -> None:
     was = kept(told(state=AlarmState.CLEARED, latched=True, revision=5))
 
     seen = acknowledge(was, by="anna", revision=5, now_ms=NOW)
@@ -239,28 +244,28 @@ def test_what_ended_unseen_can_be_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hush", "priority", "now_ms", "called"),
+    ("active_silence", "priority", "now_ms", "called"),
     [
         (None, AMBER, NOW, True),
-        (a_hush(), AMBER, NOW, False),
-        (a_hush(), RED, NOW, True),  # higher priority breaks through
-        (a_hush(), AMBER, NOW + 10 * MINUTE, True),  # over
+        (a_silence(), AMBER, NOW, False),
+        (a_silence(), RED, NOW, True),  # higher priority breaks through
+        (a_silence(), AMBER, NOW + 10 * MINUTE, True),  # over
     ],
 )
 def test_a_silence_holds_for_its_time_and_its_priority(
-    hush: ActiveSilence | None, priority: Priority, now_ms: int, called: bool
+    active_silence: ActiveSilence | None, priority: Priority, now_ms: int, called: bool
 ) -> None:
-    assert calls(kept(told(priority=priority)), hush, now_ms) is called
+    assert calls(kept(told(priority=priority)), active_silence, now_ms) is called
 
 
-def test_what_got_red_while_the_order_to_be_quiet_was_on_its_way_is_not_silenced() -> None:
-    hush = a_hush()
-    red = told(revision=1, priority=RED, silenced_until_ms=hush.until_ms)
+def test_a_silence_does_not_cover_an_alarm_that_became_red_meanwhile() -> None:
+    active_silence = a_silence()
+    red = told(revision=1, priority=RED, silenced_until_ms=active_silence.until_ms)
 
-    heard = hear(red, now_ms=NOW, before=kept(told(priority=AMBER)), hush=hush)
+    heard = hear(red, now_ms=NOW, before=kept(told(priority=AMBER)), active_silence=active_silence)
 
     assert heard is not None
-    assert calls(heard.kept, hush, NOW)
+    assert calls(heard.kept, active_silence, NOW)
     assert plan(EscalationPolicy(), heard.kept, [], now_ms=NOW, known=frozenset()).due
 
 
@@ -299,7 +304,7 @@ def test_after_a_day_away_people_are_called_once_and_not_for_every_round() -> No
     assert plan(EscalationPolicy(), kept(told()), [], now_ms=NOW + 90 * 24 * 60 * MINUTE, known=frozenset()).due
 
 
-def test_what_is_on_its_way_is_not_begun_again() -> None:
+def test_stored_notifications_are_not_planned_again() -> None:
     alarm = kept(told())
     (first,) = plan(EscalationPolicy(), alarm, [], now_ms=NOW, known=frozenset()).due
 
@@ -312,43 +317,43 @@ def test_what_is_on_its_way_is_not_begun_again() -> None:
 # Letters
 
 
-def test_red_goes_first_by_itself_at_once_and_counts_for_nothing() -> None:
+def test_red_messages_are_first_single_and_outside_the_limit() -> None:
     waiting = [a_delivery(one, priority=AMBER, due_ms=NOW - MINUTE) for one in range(3)]
     waiting += [a_delivery(one) for one in range(10, 40)]
 
-    found = letters(waiting, {"anna": [NOW] * 9}, now_ms=NOW, limit=LIMIT)
+    found = outgoing_messages(waiting, {"anna": [NOW] * 9}, now_ms=NOW, limit=LIMIT)
 
     assert [one.priority for one in found[:30]] == [RED] * 30
     assert all(len(one.deliveries) == 1 for one in found[:30])
     assert [(one.priority, len(one.deliveries)) for one in found[30:]] == [(AMBER, 3)]  # one message was left
 
 
-def test_below_red_ten_come_one_by_one_and_the_rest_together() -> None:
+def test_below_red_ten_messages_are_single_and_further_ones_a_digest() -> None:
     ten = [a_delivery(one, priority=AMBER) for one in range(10)]
 
-    assert len(letters(ten, {}, now_ms=NOW, limit=LIMIT)) == 10
+    assert len(outgoing_messages(ten, {}, now_ms=NOW, limit=LIMIT)) == 10
     sent = {"anna": [NOW] * 10}
     more = [a_delivery(one, priority=CYAN, due_ms=NOW + one) for one in range(20, 25)]
-    assert letters(more, sent, now_ms=NOW + 9 * MINUTE, limit=LIMIT) == []
-    assert letters(more, sent, now_ms=NOW + 10 * MINUTE, limit=Limit(1, 10 * MINUTE)) == [
+    assert outgoing_messages(more, sent, now_ms=NOW + 9 * MINUTE, limit=LIMIT) == []
+    assert outgoing_messages(more, sent, now_ms=NOW + 10 * MINUTE, limit=Limit(1, 10 * MINUTE)) == [
         OutgoingMessage("anna", "push", CYAN, tuple(more))
     ]
 
 
-def test_another_person_s_share_is_their_own() -> None:
+def test_the_message_limit_is_per_person() -> None:
     waiting = [a_delivery(1, priority=AMBER), a_delivery(2, priority=AMBER, person="ben")]
 
-    (found,) = letters(waiting, {"anna": [NOW] * 10}, now_ms=NOW, limit=LIMIT)
+    (found,) = outgoing_messages(waiting, {"anna": [NOW] * 10}, now_ms=NOW, limit=LIMIT)
 
     assert found.person == "ben"
 
 
-def test_what_failed_waits_for_its_pause() -> None:
+def test_a_failed_notification_waits_for_its_pause() -> None:
     failed = a_delivery(fate=DeliveryStatus.FAILED, tries=3, again_ms=decisions.again_ms(3, NOW))
 
     assert failed.again_ms == NOW + 8 * SECOND
-    assert letters([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
-    assert len(letters([failed], {}, now_ms=NOW + 8_000, limit=LIMIT)) == 1
+    assert outgoing_messages([failed], {}, now_ms=NOW + 7_999, limit=LIMIT) == []
+    assert len(outgoing_messages([failed], {}, now_ms=NOW + 8_000, limit=LIMIT)) == 1
 
 
 @pytest.mark.parametrize(("tries", "pause_s"), [(1, 2), (2, 4), (5, 32), (6, 60), (500, 60)])
@@ -369,7 +374,7 @@ def test_pauses_double_up_to_a_minute(tries: int, pause_s: int) -> None:
         (["stopped"], True, None),
     ],
 )
-def test_what_became_of_a_role(fates: list[str], trusted: bool, became: Outcome | None) -> None:
+def test_the_outcome_of_a_notification_to_a_role(fates: list[str], trusted: bool, became: Outcome | None) -> None:
     deliveries = [a_delivery(person=f"p{index}", fate=DeliveryStatus(fate)) for index, fate in enumerate(fates)]
 
     assert outcome(deliveries, accepted_is_delivered=trusted) is became

@@ -62,9 +62,13 @@ class Night:
             self.book.close()
         self.book = DeskBook(self.folder / "desk.sqlite")
         self.desk = AlarmDesk(
-            self.config, self.book, Addresses(self.config.addresses), self.clock, notifier=self.channels,
+            self.config,
+            self.book,
+            Addresses(self.config.addresses),
+            self.clock,
+            notifier=self.channels,
             place_of=lambda _: Place("12", "P-1"),
-        )  # fmt: skip
+        )
 
     def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
@@ -199,11 +203,11 @@ def test_a_kill_at_any_turn_neither_loses_nor_doubles_an_alarm(night: Night) -> 
     lived(story)
 
     assert night.channels.calls == [("anna", "push")]
-    assert night.book.places("alarms") == {0: 1}
+    assert night.book.positions("alarms") == {0: 1}
     assert night.book.query("SELECT count(*) FROM alarm") == [(1,)]
 
 
-def test_what_was_begun_and_is_not_known_to_be_done_is_done_again(night: Night) -> None:
+def test_a_notification_without_recorded_result_is_sent_again(night: Night) -> None:
     async def story() -> None:
         night.channels.stuck = {"push"}
         night.hear(told())
@@ -224,14 +228,14 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
         night.hear(told(revision=3))
         night.desk.acknowledge(an_id(), by="anna", revision=3)
         night.wake()
-        (wish,) = night.desk.to_pass_on()
+        (pending,) = night.desk.to_pass_on()
         order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3)
-        assert wish.order.message == order
-        night.desk.passed_on(wish)
+        assert pending.order.message == order
+        night.desk.passed_on(pending)
         assert night.desk.to_pass_on() == []
         night.clock.advance(MINUTE)
         (again,) = night.desk.to_pass_on()  # a log that was lost has not heard it
-        assert again.wish_id == wish.wish_id
+        assert again.order_id == pending.order_id
         night.hear(told(revision=4, acknowledged_by="anna", acknowledged_ms=NOW))
         night.clock.advance(MINUTE)
         assert night.desk.to_pass_on() == []
@@ -247,10 +251,10 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
 def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> None:
     async def story() -> None:
         night.hear(told(priority=AMBER))
-        hush = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
-        (wish,) = night.desk.to_pass_on()
-        assert wish.order.message == Silence(
-            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=hush.until_ms
+        active_silence = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
+        (pending,) = night.desk.to_pass_on()
+        assert pending.order.message == Silence(
+            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=active_silence.until_ms
         )
         night.wake()
         await night.pass_time(16 * MINUTE)
@@ -263,7 +267,7 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
     assert night.channels.calls == [("anna", "push")]
 
 
-def test_a_silence_that_nobody_confirms_ends_all_the_same(night: Night) -> None:
+def test_an_unconfirmed_silence_expires(night: Night) -> None:
     async def story() -> None:
         night.hear(told(priority=AMBER))
         night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
@@ -277,7 +281,7 @@ def test_a_silence_that_nobody_confirms_ends_all_the_same(night: Night) -> None:
     assert night.channels.calls == [("anna", "push"), ("anna", "sms"), ("anna", "call")]
 
 
-def test_what_is_over_stops_calling_and_what_nobody_saw_stays_on_the_list(night: Night) -> None:
+def test_ended_alarms_stop_notifying_and_unseen_ones_stay_listed(night: Night) -> None:
     async def story() -> None:
         night.hear(told(1), told(2, rule_id="low_spo2"))
         night.channels.broken = {"push", "sms", "call"}
@@ -324,7 +328,7 @@ def test_a_crowd_below_red_becomes_a_digest_and_red_passes_it(night: Night) -> N
     assert night.desk.counts.digests
 
 
-def test_a_role_that_nobody_has_is_passed_over_at_once_and_said(night: Night) -> None:
+def test_a_role_without_people_is_skipped_at_once_and_reported(night: Night) -> None:
     async def story() -> None:
         night.desk.roles = {"second": ("ben",)}
         night.hear(told())
@@ -333,7 +337,7 @@ def test_a_role_that_nobody_has_is_passed_over_at_once_and_said(night: Night) ->
     lived(story)
 
     assert night.channels.calls == [("ben", "push")]
-    assert night.desk.counts.nobody == 3  # push, sms and call of the nurse
+    assert night.desk.counts.no_address == 3  # push, sms and call of the nurse
 
 
 def test_a_change_of_shift_counts_from_the_next_call_on(night: Night) -> None:
@@ -348,7 +352,7 @@ def test_a_change_of_shift_counts_from_the_next_call_on(night: Night) -> None:
     assert night.channels.calls[-1] == ("dora", "push")
 
 
-def test_what_is_old_and_over_is_forgotten(night: Night) -> None:
+def test_old_ended_alarms_are_deleted(night: Night) -> None:
     async def story() -> None:
         night.hear(told(1), told(2, rule_id="other"))
         await night.pass_time()
@@ -362,14 +366,14 @@ def test_what_is_old_and_over_is_forgotten(night: Night) -> None:
     assert night.book.query("SELECT DISTINCT alarm_id FROM delivery") == [(an_id(2),)]
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> None:
+def test_a_full_disk_is_reported_and_commits_nothing_partly(night: Night) -> None:
     async def story() -> None:
         reserve = night.folder / "desk.sqlite.reserve"
         assert reserve.stat().st_size == 8 << 20
         night.book._db.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(CommitFailed, match="reserve of 8 MiB is used now, make room"):
+        with pytest.raises(CommitFailed, match="reserve of 8 MiB is in use now; free disk space"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
-        assert night.book.places("alarms") == {}
+        assert night.book.positions("alarms") == {}
         assert not reserve.exists()  # what it held is free for the next alarm
         night.book._db.execute("PRAGMA max_page_count = 100000")
         night.hear(told())
@@ -381,7 +385,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_done(night: Night) -> N
 
 
 def test_two_desks_on_one_book_would_call_everybody_twice(night: Night) -> None:
-    with pytest.raises(FileUnusable, match="two desks would call everybody twice"):
+    with pytest.raises(FileUnusable, match="two desks would notify people twice"):
         DeskBook(night.folder / "desk.sqlite")
 
 

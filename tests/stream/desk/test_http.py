@@ -137,10 +137,10 @@ def test_without_a_login_there_is_nothing(ward: Ward, method: str, path: str, to
 
 @pytest.mark.parametrize(("user", "password"), [("anna", "wrong"), ("nobody", PASSWORD)])
 def test_a_wrong_name_and_a_wrong_password_sound_the_same(ward: Ward, user: str, password: str) -> None:
-    assert ward.log_in(user, password) == (401, {"problem": "name or password is wrong"})
+    assert ward.log_in(user, password) == (401, {"problem": "wrong name or password"})
 
 
-def test_who_guesses_has_to_wait_and_others_have_not(ward: Ward) -> None:
+def test_failed_logins_are_rate_limited_for_their_address_only(ward: Ward) -> None:
     ward.users.put("ben", PASSWORD, now_ms=NOW)
     statuses = [ward.log_in(password=f"guess number {one}")[0] for one in range(7)]
 
@@ -181,16 +181,16 @@ def test_the_book_keeps_no_token(ward: Ward) -> None:
 @pytest.mark.parametrize(
     ("name", "password", "says"),
     [
-        ("", PASSWORD, "a name has"),
-        ("anna\n", PASSWORD, "a name has"),
-        ("x" * 65, PASSWORD, "a name has"),
+        ("", PASSWORD, "a name must have"),
+        ("anna\n", PASSWORD, "a name must have"),
+        ("x" * 65, PASSWORD, "a name must have"),
         ("anna", "short", "12 to 256 characters"),
         ("anna", "x" * 257, "12 to 256 characters"),
-        ("anna", "annaannaanna", "not made of the name"),
-        ("ben", "aaaaaaaaaaaa", "a few characters"),
+        ("anna", "annaannaanna", "must not contain the name"),
+        ("ben", "aaaaaaaaaaaa", "5 different characters"),
     ],
 )
-def test_names_and_passwords_that_will_not_do(tmp_path: Path, name: str, password: str, says: str) -> None:
+def test_invalid_names_and_passwords_are_refused(tmp_path: Path, name: str, password: str, says: str) -> None:
     users = Users(tmp_path / "users.json")
 
     with pytest.raises(DeskUnusable, match=says):
@@ -208,7 +208,7 @@ def test_the_file_of_users_is_private_and_holds_no_password(tmp_path: Path) -> N
     assert PASSWORD not in users.path.read_text()
 
 
-def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_believed(tmp_path: Path) -> None:
+def test_tls_is_served_and_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     authority, root = Authority.begin("site", at=moment(SystemClock().now_ms()))
     key = new_tls_key()
     made = authority.server(key.public_key(), hosts=("127.0.0.1",), at=moment(SystemClock().now_ms()), days=1)
@@ -222,13 +222,13 @@ def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_be
 
     with served(Ward(tmp_path), tls=tls) as ward:
         url = f"https://127.0.0.1:{ward.port}"
-        with pytest.raises(DeskCommandFailed, match="not logged in, or no longer"):
+        with pytest.raises(DeskCommandFailed, match="not logged in, or the login has expired"):
             DeskClient(url, root=tmp_path / "root.crt", token="wrong").alarms(dict[str, Any])
-        with pytest.raises(DeskCommandFailed, match="certificate that is not believed"):
+        with pytest.raises(DeskCommandFailed, match="certificate that is not trusted"):
             DeskClient(url, token="wrong").alarms(dict[str, Any])
         with pytest.raises(DeskCommandFailed, match="cannot be reached"):
             DeskClient(f"http://127.0.0.1:{ward.port}", token="wrong").alarms(dict[str, Any])
-    with pytest.raises(DeskUnusable, match="no certificate and its key"):
+    with pytest.raises(DeskUnusable, match="not a certificate and its key"):
         DeskServer(ward.app, DeskApiConfig(tls=DeskTls(certificate=tmp_path / "desk.key", key=tmp_path / "desk.crt")))
 
 
@@ -247,7 +247,7 @@ def test_beyond_this_machine_there_is_tls_and_a_stranger_s_certificate_is_not_be
         (b'{"revision": 0' + b" " * 5_000 + b"}", 413),
     ],
 )
-def test_what_is_no_answer_is_refused(ward: Ward, asked: bytes, status: int) -> None:
+def test_malformed_requests_are_refused(ward: Ward, asked: bytes, status: int) -> None:
     ward.hear(told())
 
     found, _ = ward.ask("POST", f"/v1/alarms/{an_id().hex()}/acknowledge", token=ward.token(), body=asked)
@@ -257,7 +257,7 @@ def test_what_is_no_answer_is_refused(ward: Ward, asked: bytes, status: int) -> 
 
 
 @pytest.mark.parametrize("alarm", ["x", "00", "zz" * 16, "../login", an_id(9).hex()])
-def test_an_alarm_that_is_none(ward: Ward, alarm: str) -> None:
+def test_an_unknown_alarm_id_is_refused(ward: Ward, alarm: str) -> None:
     status, _ = ward.ask("POST", f"/v1/alarms/{alarm}/acknowledge", {"revision": 0}, token=ward.token())
 
     assert status in (400, 404)
@@ -278,17 +278,21 @@ def test_a_silence_has_an_end(ward: Ward, minutes: int, status: int) -> None:
 
 def test_an_alarm_is_shown_with_all_that_there_is_to_say(ward: Ward) -> None:
     ward.hear(told())
-    ward.trouble = "still reads what it has missed"
+    ward.trouble = "still reading the alarms that it missed"
 
     status, shown = ward.ask("GET", "/v1/alarms", token=ward.token())
 
     assert status == 200
     assert shown["notice"] == "Decision support and secondary notification. Not a certified medical device."
-    assert shown["trouble"] == "still reads what it has missed"
+    assert shown["trouble"] == "still reading the alarms that it missed"
     (alarm,) = shown["alarms"]
     assert (alarm["priority"], alarm["mark"], alarm["place"], alarm["text"], alarm["binding"]) == (
-        "high", "***", "bed 12", "NEWS2 7: RR 26 (+3)", BINDING,
-    )  # fmt: skip
+        "high",
+        "***",
+        "bed 12",
+        "NEWS2 7: RR 26 (+3)",
+        BINDING,
+    )
     assert alarm["acknowledged_by"] is None
     assert alarm["calling"]
 
@@ -302,21 +306,21 @@ def test_an_answer_is_on_disk_and_on_its_way_when_it_is_confirmed(ward: Ward) ->
     kept = ward.book.alarm(an_id())
     assert kept is not None
     assert kept.answered_by == "anna"
-    (wish,) = ward.book.wishes()
-    assert wish.order.message.by == "anna"
+    (pending,) = ward.book.pending_orders()
+    assert pending.order.message.by == "anna"
 
 
-def test_what_got_worse_meanwhile_is_not_answered(ward: Ward) -> None:
+def test_an_answer_to_an_alarm_that_got_worse_is_refused(ward: Ward) -> None:
     ward.hear(told(), told(revision=1, text="NEWS2 9"))
 
     status, answer = ward.ask("POST", f"/v1/alarms/{an_id().hex()}/acknowledge", {"revision": 0}, token=ward.token())
 
     assert status == 409
     assert "look again" in answer["problem"]
-    assert ward.book.wishes() == []
+    assert ward.book.pending_orders() == []
 
 
-def test_a_disk_that_is_full_is_no_answer(ward: Ward) -> None:
+def test_a_full_disk_refuses_answers(ward: Ward) -> None:
     ward.hear(told())
     token = ward.token()
     ward.book._db.execute("PRAGMA query_only = 1")
@@ -343,38 +347,38 @@ def says(*arguments: str, given: str = "") -> str:
     return done.stdout if done.exit_code == 0 else f"{done.exit_code}: {done.exception}"
 
 
-def test_somebody_logs_in_looks_answers_and_leaves(ward: Ward, home: Path) -> None:
+def test_the_alarms_command_logs_in_lists_answers_and_logs_out(ward: Ward, home: Path) -> None:
     ward.hear(told(1, response="call the team"), told(2, rule_id="low_spo2", priority=AMBER))
 
-    assert "not logged in: vitalloom alarms login NAME" in says("list")
+    assert "not logged in; log in: vitalloom alarms login NAME" in says("list")
     assert "anna is logged in" in says("login", "anna", given=f"{PASSWORD}\n")
     assert (home / "vitalloom" / "desk.token").stat().st_mode & 0o777 == 0o600
     table = says("list")
     assert table.index("*** high") < table.index("** medium")
     assert "bed 12" in table
-    assert "nobody yet" in table
+    assert "not yet" in table
     assert table.count("Recommended: ") == table.count("Recommended: call the team") == 1
     assert "Not a certified medical device." in table
-    assert "nobody is there to confirm it" in says("ack", "00000001")
+    assert "cannot ask for confirmation without a terminal" in says("ack", "00000001")
     assert "answered by anna" in says("ack", "00000001", "--yes")
-    assert "quiet until" in says("silence", "00000002", "--minutes", "5", "--yes")
+    assert "silenced until" in says("silence", "00000002", "--minutes", "5", "--yes")
     shown = json.loads(says("list", "--json"))
     assert {one["acknowledged_by"] for one in shown["alarms"]} == {None, "anna"}
     assert [one["response"] for one in shown["alarms"]].count("call the team") == 1
     assert "anna" in says("list")
-    assert "is no alarm of the list" in says("ack", "ffffffff", "--yes")
-    assert "stands for more than one" in says("ack", "0000", "--yes")
+    assert "no such open alarm" in says("ack", "ffffffff", "--yes")
+    assert "fits more than one alarm" in says("ack", "0000", "--yes")
     assert says("logout") == "logged out\n"
     assert "not logged in" in says("list")
 
 
 def test_a_terminal_says_what_is_wrong(ward: Ward, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "name or password is wrong" in says("login", "anna", given="guess\n")
+    assert "wrong name or password" in says("login", "anna", given="guess\n")
     says("login", "anna", given=f"{PASSWORD}\n")
     ward.hear(told())
     assert "has changed since you looked" in says("ack", "00000001", "--revision", "7")
     ward.clock.advance(13 * 60 * MINUTE)
-    assert "not logged in, or no longer" in says("list")
+    assert "not logged in, or the login has expired" in says("list")
     monkeypatch.setenv("VITALLOOM_DESK_URL", "http://127.0.0.1:9")
     assert "not at http://127.0.0.1:9" in says("list")  # the token is shown to nobody else
     monkeypatch.setenv("VITALLOOM_DESK_TOKEN", "of a script")
@@ -383,7 +387,7 @@ def test_a_terminal_says_what_is_wrong(ward: Ward, home: Path, monkeypatch: pyte
     assert "use https" in says("list")
 
 
-def test_what_ended_unseen_says_was(ward: Ward, home: Path) -> None:
+def test_an_alarm_that_ended_unseen_is_listed_as_was(ward: Ward, home: Path) -> None:
     ward.hear(told(state=AlarmState.CLEARED, latched=True, text="NEWS2 7\x1b[2J"))
     says("login", "anna", given=f"{PASSWORD}\n")
 

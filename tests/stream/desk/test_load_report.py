@@ -132,13 +132,13 @@ def test_an_alarm_that_another_one_replaced_counts_as_ended(tmp_path: Path) -> N
     ]
 
 
-def test_a_folder_with_neither_is_said(tmp_path: Path) -> None:
+def test_a_folder_without_store_and_book_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileUnusable, match=r"has neither store\.sqlite nor desk\.sqlite"):
         measure(tmp_path)
 
 
-def test_an_empty_record_is_said_and_measures_nothing(tmp_path: Path) -> None:
+def test_an_empty_record_is_reported_as_empty(tmp_path: Path) -> None:
     Store(tmp_path / STORE_FILE).close()
 
-    assert "Alarm load from store.sqlite, which is empty" in reported("--data", str(tmp_path))
+    assert "Alarm load from store.sqlite, no alarms" in reported("--data", str(tmp_path))
     assert measure(tmp_path).load.total.acknowledged is None

@@ -55,7 +55,7 @@ def test_the_ladders_are_the_default_ones() -> None:
         CONFIG.api.listen,
     ],
 )
-def test_a_number_that_is_written_is_the_one_that_holds(sentence: str) -> None:
+def test_numbers_in_the_document_equal_the_defaults(sentence: str) -> None:
     assert sentence in FLOWING
 
 
@@ -95,5 +95,5 @@ def test_the_api_takes_the_fields_that_are_named(kind: type[msgspec.Struct]) -> 
         assert f"`{field}`" in TEXT
 
 
-def test_it_says_what_it_is_not() -> None:
+def test_the_document_has_the_disclaimer() -> None:
     assert FLOWING.count("Not a certified medical device") == 3  # the page, and both messages

@@ -52,9 +52,9 @@ def test_a_mail_server_takes_a_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no answer within 0.3 s")]
+    ("mood", "problem"), [("fails", "the service answered 500"), ("hangs", "no reply within 0.3 s")]
 )
-def test_who_is_not_reached_is_told_without_the_address(
+def test_a_failed_delivery_is_reported_without_the_address(
     mood: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.StringIO()  # all that a process of ours would write at DEBUG
@@ -68,11 +68,11 @@ def test_who_is_not_reached_is_told_without_the_address(
     assert str(hook.port) not in written.getvalue()
 
 
-def test_nobody_listens() -> None:
+def test_an_unreachable_service_is_a_failure() -> None:
     with webhooks("takes") as (hook,):
         address = at(hook)
 
-    with pytest.raises(NotificationNotAccepted, match="not reached, or it refused"):
+    with pytest.raises(NotificationNotAccepted, match="cannot be reached, or refused the message"):
         asyncio.run(Notifier(within_s=PATIENCE_S).send(address, RED))
 
 
@@ -85,7 +85,7 @@ def test_a_mail_server_that_refuses_is_a_failure() -> None:
     assert mail.messages == []
 
 
-def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
+def test_a_late_acceptance_is_reported_after_the_timeout() -> None:
     late: list[tuple[Address, object]] = []
 
     async def story(hook: Webhook) -> float:
@@ -108,7 +108,7 @@ def test_who_answers_late_is_heard_late_and_not_waited_for() -> None:
     assert hook.titles == [RED.title]
 
 
-def test_an_address_that_hangs_holds_up_nobody_else_and_few_threads() -> None:
+def test_a_hanging_address_blocks_no_other_and_uses_few_threads() -> None:
     async def story(hanging: Webhook, well: Webhook) -> tuple[int, float]:
         notifier = Notifier(within_s=0.5)
         stuck = [asyncio.create_task(notifier.send(at(hanging), RED)) for _ in range(20)]
@@ -117,8 +117,8 @@ def test_an_address_that_hangs_holds_up_nobody_else_and_few_threads() -> None:
         await asyncio.gather(*(notifier.send(at(well), RED) for _ in range(4)))
         took = time.monotonic() - began
         problems = [str(one) for one in await asyncio.gather(*stuck, return_exceptions=True)]
-        assert sum("no answer" in one for one in problems) == notify.RED_AT_ONE_ADDRESS
-        assert sum("earlier messages still wait" in one for one in problems) == 20 - notify.RED_AT_ONE_ADDRESS
+        assert sum("no reply within" in one for one in problems) == notify.RED_AT_ONE_ADDRESS
+        assert sum("earlier messages to it have no reply" in one for one in problems) == 20 - notify.RED_AT_ONE_ADDRESS
         return notifier.threads, took
 
     with webhooks("hangs", "takes") as (hanging, well):
@@ -168,8 +168,8 @@ def test_addresses_are_read_and_shown_without_what_is_secret(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[anna]\npush = "nothing://s3cr3t"', r"anna/push \(nothing\) is no address that Apprise can use"),
-        ('[anna]\npush = "s3cr3t', r"is not TOML \(at line 2, column \d+\)|is not TOML"),
+        ('[anna]\npush = "nothing://s3cr3t"', r"Apprise cannot use the address anna/push \(nothing\)"),
+        ('[anna]\npush = "s3cr3t', r"is not valid TOML \(at line 2, column \d+\)|is not valid TOML"),
         ('anna = "json://s3cr3t"', "a table for each person"),
         ('[anna]\npush = ["json://s3cr3t"]', "a table for each person"),
     ],
@@ -189,7 +189,7 @@ def test_a_file_that_others_can_read_is_not_read(tmp_path: Path) -> None:
         Addresses(a_file(tmp_path / "a.toml", "", mode=0o644))
 
 
-def test_no_file_is_an_error_with_its_cure(tmp_path: Path) -> None:
+def test_a_missing_address_file_is_an_error_that_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DeskUnusable, match="mode 600"):
         Addresses(tmp_path / "none.toml")
 

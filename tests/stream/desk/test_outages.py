@@ -201,7 +201,7 @@ def test_a_silence_is_of_this_outage_and_ends(ward: Ward) -> None:
     assert ward.desk.to_pass_on() == []
 
 
-def test_the_end_is_said_once_to_those_who_were_called(ward: Ward) -> None:
+def test_the_end_of_an_outage_is_sent_once_to_notified_people(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))
         await ward.pass_time(31 * MINUTE)
@@ -219,7 +219,7 @@ def test_the_end_is_said_once_to_those_who_were_called(ward: Ward) -> None:
     assert "several beds" not in ward.list()
 
 
-def test_nobody_who_was_not_called_hears_of_an_end(ward: Ward) -> None:
+def test_people_who_were_not_notified_get_no_end_message(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))
         await ward.pass_time(MINUTE)
@@ -231,7 +231,7 @@ def test_nobody_who_was_not_called_hears_of_an_end(ward: Ward) -> None:
     assert ward.channels.sent == []
 
 
-def test_an_end_that_cannot_be_said_is_given_up_after_an_hour(ward: Ward) -> None:
+def test_an_undeliverable_end_message_is_dropped_after_an_hour(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))
         await ward.pass_time(15 * MINUTE)

@@ -90,8 +90,8 @@ def test_a_silence_reaches_the_patient_s_monitor(centre: DataCentre, tmp_path: P
             await centre.receive(an_ill_reading(1))
             await until(lambda: bool(rounds.phone.taken))
             alarm = process.desk.standing()[0].kept.alarm
-            hush = process.desk.silence(alarm.alarm_id, by="anna", minutes=5, revision=alarm.revision)
-            await until(lambda: silenced_until(process, alarm.alarm_id) == hush.until_ms)
+            active_silence = process.desk.silence(alarm.alarm_id, by="anna", minutes=5, revision=alarm.revision)
+            await until(lambda: silenced_until(process, alarm.alarm_id) == active_silence.until_ms)
             assert [one.calls for one in process.desk.standing() if one.kept.alarm.rule_id == alarm.rule_id] == [False]
 
     play(centre, tmp_path, story)

@@ -58,16 +58,16 @@ def test_the_sample_shows_every_key_and_its_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('detail = "all"', 'detail = "all" is neither "none" nor "values"'),
-        ('[api]\nlisten = "0.0.0.0:8095"', "passwords would go in the clear"),
+        ('detail = "all"', 'detail = "all" must be "none" or "values"'),
+        ('[api]\nlisten = "0.0.0.0:8095"', "would send passwords unencrypted"),
         ('[api]\nlisten = "here"', "is not host:port"),
-        ("[api]\nlongest_silence_minutes = 0", "longest_silence_minutes is between 1 and 1440"),
+        ("[api]\nlongest_silence_minutes = 0", "longest_silence_minutes must be between 1 and 1440"),
         ("[policy.high]\nsteps = []", "red alarms must be escalated"),
-        ("digest_after = 0", "are 1 or more"),
+        ("digest_after = 0", "must be 1 or more"),
         ('[api]\nlisen = "127.0.0.1:1"', "lisen"),
     ],
 )
-def test_a_configuration_that_will_not_do_is_named(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_configuration_names_the_key(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "desk.toml"
     path.write_text(text, encoding="utf-8")
 
@@ -81,10 +81,14 @@ def test_a_configuration_that_will_not_do_is_named(tmp_path: Path, text: str, sa
         (
             {"nurse": ("anna",)},
             '[anna]\npush = "json://h"',
-            r"roles.second: the policy calls this role and nobody has it",
+            r"roles.second: the policy calls this role, but it has no person",
         ),
-        ({"nurse": ("eve",)}, '[anna]\npush = "json://h"', "has no address of eve, who is nurse"),
-        ({"nurse": ("anna",)}, '[anna]\npager = "json://h"', "nurse is called by push, sms, call, and none of anna"),
+        ({"nurse": ("eve",)}, '[anna]\npush = "json://h"', "has no address of eve, who has the role nurse"),
+        (
+            {"nurse": ("anna",)},
+            '[anna]\npager = "json://h"',
+            "the role nurse is called by push, sms, call, but anna has no such address",
+        ),
     ],
 )
 def test_people_who_cannot_be_called_are_named(tmp_path: Path, roles: Any, addresses: str, says: str) -> None:
@@ -103,11 +107,11 @@ def test_users_are_added_listed_and_removed(tmp_path: Path) -> None:
     def says(*arguments: str, given: str = "") -> str:
         return RUN.invoke(desk_command, ["user", *arguments, "--config", str(path)], input=given).stdout
 
-    assert "nobody yet" in says("list")
-    assert "anna may answer alarms" in says("add", "anna", given="a long way from home\n")
+    assert "no users" in says("list")
+    assert "user anna is added" in says("add", "anna", given="a long way from home\n")
     assert says("list") == "anna\n"
-    assert "may not answer" in says("remove", "anna")
-    assert "nobody yet" in says("list")
+    assert says("remove", "anna") == "user anna is removed\n"
+    assert "no users" in says("list")
 
 
 def test_a_test_message_goes_to_every_address_and_says_who_took_it(tmp_path: Path) -> None:
@@ -120,8 +124,8 @@ def test_a_test_message_goes_to_every_address_and_says_who_took_it(tmp_path: Pat
         done = RUN.invoke(desk_command, ["--config", str(path), "try"])
 
     assert done.exit_code == 1
-    assert "taken:     anna/push (json)" in done.stdout
-    assert "not taken: anna/sms (json): the service answered 500" in done.stdout
+    assert "accepted:     anna/push (json)" in done.stdout
+    assert "not accepted: anna/sms (json): the service answered 500" in done.stdout
     assert good.titles == ["Test of the alarm desk at North"]
 
 
@@ -136,9 +140,14 @@ class Running:
         self.book = DeskBook(config.data / BOOK_FILE)
         self.desk = AlarmDesk(config, self.book, Addresses(config.addresses), SystemClock())
         self.process = DeskProcess(
-            config, self.desk, self.book, SystemClock(), KafkaAlarmSource(config.kafka), KafkaAnswerSink(config.kafka),
+            config,
+            self.desk,
+            self.book,
+            SystemClock(),
+            KafkaAlarmSource(config.kafka),
+            KafkaAnswerSink(config.kafka),
             file=house.config,
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.services
@@ -235,11 +244,11 @@ def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: p
         trouble = asyncio.run(story(push))
 
     assert push.titles == ["*** high alarm, binding abababab, North"]
-    assert trouble == "still reads what it has missed"
+    assert trouble == "still reading the alarms that it missed"
 
 
 @pytest.mark.services
-def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(tmp_path: Path) -> None:
+def test_a_desk_with_unreachable_people_runs_reports_it_and_stops_on_sigterm(tmp_path: Path) -> None:
     with webhooks("takes") as (push,):
         house = DeskHouse(tmp_path, KafkaConfig(bootstrap="127.0.0.1:9"), {"anna": {"push": push.url}})
         try:
@@ -256,7 +265,7 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
             house.end()
 
     assert status == 503
-    assert "has no address of ben, who is second" in why
+    assert "has no address of ben, who has the role second" in why
     assert alarms == []
     assert took < 10
     assert "s3cr3t" not in house.said()
@@ -265,9 +274,17 @@ def test_a_desk_that_cannot_call_everybody_runs_and_says_so_and_stops_when_told(
 def an_ill_reading() -> Reading:
     now_ms = time.time_ns() // 1_000_000
     return Reading(
-        binding_id=f"{7:032x}", reading_id=b"r" * 16, session_id=b"s" * 16, counter=0, at_ms=now_ms, received_ms=now_ms,
-        arrived_ms=now_ms, respiratory_rate=26.0, spo2=89.0, heart_rate=125.0,
-    )  # fmt: skip
+        binding_id=f"{7:032x}",
+        reading_id=b"r" * 16,
+        session_id=b"s" * 16,
+        counter=0,
+        at_ms=now_ms,
+        received_ms=now_ms,
+        arrived_ms=now_ms,
+        respiratory_rate=26.0,
+        spo2=89.0,
+        heart_rate=125.0,
+    )
 
 
 async def until(condition: Any, *, within_s: float = PATIENCE_S) -> None:

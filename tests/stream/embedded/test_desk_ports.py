@@ -19,13 +19,21 @@ def test_an_alarm_that_an_edge_found_is_in_the_log_once_with_the_frame_it_came_i
     site = Site(tmp_path)
     session = site.session(0, FrameClass.ALARM)
     found = EdgeAlarmV1(
-        alarm_id=b"a" * 16, rule_id="news2", key="", kind="physiological", priority=3, state="active", at_ms=NOW,
-        onset_ms=NOW, revision=0, text="NEWS2 7",
-    )  # fmt: skip
+        alarm_id=b"a" * 16,
+        rule_id="news2",
+        key="",
+        kind="physiological",
+        priority=3,
+        state="active",
+        at_ms=NOW,
+        onset_ms=NOW,
+        revision=0,
+        text="NEWS2 7",
+    )
     frame = session.seal(encode(found))[1]
 
-    site.take(session.frame, frame)
-    site.take(frame)
+    site.accept(session.frame, frame)
+    site.accept(frame)
 
     ((_, body),) = site.store.alarm_records(0, 10)
     record = decode_alarm_record(body)
@@ -135,7 +143,10 @@ def a_site_with_an_alarm(folder: Path) -> tuple[Site, AlarmChanged]:
 def an_answer(alarm: AlarmChanged) -> OrderRecord:
     return OrderRecord(
         message=Acknowledge(
-            binding_id=alarm.binding_id, alarm_id=alarm.alarm_id, by="anna", at_ms=NOW + SECOND,
+            binding_id=alarm.binding_id,
+            alarm_id=alarm.alarm_id,
+            by="anna",
+            at_ms=NOW + SECOND,
             revision=alarm.revision,
         )
-    )  # fmt: skip
+    )

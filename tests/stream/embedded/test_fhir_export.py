@@ -136,7 +136,7 @@ def test_a_binding_that_is_not_there_is_named_with_those_that_are(data: Path) ->
 
 
 @pytest.mark.parametrize("options", [[], ["--binding", "b1", "--patient", "P0001"], ["--patient", "P0001"]])
-def test_who_is_meant_has_to_be_said_once(data: Path, options: list[str]) -> None:
+def test_exactly_one_of_binding_and_patient_is_required(data: Path, options: list[str]) -> None:
     done = RUN.invoke(export, ["fhir", "--data", str(data), "--out", str(data / "out"), *options], env={})
 
     assert done.exit_code == 2

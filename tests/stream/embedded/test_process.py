@@ -77,7 +77,7 @@ def test_without_a_desk_it_says_that_no_people_are_called(tmp_path: Path) -> Non
         assert process.stderr is not None
         line = next(line for line in process.stderr if "alarm desk" in line)
 
-    assert "no people are called; to change that: --desk FILE" in line
+    assert "people are not notified of alarms; to configure one: --desk FILE" in line
 
 
 @contextlib.contextmanager
@@ -85,8 +85,11 @@ def a_stream(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`vitalloom stream` without a broker."""
     process = subprocess.Popen(
         [sys.executable, "-m", "vitalloom", "stream", "--data", "store", "--http-listen", "", *options],
-        cwd=folder, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     try:
         yield process
     finally:

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_store_is_named_and_left_alone(content: bytes, tmp_pat
         "CREATE TABLE meta AS SELECT 'schema' AS key, 'seven' AS value",
     ],
 )
-def test_somebody_else_s_database_is_not_written_to(statement: str, tmp_path: Path) -> None:
+def test_a_foreign_database_is_not_written_to(statement: str, tmp_path: Path) -> None:
     path = tmp_path / "theirs"
     with sqlite3.connect(path) as theirs:
         theirs.execute(statement)
