@@ -38,9 +38,9 @@ LONG_S: Final = 1.0 if QUICK else 30.0
 WITHIN_S: Final = 60.0
 ABOUT: Final = About(age_years=71.0, is_male=True, chest_pain=2)
 THREE: Final = """
-from models.artifacts import RELEASED, find
+from models.artifacts import RELEASED, load_all
 from models.runtime import engine_of
-found = find(RELEASED).models
+found = load_all(RELEASED).models
 engines = [engine_of(found[name]) for name in {names}]
 print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')))
 """

@@ -246,7 +246,7 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
         show(msgspec.structs.replace(found, alarms=[alarm]), Console(stderr=True))
         if not sys.stdin.isatty():
             raise DeskCommandFailed("cannot ask for confirmation without a terminal; add --yes, or --revision N")
-        typer.confirm(f"You have seen this, and {doing}?", abort=True, err=True)
+        typer.confirm(f"Have you seen this alarm, and do you want to {doing}?", abort=True, err=True)
     return alarm
 
 

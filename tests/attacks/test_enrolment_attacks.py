@@ -595,7 +595,7 @@ def test_a35_no_log_line_of_an_enrolment_holds_a_secret_or_a_pseudonym(
     text = "\n".join(
         [*lines, desk.registry.file.audit.path.read_text(encoding="utf-8"), said.out, said.err, caplog.text]
     )
-    assert '"event": "renewed"' in text
+    assert '"event": "device certificate renewed"' in text
     assert '"event": "could not renew"' in text
     assert '"what":"bad token"' in text
     for secret in secrets:
