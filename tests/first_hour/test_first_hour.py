@@ -39,6 +39,35 @@ def test_the_ward_raises_alarms_and_stores_every_reading(machine: BareMachine) -
     assert summary["sent"] == summary["stored"] > 0
 
 
+ANSWERING = r"""
+make ward WARD_ARGS="--headless --duration 30m --seed 1" > /tmp/ward.log 2>&1 &
+wait_for() {
+  for _ in $(seq 300); do grep -qE "$1" /tmp/ward.log && return 0; sleep 1; done
+  cat /tmp/ward.log; exit 1
+}
+wait_for "^phones"
+began=$SECONDS
+wait_for "alarm [0-9a-f]{8}: called anna"
+alarm="$(grep -oE "alarm [0-9a-f]{8}: called anna" /tmp/ward.log | tail -1 | cut -c7-14)"
+login="$(grep -oE "[^ ]*/anna[.]login" /tmp/ward.log | head -1)"
+.venv/bin/vitalloom alarms --login-file "$login" ack "$alarm" --yes
+wait_for "alarm $alarm: answered by anna, calling stopped"
+echo "answered after $((SECONDS - began)) s"
+wait_for "called ben"
+wait
+tail -30 /tmp/ward.log
+"""
+
+
+def test_a_person_is_called_and_answers_and_without_an_answer_the_next_one_is_called(machine: BareMachine) -> None:
+    done = machine.run(ANSWERING)
+
+    assert done.returncode == 0, done.stdout
+    assert "calling has stopped" in done.stdout
+    assert re.search(r"^answered after \d+ s$", done.stdout, re.MULTILINE)
+    assert "every reading is accounted for" in done.stdout
+
+
 def test_the_tests_pass_and_say_what_they_skipped(machine: BareMachine) -> None:
     done = machine.run('make test ONLY=essential SERVERS="mosquitto kafka"')
 
