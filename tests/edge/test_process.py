@@ -73,7 +73,7 @@ def test_the_process_starts_serves_and_ends_when_it_is_told(tmp_path: Path) -> N
     assert status is not None
     assert status.stopped
     assert status.device == site.edges[0].me.device_id.hex()
-    assert "anyone with this disk can read the latest values" in said  # for this key lies beside them
+    assert "a stolen disk reveals the latest values" in said  # for this key lies beside them
     assert "P0001" not in said  # no pseudonyms in logs
     assert second.returncode == 2
     assert "in use by another agent" in second.stderr

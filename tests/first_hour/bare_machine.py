@@ -64,7 +64,7 @@ class BareMachine:
             [
                 "unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", _ENTER, "enter", self._root,
                 *binds, "--", *switch, "env", "-i", *(f"{name}={value}" for name, value in variables.items()),
-                "bash", "-c", f"cd {PROJECT} && {command}",
+                "bash", "-c", f"cd {PROJECT} || exit 1\n{command}",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             check=False, timeout=COMMAND_WITHIN_S,
