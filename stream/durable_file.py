@@ -32,7 +32,8 @@ class DurableFile(ABC):
         self, path: Path, *, what: str, why_alone: str, synchronous: str = "FULL", max_pages: int | None = None
     ) -> None:
         self.path = path
-        self._unlock = finalize(self, os.close, _only_writer(path, why_alone))
+        # Under its real name, so that two links to one file are one file.
+        self._unlock = finalize(self, os.close, _only_writer(path.resolve(), why_alone))
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")

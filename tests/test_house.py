@@ -171,3 +171,13 @@ def test_the_readme_of_a_room_names_its_modules_and_no_others(readme: Path) -> N
 
     assert named - modules - folders - files == set()
     assert modules - named - EVERYWHERE == set()
+
+
+def test_files_that_documents_name_exist() -> None:
+    path = re.compile(rf"`((?:tests|docs|benchmarks|{'|'.join(ROOMS)})/[\w./-]+\.(?:py|md|toml|sh|yaml|json))`")
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
+
+    named = {name for one in documents if one.name != "CHANGELOG.md" for name in path.findall(one.read_text("utf-8"))}
+
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()

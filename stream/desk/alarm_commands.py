@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from getpass import getpass
 from pathlib import Path
@@ -200,7 +201,7 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; times in ms.")] = False,
 ) -> None:
-    """Report the alarm load: number of alarms, share acknowledged, time to acknowledgement. Needs no login."""
+    """Report the alarm load: number of alarms, share answered, time to answer. Needs no login."""
     found = load_report.measure(data, days=days, patients=patients)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -220,13 +221,15 @@ def show(found: Alarms, console: Console) -> None:
             Text(f" {one.mark} {one.priority} ", style=_STYLES[one.priority]),
             one.id[:8],
             Text(_printable(one.place)),
-            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text) + _recommended(one)),
+            Text(_printable(f"was: {one.text}" if one.state == "was" else one.text)),
             f"{_clock(one.since_ms)}\n{_age(found.now_ms - one.since_ms)}",
             Text(_answer_text(one), overflow="fold"),
             Text(_notifications_text(one)),
         )
     if found.alarms:
         console.print(table)
+        for line in _recommendations(found.alarms):  # below the table, whose columns are narrow on a narrow terminal
+            console.print(Text(line))
     else:
         console.print("No open alarms.")
     if found.trouble:
@@ -240,7 +243,7 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
     matching = [one for one in found.alarms if one.id.startswith(name.lower())] if len(name) >= 4 else []
     if len(matching) != 1:
         problem = "fits more than one alarm; give more characters" if matching else "no such open alarm"
-        raise DeskCommandFailed(f"{name}: {problem}; to see all: vitalloom alarms list")
+        raise DeskCommandFailed(f"{name}: {problem}; to see all: `alarms list` with the same --login-file")
     (alarm,) = matching
     if not yes:
         show(msgspec.structs.replace(found, alarms=[alarm]), Console(stderr=True))
@@ -250,8 +253,13 @@ def _seen(client: DeskClient, name: str, doing: str, *, yes: bool) -> Alarm:
     return alarm
 
 
-def _recommended(one: Alarm) -> str:
-    return f"\nRecommended: {_printable(one.response)}" if one.response else ""
+def _recommendations(alarms: Sequence[Alarm]) -> list[str]:
+    """Each recommended response once, with the ids of its alarms."""
+    ids: dict[str, list[str]] = {}
+    for one in alarms:
+        if one.response:
+            ids.setdefault(one.response, []).append(one.id[:8])
+    return [f"Recommended: {_printable(response)} ({', '.join(these)})" for response, these in ids.items()]
 
 
 def _answer_text(one: Alarm) -> str:

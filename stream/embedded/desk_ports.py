@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Final
 
 from runtime.logs import get
 from stream.desk.ports import AlarmBatch, PositionsOf, PutOrder, SourceRecord
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
+from stream.errors import AlarmSourceLost
 from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record
 from wire.errors import DecodeError
 
@@ -33,25 +35,39 @@ class StoreAlarmSource:
 
     async def batches(self, positions: PositionsOf) -> AsyncGenerator[AlarmBatch, None]:
         """As `AlarmSource.batches`."""
-        log = self._store.alarm_log_id
-        end = self._store.alarm_log_end()
+        with self._reading():
+            log, end = self._store.alarm_log_id, self._store.alarm_log_end()
         position = positions(log).get(_PARTITION, _FIRST)
         if position > end:
             _log.error("the desk's position is not in the store; reading all of its alarms", expected=position)
             position = _FIRST
         is_current = False
         while True:
-            rows = self._store.alarm_records(position, _BATCH)
+            with self._reading():
+                rows = self._store.alarm_records(position, _BATCH)
+                newest = self._store.alarm_log_end()
             if rows:
                 position = rows[-1][0] + 1
             is_current = is_current or position >= end or not rows
-            waiting = max(0, self._store.alarm_log_end() - position) if len(rows) == _BATCH else 0
+            waiting = max(0, newest - position) if len(rows) == _BATCH else 0
             records = [SourceRecord(log, _PARTITION, offset, _decoded(body)) for offset, body in rows]
             yield AlarmBatch(records, is_current, {str(_PARTITION): waiting})
             for _ in range(_EMPTY_BATCH_EVERY):
-                if self._store.alarm_log_end() > position:
+                if self._end() > position:
                     break
                 await asyncio.sleep(_LOOK_S)
+
+    def _end(self) -> int:
+        with self._reading():
+            return self._store.alarm_log_end()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A read of the store that fails is tried again by the desk; neither the desk nor the engine ends."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise AlarmSourceLost(f"{self.name}: {error}") from error
 
 
 class EngineAnswerSink:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from stream.embedded.desk_ports import StoreAlarmSource
-from stream.errors import CommitFailed
+from stream.errors import AlarmSourceLost, CommitFailed
 from stream.records import EdgeAlarmRecord, OrderRecord, decode_alarm_record
 from tests.stream.receiving_site import NOW, SECOND, Site
 from vitals.messages import Acknowledge, AlarmChanged
@@ -150,3 +151,21 @@ def an_answer(alarm: AlarmChanged) -> OrderRecord:
             revision=alarm.revision,
         )
     )
+
+
+def test_a_log_that_cannot_be_read_is_a_lost_source_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+
+    def failing(*_: object) -> int:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(type(site.store), "alarm_log_end", failing)
+
+    async def read() -> None:
+        async for _ in StoreAlarmSource(site.store).batches(lambda _: {}):
+            pass
+
+    with pytest.raises(AlarmSourceLost, match="disk I/O error"):
+        asyncio.run(read())

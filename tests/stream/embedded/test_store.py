@@ -266,3 +266,10 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
 
 def is_news2(event: Event) -> bool:
     return isinstance(event, AlarmChanged) and event.rule_id == "news2"
+
+
+def test_two_links_to_one_store_are_one_store(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+
+    with Store(tmp_path / "store"), pytest.raises(FileUnusable, match="is in use"):
+        Store(tmp_path / "link")
