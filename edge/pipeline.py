@@ -20,6 +20,7 @@ from vitals.messages import (
     Event,
     ModelScore,
     News2Scored,
+    Priority,
     ReadingJudged,
     Silence,
     Tick,
@@ -103,9 +104,22 @@ class Pipeline:
             return []
         message: Acknowledge | Silence
         if answer.kind is AnswerKind.ACKNOWLEDGED:
-            message = Acknowledge(binding_id=binding_id, alarm_id=answer.alarm_id, by=_DESK, at_ms=now_ms)
+            message = Acknowledge(
+                binding_id=binding_id,
+                alarm_id=answer.alarm_id,
+                by=_DESK,
+                at_ms=now_ms,
+                priority=Priority(answer.priority),
+            )
         elif answer.until_ms > now_ms:
-            message = Silence(binding_id=binding_id, rule_id=rule_id, by=_DESK, at_ms=now_ms, until_ms=answer.until_ms)
+            message = Silence(
+                binding_id=binding_id,
+                rule_id=rule_id,
+                by=_DESK,
+                at_ms=now_ms,
+                until_ms=answer.until_ms,
+                priority=Priority(answer.priority),
+            )
         else:
             return []
         return self._alarms(self._patients.apply(message))

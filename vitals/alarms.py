@@ -161,14 +161,20 @@ class AlarmBook:
             )
         ]
 
-    def acknowledge(self, alarm: bytes, *, by: str, at_ms: int, revision: int | None = None) -> list[AlarmChanged]:
+    def acknowledge(
+        self, alarm: bytes, *, by: str, at_ms: int, revision: int | None = None, priority: Priority | None = None
+    ) -> list[AlarmChanged]:
         """A person has seen an alarm: escalation stops, the alarm stays open. An unknown id changes nothing.
 
-        An acknowledgement of an earlier, milder `revision` changes nothing either: it may arrive late, or twice.
+        An acknowledgement of an earlier, milder `revision`, or of a lower `priority`, changes nothing either: it may
+        arrive late, or twice, and the person has not seen what the alarm has become.
         """
         for episode in [*self._latched, *self._episodes.values()]:
             open_and_unseen = episode.state is not AlarmState.PENDING and episode.acknowledged_by is None
-            if episode.alarm_id == alarm and open_and_unseen and (revision is None or revision >= episode.worsened):
+            was_seen = (revision is None or revision >= episode.worsened) and (
+                priority is None or priority >= episode.priority
+            )
+            if episode.alarm_id == alarm and open_and_unseen and was_seen:
                 episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
                 self._latched = [one for one in self._latched if one is not episode]
                 if episode.state is AlarmState.ACTIVE and not self._is_judged(episode.rule_id):
@@ -178,13 +184,23 @@ class AlarmBook:
                 return [self._changed(episode, at_ms)]
         return []
 
-    def silence(self, rule_id: str, *, by: str, at_ms: int, until_ms: int) -> list[AlarmChanged]:
-        """Silence one rule until a moment. Readings and restarts do not end a silence, a higher priority does."""
+    def silence(
+        self, rule_id: str, *, by: str, at_ms: int, until_ms: int, priority: Priority | None = None
+    ) -> list[AlarmChanged]:
+        """Silence one rule until a moment. Readings and restarts do not end a silence, a higher priority does.
+
+        Nothing happens if the rule has a higher priority now than the `priority` that the person saw.
+        """
         known = self._silences.get(rule_id)
         if known is not None and (known.by, known.until_ms) == (by, until_ms):
             return []
         now = [episode.priority for episode in self._episodes.values() if episode.rule_id == rule_id]
-        self._silences[rule_id] = _Silenced(by, until_ms, max(now, default=Priority.LOW))
+        highest = max(now, default=Priority.LOW)
+        if priority is not None:
+            if any(one.priority > priority for one in self._open_episodes() if one.rule_id == rule_id):
+                return []
+            highest = min(highest, priority)
+        self._silences[rule_id] = _Silenced(by, until_ms, highest)
         return self._announce(rule_id, at_ms)
 
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:

@@ -108,6 +108,14 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick
     now_ms: int
 
 
+class Priority(IntEnum):
+    """IEC 60601-1-8: high asks for an immediate response, medium for a prompt one, low for awareness."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+
 class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="acknowledge"):
     """A person has seen an alarm."""
 
@@ -116,6 +124,7 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     by: str
     at_ms: int
     revision: int | None = None  # of the alarm that the person saw; if it got worse since, it stays unacknowledged
+    priority: Priority | None = None  # of the alarm that the person saw; a higher one stays unacknowledged
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
@@ -126,17 +135,10 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s
     by: str
     at_ms: int
     until_ms: int
+    priority: Priority | None = None  # of the alarm that the person saw; a higher one is not silenced
 
 
 Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | Tick
-
-
-class Priority(IntEnum):
-    """IEC 60601-1-8: high asks for an immediate response, medium for a prompt one, low for awareness."""
-
-    LOW = 1
-    MEDIUM = 2
-    HIGH = 3
 
 
 class AlarmKind(StrEnum):

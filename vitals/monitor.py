@@ -105,13 +105,25 @@ class PatientMonitor:
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
         """A person has seen an alarm. Nothing happens if it is not open."""
         return list(
-            self._book.acknowledge(message.alarm_id, by=message.by, at_ms=message.at_ms, revision=message.revision)
+            self._book.acknowledge(
+                message.alarm_id,
+                by=message.by,
+                at_ms=message.at_ms,
+                revision=message.revision,
+                priority=message.priority,
+            )
         )
 
     def on_silence(self, message: Silence) -> list[Event]:
         """A person silences a rule until a moment."""
         events: list[Event] = list(
-            self._book.silence(message.rule_id, by=message.by, at_ms=message.at_ms, until_ms=message.until_ms)
+            self._book.silence(
+                message.rule_id,
+                by=message.by,
+                at_ms=message.at_ms,
+                until_ms=message.until_ms,
+                priority=message.priority,
+            )
         )
         self._reschedule(message.at_ms)
         return events

@@ -392,7 +392,9 @@ def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:
     if kept.replaced or kept.from_edge or (alarm.state is AlarmState.CLEARED and not alarm.latched):
         return True
     if isinstance(order, Silence):
-        return now_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
+        # The monitor refuses a silence of a lower priority, so repeating the order is useless.
+        worse = order.priority is not None and alarm.priority > order.priority
+        return worse or now_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
     # The monitor refuses an answer to an older revision, so repeating the order is useless.
     return kept.is_confirmed or order.revision is None or order.revision < alarm.revision
 

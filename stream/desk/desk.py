@@ -283,6 +283,7 @@ class AlarmDesk:
                 by=by,
                 at_ms=now_ms,
                 until_ms=active_silence.until_ms,
+                priority=active_silence.priority,
             )
             if kept is not None and not kept.is_outage:
                 self._book.put_order(alarm_id, OrderRecord(message=order), now_ms)
@@ -326,6 +327,7 @@ class AlarmDesk:
             by=answer.by,
             at_ms=answer.at_ms,
             revision=answer.revision if answer.revision >= 0 else None,
+            priority=alarm.priority,
         )
         self._book.put_order(alarm.alarm_id, OrderRecord(message=order), now_ms)
 

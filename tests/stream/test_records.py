@@ -154,16 +154,16 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         OrderRecord(message=Acknowledge(binding_id=BED, alarm_id=b"a" * 16, by="nurse", at_ms=2_000, revision=1)),
         decode_patient_record,
         (
-            "92a76f72646572656496ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
-            "616261626162c41061616161616161616161616161616161a56e75727365cd07d001"
+            "92a76f72646572656497ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
+            "616261626162c41061616161616161616161616161616161a56e75727365cd07d001c0"
         ),
     ),
     (
         OrderRecord(message=Silence(binding_id=BED, rule_id="news2", by="nurse", at_ms=2_000, until_ms=3_000)),
         decode_patient_record,
         (
-            "92a76f72646572656496a773696c656e6365d920616261626162616261626162616261626162616261626162616261626162"
-            "6162a56e65777332a56e75727365cd07d0cd0bb8"
+            "92a76f72646572656497a773696c656e6365d920616261626162616261626162616261626162616261626162616261626162"
+            "6162a56e65777332a56e75727365cd07d0cd0bb8c0"
         ),
     ),
     (
@@ -284,6 +284,30 @@ def test_an_alarm_of_before_it_had_a_recommended_response_is_still_read() -> Non
     )
 
     assert decode_alarm_record(bytes.fromhex(earlier)) == AlarmRecord(alarm=ALARM)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "order"),
+    [
+        (
+            (
+                "92a76f72646572656496ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
+                "616261626162c41061616161616161616161616161616161a56e75727365cd07d001"
+            ),
+            Acknowledge(binding_id=BED, alarm_id=b"a" * 16, by="nurse", at_ms=2_000, revision=1),
+        ),
+        (
+            (
+                "92a76f72646572656496a773696c656e6365d920616261626162616261626162616261626162616261626162616261626162"
+                "6162a56e65777332a56e75727365cd07d0cd0bb8"
+            ),
+            Silence(binding_id=BED, rule_id="news2", by="nurse", at_ms=2_000, until_ms=3_000),
+        ),
+    ],
+    ids=["acknowledge", "silence"],
+)
+def test_an_order_of_before_it_named_a_priority_is_still_read(earlier: str, order: Acknowledge | Silence) -> None:
+    assert decode_patient_record(bytes.fromhex(earlier)) == OrderRecord(message=order)
 
 
 def test_every_record_type_is_in_the_table_of_bytes() -> None:

@@ -468,6 +468,40 @@ def test_silence_is_not_broken_by_the_same_condition_but_by_a_higher_severity() 
     assert higher.silenced_until_ms is None
 
 
+def test_a_silence_of_a_milder_alarm_does_not_silence_what_it_has_become() -> None:
+    book = a_book()
+    raised(book, priority=MEDIUM, grade=5.0)
+    (higher,) = see(book, NEWS2, TRUE, 1_000, priority=HIGH, grade=7.0)
+
+    assert book.silence("news2", by="anna", at_ms=START, until_ms=START + 10 * MINUTE, priority=MEDIUM) == []
+    (seen,) = book.silence("news2", by="anna", at_ms=START, until_ms=START + 10 * MINUTE, priority=HIGH)
+
+    assert higher.priority is HIGH
+    assert seen.silenced_until_ms == START + 10 * MINUTE
+
+
+def test_a_silence_holds_up_to_the_priority_that_was_seen() -> None:
+    book = a_book()
+    raised(book, priority=MEDIUM, grade=5.0)
+    (silenced,) = book.silence("news2", by="anna", at_ms=START, until_ms=START + 10 * MINUTE, priority=MEDIUM)
+
+    (higher,) = see(book, NEWS2, TRUE, 5_000, priority=HIGH, grade=7.0)
+
+    assert silenced.silenced_until_ms == START + 10 * MINUTE
+    assert higher.silenced_until_ms is None
+
+
+def test_an_acknowledgement_of_a_milder_alarm_does_not_acknowledge_what_it_has_become() -> None:
+    book = a_book()
+    alarm = raised(book, priority=MEDIUM, grade=5.0)
+    see(book, NEWS2, TRUE, 1_000, priority=HIGH, grade=7.0)
+
+    assert book.acknowledge(alarm.alarm_id, by="anna", at_ms=START, priority=MEDIUM) == []
+    (seen,) = book.acknowledge(alarm.alarm_id, by="anna", at_ms=START, priority=HIGH)
+
+    assert seen.acknowledged_by == "anna"
+
+
 def test_silence_holds_for_the_next_episode_of_the_same_severity() -> None:
     book = a_book()
     raised(book, BATTERY, priority=LOW)

@@ -286,6 +286,8 @@ def test_an_answer_is_ordered_until_the_log_says_so_or_cannot(record: Any, fulfi
 
 
 def test_a_silence_is_ordered_until_the_log_says_so_or_it_is_over() -> None:
+    milder = Silence(binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=NOW + MINUTE, priority=AMBER)
+    assert decisions.is_fulfilled(milder, kept(told(priority=Priority.HIGH)), NOW)  # the monitor refuses it
     order = Silence(binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=NOW + MINUTE)
 
     assert not decisions.is_fulfilled(order, kept(told()), NOW)

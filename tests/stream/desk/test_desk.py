@@ -229,7 +229,7 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
         night.desk.acknowledge(an_id(), by="anna", revision=3)
         night.wake()
         (pending,) = night.desk.to_pass_on()
-        order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3)
+        order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3, priority=RED)
         assert pending.order.message == order
         night.desk.passed_on(pending)
         assert night.desk.to_pass_on() == []
@@ -254,7 +254,7 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
         active_silence = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
         (pending,) = night.desk.to_pass_on()
         assert pending.order.message == Silence(
-            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=active_silence.until_ms
+            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=active_silence.until_ms, priority=AMBER
         )
         night.wake()
         await night.pass_time(16 * MINUTE)
