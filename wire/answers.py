@@ -1,6 +1,7 @@
 """What a person answered to an alarm, as the data centre tells the edge beside the patient: the ANSWER frame.
 
-It holds for one alarm up to one priority, so replaying it says nothing that a person has not said.
+It holds for one alarm up to one priority. A replayed answer can cover what the person has not seen only if the alarm
+got worse within that priority.
 """
 
 import struct

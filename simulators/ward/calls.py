@@ -47,9 +47,7 @@ class Calls:
             lines.append(f"{time_of_day(at_ms)}  {about}: called {person}")
         if now.answered_by and now.answered_by != before.answered_by:
             self.answered[now.answered_by] += 1
-            lines.append(
-                f"{time_of_day(now.answered_ms or 0)}  {about}: answered by {now.answered_by}, calling stopped"
-            )
+            lines.append(f"{time_of_day(now.answered_ms)}  {about}: answered by {now.answered_by}, calling stopped")
         if now.silenced_until_ms is not None and now.silenced_until_ms != before.silenced_until_ms:
             at_ms = one.active_silence.at_ms if one.active_silence else one.kept.heard_ms
             lines.append(f"{time_of_day(at_ms)}  {about}: silenced until {time_of_day(now.silenced_until_ms)}")

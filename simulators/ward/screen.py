@@ -129,8 +129,10 @@ def as_svg(screen: RenderableType, *, title: str, width: int = 150) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
 
 
-def time_of_day(at_ms: int) -> str:
-    """`08:15:00`, in UTC."""
+def time_of_day(at_ms: int | None) -> str:
+    """`08:15:00`, in UTC; dashes if the time is not known."""
+    if at_ms is None:
+        return "--:--:--"
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
 
 
@@ -284,9 +286,7 @@ def _calls_line(calls: CallStatus) -> Text:
     )
     line = Text(f"      alarm {calls.alarm}: called {called}; ", style="dim", no_wrap=True, overflow="ellipsis")
     if calls.answered_by:
-        line.append(
-            f"answered by {calls.answered_by} {time_of_day(calls.answered_ms or 0)}", style="bold green not dim"
-        )
+        line.append(f"answered by {calls.answered_by} {time_of_day(calls.answered_ms)}", style="bold green not dim")
     elif calls.silenced_until_ms is not None and not calls.is_calling:
         line.append(f"silenced until {time_of_day(calls.silenced_until_ms)}", style="bold green not dim")
     elif calls.is_calling:
