@@ -28,7 +28,7 @@ and_only = $(if $(ONLY),($(1)) and ($(ONLY)),$(1))
 none_is_fine = $(if $(ONLY), || test $$? = 5)
 
 .PHONY: help ward site up down unit test test-services test-training test-first-hour extras services services-down \
-  check house wheels bench format clean
+  check cases house wheels bench format clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -79,6 +79,9 @@ check: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+cases: $(VENV)/.test ## the clinical cases beside this checkout: input, right value, what came
+	@$(BIN)/python -m tests.cases
 
 house: $(VENV)/.dev ## figures of the structure: files, imports, circles, longest file, function and class of each folder
 	@$(BIN)/python -m tests.structure
