@@ -63,7 +63,7 @@ _BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats 
 _NAN: Final = math.nan
 
 
-class _Sign(msgspec.Struct, array_like=True):
+class _SignHistory(msgspec.Struct, array_like=True):
     """State of one sign: the values of the last 12 hours and a running mean."""
 
     times: list[int] = []
@@ -77,7 +77,7 @@ class _Sign(msgspec.Struct, array_like=True):
 class _State(msgspec.Struct, array_like=True):
     age_years: float | None
     is_male: bool | None
-    signs: list[_Sign]
+    signs: list[_SignHistory]
     step_ms: int | None = None
 
 
@@ -90,7 +90,7 @@ class SepsisFeatures:
     """
 
     def __init__(self, *, age_years: float | None = None, is_male: bool | None = None) -> None:
-        self._state = _State(age_years, is_male, [_Sign() for _ in INPUTS])
+        self._state = _State(age_years, is_male, [_SignHistory() for _ in INPUTS])
 
     def step(self, at_ms: int, values: Mapping[VitalSign, float]) -> list[float]:
         """Add a step and return its features.
@@ -149,7 +149,7 @@ def _plausible(sign: VitalSign, value: float | None) -> float:
     return _NAN if value is None or not low <= value <= high else float(value)
 
 
-def _append_sign_features(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float:
+def _append_sign_features(seen: _SignHistory, at_ms: int, value: float, features: list[float]) -> float:
     """Add one sign's value of a step to its state, append its features, and return its current value."""
     before = _carried(seen, at_ms)
     if not math.isnan(value):
@@ -172,7 +172,7 @@ def _append_sign_features(seen: _Sign, at_ms: int, value: float, features: list[
     return now
 
 
-def _carried(seen: _Sign, at_ms: int) -> float:
+def _carried(seen: _SignHistory, at_ms: int) -> float:
     return seen.last if seen.last_ms is not None and at_ms - seen.last_ms <= CARRIED_MS else _NAN
 
 

@@ -1,5 +1,6 @@
 """The house itself: what a wheel holds, what an import pulls in, what the front door says."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -147,6 +148,17 @@ def test_no_class_does_the_work_of_a_department() -> None:
     found = {one.name for path in paths for one in structure.classes(path) if one.size > 30}
 
     assert found == {"stream/desk/book.py: DeskBook"}  # a method for each statement of its file
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    found: dict[str, list[str]] = {}
+    for room in sorted(ROOMS):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name.lstrip("_"), []).append(f"{path.relative_to(ROOT)}")
+
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 def test_no_folder_has_a_circle_of_imports() -> None:

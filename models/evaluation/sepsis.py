@@ -23,7 +23,7 @@ from models.evaluation.sepsis_baselines import (
     without_ages,
 )
 from models.evaluation.sepsis_metrics import auroc, utility
-from models.evaluation.sepsis_tables import BudgetFigures, Cohort
+from models.evaluation.sepsis_tables import BudgetFigures, EvaluatedRows
 from models.passport import Interval
 from models.predict import stay
 from models.recordings import FOLDS, Hours, folds_of, read_hours
@@ -100,7 +100,7 @@ def evaluate(
     rows: Rows = np.load(work / "features.npy", mmap_mode="r")
     folds = folds_of(np.maximum.reduceat(hours.labels, hours.starts), seed=seed)
     patients = np.repeat(np.arange(len(hours.starts)), hours.ends - hours.starts)
-    cohort = Cohort(hours, hours.labels, patients, folds[patients])
+    cohort = EvaluatedRows(hours, hours.labels, patients, folds[patients])
     scores = _scores(work, rows, cohort, folds, seed=seed, keys=keys, show_status=show_status, against=against)
     show_status("computing confidence intervals")
     budgets = sepsis_tables.at_budgets(cohort, scores.model, BUDGETS)
@@ -130,7 +130,7 @@ def evaluate(
 def _scores(
     work: Path,
     rows: Rows,
-    cohort: Cohort,
+    cohort: EvaluatedRows,
     folds: Ints,
     *,
     seed: int,
@@ -161,7 +161,9 @@ def _scores(
     return Scores(model, float32, shuffled, others, boosted_all, boosted, by_regression, rules)
 
 
-def _headline(cohort: Cohort, scores: Scores, discrimination: Table, released: BudgetFigures) -> dict[str, Interval]:
+def _headline(
+    cohort: EvaluatedRows, scores: Scores, discrimination: Table, released: BudgetFigures
+) -> dict[str, Interval]:
     _, rank, same_hour, precision, _ = discrimination.rows[0]
     judged = released.judged
     return {
@@ -177,7 +179,7 @@ def _headline(cohort: Cohort, scores: Scores, discrimination: Table, released: B
     }
 
 
-def _tables(cohort: Cohort, scores: Scores, budgets: list[BudgetFigures], threshold: float) -> list[Table]:
+def _tables(cohort: EvaluatedRows, scores: Scores, budgets: list[BudgetFigures], threshold: float) -> list[Table]:
     news2_points = scores.rules[NEWS2_VITALS]
     compared: Mapping[str, Floats] = {
         "model": scores.model,
@@ -196,7 +198,7 @@ def _tables(cohort: Cohort, scores: Scores, budgets: list[BudgetFigures], thresh
     ]
 
 
-def _draw(out: Path, cohort: Cohort, scores: Scores, budgets: list[BudgetFigures], threshold: float) -> None:
+def _draw(out: Path, cohort: EvaluatedRows, scores: Scores, budgets: list[BudgetFigures], threshold: float) -> None:
     compared = {"model, int8": scores.model, "boosting": scores.boosted, NEWS2_VITALS: scores.rules[NEWS2_VITALS]}
     plots.curves(out / "curves.svg", cohort.labels, compared)
     plots.budget(

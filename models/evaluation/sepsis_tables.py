@@ -28,7 +28,7 @@ STAY_H: Final = ((0, 6), (6, 12), (12, 24), (24, 48), (48, 1_000))
 LOOKED_BACK_H: Final = 12
 
 
-class Cohort(NamedTuple):
+class EvaluatedRows(NamedTuple):
     """The rows that are evaluated."""
 
     hours: Hours
@@ -46,7 +46,7 @@ class BudgetFigures(NamedTuple):
     multiples: Floats  # scores in multiples of the threshold from the other folds, [N]
 
 
-def at_budgets(cohort: Cohort, scores: Floats, budgets: Sequence[float]) -> list[BudgetFigures]:
+def at_budgets(cohort: EvaluatedRows, scores: Floats, budgets: Sequence[float]) -> list[BudgetFigures]:
     """Figures of each alarm budget."""
     found = []
     for rate in budgets:
@@ -70,7 +70,7 @@ def threshold_multiples(labels: Ints, scores: Floats, patients: Ints, folds: Int
     return multiples
 
 
-def discrimination(cohort: Cohort, named: Mapping[str, Floats]) -> Table:
+def discrimination(cohort: EvaluatedRows, named: Mapping[str, Floats]) -> Table:
     """AUROC, same-hour AUROC, AUPRC and utility of each score."""
     labels = cohort.labels
     return Table(
@@ -83,7 +83,7 @@ def discrimination(cohort: Cohort, named: Mapping[str, Floats]) -> Table:
     )
 
 
-def _discrimination_row(name: str, cohort: Cohort, scores: Floats) -> Cells:
+def _discrimination_row(name: str, cohort: EvaluatedRows, scores: Floats) -> Cells:
     labels, patients = cohort.labels, cohort.patients
     people = int(patients.max()) + 1
     rank, precision = weighted_auroc(labels, scores), weighted_auprc(labels, scores)
@@ -123,7 +123,7 @@ def _best_utility(labels: Ints, scores: Floats, patients: Ints) -> float:
     return max(utility(labels, scores >= threshold, patients) for threshold in thresholds)
 
 
-def budget_table(cohort: Cohort, found: Sequence[BudgetFigures]) -> Table:
+def budget_table(cohort: EvaluatedRows, found: Sequence[BudgetFigures]) -> Table:
     """The model's figures for each alarm budget."""
     return Table(
         "Alarm budgets of the model",
@@ -150,7 +150,7 @@ def budget_table(cohort: Cohort, found: Sequence[BudgetFigures]) -> Table:
     )
 
 
-def comparison_at_budget(cohort: Cohort, named: Mapping[str, Floats], rate: float) -> Table:
+def comparison_at_budget(cohort: EvaluatedRows, named: Mapping[str, Floats], rate: float) -> Table:
     """Figures of several scores with the same alarm budget."""
     rows: list[Cells] = []
     for name, scores in named.items():
@@ -163,7 +163,7 @@ def comparison_at_budget(cohort: Cohort, named: Mapping[str, Floats], rate: floa
     )
 
 
-def fold_table(cohort: Cohort, scores: Floats) -> Table:
+def fold_table(cohort: EvaluatedRows, scores: Floats) -> Table:
     """AUROC of each fold."""
     labels, hours = cohort.labels, cohort.hours.hours
     rows: list[Cells] = []
@@ -174,7 +174,7 @@ def fold_table(cohort: Cohort, scores: Floats) -> Table:
     return Table("Folds", ("fold", "AUROC", "same-hour AUROC"), rows)
 
 
-def subgroup_table(cohort: Cohort, scores: Floats, threshold: float) -> Table:
+def subgroup_table(cohort: EvaluatedRows, scores: Floats, threshold: float) -> Table:
     """Figures by age and sex."""
     hours, labels, patients = cohort.hours, cohort.labels, cohort.patients
     groups = [
@@ -219,7 +219,7 @@ def _interval(rank: Callable[[Floats], float], patients: Ints, people: int) -> I
     return bootstrap(lambda drawn: rank(drawn[patients]), people)
 
 
-def stay_table(cohort: Cohort, scores: Floats, boosted: Floats) -> Table:
+def stay_table(cohort: EvaluatedRows, scores: Floats, boosted: Floats) -> Table:
     """Figures by hour of stay, of the model and of boosting."""
     labels, hours = cohort.labels, cohort.hours.hours
     rows: list[Cells] = []
@@ -244,7 +244,7 @@ def stay_table(cohort: Cohort, scores: Floats, boosted: Floats) -> Table:
     )
 
 
-def detected_table(cohort: Cohort, scores: Floats, points: Floats, threshold: float) -> Table:
+def detected_table(cohort: EvaluatedRows, scores: Floats, points: Floats, threshold: float) -> Table:
     """Septic patients with an alarm before or at the onset compared with those without one.
 
     Args:
@@ -286,7 +286,7 @@ def detected_table(cohort: Cohort, scores: Floats, points: Floats, threshold: fl
     )
 
 
-def lead_times_h(cohort: Cohort, scores: Floats, threshold: float) -> list[float]:
+def lead_times_h(cohort: EvaluatedRows, scores: Floats, threshold: float) -> list[float]:
     """Hours from the first alarm to the onset, for septic patients with an alarm before or at the onset."""
     found = []
     for start, end in zip(cohort.hours.starts, cohort.hours.ends, strict=True):

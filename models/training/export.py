@@ -49,7 +49,7 @@ class Exported(NamedTuple):
     parameters: int
 
 
-class _Sepsis(nn.Module):
+class _CalibratedSepsisNet(nn.Module):
     mix: Tensor
 
     def __init__(self, net: SepsisMembers, calibration: Calibration) -> None:
@@ -63,7 +63,7 @@ class _Sepsis(nn.Module):
         return torch.sigmoid((heads * self.mix[:, 0]).sum(-1) * self.slope + self.offset), h, c
 
 
-class _Heart(nn.Module):
+class _CalibratedHeartNet(nn.Module):
     def __init__(self, net: HeartNet, calibration: Calibration) -> None:
         super().__init__()
         self.net = net
@@ -73,7 +73,7 @@ class _Heart(nn.Module):
         return torch.sigmoid(self.net(x) * self.slope + self.offset)
 
 
-class _Rhythm(nn.Module):
+class _RhythmScores(nn.Module):
     def __init__(self, net: RhythmNet) -> None:
         super().__init__()
         self.net = net
@@ -88,7 +88,7 @@ def export_sepsis(net: SepsisMembers, calibration: Calibration) -> Exported:
     example = (torch.zeros(3, 5, features), torch.zeros(1, 3, hidden), torch.zeros(1, 3, hidden))
     batch, time = torch.export.Dim("batch", min=1, max=65_536), torch.export.Dim("time", min=1, max=65_536)
     graph = _graph(
-        _Sepsis(net, calibration),
+        _CalibratedSepsisNet(net, calibration),
         example,
         {"x": {0: batch, 1: time}, "h": {1: batch}, "c": {1: batch}},
         ("x", "h", "c"),
@@ -107,7 +107,9 @@ def export_sepsis(net: SepsisMembers, calibration: Calibration) -> Exported:
 def export_heart(net: HeartNet, calibration: Calibration) -> Exported:
     """Export a heart model: from x [B, F] to y [B]."""
     batch = torch.export.Dim("batch", min=1, max=65_536)
-    graph = _graph(_Heart(net, calibration), (torch.zeros(3, len(net.mean)),), {"x": {0: batch}}, ("x",), ("y",))
+    graph = _graph(
+        _CalibratedHeartNet(net, calibration), (torch.zeros(3, len(net.mean)),), {"x": {0: batch}}, ("x",), ("y",)
+    )
     state = {name: value.numpy() for name, value in net.state_dict().items()}
     weights: dict[str, Floats | Quantised] = dict(state)
     for name in ("one", "two", "three", "straight"):
@@ -121,7 +123,7 @@ def export_rhythm(net: RhythmNet) -> Exported:
     beat_features = net.beats.one.in_features
     time, beats = torch.export.Dim("time", min=200, max=65_536), torch.export.Dim("count", min=2, max=4_096)
     graph = _graph(
-        _Rhythm(net),
+        _RhythmScores(net),
         (torch.zeros(1, 1, 1_000), torch.zeros(1, 12, beat_features)),
         {"wave": {2: time}, "beats": {1: beats}},
         ("wave", "beats"),

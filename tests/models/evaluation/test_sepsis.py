@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.evaluation.sepsis_metrics import at_budget, same_hour_auroc
-from models.evaluation.sepsis_tables import Cohort, detected_table, stay_table, threshold_multiples
+from models.evaluation.sepsis_tables import EvaluatedRows, detected_table, stay_table, threshold_multiples
 from models.recordings import FOLDS, Hours
 from models.sepsis_features import INPUTS
 
@@ -22,7 +22,7 @@ def drawn(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(len(PATIENT)) + 0.5 * LABELS
 
 
-def cohort(values: np.ndarray | None = None) -> Cohort:
+def cohort(values: np.ndarray | None = None) -> EvaluatedRows:
     starts = np.arange(PATIENTS) * STAY_H
     hours = Hours(
         tuple(map(str, range(PATIENTS))),
@@ -35,7 +35,7 @@ def cohort(values: np.ndarray | None = None) -> Cohort:
         LABELS,
         {},
     )
-    return Cohort(hours, LABELS, PATIENT, FOLD)
+    return EvaluatedRows(hours, LABELS, PATIENT, FOLD)
 
 
 def test_a_threshold_is_chosen_without_the_fold_that_it_is_applied_to() -> None:
