@@ -19,11 +19,11 @@ EVERY_S: Final = 3_600.0
 _log = get(__name__)
 
 
-class _WallClock(Protocol):
+class _WallTime(Protocol):
     def now_ms(self) -> int: ...
 
 
-async def keep_up(wallet: Wallet, clock: _WallClock, *, every_s: float = EVERY_S) -> None:
+async def keep_up(wallet: Wallet, clock: _WallTime, *, every_s: float = EVERY_S) -> None:
     """Keep a wallet up to date until cancelled."""
     while True:
         await look_after(wallet, clock.now_ms())
