@@ -12,6 +12,7 @@ from vitals.alarms import Observation, clock_text
 from vitals.baseline import Baseline
 from vitals.conditions import Conditions, JudgingContext
 from vitals.latest import LatestValues, SignValue
+from vitals.limit_texts import with_limit
 from vitals.messages import Event, News2Part, Reading, SensorFlag
 from vitals.news2_history import News2History
 from vitals.plan import MonitoringPlan
@@ -111,7 +112,8 @@ class ReadingJudge:
                 seen = Observation(
                     truth=Truth.TRUE, at_ms=reading.at_ms, reading_id=reading.reading_id, priority=priority
                 )
-                events += self._conditions.book.backfill(rule, seen, key=key, explain=explain)
+                text = with_limit(rule, points, explain)
+                events += self._conditions.book.backfill(rule, seen, key=key, explain=text)
         return events
 
     def to_state(self) -> tuple[list[Any], list[Any]]:
@@ -156,7 +158,7 @@ class ReadingJudge:
                     continue
                 z = baseline.z(latest.value)
                 if z is not None:
-                    explain = partial(_baseline_text, rule, sign, latest.value, baseline.mean)
+                    explain = partial(_baseline_text, rule, sign, latest.value, baseline.mean, abs(z))
                     self._conditions.observe(rule, abs(z), context, explain, causes=1 << INDEX[sign])
 
     def _judge_derived(self, context: JudgingContext) -> None:
@@ -176,17 +178,15 @@ def _red_text(part: News2Part, scale: int) -> str:
     sign = VitalSign(part.sign)
     on_scale = " on scale 2" if scale == 2 and sign is VitalSign.SPO2 else ""
     value = scores.shown(sign, part.value) if part.value is not None else sign.value
-    return f"red sign: {value}{on_scale} scores 3 of NEWS2"
+    return f"red sign: {value}{on_scale} scores {part.points} of NEWS2"
 
 
 def _sign_text(rule: Rule, sign: VitalSign, value: float) -> str:
-    priority = rule.reached(value)
-    limit = next((one.threshold for one in rule.limits if one.priority == priority), rule.limits[0].threshold)
-    return f"{rule.label}: {scores.shown(sign, value)} {SPEC[sign].unit}, limit {rule.comparison} {limit:g}"
+    return f"{rule.label}: {scores.shown(sign, value)} {SPEC[sign].unit}"
 
 
-def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float) -> str:
-    return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}"
+def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float, deviations: float) -> str:
+    return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}, {deviations:.1f} deviations"
 
 
 def _sensor_off_text(since_ms: int, now_ms: int) -> str:
