@@ -64,6 +64,8 @@ def score(values: Mapping[str, float], *, scale: int = 1) -> tuple[int | None, i
         risk = "medium"
     else:
         risk = "low-medium" if 3 in found.values() else "low"
+    if len(found) < len(SEVEN) and risk != "high":  # what is missing may score
+        risk = "" if risk == "low" else f">= {risk}"
     return (at_least if len(found) == len(SEVEN) else None), at_least, risk
 
 

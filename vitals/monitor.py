@@ -300,7 +300,7 @@ class PatientMonitor:
             at_ms=reading.at_ms,
             total=score.total,
             at_least=score.at_least,
-            risk=score.risk,
+            risk=news2.risk_text(score),
             spo2_scale=score.spo2_scale,
             parts=score.parts,
         )

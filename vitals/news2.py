@@ -160,7 +160,7 @@ class News2(msgspec.Struct, frozen=True, kw_only=True):
     at_least: int  # equals `total` when complete
     missing: tuple[VitalSign, ...]
     parts: tuple[News2Part, ...]
-    risk: Risk  # of `at_least`
+    risk: Risk  # of `at_least`; for people and records there is `risk_text`
     spo2_scale: int
 
 
@@ -216,6 +216,25 @@ def risk_of(at_least: int, *, single_three: bool) -> Risk:
     """Risk band of a total or of a lower bound."""
     risk = _RISKS[bisect_right(_RISK_FROM, at_least) - 1]
     return Risk.LOW_MEDIUM if single_three and risk is Risk.LOW else risk
+
+
+def risk_text(scored: News2 | News2Scored) -> str:
+    """The risk for people and records: of an incomplete score only what is certain.
+
+    `medium` of a total; of a lower bound `>= medium`, `high`, which is the highest, and nothing instead of `low`: what
+    is missing may score.
+
+    >>> risk_text(score({VitalSign.RESPIRATORY_RATE: (16, 0)})), risk_text(score({VitalSign.RESPIRATORY_RATE: (8, 0)}))
+    ('', '>= low-medium')
+    """
+    risk = _risk(scored)
+    if scored.total is not None or risk is Risk.HIGH:
+        return risk.value
+    return "" if risk is Risk.LOW else f">= {risk}"
+
+
+def _risk(scored: News2 | News2Scored) -> Risk:
+    return risk_of(scored.at_least, single_three=any(part.points == 3 for part in scored.parts))
 
 
 _RISK_FROM: Final = (0, 5, 7)
@@ -280,7 +299,8 @@ RESPONSES: Final[tuple[Response, ...]] = (
 
 def response_to(news2: News2 | News2Scored) -> Response:
     """The response of Chart 4; for an incomplete score, that of its lower bound."""
-    return next(row for row in reversed(RESPONSES) if row.risk == news2.risk and row.at_least <= news2.at_least)
+    risk = _risk(news2)
+    return next(row for row in reversed(RESPONSES) if row.risk is risk and row.at_least <= news2.at_least)
 
 
 def _spo2_bands(scale: int, on_oxygen: bool) -> Bands:

@@ -135,6 +135,7 @@ def _assignments(plan: MonitoringPlan) -> str:
         "was = whole(t: r.at_least)",
         "higher = if was > now then was else now",
         "single = " + " or ".join(f'r.{name}_points == "3"' for name in _NAMES),
+        'bound = if complete then "" else "≥ "',  # what is missing may score
         "priority = whole(t: r.alarm_priority)",
     ]
     return "\n".join(f"    {line}" for line in lines)
@@ -157,8 +158,9 @@ def _patient_row() -> str:
                 else if complete then string(v: now)
                 else if now < was then "≥ " + string(v: now) + ", was " + r.at_least
                 else "≥ " + string(v: now),
-            risk: if r.at_least == " " then "unknown" else if higher >= 7 then "high" else if higher >= 5 then "medium"
-                else if single then "low-medium" else "low",
+            risk: if r.at_least == " " then "unknown" else if higher >= 7 then "high"
+                else if higher >= 5 then bound + "medium" else if single then bound + "low-medium"
+                else if complete then "low" else "unknown",
             {separator.join(cells)},
             {separator.join(models)},
             alarm: if priority == 0 then " " else {priority_text("priority")} + " " + r.alarm_text

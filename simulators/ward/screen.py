@@ -18,6 +18,7 @@ from rich.text import Text
 
 from vitals.freshness import Freshness
 from vitals.messages import AlarmChanged, AlarmState, Priority
+from vitals.news2 import risk_text
 from vitals.risk import duration
 from vitals.signs import SPEC, VitalSign
 from vitals.view import ModelView, PatientView, SignView
@@ -164,7 +165,8 @@ def news2_text(view: PatientView) -> Text:
     if all(part.points is None for part in score.parts):
         return Text("–", style="dim")
     text = str(score.at_least) if score.total is not None else f"≥ {score.at_least}"
-    return Text(text, style=_RISK_COLOUR[str(score.risk)])
+    # What is missing may score: a low bound is not shown in the colour of a low risk.
+    return Text(text, style=_RISK_COLOUR[str(score.risk)] if risk_text(score) else "")
 
 
 def model_text(model: ModelView | None) -> Text:
