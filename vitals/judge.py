@@ -24,6 +24,7 @@ _LEARNED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE)
 _BASELINES: Final = tuple((sign, f"baseline:{sign.value}") for sign in _LEARNED)
 _CLOCK_FLAGS: Final = int(SensorFlag.CLOCK_CORRECTED | SensorFlag.CLOCK_CLAMPED)
 _CLOCK_TEXT: Final = "the device's clock is wrong; times are worked out from its uptime"
+_ENTERED: Final = frozenset(spec.sign for spec in SPEC.values() if spec.entered)
 _BIT: Final = {sign.value: 1 << INDEX[sign] for sign in SPEC}
 
 _Inputs: TypeAlias = dict[VitalSign, tuple[float | None, int | None]]
@@ -130,6 +131,9 @@ class ReadingJudge:
         for rule in self._rules.get("red_sign", ()):
             for part in score.parts:
                 if part.points is None:
+                    # No timer watches what people enter: once it is too old, it may not be repeated as current.
+                    if part.sign in _ENTERED and conditions.book.has(rule.rule_id, part.sign):
+                        conditions.mark_unknown(rule, context.at_ms, context.events, key=part.sign)
                     continue
                 if part.points >= rule.limits[0].threshold or conditions.book.has(rule.rule_id, part.sign):
                     explain = partial(_red_text, part, self._plan.spo2_scale)

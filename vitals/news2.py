@@ -158,10 +158,12 @@ class News2(msgspec.Struct, frozen=True, kw_only=True):
 
     total: int | None  # None: incomplete
     at_least: int  # equals `total` when complete
-    missing: tuple[VitalSign, ...]
+    missing: tuple[VitalSign, ...]  # without points, or due
     parts: tuple[News2Part, ...]
     risk: Risk  # of `at_least`; for people and records there is `risk_text`
     spo2_scale: int
+    due: tuple[VitalSign, ...] = ()  # older than the risk allows; their points still count in `at_least`
+    due_every_ms: int = 0  # how often they ought to be measured; 0: none is due
 
 
 def score(inputs: Inputs, *, spo2_scale: int = 1, valid_ms: Validity = DEFAULT_VALID_MS) -> News2:
@@ -210,6 +212,17 @@ def current(inputs: Inputs, sign: VitalSign, valid_ms: Validity = DEFAULT_VALID_
         return None
     limit = valid_ms(sign) if callable(valid_ms) else valid_ms.get(sign, DEFAULT_VALID_MS[sign])
     return value if age_ms <= limit else None
+
+
+def with_due(scored: News2, due: tuple[VitalSign, ...], every_ms: int) -> News2:
+    """The score, incomplete because some of its values are older than the risk allows.
+
+    Args:
+        due: signs that have points.
+        every_ms: how often they ought to be measured.
+    """
+    missing = tuple(sign for sign, _, _ in _CHART if sign in scored.missing or sign in due)
+    return msgspec.structs.replace(scored, total=None, missing=missing, due=due, due_every_ms=every_ms)
 
 
 def risk_of(at_least: int, *, single_three: bool) -> Risk:

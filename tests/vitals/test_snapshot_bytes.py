@@ -6,8 +6,10 @@ part of a snapshot, so new wording takes new digests. So does a field with a def
 `test_response.py` restores a state without it. Any other change of the format raises `SNAPSHOT_VERSION` as well.
 """
 
+from base64 import b64decode
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -64,23 +66,23 @@ DIGESTS: Final = (
     (
         a_plan(),
         {
-            1: ("4fce6faec8a451d9", "7bca187b801f1121"),
-            10: ("9224c45d03c49e28", "28b622863186348b"),
-            100: ("e79c5be5e4a15642", "77e515a0d50adaaa"),
-            500: ("dc0b7054b662d7cd", "6c50690f86f50910"),
-            1_000: ("0e5b1a69c14f7099", "bb2b2fc0bfd912c4"),
-            2_000: ("37ce0f1883ac3396", "960bdd71275c3e4b"),
+            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
+            10: ("2d76d0fafae593a4", "e36fd3dc81699984"),
+            100: ("75cf8d00d9b013e5", "647c6938d39bbea8"),
+            500: ("4b9a26e45c42f1c8", "c095b9f8539948ea"),
+            1_000: ("61c64e98e06bfc6a", "c7573a0b07658459"),
+            2_000: ("b3737ba1529e403d", "c3247bd61d0caadb"),
         },
     ),
     (
         EVERY_RULE,
         {
-            1: ("4fce6faec8a451d9", "7bca187b801f1121"),
-            10: ("991498254d6b6721", "11451d9a0cd8c845"),
-            100: ("1062f2e8018f8fa3", "f3a83fd138855fa0"),
-            500: ("18377b0ae818c2b0", "57ea12db93fb9c32"),
-            1_000: ("b9678e8d3bbc3994", "eb3f5ed3b362144e"),
-            2_000: ("661031239dbca52c", "eff4b3c793180436"),
+            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
+            10: ("d2261bd82c682a7c", "ed628056ef70ec2a"),
+            100: ("73cd5707b3467c6a", "136ce5a8cdff0629"),
+            500: ("438bd128e564a8e7", "baee0df8eb419420"),
+            1_000: ("dfe8479d27ffd8ec", "b34713d70efe309c"),
+            2_000: ("0182776f97394403", "b3f25a1cddf87156"),
         },
     ),
 )
@@ -156,3 +158,15 @@ def test_snapshots_and_events_keep_their_bytes(plan: MonitoringPlan, digests: di
             found[step] = (states.hexdigest()[:16], told.hexdigest()[:16])
 
     assert found == digests
+
+
+def test_a_snapshot_of_an_earlier_version_is_read_with_all_that_is_in_it() -> None:
+    """Written at step 120 of the story above, before intervals of measuring were part of a snapshot."""
+    old = b64decode((Path(__file__).parent / "snapshot_before_measuring_intervals.txt").read_text(encoding="ascii"))
+
+    monitor = PatientMonitor.restore(BINDING, old, a_plan())
+
+    parts = msgspec.msgpack.decode(old)
+    assert msgspec.msgpack.decode(monitor.snapshot())[: len(parts)] == parts
+    assert monitor.open_alarms()
+    assert PatientMonitor.restore(BINDING, monitor.snapshot(), a_plan()).snapshot() == monitor.snapshot()
