@@ -126,6 +126,28 @@ def judge_disk(subject: str, *, free: int, growth: int = 0, fix: str) -> CheckRe
     return ok(subject, f"the disk has {size(free)} free")
 
 
+# Alarm desk
+
+
+def judge_urgent_ladder(waits_ms: int | None, *, source: str) -> CheckResult:
+    """When the first person is notified of a NEWS2 of 5 or 6, which the RCP calls urgent.
+
+    Args:
+        waits_ms: delay of the first step; None: no person is notified.
+        source: configuration of the alarm desk.
+    """
+    subject = "first call for a NEWS2 of 5 or 6"
+    if waits_ms == 0:
+        return ok(subject, "at once")
+    result = "no person is notified" if waits_ms is None else f"waits {span(waits_ms)}"
+    return warning(
+        subject,
+        f"{result}; the Royal College of Physicians asks to inform the team immediately",
+        f"in {source}, remove [policy.medium] if it is the earlier default, or write [policy.rules.news2.medium] "
+        "with a first step at delay_ms 0",
+    )
+
+
 # Kafka
 
 

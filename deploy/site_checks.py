@@ -19,13 +19,20 @@ from deploy.checks import (
     judge_disk,
     judge_offset,
     judge_revocation_list,
+    judge_urgent_ladder,
     ok,
 )
 from deploy.probes import check_broker, http_request
 from runtime.clock import Clock
+from runtime.config import load
+from runtime.errors import ConfigError
+from stream.config import DeskConfig
 from stream.errors import SiteUnusable
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
 from stream.site.folder import Site
+from vitals.errors import BadPlan
+from vitals.escalation import NEWS2_RULE
+from vitals.messages import Priority
 from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 from wire.lanes import tls_context
@@ -42,6 +49,7 @@ async def check_site(folder: Path, clock: Clock) -> list[CheckResult]:
             asyncio.to_thread(_files, site, clock),
             asyncio.to_thread(_broker, site),
             asyncio.to_thread(_registry, site, clock),
+            asyncio.to_thread(check_desk, folder),
         )
     return [one for part in parts for one in part]
 
@@ -121,6 +129,19 @@ def _registry(site: Site, clock: Clock) -> list[CheckResult]:
             failure(subject, "belongs to another site", "correct registry_host and registry_port in site.json"),
         ]
     return [*found, ok(subject, "answers and belongs to this site")]
+
+
+def check_desk(folder: Path) -> list[CheckResult]:
+    """Check the ladders of the alarm desk, if its configuration is in the folder of the site."""
+    path = folder / "config" / "desk.toml"
+    if not path.exists():
+        return []
+    try:
+        policy = load(DeskConfig, path, env_prefix="VITALLOOM_DESK").policy
+        policy.check()
+    except (ConfigError, BadPlan) as error:
+        return [failure(f"configuration {path}", str(error), "run vitalloom desk --sample-config to see every key")]
+    return [judge_urgent_ladder(policy.ladder(Priority.MEDIUM, NEWS2_RULE).waits_ms, source=str(path))]
 
 
 def _fact(name: str, one: x509.Certificate, issuers: list[x509.Certificate]) -> CertificateFacts:

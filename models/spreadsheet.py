@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import chain
@@ -41,13 +42,16 @@ class FileRefused(ModelsError):
         self.path = path
 
 
+_UNKNOWN: Final = "unknown"
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of a scored file."""
 
     rows: int
     incomplete: int  # rows without a NEWS2 total
     empty: int  # rows without any content, left out
-    by_risk: dict[str, int]  # an incomplete row counts with the risk of its lower bound
+    by_risk: dict[str, int]  # by the text in the column `news2_risk`; "unknown" where that is empty
 
     @property
     def text(self) -> str:
@@ -194,7 +198,7 @@ def _score(file: TextIO, out: TextIO, source: str) -> Summary:
     may_use_comma = records.delimiter != ","
     mark = "," if records.delimiter == ";" else "."
     rows = incomplete = empty = 0
-    by_risk = dict.fromkeys((risk.value for risk in news2.Risk), 0)
+    by_risk: Counter[str] = Counter({risk.value: 0 for risk in news2.Risk})
     for number, cells in records:
         if not any(cell.strip() for cell in cells):
             empty += 1
@@ -208,8 +212,8 @@ def _score(file: TextIO, out: TextIO, source: str) -> Summary:
         writer.writerow([*cells, *_results(values, result, mark)])
         rows += 1
         incomplete += result.total is None
-        by_risk[result.risk] += 1
-    return Summary(rows=rows, incomplete=incomplete, empty=empty, by_risk=by_risk)
+        by_risk[news2.risk_text(result) or _UNKNOWN] += 1
+    return Summary(rows=rows, incomplete=incomplete, empty=empty, by_risk=dict(by_risk))
 
 
 class _Records:
@@ -321,7 +325,7 @@ def _results(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
         _points_text(result.total),
         str(result.at_least),
         "+".join(sign.value for sign in result.missing),
-        result.risk.value,
+        news2.risk_text(result),
         _points_text(scores.qsofa(values).points),
         _points_text(scores.sirs(values).points),
         _points_text(scores.mews(values).points),

@@ -31,6 +31,8 @@ VALID_MS = {
     "respiratory_rate": MINUTE, "spo2": MINUTE, "heart_rate": MINUTE, "temperature": 15 * MINUTE,
     "systolic_bp": 3 * HOUR, "consciousness": 12 * HOUR, "supplemental_oxygen": 12 * HOUR,
 }  # fmt: skip
+# What is not measured continuously is due by the risk; a cuff that inflates every hour may be half an hour late.
+MAY_BE_LATE_MS = {"consciousness": 0, "supplemental_oxygen": 0, "systolic_bp": HOUR // 2}
 BY_WEARABLE = ("respiratory_rate", "spo2", "heart_rate")
 # Bits of the mask of unusable values, by the order of the store's columns.
 COLUMNS = (
@@ -64,7 +66,22 @@ def score(values: Mapping[str, float], *, scale: int = 1) -> tuple[int | None, i
         risk = "medium"
     else:
         risk = "low-medium" if 3 in found.values() else "low"
+    if len(found) < len(SEVEN):
+        risk = _bound(risk)
     return (at_least if len(found) == len(SEVEN) else None), at_least, risk
+
+
+def _bound(risk: str) -> str:
+    """What is missing may score, so nothing but the highest risk is certain."""
+    return risk if risk == "high" else "" if risk == "low" else f">= {risk}"
+
+
+def _measured_every(scored: tuple[int | None, int, str]) -> int:
+    """RCP's chart 4: hourly from 5, or with a single 3; every 6 h from 1; every 12 h at 0."""
+    _, at_least, risk = scored
+    if at_least >= 5 or "low-medium" in risk:
+        return HOUR
+    return 6 * HOUR if at_least >= 1 else 12 * HOUR
 
 
 def rescore(
@@ -77,6 +94,7 @@ def rescore(
     valid_ms = {sign: max(ms, 3 * cadence_ms) if sign in BY_WEARABLE else ms for sign, ms in VALID_MS.items()}
     latest: dict[str, tuple[float, int]] = {}
     newest_ms = -1
+    seen: list[tuple[int, int]] = []  # time, and how often a set of observations was due then
     for reading in readings:
         at_ms = reading["at_ms"]
         for bit, sign in enumerate(COLUMNS):
@@ -89,7 +107,15 @@ def rescore(
             continue
         newest_ms = at_ms
         counted = {sign: value for sign, (value, when) in latest.items() if at_ms - when <= valid_ms[sign]}
-        yield reading["reading_id"], at_ms, score(counted, scale=scale)
+        total, at_least, risk = score(counted, scale=scale)
+        every_ms = _measured_every(score({sign: value for sign, (value, _) in latest.items()}, scale=scale))
+        seen.append((at_ms, every_ms))
+        in_force_ms = min(interval for when, interval in seen if at_ms - when <= HOUR or when == at_ms)
+        if total is not None and any(
+            at_ms - latest[sign][1] > in_force_ms + late for sign, late in MAY_BE_LATE_MS.items() if sign in latest
+        ):
+            total, risk = None, _bound(risk)
+        yield reading["reading_id"], at_ms, (total, at_least, risk)
 
 
 def check_store(path: Path, *, cadence_ms: int) -> int:

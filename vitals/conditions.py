@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from vitals.alarms import AlarmBook, Observation
+from vitals.limit_texts import with_limit
 from vitals.messages import Event
 from vitals.rules import Rule, Truth
 
@@ -53,7 +54,8 @@ class Conditions:
             rule: the rule to judge by.
             value: the quantity of the rule.
             moment: when, on which reading; the alarms that change are appended to its events.
-            explain: makes the one-line text of the alarm; called only when it is needed.
+            explain: makes the one-line text of the alarm without its limit, which is added here; called only when it is
+                needed.
             key: the sign, for rules that are judged sign by sign.
             causes: mask of the signs that the value was made of.
             grade: rises as the patient gets worse.
@@ -78,6 +80,7 @@ class Conditions:
             onset_ms=onset_ms,
             response=response,
         )
+        explain = with_limit(rule, value, explain)
         context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
 
     def mark_unknown(self, rule: Rule, at_ms: int, events: list[Event], *, key: str = "") -> None:

@@ -5,7 +5,7 @@ time. There is no timer to lose, so a restart, a second desk or a replay finds t
 keys.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import count
 from typing import Final, NamedTuple, TypeAlias
@@ -32,15 +32,28 @@ class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The steps of one priority. Without steps an alarm is listed and no person is notified."""
+    """The steps of one ladder. Without steps an alarm is listed and no person is notified."""
 
     steps: tuple[EscalationStep, ...] = ()
     repeat_ms: int | None = None  # interval at which the last step is repeated; None: never
 
+    @property
+    def waits_ms(self) -> int | None:
+        """How long the first person is not notified; None: no person is ever notified."""
+        return self.steps[0].delay_ms if self.steps else None
+
+
+class RuleLadders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ladders of one rule, by priority; None: that of the priority."""
+
+    high: Ladder | None = None
+    medium: Ladder | None = None
+    low: Ladder | None = None
+
 
 _ONE_BY_ONE: Final = ("push", "sms", "call")
 
-# Clinical rule 5: a NEWS2 of 7 or a red sign at once, then after 2, 5, 10 min; a NEWS2 of 5 after 15, 30, 60 min.
+# A NEWS2 of 7 or a red sign: at once, then after 2, 5, 10 min.
 _HIGH: Final = Ladder(
     steps=(
         EscalationStep(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
@@ -58,23 +71,64 @@ _MEDIUM: Final = Ladder(
     ),
     repeat_ms=60 * _MINUTE,  # an alarm without acknowledgement is never given up
 )
+# RCP 2017, chart 4: at a NEWS2 of 5 the nurse immediately informs the medical team. So a person is notified at once.
+# No role that the ladder of medium alarms does not have: an older configuration has people for those.
+_URGENT: Final = Ladder(
+    steps=(
+        EscalationStep(delay_ms=0, who="nurse", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=15 * _MINUTE, who="second", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=30 * _MINUTE, who="lead", channels=_ONE_BY_ONE),
+        EscalationStep(delay_ms=60 * _MINUTE, who="lead", channels=_ONE_BY_ONE, every_channel=True),
+    ),
+    repeat_ms=60 * _MINUTE,
+)
+NEWS2_RULE: Final = "news2"
+"""The rule whose alarms of medium priority are an urgent response of the RCP."""
+DEFAULT_RULE_LADDERS: Final = {NEWS2_RULE: RuleLadders(medium=_URGENT)}
 
 
 class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one ward escalates. Call `check` on a policy that was read from a file."""
+    """How one ward escalates. Call `check` on a policy that was read from a file.
+
+    An alarm has the ladder of its rule, or else that of its priority. A policy that gives a ladder for medium alarms
+    and none for rules has that one for all of them.
+    """
 
     high: Ladder = _HIGH
-    medium: Ladder = _MEDIUM
+    medium: Ladder | None = None  # None: the default
     low: Ladder = Ladder()
+    rules: dict[str, RuleLadders] | None = None  # by rule id; None: the default, unless `medium` is given
     # By channel: a notification without a receipt for this long counts as not delivered. The sum is short enough that
     # all channels were tried before the second person is notified.
     receipt_ms: dict[str, int] = msgspec.field(
         default_factory=lambda: {"push": 30 * _SECOND, "sms": 45 * _SECOND, "call": 45 * _SECOND}
     )
 
-    def ladder(self, priority: Priority) -> Ladder:
-        """The ladder of a priority."""
-        return {Priority.HIGH: self.high, Priority.MEDIUM: self.medium, Priority.LOW: self.low}[priority]
+    def ladder(self, priority: Priority, rule_id: str = "") -> Ladder:
+        """The ladder of an alarm: that of its rule, or else that of its priority."""
+        own = self._by_rule.get(rule_id)
+        if own is not None:
+            found = {Priority.HIGH: own.high, Priority.MEDIUM: own.medium, Priority.LOW: own.low}[priority]
+            if found is not None:
+                return found
+        medium = _MEDIUM if self.medium is None else self.medium
+        return {Priority.HIGH: self.high, Priority.MEDIUM: medium, Priority.LOW: self.low}[priority]
+
+    def ladders(self) -> Iterator[tuple[str, Ladder]]:
+        """Every ladder, with the name of its key."""
+        for name, priority in (("high", Priority.HIGH), ("medium", Priority.MEDIUM), ("low", Priority.LOW)):
+            yield name, self.ladder(priority)
+        for rule_id, own in self._by_rule.items():
+            for name in own.__struct_fields__:
+                ladder: Ladder | None = getattr(own, name)
+                if ladder is not None:
+                    yield f"rules.{rule_id}.{name}", ladder
+
+    @property
+    def _by_rule(self) -> Mapping[str, RuleLadders]:
+        if self.rules is None:
+            return DEFAULT_RULE_LADDERS if self.medium is None else {}
+        return self.rules
 
     def receipt(self, channel: str) -> int:
         """Milliseconds that a channel has for its delivery receipt."""
@@ -82,7 +136,7 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def check(self) -> None:
         """Raise BadPlan, naming the key and the fix, if this policy is invalid or does not escalate red alarms."""
-        for name, ladder in (("high", self.high), ("medium", self.medium), ("low", self.low)):
+        for name, ladder in self.ladders():
             delays = [step.delay_ms for step in ladder.steps]
             if delays != sorted(delays) or (delays and delays[0] < 0):
                 raise BadPlan(f"{name}.steps: order them by delay_ms, from 0 upwards")
@@ -95,6 +149,12 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                     raise BadPlan(f"{name}.steps: the step at {step.delay_ms} ms needs a role (who) and a channel")
         if not self.high.steps or self.high.steps[0].delay_ms > 0 or self.high.repeat_ms is None:
             raise BadPlan("high: begin with a step at delay_ms 0 and set repeat_ms; red alarms must be escalated")
+        for rule_id, own in self._by_rule.items():
+            if own.high is not None and (own.high.waits_ms != 0 or own.high.repeat_ms is None):
+                raise BadPlan(
+                    f"rules.{rule_id}.high: begin with a step at delay_ms 0 and set repeat_ms; "
+                    "red alarms must be escalated"
+                )
         for channel, wait_ms in self.receipt_ms.items():
             if wait_ms <= 0:
                 raise BadPlan(f"receipt_ms.{channel}: {wait_ms} ms is not a positive time")
@@ -201,7 +261,7 @@ def due(
         return []
     results = _by_key(attempts)
     found: list[Due] = []
-    for turn in _turns(policy, alarm.priority, alarm.begins_ms, from_ms):
+    for turn in _turns(policy, alarm, alarm.begins_ms, from_ms):
         if turn.at_ms >= until_ms:
             break
         found += [one for one in _tries(policy, alarm, turn, results) if from_ms <= one.due_ms < until_ms]
@@ -216,7 +276,7 @@ def next_due_ms(
         return None
     results = _by_key(attempts)
     first: int | None = None
-    for turn in _turns(policy, alarm.priority, alarm.begins_ms, now_ms):
+    for turn in _turns(policy, alarm, alarm.begins_ms, now_ms):
         if first is not None and turn.at_ms >= first:
             break
         for one in _tries(policy, alarm, turn, results):
@@ -271,9 +331,9 @@ def _is_running(alarm: Escalation, now_ms: int) -> bool:
     return alarm.begins_ms is not None and (alarm.begins_ms <= now_ms or not alarm.after_silence)
 
 
-def _turns(policy: EscalationPolicy, priority: Priority, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
+def _turns(policy: EscalationPolicy, alarm: Escalation, begins_ms: int, from_ms: int) -> Iterator[_Turn]:
     """The steps and then the endless repetitions that can still matter at `from_ms`, in the order of time."""
-    ladder = policy.ladder(priority)
+    ladder = policy.ladder(alarm.priority, alarm.alarm.rule_id)
     for level, step in enumerate(ladder.steps):
         yield _Turn(level, 0, begins_ms + step.delay_ms, step)
     if not ladder.steps or ladder.repeat_ms is None:

@@ -21,6 +21,7 @@ from vitals.messages import (
     Priority,
     Reading,
 )
+from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign
 
 Resource: TypeAlias = dict[str, Any]
@@ -99,7 +100,8 @@ def news2_observation(scored: News2Scored, *, subject: str, device: str, derived
     """A NEWS2 with its seven sub-scores.
 
     An incomplete score is sent as `>= n`: FHIR obliges every reader to respect a comparator, so the lower bound cannot
-    be mistaken for a total. A missing sub-score says `unknown`.
+    be mistaken for a total. A missing sub-score says `unknown`. The clinical risk is then
+    `>= medium`, for instance, or unknown where only a low bound is known.
 
     Args:
         derived_from: references to the Observations that were scored.
@@ -118,7 +120,8 @@ def news2_observation(scored: News2Scored, *, subject: str, device: str, derived
         device=device,
     )
     made["valueQuantity"] = _points(scored.at_least, lower_bound=scored.total is None)
-    made["interpretation"] = [{"text": f"{scored.risk} clinical risk"}]
+    risk = risk_text(scored)
+    made["interpretation"] = [{"text": f"{risk} clinical risk" if risk else "clinical risk unknown: incomplete score"}]
     made["component"] = [_news2_component(part, scored) for part in scored.parts]
     if derived_from:
         made["derivedFrom"] = [{"reference": reference} for reference in derived_from]

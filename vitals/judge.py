@@ -12,6 +12,7 @@ from vitals.alarms import Observation, clock_text
 from vitals.baseline import Baseline
 from vitals.conditions import Conditions, JudgingContext
 from vitals.latest import LatestValues, SignValue
+from vitals.limit_texts import with_limit
 from vitals.messages import Event, News2Part, Reading, SensorFlag
 from vitals.news2_history import News2History
 from vitals.plan import MonitoringPlan
@@ -23,6 +24,7 @@ _LEARNED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE)
 _BASELINES: Final = tuple((sign, f"baseline:{sign.value}") for sign in _LEARNED)
 _CLOCK_FLAGS: Final = int(SensorFlag.CLOCK_CORRECTED | SensorFlag.CLOCK_CLAMPED)
 _CLOCK_TEXT: Final = "the device's clock is wrong; times are worked out from its uptime"
+_ENTERED: Final = frozenset(spec.sign for spec in SPEC.values() if spec.entered)
 _BIT: Final = {sign.value: 1 << INDEX[sign] for sign in SPEC}
 
 _Inputs: TypeAlias = dict[VitalSign, tuple[float | None, int | None]]
@@ -111,7 +113,8 @@ class ReadingJudge:
                 seen = Observation(
                     truth=Truth.TRUE, at_ms=reading.at_ms, reading_id=reading.reading_id, priority=priority
                 )
-                events += self._conditions.book.backfill(rule, seen, key=key, explain=explain)
+                text = with_limit(rule, points, explain)
+                events += self._conditions.book.backfill(rule, seen, key=key, explain=text)
         return events
 
     def to_state(self) -> tuple[list[Any], list[Any]]:
@@ -128,6 +131,9 @@ class ReadingJudge:
         for rule in self._rules.get("red_sign", ()):
             for part in score.parts:
                 if part.points is None:
+                    # No timer watches what people enter: once it is too old, it may not be repeated as current.
+                    if part.sign in _ENTERED and conditions.book.has(rule.rule_id, part.sign):
+                        conditions.mark_unknown(rule, context.at_ms, context.events, key=part.sign)
                     continue
                 if part.points >= rule.limits[0].threshold or conditions.book.has(rule.rule_id, part.sign):
                     explain = partial(_red_text, part, self._plan.spo2_scale)
@@ -156,7 +162,7 @@ class ReadingJudge:
                     continue
                 z = baseline.z(latest.value)
                 if z is not None:
-                    explain = partial(_baseline_text, rule, sign, latest.value, baseline.mean)
+                    explain = partial(_baseline_text, rule, sign, latest.value, baseline.mean, abs(z))
                     self._conditions.observe(rule, abs(z), context, explain, causes=1 << INDEX[sign])
 
     def _judge_derived(self, context: JudgingContext) -> None:
@@ -176,17 +182,15 @@ def _red_text(part: News2Part, scale: int) -> str:
     sign = VitalSign(part.sign)
     on_scale = " on scale 2" if scale == 2 and sign is VitalSign.SPO2 else ""
     value = scores.shown(sign, part.value) if part.value is not None else sign.value
-    return f"red sign: {value}{on_scale} scores 3 of NEWS2"
+    return f"red sign: {value}{on_scale} scores {part.points} of NEWS2"
 
 
 def _sign_text(rule: Rule, sign: VitalSign, value: float) -> str:
-    priority = rule.reached(value)
-    limit = next((one.threshold for one in rule.limits if one.priority == priority), rule.limits[0].threshold)
-    return f"{rule.label}: {scores.shown(sign, value)} {SPEC[sign].unit}, limit {rule.comparison} {limit:g}"
+    return f"{rule.label}: {scores.shown(sign, value)} {SPEC[sign].unit}"
 
 
-def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float) -> str:
-    return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}"
+def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float, deviations: float) -> str:
+    return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}, {deviations:.1f} deviations"
 
 
 def _sensor_off_text(since_ms: int, now_ms: int) -> str:

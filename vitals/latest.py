@@ -2,7 +2,8 @@
 
 from typing import Any, Final, NamedTuple
 
-from vitals.news2 import News2
+from vitals.measuring_interval import ALLOWED_LATE_MS, TWELVE_HOURLY, MeasuringInterval
+from vitals.news2 import News2, with_due
 from vitals.news2 import score as score_news2
 from vitals.plan import MonitoringPlan
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign, mask_of
@@ -17,19 +18,30 @@ class SignValue(NamedTuple):
     at_ms: int
 
 
+class _Scored(NamedTuple):
+    """The last NEWS2 that was worked out, and what belongs to it."""
+
+    score: News2
+    of_any_age: News2
+    interval_ms: int
+
+
 class LatestValues:
     """The newest usable value of each sign, however old it is.
 
     Attributes:
         by_sign: the values. A sign that was never measured is absent.
+        interval: how often a set of observations is due.
     """
 
-    __slots__ = ("_plan", "_valid_ms", "by_sign")
+    __slots__ = ("_last", "_plan", "_valid_ms", "by_sign", "interval")
 
     def __init__(self, plan: MonitoringPlan) -> None:
         self._plan = plan
         self._valid_ms = plan.validity
         self.by_sign: dict[VitalSign, SignValue] = {}
+        self.interval = MeasuringInterval()
+        self._last: _Scored | None = None
 
     def inputs(self, now_ms: int) -> dict[VitalSign, tuple[float | None, int | None]]:
         """Every value with its age in ms, as the scores expect them."""
@@ -44,18 +56,49 @@ class LatestValues:
         return mask
 
     def news2(self, now_ms: int) -> News2:
-        """NEWS2 of the values that are still valid."""
-        return score_news2(self.inputs(now_ms), spo2_scale=self._plan.spo2_scale, valid_ms=self._valid_ms)
+        """NEWS2 of the values that are still valid. One that is older than the risk allows makes it incomplete."""
+        found = score_news2(self.inputs(now_ms), spo2_scale=self._plan.spo2_scale, valid_ms=self._valid_ms)
+        # The risk is that of all values, however old: an old value that scores keeps its own interval in force, and
+        # what becomes due never changes what is due.
+        of_any_age = self._of_any_age(found)
+        interval_ms = self.interval.at(of_any_age, now_ms)
+        if interval_ms < TWELVE_HOURLY:
+            due = self._due(found, now_ms, interval_ms)
+            if due:
+                found = with_due(found, due, interval_ms)
+        self._last = _Scored(found, of_any_age, interval_ms)
+        return found
 
-    def news2_of_any_age(self, score: News2) -> int:
-        """Points of NEWS2 if the signs that `score` misses still had their last value, however old.
+    def note(self, score: News2, at_ms: int) -> int:
+        """The patient was seen at a score, that of `news2`: its risk decides what is due.
+
+        Returns how often a set of observations is due, in ms.
+        """
+        self.interval.note(self.news2_of_any_age(score), at_ms)
+        last = self._last
+        return TWELVE_HOURLY if last is None else last.interval_ms
+
+    def news2_of_any_age(self, score: News2) -> News2:
+        """NEWS2 if the signs that `score` misses still had their last value, however old.
 
         A patient whose data stopped is not presumed to be better.
         """
+        last = self._last
+        return last.of_any_age if last is not None and last.score is score else self._of_any_age(score)
+
+    def _of_any_age(self, score: News2) -> News2:
         if not any(sign in self.by_sign for sign in score.missing):
-            return score.at_least
+            return score
         last = {sign: (latest.value, 0) for sign, latest in self.by_sign.items()}
-        return score_news2(last, spo2_scale=self._plan.spo2_scale).at_least
+        return score_news2(last, spo2_scale=self._plan.spo2_scale)
+
+    def _due(self, score: News2, now_ms: int, interval_ms: int) -> tuple[VitalSign, ...]:
+        by_sign = self.by_sign
+        return tuple(
+            sign
+            for sign, late_ms in ALLOWED_LATE_MS.items()
+            if sign in by_sign and now_ms - by_sign[sign].at_ms > interval_ms + late_ms and sign not in score.missing
+        )
 
     def to_state(self) -> list[Any]:
         """Plain lists that msgspec can encode."""

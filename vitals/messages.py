@@ -192,9 +192,11 @@ class News2Scored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     at_ms: int
     total: int | None  # None: at least one parameter is missing
     at_least: int  # sum of the parts that are present: a lower bound, because no part scores below 0
-    risk: str  # low, low-medium, medium, high: of the lower bound
+    risk: str  # low, low-medium, medium, high; `>= medium` if incomplete, and empty if only a low bound is known
     spo2_scale: int
     parts: tuple[News2Part, ...]
+    due: tuple[str, ...] = ()  # signs that are older than the risk allows: they count in `at_least`, not in `total`
+    measure_every_ms: int = 0  # how often a set of observations is due at this risk; 0: not known
 
 
 class ReadingJudged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="reading_judged"):

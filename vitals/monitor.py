@@ -87,7 +87,7 @@ class PatientMonitor:
         self._learn(values, judged.at_ms, backfilled, events)
         self._close_windows(judged.at_ms, events)
         score = self._latest.news2(judged.at_ms)
-        events.append(self._scored(score, judged))
+        events.append(self._scored(score, judged, self._latest.note(score, judged.at_ms)))
         if backfilled:
             events += self._judge.judge_backfilled(judged, values)
         else:
@@ -188,6 +188,7 @@ class PatientMonitor:
                 self._windows.to_state(),
                 self._book.to_state(),
                 self._models.to_state(),
+                self._latest.interval.to_state(),
             ]
         )
 
@@ -234,6 +235,8 @@ class PatientMonitor:
         self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         if later:  # the first snapshots had no models
             self._models.load_state(later[0])
+        if len(later) > 1:  # nor the risk that decides what is due
+            self._latest.interval.load_state(later[1])
 
     def _add_to_windows(self, values: _Values, at_ms: int, events: list[Event]) -> None:
         windows = self._windows
@@ -288,21 +291,23 @@ class PatientMonitor:
     def _judge_reading(self, reading: Reading, score: news2.News2, events: list[Event]) -> None:
         context = JudgingContext(reading.at_ms, reading.reading_id, self._latest.missing(reading.at_ms), events)
         self._judge.judge_news2(score, context)
-        if self._freshness.update_news2(self._latest.news2_of_any_age(score)):
+        if self._freshness.update_news2(self._latest.news2_of_any_age(score).at_least):
             self._reschedule(reading.at_ms)
         self._judge.judge_signs(score, context)
         self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
 
-    def _scored(self, score: news2.News2, reading: Reading) -> News2Scored:
+    def _scored(self, score: news2.News2, reading: Reading, measure_every_ms: int) -> News2Scored:
         return News2Scored(
             binding_id=self.binding_id,
             reading_id=reading.reading_id,
             at_ms=reading.at_ms,
             total=score.total,
             at_least=score.at_least,
-            risk=score.risk,
+            risk=news2.risk_text(score),
             spo2_scale=score.spo2_scale,
             parts=score.parts,
+            due=score.due,
+            measure_every_ms=measure_every_ms,
         )
 
     def _reschedule(self, now_ms: int) -> None:

@@ -158,10 +158,12 @@ class News2(msgspec.Struct, frozen=True, kw_only=True):
 
     total: int | None  # None: incomplete
     at_least: int  # equals `total` when complete
-    missing: tuple[VitalSign, ...]
+    missing: tuple[VitalSign, ...]  # without points, or due
     parts: tuple[News2Part, ...]
-    risk: Risk  # of `at_least`
+    risk: Risk  # of `at_least`; for people and records there is `risk_text`
     spo2_scale: int
+    due: tuple[VitalSign, ...] = ()  # older than the risk allows; their points still count in `at_least`
+    due_every_ms: int = 0  # how often they ought to be measured; 0: none is due
 
 
 def score(inputs: Inputs, *, spo2_scale: int = 1, valid_ms: Validity = DEFAULT_VALID_MS) -> News2:
@@ -212,10 +214,40 @@ def current(inputs: Inputs, sign: VitalSign, valid_ms: Validity = DEFAULT_VALID_
     return value if age_ms <= limit else None
 
 
+def with_due(scored: News2, due: tuple[VitalSign, ...], every_ms: int) -> News2:
+    """The score, incomplete because some of its values are older than the risk allows.
+
+    Args:
+        due: signs that have points.
+        every_ms: how often they ought to be measured.
+    """
+    missing = tuple(sign for sign, _, _ in _CHART if sign in scored.missing or sign in due)
+    return msgspec.structs.replace(scored, total=None, missing=missing, due=due, due_every_ms=every_ms)
+
+
 def risk_of(at_least: int, *, single_three: bool) -> Risk:
     """Risk band of a total or of a lower bound."""
     risk = _RISKS[bisect_right(_RISK_FROM, at_least) - 1]
     return Risk.LOW_MEDIUM if single_three and risk is Risk.LOW else risk
+
+
+def risk_text(scored: News2 | News2Scored) -> str:
+    """The risk for people and records: of an incomplete score only what is certain.
+
+    `medium` of a total; of a lower bound `>= medium`, `high`, which is the highest, and nothing instead of `low`: what
+    is missing may score.
+
+    >>> risk_text(score({VitalSign.RESPIRATORY_RATE: (16, 0)})), risk_text(score({VitalSign.RESPIRATORY_RATE: (8, 0)}))
+    ('', '>= low-medium')
+    """
+    risk = _risk(scored)
+    if scored.total is not None or risk is Risk.HIGH:
+        return risk.value
+    return "" if risk is Risk.LOW else f">= {risk}"
+
+
+def _risk(scored: News2 | News2Scored) -> Risk:
+    return risk_of(scored.at_least, single_three=any(part.points == 3 for part in scored.parts))
 
 
 _RISK_FROM: Final = (0, 5, 7)
@@ -280,7 +312,8 @@ RESPONSES: Final[tuple[Response, ...]] = (
 
 def response_to(news2: News2 | News2Scored) -> Response:
     """The response of Chart 4; for an incomplete score, that of its lower bound."""
-    return next(row for row in reversed(RESPONSES) if row.risk == news2.risk and row.at_least <= news2.at_least)
+    risk = _risk(news2)
+    return next(row for row in reversed(RESPONSES) if row.risk is risk and row.at_least <= news2.at_least)
 
 
 def _spo2_bands(scale: int, on_oxygen: bool) -> Bands:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from vitals.measuring_interval import HOURLY, SIX_HOURLY
 from vitals.messages import ModelScore, News2Part, News2Scored, Priority
 from vitals.news2 import News2
 from vitals.scores import because, shown
@@ -109,14 +110,19 @@ def explain_news2(
     """A NEWS2 in one line.
 
     `NEWS2 7: RR 26 (+3), SpO2 91 (+3), HR 95 (+1); 2 h ago 3`, and incomplete
-    `NEWS2 >= 5 (SpO2 missing 12 min): ...`. Only signs that scored, highest first. An SpO2 on scale 2 is marked, and a
+    `NEWS2 >= 5 (SpO2 missing 12 min): ...`, or `(ACVPU due, 2 h old)` for a value that is older than
+    the risk allows. Only signs that scored, highest first. An SpO2 on scale 2 is marked, and a
     value older than five minutes has its age: `SBP 95 [40 min old] (+2)`.
 
     Args:
         earlier: (`at_least`, `at_ms`) of the score to compare with.
         earlier_complete: `False` writes the earlier one as a lower bound.
     """
-    missing = ", ".join(_missing_text(part) for part in news2.parts if part.points is None)
+    missing = ", ".join(
+        _due_text(part) if part.sign in news2.due else _missing_text(part)
+        for part in news2.parts
+        if part.points is None or part.sign in news2.due
+    )
     head = f"NEWS2 >= {news2.at_least} ({missing})" if missing else f"NEWS2 {news2.at_least}"
     parts = because(
         (_shown(part, part.value, news2.spo2_scale), part.points)
@@ -127,6 +133,25 @@ def explain_news2(
         return head + parts
     points, at_ms = earlier
     return f"{head}{parts}; {duration(now_ms - at_ms)} ago {'' if earlier_complete else '>= '}{points}"
+
+
+def due_texts(news2: News2) -> tuple[str, ...]:
+    """What has to be measured or entered again, one sentence for each sign; empty if nothing is due.
+
+    `consciousness entered 11 h ago: due (hourly at NEWS2 5 or more, or 3 in one parameter)`.
+    """
+    ages = {part.sign: part.age_ms or 0 for part in news2.parts}
+    why = _DUE_AT.get(news2.due_every_ms, f"every {duration(news2.due_every_ms)}")
+    return tuple(
+        f"{SPEC[sign].label} {'entered' if SPEC[sign].entered else 'measured'} {duration(ages[sign])} ago: due ({why})"
+        for sign in news2.due
+    )
+
+
+_DUE_AT: Final = {
+    HOURLY: "hourly at NEWS2 5 or more, or 3 in one parameter",
+    SIX_HOURLY: "every 6 h at NEWS2 1 to 4",
+}
 
 
 def duration(ms: int) -> str:
@@ -160,6 +185,10 @@ def _shown(part: News2Part, value: float, spo2_scale: int) -> str:
 def _missing_text(part: News2Part) -> str:
     abbreviation = SPEC[VitalSign(part.sign)].abbreviation
     return f"{abbreviation} missing" if part.age_ms is None else f"{abbreviation} missing {duration(part.age_ms)}"
+
+
+def _due_text(part: News2Part) -> str:
+    return f"{SPEC[VitalSign(part.sign)].abbreviation} due, {duration(part.age_ms or 0)} old"
 
 
 def _level_text(level: Priority | None) -> str:

@@ -48,17 +48,22 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     basis: str = "rule"
     enabled: bool = True
 
+    def crossed(self, value: float) -> AlarmLimit | None:
+        """The worst limit that `value` has crossed; None if it has crossed none."""
+        found = None
+        for limit in self.limits:
+            if (value >= limit.threshold) if self.comparison == ">=" else (value <= limit.threshold):
+                found = limit
+        return found
+
     def reached(self, value: float) -> Priority | None:
         """The priority of the worst limit that `value` has crossed; None if it has crossed none.
 
         >>> next(rule for rule in DEFAULT_RULES if rule.rule_id == "news2").reached(6)
         <Priority.MEDIUM: 2>
         """
-        found = None
-        for limit in self.limits:
-            if (value >= limit.threshold) if self.comparison == ">=" else (value <= limit.threshold):
-                found = limit.priority
-        return found
+        found = self.crossed(value)
+        return None if found is None else found.priority
 
     def is_well_inside(self, value: float) -> bool:
         """Whether `value` is inside the mildest limit by the margin, so that it counts towards clearing."""

@@ -49,13 +49,13 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The score in one line.
+        """The score in one line. The limit from which it is an alarm belongs to a rule, so it is not in it.
 
         >>> qsofa({VitalSign.RESPIRATORY_RATE: (24, 0), VitalSign.CONSCIOUSNESS: (0, 0)}).text
-        'qSOFA >= 1 of 3, positive from 2 (SBP missing): RR 24 (+1)'
+        'qSOFA >= 1 of 3 (SBP missing): RR 24 (+1)'
         """
         total = f">= {self.at_least}" if self.points is None else str(self.points)
-        head = f"{self.chart.name} {total} of {self.chart.out_of}, positive from {self.chart.positive_from}"
+        head = f"{self.chart.name} {total} of {self.chart.out_of}"
         return (
             head + _missing(self.missing) + because((shown(part.sign, part.value), part.points) for part in self.parts)
         )
@@ -117,7 +117,6 @@ MEWS: Final = ScoreChart(
     source="Subbe et al., QJM 2001;94:521",
 )
 
-SHOCK_INDEX_ALERT: Final = 0.9
 SHOCK_INDEX_SOURCE: Final = "Allgöwer and Burri, Dtsch Med Wochenschr 1967;92:1947; normal 0.5 to 0.7"
 MAP_TARGET: Final = 65
 MAP_SOURCE: Final = "DBP + (SBP - DBP) / 3; target in septic shock 65 mmHg, Surviving Sepsis Campaign 2021"
@@ -177,7 +176,7 @@ def shock_index(inputs: Inputs, *, valid_ms: Validity = DEFAULT_VALID_MS) -> Der
         )
     value = pulse / systolic
     given = f"{shown(VitalSign.HEART_RATE, pulse)}, {shown(VitalSign.SYSTOLIC_BP, systolic)}"
-    text = f"shock index {to_resolution(value, 2):.2f}, alert from {SHOCK_INDEX_ALERT}: {given}"
+    text = f"shock index {to_resolution(value, 2):.2f}: {given}"
     return DerivedQuantity(name="shock index", value=value, missing=(), text=text, source=SHOCK_INDEX_SOURCE)
 
 

@@ -37,8 +37,8 @@ NEWS2_COLOURS: Final = (
 )
 RISK_COLOURS: Final = (
     ("^high$", RED),
-    ("^medium$", ORANGE),
-    ("^low-medium$", YELLOW),
+    ("^(≥ )?medium$", ORANGE),
+    ("^(≥ )?low-medium$", YELLOW),
     ("^unknown$", DIM),
     ("^low$", GREEN),
 )

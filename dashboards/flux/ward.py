@@ -21,6 +21,7 @@ from dashboards.flux.parts import (
     select,
 )
 from stream.store.line_protocol import EDGE, NEWS2, SCORE
+from vitals.measuring_interval import ALLOWED_LATE_MS
 from vitals.model_scores import SCORE_VALID_MS
 from vitals.plan import EXPECTED, MonitoringPlan
 from vitals.signs import SIGNS, VitalSign
@@ -67,8 +68,9 @@ def patient_table(
 _NAMES: Final = tuple(spec.sign.value for spec in SCORED)
 _CELL_FUNCTIONS: Final = """whole = (t) => if t == " " then 0 else int(v: float(v: t))
 tenths = (t) => if t == " " then " " else string(v: float(v: int(v: float(v: t) * 10.0 + 0.5)) / 10.0)
-cell = (shown, points, ok, known, age) => if not known then " " else if not ok then "– " + span(ms: age)
+cell = (shown, points, ok, known, age, due) => if not known then " " else if not ok then "– " + span(ms: age)
     else shown + (if points > 0 then " (+" + string(v: points) + ")" else "") + "  " + span(ms: age)
+        + (if due then ", due" else "")
 """
 
 
@@ -77,7 +79,7 @@ def _patient_columns() -> list[str]:
     ends = ("score", "score_seen_ms", "threshold", "threshold_seen_ms", "reason")
     return [
         *(f"{name}{end}" for name in _NAMES for end in ("", "_points", "_age_ms", "_seen_ms")),
-        *("at_least", "at_least_seen_ms", "ward", "bed", "patient", "valid_to_ms"),
+        *("at_least", "at_least_seen_ms", "measure_every_ms", "ward", "bed", "patient", "valid_to_ms"),
         *("alarm_text", "alarm_priority", "alarm_by", "alarm_more"),
         *(f"{model}_{end}" for model in MODELS for end in ends),
     ]
@@ -123,18 +125,23 @@ more = by_priority |> count(column: "priority")
 
 def _assignments(plan: MonitoringPlan) -> str:
     """Values that the row is computed from: for each sign its age `a_`, validity `k_` and points `p_`."""
-    lines = []
+    lines = ["every = whole(t: r.measure_every_ms)"]
     for name in _NAMES:
         lines.append(f"a_{name} = whole(t: r.{name}_age_ms) + whole(t: r.{name}_seen_ms)")
         lines.append(f'k_{name} = r.{name} != " " and a_{name} <= {plan.valid(VitalSign(name))}')
         lines.append(f"p_{name} = if k_{name} then whole(t: r.{name}_points) else 0")
+        if name in ALLOWED_LATE_MS:  # valid, and older than the risk allows: it counts, and the score is not complete
+            late_ms = ALLOWED_LATE_MS[VitalSign(name)]
+            lines.append(f"d_{name} = k_{name} and every > 0 and a_{name} > every + {late_ms}")
     lines += [
         f"now = {' + '.join(f'p_{name}' for name in _NAMES)}",
-        f"complete = {' and '.join(f'k_{name}' for name in _NAMES)}",
+        f"any_due = {' or '.join(f'd_{name}' for name in ALLOWED_LATE_MS)}",
+        f"complete = not any_due and {' and '.join(f'k_{name}' for name in _NAMES)}",
         f"has_data = {' or '.join(f'k_{sign.value}' for sign in EXPECTED)}",
         "was = whole(t: r.at_least)",
         "higher = if was > now then was else now",
         "single = " + " or ".join(f'r.{name}_points == "3"' for name in _NAMES),
+        'bound = if complete then "" else "≥ "',  # what is missing may score
         "priority = whole(t: r.alarm_priority)",
     ]
     return "\n".join(f"    {line}" for line in lines)
@@ -142,7 +149,8 @@ def _assignments(plan: MonitoringPlan) -> str:
 
 def _patient_row() -> str:
     cells = (
-        f'{name}: cell(shown: {_shown(name)}, points: p_{name}, ok: k_{name}, known: r.{name} != " ", age: a_{name})'
+        f'{name}: cell(shown: {_shown(name)}, points: p_{name}, ok: k_{name}, known: r.{name} != " ", age: a_{name}, '
+        f"due: {f'd_{name}' if name in ALLOWED_LATE_MS else 'false'})"
         for name in _NAMES
     )
     models = (f"{model}: {_model_cell(model)}" for model in MODELS)
@@ -157,8 +165,9 @@ def _patient_row() -> str:
                 else if complete then string(v: now)
                 else if now < was then "≥ " + string(v: now) + ", was " + r.at_least
                 else "≥ " + string(v: now),
-            risk: if r.at_least == " " then "unknown" else if higher >= 7 then "high" else if higher >= 5 then "medium"
-                else if single then "low-medium" else "low",
+            risk: if r.at_least == " " then "unknown" else if higher >= 7 then "high"
+                else if higher >= 5 then bound + "medium" else if single then bound + "low-medium"
+                else if complete then "low" else "unknown",
             {separator.join(cells)},
             {separator.join(models)},
             alarm: if priority == 0 then " " else {priority_text("priority")} + " " + r.alarm_text

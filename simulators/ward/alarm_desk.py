@@ -24,7 +24,7 @@ from stream.desk.desk import Place
 from stream.desk.process import DeskProcess, opened_desk, users_of
 from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
 from stream.errors import DeskCommandFailed
-from vitals.escalation import EscalationPolicy, EscalationStep, Ladder
+from vitals.escalation import NEWS2_RULE, EscalationPolicy, EscalationStep, Ladder, RuleLadders
 
 PEOPLE: Final = {"anna": "nurse", "ben": "second nurse", "carla": "lead"}
 """Made-up people, and what they are."""
@@ -59,7 +59,10 @@ def policy(speed: float) -> EscalationPolicy:
         return round(rungs * RUNG_S * 1_000 * speed)
 
     return EscalationPolicy(
-        high=ladder(0, 1, 2, 3, 2), medium=ladder(2, 4, 6, 8, 8), receipt_ms={_CHANNEL: max(_ms(1), 1)}
+        high=ladder(0, 1, 2, 3, 2),
+        medium=ladder(2, 4, 6, 8, 8),
+        rules={NEWS2_RULE: RuleLadders(medium=ladder(0, 2, 4, 6, 8))},
+        receipt_ms={_CHANNEL: max(_ms(1), 1)},
     )
 
 

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from vitals.freshness import Freshness
 from vitals.messages import AlarmChanged, AlarmState, Priority
-from vitals.risk import duration
+from vitals.news2 import risk_text
+from vitals.risk import due_texts, duration
 from vitals.signs import SPEC, VitalSign
 from vitals.view import ModelView, PatientView, SignView
 
@@ -32,6 +33,8 @@ _RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "ye
 _TREND_MS: Final = 3_600_000
 _WIDE: Final = 130  # columns from which on everything has room
 RESPONSE_LINES: Final = 3  # one for each recommended response that a NEWS2 alarm may ask for
+DUE_LINES: Final = 2
+"""Lines about values that have to be measured or entered again."""
 _MOST_BEDS: Final = 8
 _COLUMNS: Final = (
     VitalSign.RESPIRATORY_RATE,
@@ -110,6 +113,7 @@ def ward(
     if left_out > 0:
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
     parts.extend(_responses(worst_first))
+    parts.extend(_due(worst_first))
     for bed, alarm in recent:
         parts.append(_line(bed, alarm))
         status_of_calls = (calls or {}).get(alarm.alarm_id)
@@ -164,7 +168,8 @@ def news2_text(view: PatientView) -> Text:
     if all(part.points is None for part in score.parts):
         return Text("–", style="dim")
     text = str(score.at_least) if score.total is not None else f"≥ {score.at_least}"
-    return Text(text, style=_RISK_COLOUR[str(score.risk)])
+    # What is missing may score: a low bound is not shown in the colour of a low risk.
+    return Text(text, style=_RISK_COLOUR[str(score.risk)] if risk_text(score) else "")
 
 
 def model_text(model: ModelView | None) -> Text:
@@ -237,6 +242,8 @@ def _quality(view: PatientView, now_ms: int) -> Text:
         return Text(f"sensor off {duration(max(now_ms - view.sensor_off_since_ms, 0))}", style="cyan")
     if not view.signs:
         return Text("no reading yet", style="dim")
+    if view.news2.due:
+        return Text(f"due: {', '.join(SPEC[sign].abbreviation for sign in view.news2.due)}", style="yellow")
     worst = max((sign.freshness for sign in view.signs if not SPEC[sign.sign].entered), default=Freshness.FRESH)
     return Text("ok" if worst is Freshness.FRESH else worst.name.lower(), style="dim" if not worst else "cyan")
 
@@ -268,6 +275,15 @@ def _responses(worst_first: Sequence[PatientRow]) -> list[Text]:
         more = f" and {len(these) - _MOST_BEDS} more" if len(these) > _MOST_BEDS else ""
         text = f"{MARK[priority]:>3} bed {', '.join(these[:_MOST_BEDS])}{more}: {response}"
         lines.append(Text(text, style=COLOUR[priority], no_wrap=True, overflow="ellipsis"))
+    return lines
+
+
+def _due(worst_first: Sequence[PatientRow]) -> list[Text]:
+    """What is older than the risk allows, of the worst patients."""
+    of_beds = [(row.bed, text) for row in worst_first for text in due_texts(row.view.news2)]
+    lines = [Text(f"    bed {bed}: {text}", style="yellow", no_wrap=True) for bed, text in of_beds[:DUE_LINES]]
+    if len(of_beds) > DUE_LINES:
+        lines[-1].append(f"; and {len(of_beds) - DUE_LINES} more")
     return lines
 
 

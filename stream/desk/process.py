@@ -94,8 +94,8 @@ def users_of(config: DeskConfig) -> Users:
 
 def people_problem(config: DeskConfig, addresses: Addresses) -> str:
     """A role of the escalation policy that cannot be reached, and why; empty if all can."""
-    for name in ("high", "medium", "low"):
-        for step in getattr(config.policy, name).steps:
+    for _, ladder in config.policy.ladders():
+        for step in ladder.steps:
             people = config.roles.get(step.who, ())
             if not people:
                 return f'roles.{step.who}: the policy calls this role, but it has no person; fix: {step.who} = ["NAME"]'

@@ -24,6 +24,7 @@ from vitals.messages import (
     WindowClosed,
     WindowOutdated,
 )
+from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, VitalSign
 
 SCHEMA: Final = 4
@@ -260,7 +261,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
         )  # fmt: skip
     if isinstance(event, News2Scored):
         return _PUT_NEWS2, (
-            event.reading_id, event.binding_id, event.at_ms, event.total, event.at_least, str(event.risk),
+            event.reading_id, event.binding_id, event.at_ms, event.total, event.at_least, risk_text(event),
             event.spo2_scale, _JSON.encode(event.parts).decode(),
         )  # fmt: skip
     if isinstance(event, ModelScored):

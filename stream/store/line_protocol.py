@@ -18,6 +18,7 @@ from vitals.messages import (
     ReadingJudged,
     WindowClosed,
 )
+from vitals.news2 import risk_text
 from vitals.signs import SIGNS
 
 NS_IN_MS: Final = 1_000_000
@@ -80,7 +81,11 @@ def _reading(event: ReadingJudged) -> str:
 
 
 def _news2(event: News2Scored) -> str:
-    fields = [f'at_least={event.at_least}i,risk="{event.risk}",spo2_scale={event.spo2_scale}i']
+    # Flux loses empty texts, and the risk of an earlier score would stand for this one.
+    risk = risk_text(event) or "unknown"
+    fields = [f'at_least={event.at_least}i,risk="{risk}",spo2_scale={event.spo2_scale}i']
+    if event.measure_every_ms:
+        fields.append(f"measure_every_ms={event.measure_every_ms}i")
     if event.total is not None:
         fields.append(f"total={event.total}i")
     for sign, value, points, age_ms in ((p.sign, p.value, p.points, p.age_ms) for p in event.parts):

@@ -1,5 +1,7 @@
 """The checks of `vitalloom doctor`: severity and text for measured facts."""
 
+from pathlib import Path
+
 import pytest
 
 from deploy.checks import (
@@ -15,11 +17,13 @@ from deploy.checks import (
     judge_lag,
     judge_offset,
     judge_revocation_list,
+    judge_urgent_ladder,
     ok,
     span,
     warning,
     worst_first,
 )
+from deploy.site_checks import check_desk
 
 NOW = 1_000 * DAY_MS
 MB = 1 << 20
@@ -154,3 +158,44 @@ def test_results_are_sorted_by_severity() -> None:
 )
 def test_durations_are_written_in_words(ms: int, words: str) -> None:
     assert span(ms) == words
+
+
+@pytest.mark.parametrize(
+    ("waits_ms", "severity", "result"),
+    [
+        (0, Severity.OK, "at once"),
+        (15 * 60_000, Severity.WARNING, "waits 15 minutes"),
+        (None, Severity.WARNING, "no person"),
+    ],
+)
+def test_an_urgent_news2_that_waits_is_a_warning(waits_ms: int | None, severity: Severity, result: str) -> None:
+    found = judge_urgent_ladder(waits_ms, source="desk.toml")
+
+    assert found.severity is severity
+    assert found.result.startswith(result)
+    assert ("desk.toml" in found.fix) == (severity is Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("policy", "severity"),
+    [
+        ("", Severity.OK),
+        (
+            '[policy.medium]\n[[policy.medium.steps]]\ndelay_ms = 900000\nwho = "nurse"\nchannels = ["push"]',
+            Severity.WARNING,
+        ),
+        ("[policy.rules.news2]\n[policy.rules.news2.medium]\nsteps = []", Severity.WARNING),
+        ("[policy.medium]\nsteps = 3", Severity.ERROR),
+    ],
+)
+def test_the_ladders_in_the_folder_of_a_site_are_checked(policy: str, severity: Severity, tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "desk.toml").write_text(policy, encoding="utf-8")
+
+    (found,) = check_desk(tmp_path)
+
+    assert found.severity is severity
+
+
+def test_a_site_without_a_desk_has_no_ladder_to_check(tmp_path: Path) -> None:
+    assert check_desk(tmp_path) == []

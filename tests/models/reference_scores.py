@@ -32,6 +32,8 @@ def reference_scores(cells: dict[str, str]) -> dict[str, str]:
     total = sum(news.values())
     red = 3 in news.values()
     risk = "high" if total >= 7 else "medium" if total >= 5 else "low-medium" if red else "low"
+    if len(news) < 7 and risk != "high":  # what is missing may score
+        risk = "" if risk == "low" else f">= {risk}"
 
     def whole(*needed: object, points: Callable[[], int]) -> str:
         return "" if any(x is None or x == "" for x in needed) else str(points())

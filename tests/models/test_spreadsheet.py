@@ -73,7 +73,7 @@ def test_a_complete_row_gets_every_score(run: Run) -> None:
 def test_an_empty_cell_counts_as_not_measured(run: Run) -> None:
     scored = run(HEADER, row(spo2="", temperature=" ", respiratory_rate="26"))
 
-    assert results(scored) == ["", "3", "spo2+temperature", "low-medium", "1", "", "", "0.58"]
+    assert results(scored) == ["", "3", "spo2+temperature", ">= low-medium", "1", "", "", "0.58"]
     assert scored.summary.incomplete == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.vitals.stories import SECOND, START, a_monitor, a_reading, an_answer, feed
 from vitals.alarms import WORSE_BY, clock_text
-from vitals.escalation import EscalationPolicy, Ladder
+from vitals.escalation import NEWS2_RULE, EscalationPolicy, Ladder
 from vitals.freshness import BY_NEWS2
 from vitals.messages import AlarmKind, Priority
 from vitals.monitor import PatientMonitor
@@ -119,9 +119,12 @@ def band(lowest: int, highest: int | None) -> str:
     return f"{lowest}" if highest == lowest else f"{lowest}–{highest}"
 
 
-@pytest.mark.parametrize(("title", "priority"), [("high", Priority.HIGH), ("medium", Priority.MEDIUM)])
-def test_the_document_draws_the_default_ladders(title: str, priority: Priority) -> None:
-    ladder = EscalationPolicy().ladder(priority)
+@pytest.mark.parametrize(
+    ("title", "rule_id", "priority"),
+    [("high", "", Priority.HIGH), ("medium, NEWS2 5–6", NEWS2_RULE, Priority.MEDIUM), ("medium", "", Priority.MEDIUM)],
+)
+def test_the_document_draws_the_default_ladders(title: str, rule_id: str, priority: Priority) -> None:
+    ladder = EscalationPolicy().ladder(priority, rule_id)
 
     found = [row[1:] for row in rows(ALARMS, "Who is to be told, and when") if row[0] == title]
 

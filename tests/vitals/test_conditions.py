@@ -36,7 +36,7 @@ def test_a_value_beyond_the_limit_opens_an_alarm_and_a_normal_one_ends_it() -> N
     (opened,) = judge(conditions, NEWS2, 6, 0)
     (ended,) = judge(conditions, NEWS2, 2, 1)
 
-    assert (opened.state, opened.priority, opened.text) == (AlarmState.ACTIVE, Priority.MEDIUM, "news2 6")
+    assert (opened.state, opened.priority, opened.text) == (AlarmState.ACTIVE, Priority.MEDIUM, "news2 6; limit >= 5")
     assert ended.state is AlarmState.CLEARED
 
 

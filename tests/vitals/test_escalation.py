@@ -18,6 +18,7 @@ from vitals.escalation import (
     EscalationStep,
     Ladder,
     Outcome,
+    RuleLadders,
     due,
     follow,
     next_due_ms,
@@ -95,11 +96,18 @@ def test_a_red_alarm_climbs_and_then_keeps_calling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("priority", "minutes"),
-    [(Priority.HIGH, [0, 2, 5, 10, 15, 20]), (Priority.MEDIUM, [15, 30, 60, 120]), (Priority.LOW, [])],
+    ("rule_id", "priority", "minutes"),
+    [
+        ("news2", Priority.HIGH, [0, 2, 5, 10, 15, 20]),
+        ("no_data", Priority.HIGH, [0, 2, 5, 10, 15, 20]),
+        ("news2", Priority.MEDIUM, [0, 15, 30, 60, 120]),  # RCP: at 5 or 6 the team is informed immediately
+        ("no_data", Priority.MEDIUM, [15, 30, 60, 120]),
+        ("shock_index", Priority.MEDIUM, [15, 30, 60, 120]),
+        ("news2", Priority.LOW, []),
+    ],
 )
-def test_the_default_ladders(priority: Priority, minutes: list[int]) -> None:
-    alarm, found, attempts = fresh(priority=priority), [], ()
+def test_the_default_ladders(rule_id: str, priority: Priority, minutes: list[int]) -> None:
+    alarm, found, attempts = fresh(rule_id=rule_id, priority=priority), [], ()
     until_ms = NOW + (21 if priority is Priority.HIGH else 121) * MINUTE
     while more := due(DEFAULT, alarm, from_ms=NOW, until_ms=until_ms, attempts=attempts):
         found.append(more[0])
@@ -489,8 +497,51 @@ def test_a_ward_writes_its_own_policy() -> None:
     )
     policy.check()
 
-    assert rungs(due(policy, fresh(priority=Priority.MEDIUM), from_ms=0, until_ms=FOR_EVER)) == [(1, "ward")]
+    for rule_id in ("news2", "no_data"):  # a ladder of its own is kept, for every rule
+        alarm = fresh(rule_id=rule_id, priority=Priority.MEDIUM)
+        assert rungs(due(policy, alarm, from_ms=0, until_ms=FOR_EVER)) == [(1, "ward")]
     assert policy.high == DEFAULT.high
+
+
+def test_a_ward_writes_a_ladder_for_one_rule() -> None:
+    policy = msgspec.json.decode(
+        b'{"rules": {"battery": {"medium": {"steps": [{"delay_ms": 0, "who": "porter", "channels": ["push"]}]}}}}',
+        type=EscalationPolicy,
+    )
+    policy.check()
+
+    def first(rule_id: str) -> tuple[float, str]:
+        alarm = fresh(rule_id=rule_id, priority=Priority.MEDIUM)
+        return rungs(due(policy, alarm, from_ms=NOW, until_ms=FOR_EVER))[0]
+
+    assert first("battery") == (0, "porter")
+    assert first("no_data") == (15, "nurse")
+
+
+def test_an_alarm_of_news2_that_rises_climbs_the_ladder_of_red_alarms() -> None:
+    #   0: NEWS2 5, nurse      4 min: NEWS2 7, nurse      6: second
+    alarm = told((NOW, {"priority": Priority.MEDIUM}), (NOW + 4 * MINUTE, {"priority": Priority.HIGH}))
+
+    assert alarm.begins_ms == NOW + 4 * MINUTE
+    found = due(PLAIN, alarm, from_ms=alarm.begins_ms, until_ms=NOW + 7 * MINUTE)
+    assert rungs(found) == [(4, "nurse"), (6, "second")]
+
+
+@given(
+    points=st.sampled_from([5, 6]),
+    heard_ms=st.integers(0, 12 * HOUR),
+    later=st.lists(st.integers(0, 20 * MINUTE), max_size=6),
+)
+def test_a_news2_of_5_never_waits_for_its_first_call(points: int, heard_ms: int, later: list[int]) -> None:
+    """The rule of medium priority that the RCP calls urgent; other words of the same alarm do not put the call off."""
+    history = [(NOW + heard_ms, {"priority": Priority.MEDIUM, "text": f"NEWS2 {points}"})]
+    for number, wait_ms in enumerate(later):
+        history.append((history[-1][0] + wait_ms, {"priority": Priority.MEDIUM, "text": f"NEWS2 {points} ({number})"}))
+    alarm = told(*history)
+
+    found = due(EscalationPolicy(), alarm, from_ms=NOW, until_ms=FOR_EVER)
+
+    assert (found[0].due_ms, found[0].who) == (NOW + heard_ms, "nurse")
 
 
 NURSE = EscalationStep(delay_ms=0, who="nurse", channels=("push",))
@@ -517,6 +568,14 @@ LATER = EscalationStep(delay_ms=MINUTE, who="lead", channels=("push",))
             "at 5 ms needs a role",
         ),
         (EscalationPolicy(low=Ladder(steps=(EscalationStep(delay_ms=5, who="nurse", channels=()),))), "and a channel"),
+        (
+            EscalationPolicy(rules={"news2": RuleLadders(medium=Ladder(steps=(LATER, NURSE)))}),
+            "rules.news2.medium.steps: order them",
+        ),
+        (
+            EscalationPolicy(rules={"news2": RuleLadders(high=Ladder(steps=(LATER,), repeat_ms=MINUTE))}),
+            "rules.news2.high: begin with a step at delay_ms 0",
+        ),
         (EscalationPolicy(receipt_ms={"push": 0}), "receipt_ms.push: 0 ms"),
     ],
 )

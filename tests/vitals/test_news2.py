@@ -333,3 +333,28 @@ def test_a_stored_score_asks_for_the_same() -> None:
     )
 
     assert news2.response_to(stored).risk is Risk.HIGH
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from([sign for sign in VitalSign if sign != VitalSign.DIASTOLIC_BP]), st.integers(0, 220)
+    ),
+    scale=st.sampled_from([1, 2]),
+)
+def test_a_risk_is_definite_only_if_nothing_that_is_missing_could_raise_it(
+    values: dict[VitalSign, int], scale: int
+) -> None:
+    """Whatever the missing signs turn out to be, the true risk is what is said, or at least what is said."""
+    known = {sign: (min(value, 4) if sign is VitalSign.CONSCIOUSNESS else value, 0) for sign, value in values.items()}
+    scored = news2.score(known, spo2_scale=scale)
+    worst = {sign: (4 if sign is VitalSign.CONSCIOUSNESS else 5, 0) for sign in scored.missing}
+    could_be = {scored.risk, news2.score(known | worst, spo2_scale=scale).risk}
+
+    said = news2.risk_text(scored)
+
+    if not said.startswith(">= ") and said:
+        assert could_be == {news2.Risk(said)}
+    elif said:
+        assert said.removeprefix(">= ") == scored.risk
+    else:
+        assert (scored.total, scored.risk) == (None, Risk.LOW)

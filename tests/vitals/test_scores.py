@@ -96,19 +96,19 @@ def test_stale_and_non_finite_signs_are_missing() -> None:
 
 
 def test_texts_say_total_limit_and_why() -> None:
-    assert scores.qsofa(known({RR: 24})).text == "qSOFA 1 of 3, positive from 2: RR 24 (+1)"
-    assert scores.qsofa(known()).text == "qSOFA 0 of 3, positive from 2"
+    assert scores.qsofa(known({RR: 24})).text == "qSOFA 1 of 3: RR 24 (+1)"
+    assert scores.qsofa(known()).text == "qSOFA 0 of 3"
     assert scores.mews(known({ACVPU: 3, HR: 130}, without=(SBP, T))).text == (
-        "MEWS >= 5 of 14, positive from 5 (SBP, T missing): HR 130 (+3), ACVPU P (+2)"
+        "MEWS >= 5 of 14 (SBP, T missing): HR 130 (+3), ACVPU P (+2)"
     )
-    assert scores.sirs(known({T: 38.06})).text == "SIRS (vital signs only) 1 of 3, positive from 2: T 38.1 (+1)"
+    assert scores.sirs(known({T: 38.06})).text == "SIRS (vital signs only) 1 of 3: T 38.1 (+1)"
 
 
 def test_shock_index() -> None:
     result = scores.shock_index(known({HR: 105, SBP: 100}))
 
     assert result.value == 1.05
-    assert result.text == "shock index 1.05, alert from 0.9: HR 105, SBP 100"
+    assert result.text == "shock index 1.05: HR 105, SBP 100"
 
 
 @pytest.mark.parametrize(("changes", "without"), [({}, (SBP,)), ({SBP: 0}, ())])

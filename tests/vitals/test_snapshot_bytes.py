@@ -6,8 +6,10 @@ part of a snapshot, so new wording takes new digests. So does a field with a def
 `test_response.py` restores a state without it. Any other change of the format raises `SNAPSHOT_VERSION` as well.
 """
 
+from base64 import b64decode
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -64,23 +66,23 @@ DIGESTS: Final = (
     (
         a_plan(),
         {
-            1: ("4fce6faec8a451d9", "7bca187b801f1121"),
-            10: ("f9f8950ac3702559", "fb294984e39965b3"),
-            100: ("5de86dc4007b2b02", "9d93ca0bfb5592e7"),
-            500: ("a4a94a4526743a63", "7774cff38e9a6b52"),
-            1_000: ("e34118678dc40ccd", "2e6fdf4ec60a678e"),
-            2_000: ("c11b6483cf3c8874", "252bb82f813bfceb"),
+            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
+            10: ("2d76d0fafae593a4", "e36fd3dc81699984"),
+            100: ("75cf8d00d9b013e5", "647c6938d39bbea8"),
+            500: ("4b9a26e45c42f1c8", "c095b9f8539948ea"),
+            1_000: ("61c64e98e06bfc6a", "c7573a0b07658459"),
+            2_000: ("b3737ba1529e403d", "c3247bd61d0caadb"),
         },
     ),
     (
         EVERY_RULE,
         {
-            1: ("4fce6faec8a451d9", "7bca187b801f1121"),
-            10: ("e997405ce3470861", "f7c3bf1b5350c729"),
-            100: ("ec68a867cc0ce610", "17b0761ba9c5d3c7"),
-            500: ("81387c6406bc8883", "64b5ee850c6ed243"),
-            1_000: ("c108b15193408da8", "99672863ec661ac1"),
-            2_000: ("f51964a02b41e1da", "73f613356085a300"),
+            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
+            10: ("d2261bd82c682a7c", "ed628056ef70ec2a"),
+            100: ("73cd5707b3467c6a", "136ce5a8cdff0629"),
+            500: ("438bd128e564a8e7", "baee0df8eb419420"),
+            1_000: ("dfe8479d27ffd8ec", "b34713d70efe309c"),
+            2_000: ("0182776f97394403", "b3f25a1cddf87156"),
         },
     ),
 )
@@ -156,3 +158,15 @@ def test_snapshots_and_events_keep_their_bytes(plan: MonitoringPlan, digests: di
             found[step] = (states.hexdigest()[:16], told.hexdigest()[:16])
 
     assert found == digests
+
+
+def test_a_snapshot_of_an_earlier_version_is_read_with_all_that_is_in_it() -> None:
+    """Written at step 120 of the story above, before intervals of measuring were part of a snapshot."""
+    old = b64decode((Path(__file__).parent / "snapshot_before_measuring_intervals.txt").read_text(encoding="ascii"))
+
+    monitor = PatientMonitor.restore(BINDING, old, a_plan())
+
+    parts = msgspec.msgpack.decode(old)
+    assert msgspec.msgpack.decode(monitor.snapshot())[: len(parts)] == parts
+    assert monitor.open_alarms()
+    assert PatientMonitor.restore(BINDING, monitor.snapshot(), a_plan()).snapshot() == monitor.snapshot()

@@ -269,7 +269,7 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
 
 def test_an_unconfirmed_silence_expires(night: Night) -> None:
     async def story() -> None:
-        night.hear(told(priority=AMBER))
+        night.hear(told(priority=AMBER, rule_id="shock_index"))
         night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
         await night.pass_time(20 * MINUTE - SECOND)
         assert night.channels.sent == []
@@ -313,7 +313,8 @@ def test_an_edge_and_the_data_centre_call_once(night: Night) -> None:
 
 def test_a_crowd_below_red_becomes_a_digest_and_red_passes_it(night: Night) -> None:
     async def story() -> None:
-        night.hear(*(told(number, binding_id=f"{number:032x}", priority=AMBER) for number in range(1, 16)))
+        crowd = [told(one, binding_id=f"{one:032x}", priority=AMBER, rule_id="shock_index") for one in range(1, 16)]
+        night.hear(*crowd)
         night.hear(told(99, binding_id=f"{99:032x}"))
         await night.pass_time()
         assert night.channels.calls == [("anna", "push")]  # red, at once; the others have a quarter of an hour

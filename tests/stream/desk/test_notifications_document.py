@@ -11,7 +11,8 @@ from stream.desk.outages import follow_outage
 from stream.desk.texts import Telling, of_alarm
 from stream.records import AlarmRecord
 from tests.stream.desk.alarms import MINUTE, an_alarm, kept
-from vitals.escalation import EscalationPolicy
+from vitals.escalation import NEWS2_RULE, EscalationPolicy
+from vitals.messages import Priority
 from vitals.outages import Outage
 
 TEXT = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text(encoding="utf-8")
@@ -21,11 +22,17 @@ _WORDS = {4: "four", 5: "five", 12: "twelve"}
 
 
 def row(mark: str) -> str:
-    return next(line for line in TEXT.splitlines() if line.startswith(f"| `{mark}` "))
+    mark, _, rule = mark.partition(" ")
+    found = [line for line in TEXT.splitlines() if line.startswith(f"| `{mark}` ")]
+    return next(line for line in found if ("NEWS2" in line) == bool(rule))
 
 
 def test_the_ladders_are_the_default_ones() -> None:
-    for mark, ladder in (("***", POLICY.high), ("**", POLICY.medium)):
+    for mark, ladder in (
+        ("***", POLICY.high),
+        ("**", POLICY.ladder(Priority.MEDIUM)),
+        ("** NEWS2", POLICY.ladder(Priority.MEDIUM, NEWS2_RULE)),
+    ):
         for step in ladder.steps:
             minutes = step.delay_ms // MINUTE
             assert (f"{minutes} min: {step.who}" if minutes else f"| {step.who} |") in row(mark)

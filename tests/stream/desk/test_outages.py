@@ -145,7 +145,8 @@ def test_high_and_physiological_alarms_are_sent_at_once_whatever_outage_is_open(
 
 def test_a_physiological_alarm_below_high_is_not_part_of_an_outage(ward: Ward) -> None:
     async def story() -> None:
-        ward.hear(no_data(1), no_data(2), no_data(3), told(7, binding_id=f"{2:032x}", priority=AMBER))
+        shocked = told(7, binding_id=f"{2:032x}", priority=AMBER, rule_id="shock_index")
+        ward.hear(no_data(1), no_data(2), no_data(3), shocked)
         await ward.pass_time(15 * MINUTE)
 
     lived(story)

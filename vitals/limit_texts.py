@@ -1,0 +1,58 @@
+"""The limit of a rule in the text of its alarm.
+
+Added where a value is compared with the limit, for every rule alike: a text names the limit that was crossed and no
+other one, whatever a plan has changed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from vitals.risk import duration
+from vitals.rules import Rule
+from vitals.signs import SPEC
+
+
+def _plain(threshold: float) -> str:
+    return f"{threshold:g}"
+
+
+# Quantities whose limits are numbers that a clinician reads.
+_SHOWN: Final[dict[str, Callable[[float], str]]] = {
+    **dict.fromkeys((sign.value for sign in SPEC), _plain),
+    **dict.fromkeys(("news2", "red_sign", "qsofa", "sirs", "mews", "shock_index"), _plain),
+    **dict.fromkeys(("baseline:heart_rate", "baseline:respiratory_rate"), lambda limit: f"{limit:g} deviations"),
+    "sensor_off": lambda limit: duration(int(limit)),
+    "battery": lambda limit: f"{limit:g} %",
+}
+STATED_IN_WORDS: Final = frozenset(
+    {
+        "model:sepsis",  # multiples of the threshold of a model: the text has the probability that was crossed
+        "model:heart",
+        "model:rhythm",
+        "model_unavailable",  # states: the text names the state
+        "freshness",
+        "clock",
+    }
+)
+"""Quantities whose limits are no numbers for people."""
+
+
+def limit_text(rule: Rule, value: float) -> str:
+    """The limit that `value` has crossed; empty for a quantity of STATED_IN_WORDS, and if it has crossed none.
+
+    >>> from vitals.rules import DEFAULT_RULES
+    >>> limit_text(next(rule for rule in DEFAULT_RULES if rule.rule_id == "news2"), 6)
+    'limit >= 5'
+    """
+    shown, crossed = _SHOWN.get(rule.quantity), rule.crossed(value)
+    return "" if shown is None or crossed is None else f"limit {rule.comparison} {shown(crossed.threshold)}"
+
+
+def with_limit(rule: Rule, value: float, explain: Callable[[], str]) -> Callable[[], str]:
+    """`explain`, with the limit at the end of its text."""
+    return partial(_join, rule, value, explain)
+
+
+def _join(rule: Rule, value: float, explain: Callable[[], str]) -> str:
+    return "; ".join(text for text in (explain(), limit_text(rule, value)) if text)
