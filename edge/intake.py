@@ -185,6 +185,7 @@ def _edge_alarm(alarm: AlarmChanged) -> EdgeAlarmV1:
         onset_ms=alarm.onset_ms,
         revision=alarm.revision,
         text=alarm.text,
+        grade=alarm.grade,
     )
 
 

@@ -99,8 +99,12 @@ class Pipeline:
         """
         binding_id = answer.binding_id.hex()
         alarms = [one for one in self._patients.open_alarms() if one.binding_id == binding_id]
-        rule_id = next((one.rule_id for one in alarms if one.alarm_id == answer.alarm_id), None)
-        if rule_id is None or answer.priority < max(one.priority for one in alarms if one.rule_id == rule_id):
+        about = next((one for one in alarms if one.alarm_id == answer.alarm_id), None)
+        if about is None:
+            return []
+        # The same condition may have ended unseen before, and worse: an answer to this alarm does not cover that one.
+        same = [one for one in alarms if (one.rule_id, one.key) == (about.rule_id, about.key)]
+        if answer.priority < max(one.priority for one in same):
             return []
         message: Acknowledge | Silence
         if answer.kind is AnswerKind.ACKNOWLEDGED:
@@ -110,15 +114,18 @@ class Pipeline:
                 by=_DESK,
                 at_ms=now_ms,
                 priority=Priority(answer.priority),
+                grade=answer.grade,
             )
         elif answer.until_ms > now_ms:
             message = Silence(
                 binding_id=binding_id,
-                rule_id=rule_id,
+                rule_id=about.rule_id,
                 by=_DESK,
                 at_ms=now_ms,
                 until_ms=answer.until_ms,
                 priority=Priority(answer.priority),
+                key=about.key,
+                grade=answer.grade,
             )
         else:
             return []

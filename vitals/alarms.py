@@ -82,6 +82,9 @@ class _Silenced(msgspec.Struct, array_like=True):
     by: str
     until_ms: int
     priority: Priority  # of what was silenced; a higher one breaks through
+    key: str | None = (
+        None  # the sign; empty: of a rule that is judged as a whole. None: states that were stored earlier
+    )
 
 
 class AlarmBook:
@@ -92,7 +95,7 @@ class AlarmBook:
         self._rules = {rule.rule_id: rule for rule in rules}
         self._episodes: dict[tuple[str, str], _Episode] = {}
         self._latched: list[_Episode] = []  # ended, not acknowledged, oldest first
-        self._silences: dict[str, _Silenced] = {}  # by rule
+        self._silences: dict[tuple[str, str], _Silenced] = {}  # by rule and key
         self._retrospective: dict[tuple[str, str], int] = {}  # when a backfilled episode was last seen
 
     def conditions(self) -> list[tuple[str, str]]:
@@ -162,18 +165,24 @@ class AlarmBook:
         ]
 
     def acknowledge(
-        self, alarm: bytes, *, by: str, at_ms: int, revision: int | None = None, priority: Priority | None = None
+        self,
+        alarm: bytes,
+        *,
+        by: str,
+        at_ms: int,
+        revision: int | None = None,
+        priority: Priority | None = None,
+        grade: float | None = None,
     ) -> list[AlarmChanged]:
         """A person has seen an alarm: escalation stops, the alarm stays open. An unknown id changes nothing.
 
-        An acknowledgement of an earlier, milder `revision`, or of a lower `priority`, changes nothing either: it may
-        arrive late, or twice, and the person has not seen what the alarm has become.
+        An acknowledgement of an earlier, milder `revision`, of a lower `priority`, or of a `grade` that is lower by
+        `WORSE_BY`, changes nothing either: it may arrive late, or twice, and the person has not seen what the alarm has
+        become.
         """
         for episode in [*self._latched, *self._episodes.values()]:
             open_and_unseen = episode.state is not AlarmState.PENDING and episode.acknowledged_by is None
-            was_seen = (revision is None or revision >= episode.worsened) and (
-                priority is None or priority >= episode.priority
-            )
+            was_seen = (revision is None or revision >= episode.worsened) and not _is_worse(episode, priority, grade)
             if episode.alarm_id == alarm and open_and_unseen and was_seen:
                 episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
                 self._latched = [one for one in self._latched if one is not episode]
@@ -185,30 +194,47 @@ class AlarmBook:
         return []
 
     def silence(
-        self, rule_id: str, *, by: str, at_ms: int, until_ms: int, priority: Priority | None = None
+        self,
+        rule_id: str,
+        *,
+        by: str,
+        at_ms: int,
+        until_ms: int,
+        key: str | None = "",
+        priority: Priority | None = None,
+        grade: float | None = None,
     ) -> list[AlarmChanged]:
-        """Silence one rule until a moment. Readings and restarts do not end a silence, a higher priority does.
+        """Silence one condition until a moment. Readings and restarts do not end a silence, a higher priority does.
 
-        Nothing happens if the rule has a higher priority now than the `priority` that the person saw.
+        Nothing happens if the condition is worse now than the `priority` and `grade` that the person saw.
+
+        Args:
+            key: the sign, for rules that are judged sign by sign. None: not known; of such a rule nothing is silenced,
+                because it may have been another sign.
         """
-        known = self._silences.get(rule_id)
+        if key is None:
+            if self._may_have_signs(rule_id):
+                return []
+            key = ""
+        place = (rule_id, key)
+        known = self._silences.get(place)
         if known is not None and (known.by, known.until_ms) == (by, until_ms):
             return []
-        now = [episode.priority for episode in self._episodes.values() if episode.rule_id == rule_id]
-        highest = max(now, default=Priority.LOW)
+        episode = self._episodes.get(place)
+        highest = Priority.LOW if episode is None else episode.priority
+        if any(_is_worse(one, priority, grade) for one in self._open_episodes() if (one.rule_id, one.key) == place):
+            return []
         if priority is not None:
-            if any(one.priority > priority for one in self._open_episodes() if one.rule_id == rule_id):
-                return []
             highest = min(highest, priority)
-        self._silences[rule_id] = _Silenced(by, until_ms, highest)
-        return self._announce(rule_id, at_ms)
+        self._silences[place] = _Silenced(by, until_ms, highest, key)
+        return self._announce(place, at_ms)
 
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:
         """End the silences that are over."""
         events: list[AlarmChanged] = []
-        for rule_id in [rule_id for rule_id, silence in self._silences.items() if silence.until_ms <= now_ms]:
-            del self._silences[rule_id]
-            events += self._announce(rule_id, now_ms)
+        for place in [place for place, silence in self._silences.items() if silence.until_ms <= now_ms]:
+            del self._silences[place]
+            events += self._announce(place, now_ms)
         return events
 
     def timer_at(self) -> int | None:
@@ -224,7 +250,7 @@ class AlarmBook:
         return [
             list(self._episodes.values()),
             self._latched,
-            list(self._silences.items()),
+            [[rule_id, silence] for (rule_id, _), silence in self._silences.items()],
             [[*place, at_ms] for place, at_ms in self._retrospective.items()],
         ]
 
@@ -237,7 +263,12 @@ class AlarmBook:
             (episode.rule_id, episode.key): episode for episode in msgspec.convert(episodes, list[_Episode])
         }
         book._latched = msgspec.convert(latched, list[_Episode])
-        book._silences = {rule_id: msgspec.convert(silence, _Silenced) for rule_id, silence in silences}
+        for rule_id, stored in silences:
+            silence = msgspec.convert(stored, _Silenced)
+            # Of an earlier version: it may have been meant for one sign, and so silences none.
+            if silence.key is not None or not book._may_have_signs(rule_id):
+                silence.key = silence.key or ""
+                book._silences[rule_id, silence.key] = silence
         book._retrospective = {(rule_id, key): at_ms for rule_id, key, at_ms in retrospective}
         return book
 
@@ -276,11 +307,12 @@ class AlarmBook:
             episode.worsened = episode.revision + 1
         episode.text = explain()
         episode.response = seen.response
-        silence = self._silences.get(rule.rule_id)
+        place = (episode.rule_id, episode.key)
+        silence = self._silences.get(place)
         if silence is None or episode.priority <= silence.priority:
             return [self._changed(episode, seen.at_ms)]
-        del self._silences[rule.rule_id]
-        return self._announce(rule.rule_id, seen.at_ms)
+        del self._silences[place]
+        return self._announce(place, seen.at_ms)
 
     def _mark_unknown(self, episode: _Episode, at_ms: int) -> list[AlarmChanged]:
         # A condition that cannot be judged has not ended: clearing starts over when it can be judged again.
@@ -309,12 +341,16 @@ class AlarmBook:
             del self._latched[:-KEPT_LATCHED]
         return [self._changed(episode, at_ms)]
 
-    def _announce(self, rule_id: str, at_ms: int) -> list[AlarmChanged]:
-        return [self._changed(episode, at_ms) for episode in self._open_episodes() if episode.rule_id == rule_id]
+    def _announce(self, place: tuple[str, str], at_ms: int) -> list[AlarmChanged]:
+        return [self._changed(one, at_ms) for one in self._open_episodes() if (one.rule_id, one.key) == place]
 
     def _open_episodes(self) -> list[_Episode]:
         active = [episode for episode in self._episodes.values() if episode.state is AlarmState.ACTIVE]
         return [*self._latched, *active]
+
+    def _may_have_signs(self, rule_id: str) -> bool:
+        rule = self._rules.get(rule_id)
+        return rule is None or rule.is_by_sign
 
     def _is_judged(self, rule_id: str) -> bool:
         rule = self._rules.get(rule_id)
@@ -327,7 +363,7 @@ class AlarmBook:
 
     def _event(self, episode: _Episode) -> AlarmChanged:
         rule = self._rules.get(episode.rule_id)
-        silence = self._silences.get(episode.rule_id)
+        silence = self._silences.get((episode.rule_id, episode.key))
         return AlarmChanged(
             binding_id=self._binding_id,
             alarm_id=episode.alarm_id,
@@ -347,7 +383,15 @@ class AlarmBook:
             acknowledged_ms=episode.acknowledged_ms,
             silenced_until_ms=None if silence is None else silence.until_ms,
             response=episode.response if episode.state is AlarmState.ACTIVE else "",
+            grade=episode.grade,
         )
+
+
+def _is_worse(episode: _Episode, priority: Priority | None, grade: float | None) -> bool:
+    """Whether an alarm is worse than what a person saw. None: not known, so it does not count."""
+    return (priority is not None and episode.priority > priority) or (
+        grade is not None and episode.grade >= grade + WORSE_BY
+    )
 
 
 def _text(episode: _Episode) -> str:

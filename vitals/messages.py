@@ -125,10 +125,14 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     at_ms: int
     revision: int | None = None  # of the alarm that the person saw; if it got worse since, it stays unacknowledged
     priority: Priority | None = None  # of the alarm that the person saw; a higher one stays unacknowledged
+    grade: float | None = None  # of the alarm that the person saw; one that is worse stays unacknowledged
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
-    """A person silences one rule of one patient for a while; a higher priority breaks through."""
+    """A person silences one condition of one patient for a while; a higher priority breaks through.
+
+    A condition is a rule and, where the rule is judged sign by sign, the sign. Silences of earlier versions name no sign.
+    """
 
     binding_id: str
     rule_id: str
@@ -136,6 +140,8 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s
     at_ms: int
     until_ms: int
     priority: Priority | None = None  # of the alarm that the person saw; a higher one is not silenced
+    key: str | None = None  # the sign; empty: of a rule that is judged as a whole; None: not known
+    grade: float | None = None  # of the alarm that the person saw; one that is worse is not silenced
 
 
 Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | Tick
@@ -173,6 +179,7 @@ class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     silenced_until_ms: int | None = None
     retrospective: bool = False  # found in backfilled data: for the record, never sounds
     response: str = ""  # recommended clinical response to NEWS2, while an alarm of NEWS2 is active
+    grade: float = 0.0  # rises as the patient gets worse within one priority; 0: the rule has no grades
 
 
 class News2Part(msgspec.Struct, frozen=True, array_like=True):

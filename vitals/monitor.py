@@ -111,18 +111,21 @@ class PatientMonitor:
                 at_ms=message.at_ms,
                 revision=message.revision,
                 priority=message.priority,
+                grade=message.grade,
             )
         )
 
     def on_silence(self, message: Silence) -> list[Event]:
-        """A person silences a rule until a moment."""
+        """A person silences a condition until a moment."""
         events: list[Event] = list(
             self._book.silence(
                 message.rule_id,
                 by=message.by,
                 at_ms=message.at_ms,
                 until_ms=message.until_ms,
+                key=message.key,
                 priority=message.priority,
+                grade=message.grade,
             )
         )
         self._reschedule(message.at_ms)

@@ -75,6 +75,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def latches(self, priority: Priority) -> bool:
         return priority is Priority.HIGH if self.latching is None else self.latching
 
+    @property
+    def is_by_sign(self) -> bool:
+        """Whether it is judged sign by sign, so that its alarms name a sign."""
+        return self.quantity in ("red_sign", "freshness")
+
     def check(self) -> None:
         """Raise BadPlan, naming the rule and the fix, if this rule is invalid."""
         if not self.limits:

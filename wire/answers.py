@@ -1,7 +1,7 @@
 """What a person answered to an alarm, as the data centre tells the edge beside the patient: the ANSWER frame.
 
-It holds for one alarm up to one priority. A replayed answer can cover what the person has not seen only if the alarm
-got worse within that priority.
+It holds for one alarm up to one priority and one grade, so a late or replayed answer covers nothing that the person has
+not seen.
 """
 
 import struct
@@ -28,6 +28,10 @@ _CONTEXT: Final = b"VSE1 answer\0"
 assert _BODY.size == ANSWER_BYTES  # noqa: S101 - a layout, checked when the module is read
 
 
+MOST_GRADE: Final = 0xFFFF
+"""The highest grade that an answer can carry."""
+
+
 class AnswerKind(IntEnum):
     ACKNOWLEDGED = 1
     SILENCED = 2
@@ -42,12 +46,13 @@ class Answer(NamedTuple):
     until_ms: int  # end of a silence; 0 in an acknowledgement
     binding_id: bytes
     alarm_id: bytes
+    grade: int = 0  # of the alarm that the person saw, rounded down; earlier versions send 0, and cover less
 
 
 def build_answer(key: Ed25519PrivateKey, answer: Answer, *, sender: bytes, edge_id: bytes) -> bytes:
     """The frame of an answer to one edge."""
     body = _BODY.pack(
-        answer.kind, answer.priority, 0, answer.at_ms, answer.until_ms, answer.binding_id, answer.alarm_id
+        answer.kind, answer.priority, answer.grade, answer.at_ms, answer.until_ms, answer.binding_id, answer.alarm_id
     )
     header = Header(
         FrameType.ANSWER, Suite.STANDARD, FrameClass.ALARM, len(body) + SIGNATURE_BYTES, sender, edge_id, 0, 0
@@ -73,12 +78,12 @@ def open_answer(frame: bytes, edge_id: bytes, *keys: Ed25519PublicKey) -> Answer
         raise Rejected(Reason.SIGNATURE)
     if header.session_id != edge_id:
         raise Rejected(Reason.RECIPIENT)
-    kind, priority, zeros, at_ms, until_ms, binding_id, alarm_id = _BODY.unpack_from(signed, HEADER_BYTES)
-    if zeros or header.counter:
+    kind, priority, grade, at_ms, until_ms, binding_id, alarm_id = _BODY.unpack_from(signed, HEADER_BYTES)
+    if header.counter:
         raise Rejected(Reason.RESERVED)
     if kind not in _KINDS or not 1 <= priority <= 3:
         raise Rejected(Reason.VALUE, f"answer of kind {kind}, priority {priority}")
-    return Answer(AnswerKind(kind), priority, at_ms, until_ms, binding_id, alarm_id)
+    return Answer(AnswerKind(kind), priority, at_ms, until_ms, binding_id, alarm_id, grade)
 
 
 def is_answer(frame: bytes) -> bool:

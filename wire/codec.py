@@ -94,6 +94,7 @@ class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
     onset_ms: int
     revision: int
     text: str
+    grade: float = 0.0  # messages.AlarmChanged.grade
 
 
 class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):

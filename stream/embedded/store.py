@@ -13,9 +13,10 @@ import msgspec
 
 from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
-from stream.records import AlarmRecord, EdgeAlarmRecord, encode_record
+from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
 from vitals.messages import (
     AlarmChanged,
+    AlarmState,
     Event,
     FreshnessChanged,
     ModelScored,
@@ -27,7 +28,7 @@ from vitals.messages import (
 from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, VitalSign
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -39,6 +40,12 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
     seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmRecord or EdgeAlarmRecord
     ) STRICT;"""
+_EDGE_ALARMS: Final = """CREATE TABLE edge_alarm (  -- alarms that are open at an edge, as it last told of them
+    alarm_id BLOB PRIMARY KEY, arrived_ms INTEGER NOT NULL, body BLOB NOT NULL  -- stream.records.EdgeAlarmRecord
+    ) STRICT, WITHOUT ROWID;
+CREATE TABLE edge_answer (               -- what people answered to those, as the edge hears it: wire.answers.Answer
+    alarm_id BLOB NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (alarm_id, kind)
+    ) STRICT, WITHOUT ROWID;"""
 _TABLES: Final = f"""
 {SESSION_TABLES}
 CREATE TABLE reading (
@@ -68,9 +75,11 @@ CREATE TABLE alarm (
     onset_ms INTEGER NOT NULL,
     text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
+    grade REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
 {_ALARM_LOG}
+{_EDGE_ALARMS}
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE heartbeat (
     edge_id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -90,11 +99,13 @@ _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
-_ALARM_FIELDS: Final = ", ".join(AlarmChanged.__struct_fields__)
+# Of schema 4: later fields are read as their defaults.
+_ALARM_FIELDS: Final = ", ".join(name for name in AlarmChanged.__struct_fields__ if name != "grade")
 _ALARM_LOG_ID: Final = "alarm_log"
-_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
+_PACK: Final = msgspec.msgpack.Encoder()
 
 
 class Store(SessionFile):
@@ -153,6 +164,38 @@ class Store(SessionFile):
             "SELECT seq, body FROM alarm_log WHERE seq >= ? ORDER BY seq LIMIT ?", (position, limit)
         ).fetchall()
 
+    def put_edge_alarm(self, found: EdgeAlarmRecord) -> None:
+        """Write an alarm of an edge as long as it is open there; else delete it, and what was answered to it."""
+        alarm_id = found.alarm.alarm_id
+        if found.alarm.state == AlarmState.ACTIVE:
+            self._db.execute(
+                "INSERT OR REPLACE INTO edge_alarm VALUES (?, ?, ?)", (alarm_id, found.arrived_ms, encode_record(found))
+            )
+            return
+        for table in ("edge_alarm", "edge_answer"):
+            self._db.execute(f"DELETE FROM {table} WHERE alarm_id = ?", (alarm_id,))  # noqa: S608 - names from code
+
+    def edge_alarms(self) -> list[EdgeAlarmRecord]:
+        """The open alarms of edges, in the order in which they were heard of."""
+        found = (
+            decode_alarm_record(row[0]) for row in self._db.execute("SELECT body FROM edge_alarm ORDER BY arrived_ms")
+        )
+        return [one for one in found if isinstance(one, EdgeAlarmRecord)]
+
+    def put_edge_answers(self, answers: Iterable[tuple[Any, ...]]) -> None:
+        """Write answers (`wire.answers.Answer`) to open alarms of edges."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO edge_answer VALUES (?, ?, ?)",
+            [(one[5], int(one[0]), _PACK.encode([int(one[0]), *one[1:]])) for one in answers],
+        )
+
+    def edge_answers(self) -> list[tuple[Any, ...]]:
+        """The fields of each stored answer."""
+        return [
+            tuple(msgspec.msgpack.decode(row[0], type=list[Any]))
+            for row in self._db.execute("SELECT body FROM edge_answer")
+        ]
+
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())
 
@@ -208,6 +251,8 @@ class Store(SessionFile):
             found = self._migrate("3", "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT ''")
         if found == "3":  # before it had an alarm desk
             found = self._migrate("4", _ALARM_LOG, self._log_standing_alarms)
+        if found == "4":  # before alarms had a grade, and answers to alarms of edges were stored
+            found = self._migrate("5", f"{_EDGE_ALARMS} ALTER TABLE alarm ADD COLUMN grade REAL NOT NULL DEFAULT 0")
         if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
@@ -282,6 +327,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
             event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
             int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
             event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective, event.response,
+            event.grade,
         )  # fmt: skip
     raise TypeError(f"no table for {type(event).__name__}")
 

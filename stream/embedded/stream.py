@@ -23,6 +23,7 @@ from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
+from wire.answers import Answer
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
@@ -145,7 +146,9 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
-        self._edge_answers = EdgeAnswers(me, directory)
+        self._edge_answers = EdgeAnswers(
+            me, directory, found=store.edge_alarms(), answers=(Answer(*one) for one in store.edge_answers())
+        )
         for alarm in self._engine.open_alarms():
             self._edge_answers.alarm_changed(alarm)
         self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
@@ -199,8 +202,12 @@ class EmbeddedStream:
 
     def _try_to_apply(self, order: OrderRecord) -> bool:
         """False if the store refuses the commit."""
+        to_edges = [] if self._is_about_open_alarm(order.message) else self._edge_answers.answers_to(order.message)
         try:
-            events = self._engine.apply([order.message, Tick(now_ms=self._clock.now_ms())])
+            events = self._engine.apply(
+                [order.message, Tick(now_ms=self._clock.now_ms())],
+                beside=lambda: self._store.put_edge_answers(to_edges),
+            )
         except CommitFailed as error:
             _log.error("cannot commit an answer; it is tried again", problem=str(error))
             self.counts.failed_commits += 1
@@ -212,8 +219,7 @@ class EmbeddedStream:
             return True
         self.counts.orders += 1
         self._announce(events)
-        if not self._is_about_open_alarm(order.message):
-            self._edge_answers.ordered(order.message)
+        self._edge_answers.answered(to_edges)
         return True
 
     def _is_about_open_alarm(self, order: Acknowledge | Silence) -> bool:
@@ -221,7 +227,7 @@ class EmbeddedStream:
         alarms = [one for one in self._engine.open_alarms() if one.binding_id == order.binding_id]
         if isinstance(order, Acknowledge):
             return any(one.alarm_id == order.alarm_id for one in alarms)
-        return any(one.rule_id == order.rule_id for one in alarms)
+        return any((one.rule_id, one.key) == (order.rule_id, order.key) for one in alarms)
 
     def accept(self, inbound: Sequence[Inbound]) -> bool:
         """Process and commit one batch from the broker; False if the broker must deliver it again."""
@@ -293,7 +299,9 @@ class EmbeddedStream:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
         if isinstance(one.content, EdgeAlarmV1) and one.opened is not None:
-            self._store.put_alarm_records([_found_by_edge(one.content, one.opened, now_ms)])
+            found = _found_by_edge(one.content, one.opened, now_ms)
+            self._store.put_alarm_records([found])
+            self._store.put_edge_alarm(found)
         if one.error is not None and one.opened is not None:
             self._store.put_dead_letter(
                 session_id=one.opened.session_id,

@@ -1,15 +1,18 @@
 """Tells edges what people answered: at once, and again after every heartbeat of the edge while the alarm is open.
 
 Pure. An edge that lost the connection before an answer, or was restarted, hears of it with its next heartbeat.
+Answers to alarms of the data centre are in the alarms' record. Those to alarms that only an edge has found are nowhere
+else, so the caller stores them (`answers_to`) before they are sent, and gives them back after a restart.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from stream.records import EdgeAlarmRecord
+from vitals.alarms import WORSE_BY
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Silence
-from wire.answers import Answer, AnswerKind, build_answer
+from wire.answers import MOST_GRADE, Answer, AnswerKind, build_answer
 from wire.identity import DeviceIdentity, Directory
 from wire.topics import e_down_alarm
 
@@ -22,17 +25,31 @@ class EdgeAnswers:
     Args:
         me: signs.
         directory: the edge of a binding.
+        found: the stored open alarms of edges, oldest first.
+        answers: the stored answers to alarms of edges.
     """
 
-    def __init__(self, me: DeviceIdentity, directory: Directory) -> None:
+    def __init__(
+        self,
+        me: DeviceIdentity,
+        directory: Directory,
+        *,
+        found: Iterable[EdgeAlarmRecord] = (),
+        answers: Iterable[Answer] = (),
+    ) -> None:
         self._me = me
         self._directory = directory
         self._open: dict[bytes, tuple[Answer, ...]] = {}  # by alarm id
         self._found: OrderedDict[bytes, EdgeAlarmRecord] = OrderedDict()  # open alarms that edges told of, newest last
+        self._at_edge: dict[bytes, dict[AnswerKind, Answer]] = {}  # answers to those, by alarm id
         self._due: dict[tuple[bytes, AnswerKind], Answer] = {}  # by alarm id
+        for one in found:
+            self.found_by_edge(one)
+        self.answered(answers)
 
     def alarm_changed(self, alarm: AlarmChanged) -> None:
         """An alarm of the data centre is committed as it stands now."""
+        self._at_edge.pop(alarm.alarm_id, None)  # from now on the data centre's record counts
         if alarm.state is not AlarmState.ACTIVE or alarm.retrospective:
             self._open.pop(alarm.alarm_id, None)
             return
@@ -45,18 +62,27 @@ class EdgeAnswers:
         if found.alarm.state == AlarmState.ACTIVE:
             self._found[alarm_id] = found
             while len(self._found) > _EDGE_ALARMS_KEPT:
-                self._found.popitem(last=False)
+                self._at_edge.pop(self._found.popitem(last=False)[0], None)
+        about = self._at_edge.get(alarm_id, {})
+        for kind in [kind for kind, answer in about.items() if alarm_id not in self._found or _is_worse(found, answer)]:
+            del about[kind]
 
-    def ordered(self, order: Acknowledge | Silence) -> None:
-        """A person answered an alarm that the data centre has not found: it goes to the edge that told of it."""
-        for found in self._found.values():
-            answer = _answer_to(found, order)
-            if answer is not None:
+    def answers_to(self, order: Acknowledge | Silence) -> list[Answer]:
+        """The answers that an order means for alarms that only edges have found. They are to be stored."""
+        answers = (_answer_to(found, order) for alarm_id, found in self._found.items() if alarm_id not in self._open)
+        return [answer for answer in answers if answer is not None]
+
+    def answered(self, answers: Iterable[Answer]) -> None:
+        """These are stored: they go to the edges that told of the alarms, as long as those are open and not worse."""
+        for answer in answers:
+            found = self._found.get(answer.alarm_id)
+            if found is not None and not _is_worse(found, answer):
+                self._at_edge.setdefault(answer.alarm_id, {})[answer.kind] = answer
                 self._due[answer.alarm_id, answer.kind] = answer
 
     def edge_heard(self, edge_id: bytes) -> None:
         """A heartbeat came: this edge hears again of every answer to an alarm that is open."""
-        for answers in self._open.values():
+        for answers in (*self._open.values(), *(about.values() for about in self._at_edge.values())):
             for answer in answers:
                 if self._edge_of(answer) == edge_id:
                     self._due[answer.alarm_id, answer.kind] = answer
@@ -95,15 +121,25 @@ def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence) -> Answer |
     # What the edge said after the order, the person had not seen.
     if found.binding_id != order.binding_id or found.arrived_ms > order.at_ms:
         return None
-    about = alarm.priority, bytes.fromhex(found.binding_id), alarm.alarm_id
+    about = alarm.priority, bytes.fromhex(found.binding_id), alarm.alarm_id, _whole(alarm.grade)
     if isinstance(order, Acknowledge):
         return _acknowledged(order.at_ms, *about) if order.alarm_id == alarm.alarm_id else None
-    return _silenced(order.until_ms, *about) if order.rule_id == alarm.rule_id else None
+    same = (order.rule_id, order.key) == (alarm.rule_id, alarm.key)
+    return _silenced(order.until_ms, *about) if same else None
+
+
+def _is_worse(found: EdgeAlarmRecord, answer: Answer) -> bool:
+    """Whether an edge's alarm has become worse than what was answered, so that it asks again."""
+    return found.alarm.priority > answer.priority or found.alarm.grade >= answer.grade + WORSE_BY
+
+
+def _whole(grade: float) -> int:
+    return min(max(int(grade), 0), MOST_GRADE)
 
 
 def _answers_of(alarm: AlarmChanged) -> tuple[Answer, ...]:
     """What the data centre's record of an alarm says; an answer to something milder does not stand in it any more."""
-    about = int(alarm.priority), bytes.fromhex(alarm.binding_id), alarm.alarm_id
+    about = int(alarm.priority), bytes.fromhex(alarm.binding_id), alarm.alarm_id, _whole(alarm.grade)
     answers = []
     if alarm.acknowledged_ms is not None:
         answers.append(_acknowledged(alarm.acknowledged_ms, *about))
@@ -112,10 +148,10 @@ def _answers_of(alarm: AlarmChanged) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def _acknowledged(at_ms: int, priority: int, binding_id: bytes, alarm_id: bytes) -> Answer:
-    return Answer(AnswerKind.ACKNOWLEDGED, priority, at_ms, 0, binding_id, alarm_id)
+def _acknowledged(at_ms: int, priority: int, binding_id: bytes, alarm_id: bytes, grade: int) -> Answer:
+    return Answer(AnswerKind.ACKNOWLEDGED, priority, at_ms, 0, binding_id, alarm_id, grade)
 
 
-def _silenced(until_ms: int, priority: int, binding_id: bytes, alarm_id: bytes) -> Answer:
+def _silenced(until_ms: int, priority: int, binding_id: bytes, alarm_id: bytes, grade: int) -> Answer:
     # Without the moment of the announcement: the same answer whenever the alarm is announced again.
-    return Answer(AnswerKind.SILENCED, priority, 0, until_ms, binding_id, alarm_id)
+    return Answer(AnswerKind.SILENCED, priority, 0, until_ms, binding_id, alarm_id, grade)

@@ -27,7 +27,7 @@ from vitals.messages import (
 from vitals.signs import SIGNS, VitalSign
 
 STORE_FILE: Final = "store.sqlite"
-KNOWN_SCHEMAS: Final = ("1", "2", "3", "4")
+KNOWN_SCHEMAS: Final = ("1", "2", "3", "4", "5")
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _READING: Final = (
@@ -65,7 +65,7 @@ class SqliteRecord:
             self.close()
             found = "none" if schema is None else schema[0]
             raise FileUnusable(path, f"has schema {found}, this vitalloom reads {', '.join(KNOWN_SCHEMAS)}")
-        self._alarm_columns = (*_ALARM, "response") if "response" in columns else _ALARM
+        self._alarm_columns = (*_ALARM, *(name for name in ("response", "grade") if name in columns))
 
     def __enter__(self) -> Self:
         # One transaction: what is read belongs to one moment, however long it takes.

@@ -106,8 +106,10 @@ def an_answer(alarm: AlarmChanged, after_ms: int, *, by: str = "anna") -> Acknow
     return Acknowledge(binding_id=BINDING, alarm_id=alarm.alarm_id, by=by, at_ms=START + after_ms)
 
 
-def a_silence(rule_id: str, after_ms: int, *, until_ms: int, by: str = "anna") -> Silence:
-    return Silence(binding_id=BINDING, rule_id=rule_id, by=by, at_ms=START + after_ms, until_ms=START + until_ms)
+def a_silence(rule_id: str, after_ms: int, *, until_ms: int, by: str = "anna", key: str = "") -> Silence:
+    return Silence(
+        binding_id=BINDING, rule_id=rule_id, key=key, by=by, at_ms=START + after_ms, until_ms=START + until_ms
+    )
 
 
 def a_rule(quantity: str, *limits: AlarmLimit, **changes: Any) -> Rule:

@@ -544,15 +544,18 @@ def test_the_same_silence_said_twice_is_said_once() -> None:
     assert len(silence(book, 0, 2 * MINUTE)) == 1
 
 
-def test_a_broken_silence_is_over_for_every_sign_of_the_rule_and_each_is_told() -> None:
+def test_a_silence_is_of_one_sign_and_what_breaks_it_breaks_no_other() -> None:
     book = a_book()
     raised(book, BATTERY, key="heart_rate", priority=LOW)
-    silence(book, 0, 10 * MINUTE, "battery")
+    raised(book, BATTERY, key="spo2", priority=LOW)
+    (heart_rate,) = book.silence("battery", key="heart_rate", by="anna", at_ms=START, until_ms=START + 10 * MINUTE)
+    assert heart_rate.key == "heart_rate"
+    assert [(one.key, one.silenced_until_ms is None) for one in book.open()] == [("heart_rate", False), ("spo2", True)]
 
-    events = see(book, BATTERY, TRUE, 1_000, key="spo2", priority=MEDIUM)
+    (spo2,) = see(book, BATTERY, TRUE, 1_000, key="spo2", priority=MEDIUM)
 
-    assert [(event.key, event.silenced_until_ms) for event in events] == [("heart_rate", None), ("spo2", None)]
-    assert events == book.open()
+    assert (spo2.key, spo2.silenced_until_ms) == ("spo2", None)
+    assert book.open()[0].silenced_until_ms == START + 10 * MINUTE
 
 
 def test_what_is_latched_can_be_silenced_too() -> None:

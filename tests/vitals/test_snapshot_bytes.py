@@ -66,23 +66,23 @@ DIGESTS: Final = (
     (
         a_plan(),
         {
-            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
-            10: ("2d76d0fafae593a4", "e36fd3dc81699984"),
-            100: ("75cf8d00d9b013e5", "647c6938d39bbea8"),
-            500: ("4b9a26e45c42f1c8", "c095b9f8539948ea"),
-            1_000: ("61c64e98e06bfc6a", "c7573a0b07658459"),
-            2_000: ("b3737ba1529e403d", "c3247bd61d0caadb"),
+            1: ("e12e7401fd1898ce", "f0bde9d36361c094"),
+            10: ("2d76d0fafae593a4", "eaee731bcdeb1f12"),
+            100: ("7cfd0d3b5e0fb143", "45d07e773751d7ea"),
+            500: ("d697be0c1e7331b1", "9025fccddb3f26fe"),
+            1_000: ("94f863186a736718", "c0a033f86ade1596"),
+            2_000: ("bfe1377a82813d7b", "fc97e908496a153a"),
         },
     ),
     (
         EVERY_RULE,
         {
-            1: ("e12e7401fd1898ce", "7bca187b801f1121"),
-            10: ("d2261bd82c682a7c", "ed628056ef70ec2a"),
-            100: ("73cd5707b3467c6a", "136ce5a8cdff0629"),
-            500: ("438bd128e564a8e7", "baee0df8eb419420"),
-            1_000: ("dfe8479d27ffd8ec", "b34713d70efe309c"),
-            2_000: ("0182776f97394403", "b3f25a1cddf87156"),
+            1: ("e12e7401fd1898ce", "f0bde9d36361c094"),
+            10: ("d2261bd82c682a7c", "3f5655e0cb793eea"),
+            100: ("4a19178b1a25c464", "148797aeb87a0033"),
+            500: ("00143d7a28a54f37", "48e3ee89721f2543"),
+            1_000: ("a010e218ec0221e7", "8c783181da9173ab"),
+            2_000: ("f48fd0019803fed3", "69fbcd6ed838f4e4"),
         },
     ),
 )
@@ -166,7 +166,13 @@ def test_a_snapshot_of_an_earlier_version_is_read_with_all_that_is_in_it() -> No
 
     monitor = PatientMonitor.restore(BINDING, old, a_plan())
 
-    parts = msgspec.msgpack.decode(old)
-    assert msgspec.msgpack.decode(monitor.snapshot())[: len(parts)] == parts
+    assert _extends(msgspec.msgpack.decode(monitor.snapshot()), msgspec.msgpack.decode(old))
     assert monitor.open_alarms()
     assert PatientMonitor.restore(BINDING, monitor.snapshot(), a_plan()).snapshot() == monitor.snapshot()
+
+
+def _extends(new: Any, old: Any) -> bool:
+    """Whether everything in an old state stands in the new one at its place; records may have further fields."""
+    if isinstance(old, list):
+        return isinstance(new, list) and len(new) >= len(old) and all(map(_extends, new, old))
+    return bool(new == old)

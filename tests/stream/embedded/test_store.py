@@ -15,6 +15,8 @@ from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.receiver import SessionRow
 
+BEFORE_5 = "DROP TABLE edge_alarm; DROP TABLE edge_answer; ALTER TABLE alarm DROP COLUMN grade;"
+
 
 def a_story() -> list[Event]:
     monitor = PatientMonitor(BINDING, MonitoringPlan())
@@ -131,6 +133,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
             "DROP TABLE model_score; ALTER TABLE alarm DROP COLUMN response; DROP TABLE alarm_log; "
+            f"{BEFORE_5} "
             "UPDATE meta SET value = '1' WHERE key = 'schema'"
         )
     earlier.close()
@@ -138,7 +141,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with Store(tmp_path / "store") as store:
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("4",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("5",)]
 
 
 def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open(tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open
         store.put_events(story)
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
-            "DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'"
+            f"{BEFORE_5} DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'"
         )
         earlier.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     earlier.close()
@@ -159,8 +162,9 @@ def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open
 
     assert standing
     assert sorted(one.alarm.alarm_id for one in found) == sorted(one.alarm_id for one in standing)
-    # An alarm of that time has no recommended response.
-    assert all(one.alarm == msgspec.structs.replace(newest[one.alarm.alarm_id], response="") for one in found)
+    # An alarm of that time has no recommended response and no grade.
+    earlier_fields = {"response": "", "grade": 0.0}
+    assert all(one.alarm == msgspec.structs.replace(newest[one.alarm.alarm_id], **earlier_fields) for one in found)
 
 
 def test_the_alarm_log_is_read_from_any_position_and_no_other_store_has_its_name(tmp_path: Path) -> None:
@@ -250,6 +254,7 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
             "ALTER TABLE alarm DROP COLUMN response; DROP TABLE alarm_log; "
+            f"{BEFORE_5} "
             "UPDATE meta SET value = '2' WHERE key = 'schema'"
         )
         alarms = earlier.execute("SELECT * FROM alarm ORDER BY alarm_id, revision").fetchall()
@@ -257,7 +262,7 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
     assert alarms
 
     with Store(tmp_path / "store") as store:
-        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "") for row in alarms]
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "", 0.0) for row in alarms]
         with store.transaction():
             store.put_events([msgspec.structs.replace(one, revision=99) for one in a_story() if is_news2(one)][:1])
         ((response,),) = store.query("SELECT response FROM alarm WHERE revision = 99")

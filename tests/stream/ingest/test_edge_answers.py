@@ -27,6 +27,9 @@ class Post:
     def alarm(self, **changes: Any) -> AlarmChanged:
         return an_alarm(binding_id=self.binding.hex(), **changes)
 
+    def order(self, order: Acknowledge | Silence) -> None:
+        self.answers.answered(self.answers.answers_to(order))
+
     def sent(self) -> list[Answer]:
         """Since the last call."""
         self.answers.send(self._publish)
@@ -90,9 +93,10 @@ def test_an_answer_to_what_only_the_edge_has_found_goes_to_that_edge_unless_it_g
     post.answers.found_by_edge(found)
 
     about = {"binding_id": post.binding.hex(), "by": "anna"}
-    post.answers.ordered(Acknowledge(alarm_id=an_id(5), at_ms=NOW + SECOND, **about))
-    post.answers.ordered(Acknowledge(alarm_id=an_id(6), at_ms=NOW + SECOND, **about))
-    post.answers.ordered(Silence(rule_id="news2", at_ms=NOW + SECOND, until_ms=NOW + 9 * SECOND, **about))
+    post.order(Acknowledge(alarm_id=an_id(5), at_ms=NOW + SECOND, **about))
+    post.order(Acknowledge(alarm_id=an_id(6), at_ms=NOW + SECOND, **about))
+    post.order(Silence(rule_id="news2", key="spo2", at_ms=NOW + SECOND, until_ms=NOW + 9 * SECOND, **about))
+    post.order(Silence(rule_id="news2", key="", at_ms=NOW + SECOND, until_ms=NOW + 9 * SECOND, **about))
     assert post.sent() == [
         Answer(AnswerKind.ACKNOWLEDGED, 2, NOW + SECOND, 0, post.binding, an_id(5)),
         Answer(AnswerKind.SILENCED, 2, 0, NOW + 9 * SECOND, post.binding, an_id(5)),
@@ -100,5 +104,6 @@ def test_an_answer_to_what_only_the_edge_has_found_goes_to_that_edge_unless_it_g
 
     worse = told_by_edge(5, arrived_ms=NOW + 3 * SECOND, priority=3)
     post.answers.found_by_edge(msgspec.structs.replace(worse, binding_id=post.binding.hex()))
-    post.answers.ordered(Acknowledge(alarm_id=an_id(5), at_ms=NOW + 2 * SECOND, **about))
+    post.order(Acknowledge(alarm_id=an_id(5), at_ms=NOW + 2 * SECOND, **about))
+    post.answers.edge_heard(post.edge_id)
     assert post.sent() == []
