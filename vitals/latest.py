@@ -57,6 +57,10 @@ class LatestValues:
         last = {sign: (latest.value, 0) for sign, latest in self.by_sign.items()}
         return score_news2(last, spo2_scale=self._plan.spo2_scale).at_least
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        self.by_sign = {sign: SignValue(value, at_ms + by_ms) for sign, (value, at_ms) in self.by_sign.items()}
+
     def to_state(self) -> list[Any]:
         """Plain lists that msgspec can encode."""
         return [[INDEX[sign], *latest] for sign, latest in self.by_sign.items()]
