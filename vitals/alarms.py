@@ -25,8 +25,14 @@ _NO_READING: Final = b""
 
 
 def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms: int) -> bytes:
-    """The permanent id of an alarm: 16 bytes."""
+    """The permanent id of an alarm: 16 bytes.
+
+    The onset is only part of it where no reading began the alarm: two places that hear the same reading may put its
+    time on different clocks.
+    """
     digest = hashlib.sha256()
+    if reading_id:
+        onset_ms = 0
     for part in (b"alarm", binding_id.encode(), rule.rule_id.encode(), key.encode(), reading_id):
         digest.update(len(part).to_bytes(2, "big") + part)
     digest.update(rule.version.to_bytes(4, "big") + onset_ms.to_bytes(8, "big", signed=True))
@@ -76,6 +82,15 @@ class _Episode(msgspec.Struct, array_like=True):
     acknowledged_ms: int | None = None
     worsened: int = 0  # revision at which it last got worse
     response: str = ""  # states that were stored earlier have none
+
+    def shift(self, by_ms: int) -> None:
+        self.onset_ms += by_ms
+        self.seen_ms += by_ms
+        self.changed_ms += by_ms
+        if self.clearing_ms is not None:
+            self.clearing_ms += by_ms
+        if self.acknowledged_ms is not None:
+            self.acknowledged_ms += by_ms
 
 
 class _Silenced(msgspec.Struct, array_like=True):
@@ -244,6 +259,14 @@ class AlarmBook:
     def open(self) -> list[AlarmChanged]:
         """Every open alarm as it was last announced: those that ended without acknowledgement, then the active ones."""
         return [self._event(episode) for episode in self._open_episodes()]
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every time with it. Alarms keep their ids."""
+        for episode in (*self._episodes.values(), *self._latched):
+            episode.shift(by_ms)
+        for silence in self._silences.values():
+            silence.until_ms += by_ms
+        self._retrospective = {place: at_ms + by_ms for place, at_ms in self._retrospective.items()}
 
     def to_state(self) -> list[Any]:
         """What msgspec can encode; nearly empty while no alarm is open."""

@@ -60,6 +60,11 @@ class Baseline:
             return None
         return (value - self._mean) / max(_TO_SIGMA * self._deviation, _LEAST_DEVIATION)
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        self._first_ms += by_ms
+        self._last_ms += by_ms
+
     def to_state(self) -> list[Any]:
         return [self._count, self._first_ms, self._last_ms, self._mean, self._deviation]
 

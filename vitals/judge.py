@@ -23,8 +23,12 @@ from vitals.signs import INDEX, SPEC, VitalSign, mask_of
 _LEARNED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE)
 _BASELINES: Final = tuple((sign, f"baseline:{sign.value}") for sign in _LEARNED)
 _CLOCK_FLAGS: Final = int(SensorFlag.CLOCK_CORRECTED | SensorFlag.CLOCK_CLAMPED)
-_CLOCK_TEXT: Final = "the device's clock is wrong; times are worked out from its uptime"
 _ENTERED: Final = frozenset(spec.sign for spec in SPEC.values() if spec.entered)
+# Key of the condition, the flags that make it true, and whose clock that is.
+_CLOCKS: Final = (
+    ("", _CLOCK_FLAGS, "the wearable"),
+    ("edge", int(SensorFlag.EDGE_CLOCK_CORRECTED), "edge"),
+)
 _BIT: Final = {sign.value: 1 << INDEX[sign] for sign in SPEC}
 
 _Inputs: TypeAlias = dict[VitalSign, tuple[float | None, int | None]]
@@ -89,9 +93,10 @@ class ReadingJudge:
             if reading.battery is not None:
                 conditions.observe(rule, reading.battery, context, partial(str, f"battery {reading.battery:.0f} %"))
         for rule in rules.get("clock", ()):
-            wrong = bool(reading.sensor_flags & _CLOCK_FLAGS)
-            if wrong or conditions.book.has(rule.rule_id):
-                conditions.observe(rule, float(wrong), context, partial(str, _CLOCK_TEXT))
+            for key, flags, whose in _CLOCKS:
+                wrong = bool(reading.sensor_flags & flags)
+                if wrong or conditions.book.has(rule.rule_id, key):
+                    conditions.observe(rule, float(wrong), context, partial(_clock_text, whose, reading), key=key)
 
     def judge_backfilled(self, reading: Reading, values: Iterable[tuple[VitalSign, float]]) -> list[Event]:
         """Judge a reading by itself that came too late to sound: its alarms are for the record only."""
@@ -116,6 +121,12 @@ class ReadingJudge:
                 text = with_limit(rule, points, explain)
                 events += self._conditions.book.backfill(rule, seen, key=key, explain=text)
         return events
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        self.history.shift(by_ms)
+        for baseline in self._baselines.values():
+            baseline.shift(by_ms)
 
     def to_state(self) -> tuple[list[Any], list[Any]]:
         """Plain lists that msgspec can encode: baselines, history."""
@@ -195,6 +206,14 @@ def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float, devi
 
 def _sensor_off_text(since_ms: int, now_ms: int) -> str:
     return f"sensor off since {clock_text(since_ms)}, {duration(now_ms - since_ms)}"
+
+
+def _clock_text(whose: str, reading: Reading) -> str:
+    name = f"{whose} {reading.edge}" if whose == "edge" and reading.edge else whose
+    if not reading.clock_ms:
+        return f"the clock of {name} is wrong; times are worked out from its uptime"
+    side = "ahead" if reading.clock_ms > 0 else "behind"
+    return f"the clock of {name} is {duration(abs(reading.clock_ms))} {side}; times are corrected"
 
 
 def _points(score: Callable[..., scores.Score]) -> Callable[[_Inputs, dict[VitalSign, int]], tuple[float | None, str]]:

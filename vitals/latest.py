@@ -100,6 +100,10 @@ class LatestValues:
             if sign in by_sign and now_ms - by_sign[sign].at_ms > interval_ms + late_ms and sign not in score.missing
         )
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        self.by_sign = {sign: SignValue(value, at_ms + by_ms) for sign, (value, at_ms) in self.by_sign.items()}
+
     def to_state(self) -> list[Any]:
         """Plain lists that msgspec can encode."""
         return [[INDEX[sign], *latest] for sign, latest in self.by_sign.items()]

@@ -39,8 +39,9 @@ class SensorFlag(IntFlag):
     LOW_PERFUSION = 2
     MOTION = 4
     BATTERY_LOW = 8
-    CLOCK_CORRECTED = 16  # set by the edge: event time rebuilt from uptime
-    CLOCK_CLAMPED = 32  # set by the edge: event time lay in the future
+    CLOCK_CORRECTED = 16  # the clock of the device is wrong: event time rebuilt from elapsed time
+    CLOCK_CLAMPED = 32  # event time lay in the future
+    EDGE_CLOCK_CORRECTED = 64  # set by ingest: the clock of the edge is wrong; its times are corrected
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="reading"):
@@ -64,6 +65,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="r
     battery: float | None = None  # %
     unusable: int = 0  # mask by signs.INDEX: value kept, not to be scored
     arrived_ms: int | None = None  # arrival in the data centre; None: judged at the edge
+    age_ms: int | None = None  # at `heard_ms`, by elapsed time at its senders; None: they cannot tell
+    clock_ms: int = 0  # how far the clock that a flag calls wrong is ahead; negative: behind
+    edge: str = ""  # short id of the edge, if its clock is wrong
 
     @property
     def heard_ms(self) -> int:
@@ -131,7 +135,8 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
 class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
     """A person silences one condition of one patient for a while; a higher priority breaks through.
 
-    A condition is a rule and, where the rule is judged sign by sign, the sign. Silences of earlier versions name no sign.
+    A condition is a rule and, where the rule is judged sign by sign, the sign. Silences of earlier versions name no
+    sign.
     """
 
     binding_id: str

@@ -30,6 +30,11 @@ class _LastScore(msgspec.Struct, array_like=True):
     reason: str
     unavailable_since_ms: int | None  # since when the model has given no probability
 
+    def shift(self, by_ms: int) -> None:
+        self.at_ms += by_ms
+        if self.unavailable_since_ms is not None:
+            self.unavailable_since_ms += by_ms
+
 
 class ModelScores:
     """The last score of each model.
@@ -94,6 +99,11 @@ class ModelScores:
             )
             for model, last in self._last.items()
         )
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        for last in self._last.values():
+            last.shift(by_ms)
 
     def to_state(self) -> list[Any]:
         """What msgspec can encode."""

@@ -8,9 +8,10 @@ on readings), `model_scores` (rules on models), `conditions` and `alarms` (which
 and `seen`. The monitor decides their order and when the next timer is due.
 """
 
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from vitals import news2
 from vitals.alarms import AlarmBook
@@ -26,6 +27,7 @@ from vitals.messages import (
     News2Scored,
     Reading,
     ReadingJudged,
+    SensorFlag,
     Silence,
     WindowClosed,
     WindowOutdated,
@@ -34,6 +36,7 @@ from vitals.model_scores import ModelScores
 from vitals.plan import MEASURED, MonitoringPlan
 from vitals.quality import Quality, judge_late
 from vitals.seen import Seen
+from vitals.sender_clock import SenderClock
 from vitals.sign_freshness import SignFreshness
 from vitals.signs import INDEX, SPEC, VitalSign
 from vitals.view import PatientView
@@ -47,6 +50,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 _Values = list[tuple[VitalSign, float]]
 """The usable values of one reading."""
+
+
+class _StatefulPart(Protocol):
+    def to_state(self) -> list[Any]: ...
+    def load_state(self, state: list[Any], /) -> None: ...
 
 
 class PatientMonitor:
@@ -72,6 +80,10 @@ class PatientMonitor:
         """One reading. A reading that was applied before changes nothing and repeats the alarms that are open."""
         if not self._seen.add(reading.session_id, reading.counter):
             return list(self._book.open())
+        measured_ms = self._clock.measured_ms(reading.at_ms, reading.heard_ms, reading.age_ms)
+        if measured_ms != reading.at_ms:
+            reading = _with_right_time(reading, measured_ms)
+            self._corrected = (reading.reading_id, measured_ms)
         late = self._frontier_ms is not None and reading.at_ms < self._frontier_ms
         backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
         judged = judge_late(reading) if late else self._quality.judge(reading)
@@ -92,7 +104,8 @@ class PatientMonitor:
             events += self._judge.judge_backfilled(judged, values)
         else:
             self._judge_reading(judged, score, events)
-        self._judge.history.add(judged.at_ms, score)
+        if not backfilled or self._clock.unsure_until_ms is None:
+            self._judge.history.add(judged.at_ms, score)
         return events
 
     def on_score(self, score: ModelScore) -> list[Event]:
@@ -100,6 +113,8 @@ class PatientMonitor:
 
         A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
         """
+        if self._corrected[0] == score.reading_id:
+            score = replace(score, at_ms=self._corrected[1])
         return self._models.on_score(score)
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
@@ -134,12 +149,23 @@ class PatientMonitor:
     def on_timer(self, now_ms: int) -> list[Event]:
         """Time has passed: signs become late, stale, lost; what depends on them becomes unknown; silences end."""
         events: list[Event] = []
-        if self._freshness.on_timer(now_ms, events):
+        unsure_until_ms = self._clock.unsure_until_ms
+        is_sure = unsure_until_ms is None or now_ms >= unsure_until_ms
+        if is_sure and self._freshness.on_timer(now_ms, events):
             self._freshness.judge_missing_data(now_ms, events)
             self._conditions.mark_missing(self.plan.rules, self._latest.missing(now_ms), now_ms, events)
         events += self._book.on_timer(now_ms)
         self._reschedule(now_ms)
         return events
+
+    def shift(self, by_ms: int) -> None:
+        """The clock of this place was set by so much: move the whole state with it, so that no interval changes."""
+        for part in (self._quality, self._windows, self._latest, self._judge, self._book, self._models, self._clock):
+            part.shift(by_ms)
+        if self._frontier_ms is not None:
+            self._frontier_ms += by_ms
+        if self._timer_ms is not None:
+            self._timer_ms += by_ms
 
     def timer_at(self) -> int | None:
         """When `on_timer` has to be called next; that may be too early, never too late."""
@@ -190,8 +216,7 @@ class PatientMonitor:
                 self._quality.to_state(),
                 self._windows.to_state(),
                 self._book.to_state(),
-                self._models.to_state(),
-                self._latest.interval.to_state(),
+                *(part.to_state() for part in self._later_parts()),
             ]
         )
 
@@ -222,6 +247,8 @@ class PatientMonitor:
         self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
+        self._clock = SenderClock(bound_ms=plan.clock_bound_ms, delay_ms=plan.backfill_after_ms)
+        self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
 
     def _load(self, binding_id: str, plan: MonitoringPlan, state: list[Any]) -> None:
         version, self._frontier_ms, news2_points, self._timer_ms, latest, freshness, baselines, *rest = state
@@ -236,10 +263,12 @@ class PatientMonitor:
         self._seen = Seen.from_state(seen)
         self._quality = Quality.from_state(quality)
         self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
-        if later:  # the first snapshots had no models
-            self._models.load_state(later[0])
-        if len(later) > 1:  # nor the risk that decides what is due
-            self._latest.interval.load_state(later[1])
+        for part, part_state in zip(self._later_parts(), later, strict=False):  # earlier snapshots lack the last ones
+            part.load_state(part_state)
+
+    def _later_parts(self) -> tuple[_StatefulPart, ...]:
+        """The parts that later versions added, in the order of their states in a snapshot."""
+        return self._models, self._latest.interval, self._clock
 
     def _add_to_windows(self, values: _Values, at_ms: int, events: list[Event]) -> None:
         windows = self._windows
@@ -315,7 +344,20 @@ class PatientMonitor:
 
     def _reschedule(self, now_ms: int) -> None:
         change_ms, silence_ends_ms = self._freshness.next_change_ms(now_ms), self._book.timer_at()
+        unsure_until_ms = self._clock.unsure_until_ms
+        if change_ms is not None and unsure_until_ms is not None:
+            change_ms = max(change_ms, unsure_until_ms)
         self._timer_ms = min((at_ms for at_ms in (change_ms, silence_ends_ms) if at_ms is not None), default=None)
+
+
+def _with_right_time(reading: Reading, measured_ms: int) -> Reading:
+    """The reading as it was measured by the clock of arrival; its sender's clock is wrong by the difference."""
+    return replace(
+        reading,
+        at_ms=measured_ms,
+        sensor_flags=reading.sensor_flags | SensorFlag.CLOCK_CORRECTED,
+        clock_ms=reading.at_ms - measured_ms,
+    )
 
 
 def _usable_values(reading: Reading) -> _Values:

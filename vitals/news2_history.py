@@ -35,6 +35,10 @@ class News2History:
         """(`at_ms`, `at_least`) of every score, oldest first."""
         return tuple((at_ms, at_least) for at_ms, at_least, _ in self._scores)
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        self._scores = [[at_ms + by_ms, *rest] for at_ms, *rest in self._scores]
+
     def to_state(self) -> list[Any]:
         """Plain lists that msgspec can encode."""
         return self._scores

@@ -77,6 +77,14 @@ class Patients:
         self._events += events
         return events
 
+    def shift(self, by_ms: int) -> None:
+        """The clock of this place was set by so much: move the state of every patient with it."""
+        self._now_ms += by_ms
+        self._timers, self._timer_of = [], {}
+        for monitor in self._monitors.values():
+            monitor.shift(by_ms)
+            self._touch(monitor)
+
     def timer_at(self) -> int | None:
         """When a Tick has to be applied next; None if no timer is set."""
         while self._timers and self._timer_of.get(self._timers[0][1]) != self._timers[0][0]:

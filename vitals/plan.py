@@ -7,6 +7,7 @@ import msgspec
 
 from vitals.errors import BadPlan
 from vitals.rules import DEFAULT_RULES, Rule
+from vitals.sender_clock import BOUND_MS
 from vitals.signs import SIGNS, SPEC, VitalSign, spec_of
 
 # Signs that a wearable measures continuously; if they stop, that is an alarm.
@@ -24,6 +25,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     window_ms: int = 60_000
     lateness_ms: int = 30_000  # how long a window waits for late readings
     backfill_after_ms: int = 300_000  # a reading that arrives later than this is only recorded
+    clock_bound_ms: int = BOUND_MS  # a sender's clock that is off by no more is not wrong
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
 

@@ -113,6 +113,15 @@ class Quality:
             self._off_since_ms = None
         return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it."""
+        for timed in (*self._level.values(), *self._doubted.values(), self._warmth):
+            if timed:
+                timed[1] += by_ms
+        self._last_ms += by_ms
+        if self._off_since_ms is not None:
+            self._off_since_ms += by_ms
+
     def to_state(self) -> list[Any]:
         return [
             [[name, *level] for name, level in self._level.items()],

@@ -77,6 +77,14 @@ class EventTimeWindows:
         self._schedule()
         return closed
 
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every event time with it, open windows by whole hops."""
+        if self._frontier_ms is not None:
+            self._frontier_ms += by_ms
+        hops_ms = by_ms // self.hop_ms * self.hop_ms
+        self._open = {start + hops_ms: signs for start, signs in self._open.items()}
+        self._schedule()
+
     def to_state(self) -> list[Any]:
         """Plain lists of the open windows."""
         return [

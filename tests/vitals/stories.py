@@ -46,9 +46,19 @@ TimeLine: TypeAlias = Iterable[tuple[int, Any]]
 
 
 def a_reading(
-    after_ms: int, *, held_up_ms: int = 0, counter: int | None = None, flags: int = 0, **signs: Any
+    after_ms: int,
+    *,
+    held_up_ms: int = 0,
+    says_age: bool = False,
+    counter: int | None = None,
+    flags: int = 0,
+    **signs: Any,
 ) -> Reading:
-    """What the wearable measured then. Two readings of one moment need counters of their own."""
+    """What the wearable measured then. Two readings of one moment need counters of their own.
+
+    Args:
+        says_age: whether its senders tell by elapsed time how long it was held up.
+    """
     number = after_ms // SECOND if counter is None else counter
     return Reading(
         binding_id=BINDING,
@@ -58,6 +68,7 @@ def a_reading(
         at_ms=START + after_ms,
         received_ms=START + after_ms + held_up_ms,
         sensor_flags=flags,
+        age_ms=held_up_ms if says_age else None,
         **signs,
     )
 

@@ -89,14 +89,17 @@ def test_an_id_is_for_ever() -> None:
         ("b1", msgspec.structs.replace(NEWS2, version=2), "", b"r1", 0),
         ("b1", NEWS2, "spo2", b"r1", 0),
         ("b1", NEWS2, "", b"r2", 0),
-        ("b1", NEWS2, "", b"r1", 1),
         ("b1", NEWS2, "r", b"1", 0),  # the same letters, cut elsewhere
-        ("b1", NEWS2, "", b"r1", -1),
     ],
 )
 def test_another_beginning_has_another_id(other: tuple[str, Rule, str, bytes, int]) -> None:
     assert alarm_id(*other) != alarm_id("b1", NEWS2, "", b"r1", 0)
     assert len(alarm_id(*other)) == 16
+
+
+def test_an_onset_that_moves_with_a_clock_makes_no_new_id() -> None:
+    assert alarm_id("b1", NEWS2, "", b"r1", 210_000) == alarm_id("b1", NEWS2, "", b"r1", 0)
+    assert alarm_id("b1", NEWS2, "", b"", 1) != alarm_id("b1", NEWS2, "", b"", 0)  # silence has no reading
 
 
 def test_a_condition_that_is_seen_a_hundred_times_has_one_open_alarm_and_is_told_once() -> None:

@@ -219,7 +219,7 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
         (
             "clock",
             steady(0, MINUTE, flags=SensorFlag.CLOCK_CORRECTED),
-            "the device's clock is wrong; times are worked out from its uptime",
+            "the clock of the wearable is wrong; times are worked out from its uptime",
         ),
         (
             "sepsis_risk",
@@ -530,7 +530,7 @@ def test_a_timer_that_is_overdue_is_not_forgotten_for_a_message_that_comes_first
 
 def test_who_was_only_ever_heard_of_by_backfill_is_not_called_fresh() -> None:
     monitor = a_monitor()
-    feed(monitor, a_reading(0, held_up_ms=6 * MINUTE, **WELL))
+    feed(monitor, a_reading(0, held_up_ms=6 * MINUTE, says_age=True, **WELL))
 
     events = wait(monitor, 2 * HOUR)
 
@@ -649,7 +649,7 @@ def test_backfilled_readings_never_sound_and_are_told_once_per_episode() -> None
 
     events = feed(
         monitor,
-        *(a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL}) for minute in range(20)),
+        *(a_reading(minute * MINUTE, held_up_ms=HOUR, says_age=True, **{**WELL, **ILL}) for minute in range(20)),
     )
 
     assert {event.retrospective for event in alarms(events)} == {True}
@@ -665,7 +665,8 @@ def test_backfilled_readings_that_are_newer_than_all_else_do_not_sound_either() 
     monitor = a_monitor()
     feed(monitor, a_reading(0, **WELL))
 
-    events = feed(monitor, *(a_reading(minute * MINUTE, held_up_ms=HOUR, **{**WELL, **ILL}) for minute in range(1, 10)))
+    ill = {**WELL, **ILL}
+    events = feed(monitor, *(a_reading(k * MINUTE, held_up_ms=HOUR, says_age=True, **ill) for k in range(1, 10)))
 
     assert scores(events)[-1].at_least == 7  # for the trend
     assert {event.retrospective for event in alarms(events)} == {True}

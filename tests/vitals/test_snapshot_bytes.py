@@ -66,23 +66,23 @@ DIGESTS: Final = (
     (
         a_plan(),
         {
-            1: ("e12e7401fd1898ce", "f0bde9d36361c094"),
-            10: ("2d76d0fafae593a4", "eaee731bcdeb1f12"),
-            100: ("7cfd0d3b5e0fb143", "45d07e773751d7ea"),
-            500: ("d697be0c1e7331b1", "9025fccddb3f26fe"),
-            1_000: ("94f863186a736718", "c0a033f86ade1596"),
-            2_000: ("bfe1377a82813d7b", "fc97e908496a153a"),
+            1: ("2d3fa36dcb276fd6", "1eaa85f64ecb16bc"),
+            10: ("2c5c86e0809f19f1", "524f439a6ddc3a54"),
+            100: ("2f7453d1c2649ec4", "4af77ec6aedc6d1e"),
+            500: ("65e07e3e5ff5fede", "aa3c21346d62bc81"),
+            1_000: ("2103390dde791a53", "0b4169e5d655e11d"),
+            2_000: ("31b4a8865198545e", "6a76eae0f4a07b7f"),
         },
     ),
     (
         EVERY_RULE,
         {
-            1: ("e12e7401fd1898ce", "f0bde9d36361c094"),
-            10: ("d2261bd82c682a7c", "3f5655e0cb793eea"),
-            100: ("4a19178b1a25c464", "148797aeb87a0033"),
-            500: ("00143d7a28a54f37", "48e3ee89721f2543"),
-            1_000: ("a010e218ec0221e7", "8c783181da9173ab"),
-            2_000: ("f48fd0019803fed3", "69fbcd6ed838f4e4"),
+            1: ("2d3fa36dcb276fd6", "1eaa85f64ecb16bc"),
+            10: ("80daa335e8e8cc35", "b92e98cbdcc75d08"),
+            100: ("0c53347859df9e85", "e2c10a45c1c5f3ed"),
+            500: ("5105c76d45ac4eeb", "bffccda85d96bcc6"),
+            1_000: ("db05934d221df66c", "1b7e01e236572237"),
+            2_000: ("2592573b755c9397", "cece2083232302b5"),
         },
     ),
 )
@@ -166,7 +166,11 @@ def test_a_snapshot_of_an_earlier_version_is_read_with_all_that_is_in_it() -> No
 
     monitor = PatientMonitor.restore(BINDING, old, a_plan())
 
-    assert _extends(msgspec.msgpack.decode(monitor.snapshot()), msgspec.msgpack.decode(old))
+    parts = msgspec.msgpack.decode(old)
+    silences = parts[12][2]
+    # A silence named no sign then; of rules that are judged sign by sign it is not believed.
+    silences[:] = [one for one in silences if one[0] not in ("red_sign", "no_data")]
+    assert _extends(msgspec.msgpack.decode(monitor.snapshot()), parts)
     assert monitor.open_alarms()
     assert PatientMonitor.restore(BINDING, monitor.snapshot(), a_plan()).snapshot() == monitor.snapshot()
 
