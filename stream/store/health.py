@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 from stream.progress import STUCK_MS, age_s, copy_counts, duration, sum_counts
-from stream.store.writer import WriterCounts
+from stream.store.counts import WriterCounts
 
 
 class StoreHealth:

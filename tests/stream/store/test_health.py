@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stream.progress import STUCK_MS
+from stream.store.counts import WriterCounts
 from stream.store.health import StoreHealth, topic_group_trouble
-from stream.store.writer import WriterCounts
 from tests.stream.cluster import WallAt
 
 NOW = 1_000_000
