@@ -114,20 +114,28 @@ class RecordSender:
         self._make = make
         self._sleep = sleep
         self._producer: AIOKafkaProducer | None = None
+        self._is_broken = False  # a record that was not waited for has failed
         self._said_s = 0.0
 
     async def __aenter__(self) -> Self:
-        await self._start()
-        return self
+        return self  # the first record starts a producer
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop the producer; a further record would start another."""
         await self._stop()
 
     async def send_unconfirmed(self, record: OutgoingRecord) -> "asyncio.Future[Any]":
         """Send a record that may be lost. Raises KafkaError."""
         running = await self._start()
         sent: asyncio.Future[Any] = await running.send(record.topic, key=record.key, value=record.value)
+        sent.add_done_callback(self._note_unconfirmed)
         return sent
+
+    def _note_unconfirmed(self, sent: "asyncio.Future[Any]") -> None:
+        self._is_broken |= not sent.cancelled() and sent.exception() is not None
 
     async def deliver(self, records: Sequence[OutgoingRecord], *, all_of_them: bool = False) -> list[RefusedRecord]:
         """Send until Kafka has every record that it does not refuse for what it is; returns the refused ones.
@@ -198,6 +206,8 @@ class RecordSender:
         return answers
 
     async def _start(self) -> AIOKafkaProducer:
+        if self._is_broken:
+            await self._stop()
         if self._producer is None:
             made = self._make(self._config)
             try:
@@ -209,7 +219,7 @@ class RecordSender:
         return self._producer
 
     async def _stop(self) -> None:
-        stopping, self._producer = self._producer, None
+        stopping, self._producer, self._is_broken = self._producer, None, False
         if stopping is not None:
             await _stop_producer(stopping)
 

@@ -23,6 +23,7 @@ from stream.config import StoreConfig
 from stream.delivery import OutgoingRecord, RecordSender
 from stream.kafka import consumer, topic
 from stream.records import DeadLetter, JudgementRecord, StoredFrames, encode_record
+from stream.store.alarms import announce
 from stream.store.attempts import Attempts
 from stream.store.counts import WriterCounts
 from stream.store.decoding import TOPIC_GROUPS, DecodedRecord
@@ -57,6 +58,7 @@ class StoreWriter:
     async def run(self) -> None:
         """Serve until cancelled."""
         async with Database(self._config.influx) as database, asyncio.TaskGroup() as tasks:
+            tasks.create_task(announce(self._config.kafka, self.counts, self._clock), name="alarms of the store")
             for name in TOPIC_GROUPS:
                 tasks.create_task(self._serve(name, database), name=name)
 

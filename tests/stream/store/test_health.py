@@ -24,6 +24,14 @@ STUCK = NOW - STUCK_MS - 1
             {"turned_ms": STUCK, "waiting_since_ms": NOW - 3_000, "why_waiting": "InfluxDB does not answer"},
             "events: InfluxDB has accepted nothing for 3 s: InfluxDB does not answer",
         ),
+        (
+            {"waiting_since_ms": NOW - 3_000, "why_waiting": "no bucket vitals", "waiting_for": "configuration"},
+            "events: InfluxDB has accepted nothing for 3 s: no bucket vitals (this does not end by itself)",
+        ),
+        (
+            {"kafka_refuses_since_ms": NOW - 3_000, "why_kafka": "no topic vl.dlq.v1"},
+            "events: Kafka has taken no report for 3 s: no topic vl.dlq.v1",
+        ),
     ],
 )
 def test_the_reason_why_a_topic_group_makes_no_progress(counts: dict[str, Any], said: str) -> None:
