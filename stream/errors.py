@@ -25,6 +25,10 @@ class CommitFailed(StreamError):
         self.path = path
 
 
+class RowRefused(CommitFailed):
+    """A commit that fails because of a row in it, and will again: the disk and the file are well."""
+
+
 class NothingToExport(StreamError):
     """A record that cannot be exported: no such binding or patient, or the file cannot be written."""
 

@@ -8,37 +8,20 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, errors
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from stream.config import KafkaConfig
 from stream.delivery import OutgoingRecord, RecordSender
 from stream.ingest.health import kafka_trouble
 from stream.kafka import producer, topic
 from stream.records import DeadLetter, decode_dead_letter
 from stream.topics.dead_letters import resend_dead_letters
 from tests.services.kafka import Kafka
-from tests.stream.cluster import Log, until
+from tests.stream.cluster import Log, configure, until
 from tests.stream.ingest.test_kafka_ingest import Hearing
 from tests.stream.receiving_site import SECOND
 from wire.envelope import Stage
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
 
 pytestmark = pytest.mark.services
-
-
-async def configure(config: KafkaConfig, name: str, settings: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=config.bootstrap)
-    await admin.start()
-    try:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic(config, name), settings)])
-        asked = [ConfigResource(ConfigResourceType.TOPIC, topic(config, name))]
-        known: dict[str, str] = {}
-        while not settings.items() <= known.items():  # the broker hears of it a moment later
-            (answer,) = await admin.describe_configs(asked)
-            known = {entry[0]: entry[1] for entry in answer.resources[0][4]}
-    finally:
-        await admin.close()
 
 
 def test_after_one_refused_batch_a_producer_of_aiokafka_can_send_nothing_more(kafka: Kafka) -> None:

@@ -45,7 +45,7 @@ class InfluxStandIn(ThreadingHTTPServer):
         self.written: list[tuple[str, str]] = []  # bucket and body, as they came
         self.kept: list[tuple[str, str]] = []  # bucket and line, in the order in which they were first accepted
         self.queries: list[str] = []
-        self.rows = rows
+        self.answers: Callable[[str], str] = lambda _: rows
         self.refusal = refusal or (lambda lines: 422 if refused is not None and refused in "\n".join(lines) else None)
         self.query_refusal = query_refusal or (lambda _: None)
         self.keeps_others = keeps_others
@@ -85,7 +85,7 @@ class _Answer(BaseHTTPRequestHandler):
             if status is not None:
                 self._refuse(status)
                 return
-            self._say(200, self.server.rows.encode(), "text/csv")
+            self._say(200, self.server.answers(query).encode(), "text/csv")
             return
         text, bucket = body.decode(), parse_qs(asked.query)["bucket"][0]
         lines = text.split("\n")
