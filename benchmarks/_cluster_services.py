@@ -17,8 +17,8 @@ from stream.config import InfluxConfig, KafkaConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, topic
 from stream.records import FrameRef, ReadingRecord, encode_record
+from stream.store.decoding import TOPIC_GROUPS
 from stream.store.influx import Database, prepare_database
-from stream.store.writer import TOPIC_GROUPS
 from tests.faults.workers import Worker
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka

@@ -343,6 +343,7 @@ def footprint(services: Services) -> Facts:
 def ingest(services: Services) -> Facts:
     """Frames of one edge, opened and written to Kafka, without MQTT."""
     from stream.config import IngestConfig
+    from stream.delivery import RecordSender
     from stream.ingest.kafka_ingest import KafkaIngest
     from stream.ingest.ledger import Ledger
     from tests.stream.receiving_site import UNLIMITED, Site
@@ -364,7 +365,7 @@ def ingest(services: Services) -> Facts:
                 site.clock,
                 limits=UNLIMITED,
             )
-            sender = await one._start_producer()
+            sender = RecordSender(services.log)
             began = time.perf_counter()
             for start in range(0, len(inbound), 500):
                 await one._forward(sender, inbound[start : start + 500])

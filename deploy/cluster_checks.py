@@ -28,8 +28,9 @@ from runtime.clock import Clock
 from stream.config import InfluxConfig, KafkaConfig
 from stream.errors import DatabaseUnusable, KafkaUnusable
 from stream.kafka import check_topics, connection, consumer, topic
-from stream.store.influx import Buckets, read_token, task_name
-from stream.store.writer import TOPIC_GROUPS
+from stream.store.buckets import Buckets
+from stream.store.decoding import TOPIC_GROUPS
+from stream.store.influx import read_token, task_name
 from wire.topics import KAFKA_READINGS
 
 TIMEOUT_S: Final = 12.0

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from weakref import finalize
 
-from stream.errors import CommitFailed, FileUnusable
+from stream.errors import CommitFailed, FileUnusable, RowRefused
+
+_OF_A_ROW: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 class DurableFile(ABC):
@@ -65,6 +67,7 @@ class DurableFile(ABC):
         """A transaction: either everything in the block is written, or nothing.
 
         Raises:
+            RowRefused: a row in it cannot be stored; nothing was written.
             CommitFailed: the disk is full, or SQLite failed; nothing was written.
         """
         try:
@@ -73,6 +76,8 @@ class DurableFile(ABC):
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            if isinstance(error, _OF_A_ROW):
+                raise RowRefused(self.path, str(error)) from error
             raise self._refused(error) from error
         except BaseException:
             self._roll_back()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from stream.refusals import Cause
+
 
 class StreamError(Exception):
     """Base of every error of the stream room."""
@@ -21,6 +23,10 @@ class CommitFailed(StreamError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: nothing was written ({problem})")
         self.path = path
+
+
+class RowRefused(CommitFailed):
+    """A commit that fails because of a row in it, and will again: the disk and the file are well."""
 
 
 class NothingToExport(StreamError):
@@ -101,12 +107,30 @@ class DatabaseUnusable(StreamError):
         self.url = url
 
 
-class LinesRejected(StreamError):
-    """InfluxDB rejects one or more lines of a write."""
+class DatabaseFailed(StreamError):
+    """A request that InfluxDB did not carry out.
 
-    def __init__(self, status: int, problem: str) -> None:
-        super().__init__(f"lines rejected ({status}): {problem}")
+    Args:
+        cause: what the failure depends on, and so what to do.
+        status: of the HTTP answer; None: there was none, or the failure was within an answer.
+        after_s: when to try again, from the answer; None: not in the answer.
+        dropped: how many lines of a write were refused, if the answer says so; 0: it does not.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        cause: Cause,
+        status: int | None = None,
+        after_s: float | None = None,
+        dropped: int = 0,
+    ) -> None:
+        super().__init__(problem)
+        self.cause = cause
         self.status = status
+        self.after_s = after_s
+        self.dropped = dropped
 
 
 class DeskUnusable(StreamError):

@@ -27,14 +27,17 @@ DAY_MS: Final = 86_400_000
 REQUEST_TIMEOUT_MS: Final = 10_000
 BATCH_BYTES: Final = 512 * 1024
 
-_DELETED_AFTER: Final = {"cleanup.policy": "delete"}
+# The broker tells the time of a record. By default the sender does, and a broker refuses, or deletes at once, what was
+# sent by a machine whose clock is wrong.
+_TIMED: Final = {"message.timestamp.type": "LogAppendTime"}
+_DELETED_AFTER: Final = {"cleanup.policy": "delete"} | _TIMED
 # Kafka compacts closed segments only. They are small, or restoring a partition would read many old states.
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
     "segment.ms": "600000",
     "segment.bytes": "67108864",
     "min.cleanable.dirty.ratio": "0.2",
-}
+} | _TIMED
 
 
 class TopicSpec(NamedTuple):

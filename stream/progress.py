@@ -31,6 +31,15 @@ def age_s(now_ms: int, at_ms: int) -> float | None:
     return max(0, now_ms - at_ms) / 1_000 if at_ms else None
 
 
+def lasting(cause: str) -> str:
+    """What to add to a reason to wait: nothing if it may end by itself.
+
+    Args:
+        cause: a `stream.refusals.Cause`.
+    """
+    return " (this does not end by itself)" if cause == "configuration" else ""
+
+
 def duration(now_ms: int, since_ms: int) -> str:
     """The time since `since_ms`, for example "12 s"."""
     return f"{max(0, now_ms - since_ms) / 1_000:.0f} s"

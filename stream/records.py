@@ -131,10 +131,18 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     problem: str  # description of the error, without values
     at_ms: int
     source: str  # topic/partition/offset, or "session ID/counter" for a frame
-    payload: bytes
+    payload: bytes  # of the store: the record, or a record of the events that InfluxDB refused
     version: str  # of the program that failed
     frame: FrameRef | None = None
     binding_id: str = ""  # binding named by the seal of an edge's frame
+
+
+class RewriteRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="rewrite"):
+    """A record that InfluxDB refused, to be written to InfluxDB again and read by nothing else; `vl.events.v1`."""
+
+    topic: str  # topic of the record, without prefix; empty: `value` is one line of `bucket`
+    value: bytes
+    bucket: str = ""
 
 
 class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
@@ -157,6 +165,7 @@ Record: TypeAlias = (
     | PartitionHealth
     | PatientLocation
     | DeadLetter
+    | RewriteRecord
     | PatientStateRow
 )
 T = TypeVar("T")
@@ -164,6 +173,9 @@ T = TypeVar("T")
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _PATIENT: Final[msgspec.msgpack.Decoder[ReadingRecord | OrderRecord]] = msgspec.msgpack.Decoder(PatientRecord)
 _JUDGEMENT: Final = msgspec.msgpack.Decoder(JudgementRecord)
+_EVENT: Final[msgspec.msgpack.Decoder[JudgementRecord | RewriteRecord]] = msgspec.msgpack.Decoder(
+    JudgementRecord | RewriteRecord
+)
 _ALARM: Final[msgspec.msgpack.Decoder[AlarmRecord | EdgeAlarmRecord]] = msgspec.msgpack.Decoder(
     AlarmRecord | EdgeAlarmRecord
 )
@@ -187,8 +199,13 @@ def decode_patient_record(value: bytes | None) -> ReadingRecord | OrderRecord:
 
 
 def decode_judgement_record(value: bytes | None) -> JudgementRecord:
-    """A record of `vl.events.v1`. Raises DecodeError."""
+    """A record of `vl.events.v1` as a worker wrote it. Raises DecodeError."""
     return _decode(_JUDGEMENT, value)
+
+
+def decode_event_record(value: bytes | None) -> JudgementRecord | RewriteRecord:
+    """A record of `vl.events.v1`, also one that was sent again. Raises DecodeError."""
+    return _decode(_EVENT, value)
 
 
 def decode_alarm_record(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord:

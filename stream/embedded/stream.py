@@ -14,7 +14,7 @@ import msgspec
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.embedded.store import Store
-from stream.errors import CommitFailed
+from stream.errors import CommitFailed, RowRefused
 from stream.ingest.courier import Courier
 from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
@@ -249,20 +249,25 @@ class EmbeddedStream:
     ) -> bool:
         try:
             events = self._commit(frames, refused, now_ms)
+        except RowRefused as error:
+            return self._divide(inbound, now_ms, problem=str(error), as_dead_letter=as_dead_letter)
         except CommitFailed as error:
             _log.error("commit failed; edges send these frames again", problem=str(error))
             self.counts.failed_commits += 1
             self._reception.restore()
             return False
         except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
-            _log.error("the processor failed", problem=type(error).__name__, messages=len(inbound))
-            self._reception.restore()
-            if len(inbound) > 1:
-                # One by one, each even if an earlier one failed.
-                return [self.accept([message]) for message in inbound].count(False) == 0
-            return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
+            return self._divide(inbound, now_ms, problem=type(error).__name__, as_dead_letter=as_dead_letter)
         self._settle(events, frames, refused, len(inbound), now_ms)
         return True
+
+    def _divide(self, inbound: Sequence[Inbound], now_ms: int, *, problem: str, as_dead_letter: bool) -> bool:
+        """A batch failed for what is in it: process its messages one by one, each even if an earlier one failed."""
+        _log.error("the processor failed", problem=problem, messages=len(inbound))
+        self._reception.restore()
+        if len(inbound) > 1:
+            return [self.accept([message]) for message in inbound].count(False) == 0
+        return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
 
     def _dead_letter(self, message: Inbound, now_ms: int) -> bool:
         """Store a message on which the processor failed as a dead letter, so that it does not block the others."""

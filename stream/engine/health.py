@@ -3,7 +3,7 @@
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 from stream.engine.partitions import WorkerProgress
-from stream.progress import BEHIND_MS, STUCK_MS, age_s, copy_counts, duration
+from stream.progress import BEHIND_MS, STUCK_MS, age_s, copy_counts, duration, lasting
 
 
 class WorkerHealth:
@@ -60,5 +60,6 @@ def worker_trouble(progress: WorkerProgress, now_ms: int) -> str:
         return f"Kafka has not answered for {duration(now_ms, progress.heard_ms)}"
     behind_ms = progress.behind_since_ms
     if behind_ms is not None and now_ms - behind_ms > BEHIND_MS:
-        return f"readings are waiting and nothing has been committed for {duration(now_ms, behind_ms)}"
+        why = f": {progress.why_failed}{lasting(progress.fails_for)}" if progress.why_failed else ""
+        return f"readings are waiting and nothing has been committed for {duration(now_ms, behind_ms)}{why}"
     return ""

@@ -23,6 +23,7 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import WorkerConfig
+from stream.delivery import cause_of_kafka_error
 from stream.engine.processor import CommitBatch, Processor
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
@@ -34,6 +35,7 @@ from stream.records import (
     decode_patient_record,
     encode_record,
 )
+from stream.refusals import Cause
 from wire.errors import DecodeError, Reason
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
@@ -55,6 +57,8 @@ class WorkerProgress(msgspec.Struct):
     messages: int = 0
     commits: int = 0
     failed_commits: int = 0
+    why_failed: str = ""  # why the last commit failed; empty: it did not
+    fails_for: str = Cause.UNAVAILABLE  # what that depends on, see `stream.refusals`
     dead_letters: int = 0
     acquired: int = 0  # partitions, counted each time
     released: int = 0
@@ -123,6 +127,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._readings = topic(config.kafka, KAFKA_READINGS)
         self._owned: dict[TopicPartition, _OwnedPartition] = {}
         self._failures: Counter[tuple[TopicPartition, int]] = Counter()
+        # Up to these offsets each record is committed alone: a commit with one of them was refused for its content.
+        self._suspected: dict[TopicPartition, int] = {}
         self._not_before: dict[TopicPartition, int] = {}
         self._committed_at: dict[TopicPartition, int] = {}
         self.ended = asyncio.Event()
@@ -331,6 +337,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._drop(topic_partition)  # the state in memory may be wrong
                 return
             owned.next_offset = record.offset + 1
+            if record.offset < self._suspected.get(topic_partition, 0):
+                owned.touched = True
+                if not await self._commit_alone(topic_partition, record.offset):
+                    return
         owned.touched = True
         progress.records += len(records)
         progress.messages += processor.applied - before
@@ -374,6 +384,15 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     # Commit
 
+    async def _commit_alone(self, topic_partition: TopicPartition, offset: int) -> bool:
+        """Commit what one record has changed; False if that failed. After three refusals the record is given up."""
+        await self._commit_or_drop(topic_partition)
+        if topic_partition in self._owned:
+            return True
+        if self.progress.fails_for == Cause.CONTENT:
+            self._failures[topic_partition, offset] += 1
+        return False
+
     async def _commit_or_drop(self, topic_partition: TopicPartition) -> None:
         owned = self._owned[topic_partition]
         self._committed_at[topic_partition] = self._clock.mono_ms()
@@ -382,7 +401,11 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await self._commit(topic_partition, owned)
         except KafkaError as error:
+            cause = cause_of_kafka_error(error)
             self.progress.failed_commits += 1
+            self.progress.why_failed, self.progress.fails_for = repr(error), cause
+            if cause is Cause.CONTENT:
+                self._suspected[topic_partition] = max(owned.next_offset, self._suspected.get(topic_partition, 0))
             _log.error("commit failed; restoring the partition", partition=owned.index, problem=repr(error))
             await self._drop(topic_partition)
         except BaseException:
@@ -409,6 +432,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         owned.committed, owned.touched = owned.next_offset, False
         self.progress.commits += 1
         self.progress.committed_ms = self._clock.mono_ms()
+        self.progress.why_failed = ""
         self.progress.behind_since_ms = None
         self.progress.sent += len(batch.alarms) + len(batch.judgements)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
 from stream.ingest.reception import ReceptionCounts
-from stream.progress import STUCK_MS, age_s, copy_counts, duration
+from stream.progress import STUCK_MS, age_s, copy_counts, duration, lasting
 from wire.lanes import Lanes
 
 if TYPE_CHECKING:  # the embedded engine needs no Kafka
@@ -37,7 +37,9 @@ class IngestHealth:
 def kafka_trouble(counts: "IngestCounts", now_ms: int) -> str:
     """Why frames do not reach Kafka, or stored frames cannot be acknowledged; empty if all is well."""
     if counts.waiting_since_ms is not None:
-        return f"Kafka has accepted nothing for {duration(now_ms, counts.waiting_since_ms)}"
+        waited = duration(now_ms, counts.waiting_since_ms)
+        why = f": {counts.why_waiting}" if counts.why_waiting else ""
+        return f"Kafka has accepted nothing for {waited}{why}{lasting(counts.waiting_for)}"
     if not counts.turned_ms or not counts.heard_ms:
         return "Kafka has not answered yet"
     if now_ms - counts.turned_ms > STUCK_MS:

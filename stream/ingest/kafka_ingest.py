@@ -8,23 +8,24 @@ Kafka may have lost the first one.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import IngestConfig
+from stream.delivery import OutgoingRecord, RecordSender, RefusedRecord
 from stream.errors import CommitFailed
 from stream.ingest.courier import Courier
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.ledger import Ledger
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
-from stream.kafka import consumer, producer, topic
+from stream.kafka import consumer, topic
 from stream.records import (
     DeadLetter,
     EdgeAlarmRecord,
@@ -36,6 +37,7 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
+from stream.refusals import Cause
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
 from wire.errors import DecodeError, Reason
@@ -71,16 +73,9 @@ class IngestCounts(ReceptionCounts):
     repeats: int = 0  # of them, frames that had been received before
     failed_sends: int = 0  # batches that Kafka did not accept at once
     waiting_since_ms: int | None = None  # monotonic: when Kafka stopped accepting records; None: it accepts
+    waiting_for: str = Cause.UNAVAILABLE  # what the failure depends on, see `stream.refusals`
+    why_waiting: str = ""
     heard_ms: int = 0  # monotonic: when Kafka last answered a poll of `vl.stored.v1`
-
-
-class _OutgoingRecord:
-    """A record to append to Kafka."""
-
-    __slots__ = ("key", "topic", "value")
-
-    def __init__(self, topic: str, key: bytes, value: bytes) -> None:
-        self.topic, self.key, self.value = topic, key, value
 
 
 class KafkaIngest:
@@ -141,7 +136,7 @@ class KafkaIngest:
         """Serve until cancelled."""
         listening = asyncio.create_task(self._follow_stored_frames(), name="stored frames")
         speaking = asyncio.create_task(self._send_answers(client), name="answers")
-        sender = await self._start_producer()
+        sender = RecordSender(self._kafka, on_trouble=self._note_trouble)
         try:
             while not listening.done() and not speaking.done():
                 inbound = await client.receive(self._in_flight, within_s=0.05)
@@ -165,7 +160,7 @@ class KafkaIngest:
             self._save_stored(at_once=True)
             await sender.stop()
 
-    async def _forward(self, sender: AIOKafkaProducer, inbound: Sequence[Inbound]) -> bool:
+    async def _forward(self, sender: RecordSender, inbound: Sequence[Inbound]) -> bool:
         """Append one batch to Kafka; False if sessions cannot be saved and the MQTT broker must repeat the batch."""
         rejections: Rejections = Counter()
         opened = [one for message in inbound if (one := self._reception.accept(message, rejections)) is not None]
@@ -175,19 +170,29 @@ class KafkaIngest:
             _log.error("cannot save sessions; the MQTT broker will repeat the frames", problem=str(error))
             self._reception.restore()
             return False
-        records = [record for one in opened for record in self._records(one)]
-        await self._deliver(sender, records)
-        self._settle(opened, rejections, len(inbound))
+        records: list[OutgoingRecord] = []
+        letters: list[OutgoingRecord] = []
+        of_frame: dict[int, int] = {}
+        for index, one in enumerate(opened):
+            for record in self._records(one):
+                (letters if one.error is not None else records).append(record)
+                of_frame[id(record)] = index
+        refused = {of_frame[id(found.record)]: found for found in await self._deliver(sender, records)}
+        letters += [self._refused(opened[index], found) for index, found in refused.items()]
+        # An edge deletes a frame that is rejected: nothing is settled before its dead letter is in Kafka.
+        await sender.deliver(letters, all_of_them=True)
+        self.counts.waiting_since_ms = None
+        self._settle(opened, rejections, len(inbound), refused.keys())
         return True
 
-    def _records(self, one: OpenedFrame) -> list[_OutgoingRecord]:
+    def _records(self, one: OpenedFrame) -> list[OutgoingRecord]:
         if one.opened is None or self._is_stored(one):
             return []
         opened = one.opened
         frame = FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter)
         binding = opened.binding_id.hex()
         if one.error is not None:
-            return [self._dead_letter(one.error, opened.payload, frame, binding)]
+            return [self._dead_letter(one.error.reason, str(one.error), opened.payload, frame, binding)]
         now_ms = self._clock.now_ms()
         match one.content:
             case ReadingWithScores() as found:
@@ -214,14 +219,22 @@ class KafkaIngest:
         name: str,
         key: str,
         record: ReadingRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
-    ) -> _OutgoingRecord:
-        return _OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
+    ) -> OutgoingRecord:
+        return OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
-    def _dead_letter(self, error: DecodeError, payload: bytes, frame: FrameRef, binding: str) -> _OutgoingRecord:
+    def _refused(self, one: OpenedFrame, found: RefusedRecord) -> OutgoingRecord:
+        """The dead letter of a frame whose record Kafka refuses."""
+        assert one.opened is not None  # noqa: S101 - it had a record
+        opened = one.opened
+        frame = FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter)
+        _log.error("frame moved to dead letters", edge=opened.sender.hex(), problem=found.problem)
+        return self._dead_letter("refused", found.problem, opened.payload, frame, opened.binding_id.hex())
+
+    def _dead_letter(self, reason: str, problem: str, payload: bytes, frame: FrameRef, binding: str) -> OutgoingRecord:
         letter = DeadLetter(
             stage="ingest",
-            reason=error.reason,
-            problem=str(error),
+            reason=reason,
+            problem=problem,
             at_ms=self._clock.now_ms(),
             source=f"session {frame.session_id.hex()}/{frame.counter}",
             payload=payload,
@@ -231,36 +244,29 @@ class KafkaIngest:
         )
         return self._record_for(KAFKA_DEAD_LETTERS, frame.edge_id.hex(), letter)
 
-    async def _deliver(self, sender: AIOKafkaProducer, records: list[_OutgoingRecord]) -> None:
-        """Send until Kafka has all records. Until then no frame is confirmed, and the MQTT broker holds back others."""
-        while records:
-            try:
-                waiting = [await sender.send(one.topic, key=one.key, value=one.value) for one in records]
-                answers: list[Any] = await asyncio.gather(*waiting, return_exceptions=True)
-            except KafkaError as error:
-                answers = [error] * len(records)
-            failed = [
-                (one, answer) for one, answer in zip(records, answers, strict=True) if isinstance(answer, Exception)
-            ]
-            if not failed:
-                self.counts.waiting_since_ms = None
-                return
-            if not isinstance(failed[0][1], KafkaError | TimeoutError):
-                raise failed[0][1]
-            self.counts.failed_sends += 1
-            if self.counts.waiting_since_ms is None:
-                self.counts.waiting_since_ms = self._clock.mono_ms()
-            _log.warning("Kafka does not accept records; trying again", waiting=len(failed), problem=repr(failed[0][1]))
-            records = [one for one, _ in failed]
-            await asyncio.sleep(_RETRY_S)
+    async def _deliver(self, sender: RecordSender, records: list[OutgoingRecord]) -> list[RefusedRecord]:
+        """Send until Kafka has all records but those it refuses for what they are; returns these.
 
-    def _settle(self, opened: Sequence[OpenedFrame], rejections: Rejections, received: int) -> None:
+        Until then no frame is confirmed, and the MQTT broker holds back others.
+        """
+        return await sender.deliver(records)
+
+    def _note_trouble(self, cause: Cause, problem: str) -> None:
+        counts = self.counts
+        counts.failed_sends += 1
+        if counts.waiting_since_ms is None:
+            counts.waiting_since_ms = self._clock.mono_ms()
+        counts.waiting_for, counts.why_waiting = cause, problem
+
+    def _settle(
+        self, opened: Sequence[OpenedFrame], rejections: Rejections, received: int, refused: Collection[int]
+    ) -> None:
         """Kafka has the batch: count it, and acknowledge frames whose content is not written to InfluxDB."""
         counts = self.counts
         counts.received += received
         for (_, reason), count in rejections.items():
             counts.rejected[reason] += count
-        for one in opened:
+        for index, one in enumerate(opened):
             if one.opened is None:
                 continue
             if self._is_stored(one):
@@ -268,10 +274,11 @@ class KafkaIngest:
                 self._reception.acknowledge(one.opened)
                 continue
             counts.repeats += one.opened.duplicate
-            if one.error is not None:
+            if one.error is not None or index in refused:
+                reason = Reason.VALUE if one.error is None else one.error.reason
                 counts.dead_letters += 1
-                counts.rejected[one.error.reason] += 1
-                self._reception.acknowledge(one.opened, one.error.reason)
+                counts.rejected[reason] += 1
+                self._reception.acknowledge(one.opened, reason)
             elif one.content is None:
                 self._reception.acknowledge(one.opened)
             else:
@@ -286,7 +293,7 @@ class KafkaIngest:
         found = self._stored.get(one.opened.session_id)
         return found is not None and one.opened.counter in found
 
-    async def _publish_locations(self, sender: AIOKafkaProducer) -> None:
+    async def _publish_locations(self, sender: RecordSender) -> None:
         """Publish which patient is in which bed, once a minute, for dashboards. A failure is only logged."""
         mono_ms, now_ms = self._clock.mono_ms(), self._clock.now_ms()
         if self._located_ms is not None and mono_ms - self._located_ms < _LOCATIONS_EVERY_MS:
@@ -306,9 +313,9 @@ class KafkaIngest:
                     valid_to_ms=one.valid_to_ms,
                 )
                 record = self._record_for(KAFKA_HEALTH, location.binding_id, location)
-                sent = await sender.send(record.topic, key=record.key, value=record.value)
+                sent = await sender.send_unconfirmed(record)
                 sent.add_done_callback(_log_failed_send)
-        except KafkaError as error:
+        except (KafkaError, OSError) as error:
             _log.warning("cannot publish patient locations to Kafka", problem=repr(error))
 
     # Acknowledgements of stored frames
@@ -410,23 +417,6 @@ class KafkaIngest:
     def _row(self, row: SessionRow) -> SessionRow:
         """The session row, with the counters of stored frames instead of received ones."""
         return msgspec.structs.replace(row, ranges=self._stored[row.session_id].ranges)
-
-    async def _start_producer(self) -> AIOKafkaProducer:
-        logged = False
-        while True:
-            made = producer(self._kafka)
-            try:
-                await made.start()
-            except (KafkaError, OSError) as error:
-                if not logged:
-                    _log.warning(
-                        "cannot connect to Kafka; trying again", address=self._kafka.bootstrap, problem=str(error)
-                    )
-                logged = True
-                await made.stop()
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return made
 
 
 def _log_failed_send(sent: "asyncio.Future[Any]") -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from runtime.clock import Clock
 from runtime.metrics import Figure, Figures
-from stream.progress import STUCK_MS, age_s, copy_counts, duration, sum_counts
-from stream.store.writer import WriterCounts
+from stream.progress import STUCK_MS, age_s, copy_counts, duration, lasting, sum_counts
+from stream.store.counts import WriterCounts
 
 
 class StoreHealth:
@@ -46,7 +46,10 @@ def topic_group_trouble(name: str, counts: WriterCounts, now_ms: int) -> str:
     """Why the records of a topic group do not reach InfluxDB; empty if they do."""
     if counts.waiting_since_ms is not None:
         waited = duration(now_ms, counts.waiting_since_ms)
-        return f"{name}: InfluxDB has accepted nothing for {waited}: {counts.why_waiting}"
+        return f"{name}: InfluxDB has accepted nothing for {waited}: {counts.why_waiting}{lasting(counts.waiting_for)}"
+    if counts.kafka_refuses_since_ms is not None:
+        waited = duration(now_ms, counts.kafka_refuses_since_ms)
+        return f"{name}: Kafka has taken no report for {waited}: {counts.why_kafka}"
     if not counts.turned_ms:
         return f"{name}: Kafka has not answered yet"
     if now_ms - counts.turned_ms > STUCK_MS:
@@ -69,4 +72,11 @@ def _group_figures(name: str, counts: WriterCounts, now_ms: int) -> tuple[Figure
             grows=True,
         ),
         Figure("database_waiting_seconds", "Time since InfluxDB stopped accepting; 0: it accepts.", waiting_s, label),
+        Figure(
+            "dead_letters",
+            "Records that InfluxDB refused or that could not be decoded.",
+            counts.dead_letters,
+            label,
+            grows=True,
+        ),
     )

@@ -1,19 +1,23 @@
 """Access to InfluxDB: create buckets, tasks and tokens; write lines; recompute windows that late readings changed."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import re
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
 from influxdb_client import BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
+from influxdb_client.client.flux_csv_parser import FluxCsvParserException, FluxQueryException
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from runtime.hardening import write_private
 from stream.config import InfluxConfig
-from stream.errors import DatabaseUnusable, LinesRejected
+from stream.errors import DatabaseFailed, DatabaseUnusable
+from stream.refusals import Cause, cause_of, retry_after_s
+from stream.store.buckets import Buckets
 from stream.store.line_protocol import HOUR, MINUTE, READING, window_line
 from vitals.messages import WindowOutdated
 from vitals.signs import INDEX, VitalSign
@@ -21,32 +25,11 @@ from vitals.signs import INDEX, VitalSign
 HOUR_MS: Final = 3_600_000
 _DAY_S: Final = 86_400
 _TASK: Final = "vitalloom hours"
-_SPLIT_AT: Final = frozenset({400, 413, 422})  # a line is invalid; after other answers, try the same lines again later
 _CONNECTION_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
-
-
-class Buckets(NamedTuple):
-    """Names of the three buckets: events, aggregates of one minute, aggregates of one hour."""
-
-    raw: str
-    minutes: str
-    hours: str
-
-    @classmethod
-    def of(cls, config: InfluxConfig) -> "Buckets":
-        return cls(config.bucket, f"{config.bucket}_1m", f"{config.bucket}_1h")
-
-
-class DatabaseUnavailable(Exception):
-    """InfluxDB does not answer or does not accept the request now; it can be repeated later.
-
-    Args:
-        after_s: when to try again, from the answer; None: not in the answer.
-    """
-
-    def __init__(self, problem: str, *, after_s: float | None = None) -> None:
-        super().__init__(problem)
-        self.after_s = after_s
+_QUERY_ERRORS: Final = (FluxQueryException, FluxCsvParserException, ValueError, KeyError)  # in an answer 200
+_DROPPED: Final = re.compile(r"\bdropped[= ](\d+)\b")
+CHECK: Final = "store_check accepted=true"
+"""A line that InfluxDB can only refuse if it refuses every line; it gets the time of the server."""
 
 
 class Database:
@@ -56,6 +39,7 @@ class Database:
         self.buckets = Buckets.of(config)
         self._config = config
         self._client: InfluxDBClientAsync | None = None
+        self._accepted: dict[str, str] = {}  # by bucket: a line that was accepted
 
     async def __aenter__(self) -> "Database":
         self._client = InfluxDBClientAsync(
@@ -77,52 +61,77 @@ class Database:
         Without lines no request is sent: InfluxDB answers an empty request with 400, as if a line were invalid.
 
         Raises:
-            LinesRejected: at least one line is invalid, and some may be written; try each half again.
-            DatabaseUnavailable: try again later.
+            DatabaseFailed: some of the lines may be written; its cause says what to do.
         """
         assert self._client is not None  # noqa: S101 - used as a context manager
         body = "\n".join(lines)
         if not body.strip():
             return
         try:
-            await self._client.write_api().write(bucket, record=body)
+            accepted = await self._client.write_api().write(bucket, record=body)
         except ApiException as error:
-            if error.status in _SPLIT_AT:
-                raise LinesRejected(error.status, _message(error)) from error
-            raise _unavailable(error, self._config, bucket) from error
+            raise self._refused(error, bucket) from error
         except _CONNECTION_ERRORS as error:
-            raise DatabaseUnavailable(
-                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
-            ) from error
+            raise self._no_answer(error) from error
+        if not accepted:
+            raise DatabaseFailed(
+                f"{self._config.url} answers a write neither with 204 nor with an error; it is not InfluxDB, "
+                "correct influx.url",
+                cause=Cause.CONFIGURATION,
+            )
+        self._accepted[bucket] = lines[-1]
+
+    async def check_write(self, bucket: str) -> None:
+        """Write a line that was accepted before, which changes nothing, or one that only a failed server refuses.
+
+        Raises:
+            DatabaseFailed: the bucket accepts no line now.
+        """
+        known = self._accepted.get(bucket)
+        if known is not None:
+            try:
+                await self.write(bucket, [known])
+            except DatabaseFailed as error:
+                if error.cause is not Cause.CONTENT:  # it may have become too old
+                    raise
+            else:
+                return
+        await self.write(bucket, [CHECK])
+
+    async def check_query(self) -> None:
+        """Ask for the newest second of the bucket of events.
+
+        Raises:
+            DatabaseFailed: the database answers no query now.
+        """
+        await self.query(f'from(bucket: "{self.buckets.raw}") |> range(start: -1s) |> limit(n: 1)')
 
     async def query(self, flux: str) -> list[Any]:
-        """Run a Flux query; returns the records of all tables. Raises DatabaseUnavailable."""
+        """Run a Flux query; returns the records of all tables.
+
+        Raises:
+            DatabaseFailed: its cause says what to do.
+        """
         assert self._client is not None  # noqa: S101 - used as a context manager
         try:
             tables = await self._client.query_api().query(flux)
         except ApiException as error:
-            raise _unavailable(error, self._config, self.buckets.raw) from error
+            raise self._refused(error, self.buckets.raw) from error
         except _CONNECTION_ERRORS as error:
-            raise DatabaseUnavailable(
-                f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
-            ) from error
+            raise self._no_answer(error) from error
+        except _QUERY_ERRORS as error:
+            problem = f"InfluxDB at {self._config.url} failed within its answer: {str(error)[:300]}"
+            raise DatabaseFailed(problem, cause=cause_of(200, str(error))) from error
         return [record for table in tables for record in table.records]
 
-    async def recompute_windows(self, outdated: Iterable[WindowOutdated]) -> list[str]:
-        """Lines of minutes that late readings have changed, computed from all readings. Raises DatabaseUnavailable."""
-        by_binding: dict[str, set[WindowOutdated]] = defaultdict(set)
-        for one in outdated:
-            by_binding[one.binding_id].add(one)
-        return [line for binding_id, these in by_binding.items() for line in await self._windows(binding_id, these)]
+    async def recompute_windows(
+        self, binding_id: str, outdated: Collection[WindowOutdated]
+    ) -> list[tuple[WindowOutdated, str]]:
+        """Lines of minutes of one patient that late readings have changed, computed from all readings.
 
-    async def recompute_hours(self, binding_id: str, start_ms: int, end_ms: int) -> None:
-        """Recompute the hours of one patient from their minutes. Raises DatabaseUnavailable."""
-        start_ms, end_ms = start_ms // HOUR_MS * HOUR_MS, -(-end_ms // HOUR_MS) * HOUR_MS
-        await self.query(
-            hours_flux(self.buckets, start=_flux_time(start_ms), stop=_flux_time(end_ms), binding_id=binding_id)
-        )
-
-    async def _windows(self, binding_id: str, outdated: set[WindowOutdated]) -> list[str]:
+        Raises:
+            DatabaseFailed: its cause says what to do.
+        """
         first = min(one.start_ms for one in outdated)
         last = max(one.start_ms + one.width_ms for one in outdated)
         signs = sorted({one.sign for one in outdated})
@@ -141,22 +150,56 @@ class Database:
                 for at_ms, row in rows
                 if one.start_ms <= at_ms < one.start_ms + one.width_ms
                 and row.get(one.sign) is not None
-                and not int(row["unusable"]) & bit
+                and not int(row.get("unusable") or 0) & bit
             ]
             if values:
-                mean = sum(round(value * 1_000) for value in values) / len(values) / 1_000
-                lines.append(
-                    window_line(
-                        binding_id,
-                        one.sign,
-                        one.start_ms,
-                        count=len(values),
-                        mean=mean,
-                        minimum=min(values),
-                        maximum=max(values),
-                    )
-                )
+                lines.append((one, _minute_line(binding_id, one, values)))
         return lines
+
+    async def recompute_hours(self, binding_id: str, hours_ms: Collection[int]) -> None:
+        """Recompute hours of one patient from their minutes.
+
+        Args:
+            hours_ms: the beginnings of the hours.
+
+        Raises:
+            DatabaseFailed: its cause says what to do.
+        """
+        start, stop = _flux_time(min(hours_ms)), _flux_time(max(hours_ms) + HOUR_MS)
+        await self.query(hours_flux(self.buckets, start=start, stop=stop, binding_id=binding_id))
+
+    def _refused(self, error: ApiException, bucket: str) -> DatabaseFailed:
+        headers, text = error.headers or {}, _message(error)
+        found = _DROPPED.search(text)
+        return DatabaseFailed(
+            f"InfluxDB at {self._config.url} {_problem_and_fix(error, self._config, bucket)}",
+            cause=cause_of(error.status or 0, text),
+            status=error.status,
+            after_s=retry_after_s(headers.get("Retry-After", ""), now_ms=int(time.time() * 1_000)),
+            dropped=int(found.group(1)) if found else 0,
+        )
+
+    def _no_answer(self, error: Exception) -> DatabaseFailed:
+        # A connection that cannot be opened tells nothing about the request. One that ends, or an answer that does not
+        # come, may be the doing of the request itself.
+        away = isinstance(error, aiohttp.ClientConnectorError)
+        return DatabaseFailed(
+            f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})",
+            cause=Cause.UNAVAILABLE if away else Cause.UNCLEAR,
+        )
+
+
+def _minute_line(binding_id: str, window: WindowOutdated, values: list[float]) -> str:
+    mean = sum(round(value * 1_000) for value in values) / len(values) / 1_000
+    return window_line(
+        binding_id,
+        window.sign,
+        window.start_ms,
+        count=len(values),
+        mean=mean,
+        minimum=min(values),
+        maximum=max(values),
+    )
 
 
 def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
@@ -271,11 +314,3 @@ def _problem_and_fix(error: ApiException, config: InfluxConfig, bucket: str) -> 
         404: f"has no bucket {bucket} in organisation {config.org}; make it: vitalloom store init",
     }
     return texts.get(error.status, f"answers {error.status}: {_message(error)}")
-
-
-def _unavailable(error: ApiException, config: InfluxConfig, bucket: str) -> DatabaseUnavailable:
-    wait = (error.headers or {}).get("Retry-After", "") if error.headers is not None else ""
-    return DatabaseUnavailable(
-        f"InfluxDB at {config.url} {_problem_and_fix(error, config, bucket)}",
-        after_s=float(wait) if wait.isdigit() else None,
-    )

@@ -6,7 +6,8 @@ field; it is never written as zero.
 """
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from stream.records import DeadLetter, EdgeAlarmRecord, HeartbeatRecord, PartitionHealth, PatientLocation
@@ -15,10 +16,13 @@ from vitals.messages import (
     FreshnessChanged,
     ModelScored,
     News2Scored,
+    Reading,
     ReadingJudged,
     WindowClosed,
+    WindowOutdated,
 )
 from vitals.news2 import risk_text
+from vitals.plan import MEASURED, MonitoringPlan
 from vitals.signs import SIGNS
 
 NS_IN_MS: Final = 1_000_000
@@ -36,6 +40,9 @@ BINDING: Final = "binding"
 DEAD_LETTER: Final = "dead_letter"
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
+_MEASURED: Final = tuple(sign.value for sign in MEASURED)
+_WINDOW_MS: Final = MonitoringPlan().window_ms
+_READING_LINE: Final = re.compile(rf"{READING},binding=(?P<binding>[0-9a-f]+) (?P<fields>.+) (?P<at_ns>-?\d+)")
 _IN_TAG: Final = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ ", "\\": "/", "\n": " ", "\r": " "})
 _IN_TEXT: Final = str.maketrans({'"': r"\"", "\\": r"\\", "\n": " ", "\r": " "})
 
@@ -66,6 +73,27 @@ def window_line(
         f"{MINUTE},binding={binding_id},sign={sign} count={count}i,mean={float(mean)!r},min={float(minimum)!r},"
         f"max={float(maximum)!r} {start_ms * NS_IN_MS}"
     )
+
+
+def windows_of(reading: Reading) -> list[WindowOutdated]:
+    """The one-minute windows that a reading belongs to, one for each sign that it measured."""
+    return _windows(
+        reading.binding_id, reading.at_ms, (name for name in _MEASURED if getattr(reading, name) is not None)
+    )
+
+
+def windows_of_line(line: str) -> list[WindowOutdated]:
+    """As `windows_of`, from the line of a reading; empty for other lines."""
+    found = _READING_LINE.fullmatch(line)
+    if found is None:
+        return []
+    names = {field.partition("=")[0] for field in found["fields"].split(",")}
+    return _windows(found["binding"], int(found["at_ns"]) // NS_IN_MS, (name for name in _MEASURED if name in names))
+
+
+def _windows(binding_id: str, at_ms: int, signs: Iterable[str]) -> list[WindowOutdated]:
+    start_ms = at_ms // _WINDOW_MS * _WINDOW_MS
+    return [WindowOutdated(binding_id=binding_id, sign=one, start_ms=start_ms, width_ms=_WINDOW_MS) for one in signs]
 
 
 def _reading(event: ReadingJudged) -> str:

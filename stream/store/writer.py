@@ -6,12 +6,13 @@ of vital signs. Each group holds one batch in memory: if InfluxDB is slow or doe
 
 import asyncio
 import contextlib
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
@@ -19,110 +20,31 @@ from runtime.clock import Clock
 from runtime.logs import get
 from runtime.version import __version__
 from stream.config import StoreConfig
-from stream.errors import LinesRejected
-from stream.kafka import consumer, producer, topic
-from stream.records import (
-    AlarmRecord,
-    DeadLetter,
-    FrameRef,
-    StoredFrames,
-    decode_alarm_record,
-    decode_dead_letter,
-    decode_health,
-    decode_heartbeat_record,
-    decode_judgement_record,
-    encode_record,
-)
-from stream.store.influx import HOUR_MS, Buckets, Database, DatabaseUnavailable
-from stream.store.line_protocol import line_of
-from vitals.messages import WindowClosed, WindowOutdated
+from stream.delivery import OutgoingRecord, RecordSender
+from stream.kafka import consumer, topic
+from stream.records import DeadLetter, JudgementRecord, StoredFrames, encode_record
+from stream.store.alarms import announce
+from stream.store.attempts import Attempts
+from stream.store.counts import WriterCounts
+from stream.store.decoding import TOPIC_GROUPS, DecodedRecord
+from stream.store.influx import HOUR_MS, Database
+from vitals.messages import WindowOutdated
 from wire.errors import DecodeError, Reason
-from wire.topics import (
-    KAFKA_ALARMS,
-    KAFKA_DEAD_LETTERS,
-    KAFKA_EVENTS,
-    KAFKA_HEALTH,
-    KAFKA_HEARTBEATS,
-    KAFKA_STORED,
-)
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_STORED
 
 _log = get(__name__)
 
-_FIRST_WAIT_S: Final = 0.2
-_LONGEST_WAIT_S: Final = 10.0
 _POSITION_WITHIN_S: Final = 0.05
 _FRAMES_PER_RECORD: Final = 500
-_DEAD_LETTER_BYTES: Final = 16_384
+_DEAD_LETTER_BYTES: Final = 64 * 1024
+_LEAST_DEAD_LETTER_BYTES: Final = 512
+_POLL_WITHIN_MS: Final = 3_600_000
+"""A batch that InfluxDB does not accept keeps its partitions this long; its consumer sends heartbeats all the while."""
 TASK_REACH_MS: Final = 2 * HOUR_MS
 """Windows older than this are not covered by the task that aggregates minutes into hours."""
 
-
-class DecodedRecord(NamedTuple):
-    """What one Kafka record means for the database."""
-
-    lines: list[tuple[str, str]]  # bucket, line
-    outdated: list[WindowOutdated]  # windows to recompute
-    frames: Sequence[FrameRef]  # frames that are stored when the lines are written
-
-
-class WriterCounts(msgspec.Struct):
-    """Counts and times of one topic group."""
-
-    records: int = 0
-    points: int = 0
-    stored: int = 0  # frames that were reported as stored
-    retries: int = 0
-    dead_letters: int = 0
-    windows_recomputed: int = 0
-    largest_batch: int = 0
-    written_ms: int = 0  # monotonic: when InfluxDB last accepted points
-    waiting_since_ms: int | None = None  # monotonic: when InfluxDB stopped accepting points; None: it accepts
-    why_waiting: str = ""
-    discarded: Counter[str] = msgspec.field(default_factory=Counter)
-    restarts: int = 0  # after Kafka errors
-    turned_ms: int = 0  # monotonic: when everything read had been written
-    heard_ms: int = 0  # monotonic: when Kafka last answered a poll for records
-    lag: dict[str, int] = {}  # records not read yet, by "topic/partition"
-
-
-DecodeLines = Callable[[ConsumerRecord, Buckets], DecodedRecord]
-
-
-def decode_events(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
-    """A record of `vl.events.v1`."""
-    judged = decode_judgement_record(record.value)
-    outdated = [event for event in judged.events if isinstance(event, WindowOutdated)]
-    lines = [
-        (buckets.minutes if isinstance(event, WindowClosed) else buckets.raw, line_of(event))
-        for event in judged.events
-        if not isinstance(event, WindowOutdated)
-    ]
-    return DecodedRecord(lines, outdated, judged.frames)
-
-
-def decode_alarms(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
-    """A record of `vl.alarms.v1`."""
-    found = decode_alarm_record(record.value)
-    if isinstance(found, AlarmRecord):
-        return DecodedRecord([(buckets.raw, line_of(found.alarm))], [], ())
-    return DecodedRecord([(buckets.raw, line_of(found))], [], (found.frame,))
-
-
-def decode_health_topics(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
-    """A record of `vl.heartbeats.v1`, `vl.health.v1` or `vl.dlq.v1`."""
-    if record.topic.endswith(KAFKA_DEAD_LETTERS):
-        return DecodedRecord([(buckets.raw, line_of(decode_dead_letter(record.value)))], [], ())
-    if record.topic.endswith(KAFKA_HEALTH):
-        return DecodedRecord([(buckets.raw, line_of(decode_health(record.value)))], [], ())
-    beat = decode_heartbeat_record(record.value)
-    return DecodedRecord([(buckets.raw, line_of(beat))], [], (beat.frame,))
-
-
-TOPIC_GROUPS: Final[dict[str, tuple[tuple[str, ...], DecodeLines]]] = {
-    "alarms": ((KAFKA_ALARMS,), decode_alarms),
-    "events": ((KAFKA_EVENTS,), decode_events),
-    "health": ((KAFKA_HEARTBEATS, KAFKA_HEALTH, KAFKA_DEAD_LETTERS), decode_health_topics),
-}
+Entry: TypeAlias = tuple[ConsumerRecord, DecodedRecord]
+T = TypeVar("T")
 
 
 class StoreWriter:
@@ -136,6 +58,7 @@ class StoreWriter:
     async def run(self) -> None:
         """Serve until cancelled."""
         async with Database(self._config.influx) as database, asyncio.TaskGroup() as tasks:
+            tasks.create_task(announce(self._config.kafka, self.counts, self._clock), name="alarms of the store")
             for name in TOPIC_GROUPS:
                 tasks.create_task(self._serve(name, database), name=name)
 
@@ -161,21 +84,30 @@ class TopicGroupWriter:
         self._clock = clock
         self._topics, self._read = TOPIC_GROUPS[name]
         self._polled: dict[TopicPartition, int | None] = {}
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self) -> None:
         """Serve until cancelled, or until Kafka fails."""
         kafka = self._config.kafka
-        reader = consumer(kafka, *self._topics, group=f"{kafka.application}-store-{self._name}")
-        reporter = producer(kafka)
-        try:
-            await reporter.start()
-            await reader.start()
-            while True:
-                await self._turn(reader, reporter)
-                await self._update_health(reader)
-        finally:
-            await reader.stop()
-            await reporter.stop()
+        reader = consumer(
+            kafka,
+            *self._topics,
+            group=f"{kafka.application}-store-{self._name}",
+            max_poll_interval_ms=_POLL_WITHIN_MS,
+        )
+        async with RecordSender(kafka, on_trouble=self._note_kafka) as reporter:
+            try:
+                await reader.start()
+                while True:
+                    await self._turn(reader, reporter)
+                    await self._update_health(reader)
+            finally:
+                await reader.stop()
+
+    def _note_kafka(self, _cause: str, problem: str) -> None:
+        if self.counts.kafka_refuses_since_ms is None:
+            self.counts.kafka_refuses_since_ms = self._clock.mono_ms()
+        self.counts.why_kafka = problem
 
     async def _update_health(self, reader: AIOKafkaConsumer) -> None:
         """Update figures that the health endpoint reads from another thread."""
@@ -198,20 +130,21 @@ class TopicGroupWriter:
                         )
         counts.lag = lag
 
-    async def _turn(self, reader: AIOKafkaConsumer, reporter: AIOKafkaProducer) -> None:
+    async def _turn(self, reader: AIOKafkaConsumer, reporter: RecordSender) -> None:
         """One batch: read, write, report, commit. After an error it is read again, and gives the same points."""
         found = await self._batch(reader)
         if not found:
             return
-        entries: list[DecodedRecord] = []
+        entries: list[Entry] = []
         dead_letters: list[DeadLetter] = []
         for record in found:
             try:
-                entries.append(self._read(record, self._database.buckets))
+                entries.append((record, self._read(record, self._database.buckets)))
             except (DecodeError, TypeError) as error:
-                dead_letters.append(self._dead_letter(record.value or b"", _source_of(record), "schema", str(error)))
-        rejected = await self._write(entries, dead_letters)
-        await self._write_windows(entries, dead_letters)
+                dead_letters.append(self._dead_letter(record, "schema", str(error), record.value or b""))
+        attempts = Attempts(self._name, self._clock, self.counts, sleep=self.sleep)
+        rejected = await self._write(attempts, entries, dead_letters)
+        await self._write_windows(attempts, entries, dead_letters)
         await self._report(reporter, entries, rejected, dead_letters)
         await reader.commit()
         self.counts.records += len(found)
@@ -221,131 +154,140 @@ class TopicGroupWriter:
         records = await reader.getmany(timeout_ms=self._config.batch_ms, max_records=self._config.batch_points)
         return [record for these in records.values() for record in these]
 
-    async def _write(self, entries: list[DecodedRecord], dead_letters: list[DeadLetter]) -> set[int]:
-        """Write the lines of all entries; returns the indices of entries with a line that InfluxDB rejects."""
+    async def _write(self, attempts: Attempts, entries: list[Entry], dead_letters: list[DeadLetter]) -> set[int]:
+        """Write the lines of all entries; returns the indices of entries with a line that InfluxDB refuses."""
         rejected: set[int] = set()
-        by_bucket: dict[str, list[tuple[int, str]]] = {}
-        for index, entry in enumerate(entries):
-            for bucket, line in entry.lines:
-                by_bucket.setdefault(bucket, []).append((index, line))
+        by_bucket: dict[str, list[tuple[int, int, str]]] = {}
+        for index, (_, entry) in enumerate(entries):
+            for number, (bucket, line) in enumerate(entry.lines):
+                by_bucket.setdefault(bucket, []).append((index, number, line))
         for bucket, lines in by_bucket.items():
-            for start in range(0, len(lines), self._config.batch_points):
-                part = lines[start : start + self._config.batch_points]
-                for index, line, problem in await self._put(bucket, part):
-                    rejected.add(index)
-                    dead_letters.append(self._dead_letter(line.encode(), f"bucket {bucket}", "refused", problem))
+            for (index, number, _), problem in await self._write_lines(attempts, bucket, lines, lambda one: one[2]):
+                rejected.add(index)
+                record, entry = entries[index]
+                dead_letters.append(self._dead_letter(record, "refused", problem, entry.part(number, record)))
         return rejected
 
-    async def _put(self, bucket: str, lines: list[tuple[int, str]]) -> list[tuple[int, str, str]]:
-        """Write lines. Rejected lines are found by writing each half separately, and returned with the reason."""
-        try:
-            await self._retry(lambda: self._database.write(bucket, [line for _, line in lines]))
-        except LinesRejected as error:
-            if len(lines) == 1:
-                ((index, line),) = lines
-                return [(index, line, str(error))]
-            middle = len(lines) // 2
-            return await self._put(bucket, lines[:middle]) + await self._put(bucket, lines[middle:])
-        counts = self.counts
-        counts.points += len(lines)
-        counts.largest_batch = max(counts.largest_batch, len(lines))
-        counts.written_ms = self._clock.mono_ms()
-        return []
+    async def _write_lines(
+        self, attempts: Attempts, bucket: str, items: Sequence[T], line_of: Callable[[T], str]
+    ) -> list[tuple[T, str]]:
+        """Write a line for each item; returns the items whose line is refused, with the reason."""
+        counts, refused = self.counts, []
 
-    async def _write_windows(self, entries: list[DecodedRecord], dead_letters: list[DeadLetter]) -> None:
-        outdated = {one for entry in entries for one in entry.outdated}
-        if not outdated:
-            return
-        lines: list[str] = []
+        async def send(part: Sequence[T]) -> None:
+            await self._database.write(bucket, [line_of(one) for one in part])
+            counts.points += len(part)
+            counts.largest_batch = max(counts.largest_batch, len(part))
+            counts.written_ms = self._clock.mono_ms()
 
-        async def recompute_minutes() -> None:
-            lines[:] = await self._database.recompute_windows(outdated)
+        for start in range(0, len(items), self._config.batch_points):
+            part = items[start : start + self._config.batch_points]
+            refused += await attempts.deliver(part, send, check=lambda: self._database.check_write(bucket))
+        return refused
 
-        async def recompute_hours() -> None:
-            for binding_id, (first, last) in self._outside_task(outdated).items():
-                await self._database.recompute_hours(binding_id, first, last)
+    async def _write_windows(self, attempts: Attempts, entries: list[Entry], dead_letters: list[DeadLetter]) -> None:
+        """Recompute minutes and hours that late readings changed, patient by patient."""
+        asked: dict[str, dict[WindowOutdated, int]] = {}
+        for index, (_, entry) in enumerate(entries):
+            for one in entry.outdated:
+                asked.setdefault(one.binding_id, {}).setdefault(one, index)
+        refused: dict[tuple[int, str], list[tuple[WindowOutdated, str]]] = {}
+        for binding_id, windows in asked.items():
+            for one, problem in await self._recompute(attempts, binding_id, list(windows)):
+                refused.setdefault((windows[one], binding_id), []).append((one, problem))
+        for (index, binding_id), found in refused.items():
+            record, entry = entries[index]
+            part = entry.wrapped(
+                record, JudgementRecord(binding_id=binding_id, events=tuple(dict.fromkeys(one for one, _ in found)))
+            )
+            dead_letters.append(self._dead_letter(record, "recompute", found[0][1], part))
 
-        await self._retry(recompute_minutes)
+    async def _recompute(
+        self, attempts: Attempts, binding_id: str, windows: list[WindowOutdated]
+    ) -> list[tuple[WindowOutdated, str]]:
+        """Recompute windows of one patient; returns those that cannot be, with the reason."""
+        database, lines = self._database, list[tuple[WindowOutdated, str]]()
+
+        async def minutes(part: Sequence[WindowOutdated]) -> None:
+            lines.extend(await database.recompute_windows(binding_id, part))
+
+        async def hours(part: Sequence[int]) -> None:
+            await database.recompute_hours(binding_id, part)
+
+        refused = await attempts.deliver(windows, minutes, check=database.check_query)
         # There are no lines if no reading in these minutes is usable.
-        minutes = DecodedRecord([(self._database.buckets.minutes, line) for line in lines], [], ())
-        await self._write([minutes], dead_letters)
-        await self._retry(recompute_hours)
+        for (one, _), problem in await self._write_lines(
+            attempts, database.buckets.minutes, lines, lambda found: found[1]
+        ):
+            refused.append((one, problem))
+        by_hour = self._outside_task(windows)
+        for hour_ms, problem in await attempts.deliver(sorted(by_hour), hours, check=database.check_query):
+            refused += [(one, problem) for one in by_hour[hour_ms]]
         self.counts.windows_recomputed += len(lines)
+        return refused
 
-    def _outside_task(self, outdated: set[WindowOutdated]) -> dict[str, tuple[int, int]]:
-        """By patient, the time range of windows that are too old for the task that aggregates hours."""
+    def _outside_task(self, windows: Sequence[WindowOutdated]) -> dict[int, list[WindowOutdated]]:
+        """By the beginning of their hour, windows that are too old for the task that aggregates hours."""
         before_ms = self._clock.now_ms() - TASK_REACH_MS
-        spans: dict[str, tuple[int, int]] = {}
-        for one in outdated:
+        hours: dict[int, list[WindowOutdated]] = {}
+        for one in windows:
             if one.start_ms < before_ms:
-                first, last = spans.get(one.binding_id, (one.start_ms, one.start_ms + one.width_ms))
-                spans[one.binding_id] = (min(first, one.start_ms), max(last, one.start_ms + one.width_ms))
-        return spans
-
-    async def _retry(self, work: Callable[[], Any]) -> None:
-        """Repeat `work` until InfluxDB accepts it; further records wait in Kafka."""
-        wait_s, counts = _FIRST_WAIT_S, self.counts
-        while True:
-            began_ms = self._clock.mono_ms()
-            try:
-                await work()
-            except DatabaseUnavailable as error:
-                if counts.waiting_since_ms is None:
-                    counts.waiting_since_ms = began_ms
-                    counts.why_waiting = str(error)
-                    _log.error("InfluxDB does not accept points; trying again", topics=self._name, problem=str(error))
-                counts.retries += 1
-                await asyncio.sleep(wait_s if error.after_s is None else min(error.after_s, _LONGEST_WAIT_S))
-                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-                continue
-            if counts.waiting_since_ms is not None:
-                _log.info(
-                    "InfluxDB accepts points again",
-                    topics=self._name,
-                    after_ms=self._clock.mono_ms() - counts.waiting_since_ms,
-                )
-                counts.waiting_since_ms = None
-            return
+                hours.setdefault(one.start_ms // HOUR_MS * HOUR_MS, []).append(one)
+        return hours
 
     async def _report(
-        self,
-        reporter: AIOKafkaProducer,
-        entries: list[DecodedRecord],
-        rejected: set[int],
-        dead_letters: list[DeadLetter],
+        self, reporter: RecordSender, entries: list[Entry], rejected: set[int], dead_letters: list[DeadLetter]
     ) -> None:
-        """Send dead letters to Kafka, and report to ingest which frames are stored and which are rejected."""
-        kafka, waiting = self._config.kafka, []
-        for letter in dead_letters:
-            self.counts.discarded[letter.reason] += 1
-            _log.error("record moved to dead letters", source=letter.source, reason=letter.reason)
-            waiting.append(
-                await reporter.send(topic(kafka, KAFKA_DEAD_LETTERS), key=b"store", value=encode_record(letter))
-            )
+        """Send dead letters to Kafka; then report to ingest which frames are stored and which are rejected.
+
+        In this order: an edge deletes a frame that is rejected, so its dead letter has to be durable before.
+        """
+        kafka = self._config.kafka
+        for reason, count in Counter(one.reason for one in dead_letters).items():
+            self.counts.discarded[reason] += count
+            first = next(one for one in dead_letters if one.reason == reason)
+            _log.error("records moved to dead letters", reason=reason, count=count, source=first.source)
+        await self._send_dead_letters(reporter, dead_letters)
         self.counts.dead_letters += len(dead_letters)
-        stored = [one for index, entry in enumerate(entries) if index not in rejected for one in entry.frames]
+        stored = [one for index, (_, entry) in enumerate(entries) if index not in rejected for one in entry.frames]
+        reports = []
         for reason, frames in (
             ("", stored),
-            (Reason.VALUE.value, [one for index in rejected for one in entries[index].frames]),
+            (Reason.VALUE.value, [one for index in sorted(rejected) for one in entries[index][1].frames]),
         ):
             for start in range(0, len(frames), _FRAMES_PER_RECORD):
                 report = StoredFrames(frames=tuple(frames[start : start + _FRAMES_PER_RECORD]), reason=reason)
-                waiting.append(await reporter.send(topic(kafka, KAFKA_STORED), value=encode_record(report)))
-        if waiting:
-            await asyncio.gather(*waiting)
+                reports.append(OutgoingRecord(topic(kafka, KAFKA_STORED), None, encode_record(report)))
+        await reporter.deliver(reports, all_of_them=True)
         self.counts.stored += len(stored)
+        self.counts.kafka_refuses_since_ms = None
 
-    def _dead_letter(self, payload: bytes, source: str, reason: str, problem: str) -> DeadLetter:
-        return DeadLetter(
+    async def _send_dead_letters(self, reporter: RecordSender, letters: list[DeadLetter]) -> None:
+        """Send until Kafka has them all; one that is too large for it is cut to what identifies the record."""
+        name = topic(self._config.kafka, KAFKA_DEAD_LETTERS)
+        outgoing = {encode_record(one): one for one in letters}
+        refused = await reporter.deliver([OutgoingRecord(name, b"store", value) for value in outgoing])
+        cut = [encode_record(_cut(outgoing[one.record.value], _LEAST_DEAD_LETTER_BYTES)) for one in refused]
+        await reporter.deliver([OutgoingRecord(name, b"store", value) for value in cut], all_of_them=True)
+
+    def _dead_letter(self, record: ConsumerRecord, reason: str, problem: str, payload: bytes) -> DeadLetter:
+        letter = DeadLetter(
             stage="store",
             reason=reason,
             problem=problem[:300],
             at_ms=self._clock.now_ms(),
-            source=source,
-            payload=payload[:_DEAD_LETTER_BYTES],
+            source=f"{record.topic}/{record.partition}/{record.offset}",
+            payload=payload,
             version=__version__,
         )
+        return _cut(letter, _DEAD_LETTER_BYTES)
 
 
-def _source_of(record: ConsumerRecord) -> str:
-    return f"{record.topic}/{record.partition}/{record.offset}"
+def _cut(letter: DeadLetter, most: int) -> DeadLetter:
+    """The dead letter with at most so many bytes of its record, and what identifies the whole one."""
+    size = len(letter.payload)
+    if size <= most:
+        return letter
+    digest = hashlib.sha256(letter.payload).hexdigest()
+    note = f"{most} of {size} bytes are here, the source record has all; SHA-256 {digest}; "
+    return msgspec.structs.replace(letter, payload=letter.payload[:most], problem=(note + letter.problem)[:500])

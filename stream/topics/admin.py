@@ -50,7 +50,7 @@ def dead_letters(kafka: KafkaConfig) -> list[StoredDeadLetter]:
     return asyncio.run(list_dead_letters(kafka))
 
 
-def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) -> Resent:
+def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str, wait_s: float) -> Resent:
     """The command `vitalloom topics resend`.
 
     Raises:
@@ -59,7 +59,9 @@ def resend(kafka: KafkaConfig, *, site: Path | None, again: bool, stage: str) ->
     """
     clock = SystemClock()
     if site is None:
-        return asyncio.run(resend_dead_letters(kafka, clock, again=again, stage=stage))
+        return asyncio.run(resend_dead_letters(kafka, clock, again=again, stage=stage, wait_s=wait_s))
     with contextlib.closing(Site.open(site, clock=clock, to_read=True)) as opened:
         directory = RegistryDirectory(opened.registry)
-        return asyncio.run(resend_dead_letters(kafka, clock, directory=directory, again=again, stage=stage))
+        return asyncio.run(
+            resend_dead_letters(kafka, clock, directory=directory, again=again, stage=stage, wait_s=wait_s)
+        )

@@ -99,9 +99,28 @@ def send_again(
         typer.Option(help="Resend only dead letters of this stage: ingest, processor or store.", show_default=False),
     ] = "",
     again: Annotated[bool, typer.Option("--again", help="Also resend dead letters that were resent before.")] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until the store writer has read what was sent to it.")
+    ] = 20,
 ) -> None:
     """Send dead letters again, after their cause is fixed. Sending one twice is harmless."""
-    found = resend(kafka_config(kafka, topic_prefix, application=application), site=site, again=again, stage=stage)
+    config = kafka_config(kafka, topic_prefix, application=application)
+    found = resend(config, site=site, again=again, stage=stage, wait_s=wait)
     typer.echo(f"{found.sent.total()} sent again" + "".join(f"\n  {n} {name}" for name, n in found.sent.items()))
+    if found.sent["store"]:
+        typer.echo(_written(found.sent["store"], found.refused_again, wait))
     if found.kept:
         typer.echo(f"{found.kept.total()} not sent" + "".join(f"\n  {n} {why}" for why, n in found.kept.items()))
+        typer.echo("They stay among the dead letters; after the fix: vitalloom topics resend --again")
+
+
+def _written(sent: int, refused: int | None, wait_s: float) -> str:
+    if refused is None:
+        return (
+            f"the store writer has not read all of them within {wait_s:g} s; is it running? (vitalloom topics status)"
+        )
+    if not refused:
+        return f"all {sent} of the store are written to InfluxDB"
+    return (
+        f"{refused} of {sent} of the store were refused again, and are new dead letters (vitalloom topics dead-letters)"
+    )

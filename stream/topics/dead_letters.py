@@ -1,26 +1,43 @@
 """Dead letters: list them, and send them again after their cause is fixed.
 
-Sending a dead letter twice is harmless: readings have permanent ids, and points have permanent times.
+Sending a dead letter twice is harmless: readings have permanent ids, and points have permanent times. What InfluxDB
+refused is sent to the store writer alone: no patient is judged by it again, and nobody is called again.
 """
 
+import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from runtime.clock import Clock
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.ingest.frames import ReadingWithScores, decode_content
 from stream.kafka import TOPICS, consumer, producer, topic
-from stream.records import DeadLetter, ReadingRecord, decode_dead_letter, decode_patient_record, encode_record
+from stream.records import (
+    DeadLetter,
+    ReadingRecord,
+    RewriteRecord,
+    decode_dead_letter,
+    decode_event_record,
+    decode_patient_record,
+    encode_record,
+)
+from stream.store.buckets import Buckets
+from stream.store.decoding import decode_rewrite
 from wire.errors import DecodeError
 from wire.identity import Directory
-from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
+from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS
 
 _WITHIN_MS: Final = 1_000
+_LOOK_EVERY_S: Final = 0.5
+_LINE_OF: Final = "bucket "
+"""Up to 0.1.0 the source of a line that InfluxDB refused was its bucket, and the dead letter has the line itself."""
+_CUT_LINE_BYTES: Final = 16_384  # of these lines
 
 
 class StoredDeadLetter(NamedTuple):
@@ -39,6 +56,7 @@ class Resent(NamedTuple):
 
     sent: Counter[str]  # by stage
     kept: Counter[str]  # by stage and reason
+    refused_again: int | None = None  # new dead letters of the store, of those sent; None: it has not read them yet
 
 
 class RecordPosition(NamedTuple):
@@ -69,7 +87,13 @@ async def list_dead_letters(config: KafkaConfig) -> list[StoredDeadLetter]:
 
 
 async def resend_dead_letters(
-    config: KafkaConfig, clock: Clock, *, directory: Directory | None = None, again: bool = False, stage: str = ""
+    config: KafkaConfig,
+    clock: Clock,
+    *,
+    directory: Directory | None = None,
+    again: bool = False,
+    stage: str = "",
+    wait_s: float = 0,
 ) -> Resent:
     """Send dead letters again that arrived since the previous call; the offset reached is committed to Kafka.
 
@@ -77,34 +101,38 @@ async def resend_dead_letters(
         directory: devices and bindings, to decode dead letters of ingest; None: those are not sent.
         again: send all dead letters that Kafka has, including those that were sent again before.
         stage: send only dead letters of this stage; then no offset is committed. Empty: all stages.
+        wait_s: how long to wait until the store writer has read what was sent to it.
 
     Raises:
         KafkaUnusable: Kafka does not answer.
     """
-    found = Resent(Counter(), Counter())
+    sent, kept = Counter[str](), Counter[str]()
     sender = producer(config)
     async with _DeadLetterReader(config) as reader:
         try:
             await sender.start()
             first = 0 if again or stage else await reader.committed_offset()
-            last = None
+            last, rewrites = None, dict[int, int]()
             async for letter in reader.letters(since=first):
                 last = letter.offset
                 if stage and letter.content.stage != stage:
                     continue
                 try:
-                    await _send(sender, reader, config, letter.content, clock, directory)
+                    offset = await _send(sender, reader, config, letter.content, clock, directory)
                 except CannotResend as error:
-                    found.kept[f"{letter.content.stage}: {error}"] += 1
-                else:
-                    found.sent[letter.content.stage] += 1
+                    kept[f"{letter.content.stage}: {error}"] += 1
+                    continue
+                sent[letter.content.stage] += 1
+                if letter.content.stage == "store":
+                    rewrites[offset[0]] = offset[1] + 1
+            refused = await reader.refused_again(rewrites, since=(last or 0) + 1, within_s=wait_s) if rewrites else None
             if last is not None and not stage:
                 await reader.commit_offset(last + 1)
         except KafkaError as error:
             raise KafkaUnusable(config.bootstrap, f"does not accept dead letters ({error}); is it up?") from error
         finally:
             await sender.stop()
-    return found
+    return Resent(sent, kept, refused)
 
 
 async def _send(
@@ -114,18 +142,54 @@ async def _send(
     letter: DeadLetter,
     clock: Clock,
     directory: Directory | None,
-) -> None:
+) -> tuple[int, int]:
+    """Send one dead letter; returns the partition and the offset of its record."""
+    record: ReadingRecord | RewriteRecord
     if letter.stage == "store":
-        position = RecordPosition.of(letter.source)
-        if position.topic not in {topic(config, spec.name) for spec in TOPICS}:
-            raise CannotResend("its source topic does not belong to this site")
-        key, value = await reader.record(position)
-        await sender.send_and_wait(position.topic, key=key, value=value, partition=position.partition)
-        return
-    record = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
-    await sender.send_and_wait(
-        topic(config, KAFKA_READINGS), key=record.messages[0].binding_id.encode(), value=encode_record(record)
-    )
+        record, name = await _from_store(letter, reader, config), KAFKA_EVENTS
+        key = hashlib.sha256(record.value).digest()[:8]
+    else:
+        record = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
+        name, key = KAFKA_READINGS, record.messages[0].binding_id.encode()
+    try:
+        told = await sender.send_and_wait(topic(config, name), key=key, value=encode_record(record))
+    except MessageSizeTooLargeError:
+        raise CannotResend("it is too large for Kafka") from None
+    return int(told.partition), int(told.offset)
+
+
+async def _from_store(letter: DeadLetter, reader: "_DeadLetterReader", config: KafkaConfig) -> RewriteRecord:
+    """What the store writer is to write again.
+
+    Raises:
+        CannotResend: neither the dead letter nor Kafka has the whole of it, or it still cannot be decoded.
+    """
+    if letter.source.startswith(_LINE_OF):
+        if len(letter.payload) >= _CUT_LINE_BYTES:
+            raise CannotResend("it has only a part of its line")
+        return RewriteRecord(topic="", bucket=letter.source.removeprefix(_LINE_OF), value=letter.payload)
+    position = RecordPosition.of(letter.source)
+    names = {topic(config, spec.name): spec.name for spec in TOPICS}
+    if position.topic not in names:
+        raise CannotResend("its source topic does not belong to this site")
+    record = _rewrite(names[position.topic], letter.payload)
+    if record is None:  # not decoded, or only a part of it
+        record = _rewrite(names[position.topic], (await reader.record(position))[1])
+    if record is None:
+        raise CannotResend("it still cannot be decoded")
+    return record
+
+
+def _rewrite(name: str, value: bytes) -> RewriteRecord | None:
+    """The record to write again, from a record of a topic; None if it cannot be decoded."""
+    record = RewriteRecord(topic=name, value=value)
+    try:
+        if name == KAFKA_EVENTS and isinstance(found := decode_event_record(value), RewriteRecord):
+            record = found
+        decode_rewrite(record, _ANY_BUCKETS)
+    except (DecodeError, TypeError):
+        return None
+    return record
 
 
 def _from_processor(letter: DeadLetter) -> ReadingRecord:
@@ -152,6 +216,9 @@ def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) 
     if not isinstance(found, ReadingWithScores):
         raise CannotResend("it is not a reading")
     return ReadingRecord(messages=tuple(found.messages), frame=letter.frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+
+
+_ANY_BUCKETS: Final = Buckets("", "", "")  # to decode what names no bucket
 
 
 class _DeadLetterReader:
@@ -196,6 +263,30 @@ class _DeadLetterReader:
                 for record in records:
                     yield StoredDeadLetter(record.offset, decode_dead_letter(record.value))
 
+    async def refused_again(self, rewrites: dict[int, int], *, since: int, within_s: float) -> int | None:
+        """Wait until the store writer has read what was sent to it; how many of it are dead letters again.
+
+        Args:
+            rewrites: by partition of the events topic, the offset after the last record that was sent.
+            since: offset of the first dead letter to look at.
+
+        Returns:
+            None if the store writer has not read everything within `within_s`.
+        """
+        wanted = {TopicPartition(topic(self._config, KAFKA_EVENTS), one): offset for one, offset in rewrites.items()}
+        store = consumer(self._config, group=f"{self._config.application}-store-events")
+        try:
+            async with asyncio.timeout(within_s):
+                await store.start()
+                for one, offset in wanted.items():
+                    while (await store.committed(one) or 0) < offset:
+                        await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            return None
+        finally:
+            await store.stop()
+        return sum([_is_rewrite(one.content) async for one in self.letters(since=since)])
+
     async def record(self, position: RecordPosition) -> tuple[bytes, bytes]:
         """Key and value of a record.
 
@@ -212,3 +303,10 @@ class _DeadLetterReader:
             if record.offset == position.offset:
                 return record.key, record.value
         raise CannotResend("Kafka has deleted its source record")
+
+
+def _is_rewrite(letter: DeadLetter) -> bool:
+    try:
+        return letter.stage == "store" and isinstance(decode_event_record(letter.payload), RewriteRecord)
+    except DecodeError:
+        return False

@@ -25,7 +25,8 @@ from deploy.run import NativeSite
 from deploy.supervisor import ProcessState
 from simulators import phone
 from stream.config import InfluxConfig
-from stream.store.influx import Database, DatabaseUnavailable
+from stream.errors import DatabaseFailed
+from stream.store.influx import Database
 from tests.deploy.first_site import free_ports
 
 IN_TURN: Final = (
@@ -105,7 +106,7 @@ class DemoSite:
                 '|> filter(fn: (r) => r._measurement == "vitals" and r._field == "counter") '
                 '|> group(columns: ["binding"]) |> last() '
             )
-        except DatabaseUnavailable:
+        except DatabaseFailed:
             return None
         now = time.time()
         return [(now - row["_time"].timestamp()) * 1_000 for row in rows]

@@ -12,8 +12,9 @@ from deploy.description import by_name, processes
 from deploy.settings import SiteSettings, native_deployment
 from deploy.supervisor import command_of
 from stream.config import InfluxConfig
+from stream.errors import DatabaseFailed
 from stream.site.folder import SiteFacts
-from stream.store.influx import Database, DatabaseUnavailable
+from stream.store.influx import Database
 from tests.services.influxdb import InfluxDB
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_query_cannot_reach_a_private_address(influxdb: InfluxDB, tmp_path: Path
             async with Database(config) as database:
                 await database.query(f'import "http/requests"\nrequests.get(url: "{url}")')
 
-        with pytest.raises(DatabaseUnavailable, match="no such host"):
+        with pytest.raises(DatabaseFailed, match="no such host"):
             asyncio.run(ask())
         with pytest.raises(BlockingIOError):
             other.accept()

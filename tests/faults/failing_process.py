@@ -21,12 +21,13 @@ def _ingest() -> None:
 
     deliver, reached = KafkaIngest._deliver, 0
 
-    async def at_deliver(self: KafkaIngest, sender: Any, records: list[Any]) -> None:
+    async def at_deliver(self: KafkaIngest, sender: Any, records: list[Any]) -> list[Any]:
         nonlocal reached
-        await deliver(self, sender, records)
+        refused = await deliver(self, sender, records)
         reached += bool(records)
         if reached == _NTH:
             _die()
+        return refused
 
     KafkaIngest._deliver = at_deliver  # type: ignore[method-assign]
 

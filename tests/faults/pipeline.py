@@ -36,10 +36,11 @@ from simulators.ward.setup import WardSetup
 from simulators.ward.ward import Ward
 from stream.config import InfluxConfig
 from stream.embedded.store import Store
+from stream.errors import DatabaseFailed
 from stream.records import ReadingRecord, decode_patient_record
 from stream.site.broker_files import BrokerFolder
 from stream.site.mosquitto_conf import BrokerSettings
-from stream.store.influx import Database, DatabaseUnavailable, prepare_database
+from stream.store.influx import Database, prepare_database
 from tests.faults.workers import expected_alarms, physiological
 from tests.services.influxdb import InfluxDB
 from tests.services.kafka import Kafka
@@ -113,7 +114,7 @@ class _DataCentreElsewhere(DataCentre):
             while True:
                 try:
                     points = await self._pipeline.points(database)
-                except DatabaseUnavailable:
+                except DatabaseFailed:
                     points = []
                 new = set(points) - self._known
                 self._known |= new

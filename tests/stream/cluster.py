@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from runtime.clock import Clock, ManualClock
 from stream.config import KafkaConfig, WorkerConfig
@@ -104,6 +106,21 @@ class Log:
             assert isinstance(alarm, AlarmRecord)
             judged[alarm.alarm.binding_id].append(alarm.alarm)
         return dict(judged)
+
+
+async def configure(config: KafkaConfig, name: str, settings: dict[str, str]) -> None:
+    """Set these settings of a topic, and no others."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=config.bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic(config, name), settings)])
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic(config, name))]
+        known: dict[str, str] = {}
+        while not settings.items() <= known.items():  # the broker hears of it a moment later
+            (answer,) = await admin.describe_configs(asked)
+            known = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+    finally:
+        await admin.close()
 
 
 def record_of(message: Message) -> bytes:

@@ -20,9 +20,11 @@ from stream.records import (
     PatientStateRow,
     ReadingRecord,
     Record,
+    RewriteRecord,
     StoredFrames,
     decode_alarm_record,
     decode_dead_letter,
+    decode_event_record,
     decode_health,
     decode_heartbeat_record,
     decode_judgement_record,
@@ -259,6 +261,11 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
             "67652d312d656467652d312d6564c41073657373696f6e2d312d73657373696f0107d9206162616261626162616261626162"
             "616261626162616261626162616261626162"
         ),
+    ),
+    (
+        RewriteRecord(topic="vl.events.v1", value=b"a record"),
+        decode_event_record,
+        "94a772657772697465ac766c2e6576656e74732e7631c40861207265636f7264a0",
     ),
     (
         PatientStateRow(STATE_VERSION, 41, 2, b"snapshot"),

@@ -253,6 +253,22 @@ def test_a_failing_message_of_one_patient_does_not_stop_the_others(
     assert stages == [Stage.STORED, Stage.REJECTED]
 
 
+def test_a_row_that_cannot_be_stored_is_a_dead_letter_and_the_others_are_stored(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    bed_1 = site.demo.bindings[0].binding_id.hex()
+    site.store.query(
+        "CREATE TRIGGER refuse BEFORE INSERT ON reading "
+        f"WHEN new.binding_id = '{bed_1}' BEGIN SELECT RAISE(ABORT, 'not this'); END"
+    )
+    site.begin()
+
+    assert site.accept(site.sealed(site.message(0)), site.sealed(site.message(0, patient=1), patient=1))
+
+    assert site.store.count("reading") == 1
+    assert site.rows("SELECT reason FROM dead_letter") == [("processing",)]
+    assert sorted(ack.stage for ack in site.acks()) == [Stage.STORED, Stage.REJECTED]
+
+
 def test_a_timer_that_fails_for_one_patient_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

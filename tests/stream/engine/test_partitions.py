@@ -28,7 +28,7 @@ from stream.records import (
 )
 from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
-from tests.stream.cluster import Log, WallAt, in_two, until, working
+from tests.stream.cluster import Log, WallAt, configure, in_two, until, working
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, every_scenario, reading, recorded_stays
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Reading, ReadingJudged, Tick
@@ -36,6 +36,7 @@ from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.topics import (
     KAFKA_DEAD_LETTERS,
+    KAFKA_EVENTS,
     KAFKA_ORDERS,
     KAFKA_READINGS,
     KAFKA_STATE,
@@ -200,6 +201,33 @@ def test_a_record_that_fails_three_times_becomes_a_dead_letter_and_the_others_ar
     assert [(one.stage, one.reason) for one in letters] == [("processor", "processing"), ("processor", "schema")]
     assert [(one.reason, one.frames[0].counter) for one in told] == [("processing", 7)]
     assert taken == MAX_ATTEMPTS + 1
+
+
+def test_a_record_whose_events_kafka_refuses_becomes_a_dead_letter_and_the_others_are_judged(kafka: Kafka) -> None:
+    log = Log(kafka)
+    many = tuple(reading(5 * SECOND + n, counter=n) for n in range(40))
+    poison = ReadingRecord(messages=many, frame=FrameRef(b"e", b"s", 1, 7))
+
+    async def story() -> tuple[dict[str, list[Event]], list[Any], list[Any]]:
+        await log.begin(partitions=1)
+        await configure(log.config, KAFKA_EVENTS, {"max.message.bytes": "4000"})
+        await log.put([reading(0), reading(0, bed=BED_2)])
+        await put(log, encode_record(poison))
+        await log.put([reading(10 * SECOND), reading(10 * SECOND, bed=BED_2)])
+        async with working(log.worker()) as worker:
+            await until(lambda: worker.progress.dead_letters == 1 and worker.is_settled, "given up", within_s=90)
+            await log.put([reading(15 * SECOND)])
+            await until(lambda: worker.is_settled and worker.progress.lag == {0: 0}, "goes on")
+            assert worker.progress.why_failed == ""
+        letters = [decode_dead_letter(one.value) for one in await log.records(KAFKA_DEAD_LETTERS)]
+        told = [decode_stored_frames(one.value) for one in await log.records(KAFKA_STORED)]
+        return await log.events(), letters, told
+
+    events, letters, told = asyncio.run(story())
+    judged = {bed: sum(isinstance(one, ReadingJudged) for one in these) for bed, these in events.items()}
+    assert judged == {BED_1: 3, BED_2: 2}
+    assert [(one.stage, one.payload) for one in letters] == [("processor", encode_record(poison))]
+    assert [(one.reason, one.frames[0].counter) for one in told] == [("processing", 7)]
 
 
 def test_lost_states_are_computed_again_from_the_readings(kafka: Kafka, tmp_path: Path) -> None:

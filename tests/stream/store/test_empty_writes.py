@@ -1,30 +1,17 @@
 """No empty write is sent to InfluxDB, and recomputed minutes that it refuses do not stop a topic group."""
 
 import asyncio
-from collections.abc import Awaitable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from runtime.clock import ManualClock
-from stream.config import StoreConfig
-from stream.records import (
-    FrameRef,
-    JudgementRecord,
-    StoredFrames,
-    decode_dead_letter,
-    decode_stored_frames,
-    encode_record,
-)
+from stream.records import FrameRef, JudgementRecord, decode_judgement_record
 from stream.store.influx import Database
-from stream.store.writer import TopicGroupWriter, WriterCounts
 from tests.stream.nights import BED_1
 from tests.stream.receiving_site import HOUR, MINUTE, NOW
 from tests.stream.store.influx_stand_in import InfluxStandIn, influx_stand_in
+from tests.stream.store.topic_group import Log, one_turn
 from vitals.messages import WindowOutdated
-from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_STORED
 
 START = NOW // HOUR * HOUR
 OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
@@ -36,43 +23,6 @@ ONE_READING = (
     ",result,table,_time,spo2,unusable\r\n"
     ",,0,{time},96,{unusable}\r\n\r\n"
 )
-
-
-class Log:
-    """Replaces Kafka for one topic group: one batch, a commit, and the records that were sent."""
-
-    def __init__(self, *records: JudgementRecord) -> None:
-        self.batch = [
-            SimpleNamespace(topic=KAFKA_EVENTS, partition=0, offset=n, value=encode_record(one))
-            for n, one in enumerate(records)
-        ]
-        self.commits = 0
-        self.sent: list[tuple[str, bytes]] = []
-
-    async def getmany(self, **_: object) -> dict[str, list[Any]]:
-        return {KAFKA_EVENTS: self.batch}
-
-    async def commit(self) -> None:
-        self.commits += 1
-
-    async def send(self, topic: str, *, value: bytes, key: bytes | None = None) -> Awaitable[None]:
-        self.sent.append((topic, value))
-        return asyncio.sleep(0)
-
-    def told(self) -> list[StoredFrames]:
-        return [decode_stored_frames(value) for topic, value in self.sent if topic == KAFKA_STORED]
-
-
-def one_turn(server: InfluxStandIn, log: Log) -> WriterCounts:
-    async def turn() -> WriterCounts:
-        async with Database(server.config) as database:
-            lane = TopicGroupWriter(
-                "events", StoreConfig(influx=server.config), database, ManualClock(START + HOUR), WriterCounts()
-            )
-            await lane._turn(cast(Any, log), cast(Any, log))
-            return lane.counts
-
-    return asyncio.run(turn())
 
 
 def reading_at(at: str, *, unusable: int = 0) -> str:
@@ -132,7 +82,8 @@ def test_a_minute_that_influxdb_refuses_becomes_a_dead_letter_and_the_batch_is_c
     with influx_stand_in(tmp_path, rows=reading_at("2026-01-05T08:00:01Z"), refused="vitals_1m") as server:
         counts = one_turn(server, log)
 
-    (letter,) = [decode_dead_letter(value) for topic, value in log.sent if topic == KAFKA_DEAD_LETTERS]
-    assert (letter.stage, letter.reason, letter.source) == ("store", "refused", "bucket vitals_1m")
+    (letter,) = log.dead_letters()
+    assert (letter.stage, letter.reason, letter.source) == ("store", "recompute", "vl.events.v1/0/0")
+    assert decode_judgement_record(letter.payload).events == (OUTDATED,)
     assert log.commits == 1
     assert counts.dead_letters == 1

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stream.progress import STUCK_MS
+from stream.store.counts import WriterCounts
 from stream.store.health import StoreHealth, topic_group_trouble
-from stream.store.writer import WriterCounts
 from tests.stream.cluster import WallAt
 
 NOW = 1_000_000
@@ -23,6 +23,14 @@ STUCK = NOW - STUCK_MS - 1
         (
             {"turned_ms": STUCK, "waiting_since_ms": NOW - 3_000, "why_waiting": "InfluxDB does not answer"},
             "events: InfluxDB has accepted nothing for 3 s: InfluxDB does not answer",
+        ),
+        (
+            {"waiting_since_ms": NOW - 3_000, "why_waiting": "no bucket vitals", "waiting_for": "configuration"},
+            "events: InfluxDB has accepted nothing for 3 s: no bucket vitals (this does not end by itself)",
+        ),
+        (
+            {"kafka_refuses_since_ms": NOW - 3_000, "why_kafka": "no topic vl.dlq.v1"},
+            "events: Kafka has taken no report for 3 s: no topic vl.dlq.v1",
         ),
     ],
 )

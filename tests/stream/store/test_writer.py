@@ -24,7 +24,8 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
-from stream.store.influx import Buckets, Database, hours_flux, prepare_database
+from stream.store.buckets import Buckets
+from stream.store.influx import Database, hours_flux, prepare_database
 from stream.store.line_protocol import window_line
 from stream.store.writer import StoreWriter
 from tests.services.influxdb import InfluxDB

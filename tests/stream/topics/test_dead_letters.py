@@ -8,7 +8,16 @@ import pytest
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
 from stream.kafka import producer, topic, topics_status
-from stream.records import DeadLetter, FrameRef, JudgementRecord, ReadingRecord, decode_patient_record, encode_record
+from stream.records import (
+    DeadLetter,
+    FrameRef,
+    JudgementRecord,
+    ReadingRecord,
+    RewriteRecord,
+    decode_event_record,
+    decode_patient_record,
+    encode_record,
+)
 from stream.topics.dead_letters import Resent, list_dead_letters, resend_dead_letters
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
@@ -113,34 +122,45 @@ def test_resending_a_dead_letter_of_ingest_needs_the_site_folder(kafka: Kafka, t
     assert found.messages[0].binding_id == binding
 
 
-def test_a_dead_letter_of_the_store_is_resent_from_its_source_record(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_dead_letter_of_the_store_goes_to_the_store_writer_alone(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     judged = encode_record(
         JudgementRecord(
             binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),)
         )
     )
+    refused_again = encode_record(RewriteRecord(topic=KAFKA_EVENTS, value=judged))
+    line = b"vitals,binding=00 spo2=97.0 1"
 
     async def story() -> Resent:
         await bench.log.begin(partitions=1)
         name = topic(bench.log.config, KAFKA_EVENTS)
         offset = await bench.put(KAFKA_EVENTS, judged)
         await bench.put_dead_letters(
-            a_letter("store", b"line", source=f"{name}/0/{offset}"),
-            a_letter("store", b"line", source=f"{name}/0/999"),
-            a_letter("store", b"line", source="nowhere"),
-            a_letter("store", b"line", source="elsewhere/0/0"),
+            a_letter("store", judged, source=f"{name}/0/7"),
+            a_letter("store", refused_again, source=f"{name}/0/8"),
+            a_letter("store", judged[:20], source=f"{name}/0/{offset}"),  # only a part: Kafka has the record
+            a_letter("store", judged[:20], source=f"{name}/0/999"),
+            a_letter("store", line, source="bucket vitals"),  # as up to 0.1.0
+            a_letter("store", line * 600, source="bucket vitals"),
+            a_letter("store", judged, source="nowhere"),
+            a_letter("store", judged, source="elsewhere/0/0"),
         )
         return await bench.resend()
 
     found = asyncio.run(story())
-    assert found.sent == {"store": 1}
+    assert found.sent == {"store": 4}
     assert found.kept == {
         "store: Kafka has deleted its source record": 1,
+        "store: it has only a part of its line": 1,
         "store: its source is not a Kafka record": 1,
         "store: its source topic does not belong to this site": 1,
     }
-    assert [one.value for one in asyncio.run(bench.log.records(KAFKA_EVENTS))] == [judged, judged]
+    assert found.refused_again is None  # no store writer is running
+    _, *sent = [decode_event_record(one.value) for one in asyncio.run(bench.log.records(KAFKA_EVENTS))]
+    assert sent == [RewriteRecord(topic=KAFKA_EVENTS, value=judged)] * 3 + [
+        RewriteRecord(topic="", bucket="vitals", value=line)
+    ]
 
 
 def test_the_status_counts_records_and_lag(kafka: Kafka, tmp_path: Path) -> None:
