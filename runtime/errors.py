@@ -48,3 +48,14 @@ class NotPrivate(RuntimeFault):
     def __init__(self, path: Path, problem: str, fix: str) -> None:
         super().__init__(f"{path}: {problem}; fix: {fix}")
         self.path = path
+
+
+def first_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> BaseException | None:
+    """The first error of these kinds in a group, if the group holds no other errors; else None."""
+    others = group.split(kinds)[1]
+    if others is not None:
+        return None
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

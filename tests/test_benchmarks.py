@@ -14,7 +14,7 @@ pytestmark = pytest.mark.services
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 NEEDS = {
-    "cluster": [pytest.mark.services("kafka", "influxdb")],
+    "cluster": [pytest.mark.services("kafka", "influxdb"), pytest.mark.training],
     "dashboards": [pytest.mark.services("influxdb")],
     "inference": [pytest.mark.training],
     "throughput": [pytest.mark.services("kafka"), pytest.mark.training],

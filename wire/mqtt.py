@@ -54,6 +54,7 @@ _FIXES: Final = {
     "not authorized": "the broker refuses this device: is it in the access list?",
     "wrong version number": "the broker does not speak TLS on this port",
     "eof occurred in violation": "the broker hung up in the handshake: does it speak TLS on this port?",
+    "has been closed (eof)": "the broker hung up in the handshake: does it speak TLS on this port?",
 }
 """Words in errors of TLS and brokers, and the problem with its fix; the first match counts."""
 

@@ -207,6 +207,8 @@ EOF
   APT_CONFIG="$1/apt.conf" apt-get update -qq
 }
 
+curl() { need curl curl "the queries of docs/first-site.md"; }
+
 systemd() { need systemd-analyze systemd "the check of the unit files"; }
 
 debootstrap() { need debootstrap debootstrap "the test of the first hour"; }
@@ -217,7 +219,7 @@ if [ "${VITALLOOM_REQUIRE_SERVICES:-}" = 1 ] || [ "${CI:-}" = true ]; then best_
 
 flock 9
 lacking=""
-for name in ${@:-mosquitto kafka influxdb pi systemd}; do
+for name in ${@:-mosquitto kafka influxdb pi systemd curl}; do
   rm -f "$cache/missing/$name"
   attempt "$name"
   [ $status = 0 ] && continue

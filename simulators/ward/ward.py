@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from runtime.errors import first_of
 from simulators.errors import BadWard
 from simulators.ward.alarm_desk import AlarmDeskPart
 from simulators.ward.connections import Connections
@@ -88,8 +89,8 @@ class Ward:
                     await self.playback.play(self.fleets.send)
                     self.display.save_picture()
                     await self.playback.drain(lambda: self.fleets.unacknowledged)
-        except* BadWard as failed:
-            raise failed.exceptions[0] from None
+        except BaseExceptionGroup as failed:
+            raise first_of(failed, BadWard) or failed from None
         return self.report.summary()
 
     async def _start(self, running: Lifetime) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime import logs
 from runtime.clock import Clock, SystemClock
-from runtime.errors import MissingExtra, RuntimeFault
+from runtime.errors import MissingExtra, RuntimeFault, first_of
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, serving
@@ -93,8 +93,8 @@ async def _serve(
             tasks.create_task(link.run(engine), name="edges")
             if desk is not None:
                 tasks.create_task(desk.run(), name="alarm desk")
-    except* (StreamError, RuntimeFault) as failed:
-        raise failed.exceptions[0] from None
+    except BaseExceptionGroup as failed:
+        raise first_of(failed, StreamError, RuntimeFault) or failed from None
 
 
 def ordered_plan(directory: Directory) -> Callable[[str], MonitoringPlan]:

@@ -14,6 +14,7 @@ from tests.dashboards.asking import ask, interpolated
 from tests.deploy.first_site import USER, FirstSite
 from tests.services.mosquitto import mosquitto_binary
 from tests.services.native import installed
+from tests.services.program import program
 
 UP_WITHIN_S = 90.0
 ALARM_WITHIN_S = 180.0
@@ -23,7 +24,7 @@ QUIET_S = 6.0
 @pytest.mark.services
 def test_from_an_empty_folder_to_an_acknowledged_alarm(tmp_path: Path) -> None:
     mosquitto_binary()
-    installed("kafka"), installed("influxdb")
+    installed("kafka"), installed("influxdb"), program("curl", of="curl")
     with FirstSite(tmp_path) as first:
         first.create_site()
         assert all((first.site / one).is_dir() for one in FOLDERS)

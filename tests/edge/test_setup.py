@@ -13,7 +13,7 @@ from edge import config as edge_config
 from edge.bedside.watch import read_config
 from edge.errors import BadMachine
 from edge.setup import CONFIG, OLD, SERVICES, FileOutcome, SetupPlan, WantedFile, main, plan, put, unit_text
-from tests.services.systemd import systemd
+from tests.services.program import program
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path("/opt/vitalloom/current/bin/vitalloom")
@@ -201,7 +201,10 @@ def test_systemd_makes_the_user_and_the_folder_that_the_files_name(tmp_path: Pat
     main(root, program=PROGRAM, yes=False, dry_run=False)
     for command in plan(root, PROGRAM).commands[:2]:
         done = subprocess.run(
-            [systemd(command[0]), f"--root={root}", *command[1:]], capture_output=True, text=True, check=False
+            [program(command[0], of="systemd"), f"--root={root}", *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
 

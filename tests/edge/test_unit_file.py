@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.setup import unit_text
-from tests.services.systemd import systemd
+from tests.services.program import program
 
 UNIT = Path(__file__).parents[2] / "edge" / "vitalloom-edge.service"
 WATCH = UNIT.with_name("vitalloom-edge-watch.service")
@@ -144,7 +144,7 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
         file.write_text(unit_text(file.name, Path("/bin/true")), encoding="utf-8")
 
     told = subprocess.run(
-        [systemd("systemd-analyze"), "verify", "--man=no", *map(str, files)],
+        [program("systemd-analyze", of="systemd"), "verify", "--man=no", *map(str, files)],
         capture_output=True,
         text=True,
         timeout=VERIFY_S,
@@ -161,7 +161,13 @@ def test_systemd_finds_it_shut_in(name: str, tmp_path: Path) -> None:
     file.write_text(unit_text(name, Path("/bin/true")), encoding="utf-8")
 
     told = subprocess.run(
-        [systemd("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSED[name]}", str(file)],
+        [
+            program("systemd-analyze", of="systemd"),
+            "security",
+            "--offline=true",
+            f"--threshold={EXPOSED[name]}",
+            str(file),
+        ],
         capture_output=True,
         text=True,
         timeout=VERIFY_S,

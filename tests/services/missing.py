@@ -15,6 +15,7 @@ WOULD_TEST: Final = {
     "influxdb": "the store's writes, the queries of the dashboards on a real database, and whole sites",
     "pi": "the edge agent with the wheels of a Raspberry Pi, on three emulated processors",
     "systemd": "the edge agent's unit file, as systemd reads it",
+    "curl": "the queries of docs/first-site.md, typed as it says",
     "training": "the training of the models and its export, and the benchmarks against other engines",
     "bare machine": "both commands of the README on a Debian that holds Python, make and git",
 }

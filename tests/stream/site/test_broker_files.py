@@ -292,7 +292,8 @@ def a_mosquitto(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is called mosquitto and dies of the first SIGHUP."""
     binary = tmp_path / "mosquitto"
     binary.symlink_to("/bin/sleep")
-    with subprocess.Popen([binary, "600"]) as process:
+    # `nohup make test` has SIGHUP ignored, and programs inherit that.
+    with subprocess.Popen(["env", "--default-signal=HUP", binary, "600"]) as process:
         deadline = time.monotonic() + PATIENCE_S
         while Path(f"/proc/{process.pid}/comm").read_text() != "mosquitto\n":
             assert time.monotonic() < deadline
