@@ -87,20 +87,23 @@ class PatientMonitor:
         self._learn(values, judged.at_ms, backfilled, events)
         self._close_windows(judged.at_ms, events)
         score = self._latest.news2(judged.at_ms)
-        events.append(self._scored(score, judged, self._latest.note(score, judged.at_ms)))
+        if score is not None:
+            events.append(self._scored(score, judged, self._latest.note(score, judged.at_ms)))
         if backfilled:
             events += self._judge.judge_backfilled(judged, values)
         else:
             self._judge_reading(judged, score, events)
-        self._judge.history.add(judged.at_ms, score)
+        if score is not None:
+            self._judge.history.add(judged.at_ms, score)
         return events
 
     def on_score(self, score: ModelScore) -> list[Event]:
         """One score of one model. It may raise an alarm of its own; it never touches those of the rules.
 
         A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
+        The models are made for adults: what an edge of an earlier version scored of another patient is not taken.
         """
-        return self._models.on_score(score)
+        return self._models.on_score(score) if self.plan.group.has_adult_scores else []
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
         """A person has seen an alarm. Nothing happens if it is not open."""
@@ -166,6 +169,7 @@ class PatientMonitor:
             models=self._models.views(now_ms),
             sensor_off_since_ms=self._quality.sensor_off_since_ms,
             alarms=tuple(self._book.open()),
+            group=self.plan.group,
         )
 
     def snapshot(self) -> bytes:
@@ -215,7 +219,7 @@ class PatientMonitor:
         self.plan = plan
         self._book = book
         self._latest = LatestValues(plan)
-        self._conditions = Conditions(book)
+        self._conditions = Conditions(book, plan.group.short_note)
         self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
@@ -288,11 +292,12 @@ class PatientMonitor:
             self._freshness.judge_missing_data(now_ms, events)
         self._reschedule(now_ms)
 
-    def _judge_reading(self, reading: Reading, score: news2.News2, events: list[Event]) -> None:
+    def _judge_reading(self, reading: Reading, score: news2.News2 | None, events: list[Event]) -> None:
         context = JudgingContext(reading.at_ms, reading.reading_id, self._latest.missing(reading.at_ms), events)
-        self._judge.judge_news2(score, context)
-        if self._freshness.update_news2(self._latest.news2_of_any_age(score).at_least):
-            self._reschedule(reading.at_ms)
+        if score is not None:
+            self._judge.judge_news2(score, context)
+            if self._freshness.update_news2(self._latest.news2_of_any_age(score).at_least):
+                self._reschedule(reading.at_ms)
         self._judge.judge_signs(score, context)
         self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
 
