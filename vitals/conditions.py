@@ -27,12 +27,14 @@ class Conditions:
 
     Args:
         book: the alarms of the same patient.
+        note: stands at the end of the text of every alarm: which scores there are not for this patient.
     """
 
-    __slots__ = ("_causes", "book")
+    __slots__ = ("_causes", "_note", "book")
 
-    def __init__(self, book: AlarmBook) -> None:
+    def __init__(self, book: AlarmBook, note: str = "") -> None:
         self.book = book
+        self._note = note
         self._causes: dict[tuple[str, str], int] = {}  # rule and key -> mask of the signs that made it true
 
     def observe(
@@ -80,7 +82,7 @@ class Conditions:
             onset_ms=onset_ms,
             response=response,
         )
-        explain = with_limit(rule, value, explain)
+        explain = with_limit(rule, value, explain, self._note)
         context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
 
     def mark_unknown(self, rule: Rule, at_ms: int, events: list[Event], *, key: str = "") -> None:

@@ -74,9 +74,10 @@ class ReadingJudge:
                 rule, score.at_least, context, explain, causes=causes, grade=grade, response=response
             )
 
-    def judge_signs(self, score: news2.News2, context: JudgingContext) -> None:
+    def judge_signs(self, score: news2.News2 | None, context: JudgingContext) -> None:
         """Judge the rules on signs: points of single NEWS2 parameters, values, baselines, and scores of several."""
-        self._judge_red_signs(score, context)
+        if score is not None:
+            self._judge_red_signs(score, context)
         self._judge_values(context)
         self._judge_baselines(context)
         self._judge_derived(context)
@@ -158,12 +159,20 @@ class ReadingJudge:
         for sign, rules in self._plan.rules_by_sign:
             latest = values.get(sign)
             if latest is None or context.missing >> INDEX[sign] & 1:
+                if sign in _ENTERED:
+                    self._mark_unknown(rules, context)
                 continue
             for rule in rules:
                 # A fast sign is judged where it was measured. A slow one, a cuff's, holds until the next.
                 if latest.at_ms == context.at_ms or self._plan.cadence(sign) > rule.for_ms:
                     explain = partial(_sign_text, rule, sign, latest.value)
                     self._conditions.observe(rule, latest.value, context, explain, causes=1 << INDEX[sign])
+
+    def _mark_unknown(self, rules: Iterable[Rule], context: JudgingContext) -> None:
+        # As with red signs: no timer watches what people enter.
+        for rule in rules:
+            if self._conditions.book.has(rule.rule_id):
+                self._conditions.mark_unknown(rule, context.at_ms, context.events)
 
     def _judge_baselines(self, context: JudgingContext) -> None:
         for sign, quantity in _BASELINES:
@@ -197,7 +206,8 @@ def _red_text(part: News2Part, scale: int) -> str:
 
 
 def _sign_text(rule: Rule, sign: VitalSign, value: float) -> str:
-    return f"{rule.label}: {scores.shown(sign, value)} {SPEC[sign].unit}"
+    unit = "" if SPEC[sign].entered else f" {SPEC[sign].unit}"  # what is entered is shown with its unit, or has none
+    return f"{rule.label}: {scores.shown(sign, value)}{unit}"
 
 
 def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float, deviations: float) -> str:

@@ -55,8 +55,13 @@ class LatestValues:
                 mask ^= 1 << INDEX[sign]
         return mask
 
-    def news2(self, now_ms: int) -> News2:
-        """NEWS2 of the values that are still valid. One that is older than the risk allows makes it incomplete."""
+    def news2(self, now_ms: int) -> News2 | None:
+        """NEWS2 of the values that are still valid. One that is older than the risk allows makes it incomplete.
+
+        None for a patient who is no adult or pregnant: there is no NEWS2 for them.
+        """
+        if not self._plan.group.has_adult_scores:
+            return None
         found = score_news2(self.inputs(now_ms), spo2_scale=self._plan.spo2_scale, valid_ms=self._valid_ms)
         # The risk is that of all values, however old: an old value that scores keeps its own interval in force, and
         # what becomes due never changes what is due.

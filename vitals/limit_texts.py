@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from vitals.messages import Consciousness
 from vitals.risk import duration
 from vitals.rules import Rule
 from vitals.signs import SPEC
@@ -20,6 +21,7 @@ def _plain(threshold: float) -> str:
 # Quantities whose limits are numbers that a clinician reads.
 _SHOWN: Final[dict[str, Callable[[float], str]]] = {
     **dict.fromkeys((sign.value for sign in SPEC), _plain),
+    "consciousness": lambda limit: Consciousness(int(limit)).letter,
     **dict.fromkeys(("news2", "red_sign", "qsofa", "sirs", "mews", "shock_index"), _plain),
     **dict.fromkeys(("baseline:heart_rate", "baseline:respiratory_rate"), lambda limit: f"{limit:g} deviations"),
     "sensor_off": lambda limit: duration(int(limit)),
@@ -49,10 +51,10 @@ def limit_text(rule: Rule, value: float) -> str:
     return "" if shown is None or crossed is None else f"limit {rule.comparison} {shown(crossed.threshold)}"
 
 
-def with_limit(rule: Rule, value: float, explain: Callable[[], str]) -> Callable[[], str]:
-    """`explain`, with the limit at the end of its text."""
-    return partial(_join, rule, value, explain)
+def with_limit(rule: Rule, value: float, explain: Callable[[], str], note: str = "") -> Callable[[], str]:
+    """`explain`, with the limit and a note at the end of its text."""
+    return partial(_join, rule, value, explain, note)
 
 
-def _join(rule: Rule, value: float, explain: Callable[[], str]) -> str:
-    return "; ".join(text for text in (explain(), limit_text(rule, value)) if text)
+def _join(rule: Rule, value: float, explain: Callable[[], str], note: str) -> str:
+    return "; ".join(text for text in (explain(), limit_text(rule, value), note) if text)

@@ -133,9 +133,11 @@ class ModelScores:
 
     def _explain(self, rule: Rule, score: ModelScore, probability: float) -> str:
         news2_now = self._latest.news2(score.at_ms)
-        bound = "" if news2_now.total is not None else ">= "
         crossed = rule.crossed(probability / score.threshold)
         limit = score.threshold * (rule.limits[0] if crossed is None else crossed).threshold
         said = f"{rule.label} {probability:.1%} by model {score.version}, alarm threshold {limit:.1%}"
         because = f"; {score.reason}" if score.reason else ""
+        if news2_now is None:
+            return f"{said}{because}"
+        bound = "" if news2_now.total is not None else ">= "
         return f"{said}{because}; NEWS2 {bound}{news2_now.at_least}"

@@ -99,12 +99,13 @@ class PatientMonitor:
         self._learn(values, judged.at_ms, backfilled, events)
         self._close_windows(judged.at_ms, events)
         score = self._latest.news2(judged.at_ms)
-        events.append(self._scored(score, judged, self._latest.note(score, judged.at_ms)))
+        if score is not None:
+            events.append(self._scored(score, judged, self._latest.note(score, judged.at_ms)))
         if backfilled:
             events += self._judge.judge_backfilled(judged, values)
         else:
             self._judge_reading(judged, score, events)
-        if not backfilled or self._clock.unsure_until_ms is None:
+        if score is not None and (not backfilled or self._clock.unsure_until_ms is None):
             self._judge.history.add(judged.at_ms, score)
         return events
 
@@ -112,7 +113,10 @@ class PatientMonitor:
         """One score of one model. It may raise an alarm of its own; it never touches those of the rules.
 
         A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
+        The models are made for adults: what an edge of an earlier version scored of another patient is not taken.
         """
+        if not self.plan.group.has_adult_scores:
+            return []
         if self._corrected[0] == score.reading_id:
             score = replace(score, at_ms=self._corrected[1])
         return self._models.on_score(score)
@@ -195,6 +199,7 @@ class PatientMonitor:
             models=self._models.views(now_ms),
             sensor_off_since_ms=self._quality.sensor_off_since_ms,
             alarms=tuple(self._book.open()),
+            group=self.plan.group,
         )
 
     def snapshot(self) -> bytes:
@@ -243,7 +248,7 @@ class PatientMonitor:
         self.plan = plan
         self._book = book
         self._latest = LatestValues(plan)
-        self._conditions = Conditions(book)
+        self._conditions = Conditions(book, plan.group.short_note)
         self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
@@ -320,11 +325,12 @@ class PatientMonitor:
             self._freshness.judge_missing_data(now_ms, events)
         self._reschedule(now_ms)
 
-    def _judge_reading(self, reading: Reading, score: news2.News2, events: list[Event]) -> None:
+    def _judge_reading(self, reading: Reading, score: news2.News2 | None, events: list[Event]) -> None:
         context = JudgingContext(reading.at_ms, reading.reading_id, self._latest.missing(reading.at_ms), events)
-        self._judge.judge_news2(score, context)
-        if self._freshness.update_news2(self._latest.news2_of_any_age(score).at_least):
-            self._reschedule(reading.at_ms)
+        if score is not None:
+            self._judge.judge_news2(score, context)
+            if self._freshness.update_news2(self._latest.news2_of_any_age(score).at_least):
+                self._reschedule(reading.at_ms)
         self._judge.judge_signs(score, context)
         self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
 

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 
 from vitals.errors import BadPlan
-from vitals.rules import DEFAULT_RULES, Rule
+from vitals.patient_group import PatientGroup
+from vitals.rules import ADULT_QUANTITIES, DEFAULT_RULES, Rule
 from vitals.sender_clock import BOUND_MS
 from vitals.signs import SIGNS, SPEC, VitalSign, spec_of
 
@@ -18,6 +19,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     """Orders for one patient. The default is the RCP's NEWS2 with a wearable's cadence."""
 
     spo2_scale: int = 1  # 2 only by a documented prescription
+    group: PatientGroup = PatientGroup.UNSTATED  # children and pregnant patients have no adult score and no model
     cadence_ms: dict[str, int] = {}  # by sign; overrules the table of signs
     valid_ms: dict[str, int] = {}  # by sign; how old a value may be and still be scored
     expected: tuple[VitalSign, ...] = EXPECTED  # signs that raise an alarm when their data stops
@@ -45,18 +47,23 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         """`valid` of every sign; one table for all patients of this plan."""
         return {sign: self.valid(sign) for sign in SPEC}
 
+    def judges(self, rule: Rule) -> bool:
+        """Whether a rule is judged for this patient: enabled, and meant for patients like this one."""
+        is_meant = self.group not in rule.not_for
+        return rule.enabled and is_meant and (self.group.has_adult_scores or rule.quantity not in ADULT_QUANTITIES)
+
     @cached_property
     def rules_by_quantity(self) -> dict[str, tuple[Rule, ...]]:
-        """The enabled rules of every quantity that has one."""
+        """The rules that are judged, by quantity."""
         found: dict[str, tuple[Rule, ...]] = {}
         for rule in self.rules:
-            if rule.enabled:
+            if self.judges(rule):
                 found[rule.quantity] = (*found.get(rule.quantity, ()), rule)
         return found
 
     @cached_property
     def rules_by_sign(self) -> tuple[tuple[VitalSign, tuple[Rule, ...]], ...]:
-        """The enabled rules on the value of a single sign, in the order of the table of signs."""
+        """The rules that are judged on the value of a single sign, in the order of the table of signs."""
         found = self.rules_by_quantity
         return tuple((sign, found[sign.value]) for sign in SPEC if sign.value in found)
 

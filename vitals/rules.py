@@ -12,6 +12,7 @@ import msgspec
 
 from vitals.errors import BadPlan
 from vitals.messages import AlarmKind, Priority
+from vitals.patient_group import PatientGroup
 from vitals.signs import SPEC, VitalSign
 
 
@@ -47,6 +48,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     latching: bool | None = None  # whether an alarm stays until acknowledged; None: only at high priority
     basis: str = "rule"
     enabled: bool = True
+    not_for: tuple[PatientGroup, ...] = ()  # groups of patients for whom the limits are not meant
 
     def crossed(self, value: float) -> AlarmLimit | None:
         """The worst limit that `value` has crossed; None if it has crossed none."""
@@ -119,8 +121,17 @@ QUANTITIES: Final = (
     "clock",  # 1 when the device's clock had to be corrected
 )
 
+ADULT_QUANTITIES: Final = frozenset(
+    {
+        "news2", "red_sign", "qsofa", "sirs", "mews", "shock_index",
+        "model:sepsis", "model:heart", "model:rhythm", "model_unavailable",
+    }
+)  # fmt: skip
+"""Quantities that are made for adults. No rule on them is judged for other patients, whatever a plan says."""
+
 _LOW, _MEDIUM, _HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
 _MINUTE = 60_000
+_SCORED = (PatientGroup.UNSTATED, PatientGroup.ADULT)
 
 DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     # RCP 2017, chart 4: 5 is the threshold for an urgent response, 7 for an emergency.
@@ -142,6 +153,7 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         rule_id="high_heart_rate", label="very high heart rate", quantity=VitalSign.HEART_RATE,
         limits=(AlarmLimit(150, _HIGH),), for_ms=15_000, clear_margin=5, clear_for_ms=2 * _MINUTE,
+        not_for=(PatientGroup.CHILD,),  # 150 is usual in an infant
     ),
     Rule(
         rule_id="low_heart_rate", label="very low heart rate", quantity=VitalSign.HEART_RATE, comparison="<=",
@@ -195,5 +207,32 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="model_unavailable", version=2, label="model unavailable", kind=AlarmKind.TECHNICAL,
         quantity="model_unavailable", limits=(AlarmLimit(1, _LOW), AlarmLimit(2, _MEDIUM)),
         clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    # For patients without adult scores: single values that are dangerous at any age and in pregnancy. They are not the
+    # limits of a paediatric or an obstetric score, which would alarm earlier.
+    Rule(  # PALS: supraventricular tachycardia, from 220 in infants and 180 in children
+        rule_id="danger_heart_rate", label="dangerously high heart rate", quantity=VitalSign.HEART_RATE,
+        limits=(AlarmLimit(220, _HIGH),), for_ms=15_000, clear_margin=5, clear_for_ms=2 * _MINUTE, not_for=_SCORED,
+    ),
+    Rule(  # red for an adult, and more so for a child, who breathes faster
+        rule_id="danger_respiratory_rate", label="dangerously low respiratory rate",
+        quantity=VitalSign.RESPIRATORY_RATE, comparison="<=",
+        limits=(AlarmLimit(8, _HIGH),), for_ms=_MINUTE, clear_margin=2, not_for=_SCORED,
+    ),
+    Rule(  # PALS: below 60 is hypotension even in a newborn
+        rule_id="danger_systolic_bp", label="dangerously low blood pressure", quantity=VitalSign.SYSTOLIC_BP,
+        comparison="<=", limits=(AlarmLimit(59, _HIGH),), clear_margin=5, not_for=_SCORED,
+    ),
+    Rule(  # moderate hypothermia, ERC 2021
+        rule_id="danger_low_temperature", label="dangerously low temperature", quantity=VitalSign.TEMPERATURE,
+        comparison="<=", limits=(AlarmLimit(32.0, _HIGH),), for_ms=_MINUTE, clear_margin=0.5, not_for=_SCORED,
+    ),
+    Rule(  # hyperpyrexia
+        rule_id="danger_high_temperature", label="dangerously high temperature", quantity=VitalSign.TEMPERATURE,
+        limits=(AlarmLimit(41.0, _HIGH),), for_ms=_MINUTE, clear_margin=0.5, not_for=_SCORED,
+    ),
+    Rule(  # responds to pain only, or not at all
+        rule_id="danger_consciousness", label="dangerously low consciousness", quantity=VitalSign.CONSCIOUSNESS,
+        limits=(AlarmLimit(3, _HIGH),), not_for=_SCORED,
     ),
 )  # fmt: skip

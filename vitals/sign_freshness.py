@@ -167,6 +167,8 @@ class SignFreshness:
         state = self._states[sign]
         if state is not Freshness.LOST:
             return int(state)
+        if not self._plan.group.has_adult_scores:
+            return LOST_WHILE_ILL  # no score says that the patient was well
         value = self._latest.by_sign[sign].value
         alone = news2.score({sign: (value, 0)}, spo2_scale=self._plan.spo2_scale).at_least
         return LOST_WHILE_ILL if (self._news2 or 0) >= 5 or alone >= 3 else int(state)

@@ -5,6 +5,7 @@ import msgspec
 from vitals.freshness import Freshness
 from vitals.messages import AlarmChanged
 from vitals.news2 import News2
+from vitals.patient_group import PatientGroup
 from vitals.signs import VitalSign
 
 
@@ -33,9 +34,10 @@ class PatientView(msgspec.Struct, frozen=True, kw_only=True):
 
     binding_id: str
     seen_ms: int | None  # event time of the newest reading
-    news2: News2
+    news2: News2 | None  # None: no adult, or pregnant; `group` says which
     news2_before: tuple[tuple[int, int], ...]  # (at_ms, at_least), oldest first
     signs: tuple[SignView, ...]
     models: tuple[ModelView, ...]
     sensor_off_since_ms: int | None
     alarms: tuple[AlarmChanged, ...]
+    group: PatientGroup = PatientGroup.UNSTATED

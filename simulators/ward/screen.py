@@ -30,6 +30,7 @@ COLOUR: Final = {Priority.HIGH: "bold red", Priority.MEDIUM: "yellow", Priority.
 MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 
 _RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "yellow", "low": "green"}
+_NEWS2_OF: Final = {int(Priority.HIGH): 7, int(Priority.MEDIUM): 5}
 _TREND_MS: Final = 3_600_000
 _WIDE: Final = 130  # columns from which on everything has room
 RESPONSE_LINES: Final = 3  # one for each recommended response that a NEWS2 alarm may ask for
@@ -114,6 +115,7 @@ def ward(
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
     parts.extend(_responses(worst_first))
     parts.extend(_due(worst_first))
+    parts.extend(_without_score(rows))
     for bed, alarm in recent:
         parts.append(_line(bed, alarm))
         status_of_calls = (calls or {}).get(alarm.alarm_id)
@@ -163,8 +165,10 @@ def _narrow_table() -> Table:
 
 
 def news2_text(view: PatientView) -> Text:
-    """`7`; `≥ 5` if a sign is missing; `–` if no sign is known."""
+    """`7`; `≥ 5` if a sign is missing; `–` if no sign is known; `under 16` where there is no NEWS2."""
     score = view.news2
+    if score is None:
+        return Text(view.group.word, style="cyan")
     if all(part.points is None for part in score.parts):
         return Text("–", style="dim")
     text = str(score.at_least) if score.total is not None else f"≥ {score.at_least}"
@@ -228,6 +232,8 @@ def _short(text: Text) -> Text:
 
 
 def _trend(view: PatientView, now_ms: int) -> Text:
+    if view.news2 is None:
+        return Text("")
     before = [points for at_ms, points in view.news2_before if now_ms - at_ms <= _TREND_MS + 600_000]
     if not before:
         return Text("")
@@ -242,7 +248,7 @@ def _quality(view: PatientView, now_ms: int) -> Text:
         return Text(f"sensor off {duration(max(now_ms - view.sensor_off_since_ms, 0))}", style="cyan")
     if not view.signs:
         return Text("no reading yet", style="dim")
-    if view.news2.due:
+    if view.news2 is not None and view.news2.due:
         return Text(f"due: {', '.join(SPEC[sign].abbreviation for sign in view.news2.due)}", style="yellow")
     worst = max((sign.freshness for sign in view.signs if not SPEC[sign.sign].entered), default=Freshness.FRESH)
     return Text("ok" if worst is Freshness.FRESH else worst.name.lower(), style="dim" if not worst else "cyan")
@@ -278,9 +284,22 @@ def _responses(worst_first: Sequence[PatientRow]) -> list[Text]:
     return lines
 
 
+def _due_texts(view: PatientView) -> tuple[str, ...]:
+    return () if view.news2 is None else due_texts(view.news2)
+
+
+def _without_score(rows: Sequence[PatientRow]) -> list[Text]:
+    """The beds of patients for whom there is no adult score, a line for each group."""
+    beds: dict[str, list[str]] = {}
+    for row in rows:
+        if row.view.group.note:
+            beds.setdefault(row.view.group.note, []).append(row.bed)
+    return [Text(f"    bed {', '.join(these)}: {note}", style="cyan") for note, these in sorted(beds.items())]
+
+
 def _due(worst_first: Sequence[PatientRow]) -> list[Text]:
     """What is older than the risk allows, of the worst patients."""
-    of_beds = [(row.bed, text) for row in worst_first for text in due_texts(row.view.news2)]
+    of_beds = [(row.bed, text) for row in worst_first for text in _due_texts(row.view)]
     lines = [Text(f"    bed {bed}: {text}", style="yellow", no_wrap=True) for bed, text in of_beds[:DUE_LINES]]
     if len(of_beds) > DUE_LINES:
         lines[-1].append(f"; and {len(of_beds) - DUE_LINES} more")
@@ -329,8 +348,10 @@ def _head(status: WardStatus, patients: int) -> Text:
 def _severity(row: PatientRow) -> tuple[int, int, int]:
     view = row.view
     worst = max((int(alarm.priority) for alarm in view.alarms), default=0)
+    # A patient without a score stands where an alarm of NEWS2 of that priority would.
+    points = _NEWS2_OF.get(worst, 0) if view.news2 is None else view.news2.at_least
     # Among equals the lower bed comes first, so that rows do not change places all the time.
-    return view.news2.at_least, worst, -int(row.bed) if row.bed.isdigit() else 0
+    return points, worst, -int(row.bed) if row.bed.isdigit() else 0
 
 
 def _urgency(alarm: AlarmChanged) -> tuple[bool, int, bool, bool, int]:
