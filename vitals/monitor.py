@@ -4,8 +4,9 @@ The state machine that puts the kernel together. No I/O, no clock: time is in th
 state is one small value that can be saved after any call, and a message that comes twice changes nothing.
 
 Each part has a module and a state of its own: `latest` (newest values), `sign_freshness` (missing data), `judge` (rules
-on readings), `model_scores` (rules on models), `conditions` and `alarms` (which alarms are open), `quality`, `windows`
-and `seen`. The monitor decides their order and when the next timer is due.
+on readings), `usability` (rules on values that are not ordinary), `model_scores` (rules on models), `conditions` and
+`alarms` (which alarms are open), `quality`, `windows` and `seen`. The monitor decides their order and when the next
+timer is due.
 """
 
 from typing import Any, Final, Self
@@ -36,10 +37,14 @@ from vitals.quality import Quality, judge_late
 from vitals.seen import Seen
 from vitals.sign_freshness import SignFreshness
 from vitals.signs import INDEX, SPEC, VitalSign
+from vitals.usability import SignUsability
 from vitals.view import PatientView
 from vitals.windows import EventTimeWindows
 
 SNAPSHOT_VERSION: Final = 1
+
+_QUALITY_PARTS: Final = 7
+"""How much of the state that `quality` and `usability` share belongs to `quality`."""
 
 _MEASURED: Final = {sign: sign.value for sign in MEASURED}
 _COLUMNS: Final = tuple((sign, sign.value, 1 << INDEX[sign]) for sign in SPEC)
@@ -63,7 +68,7 @@ class PatientMonitor:
     def __init__(self, binding_id: str, plan: MonitoringPlan) -> None:
         self._connect(binding_id, plan, AlarmBook(binding_id, plan.rules))
         self._seen = Seen()
-        self._quality = Quality()
+        self._quality = Quality(plan.spo2_scale)
         self._windows = EventTimeWindows(plan.window_ms, lateness_ms=plan.lateness_ms)
         self._frontier_ms: int | None = None  # event time of the newest reading
         self._timer_ms: int | None = None
@@ -76,12 +81,16 @@ class PatientMonitor:
         backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
         judged = judge_late(reading) if late else self._quality.judge(reading)
         values = _usable_values(judged)
+        if not backfilled and (late or self._quality.has_unusual or self._usability.is_watching):
+            self._usability.on_reading(judged, is_off=self._quality.sensor_off_since_ms is not None)
         events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
         self._add_to_windows(values, judged.at_ms, events)
         if late:
             self._learn_late(values, judged.at_ms, backfilled, events)
             if backfilled:
                 events += self._judge.judge_backfilled(judged, values)
+            elif self._usability.is_watching:
+                self._judge_usability(JudgingContext(self._frontier_ms or judged.at_ms, judged.reading_id, 0, events))
             return events
         self._frontier_ms = judged.at_ms
         self._learn(values, judged.at_ms, backfilled, events)
@@ -134,6 +143,7 @@ class PatientMonitor:
         if self._freshness.on_timer(now_ms, events):
             self._freshness.judge_missing_data(now_ms, events)
             self._conditions.mark_missing(self.plan.rules, self._latest.missing(now_ms), now_ms, events)
+        self._usability.on_timer(now_ms, events)
         events += self._book.on_timer(now_ms)
         self._reschedule(now_ms)
         return events
@@ -184,7 +194,7 @@ class PatientMonitor:
                 history,
                 self._conditions.to_state(),
                 self._seen.to_state(),
-                self._quality.to_state(),
+                [*self._quality.to_state(), self._usability.to_state()],
                 self._windows.to_state(),
                 self._book.to_state(),
                 self._models.to_state(),
@@ -218,6 +228,7 @@ class PatientMonitor:
         self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
+        self._usability = SignUsability(plan, self._conditions)
 
     def _load(self, binding_id: str, plan: MonitoringPlan, state: list[Any]) -> None:
         version, self._frontier_ms, news2_points, self._timer_ms, latest, freshness, baselines, *rest = state
@@ -230,7 +241,9 @@ class PatientMonitor:
         self._judge.load_state(baselines, history)
         self._conditions.load_state(causes)
         self._seen = Seen.from_state(seen)
-        self._quality = Quality.from_state(quality)
+        self._quality = Quality.from_state(quality[:_QUALITY_PARTS], plan.spo2_scale)
+        if len(quality) > _QUALITY_PARTS:  # the first snapshots did not have it
+            self._usability.load_state(quality[_QUALITY_PARTS])
         self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         if later:  # the first snapshots had no models
             self._models.load_state(later[0])
@@ -292,6 +305,12 @@ class PatientMonitor:
             self._reschedule(reading.at_ms)
         self._judge.judge_signs(score, context)
         self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
+        if self._usability.is_watching:
+            self._judge_usability(context)
+
+    def _judge_usability(self, context: JudgingContext) -> None:
+        self._usability.judge(context)
+        self._reschedule(context.at_ms)
 
     def _scored(self, score: news2.News2, reading: Reading) -> News2Scored:
         return News2Scored(
@@ -306,8 +325,12 @@ class PatientMonitor:
         )
 
     def _reschedule(self, now_ms: int) -> None:
-        change_ms, silence_ends_ms = self._freshness.next_change_ms(now_ms), self._book.timer_at()
-        self._timer_ms = min((at_ms for at_ms in (change_ms, silence_ends_ms) if at_ms is not None), default=None)
+        due_ms = (
+            self._freshness.next_change_ms(now_ms),
+            self._usability.next_change_ms(now_ms),
+            self._book.timer_at(),
+        )
+        self._timer_ms = min((at_ms for at_ms in due_ms if at_ms is not None), default=None)
 
 
 def _usable_values(reading: Reading) -> _Values:
