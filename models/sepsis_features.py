@@ -14,7 +14,7 @@ from typing import Final, Self
 import msgspec
 
 from models.errors import StepOutOfOrder
-from vitals.signs import SPEC, VitalSign
+from vitals.signs import SPEC, ValueClass, VitalSign, classify
 
 HOUR_MS: Final = 3_600_000
 INPUTS: Final = (
@@ -97,7 +97,8 @@ class SepsisFeatures:
 
         Args:
             at_ms: time of the step, in milliseconds from any fixed origin; must increase.
-            values: measured values in the units of `vitals.signs`. NaN and implausible values count as not measured.
+            values: measured values in the units of `vitals.signs`. NaN, a value that is none, and a zero count as not
+                measured; an extreme value as the nearest usual one, the most extreme that was learned from.
 
         Returns:
             The features in the order of `NAMES`, as 64-bit floats.
@@ -111,7 +112,7 @@ class SepsisFeatures:
         features: list[float] = []
         now: dict[VitalSign, float] = {}
         for sign, seen in zip(INPUTS, state.signs, strict=True):
-            now[sign] = _append_sign_features(seen, at_ms, _plausible(sign, values.get(sign)), features)
+            now[sign] = _append_sign_features(seen, at_ms, _learnable(sign, values.get(sign)), features)
         gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MAX_GAP_H)
         state.step_ms = at_ms
         features += _together(now)
@@ -144,9 +145,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_State)
 
 
-def _plausible(sign: VitalSign, value: float | None) -> float:
-    low, high = SPEC[sign].plausible
-    return _NAN if value is None or not low <= value <= high else float(value)
+def _learnable(sign: VitalSign, value: float | None) -> float:
+    low, high = SPEC[sign].usual
+    if value is None or value == 0 or classify(sign, value).value_class is ValueClass.NO_VALUE:
+        return _NAN
+    return float(min(high, max(low, value)))
 
 
 def _append_sign_features(seen: _SignHistory, at_ms: int, value: float, features: list[float]) -> float:

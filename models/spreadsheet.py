@@ -21,7 +21,7 @@ import msgspec
 from models.errors import ModelsError
 from vitals import news2, scores
 from vitals.messages import Consciousness
-from vitals.signs import SPEC, VitalSign
+from vitals.signs import SPEC, ValueClass, VitalSign, classify
 
 
 class BadSpreadsheet(ModelsError):
@@ -78,12 +78,12 @@ class _Column(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if self.choices is not None:
             return self.choices.get(f"{number:g}")  # some programs write 1 as 1.0
-        low, high = SPEC[VitalSign(self.name)].plausible
-        return number if low <= number <= high else None
+        is_none = classify(VitalSign(self.name), number).value_class is ValueClass.NO_VALUE
+        return None if is_none else number
 
 
 def _measured(sign: VitalSign) -> _Column:
-    low, high = SPEC[sign].plausible
+    low, high = SPEC[sign].possible
     return _Column(name=sign.value, sign=sign, allowed=f"a number from {low:g} to {high:g} ({SPEC[sign].unit})")
 
 

@@ -32,6 +32,9 @@ STATED_IN_WORDS: Final = frozenset(
         "model:sepsis",  # multiples of the threshold of a model: the text has the probability that was crossed
         "model:heart",
         "model:rhythm",
+        "zero",  # how long, and what is usual
+        "suspect_value",
+        "unusable",
         "model_unavailable",  # states: the text names the state
         "freshness",
         "clock",

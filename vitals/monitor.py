@@ -4,8 +4,9 @@ The state machine that puts the kernel together. No I/O, no clock: time is in th
 state is one small value that can be saved after any call, and a message that comes twice changes nothing.
 
 Each part has a module and a state of its own: `latest` (newest values), `sign_freshness` (missing data), `judge` (rules
-on readings), `model_scores` (rules on models), `conditions` and `alarms` (which alarms are open), `quality`, `windows`
-and `seen`. The monitor decides their order and when the next timer is due.
+on readings), `usability` (rules on values that are not ordinary), `model_scores` (rules on models), `conditions` and
+`alarms` (which alarms are open), `quality`, `windows` and `seen`. The monitor decides their order and when the next
+timer is due.
 """
 
 from typing import Any, Final, Protocol, Self
@@ -39,6 +40,7 @@ from vitals.seen import Seen
 from vitals.sender_clock import SenderClock
 from vitals.sign_freshness import SignFreshness
 from vitals.signs import INDEX, SPEC, VitalSign
+from vitals.usability import SignUsability
 from vitals.view import PatientView
 from vitals.windows import EventTimeWindows
 
@@ -71,7 +73,7 @@ class PatientMonitor:
     def __init__(self, binding_id: str, plan: MonitoringPlan) -> None:
         self._connect(binding_id, plan, AlarmBook(binding_id, plan.rules))
         self._seen = Seen()
-        self._quality = Quality()
+        self._quality = Quality(plan.spo2_scale)
         self._windows = EventTimeWindows(plan.window_ms, lateness_ms=plan.lateness_ms)
         self._frontier_ms: int | None = None  # event time of the newest reading
         self._timer_ms: int | None = None
@@ -88,12 +90,16 @@ class PatientMonitor:
         backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
         judged = judge_late(reading) if late else self._quality.judge(reading)
         values = _usable_values(judged)
+        if not backfilled and (late or self._quality.has_unusual or self._usability.is_watching):
+            self._usability.on_reading(judged, is_off=self._quality.sensor_off_since_ms is not None)
         events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
         self._add_to_windows(values, judged.at_ms, events)
         if late:
             self._learn_late(values, judged.at_ms, backfilled, events)
             if backfilled:
                 events += self._judge.judge_backfilled(judged, values)
+            elif self._usability.is_watching:
+                self._judge_usability(JudgingContext(self._frontier_ms or judged.at_ms, judged.reading_id, 0, events))
             return events
         self._frontier_ms = judged.at_ms
         self._learn(values, judged.at_ms, backfilled, events)
@@ -158,13 +164,15 @@ class PatientMonitor:
         if is_sure and self._freshness.on_timer(now_ms, events):
             self._freshness.judge_missing_data(now_ms, events)
             self._conditions.mark_missing(self.plan.rules, self._latest.missing(now_ms), now_ms, events)
+        self._usability.on_timer(now_ms, events)
         events += self._book.on_timer(now_ms)
         self._reschedule(now_ms)
         return events
 
     def shift(self, by_ms: int) -> None:
         """The clock of this place was set by so much: move the whole state with it, so that no interval changes."""
-        for part in (self._quality, self._windows, self._latest, self._judge, self._book, self._models, self._clock):
+        parts = (self._quality, self._windows, self._latest, self._judge, self._book, self._models)
+        for part in (*parts, self._clock, self._usability):
             part.shift(by_ms)
         if self._frontier_ms is not None:
             self._frontier_ms += by_ms
@@ -254,6 +262,7 @@ class PatientMonitor:
         self._models = ModelScores(plan, self._latest, self._conditions)
         self._clock = SenderClock(bound_ms=plan.clock_bound_ms, delay_ms=plan.backfill_after_ms)
         self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
+        self._usability = SignUsability(plan, self._conditions)
 
     def _load(self, binding_id: str, plan: MonitoringPlan, state: list[Any]) -> None:
         version, self._frontier_ms, news2_points, self._timer_ms, latest, freshness, baselines, *rest = state
@@ -266,14 +275,14 @@ class PatientMonitor:
         self._judge.load_state(baselines, history)
         self._conditions.load_state(causes)
         self._seen = Seen.from_state(seen)
-        self._quality = Quality.from_state(quality)
+        self._quality = Quality.from_state(quality, plan.spo2_scale)
         self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         for part, part_state in zip(self._later_parts(), later, strict=False):  # earlier snapshots lack the last ones
             part.load_state(part_state)
 
     def _later_parts(self) -> tuple[_StatefulPart, ...]:
         """The parts that later versions added, in the order of their states in a snapshot."""
-        return self._models, self._latest.interval, self._clock
+        return self._models, self._latest.interval, self._clock, self._usability
 
     def _add_to_windows(self, values: _Values, at_ms: int, events: list[Event]) -> None:
         windows = self._windows
@@ -333,6 +342,12 @@ class PatientMonitor:
                 self._reschedule(reading.at_ms)
         self._judge.judge_signs(score, context)
         self._judge.judge_device(reading, self._quality.sensor_off_since_ms, context)
+        if self._usability.is_watching:
+            self._judge_usability(context)
+
+    def _judge_usability(self, context: JudgingContext) -> None:
+        self._usability.judge(context)
+        self._reschedule(context.at_ms)
 
     def _scored(self, score: news2.News2, reading: Reading, measure_every_ms: int) -> News2Scored:
         return News2Scored(
@@ -349,11 +364,11 @@ class PatientMonitor:
         )
 
     def _reschedule(self, now_ms: int) -> None:
-        change_ms, silence_ends_ms = self._freshness.next_change_ms(now_ms), self._book.timer_at()
-        unsure_until_ms = self._clock.unsure_until_ms
+        change_ms, unsure_until_ms = self._freshness.next_change_ms(now_ms), self._clock.unsure_until_ms
         if change_ms is not None and unsure_until_ms is not None:
             change_ms = max(change_ms, unsure_until_ms)
-        self._timer_ms = min((at_ms for at_ms in (change_ms, silence_ends_ms) if at_ms is not None), default=None)
+        due_ms = (change_ms, self._usability.next_change_ms(now_ms), self._book.timer_at())
+        self._timer_ms = min((at_ms for at_ms in due_ms if at_ms is not None), default=None)
 
 
 def _with_right_time(reading: Reading, measured_ms: int) -> Reading:

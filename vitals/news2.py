@@ -144,6 +144,12 @@ def temperature(value: float) -> int:
     return TEMPERATURE.points(value)
 
 
+def is_red(sign: VitalSign, value: float, spo2_scale: int = 1) -> bool:
+    """Whether one value alone scores 3 points, whatever oxygen is given; False for a sign that NEWS2 does not have."""
+    bands = _MEASURED_BANDS[spo2_scale].get(sign)
+    return bands is not None and value == value and bands.points(value) == 3
+
+
 class Risk(StrEnum):
     """Clinical risk by Chart 2. Low-medium: one parameter alone scores 3 and the total is at most 4."""
 
@@ -339,3 +345,7 @@ _CHART: Final[tuple[tuple[VitalSign, str, Bands | None], ...]] = tuple(
         (VitalSign.TEMPERATURE, TEMPERATURE),
     )
 )
+
+_MEASURED_BANDS: Final[dict[int, dict[VitalSign, Bands]]] = {
+    scale: {sign: bands or _SPO2[scale, False] for sign, _, bands in _CHART if sign is not _OXYGEN} for scale in (1, 2)
+}

@@ -1,16 +1,17 @@
-"""Signal quality: marks values as unusable. Plausibility, artefacts, sensor off.
+"""Signal quality: marks values as unusable. No value at all, artefacts, sensor off.
 
-An unusable value is never deleted or replaced: it stays in the record and is not scored. A plausible value is not held
-back for long: a jump is accepted at its third reading or after ten seconds, whichever is first.
+An unusable value is never deleted or replaced: it stays in the record and is not scored. An extreme value is usable: a
+dying patient has it. A value is not held back for long: a jump is accepted at its third reading or after ten seconds,
+whichever is first. `vitals.usability` watches what arrives and is not usable.
 """
 
-from math import isfinite
 from typing import Any, Final, NamedTuple, Self
 
 from msgspec.structs import replace
 
 from vitals.messages import Reading, SensorFlag
-from vitals.signs import INDEX, SPEC, VitalSign, mask_of
+from vitals.news2 import is_red
+from vitals.signs import INDEX, SPEC, ValueClass, VitalSign, classify, mask_of
 
 
 class Jump(NamedTuple):
@@ -31,6 +32,8 @@ JUMPS: Final = {
 }
 ACCEPTED_AT_READING: Final = 3
 ACCEPTED_AFTER_MS: Final = 10_000
+_NOT_IN_A_ROW: Final = -1
+_UNDOUBTED_BY: Final = 0.5  # how much of a doubted reading a reading at the old level takes back
 
 FLAT_READINGS: Final = 20
 """This many readings in a row with identical fast signs mean a frozen sensor, not a calm patient..."""
@@ -52,18 +55,45 @@ UNUSABLE_BY_FLAG: Final = (
     (SensorFlag.LOW_PERFUSION, mask_of(VitalSign.SPO2)),
     (SensorFlag.MOTION, mask_of(VitalSign.RESPIRATORY_RATE, VitalSign.SPO2)),
 )
-_ROWS: Final = tuple((sign.value, 1 << INDEX[sign], *SPEC[sign].plausible, *JUMPS[sign]) for sign in JUMPS)
-_ENTERED: Final = ((VitalSign.SUPPLEMENTAL_OXYGEN.value, 1 << INDEX[VitalSign.SUPPLEMENTAL_OXYGEN], 0.0, 80.0),)
+_ROWS: Final = tuple((sign.value, sign, 1 << INDEX[sign], *SPEC[sign].usual, *JUMPS[sign]) for sign in JUMPS)
+_ENTERED: Final = (
+    (
+        VitalSign.SUPPLEMENTAL_OXYGEN.value,
+        1 << INDEX[VitalSign.SUPPLEMENTAL_OXYGEN],
+        *SPEC[VitalSign.SUPPLEMENTAL_OXYGEN].possible,
+    ),
+)
 _PRESSURES: Final = mask_of(VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP)
 _FLAGS: Final = int(SensorFlag.SENSOR_OFF | SensorFlag.LOW_PERFUSION | SensorFlag.MOTION)
+_ZEROABLE: Final = mask_of(*_FAST)
+_ZERO_SIGNS: Final = tuple((sign.value, 1 << INDEX[sign]) for sign in _FAST)
 
 
 class Quality:
-    """Judges the readings of one patient, in order."""
+    """Judges the readings of one patient, in order.
 
-    __slots__ = ("_doubted", "_flat", "_flat_values", "_last_ms", "_level", "_off_since_ms", "_warmth")
+    Args:
+        spo2_scale: of NEWS2, to tell a value in the red.
 
-    def __init__(self) -> None:
+    Attributes:
+        has_unusual: whether the reading judged last has an unusable, extreme or zero value.
+    """
+
+    __slots__ = (
+        "_doubted",
+        "_flat",
+        "_flat_values",
+        "_last_ms",
+        "_level",
+        "_off_since_ms",
+        "_spo2_scale",
+        "_warmth",
+        "has_unusual",
+    )
+
+    def __init__(self, spo2_scale: int = 1) -> None:
+        self._spo2_scale = spo2_scale
+        self.has_unusual = False
         self._level: dict[str, list[float]] = {}  # sign -> [last accepted value, its time]
         self._doubted: dict[str, list[float]] = {}  # sign -> [last doubted value, time of the first, count]
         self._flat_values: list[float | None] = []
@@ -82,35 +112,46 @@ class Quality:
         unusable = _unusable_by_flags(reading)
         off = bool(reading.sensor_flags & SensorFlag.SENSOR_OFF)
         at_ms = reading.at_ms
-        for name, bit, low, high, base, per_s in _ROWS:
+        unusual = unusable
+        for name, sign, bit, low, high, base, per_s in _ROWS:
             value = getattr(reading, name)
             if value is None or unusable & bit:
                 continue
             if not low <= value <= high:  # also true of NaN
-                unusable |= bit
-                continue
+                unusual |= bit
+                if classify(sign, value).value_class is ValueClass.NO_VALUE:
+                    unusable |= bit
+                    continue
             level = self._level.get(name)
             if level is not None:
                 step = value - level[0]
-                if (step > base or step < -base) and abs(step) > base + per_s * (at_ms - level[1]) / 1_000:
-                    if self._doubts(name, value, at_ms, base):
+                if (step > base or step < -base) and (
+                    abs(step) > base + per_s * (at_ms - level[1]) / 1_000
+                    # However long nothing was seen: one zero is what a sensor says that is being taken off.
+                    or (value == 0 and _ZEROABLE & bit)
+                ):
+                    if self._doubts(name, value, at_ms):
                         unusable |= bit
                         continue
                 elif name in self._doubted:
-                    del self._doubted[name]
+                    self._doubts_less(name)
                 level[0], level[1] = value, at_ms
             else:
                 self._level[name] = [value, at_ms]
-        unusable |= _impossible_pressure(reading)
-        if self._is_flat(reading) or self._is_cooling(reading, unusable):
+        if contradict_each_other(reading):
+            unusable |= _PRESSURES
+        is_flat, is_cooling = self._is_flat(reading), self._is_cooling(reading, unusable)
+        if is_flat or is_cooling:
             off = True
-            unusable |= WORN
+            # A frozen or cooling sensor may be a patient in arrest: what is in the red is scored.
+            unusable |= WORN & ~self._red(reading)
         self._last_ms = at_ms
         if off:
             if self._off_since_ms is None:
                 self._off_since_ms = at_ms
         elif self._off_since_ms is not None and _is_worn(reading, unusable):
             self._off_since_ms = None
+        self.has_unusual = bool(unusual | unusable)
         return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
 
     def shift(self, by_ms: int) -> None:
@@ -134,26 +175,48 @@ class Quality:
         ]
 
     @classmethod
-    def from_state(cls, state: list[Any]) -> Self:
-        quality = cls()
+    def from_state(cls, state: list[Any], spo2_scale: int = 1) -> Self:
+        quality = cls(spo2_scale)
         levels, doubted, quality._flat_values, quality._flat, quality._last_ms, quality._warmth, off = state
         quality._level = {name: list(level) for name, *level in levels}
         quality._doubted = {name: list(doubt) for name, *doubt in doubted}
         quality._off_since_ms = off
         return quality
 
-    def _doubts(self, name: str, value: float, at_ms: int, base: float) -> bool:
-        """Whether a jump is still doubted. It is accepted when the value stays at its new level."""
+    def _doubts(self, name: str, value: float, at_ms: int) -> bool:
+        """Whether a jump is still doubted. It is accepted when the values stay away from the old level.
+
+        Wherever they are: a saturation of 45, 70, 48 is no more likely to be 97 than one of 45, 46, 45.
+        """
         doubt = self._doubted.get(name)
-        if doubt is None or abs(value - doubt[0]) > base:
+        if doubt is None:
             self._doubted[name] = [value, at_ms, 1]
             return True
+        if doubt[1] == _NOT_IN_A_ROW:
+            doubt[1] = at_ms
         doubt[0] = value
         doubt[2] += 1
         if doubt[2] < ACCEPTED_AT_READING and at_ms - doubt[1] < ACCEPTED_AFTER_MS:
             return True
         del self._doubted[name]
         return False
+
+    def _doubts_less(self, name: str) -> None:
+        """A reading at the old level: values that alternate are doubted for longer, not for ever."""
+        doubt = self._doubted[name]
+        doubt[1] = _NOT_IN_A_ROW
+        doubt[2] -= _UNDOUBTED_BY
+        if doubt[2] <= 0:
+            del self._doubted[name]
+
+    def _red(self, reading: Reading) -> int:
+        """Mask of the fast signs that are in the red by themselves."""
+        mask = 0
+        for sign in _FAST:
+            value = getattr(reading, sign.value)
+            if value is not None and is_red(sign, value, self._spo2_scale):
+                mask |= 1 << INDEX[sign]
+        return mask
 
     def _is_flat(self, reading: Reading) -> bool:
         values: list[float | None] = [reading.heart_rate, reading.respiratory_rate, reading.spo2]
@@ -172,21 +235,30 @@ class Quality:
         if value is None:
             return False
         if not self._warmth or reading.at_ms - self._warmth[1] > COOLING_MS:
-            # An implausible value must not become the reference: every later one would seem to have cooled.
-            if not unusable >> INDEX[VitalSign.TEMPERATURE] & 1:
+            # A glitch must not become the reference: every later value would seem to have cooled.
+            low, high = SPEC[VitalSign.TEMPERATURE].usual
+            if low <= value <= high and not unusable >> INDEX[VitalSign.TEMPERATURE] & 1:
                 self._warmth = [value, reading.at_ms]
             return False
-        return value < COOLING_BELOW_C and self._warmth[0] - value >= COOLING_C
+        if not value < COOLING_BELOW_C or self._warmth[0] - value < COOLING_C:
+            return False
+        if value < SPEC[VitalSign.TEMPERATURE].usual[0]:
+            # No body becomes as cold as a room this fast, and it does not become true because it lasts.
+            self._warmth[1] = reading.at_ms
+        return True
 
 
 def judge_late(reading: Reading) -> Reading:
     """Judge a reading that is older than the newest one: by itself, without comparison to the readings before it."""
     unusable = _unusable_by_flags(reading)
-    for name, bit, low, high, *_ in _ROWS:
+    for name, sign, bit, low, high, *_ in _ROWS:
         value = getattr(reading, name)
-        if value is not None and not low <= value <= high:
+        if value is None or low <= value <= high:
+            continue
+        if classify(sign, value).value_class is ValueClass.NO_VALUE:
             unusable |= bit
-    unusable |= _impossible_pressure(reading)
+    if contradict_each_other(reading):
+        unusable |= _PRESSURES
     return reading if unusable == reading.unusable else replace(reading, unusable=unusable)
 
 
@@ -194,23 +266,32 @@ def _unusable_by_flags(reading: Reading) -> int:
     """Mask of the signs that are unusable because of a flag or because the value is not a number."""
     unusable = reading.unusable
     if reading.sensor_flags & _FLAGS:
+        spoilt = 0
         for flag, mask in UNUSABLE_BY_FLAG:
             if reading.sensor_flags & flag:
-                unusable |= mask
+                spoilt |= mask
+        if not reading.sensor_flags & SensorFlag.SENSOR_OFF:
+            # A patient in arrest has no perfusion and may be in convulsions: the flags do not contradict a zero.
+            spoilt &= ~_zeros(reading)
+        unusable |= spoilt
     for name, bit, low, high in _ENTERED:
         value = getattr(reading, name)
-        if value is not None and not (isfinite(value) and low <= value <= high):
+        if value is not None and not low <= value <= high:  # also true of NaN
             unusable |= bit
     return unusable
 
 
-def _impossible_pressure(reading: Reading) -> int:
+def _zeros(reading: Reading) -> int:
+    """Mask of the fast signs that are 0."""
+    return sum(bit for name, bit in _ZERO_SIGNS if getattr(reading, name) == 0)
+
+
+def contradict_each_other(reading: Reading) -> bool:
+    """Whether the systolic pressure of a reading is not above the diastolic one."""
     systolic, diastolic = reading.systolic_bp, reading.diastolic_bp
-    if systolic is not None and diastolic is not None and systolic <= diastolic:
-        return _PRESSURES
-    return 0
+    return systolic is not None and diastolic is not None and systolic <= diastolic
 
 
 def _is_worn(reading: Reading, unusable: int) -> bool:
-    """Whether the device is on a body: the reading has at least one usable value of its own sensors."""
-    return any(getattr(reading, sign.value) is not None and not unusable >> INDEX[sign] & 1 for sign in _FAST)
+    """Whether the device is on a body: the reading has at least one usable value of its own sensors, and no 0."""
+    return any(getattr(reading, sign.value) and not unusable >> INDEX[sign] & 1 for sign in _FAST)

@@ -115,6 +115,9 @@ QUANTITIES: Final = (
     "model:heart",
     "model:rhythm",
     "model_unavailable",  # 1 while a model gives no probability, 2 after an hour of that
+    "zero",  # 1 when a sign was 0 with contact; this and the next two are judged for each sign by itself
+    "suspect_value",  # 1 when contradicted values in the red keep coming, 2 when extreme ones do
+    "unusable",  # 1 when what arrives has not been usable for a while, 2 when for long or when it is no value at all
     "sensor_off",  # milliseconds without contact
     "battery",  # %
     "freshness",  # 0 fresh, 1 late, 2 stale, 3 lost; judged for each expected sign by itself
@@ -159,6 +162,15 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="low_heart_rate", label="very low heart rate", quantity=VitalSign.HEART_RATE, comparison="<=",
         limits=(AlarmLimit(35, _HIGH),), for_ms=15_000, clear_margin=3, clear_for_ms=2 * _MINUTE,
     ),
+    # How long values must keep coming is in `vitals.usability`: by share, so that no normal value between hides them.
+    Rule(
+        rule_id="arrest", label="arrest or sensor off, look now", quantity="zero", limits=(AlarmLimit(1, _HIGH),),
+        clear_for_ms=2 * _MINUTE,
+    ),
+    Rule(
+        rule_id="suspect_value", label="check patient and sensor", quantity="suspect_value",
+        limits=(AlarmLimit(1, _MEDIUM), AlarmLimit(2, _HIGH)), clear_for_ms=2 * _MINUTE,
+    ),
     # Seymour, JAMA 2016;315:762: two of three.
     Rule(
         rule_id="qsofa", label="qSOFA", quantity="qsofa", limits=(AlarmLimit(2, _MEDIUM),),
@@ -188,6 +200,10 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="sensor_off", label="sensor off", kind=AlarmKind.TECHNICAL, quantity="sensor_off",
         limits=(AlarmLimit(_MINUTE, _LOW), AlarmLimit(10 * _MINUTE, _MEDIUM)),
         clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    Rule(
+        rule_id="unusable", label="arrives and is not usable", kind=AlarmKind.TECHNICAL, quantity="unusable",
+        limits=(AlarmLimit(1, _LOW), AlarmLimit(2, _MEDIUM)), clear_for_ms=0, clear_count=1, latching=False,
     ),
     Rule(
         rule_id="battery", label="battery low", kind=AlarmKind.TECHNICAL, quantity="battery", comparison="<=",

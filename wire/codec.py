@@ -26,7 +26,7 @@ _VERSION_TEXT: Final = re.compile(
 )  # empty: there is no model, and the score reports that
 _MOST_COUNTED: Final = 2**53  # what a database and JSON hold exactly
 
-# Absurd is what no sensor that works can say. Implausible is for `vitals.quality` to judge.
+# Absurd is what no sensor that works can say. What is extreme or no value is for `vitals` to judge.
 _LIMIT: Final = 10_000.0
 
 

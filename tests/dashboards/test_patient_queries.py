@@ -44,7 +44,7 @@ def test_each_sign_has_minimum_mean_and_maximum(bad: Hour, spec: Any) -> None:
     values = [one for one in zip(found["min"], found["mean"], found["max"], strict=True) if None not in one]
     assert values
     assert all(low <= mean <= high for low, mean, high in values)
-    assert all(spec.plausible[0] <= low and high <= spec.plausible[1] for low, _, high in values)
+    assert all(spec.usual[0] <= low and high <= spec.usual[1] for low, _, high in values)
 
 
 def test_news2_trend_follows_the_patient(bad: Hour) -> None:

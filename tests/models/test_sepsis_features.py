@@ -21,7 +21,7 @@ def a_stay(seed: int, hours: int = 40) -> list[Step]:
     at_ms, steps = rng.randrange(10**12, 2 * 10**12), []
     for _ in range(hours):
         at_ms += HOUR_MS if rng.random() < 0.9 else rng.randrange(1, 30 * HOUR_MS)
-        steps.append((at_ms, {sign: rng.uniform(*SPEC[sign].plausible) for sign in INPUTS if rng.random() < 0.7}))
+        steps.append((at_ms, {sign: rng.uniform(*SPEC[sign].usual) for sign in INPUTS if rng.random() < 0.7}))
     return steps
 
 
@@ -121,8 +121,17 @@ def test_a_value_is_carried_forward_for_a_day_and_its_age_is_capped_at_eight_hou
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, 0.0, 600.0])
-def test_an_implausible_value_counts_as_not_measured(value: float) -> None:
+def test_what_is_no_value_counts_as_not_measured(value: float) -> None:
     assert shown([(0, dict.fromkeys(INPUTS, value))]) == shown([(0, {})])
+
+
+@pytest.mark.parametrize("sign", INPUTS)
+def test_an_extreme_value_counts_as_the_most_extreme_that_was_learned_from(sign: VitalSign) -> None:
+    low, high = SPEC[sign].usual
+
+    assert shown([(0, {sign: low - 1})]) == shown([(0, {sign: low})])
+    if sign is not VitalSign.SPO2:
+        assert shown([(0, {sign: high + 1})]) == shown([(0, {sign: high})])
 
 
 def test_other_signs_than_the_six_are_ignored() -> None:

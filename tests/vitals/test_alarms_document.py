@@ -27,6 +27,9 @@ TIME_AND_QUALITY = (DOCS / "time-and-quality.md").read_text(encoding="utf-8")
 # Quantities whose numbers are not for people: what a threshold is called, and what ends the condition.
 NAMED = {
     "sensor_off": ({60_000.0: "1 min", 600_000.0: "10 min"}, "worn again"),
+    "zero": ({1.0: "zero"}, "measured again"),
+    "suspect_value": ({1.0: "contradicted", 2.0: "extreme"}, "usual values"),
+    "unusable": ({1.0: "minutes", 2.0: "long, or no value"}, "usable again"),
     "freshness": ({2.0: "stale", float(LOST_WHILE_ILL): "lost, was ill"}, "heard again"),
     "clock": ({1.0: "corrected"}, "clock right"),
     "model_unavailable": ({1.0: "silent", 2.0: "silent for 1 h"}, "model judges"),
@@ -208,11 +211,12 @@ def test_the_document_says_what_the_system_is_not() -> None:
 @pytest.mark.parametrize("spec", [spec for spec in SIGNS if spec.sign in JUMPS], ids=lambda spec: spec.sign.value)
 def test_the_document_says_what_of_a_sign_is_usable(spec: SignSpec) -> None:
     jump = JUMPS[spec.sign]
-    low, high = spec.plausible
+    (low, high), (lowest, highest) = spec.usual, spec.possible
 
     (row,) = [row for row in rows(TIME_AND_QUALITY, "Quality") if row[0] == spec.label]
 
-    assert row[1:] == [f"{low:g} to {high:g} {spec.unit}", f"{jump.base:g}", f"{jump.per_s:g}"]
+    usual, possible = f"{low:g} to {high:g} {spec.unit}", f"{lowest:g} to {highest:g} {spec.unit}"
+    assert row[1:] == [usual, possible, f"{jump.base:g}", f"{jump.per_s:g}"]
 
 
 @pytest.mark.parametrize("spec", SIGNS, ids=lambda spec: spec.sign.value)

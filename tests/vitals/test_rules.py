@@ -137,7 +137,7 @@ def test_no_two_default_rules_can_be_taken_for_one_another() -> None:
 def test_technical_alarms_are_a_class_of_their_own() -> None:
     technical = {rule.rule_id for rule in DEFAULT_RULES if rule.kind is AlarmKind.TECHNICAL}
 
-    assert technical == {"sensor_off", "battery", "no_data", "clock", "model_unavailable"}
+    assert technical == {"sensor_off", "unusable", "battery", "no_data", "clock", "model_unavailable"}
     assert not any(BY_ID[rule_id].latches(priority) for rule_id in technical for priority in Priority)
 
 
