@@ -36,7 +36,8 @@ class Intake:
         receiver: opens frames; knows the sessions that an earlier run received.
         acks: signs to wearables.
         local: is told every alarm that is found.
-        clock: monotonic, for the age of readings in the status.
+        clock: monotonic, for the age of readings in the status and for uptime.
+        started_ms: monotonic: when this process started.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Intake:
         acks: AckBook,
         local: LocalAlarm,
         clock: Clock,
+        started_ms: int,
         counts: AgentCounts,
     ) -> None:
         self._receiver = receiver
@@ -58,6 +60,7 @@ class Intake:
         self._acks = acks
         self._local = local
         self._clock = clock
+        self._started_ms = started_ms
         self._counts = counts
         self._refused: dict[tuple[bytes, int], Reason] = {}  # frames that were not signed for, the newest last
         self._sensors: dict[bytes, str] = {}
@@ -149,7 +152,8 @@ class Intake:
         except DecodeError as error:
             self._counts.rejected[error.reason] += 1
             return error.reason
-        judged = self._patients.judge(opened, vitals, binding, received_ms=now_ms)
+        uptime_ms = self._clock.mono_ms() - self._started_ms
+        judged = self._patients.judge(opened, vitals, binding, received_ms=now_ms, uptime_ms=uptime_ms)
         self._counts.accepted += 1
         self._note(opened, binding, battery=vitals.battery, flags=judged.message.sensor_flags)
         self._keeper.keep(binding.binding_id, FrameClass.VITALS, encode(judged.message), judged.keep, now_ms)

@@ -1,6 +1,5 @@
 """What an agent reports about itself: heartbeats to the cloud, and the status for people at the bedside."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -41,17 +40,21 @@ class HeartbeatReporter:
     """Sends heartbeats while readings can be kept.
 
     Args:
+        boot_id: of this process; readings carry it, too.
+        started_ms: monotonic: when this process started.
         every_ms: between two heartbeats.
         alive_file: is touched with every heartbeat, so only by an agent that makes progress.
     """
 
-    def __init__(self, parts: Parts, clock: Clock, *, every_ms: int, alive_file: Path) -> None:
+    def __init__(
+        self, parts: Parts, clock: Clock, *, boot_id: bytes, started_ms: int, every_ms: int, alive_file: Path
+    ) -> None:
         self._parts = parts
         self._clock = clock
         self._every_ms = every_ms
         self._alive_file = alive_file
-        self._boot_id = os.urandom(8)
-        self._started_ms = clock.mono_ms()
+        self._boot_id = boot_id
+        self._started_ms = started_ms
         self._due_ms = 0
 
     def beat_within(self, within_ms: int) -> None:
