@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from runtime.logs import get
-from vitals.messages import Reading, SensorFlag
+from vitals.messages import ClockQuality, Reading, SensorFlag
 from vitals.sender_clock import BOUND_MS
 from vitals.uptime import Uptime
 from wire.codec import EdgeAlarmV1, EdgeVitalsV1, HeartbeatV1
@@ -21,6 +21,8 @@ from wire.codec import EdgeAlarmV1, EdgeVitalsV1, HeartbeatV1
 FUTURE_MS: Final = 30_000
 """A reading whose times are further ahead of the clock of ingest gets the time of ingest instead."""
 _KEPT_BOOTS: Final = 8
+_FORGET_MS: Final = 120_000
+"""The uptime of an edge that runs for months drifts away from our clock by minutes."""
 
 _log = get(__name__)
 
@@ -36,7 +38,7 @@ class _EdgeClock:
     def uptime(self, boot_id: bytes) -> Uptime:
         found = self.boots.get(boot_id)
         if found is None:
-            found = self.boots[boot_id] = Uptime()
+            found = self.boots[boot_id] = Uptime(forgets_ms=_FORGET_MS)
             if len(self.boots) > _KEPT_BOOTS:
                 self.boots.popitem(last=False)
         return found
@@ -84,11 +86,14 @@ class EdgeClocks:
         """The reading with its arrival at `now_ms`, its age where that is certain, and times by our clock."""
         ahead_ms, age_ms = self._compare(edge_id, message, now_ms)
         if abs(ahead_ms) > BOUND_MS:
+            at_ms, flags = max(reading.at_ms - ahead_ms, 0), reading.sensor_flags | SensorFlag.EDGE_CLOCK_CORRECTED
+            if message.vitals.t_quality != ClockQuality.UNSET and abs(message.vitals.t_ms - at_ms) <= BOUND_MS:
+                flags &= ~SensorFlag.CLOCK_CORRECTED  # the edge blamed the wearable, whose clock is right
             reading = replace(
                 reading,
-                at_ms=max(reading.at_ms - ahead_ms, 0),
+                at_ms=at_ms,
                 received_ms=max(reading.received_ms - ahead_ms, 0),
-                sensor_flags=reading.sensor_flags | SensorFlag.EDGE_CLOCK_CORRECTED,
+                sensor_flags=flags,
                 clock_ms=ahead_ms,
                 edge=edge_id.hex()[:8],
             )
