@@ -223,7 +223,9 @@ class EdgeAgent:
             return
         is_reading = topic.branch != "e" and message.payload != WANTED
         if is_reading and not self._keeper.is_stuck:
-            self._intake.accept(client, message, topic, now_ms, mono_ms)
+            # An edge whose clock is behind would refuse a patient who was bound a moment ago.
+            valid_ms = max(now_ms, self._cloud.least_ms(mono_ms))
+            self._intake.accept(client, message, topic, now_ms, mono_ms, valid_ms=valid_ms)
             return
         if is_reading:
             self.counts.postponed += 1  # the wearable is not answered, so it keeps the reading; the broker need not

@@ -76,11 +76,17 @@ class Intake:
         """Beds that were heard, by binding."""
         return self._beds
 
-    def accept(self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int) -> None:
-        """A frame of a wearable. The broker is answered now where nothing is to be kept, else after the commit."""
+    def accept(
+        self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int, *, valid_ms: int
+    ) -> None:
+        """A frame of a wearable. The broker is answered now where nothing is to be kept, else after the commit.
+
+        Args:
+            valid_ms: now, for the validity of credentials and bindings, which are of the data centre's clock.
+        """
         try:
             found = self._receiver.receive(
-                message.payload, topic_device=topic.device_id, now_ms=now_ms, mono_ms=mono_ms
+                message.payload, topic_device=topic.device_id, now_ms=valid_ms, mono_ms=mono_ms
             )
         except Rejected as error:
             self._reject(error, topic)

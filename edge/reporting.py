@@ -163,6 +163,7 @@ class StatusReporter:
             refused_models=patients.refused_models,
             credential_ends_ms=self._provision.me.not_after_ms if self._has_wallet else None,
             beds=self._beds(now_ms),
+            clock_ms=self._parts.cloud.clock_ms(now_ms, mono_ms),
         )
 
     def _beds(self, now_ms: int) -> tuple[BedStatus, ...]:
