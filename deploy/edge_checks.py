@@ -4,9 +4,10 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from deploy.checks import CheckResult, failure, judge_disk, ok, warning
+from deploy.checks import CheckResult, failure, judge_disk, judge_offset, ok, warning
 from deploy.probes import check_broker
 from edge import config as edge_config
+from edge import status as edge_status
 from edge.config import EdgeConfig
 from edge.errors import BadEdgeConfig
 from edge.model_versions import ModelVersions
@@ -31,6 +32,7 @@ async def check_edge(path: Path, clock: Clock) -> list[CheckResult]:
         asyncio.to_thread(_identity, config, clock),
         asyncio.to_thread(_disk, config),
         asyncio.to_thread(_models, config),
+        asyncio.to_thread(_clock, config),
     )
     return [one for part in parts for one in part]
 
@@ -81,6 +83,17 @@ def _disk(config: EdgeConfig) -> list[CheckResult]:
             warning(f"outbox in {config.data_dir}", result, "find out why the data centre does not confirm readings")
         )
     return found
+
+
+def _clock(config: EdgeConfig) -> list[CheckResult]:
+    """The edge's clock against the data centre's, as the agent has found it; nothing if no agent runs here."""
+    try:
+        status = edge_status.read(edge_status.places(config.data_dir, config.status_file))
+    except OSError:
+        return []
+    if status is None or status.stopped or status.clock_ms is None:
+        return []
+    return [judge_offset("the data centre", status.clock_ms / 1_000)]
 
 
 def _models(config: EdgeConfig) -> list[CheckResult]:

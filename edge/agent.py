@@ -5,6 +5,7 @@ is not acknowledged, so its sender keeps it.
 """
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -26,6 +27,7 @@ from edge.patients import EdgePatients
 from edge.reporting import HeartbeatReporter, Parts, StatusReporter
 from edge.sealing import Sealer
 from edge.status import Status
+from runtime import logs
 from runtime.clock import Clock
 from wire.acks import AckBook
 from wire.answers import is_answer
@@ -38,6 +40,8 @@ from wire.mqtt import Inbound
 from wire.receiver import Receiver
 from wire.sender import Sender
 from wire.topics import parse
+
+_log = logs.get(__name__)
 
 _TURN_S: Final = 0.05  # the loop looks at its timers at least this often
 _BATCH: Final = 64
@@ -77,6 +81,7 @@ class EdgeAgent:
             raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
         me, directory = provision.me, provision.directory
         self.counts = AgentCounts()
+        boot_id, started_ms = os.urandom(8), clock.mono_ms()
         self._provision = provision
         self._clock = clock
         outbox = Outbox.open(
@@ -86,8 +91,15 @@ class EdgeAgent:
         lock = StateLock.open(None) if lock is None else lock
         local = LocalAlarm(after_ms=int(config.local_alarm.after_s * 1_000), mono_ms=clock.mono_ms())
         self._connections = BrokerConnections(config, provision, wallet, rng)
-        self._keeper = Keeper(outbox, Sealer(me, recipient, sent), config.outbox, clock, self.counts)
-        self._patients = EdgePatients(config, directory, outbox, lock, self.counts)
+        self._keeper = Keeper(
+            outbox,
+            Sealer(me, recipient, sent),
+            config.outbox,
+            clock,
+            self.counts,
+            clock_can_be_set=config.clock_file is None,
+        )
+        self._patients = EdgePatients(config, directory, outbox, lock, self.counts, boot_id=boot_id)
         self._intake = Intake(
             receiver=Receiver(me, directory, limits=config.limits, restored=tuple(outbox.received())),
             directory=directory,
@@ -96,6 +108,7 @@ class EdgeAgent:
             acks=AckBook(me, interval_ms=config.ack_interval_ms),
             local=local,
             clock=clock,
+            started_ms=started_ms,
             counts=self.counts,
         )
         self._cloud = CloudLink(
@@ -117,7 +130,12 @@ class EdgeAgent:
         self._sounder = Sounder(config, local, self.counts)
         parts = Parts(self._keeper, self._patients, self._intake, self._cloud, self._announcer, local, self.counts)
         self._heartbeats = HeartbeatReporter(
-            parts, clock, every_ms=int(config.heartbeat_s * 1_000), alive_file=config.data_dir / "alive"
+            parts,
+            clock,
+            boot_id=boot_id,
+            started_ms=started_ms,
+            every_ms=int(config.heartbeat_s * 1_000),
+            alive_file=config.data_dir / "alive",
         )
         self._status = StatusReporter(parts, provision, clock, has_wallet=wallet is not None, report=tell)
 
@@ -176,6 +194,7 @@ class EdgeAgent:
         return min(_TURN_S, max(due_ms - self._clock.mono_ms(), 0) / 1_000)
 
     def _turn(self, client: Lanes, inbound: Sequence[Inbound]) -> None:
+        self._follow_clock()
         self._follow_connection(client)
         now_ms, mono_ms = self._keeper.now_ms(), self._clock.mono_ms()
         for message in inbound:
@@ -204,7 +223,9 @@ class EdgeAgent:
             return
         is_reading = topic.branch != "e" and message.payload != WANTED
         if is_reading and not self._keeper.is_stuck:
-            self._intake.accept(client, message, topic, now_ms, mono_ms)
+            # An edge whose clock is behind would refuse a patient who was bound a moment ago.
+            valid_ms = max(now_ms, self._cloud.least_ms(mono_ms))
+            self._intake.accept(client, message, topic, now_ms, mono_ms, valid_ms=valid_ms)
             return
         if is_reading:
             self.counts.postponed += 1  # the wearable is not answered, so it keeps the reading; the broker need not
@@ -233,6 +254,15 @@ class EdgeAgent:
         for message in committed.messages:
             client.acknowledge(message)
         self._cloud.forget(self._keeper.make_room())
+
+    def _follow_clock(self) -> None:
+        """Where the wall clock was set, move the patients with it, and tell the data centre soon."""
+        by_ms = self._keeper.follow_clock()
+        if by_ms:
+            _log.warning("the wall clock was set", by_ms=by_ms)
+            self.counts.clock_steps += 1
+            self._patients.shift(by_ms)
+            self._heartbeats.beat_within(0)
 
     def _follow_connection(self, client: Lanes) -> None:
         change = self._cloud.follow_connection(client)

@@ -52,6 +52,7 @@ class EdgeHealth:
             ("postponed", "Frames received while the outbox could not commit; wearables keep them.", counts.postponed),
             ("commits", "Outbox transactions.", counts.commits),
             ("alarms", "Alarms raised by this edge.", counts.alarms),
+            ("clock_steps", "Times that the wall clock of this machine was set.", counts.clock_steps),
             ("local_alarms", "Times that the local alarm sounded.", counts.local_alarms),
         )
         since_ms = counts.turned_ms if counts.stuck_since_ms is None else counts.stuck_since_ms

@@ -56,6 +56,7 @@ class CloudLink:
         counts: AgentCounts,
     ) -> None:
         self.heard_ms: int | None = None  # monotonic: the last signature of the cloud
+        self._ahead_ms = -clock.mono_ms()  # of the cloud's clock, at least: signed in acknowledgements; less monotonic
         self._provision = provision
         self._keeper = keeper
         self._local = local
@@ -139,6 +140,14 @@ class CloudLink:
 
     # From the cloud
 
+    def least_ms(self, mono_ms: int) -> int:
+        """The cloud's wall clock is at least this, by the times that it has signed. A recording gives an older one."""
+        return self._ahead_ms + mono_ms
+
+    def clock_ms(self, now_ms: int, mono_ms: int) -> int | None:
+        """How far our clock is ahead of the cloud's, negative: behind; None before the cloud was heard."""
+        return None if self.heard_ms is None else now_ms - self.least_ms(mono_ms)
+
     def on_ack(self, frame: bytes, mono_ms: int) -> None:
         """An acknowledgement, of heartbeats or of rows."""
         try:
@@ -148,6 +157,7 @@ class CloudLink:
             return
         self._local.heard(mono_ms)
         self.heard_ms = mono_ms
+        self._ahead_ms = max(self._ahead_ms, ack.at_ms - mono_ms)
         if self._beats.owns(ack.session_id):
             self._beats.on_ack(ack)
             return

@@ -17,6 +17,7 @@ class AgentCounts(msgspec.Struct):
     failed_commits: int = 0
     alarms: int = 0
     local_alarms: int = 0
+    clock_steps: int = 0  # times that the wall clock was set by a second or more
     not_judged: int = 0  # times that judging failed; readings are forwarded all the same
     given_up: int = 0  # rows that were shed, or whose session the cloud refuses
     forged_acks: int = 0

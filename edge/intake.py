@@ -36,7 +36,8 @@ class Intake:
         receiver: opens frames; knows the sessions that an earlier run received.
         acks: signs to wearables.
         local: is told every alarm that is found.
-        clock: monotonic, for the age of readings in the status.
+        clock: monotonic, for the age of readings in the status and for uptime.
+        started_ms: monotonic: when this process started.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Intake:
         acks: AckBook,
         local: LocalAlarm,
         clock: Clock,
+        started_ms: int,
         counts: AgentCounts,
     ) -> None:
         self._receiver = receiver
@@ -58,6 +60,7 @@ class Intake:
         self._acks = acks
         self._local = local
         self._clock = clock
+        self._started_ms = started_ms
         self._counts = counts
         self._refused: dict[tuple[bytes, int], Reason] = {}  # frames that were not signed for, the newest last
         self._sensors: dict[bytes, str] = {}
@@ -73,11 +76,17 @@ class Intake:
         """Beds that were heard, by binding."""
         return self._beds
 
-    def accept(self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int) -> None:
-        """A frame of a wearable. The broker is answered now where nothing is to be kept, else after the commit."""
+    def accept(
+        self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int, *, valid_ms: int
+    ) -> None:
+        """A frame of a wearable. The broker is answered now where nothing is to be kept, else after the commit.
+
+        Args:
+            valid_ms: now, for the validity of credentials and bindings, which are of the data centre's clock.
+        """
         try:
             found = self._receiver.receive(
-                message.payload, topic_device=topic.device_id, now_ms=now_ms, mono_ms=mono_ms
+                message.payload, topic_device=topic.device_id, now_ms=valid_ms, mono_ms=mono_ms
             )
         except Rejected as error:
             self._reject(error, topic)
@@ -149,7 +158,8 @@ class Intake:
         except DecodeError as error:
             self._counts.rejected[error.reason] += 1
             return error.reason
-        judged = self._patients.judge(opened, vitals, binding, received_ms=now_ms)
+        uptime_ms = self._clock.mono_ms() - self._started_ms
+        judged = self._patients.judge(opened, vitals, binding, received_ms=now_ms, uptime_ms=uptime_ms)
         self._counts.accepted += 1
         self._note(opened, binding, battery=vitals.battery, flags=judged.message.sensor_flags)
         self._keeper.keep(binding.binding_id, FrameClass.VITALS, encode(judged.message), judged.keep, now_ms)

@@ -14,6 +14,7 @@ from edge.counts import AgentCounts
 from edge.errors import NotCommitted
 from edge.outbox import FILLING, Batch, Gap, Keep, Outbox, Sealed
 from edge.sealing import Sealer
+from edge.wall import Wall
 from runtime import logs
 from runtime.clock import Clock
 from wire.mqtt import Inbound
@@ -54,9 +55,19 @@ class Keeper:
         outbox: open; the keeper closes it.
         sealer: seals towards the cloud, and knows every session that is in the outbox.
         clock: wall for what is stamped, monotonic for timers.
+        clock_can_be_set: as of `Wall`.
     """
 
-    def __init__(self, outbox: Outbox, sealer: Sealer, config: OutboxConfig, clock: Clock, counts: AgentCounts) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        sealer: Sealer,
+        config: OutboxConfig,
+        clock: Clock,
+        counts: AgentCounts,
+        *,
+        clock_can_be_set: bool = True,
+    ) -> None:
         self.outbox = outbox
         self.commit_due_ms: int | None = None  # monotonic; None: there is nothing to commit
         self.stuck_since_ms: int | None = None  # monotonic: the first of the commits that have been failing
@@ -64,7 +75,7 @@ class Keeper:
         self._config = config
         self._clock = clock
         self._counts = counts
-        self._floor_ms = outbox.latest_ms()
+        self._wall = Wall(clock, outbox.latest_ms(), can_be_set=clock_can_be_set)
         self._batch = Batch()
         self._sessions: list[SendingSession] = []
         self._rows: list[Row] = []
@@ -77,8 +88,12 @@ class Keeper:
         self.outbox.close()
 
     def now_ms(self) -> int:
-        """The wall clock, never below the latest moment that this edge has put on disk."""
-        return max(self._clock.now_ms(), self._floor_ms)
+        """The wall clock; it starts at or after the latest moment that this edge has put on disk."""
+        return self._wall.now_ms()
+
+    def follow_clock(self) -> int:
+        """By how much the wall clock was set since the last call, milliseconds; see `Wall.follow`."""
+        return self._wall.follow()
 
     @property
     def is_stuck(self) -> bool:
@@ -184,7 +199,6 @@ class Keeper:
             messages, self._messages = self._messages, []
             return Committed(messages=messages)
         self.stuck_since_ms = self.commit_due_ms = None
-        self._floor_ms = max(self._floor_ms, self._clock.now_ms() if self._batch.received else 0)
         committed = Committed(self._sessions, self._rows, self._opened, self._messages)
         self._batch = Batch()
         self._sessions, self._rows, self._opened, self._messages = [], [], [], []

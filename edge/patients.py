@@ -15,6 +15,7 @@ from models.passport import RELEASE_KEYS
 from runtime import logs
 from vitals.messages import AlarmChanged
 from vitals.plan import MonitoringPlan
+from vitals.sender_clock import BOUND_MS, SIMULATED_BOUND_MS
 from wire.answers import Answer
 from wire.codec import VitalsV1
 from wire.identity import NOTHING, About, BindingRecord, Directory
@@ -34,18 +35,29 @@ class EdgePatients:
         directory: bindings, and what is known of their patients.
         outbox: states and memories of an earlier run are read from it.
         lock: for states and memories; one whose key is gone makes judging begin with the next readings.
+        boot_id: of this process.
     """
 
     def __init__(
-        self, config: EdgeConfig, directory: Directory, outbox: Outbox, lock: StateLock, counts: AgentCounts
+        self,
+        config: EdgeConfig,
+        directory: Directory,
+        outbox: Outbox,
+        lock: StateLock,
+        counts: AgentCounts,
+        *,
+        boot_id: bytes = b"",
     ) -> None:
         self._cadence_ms = config.cadence_ms
+        self._clock_bound_ms = BOUND_MS if config.clock_file is None else SIMULATED_BOUND_MS
         self._directory = directory
         self._lock = lock
         self._counts = counts
         self._scoring = self._open_models(config, outbox)
         states = self._unlocked("states", _STATE_LABEL, outbox.patients())
-        self._pipeline = Pipeline(self._plan_of, states.items(), self._scoring)
+        self._pipeline = Pipeline(
+            self._plan_of, states.items(), self._scoring, boot_id=boot_id, clock_bound_ms=self._clock_bound_ms
+        )
 
     @property
     def judged_by(self) -> str:
@@ -61,14 +73,20 @@ class EdgePatients:
         """Every alarm that stands."""
         return self._pipeline.open_alarms()
 
-    def judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
-        """Judge one reading; where judging fails, the reading as it is."""
+    def judge(
+        self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int, uptime_ms: int
+    ) -> JudgedReading:
+        """Judge one reading; where judging fails, the reading as it is. Arguments as of `Pipeline.judge`."""
         try:
-            return self._pipeline.judge(opened, vitals, binding, received_ms=received_ms)
+            return self._pipeline.judge(opened, vitals, binding, received_ms=received_ms, uptime_ms=uptime_ms)
         except Exception as error:  # noqa: BLE001 - one patient's poison must not stop the others; the cloud gets it all
             self._counts.not_judged += 1
             _log.error("a reading could not be judged and is forwarded as it is", problem=type(error).__name__)
-            return self._pipeline.unjudged(opened, vitals, binding, received_ms=received_ms)
+            return self._pipeline.unjudged(opened, vitals, binding, received_ms=received_ms, uptime_ms=uptime_ms)
+
+    def shift(self, by_ms: int) -> None:
+        """The edge's clock was set by so much; see `Pipeline.shift`."""
+        self._pipeline.shift(by_ms)
 
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:
         """Time has passed."""
@@ -126,7 +144,7 @@ class EdgePatients:
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
         binding = self._directory.binding(bytes.fromhex(binding_id))
         scale = 1 if binding is None else binding.spo2_scale
-        return MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms)
+        return MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms, clock_bound_ms=self._clock_bound_ms)
 
     def _about(self, binding_id: str) -> About:
         binding = self._directory.binding(bytes.fromhex(binding_id))

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from edge.event_time import Uptime, measured_at
+from edge.event_time import measured_at
 from edge.outbox import Keep
 from edge.scoring import Scoring
 from vitals.messages import (
@@ -26,6 +26,8 @@ from vitals.messages import (
     Tick,
 )
 from vitals.patients import Patients, PlanOf
+from vitals.sender_clock import BOUND_MS
+from vitals.uptime import Uptime
 from wire.answers import Answer, AnswerKind
 from wire.codec import MOST_REASON, EdgeVitalsV1, OriginV1, ScoreV1, VitalsV1, to_reading
 from wire.identity import BindingRecord
@@ -53,9 +55,21 @@ class Pipeline:
         plan_of: what was ordered for a binding.
         states: (binding, snapshot) as they were committed.
         scoring: the models of this edge.
+        boot_id: of this process.
+        clock_bound_ms: a wearable's clock that is off by no more is right.
     """
 
-    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]], scoring: Scoring) -> None:
+    def __init__(
+        self,
+        plan_of: PlanOf,
+        states: Iterable[tuple[str, bytes]],
+        scoring: Scoring,
+        *,
+        boot_id: bytes = b"",
+        clock_bound_ms: int = BOUND_MS,
+    ) -> None:
+        self._boot_id = boot_id
+        self._clock_bound_ms = clock_bound_ms
         self._patients = Patients(plan_of, states)
         self._scoring = scoring
         for binding_id, monitor in self._patients.monitors():
@@ -65,15 +79,24 @@ class Pipeline:
         self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
         self._alarms(self._patients.open_alarms())
 
-    def judge(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
-        """One reading of one wearable, authentic and within bounds."""
-        message = self._message(opened, vitals, binding, received_ms)
+    def judge(
+        self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int, uptime_ms: int = 0
+    ) -> JudgedReading:
+        """One reading of one wearable, authentic and within bounds.
+
+        Args:
+            received_ms: arrival, by the edge's wall clock.
+            uptime_ms: arrival, since this process started.
+        """
+        message = self._message(opened, vitals, binding, received_ms, uptime_ms)
         events = self._patients.apply(to_reading(message, opened.binding_id))
         judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
         if judged is not None:
             scores = self._scoring.score(judged.reading, late=judged.late)
             for score in scores:
                 events += self._patients.apply(score)
+            if judged.reading.at_ms != message.at_ms:
+                message = _with_time_of(judged, message)
             if judged.reading.unusable or scores:
                 told = tuple(_told(score) for score in scores)
                 message = replace(message, unusable=judged.reading.unusable, scores=told)
@@ -81,9 +104,19 @@ class Pipeline:
         extreme = any(isinstance(event, News2Scored) and _is_extreme(event) for event in events)
         return JudgedReading(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
 
-    def unjudged(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int) -> JudgedReading:
+    def unjudged(
+        self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int, uptime_ms: int = 0
+    ) -> JudgedReading:
         """The same reading where `judge` has failed on it: nothing is known, so it is dear."""
-        return JudgedReading(self._message(opened, vitals, binding, received_ms), Keep.EPISODE, [])
+        return JudgedReading(self._message(opened, vitals, binding, received_ms, uptime_ms), Keep.EPISODE, [])
+
+    def shift(self, by_ms: int) -> None:
+        """The edge's clock was set by so much: move everything with it, so that no interval changes."""
+        self._patients.shift(by_ms)
+        self._scoring.shift(by_ms)
+        for uptime in self._uptimes.values():
+            uptime.shift(by_ms)
+        self._kept.clear()
 
     def on_timer(self, now_ms: int) -> list[AlarmChanged]:
         """Time has passed."""
@@ -147,10 +180,18 @@ class Pipeline:
         """Every alarm that stands."""
         return self._patients.open_alarms()
 
-    def _message(self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, received_ms: int) -> EdgeVitalsV1:
+    def _message(
+        self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, received_ms: int, uptime_ms: int
+    ) -> EdgeVitalsV1:
         uptime = self._uptime(opened.session_id)
         uptime.learn(vitals.uptime_ms, received_ms)
-        at_ms, flags = measured_at(vitals, uptime, received_ms=received_ms, not_before_ms=binding.valid_from_ms)
+        at_ms, flags, age_ms, clock_ms = measured_at(
+            vitals,
+            uptime,
+            received_ms=received_ms,
+            not_before_ms=binding.valid_from_ms,
+            bound_ms=self._clock_bound_ms,
+        )
         return EdgeVitalsV1(
             origin=OriginV1(wearable_id=opened.sender, session_id=opened.session_id, counter=opened.counter),
             vitals=vitals,
@@ -158,6 +199,10 @@ class Pipeline:
             received_ms=received_ms,
             sensor_flags=vitals.sensor_flags | flags,
             unusable=0,
+            boot_id=self._boot_id,
+            uptime_ms=uptime_ms,
+            age_ms=age_ms,
+            clock_ms=clock_ms,
         )
 
     def _alarms(self, events: Iterable[Event]) -> list[AlarmChanged]:
@@ -187,6 +232,18 @@ class Pipeline:
                 del self._uptimes[next(iter(self._uptimes))]
             uptime = self._uptimes[session_id] = Uptime()
         return uptime
+
+
+def _with_time_of(judged: ReadingJudged, message: EdgeVitalsV1) -> EdgeVitalsV1:
+    """The message with the time that the patient's monitor has found."""
+    reading = judged.reading
+    return replace(
+        message,
+        at_ms=reading.at_ms,
+        sensor_flags=reading.sensor_flags,
+        age_ms=None if judged.backfilled else max(reading.received_ms - reading.at_ms, 0),
+        clock_ms=reading.clock_ms,
+    )
 
 
 def _told(score: ModelScore) -> ScoreV1:

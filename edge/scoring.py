@@ -52,6 +52,14 @@ class _ScoredPatient:
         self.speaking: set[str] = set()  # models whose last score was at their threshold or above
         self.reasons: dict[str, tuple[int, str]] = {}  # by model: when it was last worked out why, and what came of it
 
+    def shift(self, by_ms: int) -> None:
+        self.hour_ends_ms += by_ms
+        self.systolic_ms += by_ms
+        self.now = {sign: (at_ms + by_ms, value) for sign, (at_ms, value) in self.now.items()}
+        self.reasons = {model: (at_ms + by_ms, reason) for model, (at_ms, reason) in self.reasons.items()}
+        if self.asked_ms is not None:
+            self.asked_ms += by_ms
+
     def values(self) -> dict[VitalSign, float]:
         return {sign: value for sign, (_, value) in self.now.items()}
 
@@ -95,6 +103,11 @@ class Scoring:
         self._changed: dict[str, None] = {}
         for binding_id, state in (states or {}).items():
             self._remember(binding_id, state)
+
+    def shift(self, by_ms: int) -> None:
+        """The edge's clock was set by so much: move every time with it."""
+        for patient in self._patients.values():
+            patient.shift(by_ms)
 
     @property
     def title(self) -> str:

@@ -52,6 +52,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     credential_ends_ms: int | None  # wall
     beds: tuple[BedStatus, ...]
     stopped: bool = False  # the agent has been stopped
+    clock_ms: int | None = None  # how far this clock is ahead of the data centre's; None: not heard yet
 
 
 def places(data_dir: Path, configured: Path | None) -> list[Path]:

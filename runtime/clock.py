@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 _MILLISECONDS = struct.Struct("<q")
+_SLEW = 0.01  # the share by which a steady clock runs faster or slower after the machine's clock was set
 
 
 class Clock(Protocol):
@@ -33,6 +34,42 @@ class SystemClock:
 
     def mono_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+
+class SteadyClock:
+    """A wall clock for intervals: it does not step where the machine's clock is set, but follows it slowly.
+
+    It gains or loses at most 1 %, so no interval is wrong by more. An hour is made up for in four days; a process that
+    starts begins with the machine's time.
+
+    >>> machine = ManualClock(0)
+    >>> steady = SteadyClock(machine)
+    >>> machine.advance(1_000)
+    >>> machine.set_wall(3_600_000)
+    >>> steady.now_ms()
+    1010
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._now_ms = float(clock.now_ms())
+        self._mono_ms = clock.mono_ms()
+
+    def now_ms(self) -> int:
+        mono_ms = self._clock.mono_ms()
+        passed_ms, self._mono_ms = mono_ms - self._mono_ms, mono_ms
+        most_ms = passed_ms * _SLEW
+        behind_ms = self._clock.now_ms() - self._now_ms - passed_ms
+        self._now_ms += passed_ms + min(max(behind_ms, -most_ms), most_ms)
+        return int(self._now_ms)
+
+    def mono_ms(self) -> int:
+        return self._clock.mono_ms()
+
+    @property
+    def behind_ms(self) -> int:
+        """How far this clock is behind the machine's, which was set since the start; negative: ahead."""
+        return int(self._clock.now_ms() - self._now_ms - (self._clock.mono_ms() - self._mono_ms))
 
 
 class ManualClock:

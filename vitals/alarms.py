@@ -260,6 +260,10 @@ class AlarmBook:
         """Every open alarm as it was last announced: those that ended without acknowledgement, then the active ones."""
         return [self._event(episode) for episode in self._open_episodes()]
 
+    def announce_all(self, at_ms: int) -> list[AlarmChanged]:
+        """Every open alarm again, because its times have changed."""
+        return [self._changed(episode, at_ms) for episode in self._open_episodes()]
+
     def shift(self, by_ms: int) -> None:
         """The clock was set by so much: move every time with it. Alarms keep their ids."""
         for episode in (*self._episodes.values(), *self._latched):

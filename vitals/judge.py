@@ -223,6 +223,9 @@ def _clock_text(whose: str, reading: Reading) -> str:
     if not reading.clock_ms:
         return f"the clock of {name} is wrong; times are worked out from its uptime"
     side = "ahead" if reading.clock_ms > 0 else "behind"
+    if reading.arrived_ms is None:
+        side += " of" if reading.clock_ms > 0 else ""
+        return f"the clock of {name} is {duration(abs(reading.clock_ms))} {side} the edge's; times are corrected"
     return f"the clock of {name} is {duration(abs(reading.clock_ms))} {side}; times are corrected"
 
 

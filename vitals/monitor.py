@@ -82,7 +82,14 @@ class PatientMonitor:
         """One reading. A reading that was applied before changes nothing and repeats the alarms that are open."""
         if not self._seen.add(reading.session_id, reading.counter):
             return list(self._book.open())
-        measured_ms = self._clock.measured_ms(reading.at_ms, reading.heard_ms, reading.age_ms)
+        clock = self._clock
+        was_unsure = clock.unsure_until_ms is not None
+        measured_ms = clock.measured_ms(reading.at_ms, reading.heard_ms, reading.age_ms)
+        events: list[Event] = []
+        if was_unsure and clock.offset_ms and clock.unsure_until_ms is None:
+            # What was heard so far was live, and its times were wrong by as much.
+            self._move(clock.offset_ms)
+            events += self._book.announce_all(measured_ms)
         if measured_ms != reading.at_ms:
             reading = _with_right_time(reading, measured_ms)
             self._corrected = (reading.reading_id, measured_ms)
@@ -92,7 +99,7 @@ class PatientMonitor:
         values = _usable_values(judged)
         if not backfilled and (late or self._quality.has_unusual or self._usability.is_watching):
             self._usability.on_reading(judged, is_off=self._quality.sensor_off_since_ms is not None)
-        events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
+        events.append(ReadingJudged(reading=judged, late=late, backfilled=backfilled))
         self._add_to_windows(values, judged.at_ms, events)
         if late:
             self._learn_late(values, judged.at_ms, backfilled, events)
@@ -171,13 +178,8 @@ class PatientMonitor:
 
     def shift(self, by_ms: int) -> None:
         """The clock of this place was set by so much: move the whole state with it, so that no interval changes."""
-        parts = (self._quality, self._windows, self._latest, self._judge, self._book, self._models)
-        for part in (*parts, self._clock, self._usability):
-            part.shift(by_ms)
-        if self._frontier_ms is not None:
-            self._frontier_ms += by_ms
-        if self._timer_ms is not None:
-            self._timer_ms += by_ms
+        self._clock.shift(by_ms)
+        self._move(by_ms)
 
     def timer_at(self) -> int | None:
         """When `on_timer` has to be called next; that may be too early, never too late."""
@@ -260,7 +262,7 @@ class PatientMonitor:
         self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
-        self._clock = SenderClock(bound_ms=plan.clock_bound_ms, delay_ms=plan.backfill_after_ms)
+        self._clock = SenderClock(bound_ms=plan.clock_bound_ms)
         self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
         self._usability = SignUsability(plan, self._conditions)
 
@@ -283,6 +285,15 @@ class PatientMonitor:
     def _later_parts(self) -> tuple[_StatefulPart, ...]:
         """The parts that later versions added, in the order of their states in a snapshot."""
         return self._models, self._latest.interval, self._clock, self._usability
+
+    def _move(self, by_ms: int) -> None:
+        parts = (self._quality, self._windows, self._latest, self._judge, self._book, self._models, self._usability)
+        for part in parts:
+            part.shift(by_ms)
+        if self._frontier_ms is not None:
+            self._frontier_ms += by_ms
+        if self._timer_ms is not None:
+            self._timer_ms += by_ms
 
     def _add_to_windows(self, values: _Values, at_ms: int, events: list[Event]) -> None:
         windows = self._windows

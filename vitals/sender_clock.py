@@ -9,6 +9,8 @@ from typing import Any, Final
 
 BOUND_MS: Final = 5_000
 """Two clocks that differ by no more than this are taken for equal: transport alone takes seconds."""
+SIMULATED_BOUND_MS: Final = 300_000
+"""In simulated time, which may run a thousand times as fast, transport takes minutes."""
 LIVE_AFTER_MS: Final = 10_000
 """Event times that keep their distance to the time of arrival for this long come from a live stream..."""
 STEADY_MS: Final = 3_000
@@ -58,15 +60,13 @@ class SenderClock:
 
     Args:
         bound_ms: a smaller distance is no error.
-        delay_ms: at first contact, a reading that seems to be older than this may come from a backlog.
     """
 
-    __slots__ = ("_bound_ms", "_delay_ms", "_first_ms", "_known", "_offset_ms", "_trial")
+    __slots__ = ("_bound_ms", "_first_ms", "_known", "_trial", "offset_ms")
 
-    def __init__(self, *, bound_ms: int = BOUND_MS, delay_ms: int) -> None:
+    def __init__(self, *, bound_ms: int = BOUND_MS) -> None:
         self._bound_ms = bound_ms
-        self._delay_ms = delay_ms
-        self._offset_ms = 0  # to be added to an event time
+        self.offset_ms = 0  # to be added to an event time
         self._known = False  # whether a live reading was heard
         self._first_ms: int | None = None  # time of arrival of the first reading
         self._trial: LiveTrial | None = None
@@ -84,14 +84,14 @@ class SenderClock:
             heard_ms: time of arrival.
             age_ms: how old the reading is, by elapsed time at its sender; None: the sender does not say.
         """
-        bound_ms, offset_ms = self._bound_ms, self._offset_ms
+        bound_ms, offset_ms = self._bound_ms, self.offset_ms
         lag_ms = heard_ms - at_ms
         if age_ms is not None:
             self._known, self._trial = True, None
-            self._offset_ms = lag_ms - age_ms
-            if -bound_ms <= self._offset_ms <= bound_ms:
-                self._offset_ms = 0
-            return at_ms + self._offset_ms
+            self.offset_ms = lag_ms - age_ms
+            if -bound_ms <= self.offset_ms <= bound_ms:
+                self.offset_ms = 0
+            return at_ms + self.offset_ms
         seems_ms = lag_ms - offset_ms  # its age, if the distance of the clocks is still what it was
         if -bound_ms <= seems_ms <= bound_ms:
             self._known, self._trial = True, None
@@ -100,9 +100,9 @@ class SenderClock:
 
     def shift(self, by_ms: int) -> None:
         """The clock of arrival was set."""
-        self._offset_ms += by_ms
-        if -self._bound_ms <= self._offset_ms <= self._bound_ms:
-            self._offset_ms = 0
+        self.offset_ms += by_ms
+        if -self._bound_ms <= self.offset_ms <= self._bound_ms:
+            self.offset_ms = 0
         self._trial = None
         if self._first_ms is not None:
             self._first_ms += by_ms
@@ -110,11 +110,11 @@ class SenderClock:
     def to_state(self) -> list[Any]:
         """Plain values that msgspec can encode."""
         trial = None if self._trial is None else self._trial.to_state()
-        return [self._offset_ms, self._known, self._first_ms, trial]
+        return [self.offset_ms, self._known, self._first_ms, trial]
 
     def load_state(self, state: list[Any]) -> None:
         """Replace the state with that of `to_state`."""
-        self._offset_ms, self._known, self._first_ms, trial = state
+        self.offset_ms, self._known, self._first_ms, trial = state
         self._trial = None if trial is None else LiveTrial.from_state(trial)
 
     def _unexpected(self, at_ms: int, heard_ms: int, seems_ms: int) -> int:
@@ -126,8 +126,8 @@ class SenderClock:
             self._trial = LiveTrial(heard_ms, lag_ms)
         elif (found_ms := self._trial.add(heard_ms, lag_ms)) is not None:
             self._trial, self._known = None, True
-            self._offset_ms = 0 if -self._bound_ms <= found_ms <= self._bound_ms else found_ms
-            return at_ms + self._offset_ms
-        if seems_ms < 0 or (not self._known and seems_ms <= self._delay_ms):
-            return heard_ms  # nothing is measured after it has arrived; at first contact a short delay means little
-        return at_ms + self._offset_ms
+            self.offset_ms = 0 if -self._bound_ms <= found_ms <= self._bound_ms else found_ms
+            return at_ms + self.offset_ms
+        if seems_ms < 0:
+            return heard_ms  # nothing is measured after it has arrived
+        return at_ms + self.offset_ms

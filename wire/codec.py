@@ -78,6 +78,10 @@ class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
     sensor_flags: int  # messages.SensorFlag, with the edge's own
     unusable: int  # mask by signs.INDEX
     scores: tuple[ScoreV1, ...] = ()
+    boot_id: bytes = b""  # of the edge's process, as in its heartbeats; empty: an edge that does not say
+    uptime_ms: int = 0  # of the edge's process when the reading arrived there
+    age_ms: int | None = None  # of the reading when it arrived at the edge, by elapsed time; None: not certain
+    clock_ms: int = 0  # how far the wearable's clock is ahead, if a flag says that it is wrong
 
 
 class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -165,6 +169,12 @@ def decode_edge_vitals(payload: bytes) -> EdgeVitalsV1:
     _check_flags("sensor_flags", message.sensor_flags)
     _check_flags("unusable", message.unusable)
     _check_scores(message.scores)
+    if len(message.boot_id) not in (0, 8):
+        raise DecodeError(Reason.VALUE, "boot_id: has 8 bytes, or none")
+    _check_time("uptime_ms", message.uptime_ms)
+    _check_time("age_ms", message.age_ms or 0)
+    if not -MAX_TIME_MS < message.clock_ms < MAX_TIME_MS:
+        raise DecodeError(Reason.VALUE, "clock_ms: not a difference of times")
     return message
 
 
@@ -221,6 +231,8 @@ def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
         sensor_flags=message.sensor_flags,
         battery=vitals.battery,
         unusable=message.unusable,
+        age_ms=message.age_ms,
+        clock_ms=message.clock_ms,
     )
 
 

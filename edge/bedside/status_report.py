@@ -69,7 +69,14 @@ def findings(status: Status | None, now: Ages) -> list[StatusFinding]:
     agent = _agent(status, now)
     if status is None:
         return [agent]
-    return [agent, *_clock(now), *_ways(status, now), *_store(status), *_judging(status), *_credential(status, now)]
+    return [
+        agent,
+        *_clock(status, now),
+        *_ways(status, now),
+        *_store(status),
+        *_judging(status),
+        *_credential(status, now),
+    ]
 
 
 def _agent(status: Status | None, now: Ages) -> StatusFinding:
@@ -96,7 +103,16 @@ def _agent(status: Status | None, now: Ages) -> StatusFinding:
     )
 
 
-def _clock(now: Ages) -> Iterator[StatusFinding]:
+def _clock(status: Status, now: Ages) -> Iterator[StatusFinding]:
+    off_ms = status.clock_ms
+    if off_ms is not None and abs(off_ms) > _CLOCK_MS:
+        side = "ahead of" if off_ms > 0 else "behind"
+        yield StatusFinding(
+            what="clock",
+            severity=StatusSeverity.WARNING,
+            says=f"{span(abs(off_ms))} {side} the data centre's",
+            fix="find out which one is right: timedatectl here and there; times are corrected in the data centre",
+        )
     behind_ms = now.at_ms - now.wall_ms
     if behind_ms > _CLOCK_MS:
         yield StatusFinding(

@@ -16,6 +16,7 @@ from stream.site.directory import RegistryDirectory
 from vitals.messages import AlarmChanged
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
+from vitals.sender_clock import SIMULATED_BOUND_MS
 from vitals.view import PatientView
 from wire.codec import HeartbeatV1
 from wire.lanes import Lanes
@@ -44,7 +45,7 @@ class DataCentre(WardPart):
         self._connections = connections
         self._store = setup.store
         self._clock = setup.clock
-        self._plan = MonitoringPlan(cadence_ms=cadences(setup.story.cadence_ms))
+        self._plan = MonitoringPlan(cadence_ms=cadences(setup.story.cadence_ms), clock_bound_ms=SIMULATED_BOUND_MS)
         self._directory = RegistryDirectory(setup.site.site.registry)
         self._courier = Courier(setup.site.site.registry.documents)
         self.stream = EmbeddedStream(

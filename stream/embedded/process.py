@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import logs
-from runtime.clock import Clock, SystemClock
+from runtime.clock import Clock, SteadyClock, SystemClock
 from runtime.errors import MissingExtra, RuntimeFault, first_of
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
@@ -44,6 +44,7 @@ def run_stream(
     """
     set_up_process(form=log_format)
     clock = SystemClock()
+    steady = SteadyClock(clock)
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def run_stream(
             link.directory,
             store,
             ordered_plan(link.directory),
-            clock,
+            steady,
             courier=link.courier,
             on_turn=link.refresh,
         )

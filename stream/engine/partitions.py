@@ -24,6 +24,7 @@ from runtime.logs import get
 from runtime.version import __version__
 from stream.config import WorkerConfig
 from stream.delivery import cause_of_kafka_error
+from stream.engine.partition_time import PartitionTime
 from stream.engine.processor import CommitBatch, Processor
 from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
@@ -36,6 +37,7 @@ from stream.records import (
     encode_record,
 )
 from stream.refusals import Cause
+from vitals.sender_clock import BOUND_MS, SIMULATED_BOUND_MS
 from wire.errors import DecodeError, Reason
 from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE, KAFKA_STORED
 
@@ -91,12 +93,16 @@ class _OwnedPartition:
         "producer",
         "rejected",
         "ticked_ms",
+        "time",
         "touched",
         "worst_age_ms",
     )
 
-    def __init__(self, index: int, producer: AIOKafkaProducer, processor: Processor, start: int) -> None:
+    def __init__(
+        self, index: int, producer: AIOKafkaProducer, processor: Processor, start: int, time: PartitionTime
+    ) -> None:
         self.index = index
+        self.time = time
         self.producer = producer
         self.processor = processor
         self.next_offset = start
@@ -121,6 +127,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.progress = WorkerProgress()
         self._processor = processor
         self._config = config
+        self._clock_bound_ms = BOUND_MS if config.clock_file is None else SIMULATED_BOUND_MS
         self._kafka = config.kafka
         self._clock = clock
         self._group = f"{config.kafka.application}-vitals"
@@ -157,9 +164,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def is_settled(self) -> bool:
         """Whether everything that was read is committed, and all timers that are due have run."""
-        now_ms = self._clock.now_ms() - self._config.tick_slack_ms
         return self.all_committed and all(
-            (at_ms := owned.processor.timer_at()) is None or at_ms > now_ms for owned in self._owned.values()
+            (at_ms := owned.processor.timer_at()) is None or at_ms > (self._timers_ms(owned) or 0)
+            for owned in self._owned.values()
         )
 
     def health(self) -> list[PartitionHealth]:
@@ -342,6 +349,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if not await self._commit_alone(topic_partition, record.offset):
                     return
         owned.touched = True
+        if processor.heard_ms is not None:
+            owned.time.heard(processor.heard_ms, self._clock.now_ms())
         progress.records += len(records)
         progress.messages += processor.applied - before
         age_ms = self._clock.now_ms() - oldest_ms
@@ -358,11 +367,15 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if end is None or owned.next_offset < end:
                 continue
             owned.ticked_ms = mono_ms
-            now_ms = self._clock.now_ms() - self._config.tick_slack_ms
-            timer_at = owned.processor.timer_at()
-            if timer_at is not None and timer_at <= now_ms:
+            now_ms, timer_at = self._timers_ms(owned), owned.processor.timer_at()
+            if now_ms is not None and timer_at is not None and timer_at <= now_ms:
                 owned.processor.tick(now_ms)
                 owned.touched = True
+
+    def _timers_ms(self, owned: _OwnedPartition) -> int | None:
+        """Until when timers of a partition may run, by the clock of ingest; None: that is not known yet."""
+        now_ms = owned.time.now_ms(self._clock.now_ms())
+        return None if now_ms is None else now_ms - self._config.tick_slack_ms
 
     def _dead_letter(self, owned: _OwnedPartition, record: ConsumerRecord, reason: str, problem: str) -> None:
         self.progress.dead_letters += 1
@@ -504,7 +517,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         first = (await reader.beginning_offsets([topic_partition]))[topic_partition]
         end = (await reader.end_offsets([topic_partition]))[topic_partition]
         with _garbage_collection_paused():
-            processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
+            processor = self._processor(
+                rows, end=end, cadence_ms=self._config.cadence_ms, clock_bound_ms=self._clock_bound_ms
+            )
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(
@@ -525,7 +540,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self.progress.defects += 1
             _log.error("cannot read the state of a patient; it starts empty", binding=binding_id[:8])
         reader.seek(topic_partition, start)
-        return _OwnedPartition(topic_partition.partition, transactional, processor, start)
+        time = PartitionTime(bound_ms=self._clock_bound_ms)
+        return _OwnedPartition(topic_partition.partition, transactional, processor, start, time)
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
         """The newest row of each patient, up to the end of the state topic at the time of the call."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.clock import Clock, FileClock, SystemClock
+from runtime.clock import Clock, FileClock, SteadyClock, SystemClock
 from runtime.config import load
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
@@ -39,7 +39,7 @@ def run_worker(config: WorkerConfig, engine: EventLoop) -> int:
     """
     set_up_process(level=config.log_level, form=config.log_format)
     tune_gc()
-    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    clock: Clock = SteadyClock(SystemClock()) if config.clock_file is None else FileClock(config.clock_file)
     # Not `asyncio.run`: it waits for all remaining tasks, and tasks of a Faust that was stopped during a rebalance
     # never end. At this point everything is committed and closed.
     loop = asyncio.new_event_loop()

@@ -24,6 +24,7 @@ from stream.records import (
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
+from vitals.sender_clock import BOUND_MS
 from wire.errors import DecodeError
 
 EVENTS_PER_RECORD: Final = 500
@@ -49,11 +50,18 @@ class Processor:
         rows: key and value of the newest state of each patient.
         end: end offset of the partition of readings. A state with a later offset belongs to a topic that was deleted.
         cadence_ms: as in `MonitoringPlan`, for all patients.
+        clock_bound_ms: as in `MonitoringPlan`.
     """
 
     def __init__(
-        self, rows: Iterable[tuple[bytes, bytes]] = (), *, end: int = 0, cadence_ms: Mapping[str, int] | None = None
+        self,
+        rows: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        end: int = 0,
+        cadence_ms: Mapping[str, int] | None = None,
+        clock_bound_ms: int = BOUND_MS,
     ) -> None:
+        self._clock_bound_ms = clock_bound_ms
         self._cadence_ms = dict(cadence_ms or {})
         self._plans: dict[int, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
@@ -77,6 +85,7 @@ class Processor:
         self._patients = Patients(self._plan_of, states.items())
         self.alarm_pending = False
         self.applied = 0  # messages
+        self.heard_ms: int | None = None  # arrival of the newest reading that was applied, by the clock of ingest
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -99,6 +108,7 @@ class Processor:
             self._scale.setdefault(binding_id, record.spo2_scale)
             if record.frame is not None:
                 self._frames.setdefault(binding_id, []).append(record.frame)
+            self.heard_ms = record.messages[0].heard_ms
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
@@ -162,7 +172,9 @@ class Processor:
         scale = self._scale.get(binding_id, 1)
         plan = self._plans.get(scale)
         if plan is None:
-            plan = self._plans[scale] = MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms)
+            plan = self._plans[scale] = MonitoringPlan(
+                spo2_scale=scale, cadence_ms=self._cadence_ms, clock_bound_ms=self._clock_bound_ms
+            )
         return plan
 
 

@@ -5,11 +5,10 @@ has to be saved is returned as rows, and the caller acknowledges a frame after s
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from msgspec.structs import replace
-
-from vitals.messages import Message, ModelScore, Reading, SensorFlag
+from stream.ingest.edge_clocks import EdgeClocks
+from vitals.messages import Message, ModelScore, Reading
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
@@ -24,9 +23,6 @@ from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import DeviceIdentity, Directory
 from wire.receiver import Opened, RateLimits, Receiver, SessionOpened, SessionRow
 from wire.topics import parse
-
-FUTURE_MS: Final = 30_000
-"""A reading whose times are further ahead of the clock of ingest gets the time of ingest instead."""
 
 
 class ReadingWithScores(NamedTuple):
@@ -63,6 +59,7 @@ class FrameOpener:
         limits: rate limits for each sender; None: the defaults.
         restored: sessions as they were saved.
         repeats: return the content of a frame also when the frame was received before.
+        clocks: of the edges; None: new ones.
     """
 
     def __init__(
@@ -73,8 +70,10 @@ class FrameOpener:
         limits: RateLimits | None = None,
         restored: Iterable[SessionRow] = (),
         repeats: bool = False,
+        clocks: EdgeClocks | None = None,
     ) -> None:
         self._repeats = repeats
+        self._clocks = EdgeClocks() if clocks is None else clocks
         self._directory = directory
         self._receiver = Receiver(me, directory, limits=limits, restored=restored)
 
@@ -96,7 +95,7 @@ class FrameOpener:
         if (result.duplicate and not self._repeats) or not result.payload:
             return OpenedFrame(result, result.sender)
         try:
-            content = decode_content(self._directory, result.binding_id, result.frame_class, result.payload, now_ms)
+            content = decode_content(self._directory, result, now_ms, self._clocks)
             return OpenedFrame(result, result.sender, content)
         except DecodeError as error:
             return OpenedFrame(result, result.sender, error=error)
@@ -114,38 +113,27 @@ class FrameOpener:
         return self._receiver.highest(session_id)
 
 
-def decode_content(directory: Directory, binding_id: bytes, frame_class: int, payload: bytes, now_ms: int) -> Content:
-    """The content of an opened frame.
+def decode_content(directory: Directory, opened: Opened, now_ms: int, clocks: EdgeClocks) -> Content:
+    """The content of an opened frame, its times by our clock.
+
+    Args:
+        clocks: of the edges; learn from a heartbeat.
 
     Raises:
         DecodeError: the payload cannot be decoded, or the reading is not from the wearable of this binding.
     """
+    frame_class, payload, binding_id = opened.frame_class, opened.payload, opened.binding_id
     if frame_class == FrameClass.HEARTBEAT:
-        return decode_heartbeat(payload)
+        beat = decode_heartbeat(payload)
+        clocks.on_heartbeat(opened.sender, beat, now_ms)
+        return beat
     if frame_class == FrameClass.ALARM:
-        return decode_edge_alarm(payload)
+        return clocks.correct_alarm(opened.sender, decode_edge_alarm(payload))
     if frame_class != FrameClass.VITALS:
         raise DecodeError(Reason.CLASS, f"frame class {frame_class} is not for ingest")
     message = decode_edge_vitals(payload)
     binding = directory.binding(binding_id)
     if binding is None or binding.wearable_id != message.origin.wearable_id:
         raise DecodeError(Reason.BINDING, "the reading is not from the wearable of this binding")
-    reading = _with_arrival(to_reading(message, binding_id), now_ms)
+    reading = clocks.place(opened.sender, message, to_reading(message, binding_id), now_ms)
     return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale)
-
-
-def _with_arrival(reading: Reading, now_ms: int) -> Reading:
-    """The reading with its time of arrival, and without times in the future.
-
-    A time in the future would make all later readings of the patient look late, and old readings, from an outbox or a
-    replayed recording, would raise alarms as if they were current.
-    """
-    if reading.received_ms <= now_ms + FUTURE_MS and reading.at_ms <= now_ms + FUTURE_MS:
-        return replace(reading, arrived_ms=now_ms)
-    return replace(
-        reading,
-        arrived_ms=now_ms,
-        at_ms=min(reading.at_ms, now_ms),
-        received_ms=min(reading.received_ms, now_ms),
-        sensor_flags=reading.sensor_flags | SensorFlag.CLOCK_CLAMPED,
-    )

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from runtime.clock import Clock, FileClock, SystemClock
+from runtime.clock import Clock, FileClock, SteadyClock, SystemClock
 from runtime.config import load
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
@@ -33,12 +33,13 @@ def run_ingest(site_folder: Path, data: Path, config: IngestConfig) -> int:
     """
     set_up_process(level=config.log_level, form=config.log_format)
     clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    steady = SteadyClock(clock) if config.clock_file is None else clock
     site = Site.open(site_folder, clock=clock, to_read=True)
     wallet = Wallet.load(site.ingest_folder)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Ledger(data / "ingest.sqlite") as ledger, contextlib.closing(site):
         link = EdgeLink(site, wallet, clock, host=config.broker.host, port=config.broker.port)
-        asyncio.run(run_until_signal(_serve(link, wallet, ledger, config, clock)))
+        asyncio.run(run_until_signal(_serve(link, wallet, ledger, config, steady)))
     return 0
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from runtime.clock import Clock
+from runtime.clock import Clock, FileClock
 from runtime.logs import get
 from stream.ingest.courier import Courier
+from stream.ingest.edge_clocks import EdgeClocks
 from stream.ingest.frames import FrameOpener, OpenedFrame
 from stream.ingest.gaps import GapDetector
 from wire.acks import AckBook, OwedAck
@@ -80,13 +81,19 @@ class Reception:
         self._parcels: deque[tuple[str, bytes]] = deque()  # documents that wait for room in the send queue
         self._acks = AckBook(me, interval_ms=ack_interval_ms)
         self._tidy_ms = 0
+        self.clocks = EdgeClocks(is_simulated=isinstance(clock, FileClock))
         self.restore()
         self._gaps = GapDetector(lambda session_id: self._opener.highest(session_id))
 
     def restore(self) -> None:
         """Discard what was received since the last commit, and continue with the saved sessions."""
         self._opener = FrameOpener(
-            self._me, self._directory, limits=self._limits, restored=self._restored(), repeats=self._repeats
+            self._me,
+            self._directory,
+            limits=self._limits,
+            restored=self._restored(),
+            repeats=self._repeats,
+            clocks=self.clocks,
         )
 
     def accept(self, message: Inbound, rejections: Rejections) -> OpenedFrame | None:

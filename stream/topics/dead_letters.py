@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from runtime.clock import Clock
 from stream.config import KafkaConfig
 from stream.errors import KafkaUnusable
+from stream.ingest.edge_clocks import EdgeClocks
 from stream.ingest.frames import ReadingWithScores, decode_content
 from stream.kafka import TOPICS, consumer, producer, topic
 from stream.records import (
@@ -31,6 +32,7 @@ from stream.store.buckets import Buckets
 from stream.store.decoding import decode_rewrite
 from wire.errors import DecodeError
 from wire.identity import Directory
+from wire.receiver import Opened
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS
 
 _WITHIN_MS: Final = 1_000
@@ -208,9 +210,18 @@ def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) 
     if letter.frame is None or not letter.binding_id:
         raise CannotResend("it names no frame or binding")
     try:
-        found = decode_content(
-            directory, bytes.fromhex(letter.binding_id), letter.frame.frame_class, letter.payload, clock.now_ms()
+        frame = letter.frame
+        opened = Opened(
+            frame.session_id,
+            frame.edge_id,
+            bytes.fromhex(letter.binding_id),
+            frame.frame_class,
+            frame.counter,
+            letter.payload,
+            duplicate=False,
+            conflict=False,
         )
+        found = decode_content(directory, opened, clock.now_ms(), EdgeClocks())
     except (DecodeError, ValueError) as error:
         raise CannotResend("it still cannot be decoded") from error
     if not isinstance(found, ReadingWithScores):

@@ -317,10 +317,10 @@ def test_one_patient_s_poison_is_forwarded_as_it_is(tmp_path: Path, monkeypatch:
     bench = Bench(tmp_path)
     ann = bench.site.wearables[0].me.device_id
 
-    def judge(pipeline: Pipeline, opened: Any, vitals: Any, binding: Any, *, received_ms: int) -> object:
+    def judge(pipeline: Pipeline, opened: Any, vitals: Any, binding: Any, **when: int) -> object:
         if opened.sender == ann:
             raise ZeroDivisionError
-        return sound(pipeline, opened, vitals, binding, received_ms=received_ms)
+        return sound(pipeline, opened, vitals, binding, **when)
 
     monkeypatch.setattr(Pipeline, "judge", judge)
     bench.begin(0, 1)

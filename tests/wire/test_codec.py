@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.wire.sites import AT_MS, Site, begin, named
 from vitals.messages import Consciousness, SensorFlag
@@ -476,3 +477,24 @@ def test_a_score_is_filed_under_the_reading_that_it_was_made_at() -> None:
     }
     assert (sepsis.model, sepsis.version, sepsis.score, sepsis.threshold) == ("sepsis", "1.0.0", 0.061, 0.0286)
     assert (heart.model, heart.score, heart.reason) == ("heart", None, "refused: hash")
+
+
+def test_a_reading_of_an_edge_that_tells_no_uptime_is_read() -> None:
+    told = replace(EDGE_VITALS, boot_id=b"bootboot", uptime_ms=5_000, age_ms=120, clock_ms=-7_000)
+    earlier = msgspec.msgpack.encode(msgspec.msgpack.decode(encode(told))[:8])
+
+    message = decode_edge_vitals(earlier)
+
+    assert (message.boot_id, message.uptime_ms, message.age_ms, message.clock_ms) == (b"", 0, None, 0)
+    assert message.vitals == EDGE_VITALS.vitals
+    assert decode_edge_vitals(encode(told)) == told
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"boot_id": b"short"}, {"uptime_ms": -1}, {"age_ms": -1}, {"age_ms": 2**60}, {"clock_ms": 2**50}]
+)
+def test_a_time_of_an_edge_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_edge_vitals(encode(replace(EDGE_VITALS, **wrong)))
+
+    assert caught.value.reason is Reason.VALUE

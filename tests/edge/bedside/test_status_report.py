@@ -81,6 +81,16 @@ def test_a_machine_that_lost_its_time_is_told_so() -> None:
     assert "timedatectl" in found.fix
 
 
+@pytest.mark.parametrize(
+    ("clock_ms", "says"),
+    [(None, None), (4_000, None), (-4_000, None), (210_000, "3 min ahead of"), (-600_000, "10 min behind")],
+)
+def test_a_clock_that_differs_from_the_data_centre_s_is_said(clock_ms: int | None, says: str | None) -> None:
+    found = [one for one in findings(a_status(clock_ms=clock_ms), NOW) if one.what == "clock"]
+
+    assert [one.says for one in found] == ([] if says is None else [f"{says} the data centre's"])
+
+
 def test_without_a_status_the_first_line_says_where_to_look() -> None:
     (only,) = findings(None, NOW)
 

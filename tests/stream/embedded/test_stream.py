@@ -196,6 +196,7 @@ def test_what_cannot_be_committed_is_not_signed_for_and_works_when_sent_again(tm
     site = Site(tmp_path)
     site.begin()
     frames = [site.sealed(site.message(n * 5 * SECOND)) for n in range(3)]
+    site.clock.advance(10 * SECOND)  # nothing is measured after it has arrived
     blocker = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
     site.store.query("PRAGMA busy_timeout = 0")
     blocker.execute("BEGIN IMMEDIATE")
