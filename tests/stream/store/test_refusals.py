@@ -5,6 +5,7 @@ refused line becomes one dead letter that names its record, the batch is committ
 """
 
 import math
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -101,13 +102,23 @@ def test_every_line_is_written_or_kept_as_a_dead_letter_whatever_is_refused(
     assert verdict(tmp_path, records, refused, within_s=20) == []
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_one_refused_line_among_thousands_is_found_in_few_requests(status: int, tmp_path: Path) -> None:
-    events = [events_of(record, 100) for record in range(50)]
-    records = [a_record(n, one) for n, one in enumerate(events)]
-    poison = line_of(events[31][41])
+@pytest.mark.parametrize(
+    ("status", "count", "requests"), [(400, 1, 25), (422, 1, 25), (422, 100, 1_209), (500, 1, 48), (500, 100, 2_121)]
+)
+def test_refused_lines_among_thousands_are_found_in_few_requests(
+    status: int, count: int, requests: int, tmp_path: Path
+) -> None:
+    records = [a_record(n, events_of(n, 100)) for n in range(50)]
+    lines = [line_of(event) for record in records for event in record.events]
+    refused = set(random.Random(5).sample(lines, count)) if count > 1 else {lines[3_141]}
+    log = Log(*records)
 
-    assert verdict(tmp_path, records, {poison: status}, within_s=60) == []
+    with influx_stand_in(tmp_path, refusal=lambda sent: status if not refused.isdisjoint(sent) else None) as server:
+        one_turn(server, log)
+        assert len(lines_of(server)) == 5_000 - count
+        assert len(server.written) == requests
+
+    assert len(log.dead_letters()) == count
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])
