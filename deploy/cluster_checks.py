@@ -31,7 +31,8 @@ from stream.kafka import check_topics, connection, consumer, topic
 from stream.store.buckets import Buckets
 from stream.store.decoding import TOPIC_GROUPS
 from stream.store.influx import read_token, task_name
-from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_READINGS
+from stream.topics.dead_letters import count_unsent
+from wire.topics import KAFKA_READINGS
 
 TIMEOUT_S: Final = 12.0
 _NO_MEMBERS: Final = ("Empty", "Dead")
@@ -127,14 +128,7 @@ async def _lags(kafka: KafkaConfig, groups: Sequence[ConsumerGroup], pause_s: fl
 
 async def _dead_letters(kafka: KafkaConfig) -> list[CheckResult]:
     """Whether there are dead letters that were not sent again."""
-    reader = consumer(kafka, group=f"{kafka.application}-dead-letters")
-    at = TopicPartition(topic(kafka, KAFKA_DEAD_LETTERS), 0)
-    try:
-        await reader.start()
-        first = max((await reader.beginning_offsets([at]))[at], await reader.committed(at) or 0)
-        count = max(0, (await reader.end_offsets([at]))[at] - first)
-    finally:
-        await reader.stop()
+    count = await count_unsent(kafka)
     where = f"--kafka {kafka.bootstrap}{_prefix(kafka)}"
     if not count:
         return [ok("dead letters", "none since they were last sent again")]
