@@ -157,6 +157,9 @@ class TopicGroupWriter:
                 entries.append((record, self._read(record, self._database.buckets)))
             except (DecodeError, TypeError) as error:
                 dead_letters.append(self._dead_letter(record, "schema", str(error), record.value or b""))
+            except Exception as error:  # noqa: BLE001 - a defect with one record must not stop the others
+                problem = f"the store writer failed ({type(error).__name__})"
+                dead_letters.append(self._dead_letter(record, "processing", problem, record.value or b""))
         attempts = Attempts(self._name, self._clock, self.counts, sleep=self._sleep)
         rejected = await self._write(attempts, entries, dead_letters)
         await self._write_windows(attempts, entries, dead_letters)
