@@ -31,6 +31,7 @@ from stream.kafka import check_topics, connection, consumer, topic
 from stream.store.buckets import Buckets
 from stream.store.decoding import TOPIC_GROUPS
 from stream.store.influx import read_token, task_name
+from stream.topics.dead_letters import count_unsent
 from wire.topics import KAFKA_READINGS
 
 TIMEOUT_S: Final = 12.0
@@ -63,6 +64,7 @@ async def check_kafka(
         try:
             async with asyncio.timeout(TIMEOUT_S + pause_s):
                 found += await _lags(kafka, groups, pause_s)
+                found += await _dead_letters(kafka)
         except (KafkaError, TimeoutError) as error:
             found.append(warning(subject, f"cannot read the lag of its consumers ({error!r})", "run the doctor again"))
     return found
@@ -121,6 +123,21 @@ async def _lags(kafka: KafkaConfig, groups: Sequence[ConsumerGroup], pause_s: fl
     return [
         judge_lag(f"{one.label} ({one.name})", a, b, seconds=pause_s, start=one.start, more=one.more)
         for one, a, b in zip(groups, first, second, strict=True)
+    ]
+
+
+async def _dead_letters(kafka: KafkaConfig) -> list[CheckResult]:
+    """Whether there are dead letters that were not sent again."""
+    count = await count_unsent(kafka)
+    where = f"--kafka {kafka.bootstrap}{_prefix(kafka)}"
+    if not count:
+        return [ok("dead letters", "none since they were last sent again")]
+    return [
+        warning(
+            "dead letters",
+            f"{count} records were refused and wait to be sent again",
+            f"see the reasons: vitalloom topics dead-letters {where}; after the fix: vitalloom topics resend {where}",
+        )
     ]
 
 

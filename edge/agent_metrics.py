@@ -27,6 +27,8 @@ class WatchedConnections(Protocol):
     def connected(self) -> bool: ...
     @property
     def trouble(self) -> str: ...
+    @property
+    def refusal(self) -> str: ...
 
 
 class EdgeHealth:
@@ -79,6 +81,8 @@ class EdgeHealth:
             return "the agent is starting"
         if not lanes.connected:
             return f"the MQTT broker is not connected ({lanes.trouble or 'not yet'}); readings are kept"
+        if lanes.refusal:
+            return f"the MQTT broker {lanes.refusal}; readings are kept"
         return trouble_of_agent(agent.counts, self._clock.mono_ms())
 
 

@@ -58,6 +58,11 @@ class Lanes:
         return next((client.trouble for client in self._all if client.trouble), "")
 
     @property
+    def refusal(self) -> str:
+        """What the broker refuses although it is connected; empty: nothing."""
+        return next((client.refusal for client in self._all if client.refusal), "")
+
+    @property
     def waiting(self) -> int:
         """How many messages came and were not taken yet."""
         return sum(client.waiting for client in self._all)

@@ -130,6 +130,7 @@ class MqttClient:
         self.refused = 0  # publishes that found no connection or no room
         self.connects = 0
         self.trouble = ""  # why there is no connection, as far as that is known
+        self.refusal = ""  # what the broker refuses although it is connected; empty: nothing
 
     @property
     def connected(self) -> bool:
@@ -335,18 +336,23 @@ class MqttClient:
                 self._last_problem = str(reason)
                 self._lost.set()
                 return
+            self.refusal = ""
             topics = self._subscriptions
             wanted.extend(topics[at : at + _SUBSCRIBE_AT_ONCE] for at in range(0, len(topics), _SUBSCRIBE_AT_ONCE))
             subscribe_next(client)
 
         def on_subscribe(client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
             if any(reason.is_failure for reason in reasons):
-                _log.warning("subscription refused", client=self._client_id)
+                self._note_refusal("refuses a subscription", next(one for one in reasons if one.is_failure))
             if not self._up.is_set():
                 subscribe_next(client)
 
-        def on_publish(_client: Client, _data: Any, _mid: int, _reason: Any, _properties: Any) -> None:
+        def on_publish(_client: Client, _data: Any, _mid: int, reason: Any, _properties: Any) -> None:
             self._without_puback -= 1
+            if reason.is_failure:
+                self._note_refusal("refuses what is published", reason)
+            elif self.refusal.startswith("refuses what"):
+                self.refusal = ""
 
         def on_disconnect(_client: Client, _data: Any, _flags: Any, _reason: Any, _properties: Any) -> None:
             self._lost.set()
@@ -366,6 +372,13 @@ class MqttClient:
         paho.on_publish = on_publish
         paho.on_disconnect = on_disconnect
         paho.on_message = on_message
+
+    def _note_refusal(self, what: str, reason: Any) -> None:
+        """What the broker refuses: its access list, mostly, so it lasts. Whoever sends goes on: a list can change."""
+        refusal = f"{what} ({reason})"
+        if refusal != self.refusal:
+            self.refusal = refusal
+            _log.error("the broker refuses a message", client=self._client_id, problem=refusal)
 
     def _wishes(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

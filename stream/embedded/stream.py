@@ -209,9 +209,13 @@ class EmbeddedStream:
                 beside=lambda: self._store.put_edge_answers(to_edges),
             )
         except CommitFailed as error:
-            _log.error("cannot commit an answer; it is tried again", problem=str(error))
-            self.counts.failed_commits += 1
-            return False
+            if not isinstance(error, RowRefused):
+                _log.error("cannot commit an answer; it is tried again", problem=str(error))
+                self.counts.failed_commits += 1
+                return False
+            _log.error("an answer cannot be stored", problem=str(error))
+            self.counts.failed_orders += 1
+            return True
         except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
             # The desk sends an order again if the alarm does not show it after a minute.
             _log.error("the processor failed on an answer", problem=type(error).__name__)

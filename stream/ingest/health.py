@@ -50,9 +50,9 @@ def kafka_trouble(counts: "IngestCounts", now_ms: int) -> str:
 
 
 def mqtt_trouble(lanes: Lanes | None) -> str:
-    """Why no frame from an edge can arrive; empty if both connections to the MQTT broker are up."""
+    """Why no frame from an edge can arrive; empty if both connections to the MQTT broker are up and refused nothing."""
     if lanes is not None and lanes.connected:
-        return ""
+        return f"the MQTT broker {lanes.refusal}" if lanes.refusal else ""
     return f"not connected to the MQTT broker ({(lanes and lanes.trouble) or 'not yet'})"
 
 

@@ -16,9 +16,9 @@ from runtime.logs import get
 from stream.config import KafkaConfig
 from stream.delivery import OutgoingRecord, RecordSender
 from stream.kafka import topic
-from stream.progress import duration, lasting
 from stream.records import AlarmRecord, encode_record
 from stream.store.counts import WriterCounts
+from stream.store.health import topic_group_trouble
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from wire.topics import KAFKA_ALARMS
 
@@ -28,7 +28,7 @@ AFTER_MS: Final = 60_000
 _LOOK_EVERY_S: Final = 5.0
 _STOP_WITHIN_S: Final = 2.0
 _RULE: Final = "outage"
-_TEXT_CHARACTERS: Final = 300
+_TEXT_CHARACTERS: Final = 500
 
 
 class StoreAlarms:
@@ -41,6 +41,7 @@ class StoreAlarms:
     def __init__(self, application: str, counts: Mapping[str, WriterCounts]) -> None:
         self._application = application
         self._counts = counts
+        self._since_ms: dict[str, int] = {}  # monotonic: by topic group, when its trouble began
         self._open: dict[str, AlarmChanged] = {}
 
     def changes(self, *, now_ms: int, mono_ms: int) -> list[AlarmChanged]:
@@ -52,24 +53,25 @@ class StoreAlarms:
         """
         found = []
         for name, counts in self._counts.items():
-            since_ms, is_open = counts.waiting_since_ms, name in self._open
-            if since_ms is None and is_open:
-                found.append(self._end(name, now_ms))
-            elif since_ms is not None and not is_open and mono_ms - since_ms >= AFTER_MS:
-                found.append(self._begin(name, counts, now_ms, waited_ms=mono_ms - since_ms))
+            trouble, is_open = topic_group_trouble(name, counts, mono_ms), name in self._open
+            if not trouble:
+                self._since_ms.pop(name, None)
+                found += [self._end(name, now_ms)] if is_open else []
+                continue
+            seen_ms = self._since_ms.setdefault(name, mono_ms)
+            lasted_ms = mono_ms - min(seen_ms, seen_ms if counts.waiting_since_ms is None else counts.waiting_since_ms)
+            if not is_open and lasted_ms >= AFTER_MS:
+                found.append(self._begin(name, trouble, now_ms, lasted_ms=lasted_ms))
         return found
 
     def end_all(self, *, now_ms: int) -> list[AlarmChanged]:
         """The ends of all open alarms: this process stops, and the next one finds out for itself."""
         return [self._end(name, now_ms) for name in list(self._open)]
 
-    def _begin(self, name: str, counts: WriterCounts, now_ms: int, *, waited_ms: int) -> AlarmChanged:
-        onset_ms = now_ms - waited_ms
+    def _begin(self, name: str, trouble: str, now_ms: int, *, lasted_ms: int) -> AlarmChanged:
+        onset_ms = now_ms - lasted_ms
         alarm_id = hashlib.sha256(f"store {self._application} {name} {onset_ms}".encode()).digest()[:16]
-        text = (
-            f"The record of the site stands still: {name} are not written to the database for "
-            f"{duration(waited_ms, 0)}; nothing is lost, screens show old values. {counts.why_waiting}"
-        )
+        text = f"The record of the site stands still; nothing is lost, screens show old values. {trouble}"
         self._open[name] = AlarmChanged(
             binding_id=alarm_id.hex(),
             alarm_id=alarm_id,
@@ -80,7 +82,7 @@ class StoreAlarms:
             at_ms=now_ms,
             onset_ms=onset_ms,
             revision=0,
-            text=text[:_TEXT_CHARACTERS] + lasting(counts.waiting_for),
+            text=text[:_TEXT_CHARACTERS],
             basis="store",
         )
         return self._open[name]
@@ -97,7 +99,7 @@ class StoreAlarms:
             at_ms=now_ms,
             onset_ms=opened.onset_ms,
             revision=1,
-            text=f"The database accepts {name} of the site again.",
+            text=f"The record of the site goes on ({name}).",
             basis=opened.basis,
         )
 

@@ -66,7 +66,7 @@ class Attempts:
             elif len(part) == 1 or error.dropped >= len(part):
                 refused += [(item, str(error)) for item in part]
             else:
-                evidence.suspected = True
+                evidence.suspected |= error.cause is Cause.UNCLEAR
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
             self._progressed()
@@ -101,7 +101,7 @@ class Attempts:
             self._counts.retries += 1
             if not (failures and evidence.suspected):
                 self._wait_for(found, cause, began_ms)
-                await self._sleep(wait_s if found.after_s is None else found.after_s)
+                await self._sleep(wait_s if found.after_s is None else max(found.after_s, FIRST_WAIT_S))
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _wait_for(self, error: DatabaseFailed, cause: Cause, began_ms: int) -> None:
@@ -128,7 +128,7 @@ class _Evidence:
 
     def __init__(self, check: Callable[[], Awaitable[Any]]) -> None:
         self.accepted = False  # it has accepted something of this batch
-        self.suspected = False  # it is well, and something in this batch is refused
+        self.suspected = False  # it was well all the time that it failed on something in this batch
         self._check = check
 
     async def holds(self) -> bool:

@@ -117,8 +117,20 @@ def decode_rewrite(record: RewriteRecord, buckets: Buckets) -> DecodedRecord:
     if isinstance(inner, RewriteRecord):
         raise DecodeError(Reason.SCHEMA, "a record to write again within another")
     found = _judgement(inner, buckets)
-    late = [one for event in found.events if isinstance(event, ReadingJudged) for one in windows_of(event.reading)]
-    return found._replace(outdated=[*found.outdated, *late])
+    return found._replace(outdated=[*found.outdated, *(one for event in found.events for one in _windows_of(event))])
+
+
+def _windows_of(event: Any) -> list[WindowOutdated]:
+    """Windows to recompute when an event is written later than its neighbours: a minute may have changed since."""
+    if isinstance(event, ReadingJudged):
+        return windows_of(event.reading)
+    if isinstance(event, WindowClosed):
+        return [
+            WindowOutdated(
+                binding_id=event.binding_id, sign=event.sign, start_ms=event.start_ms, width_ms=event.width_ms
+            )
+        ]
+    return []
 
 
 def _rewritten_line(record: RewriteRecord, buckets: Buckets) -> DecodedRecord:
@@ -128,7 +140,7 @@ def _rewritten_line(record: RewriteRecord, buckets: Buckets) -> DecodedRecord:
         line = record.value.decode()
     except UnicodeDecodeError as error:
         raise DecodeError(Reason.SCHEMA, "a line that is not text") from error
-    return DecodedRecord([(record.bucket, line)], windows_of_line(line) if record.bucket == buckets.raw else [], ())
+    return DecodedRecord([(record.bucket, line)], windows_of_line(line), ())
 
 
 def _is_rewrite(found: JudgementRecord | RewriteRecord) -> bool:

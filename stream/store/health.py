@@ -53,7 +53,8 @@ def topic_group_trouble(name: str, counts: WriterCounts, now_ms: int) -> str:
     if not counts.turned_ms:
         return f"{name}: Kafka has not answered yet"
     if now_ms - counts.turned_ms > STUCK_MS:
-        return f"{name}: no progress for {duration(now_ms, counts.turned_ms)}"
+        why = f": {counts.why_kafka}" if counts.why_kafka else ""
+        return f"{name}: no progress for {duration(now_ms, counts.turned_ms)}{why}"
     if now_ms - counts.heard_ms > STUCK_MS:
         return f"{name}: Kafka has not answered for {duration(now_ms, counts.heard_ms)}"
     return ""

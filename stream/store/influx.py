@@ -1,5 +1,6 @@
 """Access to InfluxDB: create buckets, tasks and tokens; write lines; recompute windows that late readings changed."""
 
+import csv
 import re
 import time
 from collections.abc import Collection, Sequence
@@ -26,7 +27,7 @@ HOUR_MS: Final = 3_600_000
 _DAY_S: Final = 86_400
 _TASK: Final = "vitalloom hours"
 _CONNECTION_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
-_QUERY_ERRORS: Final = (FluxQueryException, FluxCsvParserException, ValueError, KeyError)  # in an answer 200
+_QUERY_ERRORS: Final = (FluxQueryException, FluxCsvParserException, csv.Error, ValueError, KeyError)  # in an answer 200
 _DROPPED: Final = re.compile(r"\bdropped[= ](\d+)\b")
 CHECK: Final = "store_check accepted=true"
 """A line that InfluxDB can only refuse if it refuses every line; it gets the time of the server."""
@@ -144,13 +145,10 @@ class Database:
         rows = [(int(one["_time"].timestamp() * 1_000), one.values) for one in found]
         lines = []
         for one in sorted(outdated, key=lambda one: (one.start_ms, one.sign)):
-            bit = 1 << INDEX[VitalSign(one.sign)]
             values = [
-                row[one.sign]
+                value
                 for at_ms, row in rows
-                if one.start_ms <= at_ms < one.start_ms + one.width_ms
-                and row.get(one.sign) is not None
-                and not int(row.get("unusable") or 0) & bit
+                if one.start_ms <= at_ms < one.start_ms + one.width_ms and (value := _usable(row, one.sign)) is not None
             ]
             if values:
                 lines.append((one, _minute_line(binding_id, one, values)))
@@ -187,6 +185,14 @@ class Database:
             f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})",
             cause=Cause.UNAVAILABLE if away else Cause.UNCLEAR,
         )
+
+
+def _usable(row: dict[str, Any], sign: str) -> float | None:
+    """The value of a sign in a stored reading; None if it has none, or another program has stored something else."""
+    value, unusable = row.get(sign), row.get("unusable") or 0
+    if not isinstance(value, int | float) or not isinstance(unusable, int | float):
+        return None
+    return None if int(unusable) & 1 << INDEX[VitalSign(sign)] else float(value)
 
 
 def _minute_line(binding_id: str, window: WindowOutdated, values: list[float]) -> str:

@@ -43,6 +43,9 @@ _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MEASURED: Final = tuple(sign.value for sign in MEASURED)
 _WINDOW_MS: Final = MonitoringPlan().window_ms
 _READING_LINE: Final = re.compile(rf"{READING},binding=(?P<binding>[0-9a-f]+) (?P<fields>.+) (?P<at_ns>-?\d+)")
+_MINUTE_LINE: Final = re.compile(
+    rf"{MINUTE},binding=(?P<binding>[0-9a-f]+),sign=(?P<sign>{'|'.join(_MEASURED)}) .+ (?P<at_ns>-?\d+)"
+)
 _IN_TAG: Final = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ ", "\\": "/", "\n": " ", "\r": " "})
 _IN_TEXT: Final = str.maketrans({'"': r"\"", "\\": r"\\", "\n": " ", "\r": " "})
 
@@ -83,7 +86,10 @@ def windows_of(reading: Reading) -> list[WindowOutdated]:
 
 
 def windows_of_line(line: str) -> list[WindowOutdated]:
-    """As `windows_of`, from the line of a reading; empty for other lines."""
+    """As `windows_of`, from the line of a reading or of a minute; empty for other lines."""
+    minute = _MINUTE_LINE.fullmatch(line)
+    if minute is not None:
+        return _windows(minute["binding"], int(minute["at_ns"]) // NS_IN_MS, (minute["sign"],))
     found = _READING_LINE.fullmatch(line)
     if found is None:
         return []

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +24,7 @@ from stream.delivery import OutgoingRecord, RecordSender
 from stream.kafka import consumer, topic
 from stream.records import DeadLetter, JudgementRecord, StoredFrames, encode_record
 from stream.store.alarms import announce
-from stream.store.attempts import Attempts
+from stream.store.attempts import Attempts, Sleep
 from stream.store.counts import WriterCounts
 from stream.store.decoding import TOPIC_GROUPS, DecodedRecord
 from stream.store.influx import HOUR_MS, Database
@@ -69,14 +69,29 @@ class StoreWriter:
                 await writer.run()
             except (KafkaError, OSError, TimeoutError) as error:
                 writer.counts.restarts += 1
+                writer.counts.why_kafka = repr(error)
                 _log.warning("Kafka error; restarting from the last commit", topics=name, problem=repr(error))
                 await asyncio.sleep(1)
 
 
 class TopicGroupWriter:
-    """Reads the topics of one group in order, writes their records, and commits the offsets after writing."""
+    """Reads the topics of one group in order, writes their records, and commits the offsets after writing.
 
-    def __init__(self, name: str, config: StoreConfig, database: Database, clock: Clock, counts: WriterCounts) -> None:
+    Args:
+        name: of the topic group, a key of `TOPIC_GROUPS`.
+        sleep: waits between attempts to write.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: StoreConfig,
+        database: Database,
+        clock: Clock,
+        counts: WriterCounts,
+        *,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
         self.counts = counts
         self._name = name
         self._config = config
@@ -84,7 +99,7 @@ class TopicGroupWriter:
         self._clock = clock
         self._topics, self._read = TOPIC_GROUPS[name]
         self._polled: dict[TopicPartition, int | None] = {}
-        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._sleep = sleep
 
     async def run(self) -> None:
         """Serve until cancelled, or until Kafka fails."""
@@ -142,7 +157,10 @@ class TopicGroupWriter:
                 entries.append((record, self._read(record, self._database.buckets)))
             except (DecodeError, TypeError) as error:
                 dead_letters.append(self._dead_letter(record, "schema", str(error), record.value or b""))
-        attempts = Attempts(self._name, self._clock, self.counts, sleep=self.sleep)
+            except Exception as error:  # noqa: BLE001 - a defect with one record must not stop the others
+                problem = f"the store writer failed ({type(error).__name__})"
+                dead_letters.append(self._dead_letter(record, "processing", problem, record.value or b""))
+        attempts = Attempts(self._name, self._clock, self.counts, sleep=self._sleep)
         rejected = await self._write(attempts, entries, dead_letters)
         await self._write_windows(attempts, entries, dead_letters)
         await self._report(reporter, entries, rejected, dead_letters)
@@ -260,7 +278,7 @@ class TopicGroupWriter:
                 reports.append(OutgoingRecord(topic(kafka, KAFKA_STORED), None, encode_record(report)))
         await reporter.deliver(reports, all_of_them=True)
         self.counts.stored += len(stored)
-        self.counts.kafka_refuses_since_ms = None
+        self.counts.kafka_refuses_since_ms, self.counts.why_kafka = None, ""
 
     async def _send_dead_letters(self, reporter: RecordSender, letters: list[DeadLetter]) -> None:
         """Send until Kafka has them all; one that is too large for it is cut to what identifies the record."""

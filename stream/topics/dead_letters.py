@@ -88,6 +88,16 @@ async def list_dead_letters(config: KafkaConfig) -> list[StoredDeadLetter]:
         return [one async for one in reader.letters(since=0)]
 
 
+async def count_unsent(config: KafkaConfig) -> int:
+    """How many dead letters arrived since they were last sent again.
+
+    Raises:
+        KafkaUnusable: Kafka does not answer.
+    """
+    async with _DeadLetterReader(config) as reader:
+        return len([one async for one in reader.letters(since=await reader.committed_offset())])
+
+
 async def resend_dead_letters(
     config: KafkaConfig,
     clock: Clock,

@@ -83,6 +83,7 @@ def test_healthy_site_has_no_problems(hospital: Hospital) -> None:
         "Kafka",
         "workers",
         "store",
+        "dead",
         "InfluxDB",
         "bucket",
         "identity",

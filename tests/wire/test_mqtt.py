@@ -589,3 +589,26 @@ def test_leaving_is_quick_and_leaves_no_task_behind(broker: Broker) -> None:
         assert not edge.publish("up", b"1")
 
     asyncio.run(story())
+
+
+def test_what_the_broker_refuses_is_named_until_it_accepts_again(mosquitto: Mosquitto) -> None:
+    folder = mosquitto.log.parent
+    access, config = folder / "access", folder / "mosquitto.conf"
+    access.write_text("topic readwrite allowed/#\n", encoding="utf-8")
+    access.chmod(0o600)
+    config.write_text(f"{config.read_text(encoding='utf-8')}acl_file {access}\n", encoding="utf-8")
+    mosquitto.kill()
+    mosquitto.start()
+
+    async def story() -> tuple[str, str]:
+        async with client(mosquitto.port, "one") as one:
+            await up(one)
+            assert one.publish("forbidden/1", b"1")
+            await until(lambda: one.refusal != "")
+            said = one.refusal
+            assert one.room == 1_000  # what is refused takes up no room
+            assert one.publish("allowed/1", b"1")
+            await until(lambda: one.refusal == "")
+            return said, one.refusal
+
+    assert asyncio.run(story()) == ("refuses what is published (Not authorized)", "")

@@ -15,8 +15,8 @@ STUCK = NOW - STUCK_MS - 1
 class Lanes:
     """Two connections."""
 
-    def __init__(self, *, connected: bool, trouble: str = "") -> None:
-        self.connected, self.trouble = connected, trouble
+    def __init__(self, *, connected: bool, trouble: str = "", refusal: str = "") -> None:
+        self.connected, self.trouble, self.refusal = connected, trouble, refusal
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,10 @@ def test_the_reason_why_ingest_makes_no_progress(counts: dict[str, Any], said: s
             "not connected to the MQTT broker (our certificate has expired)",
         ),
         (Lanes(connected=True, trouble="it was away an hour ago"), ""),
+        (
+            Lanes(connected=True, refusal="refuses a subscription (Not authorized)"),
+            "the MQTT broker refuses a subscription (Not authorized)",
+        ),
     ],
 )
 def test_the_reason_why_the_connections_are_down(lanes: Any, said: str) -> None:

@@ -5,6 +5,7 @@ refused line becomes one dead letter that names its record, the batch is committ
 """
 
 import math
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream.records import FrameRef, JudgementRecord, decode_judgement_record
+from stream.records import FrameRef, JudgementRecord, RewriteRecord, decode_event_record, decode_judgement_record
 from stream.store.line_protocol import line_of
 from tests.stream.nights import BED_1, BED_2, reading
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
 from tests.stream.store.influx_stand_in import influx_stand_in
 from tests.stream.store.topic_group import Log, lines_of, one_turn
 from vitals.messages import ReadingJudged, WindowOutdated
+from wire.topics import KAFKA_EVENTS
 
 STATUSES = (400, 413, 422, 500)
 START = NOW // HOUR * HOUR
@@ -101,13 +103,52 @@ def test_every_line_is_written_or_kept_as_a_dead_letter_whatever_is_refused(
     assert verdict(tmp_path, records, refused, within_s=20) == []
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_one_refused_line_among_thousands_is_found_in_few_requests(status: int, tmp_path: Path) -> None:
-    events = [events_of(record, 100) for record in range(50)]
-    records = [a_record(n, one) for n, one in enumerate(events)]
-    poison = line_of(events[31][41])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(night=nights(), again=st.sampled_from([None, *STATUSES]))
+def test_what_was_refused_is_written_once_it_is_accepted_and_stays_a_dead_letter_until_then(
+    night: tuple[list[JudgementRecord], dict[str, int]], again: int | None, tmp_path: Path
+) -> None:
+    records, refused = night
+    log, lines = Log(*records), {line_of(event) for record in records for event in record.events}
+    still = set(sorted(refused)[: len(refused) // 2]) if again is not None else set()
+    with influx_stand_in(
+        tmp_path, refusal=lambda sent: next((refused[line] for line in sent if line in refused), None)
+    ) as server:
+        one_turn(server, log)
+        server.refusal = lambda sent: again if any(line in still for line in sent) else None
+        rewrites = [RewriteRecord(topic=KAFKA_EVENTS, value=one.payload) for one in log.dead_letters()]
+        second = Log(*rewrites, *rewrites[:3])  # sending again twice changes nothing
+        if rewrites:
+            one_turn(server, second)
+        kept = lines_of(server)
 
-    assert verdict(tmp_path, records, {poison: status}, within_s=60) == []
+    assert {line for bucket, line in kept if bucket == "vitals"} == lines - still
+    inside = [decode_event_record(one.payload) for one in second.dead_letters()]
+    assert all(isinstance(one, RewriteRecord) for one in inside)
+    assert {one.source for one in second.dead_letters()} >= {
+        f"vl.events.v1/0/{n}"
+        for n, one in enumerate(rewrites)
+        if line_of(decode_judgement_record(one.value).events[0]) in still
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "count", "requests"), [(400, 1, 25), (422, 1, 25), (422, 100, 1_209), (500, 1, 48), (500, 100, 2_121)]
+)
+def test_refused_lines_among_thousands_are_found_in_few_requests(
+    status: int, count: int, requests: int, tmp_path: Path
+) -> None:
+    records = [a_record(n, events_of(n, 100)) for n in range(50)]
+    lines = [line_of(event) for record in records for event in record.events]
+    refused = set(random.Random(5).sample(lines, count)) if count > 1 else {lines[3_141]}
+    log = Log(*records)
+
+    with influx_stand_in(tmp_path, refusal=lambda sent: status if not refused.isdisjoint(sent) else None) as server:
+        one_turn(server, log)
+        assert len(lines_of(server)) == 5_000 - count
+        assert len(server.written) == requests
+
+    assert len(log.dead_letters()) == count
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])

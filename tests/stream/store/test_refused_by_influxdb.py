@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,31 @@ def test_one_stray_point_of_another_type_does_not_stop_the_site(
             assert sum(one["count"] for one in minutes if one["sign"] == "spo2") == 21
 
     asyncio.run(story())
+
+
+def test_one_line_that_cannot_be_stored_among_thousands_costs_few_requests(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+    begin, requests = live_ms(), 0
+    write = Database.write
+
+    async def counted(database: Database, bucket: str, lines: Sequence[str]) -> None:
+        nonlocal requests
+        requests += 1
+        await write(database, bucket, lines)
+
+    async def story() -> None:
+        await site.begin()
+        first = begin - 500_000
+        records = [judged(*(first + (n * 100 + one) * 100 for one in range(100))) for n in range(50)]
+        records[31] = judged(*(first + (3_100 + n) * 100 for n in range(41)), 2**46)
+        await site.put(*records)
+        monkeypatch.setattr(Database, "write", counted)
+        async with site.writing() as writer:
+            await until(lambda: writer.counts["events"].records == 50, "written")
+            assert len(await site.rows("vitals")) == 4_941
+            assert writer.counts["events"].dead_letters == 1
+
+    asyncio.run(story())
+    assert requests < 40

@@ -68,8 +68,7 @@ def one_turn(
     async def turn() -> None:
         config = StoreConfig(influx=server.config, batch_points=batch_points)
         async with Database(server.config) as database, asyncio.timeout(within_s):
-            writer = TopicGroupWriter(group, config, database, clock, counts)
-            writer.sleep = sleep
+            writer = TopicGroupWriter(group, config, database, clock, counts, sleep=sleep)
             async with RecordSender(config.kafka, make=lambda _: cast(Any, log)) as reporter:
                 await writer._turn(cast(Any, log), reporter)
 
