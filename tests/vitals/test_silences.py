@@ -1,7 +1,7 @@
 """A silence is of one condition: a rule and, where the rule is judged sign by sign, the sign.
 
-Property: whatever was silenced, in whatever order, an alarm is quiet only if its own condition was silenced, the silence
-is not over, and the alarm is no worse than what was silenced.
+Property: whatever was silenced, in whatever order, an alarm is quiet only if its own condition was silenced, the
+silence is not over, and the alarm is no worse than what was silenced.
 """
 
 import random

@@ -15,6 +15,7 @@ from stream.desk.texts import Message
 from stream.errors import CommitFailed
 from stream.records import AlarmRecord
 from tests.stream.desk.alarms import AMBER, MINUTE, NOW, RED, SECOND, an_id, told
+from tests.stream.desk.earlier_books import make_earlier
 from tests.stream.desk.test_desk import Night, lived
 from vitals.messages import AlarmKind, AlarmState
 
@@ -292,6 +293,7 @@ def test_an_edge_cannot_pass_an_alarm_off_as_an_outage(ward: Ward) -> None:
 def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(ward: Ward, open_beds: int) -> None:
     ward.hear(*(no_data(bed) for bed in range(1, 4)), told(7, binding_id=f"{4:032x}"))
     ward.book.close()
+    make_earlier(ward.folder / "desk.sqlite")
     with sqlite3.connect(ward.folder / "desk.sqlite") as earlier:
         rows = earlier.execute("SELECT alarm_id, body FROM alarm").fetchall()
         for alarm_id, body in rows:
@@ -314,4 +316,4 @@ def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(w
     lived(story)
 
     assert len(ward.channels.sent[1:]) == (1 if open_beds == 3 else 2)
-    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("2",)]
+    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("3",)]

@@ -150,7 +150,8 @@ def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open
         store.put_events(story)
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
-            f"{BEFORE_5} DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'"
+            f"{BEFORE_5} DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; "
+            "DELETE FROM meta WHERE key = 'alarm_log'"
         )
         earlier.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     earlier.close()
