@@ -28,10 +28,12 @@ class Held(Notifier):
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Message]] = []
+        self.tried: list[tuple[str, str]] = []
         self.broken: set[str] = set()
         self.stuck: set[str] = set()
 
     async def send(self, address: Address, message: Message, *, name: object = None) -> None:
+        self.tried.append((address.person, address.channel))
         if address.channel in self.stuck:
             await asyncio.Event().wait()
         if address.channel in self.broken:
