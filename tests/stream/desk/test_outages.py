@@ -317,3 +317,32 @@ def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(w
 
     assert len(ward.channels.sent[1:]) == (1 if open_beds == 3 else 2)
     assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("3",)]
+
+
+def test_an_outage_that_is_over_before_the_next_turn_delays_no_call(ward: Ward) -> None:
+    # The calls of bed 1 are due and refused when an outage begins, which stops them, and ends at once.
+    async def story() -> None:
+        ward.channels.broken = {"push", "sms", "call"}
+        ward.hear(no_data(1))
+        await ward.pass_time(15 * MINUTE)
+        ward.hear(no_data(2), no_data(3))
+        ward.hear(back(2), back(3))
+        ward.channels.broken = set()
+        await ward.pass_time(2 * SECOND)
+
+    lived(story)
+
+    assert ("anna", "push") in ward.channels.calls
+
+
+def test_a_silence_of_an_earlier_version_that_may_have_been_of_one_sign_is_over(ward: Ward) -> None:
+    ward.hear(no_data(1), no_data(2, key="spo2"))
+    for alarm_id in (an_id(1), an_id(2)):
+        ward.desk.silence(alarm_id, by="anna", minutes=60, revision=0)
+    ward.book.close()
+    make_earlier(ward.folder / "desk.sqlite")
+    del ward.book
+
+    ward.wake()
+
+    assert {one.place.bed: one.calls for one in ward.desk.standing()} == {"1": False, "2": True}
