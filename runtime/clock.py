@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 _MILLISECONDS = struct.Struct("<q")
 _SLEW = 0.01  # the share by which a steady clock runs faster or slower after the machine's clock was set
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -26,14 +27,40 @@ class Clock(Protocol):
         ...
 
 
+class ElapsedClock(Clock, Protocol):
+    """A clock that also tells elapsed time through a restart of the process and a sleep of the machine."""
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds that are never set and go on while the machine sleeps; simulated where time is simulated."""
+        ...
+
+    @property
+    def elapsed_id(self) -> str:
+        """Two values of `elapsed_ms` may be subtracted only if they have the same id; empty: with no other."""
+        ...
+
+
 class SystemClock:
     """The system clocks of this machine."""
+
+    def __init__(self) -> None:
+        try:
+            self._boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+        except OSError:
+            self._boot_id = ""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
     def mono_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+    def elapsed_ms(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+    @property
+    def elapsed_id(self) -> str:
+        return self._boot_id
 
 
 class SteadyClock:
@@ -84,12 +111,25 @@ class ManualClock:
     def __init__(self, now_ms: int = 0, *, mono_ms: int = 0) -> None:
         self._now_ms = now_ms
         self._mono_ms = mono_ms
+        self._boots = 1
 
     def now_ms(self) -> int:
         return self._now_ms
 
     def mono_ms(self) -> int:
         return self._mono_ms
+
+    def elapsed_ms(self) -> int:
+        return self._mono_ms
+
+    @property
+    def elapsed_id(self) -> str:
+        return str(self._boots)
+
+    def restart_machine(self) -> None:
+        """Monotonic time begins anew, as after a restart of the machine."""
+        self._boots += 1
+        self._mono_ms = 0
 
     def advance(self, by_ms: int) -> None:
         """Move both clocks."""
@@ -127,6 +167,14 @@ class FileClock:
 
     def mono_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+    def elapsed_ms(self) -> int:
+        """Simulated time, for what is measured in hours of a simulated ward."""
+        return self.now_ms()
+
+    @property
+    def elapsed_id(self) -> str:
+        return str(self.path)
 
     def set(self, now_ms: int) -> None:
         """Set the wall clock. Only the process that created the file may do this."""

@@ -198,9 +198,23 @@ class Escalation(msgspec.Struct, frozen=True, kw_only=True):
     after_silence: bool = False  # the ladder begins when a silence ends
     acknowledged_for: Priority | None = None  # priority when it was acknowledged; a worse one starts a new ladder
     silenced_for: Priority | None = None  # likewise, when it was silenced
+    log: int = 0  # number of the alarm log in which the ladder began: revisions count within one log
 
 
-def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> Escalation:
+def key_prefix(alarm: Escalation) -> str:
+    """The beginning of the keys of all notifications of the present ladder, and of no other."""
+    log = f"-{alarm.log}" if alarm.log else ""
+    return f"{alarm.alarm.alarm_id.hex()}.{alarm.ladder}{log}."
+
+
+def follow(
+    before: Escalation | None,
+    alarm: AlarmChanged,
+    *,
+    heard_ms: int,
+    silenced_until_ms: int | None = None,
+    log: int = 0,
+) -> Escalation:
     """An alarm was announced or has changed.
 
     A ladder begins when an alarm starts to wait for an answer: when it becomes active, when it gets worse, when a
@@ -212,6 +226,8 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
         alarm: the alarm as it was announced now.
         heard_ms: the time now, by the clock of the desk: ladders run from when a person could be notified, and the
             clock of a device may be wrong.
+        silenced_until_ms: the end of the alarm's silence by the clock of the desk; None: as the alarm says.
+        log: number of the log that the alarm was read from.
     """
     if before is not None:
         if before.alarm.alarm_id != alarm.alarm_id:
@@ -227,17 +243,22 @@ def follow(before: Escalation | None, alarm: AlarmChanged, *, heard_ms: int) -> 
         ladder=alarm.revision,
         acknowledged_for=acknowledged_for,
         silenced_for=silenced_for,
+        log=log,
     )
     answered = acknowledged_for is not None and alarm.priority <= acknowledged_for
     if alarm.state is not AlarmState.ACTIVE or alarm.retrospective or answered:
         return msgspec.structs.replace(now, begins_ms=None)
     until_ms = alarm.silenced_until_ms
+    if until_ms is not None and silenced_until_ms is not None:
+        until_ms = silenced_until_ms
     if until_ms is not None and until_ms > heard_ms and silenced_for is not None and alarm.priority <= silenced_for:
         # The ladder begins at the end of the silence even if that end is never announced.
         return msgspec.structs.replace(now, begins_ms=until_ms, after_silence=True)
     if before is None or not _is_running(before, heard_ms) or alarm.priority > before.priority:
         return now
-    return msgspec.structs.replace(now, begins_ms=before.begins_ms, ladder=before.ladder, priority=before.priority)
+    return msgspec.structs.replace(
+        now, begins_ms=before.begins_ms, ladder=before.ladder, log=before.log, priority=before.priority
+    )
 
 
 def due(
@@ -266,6 +287,25 @@ def due(
             break
         found += [one for one in _tries(policy, alarm, turn, results) if from_ms <= one.due_ms < until_ms]
     return sorted(found, key=lambda one: (one.due_ms, one.level, one.attempt))
+
+
+def standing_calls(
+    policy: EscalationPolicy, alarm: Escalation, *, now_ms: int, attempts: tuple[Attempt, ...] = ()
+) -> list[Due]:
+    """Everything that has become due in the newest round of each step, whether it was attempted or not.
+
+    Whoever has one of these roles now and was not called yet is to be called: roles change while an alarm stands.
+    """
+    if alarm.begins_ms is None:
+        return []
+    results = _by_key(attempts)
+    newest: dict[int, _Turn] = {}
+    for turn in _turns(policy, alarm, alarm.begins_ms, now_ms):
+        if turn.at_ms > now_ms:
+            break
+        newest[turn.level] = turn
+    tries = (one for turn in newest.values() for one in _tries(policy, alarm, turn, results, attempted=True))
+    return [one for one in tries if one.due_ms <= now_ms]
 
 
 def next_due_ms(
@@ -345,13 +385,16 @@ def _turns(policy: EscalationPolicy, alarm: Escalation, begins_ms: int, from_ms:
         yield _Turn(len(ladder.steps) - 1, repetition, base_ms + repetition * ladder.repeat_ms, last)
 
 
-def _tries(policy: EscalationPolicy, alarm: Escalation, turn: _Turn, results_of: _Results) -> Iterator[Due]:
+def _tries(
+    policy: EscalationPolicy, alarm: Escalation, turn: _Turn, results_of: _Results, *, attempted: bool = False
+) -> Iterator[Due]:
+    """The notifications of one round; with `attempted` those too that have a result."""
     step, at_ms = turn.step, turn.at_ms
     for index, channel in enumerate(step.channels):
         attempt = turn.repetition * len(step.channels) + index
-        key = f"{alarm.alarm.alarm_id.hex()}.{alarm.ladder}.{turn.level}.{attempt}"
+        key = f"{key_prefix(alarm)}{turn.level}.{attempt}"
         results = results_of.get(key, [])
-        if not results:
+        if attempted or not results:
             yield Due(
                 key=key,
                 alarm_id=alarm.alarm.alarm_id,

@@ -135,7 +135,7 @@ class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
 class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="silence"):
     """A person silences one condition of one patient for a while; a higher priority breaks through.
 
-    A condition is a rule and, where the rule is judged sign by sign, the sign. Silences of earlier versions name no
+    A condition is a rule and, where the rule is judged sign by sign, the sign. Silences of earlier versions have no
     sign.
     """
 

@@ -12,6 +12,7 @@ import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
 from stream.records import AlarmRecord, EdgeAlarmRecord
+from vitals.alarms import WORSE_BY
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
@@ -37,6 +38,8 @@ class DeskAnswer(msgspec.Struct, frozen=True, array_like=True):
     at_ms: int
     revision: int  # of the alarm as it was seen
     priority: Priority
+    grade: float = 0.0
+    from_other_log: bool = False  # given in an earlier log: it holds in this one until the alarm is worse
 
 
 class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
@@ -46,8 +49,10 @@ class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
     rule_id: str
     by: str
     at_ms: int
-    until_ms: int
+    until_ms: int  # by the desk's time
     priority: Priority
+    key: str = ""  # the sign, of a rule that is judged sign by sign
+    ordered_until_ms: int | None = None  # its end as the patient's monitor was told; None: `until_ms`
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -60,10 +65,16 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     answer: DeskAnswer | None = None
     replaced: bool = False  # superseded by another alarm of the same condition
     without_data: tuple[str, ...] = ()  # of an outage: the bindings that send no data
+    log: int = 0  # number of the log of its last record: revisions count within one log
 
     @property
     def alarm(self) -> AlarmChanged:
         return self.escalation.alarm
+
+    @property
+    def condition(self) -> tuple[str, str, str]:
+        """Binding, rule and key."""
+        return self.alarm.binding_id, self.alarm.rule_id, self.alarm.key
 
     @property
     def is_outage(self) -> bool:
@@ -108,6 +119,13 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         return self.alarm.acknowledged_by is not None or (self.is_outage and self.answer is not None)
 
 
+def covers(answer: DeskAnswer, alarm: AlarmChanged) -> bool:
+    """Whether an alarm is no worse than what a person answered. Grades are compared where both are known."""
+    if alarm.priority > answer.priority:
+        return False
+    return not answer.grade or alarm.grade < answer.grade + WORSE_BY
+
+
 class Heard(NamedTuple):
     """Result of one record of the alarm log."""
 
@@ -143,6 +161,7 @@ def of_edge(record: EdgeAlarmRecord) -> AlarmChanged | None:
         basis="edge",
         # As in the data centre: an alarm that arrives so late is recorded and does not notify.
         retrospective=record.arrived_ms - found.at_ms > EDGE_FRESH_MS,
+        grade=found.grade,
     )
 
 
@@ -152,43 +171,46 @@ def hear(
     now_ms: int,
     before: Kept | None,
     rival: Kept | None = None,
-    active_silence: ActiveSilence | None = None,
+    silence: ActiveSilence | None = None,
+    log: int = 0,
 ) -> Heard | None:
     """Apply a record of a new or changed alarm. None: the record is of no use to the desk.
 
     Args:
         before: the stored state of this alarm.
         rival: the stored state of another open alarm of the same condition.
-        active_silence: the silence of this condition that was set at this desk.
+        silence: the newest silence of this condition that was set at this desk, in force or over.
+        log: number of the log that the record was read from. In another log than before revisions count anew: its
+            record is believed, and an answer holds unless the alarm is worse.
     """
     from_edge = isinstance(record, EdgeAlarmRecord)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
-    if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival)):
+    if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival, log)):
         return None
-    if before is not None and alarm.revision <= before.alarm.revision:
+    in_other_log = before is not None and before.log != log
+    if before is not None and not in_other_log and alarm.revision <= before.alarm.revision:
         return Heard(before, news=False)
     if from_edge and before is not None and not before.alarm.retrospective:
         alarm = msgspec.structs.replace(alarm, retrospective=False)  # late, but people were notified of this alarm
-    if (
-        active_silence is not None
-        and alarm.silenced_until_ms == active_silence.until_ms
-        and alarm.priority > active_silence.priority
-    ):
+    ours = silence is not None and alarm.silenced_until_ms == ordered_until_ms(silence)
+    if silence is not None and ours and alarm.priority > silence.priority:
         # It got worse after the silence was set, so the silence does not cover it.
         alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)
-    escalation = follow(None if before is None else before.escalation, alarm, heard_ms=now_ms)
-    answer = None if before is None else before.answer
-    order = None
-    found_now = before is not None and before.from_edge and not from_edge
-    if answer is not None and found_now and alarm.acknowledged_by is None and alarm.priority <= answer.priority:
-        # The data centre reports the alarm only now; it was answered already and is not worse.
-        order = answer = DeskAnswer(answer.by, answer.at_ms, alarm.revision, alarm.priority)
+    escalation = follow(
+        _as_of_this_log(before.escalation, alarm) if before is not None and in_other_log else _escalation(before),
+        alarm,
+        heard_ms=now_ms,
+        silenced_until_ms=silence.until_ms if silence is not None and ours else None,
+        log=log,
+    )
+    answer, order = _answer(before, alarm, from_edge=from_edge, in_other_log=in_other_log)
     kept = Kept(
         escalation=escalation,
         opened_ms=now_ms if before is None else before.opened_ms,
         heard_ms=now_ms,
         from_edge=from_edge,
         answer=answer,
+        log=log,
     )
     displaced = None
     if rival is not None and kept.is_active and rival.alarm.alarm_id != alarm.alarm_id:
@@ -196,9 +218,50 @@ def hear(
     return Heard(kept, news=True, displaced=displaced, order=order)
 
 
-def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None) -> bool:
+def is_of(kept: Kept, silence: ActiveSilence) -> bool:
+    """Whether an alarm is of the condition that was silenced."""
+    return kept.condition == (silence.binding_id, silence.rule_id, silence.key)
+
+
+def ordered_until_ms(silence: ActiveSilence) -> int:
+    """The end of a silence as the patient's record has it."""
+    return silence.until_ms if silence.ordered_until_ms is None else silence.ordered_until_ms
+
+
+def _escalation(kept: Kept | None) -> Escalation | None:
+    return None if kept is None else kept.escalation
+
+
+def _as_of_this_log(escalation: Escalation, alarm: AlarmChanged) -> Escalation:
+    """A ladder that began in another log, with a revision that the first record of this one continues."""
+    earlier = msgspec.structs.replace(escalation.alarm, revision=alarm.revision - 1)
+    return msgspec.structs.replace(escalation, alarm=earlier)
+
+
+def _answer(
+    before: Kept | None, alarm: AlarmChanged, *, from_edge: bool, in_other_log: bool
+) -> tuple[DeskAnswer | None, DeskAnswer | None]:
+    """The answer that holds from now on, and the one to be sent to the patient's monitor."""
+    answer = None if before is None else before.answer
+    if before is None or answer is None:
+        return None, None
+    carried = in_other_log or answer.from_other_log
+    found_now = before.from_edge and not from_edge
+    if not carried and not found_now:
+        return answer, None
+    if not covers(answer, alarm):
+        # Its revision says nothing in this log, so it must not count by that.
+        return (None, None) if carried else (answer, None)
+    # The data centre, or this log, reports the alarm only now; it was answered already and is not worse.
+    answer = DeskAnswer(
+        answer.by, answer.at_ms, alarm.revision, answer.priority if carried else alarm.priority, answer.grade, carried
+    )
+    return answer, answer if alarm.acknowledged_by is None and not from_edge else None
+
+
+def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None, log: int) -> bool:
     """Whether an edge's record is superseded by the data centre's, or reports only the end of an alarm."""
-    if rival is not None and not rival.from_edge:
+    if rival is not None and not rival.from_edge and rival.log == log:
         return True
     return alarm.state is not AlarmState.ACTIVE if before is None else before.replaced
 
@@ -263,7 +326,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification to one person by one channel. `key` and `person` identify it."""
+    """One notification to one recipient of one person's address. `name` identifies it."""
 
     key: str
     person: str
@@ -272,6 +335,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     alarm_id: bytes
     priority: Priority
     due_ms: int
+    recipient: str = ""  # of an address that may name several: `Address.recipient`; empty: of an earlier version
     fate: DeliveryStatus = DeliveryStatus.WAITING
     tries: int = 0
     begun_ms: int | None = None  # of the last try
@@ -280,15 +344,20 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     leads: bool = True  # a message of its own, or the first of a digest; only these count towards the limit
 
     @property
+    def name(self) -> tuple[str, str, str]:
+        return self.key, self.person, self.recipient
+
+    @property
     def is_open(self) -> bool:
         return self.fate in (DeliveryStatus.WAITING, DeliveryStatus.FAILED)
 
 
 class OutgoingMessage(NamedTuple):
-    """One message to one person by one channel."""
+    """One message to one recipient of one person's address."""
 
     person: str
     channel: str
+    recipient: str
     priority: Priority
     deliveries: tuple[Delivery, ...]  # more than one: a digest
 
@@ -312,9 +381,7 @@ def outgoing_messages(
         sent: by person, the start times of messages below high.
     """
     ready = sorted((one for one in waiting if one.again_ms <= now_ms), key=lambda one: (-one.priority, one.due_ms))
-    found = [
-        OutgoingMessage(one.person, one.channel, one.priority, (one,)) for one in ready if one.priority is Priority.HIGH
-    ]
+    found = [_message(one) for one in ready if one.priority is Priority.HIGH]
     rest: dict[str, list[Delivery]] = {}
     for one in ready:
         if one.priority is not Priority.HIGH:
@@ -324,15 +391,22 @@ def outgoing_messages(
         left = limit.messages - recent
         if left <= 0:
             continue
-        by_channel: dict[str, list[Delivery]] = {}
-        for one in these:
-            by_channel.setdefault(one.channel, []).append(one)
-        if len(these) <= left:
-            found += [OutgoingMessage(person, one.channel, one.priority, (one,)) for one in these]
+        if len({one.key for one in these}) <= left:  # several recipients of one notification count once
+            found += [_message(one) for one in these]
             continue
-        for channel, ones in list(by_channel.items())[:left]:
-            found.append(OutgoingMessage(person, channel, max(one.priority for one in ones), tuple(ones)))
+        channels = list(dict.fromkeys(one.channel for one in these))[:left]
+        digests: dict[tuple[str, str], list[Delivery]] = {}
+        for one in these:
+            if one.channel in channels:
+                digests.setdefault((one.channel, one.recipient), []).append(one)
+        found += [_message(*ones) for ones in digests.values()]
     return found
+
+
+def _message(*deliveries: Delivery) -> OutgoingMessage:
+    first = deliveries[0]
+    highest = max(one.priority for one in deliveries)
+    return OutgoingMessage(first.person, first.channel, first.recipient, highest, deliveries)
 
 
 def again_ms(tries: int, now_ms: int) -> int:
@@ -344,11 +418,40 @@ def outcome(deliveries: Sequence[Delivery], *, accepted_is_delivered: bool) -> O
     """Result of one notification to all people of its role together; None while it is unknown.
 
     A service that accepts a message may not have shown it, so acceptance is no receipt unless the site configures it.
+    A person is reached if one of the recipients of the person's address accepted; the others are tried again for
+    themselves. The notification is delivered if every person was reached.
     """
-    fates = [one.fate for one in deliveries]
-    if DeliveryStatus.SENT in fates:
-        return Outcome.DELIVERED if accepted_is_delivered else Outcome.SENT
-    return Outcome.FAILED if all(fate is DeliveryStatus.FAILED for fate in fates) else None
+    counted = [one for one in deliveries if one.fate is not DeliveryStatus.STOPPED]
+    sent = {one.person for one in counted if one.fate is DeliveryStatus.SENT}
+    if sent:
+        all_reached = sent == {one.person for one in counted}
+        return Outcome.DELIVERED if accepted_is_delivered and all_reached else Outcome.SENT
+    return Outcome.FAILED if counted and all(one.fate is DeliveryStatus.FAILED for one in counted) else None
+
+
+def uncalled(standing: Iterable[Delivery], before: Iterable[Delivery]) -> list[Delivery]:
+    """Of the calls that are due to people who have their roles now, those that nobody has made or is making.
+
+    Args:
+        standing: what would be sent now to everybody who has a role that is due.
+        before: the notifications of the same ladder so far. One that was stopped has called nobody, and is opened
+            again if its recipient is due.
+    """
+    stopped = {one.name: one for one in before if one.fate is DeliveryStatus.STOPPED and one.done_ms is None}
+    called = {
+        (one.person, one.channel, one.recipient)
+        for one in before
+        if one.fate is not DeliveryStatus.STOPPED or one.done_ms is not None
+    }
+    found = []
+    for one in standing:
+        line = one.person, one.channel, one.recipient
+        if line in called or (one.person, one.channel, "") in called:
+            continue
+        called.add(line)
+        again = stopped.get(one.name)
+        found.append(one if again is None else msgspec.structs.replace(again, fate=DeliveryStatus.WAITING, again_ms=0))
+    return found
 
 
 # Answers
@@ -369,11 +472,16 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
         return kept
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
-    return msgspec.structs.replace(kept, answer=DeskAnswer(by, now_ms, revision, kept.alarm.priority))
+    return msgspec.structs.replace(kept, answer=DeskAnswer(by, now_ms, revision, kept.alarm.priority, kept.alarm.grade))
 
 
-def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int) -> ActiveSilence:
+def silence(
+    kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int, ordered_until_ms: int | None = None
+) -> ActiveSilence:
     """Silence the condition of an alarm until `until_ms`.
+
+    Args:
+        ordered_until_ms: the same moment by the wall clock; None: the same number.
 
     Raises:
         NoSuchAlarm, AlarmChangedMeanwhile: as `acknowledge`.
@@ -383,10 +491,12 @@ def silence(kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms:
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm
-    return ActiveSilence(alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority)
+    return ActiveSilence(
+        alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority, alarm.key, ordered_until_ms
+    )
 
 
-def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:
+def is_fulfilled(order: Acknowledge | Silence, kept: Kept, wall_ms: int) -> bool:
     """Whether the patient's record shows the order, or the order has become pointless."""
     alarm = kept.alarm
     if kept.replaced or kept.from_edge or (alarm.state is AlarmState.CLEARED and not alarm.latched):
@@ -394,11 +504,13 @@ def is_fulfilled(order: Acknowledge | Silence, kept: Kept, now_ms: int) -> bool:
     if isinstance(order, Silence):
         # The monitor refuses a silence of a lower priority, so repeating the order is useless.
         worse = order.priority is not None and alarm.priority > order.priority
-        return worse or now_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
+        return worse or wall_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
     # The monitor refuses an answer to an older revision, so repeating the order is useless.
     return kept.is_confirmed or order.revision is None or order.revision < alarm.revision
 
 
-def is_over(kept: Kept, now_ms: int) -> bool:
-    """Whether an alarm that only an edge has reported may leave the list: answered `EDGE_ALONE_MS` ago."""
-    return kept.from_edge and kept.is_active and kept.answer is not None and now_ms - kept.answer.at_ms > EDGE_ALONE_MS
+def is_over(kept: Kept, now_ms: int, *, log: int = 0) -> bool:
+    """Whether an alarm may leave the list that only an edge has reported, or an earlier log: long since answered."""
+    alone = kept.from_edge or (kept.log != log and not kept.is_outage)
+    answered_ms = kept.answer.at_ms if kept.answer is not None else kept.heard_ms if kept.is_answered else None
+    return alone and kept.is_active and answered_ms is not None and now_ms - answered_ms > EDGE_ALONE_MS

@@ -7,33 +7,35 @@ under the same key.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from runtime.clock import Clock
+from runtime.clock import ElapsedClock
 from runtime.logs import get
 from stream.config import DeskConfig
-from stream.desk import decisions, outages, texts
-from stream.desk.book import DeskBook, PendingOrder
-from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
-from stream.desk.notify import Address, Addresses, Notifier
-from stream.desk.ports import SourceRecord
+from stream.desk import decisions, texts
+from stream.desk.book import DeskBook
+from stream.desk.calling import Calling
+from stream.desk.decisions import ActiveSilence, Delivery, Kept, Limit, OutgoingMessage
+from stream.desk.desk_clock import ClockWatch, DeskClock
+from stream.desk.desk_outages import DeskOutages
+from stream.desk.notify import Addresses, Notifier
+from stream.desk.people import People
+from stream.desk.ports import LogPosition, SourceRecord
+from stream.desk.sending import Sending
+from stream.desk.tables import PendingOrder
 from stream.desk.texts import Message, Telling
-from stream.errors import CommitFailed, NotificationNotAccepted
+from stream.errors import CommitFailed
 from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
-from vitals.escalation import Attempt, Due, Outcome
+from vitals.escalation import key_prefix
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
-from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
 
 AGAIN_MS: Final = 60_000
 """If the patient's record does not show an order within this time, the order is sent again."""
 
 _TOGETHER_S: Final = 0.02
-_RECORD_AGAIN_S: Final = 2.0
-_ENDING_S: Final = 3.0
 _FORGET_EVERY_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
 
@@ -56,6 +58,7 @@ class Standing(NamedTuple):
     told: list[Delivery]
     calls: bool
     outage_id: bytes | None = None  # of the outage that calls instead
+    offset_ms: int = 0  # the wall clock minus the desk's time, in which all of this is
 
 
 class DeskCounts(msgspec.Struct):
@@ -81,6 +84,7 @@ class DeskCounts(msgspec.Struct):
     waiting: int = 0
     pending_orders: int = 0
     turned_ms: int | None = None  # monotonic
+    other_logs: int = 0  # times that the alarm log was found to be another one and was read from its beginning
     refusing: str = ""  # why the book cannot be written; empty if it can
 
 
@@ -88,7 +92,6 @@ class AlarmDesk:
     """One desk on one book.
 
     Args:
-        roles: people of each role; may be replaced at any time, as may `addresses`.
         place_of: bed and patient of a binding.
         patients: number of patients monitored now; None if it is not known.
         notifier: None: one with the configured timeout.
@@ -99,148 +102,108 @@ class AlarmDesk:
         config: DeskConfig,
         book: DeskBook,
         addresses: Addresses,
-        clock: Clock,
+        clock: ElapsedClock,
         *,
         place_of: Callable[[str], Place] = lambda _: Place(),
         patients: Callable[[], int | None] = lambda: None,
         notifier: Notifier | None = None,
     ) -> None:
         self.counts = DeskCounts()
-        self.roles: Mapping[str, Sequence[str]] = config.roles
-        self.addresses = addresses
         self.kick = asyncio.Event()  # set when a notification may be due
         self.order_queued = asyncio.Event()  # set when an order waits to be sent
+        self.clock = DeskClock(clock, book.clock_anchor())
+        self.clock_watch = ClockWatch(self.clock)
+        book.anchor = self.clock.anchor
+        self.people = people = People(config.roles, addresses)
+        self._mono = clock
         self._config = config
-        self._policy = config.policy
-        self._limit = Limit(config.digest_after, config.digest_window_ms)
         self._telling = Telling(config.site_name, config.where, config.detail == "values")
         self._book = book
-        self._clock = clock
         self._place_of = place_of
-        self._patients = patients
-        self._outages: SiteOutages | None = None  # None: to be read from the book
-        self._notifier = notifier or Notifier(within_s=config.send_timeout_ms / 1_000, on_late=self._late)
-        self._look: dict[bytes, tuple[int, int | None]] = {}  # by alarm: its heard_ms, and when to plan it again
-        self._flying: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._down: dict[tuple[str, str], str] = {}  # the last problem of an address that fails
+        self._outages = DeskOutages(config.site_name or "this site", book, where=self._where, patients=patients)
+        limit = Limit(config.digest_after, config.digest_window_ms)
+        self._calling = Calling(config.policy, limit, people, book, receipts=config.receipts)
+        self._sending = Sending(
+            people,
+            book,
+            self.clock,
+            self._message,
+            receipts=config.receipts,
+            on_settled=self._settled,
+            within_s=config.send_timeout_ms / 1_000,
+            notifier=notifier,
+        )
         self._forgot_ms: int | None = None
+
+    def set_people(self, roles: Mapping[str, Sequence[str]], addresses: Addresses) -> None:
+        """Roles or addresses have changed: the next turn calls who has a role now and was not called."""
+        self.people = people = People(roles, addresses)
+        self._calling.set_people(people)
+        self._sending.people = people
+        self.kick.set()
 
     # Reading alarms
 
-    def hear(self, batch: Sequence[SourceRecord]) -> None:
+    def hear(self, batch: Sequence[SourceRecord], *, is_another_log: bool = False) -> None:
         """Commit records of the alarm log together with the position behind them.
+
+        Args:
+            is_another_log: the source has found that its log is not the one that was read before.
 
         Raises:
             CommitFailed: nothing was committed.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         opened = 0
         changed: list[AlarmChanged] = []
-        with self._keeping_outages(now_ms):
-            active_silences = self._book.active_silences(now_ms)
+        with self._outages.keeping(now_ms):
+            positions = self._book.positions
+            if is_another_log or positions.are_of_other_logs({read.log for read in batch}):
+                self._book.begin_log()
+                self.counts.other_logs += 1
+                _log.error("the alarm log is not the one that was read before; every open alarm in it is judged again")
+            log = self._book.log_number
             for read in batch:
                 if read.record is not None:
-                    opened += self._hear(read.record, now_ms, active_silences, changed)
-                self._book.put_position(read.log, read.partition, read.offset + 1)
-            self._follow_outages(changed, now_ms)
+                    opened += self._hear(read.record, now_ms, log, changed)
+                positions.put(read.log, read.partition, LogPosition(read.offset + 1, read.mark or None))
+            moved = self._outages.follow(changed, now_ms)
+        for alarm_id in moved:
+            self._calling.forget(alarm_id)
         counts = self.counts
         counts.records += len(batch)
         counts.unreadable += sum(one.record is None for one in batch)
         counts.opened += opened
         self.kick.set()
 
-    def _hear(
-        self,
-        record: AlarmRecord | EdgeAlarmRecord,
-        now_ms: int,
-        active_silences: Mapping[tuple[str, str], ActiveSilence],
-        changed: list[AlarmChanged],
-    ) -> bool:
+    def _hear(self, record: AlarmRecord | EdgeAlarmRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
-        alarm = record.alarm
-        active_silence = active_silences.get((binding_id, alarm.rule_id))
-        before = self._book.alarm(alarm.alarm_id)
-        rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
+        alarm, alarms = record.alarm, self._book.alarms
+        silence = self._book.silences.of(binding_id, alarm.rule_id, alarm.key)
+        before = alarms.get(alarm.alarm_id)
+        rival = alarms.active(binding_id, alarm.rule_id, alarm.key)
         if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
             rival = None
-        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, active_silence=active_silence)
+        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, silence=silence, log=log)
         if heard is None or not heard.news:
             return False
         if heard.displaced is not None:
-            self._book.put_alarm(heard.displaced)
-            self._book.stop(heard.displaced.alarm.alarm_id)
+            alarms.put(heard.displaced)
+            self._book.deliveries.stop(heard.displaced.alarm.alarm_id)
             changed.append(msgspec.structs.replace(heard.displaced.alarm, state=AlarmState.CLEARED))
         kept = heard.kept
         changed.append(kept.alarm)
-        self._book.put_alarm(kept)
+        alarms.put(kept)
         if heard.order is not None:
             self._queue_answer(kept, now_ms)
-        ladder = kept.escalation.ladder if self._calls(kept, active_silence, now_ms) else None
-        self._book.stop(alarm.alarm_id, except_ladder=ladder)
+        ladder = key_prefix(kept.escalation) if self._calls(kept, silence, now_ms) else None
+        self._book.deliveries.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
 
-    def _calls(self, kept: Kept, active_silence: ActiveSilence | None, now_ms: int) -> bool:
-        return decisions.calls(kept, active_silence, now_ms, by_outage=self._outage_of(kept) is not None)
-
-    def _outage_of(self, kept: Kept) -> bytes | None:
-        return None if self._outages is None else self._outages.replaced_by(kept.alarm.alarm_id)
-
-    # Outages
-
-    @contextmanager
-    def _keeping_outages(self, now_ms: int) -> Iterator[None]:
-        """A transaction of the book. If it fails, outages are read from the book again: memory is not ahead of it."""
-        try:
-            with self._book.transaction():
-                if self._outages is None:
-                    self._restore_outages(now_ms)
-                yield
-        except BaseException:
-            self._outages = None
-            raise
-
-    def _restore_outages(self, now_ms: int) -> None:
-        site, state = self._config.site_name or "this site", self._book.outages()
-        if state is not None:
-            self._outages = SiteOutages.from_state(site, state)
-            return
-        self._outages = SiteOutages(site)
-        listed = sorted(self._book.listed(), key=lambda one: (one.opened_ms, one.alarm.alarm_id))
-        self._follow_outages([one.alarm for one in listed if one.is_active], now_ms, store=True)
-
-    def _follow_outages(self, changed: Sequence[AlarmChanged], now_ms: int, *, store: bool = False) -> None:
-        """Update the outages with alarms that changed. Within a transaction.
-
-        Args:
-            store: write the state even if no alarm is about missing data.
-        """
-        about_data = [alarm for alarm in changed if alarm.rule_id in NO_DATA_RULES]
-        if self._outages is None or not (about_data or store):
-            return
-        named = {alarm.alarm_id for alarm in about_data}
-        for outage in self._outages.observe_all(about_data, patients=self._patients()):
-            self._follow_outage(outage, named, now_ms)
-        self._book.put_outages(self._outages.to_state())
-
-    def _follow_outage(self, outage: Outage, changed: Set[bytes], now_ms: int) -> None:
-        before = self._book.alarm(outage.outage_id)
-        joined = [alarm_id for alarm_id in outage.grouped if before is None or alarm_id in changed]
-        members = [kept for alarm_id in joined if (kept := self._book.alarm(alarm_id)) is not None]
-        places = [self._where(binding_id) for binding_id in outage.without_data[: outages.MOST_PLACES]]
-        kept = outages.follow_outage(outage, places, now_ms=now_ms, before=before, members=members)
-        self._book.put_alarm(kept)
-        for alarm_id in joined:
-            self._book.stop(alarm_id)
-        if outage.ended_ms is not None:
-            self._book.stop(outage.outage_id)
-            self._book.put_deliveries(
-                outages.end_notifications(kept, self._book.deliveries(outage.outage_id), now_ms=now_ms)
-            )
-        if before is None or outage.ended_ms is not None:
-            state = "began" if outage.ended_ms is None else "ended"
-            count = len(outage.without_data)
-            _log.warning(f"outage {state}", alarm=texts.ref(outage.outage_id), patients_without_data=count)
+    def _calls(self, kept: Kept, silence: ActiveSilence | None, now_ms: int) -> bool:
+        by_outage = self._outages.replaced_by(kept.alarm.alarm_id) is not None
+        return decisions.calls(kept, silence, now_ms, by_outage=by_outage)
 
     def _where(self, binding_id: str) -> str:
         place = self._place_of(binding_id)
@@ -254,14 +217,14 @@ class AlarmDesk:
         Raises:
             NoSuchAlarm, AlarmChangedMeanwhile, CommitFailed.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         with self._book.transaction():
-            before = self._book.alarm(alarm_id)
+            before = self._book.alarms.get(alarm_id)
             kept = decisions.acknowledge(before, by=by, revision=revision, now_ms=now_ms)
             if kept is before:
                 return kept
-            self._book.put_alarm(kept)
-            self._book.stop(alarm_id)
+            self._book.alarms.put(kept)
+            self._book.deliveries.stop(alarm_id)
             if not kept.is_outage:
                 self._queue_answer(kept, now_ms)
         self.counts.answered += 1
@@ -271,43 +234,50 @@ class AlarmDesk:
 
     def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
         """Silence the condition of this alarm for `minutes`; otherwise as `acknowledge`."""
-        now_ms = self._clock.now_ms()
+        now_ms, wall_ms = self.clock.now_ms(), self.clock.wall_ms()
         with self._book.transaction():
-            kept = self._book.alarm(alarm_id)
-            until_ms = now_ms + minutes * 60_000
-            active_silence = decisions.silence(kept, by=by, until_ms=until_ms, revision=revision, now_ms=now_ms)
-            self._book.put_silence(active_silence)
-            order = Silence(
-                binding_id=active_silence.binding_id,
-                rule_id=active_silence.rule_id,
+            kept = self._book.alarms.get(alarm_id)
+            silence = decisions.silence(
+                kept,
                 by=by,
-                at_ms=now_ms,
-                until_ms=active_silence.until_ms,
-                priority=active_silence.priority,
+                until_ms=now_ms + minutes * 60_000,
+                ordered_until_ms=wall_ms + minutes * 60_000,
+                revision=revision,
+                now_ms=now_ms,
+            )
+            self._book.silences.put(silence)
+            order = Silence(
+                binding_id=silence.binding_id,
+                rule_id=silence.rule_id,
+                key=silence.key,
+                by=by,
+                at_ms=wall_ms,
+                until_ms=decisions.ordered_until_ms(silence),
+                priority=silence.priority,
             )
             if kept is not None and not kept.is_outage:
-                self._book.put_order(alarm_id, OrderRecord(message=order), now_ms)
-            for one in self._book.listed():
-                same = (one.alarm.binding_id, one.alarm.rule_id) == (active_silence.binding_id, active_silence.rule_id)
-                if same and not self._calls(one, active_silence, now_ms):
-                    self._book.stop(one.alarm.alarm_id)
+                self._book.orders.put(alarm_id, OrderRecord(message=order), now_ms)
+            for one in self._book.alarms.listed():
+                if decisions.is_of(one, silence) and not self._calls(one, silence, now_ms):
+                    self._book.deliveries.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
         _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
         self.order_queued.set()
-        return active_silence
+        return silence
 
     def standing(self) -> list[Standing]:
         """The list of alarms: unanswered ones first, then by priority, then by age."""
-        now_ms = self._clock.now_ms()
-        active_silences = self._book.active_silences(now_ms)
+        now_ms = self.clock.now_ms()
+        offset_ms = self.clock.wall_ms() - now_ms
+        silences = self._book.silences.active(now_ms)
         found = []
-        for kept in self._book.listed():
+        for kept in self._book.alarms.listed():
             alarm = kept.alarm
-            active_silence = active_silences.get((alarm.binding_id, alarm.rule_id))
-            told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
+            silence = silences.get(kept.condition)
+            told = [one for one in self._book.deliveries.of(alarm.alarm_id) if one.begun_ms is not None]
             place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
-            calls, outage_id = self._calls(kept, active_silence, now_ms), self._outage_of(kept)
-            found.append(Standing(kept, place, active_silence, told, calls, outage_id))
+            calls, outage_id = self._calls(kept, silence, now_ms), self._outages.replaced_by(alarm.alarm_id)
+            found.append(Standing(kept, place, silence, told, calls, outage_id, offset_ms))
         return sorted(
             found,
             key=lambda one: (
@@ -325,39 +295,39 @@ class AlarmDesk:
             binding_id=alarm.binding_id,
             alarm_id=alarm.alarm_id,
             by=answer.by,
-            at_ms=answer.at_ms,
+            at_ms=self.clock.to_wall(answer.at_ms),
             revision=answer.revision if answer.revision >= 0 else None,
             priority=alarm.priority,
         )
-        self._book.put_order(alarm.alarm_id, OrderRecord(message=order), now_ms)
+        self._book.orders.put(alarm.alarm_id, OrderRecord(message=order), now_ms)
 
     # Forwarding orders
 
     def to_pass_on(self) -> list[PendingOrder]:
         """Orders to be sent now. Orders that are confirmed, or can no longer be, are removed."""
-        now_ms = self._clock.now_ms()
+        now_ms, wall_ms = self.clock.now_ms(), self.clock.wall_ms()
         wanted, done = [], []
-        for pending in self._book.pending_orders():
-            if pending.sent_ms is not None and self._is_fulfilled(pending, now_ms):
+        for pending in self._book.orders.all():
+            if pending.sent_ms is not None and self._is_fulfilled(pending, wall_ms):
                 done.append(pending)
             elif pending.sent_ms is None or now_ms - pending.sent_ms >= AGAIN_MS:
                 wanted.append(pending)
         if done:
             with self._book.transaction():
                 for pending in done:
-                    self._book.order_done(pending.order_id)
+                    self._book.orders.done(pending.order_id)
         self.counts.pending_orders = sum(one.sent_ms is None for one in wanted)
         return wanted
 
     def passed_on(self, pending: PendingOrder) -> None:
         """Record that the sink has stored an order."""
         with self._book.transaction():
-            self._book.order_sent(pending.order_id, self._clock.now_ms())
+            self._book.orders.sent(pending.order_id, self.clock.now_ms())
         self.counts.ordered += 1
 
-    def _is_fulfilled(self, pending: PendingOrder, now_ms: int) -> bool:
-        kept = self._book.alarm(pending.alarm_id)
-        return kept is None or decisions.is_fulfilled(pending.order.message, kept, now_ms)
+    def _is_fulfilled(self, pending: PendingOrder, wall_ms: int) -> bool:
+        kept = self._book.alarms.get(pending.alarm_id)
+        return kept is None or decisions.is_fulfilled(pending.order.message, kept, wall_ms)
 
     # Notifying
 
@@ -372,21 +342,21 @@ class AlarmDesk:
                         await self.kick.wait()
                 except TimeoutError:
                     continue
-                if self._flying:  # in an alarm storm many results arrive together: one turn for all
+                if self._sending.flying:  # in an alarm storm many results arrive together: one turn for all
                     await asyncio.sleep(_TOGETHER_S)
         finally:
-            if self._flying:
-                await asyncio.wait(list(self._flying.values()), timeout=_ENDING_S)
-            for task in list(self._flying.values()):
-                task.cancel()
+            await self._sending.end()
 
     def turn(self) -> None:
         """Plan due notifications, commit the attempts, and start sending."""
-        now_ms = self._clock.now_ms()
+        step_ms = self.clock_watch.look()
+        if step_ms:
+            _log.error("the wall clock was set; calls go on by elapsed time", by_s=round(step_ms / 1_000, 1))
+        now_ms = self.clock.now_ms()
         try:
-            with self._keeping_outages(now_ms):
+            with self._outages.keeping(now_ms):
                 standing = self._plan(now_ms)
-                begun = self._begin(now_ms, standing)
+                begun = self._calling.begin(now_ms, standing, self._sending.flying)
                 self._forget(now_ms)
         except CommitFailed as error:
             if not self.counts.refusing:
@@ -394,186 +364,62 @@ class AlarmDesk:
             self.counts.refusing = str(error)
             self.counts.refused_commits += 1
             return
-        self.counts.refusing = ""
-        self.counts.turned_ms = self._clock.mono_ms()
-        for outgoing in begun:
-            task = asyncio.create_task(self._send(outgoing), name=f"{outgoing.person}/{outgoing.channel}")
-            for one in outgoing.deliveries:
-                self._flying[one.key, one.person] = task
+        counts, calling = self.counts, self._calling
+        counts.refusing = ""
+        counts.turned_ms = self._mono.mono_ms()
+        counts.waiting, counts.no_address = calling.waiting, calling.no_address
+        counts.slowest_first_ms = calling.slowest_first_ms
+        self._sending.start(begun)
+
+    def _count_sent(self) -> None:
+        counts, sending = self.counts, self._sending
+        counts.accepted, counts.late, counts.digests = sending.accepted, sending.late, sending.digests
+        counts.failed = sending.failed
 
     def _plan(self, now_ms: int) -> dict[bytes, Kept]:
-        standing = {one.alarm.alarm_id: one for one in self._book.listed()}
-        active_silences = self._book.active_silences(now_ms)
+        standing = {one.alarm.alarm_id: one for one in self._book.alarms.listed()}
+        silences, log = self._book.silences.active(now_ms), self._book.log_number
         by_priority, unanswered = [0, 0, 0], 0
         ended: list[AlarmChanged] = []
+        calling = self._calling
         for alarm_id, kept in list(standing.items()):
-            if decisions.is_over(kept, now_ms):
-                self._book.put_alarm(msgspec.structs.replace(kept, replaced=True, heard_ms=now_ms))
+            if decisions.is_over(kept, now_ms, log=log):
+                self._book.alarms.put(msgspec.structs.replace(kept, replaced=True, heard_ms=now_ms))
                 ended.append(msgspec.structs.replace(kept.alarm, state=AlarmState.CLEARED))
                 continue
-            alarm = kept.alarm
-            by_priority[alarm.priority - 1] += kept.is_active
-            unanswered += kept.is_active and alarm.priority is Priority.HIGH and not kept.is_answered
-            if not self._calls(kept, active_silences.get((alarm.binding_id, alarm.rule_id)), now_ms):
-                self._look.pop(alarm_id, None)
-                continue
-            heard_ms, look_ms = self._look.get(alarm_id, (None, None))
-            if heard_ms != kept.heard_ms or (look_ms is not None and look_ms <= now_ms):
-                self._look[alarm_id] = (kept.heard_ms, self._plan_one(kept, now_ms))
-        for alarm_id in self._look.keys() - standing.keys():
-            del self._look[alarm_id]
-        self._follow_outages(ended, now_ms)
+            priority = kept.alarm.priority
+            by_priority[priority - 1] += kept.is_active
+            unanswered += kept.is_active and priority is Priority.HIGH and not kept.is_answered
+            if self._calls(kept, silences.get(kept.condition), now_ms):
+                calling.plan(kept, now_ms)
+            else:
+                calling.forget(alarm_id)
+        calling.keep_only(standing.keys())
+        for alarm_id in self._outages.follow(ended, now_ms):
+            calling.forget(alarm_id)
         low, medium, high = by_priority
         self.counts.open_by_priority, self.counts.unanswered_high = (low, medium, high), unanswered
         return standing
 
-    def _plan_one(self, kept: Kept, now_ms: int) -> int | None:
-        """Store due notifications; returns when to plan the alarm again."""
-        alarm_id, ladder = kept.alarm.alarm_id, kept.escalation.ladder
-        while True:
-            known = frozenset(one.key for one in self._book.deliveries(alarm_id))
-            attempts = self._book.attempts(alarm_id, ladder)
-            plan = decisions.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
-            self._book.put_passed(plan.passed, now_ms)
-            is_unreachable = False
-            for due in plan.due:
-                deliveries = self._deliveries(due)
-                self._book.put_deliveries(deliveries)
-                for one in deliveries:
-                    self._book.overtake(one)
-                if not deliveries:
-                    # No person of this role has this channel: go on to the next channel at once, and report it.
-                    is_unreachable = True
-                    self.counts.no_address += 1
-                    _log.error("no address for a due notification", role=due.who, channel=due.channel)
-                    self._book.put_attempt(alarm_id, Attempt(key=due.key, at_ms=now_ms, outcome=Outcome.FAILED))
-            if not is_unreachable:
-                return plan.look_ms
-
-    def _deliveries(self, due: Due) -> list[Delivery]:
-        return [
-            Delivery(
-                key=due.key,
-                person=person,
-                channel=due.channel,
-                who=due.who,
-                alarm_id=due.alarm_id,
-                priority=due.priority,
-                due_ms=due.due_ms,
-            )
-            for person in dict.fromkeys(self.roles.get(due.who, ()))
-            if self.addresses.get(person, due.channel) is not None
-        ]
-
-    def _begin(self, now_ms: int, standing: Mapping[bytes, Kept]) -> list[OutgoingMessage]:
-        waiting = []
-        for one in self._book.waiting():
-            if outages.is_too_late(one, now_ms):
-                self._book.change(msgspec.structs.replace(one, fate=DeliveryStatus.STOPPED))
-            elif (one.key, one.person) not in self._flying:
-                waiting.append(one)
-        self.counts.waiting = len(waiting)
-        sent = self._book.begun_since(now_ms - self._limit.within_ms)
-        found = decisions.outgoing_messages(waiting, sent, now_ms=now_ms, limit=self._limit)
-        begun = []
-        for outgoing in found:
-            deliveries = tuple(
-                msgspec.structs.replace(one, tries=one.tries + 1, begun_ms=now_ms, leads=index == 0)
-                for index, one in enumerate(outgoing.deliveries)
-            )
-            for one in deliveries:
-                self._book.change(one)
-                kept = standing.get(one.alarm_id)
-                if one.tries == 1 and kept is not None and _is_first_call(kept, one):
-                    self.counts.slowest_first_ms = max(self.counts.slowest_first_ms, now_ms - one.due_ms)
-            begun.append(outgoing._replace(deliveries=deliveries))
-        return begun
-
-    async def _send(self, outgoing: OutgoingMessage) -> None:
-        """Send one message and record its result, even if the book refuses commits for a while."""
-        names = [(one.key, one.person) for one in outgoing.deliveries]
-        try:
-            await self._record(names, accepted=await self._is_accepted(outgoing, names))
-        finally:
-            for name in names:
-                self._flying.pop(name, None)
-            self.kick.set()
-
-    async def _is_accepted(self, outgoing: OutgoingMessage, names: list[tuple[str, str]]) -> bool:
-        address = self.addresses.get(outgoing.person, outgoing.channel)
-        try:
-            if address is None:
-                raise NotificationNotAccepted(f"{outgoing.person}/{outgoing.channel}: the address was removed")
-            await self._notifier.send(address, self._message(outgoing), name=names)
-        except NotificationNotAccepted as error:
-            self.counts.failed[outgoing.channel] += 1
-            if self._down.get((outgoing.person, outgoing.channel)) != str(error):
-                self._down[outgoing.person, outgoing.channel] = str(error)
-                _log.warning("notification service does not accept messages", problem=str(error))
-            return False
-        if self._down.pop((outgoing.person, outgoing.channel), None) is not None:
-            _log.info("notification service accepts messages again", person=outgoing.person, channel=outgoing.channel)
-        self.counts.accepted += 1
-        self.counts.digests += len(names) > 1
-        return True
-
-    async def _record(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
-        while True:
-            try:
-                self._settle(names, accepted=accepted)
-            except CommitFailed as error:
-                # Until it is written the message counts as being sent, so that it is not repeated every second.
-                _log.error("cannot record the result of a notification; tried again", problem=str(error))
-                await asyncio.sleep(_RECORD_AGAIN_S)
-            else:
-                return
-
-    def _settle(self, names: Iterable[tuple[str, str]], *, accepted: bool) -> None:
-        now_ms = self._clock.now_ms()
-        with self._book.transaction():
-            for key, person in names:
-                one = self._book.delivery(key, person)
-                if one is None or one.fate is DeliveryStatus.SENT:
-                    continue
-                if accepted:
-                    one = msgspec.structs.replace(one, fate=DeliveryStatus.SENT, done_ms=now_ms)
-                elif one.is_open:
-                    one = msgspec.structs.replace(
-                        one, fate=DeliveryStatus.FAILED, again_ms=decisions.again_ms(one.tries, now_ms)
-                    )
-                self._book.change(one)
-                trusted = one.channel in self._config.receipts
-                outcome = decisions.outcome(self._book.together(key), accepted_is_delivered=trusted)
-                if outcome is not None:
-                    self._book.put_attempt(one.alarm_id, Attempt(key=key, at_ms=now_ms, outcome=outcome))
-                self._look.pop(one.alarm_id, None)
-
-    def _late(self, address: Address, name: object) -> None:
-        """A service accepted a message after the timeout: record it, so that it is not sent again."""
-        self.counts.late += 1
-        _log.info("notification accepted after the timeout", channel=address.channel, person=address.person)
-        task = asyncio.get_running_loop().create_task(self._record(name, accepted=True), name="late")  # type: ignore[arg-type]
-        self._flying["late", str(id(task))] = task
-        task.add_done_callback(lambda _: self._flying.pop(("late", str(id(task))), None))
+    def _settled(self, alarm_ids: Collection[bytes]) -> None:
+        for alarm_id in alarm_ids:
+            self._calling.forget(alarm_id)
+        self._count_sent()
+        self.kick.set()
 
     def _message(self, outgoing: OutgoingMessage) -> Message:
-        now_ms = self._clock.now_ms()
+        wall_ms = self.clock.wall_ms()
         alarms = []
         for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
-            kept = self._book.alarm(alarm_id)
+            kept = self._book.alarms.get(alarm_id)
             if kept is not None:
                 place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)
                 alarms.append((kept, texts.where(kept, place.bed, place.patient)))
         if len(alarms) == 1:
-            return texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
+            return texts.of_alarm(*alarms[0], self._telling, now_ms=wall_ms)
         return texts.of_many(alarms, self._telling)
 
     def _forget(self, now_ms: int) -> None:
         if self._forgot_ms is None or now_ms - self._forgot_ms >= _FORGET_EVERY_MS:
             self._forgot_ms = now_ms
             self._book.forget(now_ms=now_ms, before_ms=now_ms - self._config.keep_days * _DAY_MS)
-
-
-def _is_first_call(kept: Kept, one: Delivery) -> bool:
-    # The ladder of an outage began before the outage was found, with that of its first alarm.
-    return kept.escalation.begins_ms == one.due_ms and not kept.is_outage

@@ -18,6 +18,7 @@ from runtime.logs import get
 from runtime.metrics import address
 from stream.config import DeskApiConfig
 from stream.desk import texts
+from stream.desk.decisions import ordered_until_ms
 from stream.desk.desk import AlarmDesk, Standing
 from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, DeskSession, Door
 from stream.errors import (
@@ -156,7 +157,11 @@ def build_app(
         asked = await read_body(request, AcknowledgeAlarm, most_bytes=MAX_BODY_BYTES)
         alarm_id = _alarm_id(request)
         kept = desk.acknowledge(alarm_id, by=session.user, revision=asked.revision)
-        return Done(id=alarm_id.hex(), by=kept.answered_by or session.user, at_ms=kept.answered_ms or clock.now_ms())
+        return Done(
+            id=alarm_id.hex(),
+            by=kept.answered_by or session.user,
+            at_ms=clock.now_ms() if kept.answer is None else desk.clock.to_wall(kept.answer.at_ms),
+        )
 
     async def silence(request: Request) -> Done:
         session = _session(request, door)
@@ -164,10 +169,8 @@ def build_app(
         if asked.minutes > longest_silence_minutes:
             raise BadRequest(400, f"the longest silence at this desk is {longest_silence_minutes} minutes")
         alarm_id = _alarm_id(request)
-        active_silence = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
-        return Done(
-            id=alarm_id.hex(), by=active_silence.by, at_ms=active_silence.at_ms, until_ms=active_silence.until_ms
-        )
+        done = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
+        return Done(id=alarm_id.hex(), by=done.by, at_ms=clock.now_ms(), until_ms=ordered_until_ms(done))
 
     app = Starlette(
         routes=[
@@ -220,10 +223,13 @@ def shown_of(one: Standing) -> ShownAlarm:
     kept, alarm = one.kept, one.kept.alarm
     until_ms = alarm.silenced_until_ms
     if one.active_silence is not None and alarm.priority <= one.active_silence.priority:
-        until_ms = one.active_silence.until_ms
+        until_ms = one.active_silence.until_ms + one.offset_ms
+    answered_ms = kept.answered_ms
+    if answered_ms is not None and alarm.acknowledged_by is None:  # the answer of this desk, by the desk's time
+        answered_ms += one.offset_ms
     told = [
         ShownNotification(
-            at_ms=sent.begun_ms or sent.due_ms,
+            at_ms=(sent.begun_ms or sent.due_ms) + one.offset_ms,
             who=sent.who,
             person=sent.person,
             channel=sent.channel,
@@ -249,7 +255,7 @@ def shown_of(one: Standing) -> ShownAlarm:
         response=alarm.response,
         basis=alarm.basis,
         acknowledged_by=kept.answered_by,
-        acknowledged_ms=kept.answered_ms,
+        acknowledged_ms=answered_ms,
         confirmed=kept.is_confirmed,
         silenced_until_ms=until_ms,
         calling=one.calls,

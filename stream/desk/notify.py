@@ -6,6 +6,7 @@ red alarms have threads of their own.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import threading
@@ -14,10 +15,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
+from apprise import Apprise, AppriseAsset, NotifyBase, NotifyFormat, NotifyType, PersistentStoreMode
+from apprise.utils.parse import parse_urls
 
 from runtime.hardening import read_private
 from stream.desk.texts import Message
@@ -30,18 +32,35 @@ OTHER_THREADS: Final = 16
 OTHER_AT_ONE_ADDRESS: Final = 1
 
 _KINDS: Final = {Priority.HIGH: NotifyType.FAILURE, Priority.MEDIUM: NotifyType.WARNING, Priority.LOW: NotifyType.INFO}
+_WHOLE: Final = -1  # place of an address that names one recipient, or some that cannot be told apart
 _STATUS: Final = re.compile(r"\berror[ =:]+(\d{3})\b", re.IGNORECASE)
 
 
+# Attributes in which Apprise's plugins keep the recipients of one URL.
+_RECIPIENTS: Final = (
+    "targets", "topics", "channels", "channel_ids", "users", "dm_users", "groups", "rooms", "phone", "target_phones",
+    "target_groups", "devices", "members", "events", "subreddits", "cc", "bcc",
+)  # fmt: skip
+
+
 class Address(NamedTuple):
-    """Address of one person for one channel. `repr` shows person, channel and scheme: the rest is secret."""
+    """One recipient of one person's address for one channel.
+
+    `repr` shows person, channel and scheme: the rest is secret. A URL that names several recipients is several
+    addresses: each has a status, retries and a receipt of its own.
+    """
 
     person: str
     channel: str
     url: str
+    place: int = -1  # which of the recipients of the URL; -1: all of it
+    number: int = 1  # of recipients of this person by this channel
+    ordinal: int = 1  # among those
+    recipient: str = ""  # identifies the recipient as long as it is the same, without telling who it is
 
     def __repr__(self) -> str:
-        return f"{self.person}/{self.channel} ({self.scheme})"
+        of_several = f", recipient {self.ordinal} of {self.number}" if self.number > 1 else ""
+        return f"{self.person}/{self.channel} ({self.scheme}{of_several})"
 
     @property
     def scheme(self) -> str:
@@ -61,13 +80,19 @@ class Addresses:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._by_place = {(one.person, one.channel): one for one in _read(path)}
+        self._by_place = {(one.person, one.channel): _recipients(one) for one in _read(path)}
 
-    def get(self, person: str, channel: str) -> Address | None:
-        return self._by_place.get((person, channel))
+    def recipients(self, person: str, channel: str) -> list[Address]:
+        """Everybody whom a person's address for a channel names; empty if there is none."""
+        return self._by_place.get((person, channel), [])
+
+    def recipient(self, person: str, channel: str, recipient: str) -> Address | None:
+        """One of them; None if it was removed. Empty: an earlier version did not tell them apart."""
+        found = self.recipients(person, channel)
+        return next((one for one in found if one.recipient == recipient or not recipient), None)
 
     def of(self, person: str) -> list[Address]:
-        return [one for one in self._by_place.values() if one.person == person]
+        return [one for these in self._by_place.values() for one in these if one.person == person]
 
     @property
     def people(self) -> list[str]:
@@ -79,7 +104,7 @@ class Addresses:
         Raises:
             DeskUnusable: names the first that it cannot use.
         """
-        for one in self._by_place.values():
+        for one in (one for these in self._by_place.values() for one in these):
             if _service(one) is None:
                 raise DeskUnusable(
                     f"{self.path}: Apprise cannot use the address {one}; for the format see Apprise's list of services"
@@ -205,7 +230,76 @@ def _deliver(address: Address, message: Message) -> str:
 
 def _service(address: Address) -> Apprise | None:
     """A new Apprise object for each message, because it throttles by the time of its last message."""
-    asset = AppriseAsset(
+    asset = _asset()
+    service = _plugin(address.url, asset)
+    if service is None:
+        return None
+    named = _named(service)
+    if address.place != _WHOLE and len(named) > 1:
+        _narrow(service, *named[address.place])
+    made = Apprise(asset=asset)
+    return made if made.add(service) else None
+
+
+def _recipients(address: Address) -> list[Address]:
+    """An address for each recipient that a line of the file names: several URLs, or one URL with several recipients."""
+    found = []
+    urls: list[str] = parse_urls(address.url)  # type: ignore[no-untyped-call]
+    for url in urls or [address.url]:
+        service = _plugin(url, _asset())
+        named = [] if service is None else _named(service)
+        if service is not None and len(named) > 1 and all(_is_single(url, *one) for one in named):
+            found += [
+                address._replace(url=url, place=place, recipient=_digest(service, item))
+                for place, (_, item) in enumerate(named)
+            ]
+        else:
+            item = named[0][1] if len(named) == 1 else url
+            digest = hashlib.sha256(url.encode()).hexdigest()[:16] if service is None else _digest(service, item)
+            found.append(address._replace(url=url, place=_WHOLE, recipient=digest))
+    return [one._replace(number=len(found), ordinal=place) for place, one in enumerate(found, start=1)]
+
+
+def _plugin(url: str, asset: AppriseAsset) -> NotifyBase | None:
+    service = Apprise.instantiate(url, asset=asset)
+    return service if isinstance(service, NotifyBase) else None
+
+
+def _named(service: NotifyBase) -> list[tuple[str, Any]]:
+    """The recipients of a service: the attribute and the item."""
+    found = []
+    for name in _RECIPIENTS:
+        items = getattr(service, name, None)
+        if isinstance(items, list | tuple | set):
+            found += [(name, item) for item in (sorted(items, key=str) if isinstance(items, set) else items)]
+    return found
+
+
+def _narrow(service: NotifyBase, name: str, item: Any) -> None:
+    """Leave a service one recipient."""
+    if name in ("cc", "bcc"):  # a copy of an e-mail is an e-mail of its own
+        name, item = "targets", (getattr(service, "names", {}).get(item, False), item)
+    for other in _RECIPIENTS:
+        items = getattr(service, other, None)
+        if isinstance(items, list | tuple | set):
+            setattr(service, other, type(items)([item] if other == name else []))
+
+
+def _is_single(url: str, name: str, item: Any) -> bool:
+    service = _plugin(url, _asset())
+    if service is None:
+        return False
+    _narrow(service, name, item)
+    return len(service) == 1
+
+
+def _digest(service: NotifyBase, item: Any) -> str:
+    """The same for the same recipient of the same account, whatever else the URL says."""
+    return hashlib.sha256(repr((service.url_identifier, item)).encode()).hexdigest()[:16]
+
+
+def _asset() -> AppriseAsset:
+    return AppriseAsset(
         app_id="vitalloom",
         app_desc="vitalloom alarm desk",
         async_mode=False,
@@ -215,8 +309,6 @@ def _service(address: Address) -> Apprise | None:
         # With a timeout Apprise uses one pool for all services: six that hang would block every notification.
         service_timeout=0,
     )
-    made = Apprise(asset=asset)
-    return made if made.add(address.url) and len(made) == 1 else None
 
 
 def _load_plugins() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stream.desk.decisions import OUTAGE_RULE, Delivery, DeliveryStatus, Kept
+from stream.desk.decisions import OUTAGE_RULE, Delivery, Kept
 from vitals.escalation import follow
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from vitals.outages import Outage
@@ -78,19 +78,26 @@ def follow_outage(
         heard_ms=now_ms,
         answer=answer,
         without_data=outage.without_data,
+        log=0 if before is None else before.log,
     )
 
 
 def end_notifications(kept: Kept, deliveries: Iterable[Delivery], *, now_ms: int) -> list[Delivery]:
     """The notifications that an outage is over: one to each person who was called, by the channel of the last call."""
-    last: dict[str, Delivery] = {}
+    last: dict[tuple[str, str], Delivery] = {}  # several recipients of one address are each told
+    newest: dict[str, Delivery] = {}
     for one in deliveries:
-        if one.begun_ms is not None and (one.person not in last or one.begun_ms >= (last[one.person].begun_ms or 0)):
-            last[one.person] = one
+        if one.begun_ms is None:
+            continue
+        last[one.person, f"{one.channel} {one.recipient}"] = one
+        if one.person not in newest or one.begun_ms >= (newest[one.person].begun_ms or 0):
+            newest[one.person] = one
+    last = {place: one for place, one in last.items() if one.channel == newest[one.person].channel}
     return [
         Delivery(
             key=f"{kept.alarm.alarm_id.hex()}.{kept.alarm.revision}.{_OVER}",
             person=one.person,
+            recipient=one.recipient,
             channel=one.channel,
             who=one.who,
             alarm_id=kept.alarm.alarm_id,
@@ -101,7 +108,11 @@ def end_notifications(kept: Kept, deliveries: Iterable[Delivery], *, now_ms: int
     ]
 
 
+def is_end(one: Delivery) -> bool:
+    """Whether it says that an outage is over. It goes to those who were called, whatever roles they have now."""
+    return one.key.endswith(f".{_OVER}")
+
+
 def is_too_late(one: Delivery, now_ms: int) -> bool:
     """Whether a notification of the end of an outage could not be delivered within `OVER_WITHIN_MS`."""
-    is_end = one.key.endswith(f".{_OVER}") and one.fate in (DeliveryStatus.WAITING, DeliveryStatus.FAILED)
-    return is_end and now_ms - one.due_ms > OVER_WITHIN_MS
+    return is_end(one) and one.is_open and now_ms - one.due_ms > OVER_WITHIN_MS

@@ -10,6 +10,13 @@ from typing import NamedTuple, Protocol, TypeAlias
 from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
 
 
+class LogPosition(NamedTuple):
+    """Where reading of a partition goes on, and which record was read last: a place in a log includes which log."""
+
+    next: int
+    mark: bytes | None  # identity of the record before it; None: not known
+
+
 class SourceRecord(NamedTuple):
     """One record of an alarm source, and its position there."""
 
@@ -17,6 +24,8 @@ class SourceRecord(NamedTuple):
     partition: int
     offset: int
     record: AlarmRecord | EdgeAlarmRecord | None  # None: it could not be decoded
+    mark: bytes = b""  # its identity: no other record at this offset has it
+    written_ms: int | None = None  # when it was written, by another machine's clock; None: not known
 
 
 class AlarmBatch(NamedTuple):
@@ -25,10 +34,11 @@ class AlarmBatch(NamedTuple):
     records: Sequence[SourceRecord]
     is_current: bool  # with this batch, everything that was in the log when reading began has been read
     lag: Mapping[str, int]  # records that wait to be read, by partition
+    is_another_log: bool = False  # the log is not the one of the positions; it is read from its beginning
 
 
-PositionsOf: TypeAlias = Callable[[str], Mapping[int, int]]
-"""The next offset to read of each partition of a log; partitions that were never read are left out."""
+PositionsOf: TypeAlias = Callable[[str], Mapping[int, LogPosition]]
+"""The position of each partition of a log; partitions that were never read are left out."""
 
 PutOrder: TypeAlias = Callable[[OrderRecord], Awaitable[None]]
 
@@ -44,7 +54,9 @@ class AlarmSource(Protocol):
     def batches(self, positions: PositionsOf) -> AsyncGenerator[AlarmBatch, None]:
         """Read from `positions` on, for ever. Yields about twice a second even without new records.
 
-        The reader commits a batch and its positions together before it asks for the next one.
+        The reader commits a batch and its positions together before it asks for the next one. A source that finds
+        another record before a position than the one that was read there reads the whole log, and says so with the
+        first records.
 
         Raises:
             AlarmSourceLost, KafkaUnusable, OSError: the source does not reply; call again with the stored positions.

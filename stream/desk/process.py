@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from runtime import metrics
-from runtime.clock import Clock, FileClock, SystemClock
+from runtime.clock import ElapsedClock, FileClock, SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError, NotPrivate
 from runtime.hardening import make_private_dir
@@ -102,7 +102,7 @@ def people_problem(config: DeskConfig, addresses: Addresses) -> str:
             for person in people:
                 if not addresses.of(person):
                     return f"{addresses.path}: has no address of {person}, who has the role {step.who}"
-            if not any(addresses.get(person, way) for person in people for way in step.channels):
+            if not any(addresses.recipients(person, way) for person in people for way in step.channels):
                 ways = ", ".join(step.channels)
                 names = ", ".join(people)
                 return f"{addresses.path}: the role {step.who} is called by {ways}, but {names} has no such address"
@@ -135,7 +135,7 @@ def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: A
         DeskUnusable, NotPrivate, SiteUnusable, FileUnusable, HttpServerFailed: what is wrong, and the fix.
     """
     set_up_process(level=config.log_level, form=config.log_format)
-    clock: Clock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
+    clock: ElapsedClock = SystemClock() if config.clock_file is None else FileClock(config.clock_file)
     with contextlib.ExitStack() as stack:
         place_of: PlaceOf = lambda _: Place()  # noqa: E731
         patients: PatientCount = lambda: None  # noqa: E731
@@ -156,7 +156,7 @@ def opened_desk(
     file: Path | None,
     source: AlarmSource,
     sink: AnswerSink,
-    clock: Clock,
+    clock: ElapsedClock,
     *,
     place_of: PlaceOf,
     patients: PatientCount,
@@ -195,7 +195,7 @@ def _usable(addresses: Addresses) -> str:
 class Beds:
     """Bed and patient of a binding, and the number of monitored patients, from the registry."""
 
-    def __init__(self, directory: RegistryDirectory, clock: Clock) -> None:
+    def __init__(self, directory: RegistryDirectory, clock: ElapsedClock) -> None:
         self._directory = directory
         self._clock = clock
 
@@ -237,7 +237,7 @@ class DeskProcess:
         config: DeskConfig,
         desk: AlarmDesk,
         book: DeskBook,
-        clock: Clock,
+        clock: ElapsedClock,
         source: AlarmSource,
         sink: AnswerSink,
         *,
@@ -287,7 +287,7 @@ class DeskProcess:
     def figures(self) -> Figures:
         counts = self.desk.counts
         low, medium, high = counts.open_by_priority
-        turned_ms = counts.turned_ms
+        turned_ms, watch = counts.turned_ms, self.desk.clock_watch
         return Figures(
             received=counts.records,
             sent=counts.accepted,
@@ -308,6 +308,18 @@ class DeskProcess:
                     "desk_ordered",
                     "Acknowledgements and silences that the data centre has stored.",
                     counts.ordered,
+                    grows=True,
+                ),
+                Figure("desk_clock_steps", "Times that the wall clock of the desk was set.", watch.steps, grows=True),
+                Figure(
+                    "desk_clock_behind_seconds",
+                    "The clock of the alarm log minus that of the desk, by the newest live record.",
+                    watch.behind_ms / 1_000,
+                ),
+                Figure(
+                    "desk_other_logs",
+                    "Times that the alarm log was found to be another one and was read from its beginning.",
+                    counts.other_logs,
                     grows=True,
                 ),
                 Figure("desk_digests", "Messages that combined several alarms.", counts.digests, grows=True),
@@ -338,15 +350,20 @@ class DeskProcess:
             return "still reading the alarms that it missed"
         if now_ms - (counts.turned_ms or now_ms) > _STALLED_MS:
             return "notification loop stalled"
-        return ""
+        return self.desk.clock_watch.problem()
 
     # Reading
 
     async def _read(self) -> None:
-        async with contextlib.aclosing(self._source.batches(self._book.positions)) as batches:
+        is_current = False  # what is read now was written just now
+        async with contextlib.aclosing(self._source.batches(self._book.positions.of)) as batches:
             async for batch in batches:
                 if batch.records:
-                    self.desk.hear(batch.records)
+                    self.desk.hear(batch.records, is_another_log=batch.is_another_log)
+                written_ms = batch.records[-1].written_ms if batch.records else None
+                if is_current and written_ms is not None:
+                    self.desk.clock_watch.hear(written_ms)
+                is_current = batch.is_current
                 self._read_ms = self._clock.mono_ms()
                 self._lag = batch.lag
                 if batch.is_current and not self._caught_up.is_set():
@@ -412,7 +429,7 @@ class DeskProcess:
                 )
                 continue
             self._bad_files = ""
-            self.desk.roles, self.desk.addresses = config.roles, addresses
+            self.desk.set_people(config.roles, addresses)
             _log.info("roles and addresses reloaded")
 
     def _stamps(self) -> list[tuple[int, int]]:

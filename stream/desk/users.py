@@ -166,7 +166,7 @@ class Door:
         token = secrets.token_urlsafe(32)
         session = DeskSession(name, self._clock.now_ms() + self._session_ms, _digest(token))
         with self._book.transaction():
-            self._book.put_session(session.digest, session.user, session.until_ms)
+            self._book.sessions.put(session.digest, session.user, session.until_ms)
         return token, session
 
     def session_of(self, token: str) -> DeskSession:
@@ -176,7 +176,7 @@ class Door:
             DeskRequestRefused: the token is unknown or has expired.
         """
         digest = _digest(token)
-        found = self._book.session(digest)
+        found = self._book.sessions.get(digest)
         user = None if found is None else self._users.all().get(found[0])
         # A change of password ends the sessions that began before it.
         began_ms = 0 if found is None else found[1] - self._session_ms
@@ -188,7 +188,7 @@ class Door:
 
     def log_out(self, session: DeskSession) -> None:
         with self._book.transaction():
-            self._book.end_session(session.digest)
+            self._book.sessions.end(session.digest)
 
     def _check_rate(self, key: str, most: int) -> None:
         now_ms, failed = self._clock.mono_ms(), self._failures.get(key, deque())

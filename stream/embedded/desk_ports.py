@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import hashlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Final
 
 from runtime.logs import get
-from stream.desk.ports import AlarmBatch, PositionsOf, PutOrder, SourceRecord
+from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutOrder, SourceRecord
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.errors import AlarmSourceLost
@@ -37,8 +38,10 @@ class StoreAlarmSource:
         """As `AlarmSource.batches`."""
         with self._reading():
             log, end = self._store.alarm_log_id, self._store.alarm_log_end()
-        position = positions(log).get(_PARTITION, _FIRST)
-        if position > end:
+        kept = positions(log).get(_PARTITION)
+        position = _FIRST if kept is None else kept.next
+        is_another_log = kept is not None and self._is_another_log(kept, end)
+        if is_another_log:
             _log.error("the desk's position is not in the store; reading all of its alarms", expected=position)
             position = _FIRST
         is_current = False
@@ -50,12 +53,23 @@ class StoreAlarmSource:
                 position = rows[-1][0] + 1
             is_current = is_current or position >= end or not rows
             waiting = max(0, newest - position) if len(rows) == _BATCH else 0
-            records = [SourceRecord(log, _PARTITION, offset, _decoded(body)) for offset, body in rows]
-            yield AlarmBatch(records, is_current, {str(_PARTITION): waiting})
+            records = [SourceRecord(log, _PARTITION, offset, _decoded(body), _mark(body)) for offset, body in rows]
+            yield AlarmBatch(records, is_current, {str(_PARTITION): waiting}, is_another_log)
+            is_another_log = is_another_log and not records
             for _ in range(_EMPTY_BATCH_EVERY):
                 if self._end() > position:
                     break
                 await asyncio.sleep(_LOOK_S)
+
+    def _is_another_log(self, kept: LogPosition, end: int) -> bool:
+        """Whether the record before a position is not the one that was read there: a backup was put back."""
+        if kept.next > end:
+            return True
+        if kept.mark is None or kept.next <= _FIRST:
+            return False
+        with self._reading():
+            rows = self._store.alarm_records(kept.next - 1, 1)
+        return not rows or rows[0][0] != kept.next - 1 or _mark(rows[0][1]) != kept.mark
 
     def _end(self) -> int:
         with self._reading():
@@ -80,6 +94,10 @@ class EngineAnswerSink:
     async def opened(self) -> AsyncIterator[PutOrder]:
         """As `AnswerSink.opened`. An order is durable when the engine has committed its result."""
         yield self._stream.put_order
+
+
+def _mark(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:16]
 
 
 def _decoded(body: bytes) -> AlarmRecord | EdgeAlarmRecord | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import logs
-from runtime.clock import Clock, SteadyClock, SystemClock
+from runtime.clock import Clock, ElapsedClock, SteadyClock, SystemClock
 from runtime.errors import MissingExtra, RuntimeFault, first_of
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
@@ -73,7 +73,7 @@ def run_stream(
 
 
 def _opened_desk(
-    file: Path, site: Site, store: Store, engine: EmbeddedStream, clock: Clock
+    file: Path, site: Site, store: Store, engine: EmbeddedStream, clock: ElapsedClock
 ) -> "contextlib.AbstractContextManager[DeskProcess]":
     try:  # Apprise is in another extra than the data centre.
         from stream.desk.process import Beds, desk_config, opened_desk

@@ -5,7 +5,7 @@ as binding ids, never as names.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from vitals.messages import (
 )
 from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, VitalSign
+from wire.errors import DecodeError
 
 SCHEMA: Final = 5
 
@@ -195,6 +196,38 @@ class Store(SessionFile):
             tuple(msgspec.msgpack.decode(row[0], type=list[Any]))
             for row in self._db.execute("SELECT body FROM edge_answer")
         ]
+
+    def prune_alarm_log(self, *, before_ms: int, open_alarms: Collection[bytes], limit: int = 1_000) -> int:
+        """Delete the oldest records of the alarm log, but never the newest, nor one of an alarm that is open.
+
+        Args:
+            before_ms: records of a change before this time may be deleted.
+            open_alarms: ids of alarms whose records a desk may still have to read.
+            limit: number of records that are deleted at most.
+
+        Returns:
+            How many were deleted.
+        """
+        newest = self.alarm_log_end() - 1
+        old: list[tuple[int]] = []
+        for seq, body in self._db.execute("SELECT seq, body FROM alarm_log WHERE seq < ? ORDER BY seq", (newest,)):
+            try:
+                record = decode_alarm_record(body)
+            except DecodeError:
+                continue
+            at_ms = record.arrived_ms if isinstance(record, EdgeAlarmRecord) else record.alarm.at_ms
+            if at_ms >= before_ms or len(old) == limit:
+                break
+            if record.alarm.alarm_id not in open_alarms:
+                old.append((seq,))
+        self._db.executemany("DELETE FROM alarm_log WHERE seq = ?", old)
+        for table in ("edge_answer", "edge_alarm"):
+            self._db.execute(
+                f"DELETE FROM {table} WHERE alarm_id IN "  # noqa: S608 - names from code
+                "(SELECT alarm_id FROM edge_alarm WHERE arrived_ms < ?)",
+                (before_ms,),
+            )
+        return len(old)
 
     def put_states(self, snapshots: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO patient_state VALUES (?, ?)", snapshots.items())

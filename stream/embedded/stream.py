@@ -34,6 +34,11 @@ from wire.receiver import Opened, RateLimits
 _log = get(__name__)
 _EVENTS: Final = msgspec.msgpack.Encoder()
 
+KEEP_ALARM_LOG_MS: Final = 90 * 86_400_000
+"""How long the alarm log keeps records for the alarm desk; as long as the alarm topic of a cluster."""
+
+_PRUNE_EVERY_MS: Final = 3_600_000
+
 
 def encode_events(events: Iterable[Event]) -> bytes:
     """Events as bytes; the same events give the same bytes."""
@@ -151,6 +156,7 @@ class EmbeddedStream:
         )
         for alarm in self._engine.open_alarms():
             self._edge_answers.alarm_changed(alarm)
+        self._pruned_ms: int | None = None
         self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
 
     async def put_order(self, order: OrderRecord) -> None:
@@ -183,8 +189,23 @@ class EmbeddedStream:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
             self.apply_orders()
+            self._prune_alarm_log()
             self._reception.send_due(client)
             self.send_answers_to_edges(client.publish)
+
+    def _prune_alarm_log(self) -> None:
+        """Once an hour: records that no desk needs any more."""
+        now_ms, mono_ms = self._clock.now_ms(), self._clock.mono_ms()
+        if self._pruned_ms is not None and mono_ms - self._pruned_ms < _PRUNE_EVERY_MS:
+            return
+        self._pruned_ms = mono_ms
+        standing = {one.alarm_id for one in self._engine.open_alarms()}
+        standing |= {one.alarm.alarm_id for one in self._store.edge_alarms()}
+        try:
+            with self._store.transaction():
+                self._store.prune_alarm_log(before_ms=now_ms - KEEP_ALARM_LOG_MS, open_alarms=standing)
+        except CommitFailed as error:
+            _log.error("cannot delete old records of the alarm log; tried again in an hour", problem=str(error))
 
     def send_answers_to_edges(self, publish: Callable[[str, bytes], bool]) -> None:
         """Send people's answers to edges; see `EdgeAnswers.send`."""

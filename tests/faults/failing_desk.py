@@ -10,6 +10,7 @@ import sys
 from typing import Any, Final
 
 from stream.desk.desk import AlarmDesk
+from stream.desk.sending import Sending
 
 POINTS: Final = ("opened", "begun", "sent", "answered", "ordered")
 
@@ -19,23 +20,23 @@ def _die() -> None:
 
 
 def _fail(point: str) -> None:
-    hear, turn, record = AlarmDesk.hear, AlarmDesk.turn, AlarmDesk._record
+    hear, turn, record = AlarmDesk.hear, AlarmDesk.turn, Sending._record
     acknowledge, passed_on = AlarmDesk.acknowledge, AlarmDesk.passed_on
 
-    def at_hear(self: AlarmDesk, batch: Any) -> None:
-        hear(self, batch)
+    def at_hear(self: AlarmDesk, batch: Any, **more: Any) -> None:
+        hear(self, batch, **more)
         if point == "opened" and self.counts.opened:
             _die()
 
     def at_turn(self: AlarmDesk) -> None:
         turn(self)  # what it has begun runs when the loop turns: not any more
-        if point == "begun" and self._flying:
+        if point == "begun" and self._sending.flying:
             _die()
 
-    async def at_record(self: AlarmDesk, *told: Any, accepted: bool) -> None:
+    async def at_record(self: Sending, *told: Any, accepted: bool) -> Any:
         if point == "sent" and accepted:
             _die()
-        await record(self, *told, accepted=accepted)
+        return await record(self, *told, accepted=accepted)
 
     def at_acknowledge(self: AlarmDesk, *told: Any, **more: Any) -> Any:
         done = acknowledge(self, *told, **more)
@@ -50,7 +51,7 @@ def _fail(point: str) -> None:
 
     AlarmDesk.hear = at_hear  # type: ignore[method-assign]
     AlarmDesk.turn = at_turn  # type: ignore[method-assign]
-    AlarmDesk._record = at_record  # type: ignore[method-assign]
+    Sending._record = at_record  # type: ignore[method-assign]
     AlarmDesk.acknowledge = at_acknowledge  # type: ignore[method-assign]
     AlarmDesk.passed_on = at_passed_on  # type: ignore[method-assign]
 

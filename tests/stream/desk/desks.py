@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ class DeskHouse:
         path.write_text("\n".join(lines), encoding="utf-8")
         path.chmod(0o600)
 
-    def start(self, *, point: str = "") -> None:
+    def start(self, *, point: str = "", environment: Mapping[str, str] | None = None) -> None:
         """As a process; with a point it dies there."""
         command = ["vitalloom"] if not point else ["tests.faults.failing_desk", point]
         with self._log.open("ab") as out:
@@ -107,12 +108,14 @@ class DeskHouse:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
             )
 
-    def started(self, *, point: str = "", within_s: float = PATIENCE_S) -> None:
+    def started(
+        self, *, point: str = "", within_s: float = PATIENCE_S, environment: Mapping[str, str] | None = None
+    ) -> None:
         """And it says that it is ready."""
-        self.start(point=point)
+        self.start(point=point, environment=environment)
         deadline = time.monotonic() + within_s
         while self.says("ready")[0] != 200:
             assert self.is_running, self.said()

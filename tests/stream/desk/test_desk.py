@@ -28,10 +28,12 @@ class Held(Notifier):
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Message]] = []
+        self.tried: list[tuple[str, str]] = []
         self.broken: set[str] = set()
         self.stuck: set[str] = set()
 
     async def send(self, address: Address, message: Message, *, name: object = None) -> None:
+        self.tried.append((address.person, address.channel))
         if address.channel in self.stuck:
             await asyncio.Event().wait()
         if address.channel in self.broken:
@@ -69,6 +71,9 @@ class Night:
             notifier=self.channels,
             place_of=lambda _: Place("12", "P-1"),
         )
+
+    def set_roles(self, roles: dict[str, tuple[str, ...]]) -> None:
+        self.desk.set_people(roles, Addresses(self.config.addresses))
 
     def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
         reads = []
@@ -203,7 +208,7 @@ def test_a_kill_at_any_turn_neither_loses_nor_doubles_an_alarm(night: Night) -> 
     lived(story)
 
     assert night.channels.calls == [("anna", "push")]
-    assert night.book.positions("alarms") == {0: 1}
+    assert night.book.positions.of("alarms")[0].next == 1
     assert night.book.query("SELECT count(*) FROM alarm") == [(1,)]
 
 
@@ -254,7 +259,13 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
         active_silence = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
         (pending,) = night.desk.to_pass_on()
         assert pending.order.message == Silence(
-            binding_id=BINDING, rule_id="news2", by="anna", at_ms=NOW, until_ms=active_silence.until_ms, priority=AMBER
+            binding_id=BINDING,
+            rule_id="news2",
+            key="",
+            by="anna",
+            at_ms=NOW,
+            until_ms=active_silence.until_ms,
+            priority=AMBER,
         )
         night.wake()
         await night.pass_time(16 * MINUTE)
@@ -331,7 +342,7 @@ def test_a_crowd_below_red_becomes_a_digest_and_red_passes_it(night: Night) -> N
 
 def test_a_role_without_people_is_skipped_at_once_and_reported(night: Night) -> None:
     async def story() -> None:
-        night.desk.roles = {"second": ("ben",)}
+        night.set_roles({"second": ("ben",)})
         night.hear(told())
         await night.pass_time(2 * MINUTE)
 
@@ -345,7 +356,7 @@ def test_a_change_of_shift_counts_from_the_next_call_on(night: Night) -> None:
     async def story() -> None:
         night.hear(told())
         await night.pass_time()
-        night.desk.roles = ROLES | {"second": ("dora",)}
+        night.set_roles(ROLES | {"second": ("dora",)})
         await night.pass_time(2 * MINUTE)
 
     lived(story)
@@ -374,7 +385,7 @@ def test_a_full_disk_is_reported_and_commits_nothing_partly(night: Night) -> Non
         night.book._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(CommitFailed, match="reserve of 8 MiB is in use now; free disk space"):
             night.hear(*(told(number, rule_id=f"rule{number}") for number in range(1, 200)))
-        assert night.book.positions("alarms") == {}
+        assert night.book.positions.of("alarms") == {}
         assert not reserve.exists()  # what it held is free for the next alarm
         night.book._db.execute("PRAGMA max_page_count = 100000")
         night.hear(told())

@@ -303,10 +303,10 @@ def test_an_answer_is_on_disk_and_on_its_way_when_it_is_confirmed(ward: Ward) ->
     status, done = ward.ask("POST", f"/v1/alarms/{an_id().hex()}/acknowledge", {"revision": 0}, token=ward.token())
 
     assert (status, done["by"]) == (200, "anna")
-    kept = ward.book.alarm(an_id())
+    kept = ward.book.alarms.get(an_id())
     assert kept is not None
     assert kept.answered_by == "anna"
-    (pending,) = ward.book.pending_orders()
+    (pending,) = ward.book.orders.all()
     assert pending.order.message.by == "anna"
 
 
@@ -317,7 +317,7 @@ def test_an_answer_to_an_alarm_that_got_worse_is_refused(ward: Ward) -> None:
 
     assert status == 409
     assert "look again" in answer["problem"]
-    assert ward.book.pending_orders() == []
+    assert ward.book.orders.all() == []
 
 
 def test_a_full_disk_refuses_answers(ward: Ward) -> None:

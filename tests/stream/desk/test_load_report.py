@@ -88,10 +88,10 @@ def test_it_is_printed_as_tables_and_as_json(store: Path) -> None:
 def a_book(folder: Path) -> None:
     answered: dict[str, Any] = {"acknowledged_by": "anna", "acknowledged_ms": NOW + 4 * MINUTE}
     with DeskBook(folder / BOOK_FILE) as book, book.transaction():
-        book.put_alarm(kept(told(1), told(1, revision=1, **answered)))
-        book.put_alarm(kept(told(2, rule_id="low_spo2", priority=AMBER)))
+        book.alarms.put(kept(told(1), told(1, revision=1, **answered)))
+        book.alarms.put(kept(told(2, rule_id="low_spo2", priority=AMBER)))
         cleared = told(3, rule_id="battery", priority=AMBER, revision=1, state=AlarmState.CLEARED)
-        book.put_alarm(kept(told(3, rule_id="battery", priority=AMBER), cleared))
+        book.alarms.put(kept(told(3, rule_id="battery", priority=AMBER), cleared))
 
 
 def test_without_a_store_the_desk_s_book_is_measured(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_it_reads_a_book_while_its_desk_runs(tmp_path: Path) -> None:
 
 def test_the_number_of_patients_makes_patient_days(tmp_path: Path) -> None:
     with DeskBook(tmp_path / BOOK_FILE) as book, book.transaction():
-        book.put_alarm(kept(told(1)))
-        book.put_alarm(kept(told(2, rule_id="low_spo2"), now_ms=NOW + DAY_MS))
+        book.alarms.put(kept(told(1)))
+        book.alarms.put(kept(told(2, rule_id="low_spo2"), now_ms=NOW + DAY_MS))
 
     found = measure(tmp_path, patients=4)
 

@@ -161,8 +161,8 @@ def test_addresses_are_read_and_shown_without_what_is_secret(tmp_path: Path) -> 
 
     assert found.people == ["anna", "ben"]
     assert [str(one) for one in found.of("anna")] == ["anna/push (ntfys)"]
-    assert repr(found.get("ben", "sms")) == "ben/sms (json)"
-    assert found.get("ben", "push") is None
+    assert [repr(one) for one in found.recipients("ben", "sms")] == ["ben/sms (json)"]
+    assert found.recipients("ben", "push") == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from stream.desk.texts import Message
 from stream.errors import CommitFailed
 from stream.records import AlarmRecord
 from tests.stream.desk.alarms import AMBER, MINUTE, NOW, RED, SECOND, an_id, told
+from tests.stream.desk.earlier_books import make_earlier
 from tests.stream.desk.test_desk import Night, lived
 from vitals.messages import AlarmKind, AlarmState
 
@@ -293,6 +294,7 @@ def test_an_edge_cannot_pass_an_alarm_off_as_an_outage(ward: Ward) -> None:
 def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(ward: Ward, open_beds: int) -> None:
     ward.hear(*(no_data(bed) for bed in range(1, 4)), told(7, binding_id=f"{4:032x}"))
     ward.book.close()
+    make_earlier(ward.folder / "desk.sqlite")
     with sqlite3.connect(ward.folder / "desk.sqlite") as earlier:
         rows = earlier.execute("SELECT alarm_id, body FROM alarm").fetchall()
         for alarm_id, body in rows:
@@ -315,4 +317,33 @@ def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(w
     lived(story)
 
     assert len(ward.channels.sent[1:]) == (1 if open_beds == 3 else 2)
-    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("2",)]
+    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("3",)]
+
+
+def test_an_outage_that_is_over_before_the_next_turn_delays_no_call(ward: Ward) -> None:
+    # The calls of bed 1 are due and refused when an outage begins, which stops them, and ends at once.
+    async def story() -> None:
+        ward.channels.broken = {"push", "sms", "call"}
+        ward.hear(no_data(1))
+        await ward.pass_time(15 * MINUTE)
+        ward.hear(no_data(2), no_data(3))
+        ward.hear(back(2), back(3))
+        ward.channels.broken = set()
+        await ward.pass_time(2 * SECOND)
+
+    lived(story)
+
+    assert ("anna", "push") in ward.channels.calls
+
+
+def test_a_silence_of_an_earlier_version_that_may_have_been_of_one_sign_is_over(ward: Ward) -> None:
+    ward.hear(no_data(1), no_data(2, key="spo2"))
+    for alarm_id in (an_id(1), an_id(2)):
+        ward.desk.silence(alarm_id, by="anna", minutes=60, revision=0)
+    ward.book.close()
+    make_earlier(ward.folder / "desk.sqlite")
+    del ward.book
+
+    ward.wake()
+
+    assert {one.place.bed: one.calls for one in ward.desk.standing()} == {"1": False, "2": True}

@@ -91,7 +91,7 @@ def test_a_silence_reaches_the_patient_s_monitor(centre: DataCentre, tmp_path: P
             await until(lambda: bool(rounds.phone.taken))
             alarm = process.desk.standing()[0].kept.alarm
             active_silence = process.desk.silence(alarm.alarm_id, by="anna", minutes=5, revision=alarm.revision)
-            await until(lambda: silenced_until(process, alarm.alarm_id) == active_silence.until_ms)
+            await until(lambda: silenced_until(process, alarm.alarm_id) == active_silence.ordered_until_ms)
             assert [one.calls for one in process.desk.standing() if one.kept.alarm.rule_id == alarm.rule_id] == [False]
 
     play(centre, tmp_path, story)

@@ -212,9 +212,9 @@ def test_a_change_of_shift_needs_no_restart_and_a_bad_one_changes_nothing(
             text = house.config.read_text(encoding="utf-8")
             house.config.write_text(text.replace('nurse = ["anna"]', 'nurse = ["eve"]'), encoding="utf-8")
             await until(lambda: "has no address of eve" in running.process.trouble())
-            assert running.desk.roles["nurse"] == ("anna",)
+            assert running.desk.people.roles["nurse"] == ("anna",)
             house.config.write_text(text.replace('nurse = ["anna"]', 'nurse = ["ben"]'), encoding="utf-8")
-            await until(lambda: running.desk.roles["nurse"] == ("ben",))
+            await until(lambda: running.desk.people.roles["nurse"] == ("ben",))
             assert running.process.trouble() == ""
         finally:
             working.cancel()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stream.desk.ports import LogPosition
 from stream.embedded.desk_ports import StoreAlarmSource
 from stream.errors import AlarmSourceLost, CommitFailed
 from stream.records import EdgeAlarmRecord, OrderRecord, decode_alarm_record
@@ -98,9 +99,9 @@ def test_a_position_in_another_store_is_no_position_in_this_one(tmp_path: Path) 
     site, alarm = a_site_with_an_alarm(tmp_path)
     asked = []
 
-    def positions(log: str) -> dict[int, int]:
+    def positions(log: str) -> dict[int, LogPosition]:
         asked.append(log)
-        return {0: 1_000_000}
+        return {0: LogPosition(1_000_000, None)}
 
     async def first() -> list[bytes]:
         async with contextlib.aclosing(StoreAlarmSource(site.store).batches(positions)) as batches:

@@ -279,3 +279,21 @@ def test_two_links_to_one_store_are_one_store(tmp_path: Path) -> None:
 
     with Store(tmp_path / "store"), pytest.raises(FileUnusable, match="is in use"):
         Store(tmp_path / "link")
+
+
+def test_the_alarm_log_loses_what_is_old_and_never_what_is_open_or_newest(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.put_events(a_story())
+        records = [(seq, decode_alarm_record(body).alarm) for seq, body in store.alarm_records(0, 1_000)]
+        an_open = records[0][1].alarm_id
+        end = store.alarm_log_end()
+        later_ms = max(alarm.at_ms for _, alarm in records) + 1
+        with store.transaction():
+            assert store.prune_alarm_log(before_ms=0, open_alarms=()) == 0
+            deleted = store.prune_alarm_log(before_ms=later_ms, open_alarms={an_open})
+        left = [seq for seq, _ in store.alarm_records(0, 1_000)]
+
+        assert left == [seq for seq, alarm in records if alarm.alarm_id == an_open or seq == records[-1][0]]
+        assert deleted == len(records) - len(left) > 0
+        assert store.alarm_log_end() == end
