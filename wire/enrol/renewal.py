@@ -1,37 +1,60 @@
-"""Hourly upkeep of an enrolled device: renew credentials and prekeys, delete expired ones, log expiry.
+"""Upkeep of an enrolled device: renew credentials and prekeys, delete expired ones, say what could not be renewed.
 
-Requests run in a thread, so that a slow registry does not delay readings; their results are applied here.
+Every hour, and after a failure again after a minute, then two, four, up to an hour. Requests run in a thread, so that a
+slow registry does not delay readings; their results are applied here.
 """
 
 import asyncio
 import os
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from runtime.clock import Clock
 from runtime.logs import get
 from wire.enrol.client import announce_prekey, ask_renewal
 from wire.enrol.wallet import Wallet
 from wire.errors import EnrolmentFailed, Rejected
 
 EVERY_S: Final = 3_600.0
+FIRST_RETRY_S: Final = 60.0
 
 _log = get(__name__)
 
 
-class _Clock(Protocol):
-    def now_ms(self) -> int: ...
-
-
-async def keep_up(wallet: Wallet, clock: _Clock, *, every_s: float = EVERY_S) -> None:
+async def keep_up(
+    wallet: Wallet, clock: Clock, *, every_s: float = EVERY_S, first_retry_s: float = FIRST_RETRY_S
+) -> None:
     """Keep a wallet up to date until cancelled."""
+    floor = TimeFloor(wallet, clock)
+    retry_s = first_retry_s
     while True:
-        await look_after(wallet, clock.now_ms())
-        await asyncio.sleep(every_s)
+        await look_after(wallet, floor.now_ms())
+        if wallet.renewal_problem:
+            await asyncio.sleep(min(retry_s, every_s))
+            retry_s *= 2
+        else:
+            retry_s = first_retry_s
+            await asyncio.sleep(every_s)
+
+
+class TimeFloor:
+    """The wall clock, but never before the time of the wallet's newest fact, and running on from there.
+
+    A machine without a battery for its clock starts in 1970 or where it was switched off. A device must not count its
+    certificate as new for as long as nobody sets the clock.
+    """
+
+    def __init__(self, wallet: Wallet, clock: Clock) -> None:
+        self._clock = clock
+        self._from_ms = wallet.newest_ms - clock.mono_ms()
+
+    def now_ms(self) -> int:
+        return max(self._clock.now_ms(), self._from_ms + self._clock.mono_ms())
 
 
 async def look_after(wallet: Wallet, now_ms: int) -> None:
-    """One round. A failed request is logged, and tried again in the next round."""
+    """One round. A failure is logged once for each reason, and kept in `wallet.renewal_problem` until it is over."""
     wants_renewal = wallet.wants_renewal(now_ms)
     try:
         wallet.forget_old(now_ms)
@@ -47,5 +70,8 @@ async def look_after(wallet: Wallet, now_ms: int) -> None:
             _log.info("new prekey", device=wallet.me.device_id.hex())
     except (EnrolmentFailed, Rejected, OSError) as error:  # a full disk is no reason to stop recording
         _log.warning("could not renew", problem=str(error))
+        wallet.renewal_problem = str(error)
+    else:
+        wallet.renewal_problem = ""
     if (problem := wallet.expiry(now_ms)) is not None:
         _log.error("device certificate has expired or expires soon", problem=problem)
