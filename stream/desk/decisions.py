@@ -23,7 +23,8 @@ LOOK_BACK_MS: Final = 86_400_000
 """Notifications that were due longer ago are not planned: an alarm unanswered for weeks must stay cheap."""
 
 OUTAGE_RULE: Final = "outage"
-"""The rule of the alarms that the desk raises itself; see `stream.desk.outages`."""
+END_DATE_RULE: Final = "end_date"
+"""The rules of the alarms that the desk raises itself; see `stream.desk.outages` and `stream.desk.end_dates`."""
 
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
@@ -72,6 +73,13 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         return alarm.rule_id == OUTAGE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
 
     @property
+    def is_of_site(self) -> bool:
+        """Whether it is an alarm of the desk about the site: an outage, or a certificate that ends."""
+        alarm = self.alarm
+        is_end_date = alarm.rule_id == END_DATE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
+        return is_end_date or self.is_outage
+
+    @property
     def is_active(self) -> bool:
         """Whether the condition is present, by the last record."""
         return self.alarm.state is AlarmState.ACTIVE and not self.alarm.retrospective and not self.replaced
@@ -104,8 +112,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the patient's record shows the answer. An outage needs no confirmation."""
-        return self.alarm.acknowledged_by is not None or (self.is_outage and self.answer is not None)
+        """Whether the patient's record shows the answer. An alarm of the site needs no confirmation."""
+        return self.alarm.acknowledged_by is not None or (self.is_of_site and self.answer is not None)
 
 
 class Heard(NamedTuple):

@@ -262,7 +262,7 @@ class AlarmDesk:
                 return kept
             self._book.put_alarm(kept)
             self._book.stop(alarm_id)
-            if not kept.is_outage:
+            if not kept.is_of_site:
                 self._queue_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
@@ -285,7 +285,7 @@ class AlarmDesk:
                 until_ms=active_silence.until_ms,
                 priority=active_silence.priority,
             )
-            if kept is not None and not kept.is_outage:
+            if kept is not None and not kept.is_of_site:
                 self._book.put_order(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.listed():
                 same = (one.alarm.binding_id, one.alarm.rule_id) == (active_silence.binding_id, active_silence.rule_id)
@@ -305,7 +305,7 @@ class AlarmDesk:
             alarm = kept.alarm
             active_silence = active_silences.get((alarm.binding_id, alarm.rule_id))
             told = [one for one in self._book.deliveries(alarm.alarm_id) if one.begun_ms is not None]
-            place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
+            place = Place() if kept.is_of_site else self._place_of(alarm.binding_id)
             calls, outage_id = self._calls(kept, active_silence, now_ms), self._outage_of(kept)
             found.append(Standing(kept, place, active_silence, told, calls, outage_id))
         return sorted(
@@ -562,7 +562,7 @@ class AlarmDesk:
         for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarm(alarm_id)
             if kept is not None:
-                place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)
+                place = Place() if kept.is_of_site else self._place_of(kept.alarm.binding_id)
                 alarms.append((kept, texts.where(kept, place.bed, place.patient)))
         if len(alarms) == 1:
             return texts.of_alarm(*alarms[0], self._telling, now_ms=now_ms)
