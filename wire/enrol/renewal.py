@@ -14,10 +14,11 @@ from runtime.clock import Clock
 from runtime.logs import get
 from wire.enrol.client import announce_prekey, ask_renewal
 from wire.enrol.wallet import Wallet
-from wire.errors import EnrolmentFailed, Rejected
+from wire.errors import EnrolmentFailed, NotEnrolled, Rejected
 
 EVERY_S: Final = 3_600.0
 FIRST_RETRY_S: Final = 60.0
+LOOK_S: Final = 10.0
 
 _log = get(__name__)
 
@@ -30,12 +31,24 @@ async def keep_up(
     retry_s = first_retry_s
     while True:
         await look_after(wallet, floor.now_ms())
-        if wallet.renewal_problem:
-            await asyncio.sleep(min(retry_s, every_s))
-            retry_s *= 2
-        else:
-            retry_s = first_retry_s
-            await asyncio.sleep(every_s)
+        failed = bool(wallet.renewal_problem)
+        await _rest(wallet, min(retry_s, every_s) if failed else every_s)
+        retry_s = min(2 * retry_s, every_s) if failed else first_retry_s
+
+
+async def _rest(wallet: Wallet, seconds: float) -> None:
+    """Wait, and use an identity that was replaced meanwhile, as the command `vitalloom enrol --again` does."""
+    while seconds > 0:
+        await asyncio.sleep(min(seconds, LOOK_S))
+        seconds -= LOOK_S
+        try:
+            if wallet.follow_file():
+                _log.info("the replaced identity is in use", device=wallet.me.device_id.hex())
+        except NotEnrolled as error:
+            if str(error) != wallet.renewal_problem:
+                _log.error("the replaced identity is not in use", problem=str(error))
+            wallet.renewal_problem = str(error)
+    await asyncio.sleep(0)
 
 
 class TimeFloor:

@@ -58,9 +58,7 @@ class Wallet:
         )
         self._parties = KnownParties(self.provision)
         self._documents = KeptDocuments(identity.folder / "documents", self.me)
-        known = keys_by_id([*self._facts.retired_control_keys, *self._facts.control_keys])
-        for document in self._documents.read(known, self.me.prekeys):
-            self._parties.apply(document)
+        self._read_documents()
 
     # Beginnings
 
@@ -278,6 +276,36 @@ class Wallet:
         write_tls(self.folder, facts)
         self.renewal_problem = ""
         self.accept_all(reply.documents)
+
+    def follow_file(self) -> bool:
+        """Use the identity that `vitalloom enrol --again` has put into the folder since; whether there was one.
+
+        Raises:
+            NotEnrolled: it cannot be used, or it is that of another device.
+        """
+        try:
+            if not self._identity.follow():
+                return False
+        except (OSError, NotPrivate, msgspec.DecodeError, ValueError, RecursionError, BadKeyFile) as error:
+            raise NotEnrolled(f"{self.folder / IDENTITY_FILE}: has changed and cannot be used ({error})") from error
+        fresh = identity_of(self._facts)
+        self.me.renew(
+            fresh.signing_key,
+            fresh.credential_serial,
+            not_before_ms=fresh.not_before_ms,
+            not_after_ms=fresh.not_after_ms,
+        )
+        self.me.prekeys.update(fresh.prekeys)
+        write_tls(self.folder, self._facts)
+        self._read_documents()
+        self.renewal_problem = ""
+        self.changes += 1
+        return True
+
+    def _read_documents(self) -> None:
+        known = keys_by_id([*self._facts.retired_control_keys, *self._facts.control_keys])
+        for document in self._documents.read(known, self.me.prekeys):
+            self._parties.apply(document)
 
     def _change_control_keys(self, content: ControlKeysV1) -> bool:
         """Whether the new keys are on disk. Without them their document must not be written.
