@@ -5,7 +5,7 @@ because then every patient of the site is without supervision at once. Each step
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +39,18 @@ class EndDates:
 
     Args:
         tls: what its API shows; None: plain HTTP.
+        more_notes: further problems for the health endpoint that do no harm yet.
     """
 
-    def __init__(self, config: DeskConfig, clock: Clock, tls: FollowingContext | None) -> None:
+    def __init__(
+        self,
+        config: DeskConfig,
+        clock: Clock,
+        tls: FollowingContext | None,
+        *,
+        more_notes: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._more_notes = more_notes
         self._config = config
         self._clock = clock
         self._tls = tls
@@ -91,7 +100,7 @@ class EndDates:
         return () if folder is None else read_end_dates(folder, now_ms=self._clock.now_ms())
 
     def _further_notes(self) -> list[str]:
-        return notes(self._site, self._clock.now_ms())
+        return [*notes(self._site, self._clock.now_ms()), *self._more_notes()]
 
 
 def changes(ends: Iterable[EndDate], kept: Iterable[Kept], *, now_ms: int) -> list[AlarmChanged]:

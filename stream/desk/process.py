@@ -262,6 +262,7 @@ class DeskProcess:
         self._lag: Mapping[str, int] = {}
         self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
         self._bad_files = problem
+        self._needs_restart: tuple[str, ...] = ()  # a sentence, if the configuration has other keys now
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -274,7 +275,7 @@ class DeskProcess:
             longest_silence_minutes=self._config.api.longest_silence_minutes,
         )
         api = DeskServer(app, self._config.api)
-        ends = EndDates(self._config, self._clock, api.tls)
+        ends = EndDates(self._config, self._clock, api.tls, more_notes=lambda: self._needs_restart)
         async with (
             api as server,
             metrics.serving(self._config.http, process="desk", source=self, ends=ends.watch),
@@ -425,6 +426,7 @@ class DeskProcess:
                 )
                 continue
             self._bad_files = ""
+            self._needs_restart = _started_with(self._config, config)
             self.desk.roles, self.desk.addresses = config.roles, addresses
             _log.info("roles and addresses reloaded")
 
@@ -437,6 +439,16 @@ class DeskProcess:
                 found = None
             stamps.append((0, 0) if found is None else (found.st_mtime_ns, found.st_ino))
         return stamps
+
+
+def _started_with(config: DeskConfig, now: DeskConfig) -> tuple[str, ...]:
+    """A sentence about keys that were changed in the file and are read when the desk starts."""
+    changed = [
+        name
+        for name in DeskConfig.__struct_fields__
+        if name not in ("roles", "addresses") and getattr(config, name) != getattr(now, name)
+    ]
+    return (f"changed in the configuration, and in force after a restart: {', '.join(changed)}",) if changed else ()
 
 
 async def _retry_for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:

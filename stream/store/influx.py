@@ -1,5 +1,6 @@
 """Access to InfluxDB: create buckets, tasks and tokens; write lines; recompute windows that late readings changed."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -84,6 +85,7 @@ class Database:
         body = "\n".join(lines)
         if not body.strip():
             return
+        self._follow_token(self._client)
         try:
             await self._client.write_api().write(bucket, record=body)
         except ApiException as error:
@@ -98,6 +100,7 @@ class Database:
     async def query(self, flux: str) -> list[Any]:
         """Run a Flux query; returns the records of all tables. Raises DatabaseUnavailable."""
         assert self._client is not None  # noqa: S101 - used as a context manager
+        self._follow_token(self._client)
         try:
             tables = await self._client.query_api().query(flux)
         except ApiException as error:
@@ -107,6 +110,11 @@ class Database:
                 f"InfluxDB at {self._config.url} does not answer ({str(error) or type(error).__name__})"
             ) from error
         return [record for table in tables for record in table.records]
+
+    def _follow_token(self, client: InfluxDBClientAsync) -> None:
+        """Use the token that is in the file now; while it cannot be read, the one before."""
+        with contextlib.suppress(DatabaseUnusable):
+            client.api_client.set_default_header("Authorization", f"Token {read_token(self._config)}")
 
     async def recompute_windows(self, outdated: Iterable[WindowOutdated]) -> list[str]:
         """Lines of minutes that late readings have changed, computed from all readings. Raises DatabaseUnavailable."""

@@ -11,6 +11,7 @@ from runtime.hardening import write_private
 from stream.config import DeskApiConfig, DeskTls
 from stream.desk.end_dates import EndDates
 from stream.desk.http import shown_of
+from stream.desk.process import _started_with
 from stream.site.end_dates import write_end_dates
 from stream.tls import CertifiedContext, FollowingContext
 from tests.stream.desk.alarms import MINUTE, NOW, SECOND
@@ -198,4 +199,16 @@ def test_a_certificate_that_cannot_be_used_leaves_the_one_before_in_use_and_is_n
     assert following.current() is not before
     assert following.problem == ""
     assert notes([], NOW) == []
+    night.book.close()
+
+
+def test_keys_that_wait_for_a_restart_are_named(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    before = night.config
+    changed = type(before)(roles={"nurse": ("ben",)}, addresses=before.addresses, digest_after=3, keep_days=1)
+
+    assert _started_with(before, changed) == (
+        "changed in the configuration, and in force after a restart: digest_after, keep_days",
+    )
+    assert _started_with(before, before) == ()
     night.book.close()

@@ -23,6 +23,7 @@ class InfluxStandIn(ThreadingHTTPServer):
     def __init__(self, folder: Path, *, rows: str = "", refused: str | None = None) -> None:
         self.written: list[tuple[str, str]] = []  # bucket and body, as they came
         self.queries: list[str] = []
+        self.tokens: list[str] = []  # of each request
         self.rows = rows
         self.refused = refused
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -40,6 +41,7 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
+        self.server.tokens.append(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
