@@ -39,7 +39,7 @@ class EndDate(msgspec.Struct, frozen=True, kw_only=True):
     renewed_by: str  # for example "the registry", "a person"
     fix: str  # what a person does
     due_ms: int | None = None  # a process renews it from then on; None: a person has to
-    lead_ms: int = 0  # it has to be replaced this long before its end, because others are cut short by it
+    lead_ms: int = 0  # others are cut short by it: announced this much earlier, and high in the last half of this time
     which: str = ""  # one of several: a device, or how many
     problem: str = ""  # why the last renewal failed
     most: Urgency = Urgency.ENDED  # one device is no reason to call as loudly as for the whole site
@@ -70,16 +70,19 @@ def urgency(one: EndDate, now_ms: int) -> Urgency:
 def _level(one: EndDate, now_ms: int) -> Urgency:
     if one.ends_ms <= now_ms:
         return Urgency.ENDED
+    (high_ms, _), (medium_ms, _), (low_ms, _) = AT
     by_ms = one.ends_ms - one.lead_ms
     left_ms = by_ms - now_ms
-    if one.due_ms is None:
-        return next((level for at_ms, level in AT if left_ms <= at_ms), Urgency.NONE)
-    if now_ms < one.due_ms + OVERDUE_MS:
-        return Urgency.NONE
-    if left_ms <= AT[0][0]:
+    if one.due_ms is not None:
+        if now_ms < one.due_ms + OVERDUE_MS:
+            return Urgency.NONE
+        # Of a certificate that is renewed in its last fortnight, the fortnight itself is no reason to call people.
+        low_ms, medium_ms = left_ms, min(medium_ms, (by_ms - one.due_ms) // 2)
+    if one.ends_ms - now_ms <= max(high_ms, one.lead_ms // 2):
         return Urgency.HIGH
-    # Of a certificate that is renewed in its last fortnight, the fortnight itself is no reason to call people.
-    return Urgency.MEDIUM if left_ms <= min(AT[1][0], (by_ms - one.due_ms) // 2) else Urgency.LOW
+    if left_ms <= medium_ms:
+        return Urgency.MEDIUM
+    return Urgency.LOW if left_ms <= low_ms else Urgency.NONE
 
 
 def sentence(one: EndDate, now_ms: int) -> str:

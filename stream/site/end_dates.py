@@ -19,7 +19,7 @@ from stream.errors import SiteUnusable
 from stream.site.broker_files import SERVER_RENEWED, BrokerFolder
 from stream.site.folder import Site
 from stream.tls import certificates_in, end_ms, end_of_file, kafka_end_dates
-from wire.enrol.authority import DEVICE_DAYS, ISSUING_DAYS, LIST_DAYS, RENEW_AFTER_DAYS
+from wire.enrol.authority import DEVICE_DAYS, LIST_DAYS, RENEW_AFTER_DAYS
 from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 
@@ -29,6 +29,8 @@ REPORT_MS: Final = (LIST_DAYS - 1) * DAY_MS
 
 ISSUING_LEAD_MS: Final = DEVICE_DAYS * DAY_MS
 """What is issued ends with the issuing key, so its last month cuts the certificates of devices short."""
+ROOT_LEAD_MS: Final = 3 * ISSUING_LEAD_MS
+"""Every device has to enrol again, which takes people some time."""
 ISSUING_DUE_MS: Final = 2 * ISSUING_LEAD_MS
 """Time left when the registry renews it, if it has the root key."""
 
@@ -100,7 +102,7 @@ def _authority(site: Site) -> Iterator[EndDate]:
         yield EndDate(
             what="certificate of the authority",
             ends_ms=end_ms(one),
-            lead_ms=ISSUING_DAYS * DAY_MS,
+            lead_ms=ROOT_LEAD_MS,
             renewed_by=_PERSON,
             fix="create a new site; every device has to enrol again",
         )

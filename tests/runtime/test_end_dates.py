@@ -53,7 +53,7 @@ def test_a_renewal_in_the_last_fortnight_calls_people_after_half_of_it(left_days
 
 
 @pytest.mark.parametrize(
-    ("left_days", "found"), [(61, NONE), (60, LOW), (44, MEDIUM), (33, HIGH), (30, HIGH), (0, ENDED)]
+    ("left_days", "found"), [(61, NONE), (60, LOW), (44, MEDIUM), (30, MEDIUM), (15.01, MEDIUM), (15, HIGH), (0, ENDED)]
 )
 def test_what_cuts_others_short_has_to_be_replaced_earlier(left_days: float, found: Urgency) -> None:
     one = an_end(lead_ms=30 * DAY_MS)
