@@ -28,7 +28,7 @@ from deploy.probes import check_broker, http_request, shown_certificate
 from runtime.clock import Clock
 from stream.errors import SiteUnusable
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
-from stream.site.end_dates import read_end_dates, site_end_dates
+from stream.site.end_dates import site_end_dates
 from stream.site.folder import Site
 from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
@@ -67,8 +67,7 @@ def _files(site: Site, clock: Clock) -> list[CheckResult]:
             fix="free disk space: the registry writes to this folder",
         )
     )
-    ends = [*site_end_dates(site), *read_end_dates(folder, now_ms=now_ms)]
-    return with_end_dates(found, ends, now_ms=now_ms)
+    return with_end_dates(found, site_end_dates(site), now_ms=now_ms)
 
 
 def _certificates(site: Site) -> Iterator[tuple[CertificateFacts, str]]:
