@@ -13,7 +13,6 @@ from typing import Final
 from cryptography import x509
 
 from runtime.clock import Clock
-from runtime.end_dates import EndDate
 from runtime.errors import NotPrivate
 from runtime.logs import get
 from stream.errors import SiteUnusable
@@ -111,9 +110,11 @@ class SiteUpkeep:
         """Tell health and the other processes of the site what ends when."""
         if self._looked_ms != self._clock.mono_ms() and self.status.ends:
             return
-        found: list[EndDate] = site_end_dates(self._site, self.status.problems)
-        self.status.ends = tuple(found)
-        self._try("list of end dates", lambda: write_end_dates(self._site.folder, found, at_ms=self._clock.now_ms()))
+        self._try("list of end dates", self._write_ends)
+
+    def _write_ends(self) -> None:
+        self.status.ends = tuple(site_end_dates(self._site, self.status.problems))
+        write_end_dates(self._site.folder, self.status.ends, at_ms=self._clock.now_ms())
 
     # Trying again
 

@@ -52,7 +52,7 @@ async def _rest(wallet: Wallet, seconds: float) -> None:
 
 
 class TimeFloor:
-    """The wall clock, but never before the time of the wallet's newest fact, and running on from there.
+    """The wall clock; while that is before the wallet's newest fact, the time of this fact, running on from there.
 
     A machine without a battery for its clock starts in 1970 or where it was switched off. A device must not count its
     certificate as new for as long as nobody sets the clock.
@@ -60,10 +60,12 @@ class TimeFloor:
 
     def __init__(self, wallet: Wallet, clock: Clock) -> None:
         self._clock = clock
-        self._from_ms = wallet.newest_ms - clock.mono_ms()
+        self._newest_ms = wallet.newest_ms
+        self._began_ms = clock.mono_ms()
 
     def now_ms(self) -> int:
-        return max(self._clock.now_ms(), self._from_ms + self._clock.mono_ms())
+        now_ms = self._clock.now_ms()
+        return now_ms if now_ms >= self._newest_ms else self._newest_ms + self._clock.mono_ms() - self._began_ms
 
 
 async def look_after(wallet: Wallet, now_ms: int) -> None:
