@@ -250,6 +250,11 @@ class Site:
 
     # Certificates and keys
 
+    @property
+    def is_registry_named(self) -> bool:
+        """Whether the registry's certificate names the host that devices use."""
+        return self.facts.registry_host in self._registry_hosts()
+
     def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] | None = None) -> None:
         """Issue a server certificate for the registry, valid for three months.
 
@@ -355,7 +360,7 @@ class Site:
     def _registry_hosts(self) -> list[str]:
         try:
             certificate = x509.load_pem_x509_certificate(read_private(self.registry_tls))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # ValueError: damaged; the new one has the name that devices use
             return []
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return [str(one.value) for one in names]

@@ -70,7 +70,7 @@ class SiteUpkeep:
         issuing = site.authority.issuing
         if end_ms(issuing) - now_ms <= ISSUING_DUE_MS and site.can_renew_issuing:
             self._try("certificate of the issuing key", lambda: site.renew_issuing(passphrase="", who=_WHO))
-        if self._is_due(certificates_in(site.registry_tls)):
+        if self._is_due(certificates_in(site.registry_tls)) or not site.is_registry_named:
             self._try("certificate of the registry", lambda: site.issue_registry_certificate(who=_WHO))
         for name in SERVICES:
             path = site.folder / "services" / f"{name}.pem"

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 
 from runtime.end_dates import DAY_MS, EndDateWatch
+from runtime.hardening import write_private
 from stream.errors import SiteUnusable
 from stream.site.broker_files import BrokerFolder
 from stream.site.folder import Site
@@ -184,3 +185,26 @@ def test_a_device_that_is_late_makes_nothing_unready(house: House) -> None:
     assert len(told) == 1
     assert "expired 10 days ago" in told[0]
     assert not house.watch.trouble().startswith("certificate of a device")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"nothing that is a certificate"])
+def test_a_damaged_certificate_of_the_registry_is_made_again(damage: bytes | None, house: House) -> None:
+    if damage is None:
+        house.site.registry_tls.unlink()
+    else:
+        write_private(house.site.registry_tls, damage)
+
+    house.turn()
+
+    house.certificate().verify_directly_issued_by(house.site.authority.issuing)
+
+
+def test_a_host_that_was_changed_in_site_json_is_in_the_next_certificate(house: House) -> None:
+    house.turn()
+    file = house.site.folder / "site.json"
+    write_private(file, file.read_bytes().replace(b'"registry_host": "127.0.0.1"', b'"registry_host": "ward.example"'))
+
+    house.turn(after_ms=MINUTE)
+
+    names = house.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one.value) for one in names] == ["ward.example", "127.0.0.1"]
