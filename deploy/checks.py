@@ -3,15 +3,15 @@
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
 
+from runtime.end_dates import EndDate, Urgency, sentence, urgency
+
 DAY_MS: Final = 86_400_000
-EXPIRES_SOON_MS: Final = 7 * DAY_MS
-"""Certificates are renewed automatically earlier than this; one that expires sooner was not renewed."""
 OFFSET_WARN_S: Final = 5.0
 OFFSET_ERROR_S: Final = 30.0
 """Edges whose clock is further ahead than this are not trusted with the time of a reading."""
@@ -80,9 +80,28 @@ def judge_certificate(found: CertificateFacts, *, now_ms: int, fix: str) -> Chec
     left_ms = found.ends_ms - now_ms
     if left_ms <= 0:
         return failure(subject, f"expired {span(-left_ms)} ago", fix)
-    if left_ms < EXPIRES_SOON_MS:
-        return warning(subject, f"expires in {span(left_ms)}", fix)
     return ok(subject, f"valid for {span(left_ms)}")
+
+
+def judge_end_date(one: EndDate, *, now_ms: int) -> CheckResult:
+    """Whether somebody has to renew it: the same steps as in the alarms of the desk."""
+    level = urgency(one, now_ms)
+    if level is Urgency.NONE and not one.problem:
+        return ok(one.what, f"valid for {span(one.ends_ms - now_ms)}")
+    result, _, fix = sentence(one, now_ms).rpartition("; fix: ")
+    result = result.removeprefix(one.what).strip()
+    return (failure if level >= Urgency.HIGH else warning)(one.what, result, fix)
+
+
+def with_end_dates(found: Iterable[CheckResult], ends: Iterable[EndDate], *, now_ms: int) -> list[CheckResult]:
+    """Add what has to be renewed. Of one subject the more severe result counts."""
+    results = {one.subject: one for one in found}
+    for one in ends:
+        judged = judge_end_date(one, now_ms=now_ms)
+        known = results.get(judged.subject)
+        if judged.severity is not Severity.OK and (known is None or known.severity is Severity.OK):
+            results[judged.subject] = judged
+    return list(results.values())
 
 
 def judge_revocation_list(left_ms: int, *, warn_ms: int, fix: str) -> CheckResult:

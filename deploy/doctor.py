@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from deploy.checks import CheckResult, Severity, failure, ok, worst_first
+from deploy.checks import CheckResult, Severity, failure, ok, with_end_dates, worst_first
 from runtime import health
 from runtime.clock import Clock, SystemClock
 from runtime.config import load
@@ -98,6 +98,7 @@ def checks(targets: DoctorTargets, clock: Clock) -> list[tuple[str, Awaitable[li
 def _cluster(targets: DoctorTargets, clock: Clock) -> list[tuple[str, Awaitable[list[CheckResult]]]]:
     from deploy.cluster_checks import ConsumerGroup, check_influxdb, check_kafka, store_groups, worker_group
     from stream.config import IngestConfig, KafkaConfig, StoreConfig, WorkerConfig
+    from stream.tls import kafka_end_dates
 
     found: list[tuple[str, Awaitable[list[CheckResult]]]] = []
     clusters: dict[KafkaConfig, tuple[Path, list[ConsumerGroup]]] = {}
@@ -116,6 +117,8 @@ def _cluster(targets: DoctorTargets, clock: Clock) -> list[tuple[str, Awaitable[
             found.append((f"{path}", _known([failure(f"configuration {path}", str(error), fix)])))
             continue
         _, groups = clusters.setdefault(config.kafka, (path, []))
+        ends = list(kafka_end_dates(config.kafka, name.lower()))
+        found.append((f"certificates in {path}", _known(with_end_dates((), ends, now_ms=clock.now_ms()))))
         if isinstance(config, WorkerConfig):
             groups.append(worker_group(config.kafka, str(path)))
         if isinstance(config, StoreConfig):

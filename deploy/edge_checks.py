@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from deploy.checks import CheckResult, failure, judge_disk, judge_offset, ok, warning
+from deploy.checks import CheckResult, Severity, failure, judge_disk, judge_end_date, judge_offset, ok, warning
 from deploy.probes import check_broker
 from edge import config as edge_config
 from edge import status as edge_status
@@ -59,6 +59,8 @@ def _identity(config: EdgeConfig, clock: Clock) -> list[CheckResult]:
     elif problem is not None:
         result, _, fix = problem.partition(": ")
         found = [(failure if "expired" in result else warning)(subject, result, fix)]
+    elif (judged := judge_end_date(wallet.end_date, now_ms=clock.now_ms())).severity is not Severity.OK:
+        found = [judged]
     else:
         found = [ok(subject, f"edge {wallet.me.device_id.hex()[:8]}, certificate valid")]
     host, port = config.broker.host or wallet.broker.host, config.broker.port or wallet.broker.port

@@ -41,6 +41,18 @@ def handshake_problem(host: str, port: int, context: Callable[[], ssl.SSLContext
     return ""
 
 
+def shown_certificate(host: str, port: int, context: Callable[[], ssl.SSLContext]) -> bytes | None:
+    """The certificate that a server shows, DER; None if there is no connection."""
+    try:
+        with (
+            socket.create_connection((host, port), timeout=TIMEOUT_S) as plain,
+            context().wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            return secured.getpeercert(binary_form=True)
+    except OSError:  # includes TLS errors
+        return None
+
+
 def check_broker(
     client: str, host: str, port: int, context: Callable[[], ssl.SSLContext] | None, *, here: str
 ) -> CheckResult:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.checks import (
     CertificateFacts,
@@ -21,14 +22,17 @@ from deploy.checks import (
     judge_revocation_list,
     judge_urgent_ladder,
     ok,
+    warning,
+    with_end_dates,
 )
-from deploy.probes import check_broker, http_request
+from deploy.probes import check_broker, http_request, shown_certificate
 from runtime.clock import Clock
 from runtime.config import load
 from runtime.errors import ConfigError
 from stream.config import DeskConfig
 from stream.errors import SiteUnusable
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from stream.site.end_dates import site_end_dates
 from stream.site.folder import Site
 from vitals.errors import BadPlan
 from vitals.escalation import NEWS2_RULE
@@ -71,7 +75,7 @@ def _files(site: Site, clock: Clock) -> list[CheckResult]:
             fix="free disk space: the registry writes to this folder",
         )
     )
-    return found
+    return with_end_dates(found, site_end_dates(site), now_ms=now_ms)
 
 
 def _certificates(site: Site) -> Iterator[tuple[CertificateFacts, str]]:
@@ -82,11 +86,11 @@ def _certificates(site: Site) -> Iterator[tuple[CertificateFacts, str]]:
     for one in _load(folder / "ca" / "issuing.crt"):
         yield _fact("the issuing key", one, [root]), f"vitalloom pki renew issuing --site {folder}"
     for one in _load(site.registry_tls)[:1]:
-        fix = f"vitalloom pki renew registry --site {folder}, and restart the registry"
+        fix = f"vitalloom pki renew registry --site {folder}"
         yield _fact("the registry", one, trusted), fix
     broker = BrokerFolder(site.broker_folder).certificate()
     if broker is not None:
-        fix = f"vitalloom broker write --site {folder}, and restart the broker"
+        fix = f"vitalloom broker write --site {folder}"
         yield _fact("the MQTT broker", broker, trusted), fix
     for path in sorted((folder / "services").glob("*.pem")):
         for one in _load(path)[:1]:
@@ -107,8 +111,14 @@ def _broker(site: Site) -> list[CheckResult]:
         return [failure("identity of ingest", str(error), "restore it from a backup of the site")]
     config = BrokerFolder(site.broker_folder).config_file
     here = f"vitalloom broker write --site {site.folder}, then mosquitto -c {config}"
-    address = wallet.broker
-    return [check_broker("ingest", address.host, address.port, tls_context(wallet.tls), here=here)]
+    address, context = wallet.broker, tls_context(wallet.tls)
+    found = [check_broker("ingest", address.host, address.port, context, here=here)]
+    shown, on_disk = shown_certificate(address.host, address.port, context), BrokerFolder(site.broker_folder)
+    certificate = on_disk.certificate()
+    if shown and certificate is not None and shown != certificate.public_bytes(Encoding.DER):
+        fix = "reload the broker: systemctl reload mosquitto, or restart it"
+        found.append(warning("MQTT broker", "shows another certificate than the one in its folder", fix))
+    return found
 
 
 def _registry(site: Site, clock: Clock) -> list[CheckResult]:

@@ -22,6 +22,7 @@ from edge.errors import BadEdgeConfig, OutboxDamaged
 from edge.status import Status
 from runtime import logs
 from runtime.clock import Clock, FileClock, SystemClock
+from runtime.end_dates import EndDateWatch
 from runtime.hardening import harden
 from runtime.metrics import serving
 from runtime.systemd import SystemdNotifier
@@ -147,7 +148,8 @@ def _state_lock(config: EdgeConfig, wallet: Wallet) -> StateLock:
 
 async def _until_told_to_stop(config: EdgeConfig, wallet: Wallet, clock: Clock, lock: StateLock) -> None:
     watch = EdgeHealth(clock)
-    async with serving(config.http, process="edge", source=watch):
+    ends = EndDateWatch(lambda: (wallet.end_date,), clock.now_ms)
+    async with serving(config.http, process="edge", source=watch, ends=ends):
         await _serve_until_told_to_stop(config, wallet, clock, lock, watch)
 
 

@@ -10,12 +10,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from runtime.end_dates import EndDate, EndDateWatch, urgency
 from runtime.errors import CannotListen
 from runtime.logs import get
 from runtime.version import __version__
@@ -32,6 +33,7 @@ _PULSE_S: Final = 0.5
 _CLIENT_TIMEOUT_S: Final = 5.0
 _MAX_REQUESTS: Final = 16
 _PREFIX: Final = "vitalloom_"
+NO_END_DATES: Final = EndDateWatch()
 
 _log = get(__name__)
 
@@ -96,12 +98,15 @@ def address(text: str) -> tuple[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def serving(config: HttpConfig, *, process: str, source: HealthSource) -> AsyncIterator[str]:
+async def serving(
+    config: HttpConfig, *, process: str, source: HealthSource, ends: EndDateWatch = NO_END_DATES
+) -> AsyncIterator[str]:
     """Serve the endpoint while the block runs, even if the event loop hangs; yields its URL, empty if disabled.
 
     Args:
         process: name of the process, as in ``vitalloom worker``.
         source: where the endpoint reads health and metrics.
+        ends: end dates of certificates and lists; what has ended is trouble, what ends soon is named.
 
     Raises:
         CannotListen: the port is in use, or the address is not of this machine.
@@ -110,7 +115,7 @@ async def serving(config: HttpConfig, *, process: str, source: HealthSource) -> 
         yield ""
         return
     pulse = _Pulse()
-    server = _listening(config.listen, process, _Endpoint(process, source, pulse))
+    server = _listening(config.listen, process, _Endpoint(process, source, pulse, ends))
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True)
     beating = asyncio.create_task(pulse.beat(), name="pulse")
     thread.start()
@@ -143,13 +148,14 @@ class _Pulse:
 class _Endpoint:
     """The three paths: a status, a content type and a body for each."""
 
-    def __init__(self, process: str, source: HealthSource, pulse: _Pulse) -> None:
+    def __init__(self, process: str, source: HealthSource, pulse: _Pulse, ends: EndDateWatch) -> None:
         # Imported here: a process without the endpoint, like an edge by default, saves the memory.
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
         self._process = process
         self._source = source
         self._pulse = pulse
+        self._ends = ends
         self._content_type = CONTENT_TYPE_LATEST
         self._registry = CollectorRegistry()
         self._generate = generate_latest
@@ -162,7 +168,7 @@ class _Endpoint:
             case "/metrics":
                 return 200, self._content_type, self._generate(self._registry)
             case "/ready":
-                return _status(self._trouble())
+                return _status(self._trouble(), self._ends.notes())
             case "/live":
                 return _status(self._stalled(DEAD_S))
             case _:
@@ -173,6 +179,7 @@ class _Endpoint:
         figures = self._source.figures()
         if figures.progress_age_s is not None and (age_s := self._pulse.age_s) > STALLED_S:
             figures.progress_age_s = max(figures.progress_age_s, age_s)
+        figures.more = (*figures.more, *_end_date_figures(self._ends))
         return families(figures, process=self._process, ready=not self._trouble())
 
     def describe(self) -> "Iterator[Metric]":
@@ -180,7 +187,7 @@ class _Endpoint:
         return iter(())
 
     def _trouble(self) -> str:
-        return self._stalled(STALLED_S) or self._source.trouble()
+        return self._stalled(STALLED_S) or self._source.trouble() or self._ends.trouble()
 
     def _stalled(self, after_s: float) -> str:
         age_s = self._pulse.age_s
@@ -228,9 +235,25 @@ def families(figures: Figures, *, process: str, ready: bool) -> "Iterator[Metric
         yield family(name, these[0].about, values, *labels, grows=these[0].grows)
 
 
-def _status(trouble: str) -> tuple[int, str, bytes]:
-    text = " ".join(trouble.split()) or "ok"
-    return (503 if trouble else 200), "text/plain; charset=utf-8", f"{text}\n".encode()
+def _status(trouble: str, notes: Sequence[str] = ()) -> tuple[int, str, bytes]:
+    """A line with the reason or ``ok``; then a line for each thing that will end soon or could not be renewed."""
+    lines = [trouble or "ok", *notes]
+    text = "".join(f"{' '.join(one.split())}\n" for one in lines)
+    return (503 if trouble else 200), "text/plain; charset=utf-8", text.encode()
+
+
+def _end_date_figures(ends: EndDateWatch) -> "Iterator[Figure]":
+    now_ms = ends.now_ms()
+    first: dict[str, EndDate] = {}
+    for one in ends.read():
+        if not one.is_superseded and (one.what not in first or one.ends_ms < first[one.what].ends_ms):
+            first[one.what] = one
+    for what, one in first.items():
+        about = "Time until this certificate or list expires; negative: since it has."
+        yield Figure("expires_in_seconds", about, (one.ends_ms - now_ms) / 1_000, (("what", what),))
+    for what, one in first.items():
+        about = "0: no action needed; 1 low, 2 medium, 3 high; 4: it has expired."
+        yield Figure("expiry_urgency", about, float(urgency(one, now_ms)), (("what", what),))
 
 
 class _HealthServer(ThreadingHTTPServer):

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-import ssl
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -17,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stream.errors import BadRequest, HttpServerFailed
+from stream.tls import CertifiedContext, FollowingContext
 
 READY_WITHIN_S: Final = 10.0
 CONNECTION_LIMIT_S: Final = 30.0
@@ -34,7 +33,7 @@ class HttpServer:
     Args:
         name: of the server, for error messages.
         port: 0: any free port; `port` is the chosen one inside the block.
-        tls: creates the TLS context; None: plain HTTP.
+        tls: None: plain HTTP.
         most_bytes: limit for the headers of a request.
     """
 
@@ -45,18 +44,17 @@ class HttpServer:
         name: str,
         host: str,
         port: int,
-        tls: Callable[[], ssl.SSLContext] | None,
+        tls: FollowingContext | None,
         most_bytes: int,
     ) -> None:
         self.host = host
         self.port = port
-        self.is_secured = tls is not None
+        self.tls = tls
         self._name = name
         context: dict[str, Any] = {}
         if tls is not None:
-            made = tls()
             # Uvicorn requires a file name before it uses the context.
-            context = {"ssl_certfile": "-", "ssl_context_factory": lambda _config, _default: made}
+            context = {"ssl_certfile": "-", "ssl_context_factory": lambda _config, _default: tls}
         self._server = _UvicornServer(
             uvicorn.Config(
                 app,
@@ -76,6 +74,10 @@ class HttpServer:
             )
         )
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_secured(self) -> bool:
+        return self.tls is not None
 
     async def __aenter__(self) -> Self:
         listening = self._listening()
@@ -159,7 +161,7 @@ class _UvicornServer(uvicorn.Server):
 
 
 class _BoundedHttp11(H11Protocol):
-    """HTTP/1.1 with a time limit for each connection; passes the client's certificate to the application."""
+    """HTTP/1.1 with a time limit for each connection; passes both certificates of it to the application."""
 
     _end: asyncio.TimerHandle | None = None
 
@@ -170,7 +172,9 @@ class _BoundedHttp11(H11Protocol):
             transport.abort()
         tls = transport.get_extra_info("ssl_object")
         peer = None if tls is None else tls.getpeercert(binary_form=True)
-        self.app_state = {**self.app_state, "peer": peer}
+        # The certificate that this connection began with, which may have been renewed since.
+        shown = tls.context.own if tls is not None and isinstance(tls.context, CertifiedContext) else None
+        self.app_state = {**self.app_state, "peer": peer, "shown": shown}
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:

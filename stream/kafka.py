@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from stream.config import KafkaConfig
+from stream.config import KafkaConfig, KafkaTls
 from stream.errors import KafkaUnusable
+from stream.tls import CertifiedContext, FollowingContext
 from wire.topics import (
     KAFKA_ALARMS,
     KAFKA_DEAD_LETTERS,
@@ -81,11 +82,21 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
     """Connection options of every Kafka client."""
     options: dict[str, Any] = {"bootstrap_servers": config.bootstrap}
     if config.tls is not None:
-        context = ssl.create_default_context(cafile=config.tls.root)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(config.tls.certificate, config.tls.key)
-        options |= {"security_protocol": "SSL", "ssl_context": context}
+        options |= {"security_protocol": "SSL", "ssl_context": _following(config.tls)}
     return options
+
+
+def _following(tls: KafkaTls) -> FollowingContext:
+    """Each connection has the certificate and the trusted root that are on disk when it is made."""
+
+    def make() -> CertifiedContext:
+        context = CertifiedContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cafile=tls.root)
+        context.show(tls.certificate, tls.key)
+        return context
+
+    return FollowingContext((tls.root, tls.certificate, tls.key), make)
 
 
 def topic(config: KafkaConfig, name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from wire.client_tls import client_context
 from wire.envelope import FrameClass
 from wire.identity import TlsFiles
 from wire.mqtt import Inbound, MqttClient
@@ -109,9 +110,7 @@ def tls_context(root: TlsFiles, *, alarm: bool = False) -> Callable[[], ssl.SSLC
     """Makes the context of a connection, from the files as they are when it is made: they are renewed now and then."""
 
     def make() -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=root.root)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(root.alarm if alarm and root.alarm is not None else root.client)
-        return context
+        own = root.alarm if alarm and root.alarm is not None else root.client
+        return client_context(root.root.read_text(encoding="ascii", errors="replace"), own=own)
 
     return make

@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from runtime.logs import get
+from wire.client_tls import check_server
 
 SESSION_EXPIRY_S: Final = 0xFFFF_FFFF
 """Without end. Of a session with an end that sleeps through a SIGHUP, Mosquitto 2.0 reads freed memory later."""
@@ -41,6 +42,7 @@ _FIXES: Final = {
     "certificate_revoked": "the certificate of this device is revoked; see the registry",
     "certificate expired": "the certificate of this device has expired: run `vitalloom pki renew` and enrol again",
     "certificate_expired": "the certificate of this device has expired: run `vitalloom pki renew` and enrol again",
+    "not yet valid": "the clock of this machine is behind: set it (timedatectl), or let it reach a time server",
     "certificate has expired": "the broker's certificate has expired: run `vitalloom broker write` at the site",
     "unknown ca": "the broker does not trust this site's authority: is it the broker of this site?",
     "unknown_ca": "the broker does not trust this site's authority: is it the broker of this site?",
@@ -501,6 +503,7 @@ class _Handshaking(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
+            check_server(self)
         except BaseException:
             self.close()
             raise

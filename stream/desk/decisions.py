@@ -24,7 +24,8 @@ LOOK_BACK_MS: Final = 86_400_000
 """Notifications that were due longer ago are not planned: an alarm unanswered for weeks must stay cheap."""
 
 OUTAGE_RULE: Final = "outage"
-"""The rule of the alarms that the desk raises itself; see `stream.desk.outages`."""
+END_DATE_RULE: Final = "end_date"
+"""The rules of the alarms that the desk raises itself; see `stream.desk.outages` and `stream.desk.end_dates`."""
 
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
@@ -83,6 +84,13 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         return alarm.rule_id == OUTAGE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
 
     @property
+    def is_of_site(self) -> bool:
+        """Whether it is an alarm of the desk about the site: an outage, or a certificate that ends."""
+        alarm = self.alarm
+        is_end_date = alarm.rule_id == END_DATE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
+        return is_end_date or self.is_outage
+
+    @property
     def is_active(self) -> bool:
         """Whether the condition is present, by the last record."""
         return self.alarm.state is AlarmState.ACTIVE and not self.alarm.retrospective and not self.replaced
@@ -115,8 +123,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the patient's record shows the answer. An outage needs no confirmation."""
-        return self.alarm.acknowledged_by is not None or (self.is_outage and self.answer is not None)
+        """Whether the patient's record shows the answer. An alarm of the site needs no confirmation."""
+        return self.alarm.acknowledged_by is not None or (self.is_of_site and self.answer is not None)
 
 
 def covers(answer: DeskAnswer, alarm: AlarmChanged) -> bool:
@@ -511,6 +519,6 @@ def is_fulfilled(order: Acknowledge | Silence, kept: Kept, wall_ms: int) -> bool
 
 def is_over(kept: Kept, now_ms: int, *, log: int = 0) -> bool:
     """Whether an alarm may leave the list that only an edge has reported, or an earlier log: long since answered."""
-    alone = kept.from_edge or (kept.log != log and not kept.is_outage)
+    alone = kept.from_edge or (kept.log != log and not kept.is_of_site)
     answered_ms = kept.answer.at_ms if kept.answer is not None else kept.heard_ms if kept.is_answered else None
     return alone and kept.is_active and answered_ms is not None and now_ms - answered_ms > EDGE_ALONE_MS

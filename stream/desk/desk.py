@@ -225,7 +225,7 @@ class AlarmDesk:
                 return kept
             self._book.alarms.put(kept)
             self._book.deliveries.stop(alarm_id)
-            if not kept.is_outage:
+            if not kept.is_of_site:
                 self._queue_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
@@ -255,7 +255,7 @@ class AlarmDesk:
                 until_ms=decisions.ordered_until_ms(silence),
                 priority=silence.priority,
             )
-            if kept is not None and not kept.is_outage:
+            if kept is not None and not kept.is_of_site:
                 self._book.orders.put(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.alarms.listed():
                 if decisions.is_of(one, silence) and not self._calls(one, silence, now_ms):
@@ -275,7 +275,7 @@ class AlarmDesk:
             alarm = kept.alarm
             silence = silences.get(kept.condition)
             told = [one for one in self._book.deliveries.of(alarm.alarm_id) if one.begun_ms is not None]
-            place = Place() if kept.is_outage else self._place_of(alarm.binding_id)
+            place = Place() if kept.is_of_site else self._place_of(alarm.binding_id)
             calls, outage_id = self._calls(kept, silence, now_ms), self._outages.replaced_by(alarm.alarm_id)
             found.append(Standing(kept, place, silence, told, calls, outage_id, offset_ms))
         return sorted(
@@ -413,7 +413,7 @@ class AlarmDesk:
         for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarms.get(alarm_id)
             if kept is not None:
-                place = Place() if kept.is_outage else self._place_of(kept.alarm.binding_id)
+                place = Place() if kept.is_of_site else self._place_of(kept.alarm.binding_id)
                 alarms.append((kept, texts.where(kept, place.bed, place.patient)))
         if len(alarms) == 1:
             return texts.of_alarm(*alarms[0], self._telling, now_ms=wall_ms)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from runtime.clock import Clock
 from runtime.logs import get
 from runtime.metrics import address
-from stream.config import DeskApiConfig
+from stream.config import DeskApiConfig, DeskTls
 from stream.desk import texts
 from stream.desk.decisions import ordered_until_ms
 from stream.desk.desk import AlarmDesk, Standing
@@ -30,6 +30,7 @@ from stream.errors import (
     NoSuchAlarm,
 )
 from stream.http import JSON, HttpServer, client_address, read_body
+from stream.tls import CertifiedContext, FollowingContext
 
 MAX_BODY_BYTES: Final = 4_096
 _MOST_NOTIFICATIONS: Final = 50
@@ -192,30 +193,33 @@ class DeskServer(HttpServer):
         host, port = address(config.listen)
         tls = config.tls
 
-        def context() -> ssl.SSLContext:
-            assert tls is not None  # noqa: S101 - called only with TLS, see below
-            made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            made.minimum_version = ssl.TLSVersion.TLSv1_2
-            try:
-                made.load_cert_chain(tls.certificate, tls.key)
-            except (OSError, ssl.SSLError) as error:
-                raise DeskUnusable(
-                    f"api.tls: {tls.certificate} and {tls.key} are not a certificate and its key ({error})"
-                ) from error
-            return made
-
         super().__init__(
             app,
             name="the alarm desk",
             host=host,
             port=port,
-            tls=None if tls is None else context,
+            tls=None if tls is None else _following(tls),
             most_bytes=MAX_BODY_BYTES * 4,
         )
 
     @property
     def url(self) -> str:
         return f"http{'s' if self.is_secured else ''}://{self.host}:{self.port}"
+
+
+def _following(tls: DeskTls) -> FollowingContext:
+    def make() -> CertifiedContext:
+        made = CertifiedContext(ssl.PROTOCOL_TLS_SERVER)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.show(tls.certificate, tls.key)
+        return made
+
+    try:
+        return FollowingContext((tls.certificate, tls.key), make)
+    except (OSError, ValueError) as error:  # TLS errors are among them
+        raise DeskUnusable(
+            f"api.tls: {tls.certificate} and {tls.key} are not a certificate and its key ({error})"
+        ) from error
 
 
 def shown_of(one: Standing) -> ShownAlarm:

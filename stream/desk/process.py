@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -23,6 +24,7 @@ from runtime.metrics import Figure, Figures
 from stream.config import DeskConfig
 from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.desk import AlarmDesk, Place
+from stream.desk.end_dates import EndDates
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
 from stream.desk.ports import AlarmSource, AnswerSink
@@ -40,6 +42,7 @@ CATCH_UP_S: Final = 30.0
 
 _AGAIN_S: Final = 1.0
 _LOOK_AT_FILES_S: Final = 2.0
+_LOOK_AT_ENDS_S: Final = 60.0
 _STALLED_MS: Final = 15_000
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -259,6 +262,7 @@ class DeskProcess:
         self._lag: Mapping[str, int] = {}
         self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
         self._bad_files = problem
+        self._needs_restart: tuple[str, ...] = ()  # a sentence, if the configuration has other keys now
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -270,9 +274,11 @@ class DeskProcess:
             trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
         )
+        api = DeskServer(app, self._config.api)
+        ends = EndDates(self._config, self._clock, api.tls, more_notes=lambda: self._needs_restart)
         async with (
-            DeskServer(app, self._config.api) as server,
-            metrics.serving(self._config.http, process="desk", source=self),
+            api as server,
+            metrics.serving(self._config.http, process="desk", source=self, ends=ends.watch),
             asyncio.TaskGroup() as tasks,
         ):
             self.url = server.url
@@ -281,6 +287,7 @@ class DeskProcess:
             tasks.create_task(_retry_for_ever(self._pass_on, self._failed("order")), name="orders")
             tasks.create_task(self._call(), name="calls")
             tasks.create_task(self._watch_files(), name="roles and addresses")
+            tasks.create_task(_retry_for_ever(partial(self._watch_ends, ends), self._failed("read")), name="end dates")
 
     # Health: called from another thread, so it only reads
 
@@ -406,6 +413,13 @@ class DeskProcess:
 
     # Changes of roles and addresses
 
+    async def _watch_ends(self, ends: EndDates) -> None:
+        """Look at what ends, and tell people of it, every minute."""
+        while True:
+            ends.look()
+            ends.tell(self.desk)
+            await asyncio.sleep(_LOOK_AT_ENDS_S)
+
     async def _watch_files(self) -> None:
         """Read roles and addresses again when their files change, so that a change of shift needs no restart."""
         stamps = self._stamps()
@@ -429,6 +443,7 @@ class DeskProcess:
                 )
                 continue
             self._bad_files = ""
+            self._needs_restart = _started_with(self._config, config)
             self.desk.set_people(config.roles, addresses)
             _log.info("roles and addresses reloaded")
 
@@ -441,6 +456,16 @@ class DeskProcess:
                 found = None
             stamps.append((0, 0) if found is None else (found.st_mtime_ns, found.st_ino))
         return stamps
+
+
+def _started_with(config: DeskConfig, now: DeskConfig) -> tuple[str, ...]:
+    """A sentence about keys that were changed in the file and are read when the desk starts."""
+    changed = [
+        name
+        for name in DeskConfig.__struct_fields__
+        if name not in ("roles", "addresses") and getattr(config, name) != getattr(now, name)
+    ]
+    return (f"changed in the configuration, and in force after a restart: {', '.join(changed)}",) if changed else ()
 
 
 async def _retry_for_ever(work: Callable[[], Awaitable[None]], tell: Callable[[Exception], None]) -> None:

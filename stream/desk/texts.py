@@ -37,8 +37,10 @@ def place(bed: str, patient: str, binding_id: str) -> str:
 
 
 def where(kept: Kept, bed: str, patient: str) -> str:
-    """The place of an alarm; for an outage "several beds", which its text names."""
-    return "several beds" if kept.is_outage else place(bed, patient, kept.alarm.binding_id)
+    """The place of an alarm; for an outage "several beds", which its text names; "the site" if it has no patient."""
+    if kept.is_of_site:
+        return "several beds" if kept.is_outage else "the site"
+    return place(bed, patient, kept.alarm.binding_id)
 
 
 def ref(alarm_id: bytes) -> str:
@@ -74,7 +76,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
         f"{mark} {word.upper()} {kind}: {where}{site}.",
         f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
     ]
-    if telling.values:
+    if telling.values or kept.is_of_site:  # about no patient, and useless without the reason
         lines.append(alarm.text[:_REASON_CHARACTERS])
     if alarm.response:
         lines.append(f"Recommended: {alarm.response}.")
@@ -121,7 +123,7 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
             lines.append(f"{MARKS[alarm.priority]} {alarm.text[:_REASON_CHARACTERS]}")
             continue
         over = "" if alarm.state is AlarmState.ACTIVE else ", over"
-        reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values else ""
+        reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values or kept.is_of_site else ""
         lines.append(f"{MARKS[alarm.priority]} {where}, since {clock_text(alarm.onset_ms)}{over}{reason}")
     if len(ordered) > _LINES_IN_A_DIGEST:
         lines.append(f"and {len(ordered) - _LINES_IN_A_DIGEST} more")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime import logs
 from runtime.clock import Clock, ElapsedClock, SteadyClock, SystemClock
+from runtime.end_dates import EndDateWatch
 from runtime.errors import MissingExtra, RuntimeFault, first_of
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
@@ -68,7 +69,8 @@ def run_stream(
             )
         else:
             process = stack.enter_context(_opened_desk(desk, site, store, engine, clock))
-        asyncio.run(run_until_signal(_serve(link, engine, http, clock, process)))
+        ends = EndDateWatch(lambda: (wallet.end_date,), clock.now_ms)
+        asyncio.run(run_until_signal(_serve(link, engine, http, clock, process, ends)))
     return 0
 
 
@@ -86,11 +88,16 @@ def _opened_desk(
 
 
 async def _serve(
-    link: EdgeLink, engine: EmbeddedStream, http: HttpConfig, clock: Clock, desk: "DeskProcess | None"
+    link: EdgeLink,
+    engine: EmbeddedStream,
+    http: HttpConfig,
+    clock: Clock,
+    desk: "DeskProcess | None",
+    ends: EndDateWatch,
 ) -> None:
     health = StreamHealth(link.lanes, engine.counts, clock)
     try:
-        async with serving(http, process="stream", source=health), asyncio.TaskGroup() as tasks:
+        async with serving(http, process="stream", source=health, ends=ends), asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(engine), name="edges")
             if desk is not None:
                 tasks.create_task(desk.run(), name="alarm desk")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from runtime.clock import Clock, FileClock, SteadyClock, SystemClock
 from runtime.config import load
+from runtime.end_dates import EndDateWatch
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import WorkerConfig
 from stream.engine.health import WorkerHealth
+from stream.tls import kafka_end_dates
 
 if TYPE_CHECKING:
     from stream.engine.faust_app import FaustWorker
@@ -59,7 +61,9 @@ def tune_gc() -> None:
 
 async def _serve(config: WorkerConfig, engine: EventLoop, clock: Clock) -> None:
     worker = _make_worker(engine, config, clock)
-    async with serving(config.http, process="worker", source=WorkerHealth(worker.vitals.progress, clock)):
+    health = WorkerHealth(worker.vitals.progress, clock)
+    ends = EndDateWatch(lambda: list(kafka_end_dates(config.kafka, "worker")), clock.now_ms)
+    async with serving(config.http, process="worker", source=health, ends=ends):
         await worker.run()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runtime.clock import Clock, FileClock, SteadyClock, SystemClock
 from runtime.config import load
+from runtime.end_dates import EndDateWatch
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import IngestConfig
@@ -14,6 +15,7 @@ from stream.ingest.health import IngestHealth
 from stream.ingest.kafka_ingest import KafkaIngest
 from stream.ingest.ledger import Ledger
 from stream.site.folder import Site
+from stream.tls import kafka_end_dates
 from wire.enrol.wallet import Wallet
 
 
@@ -45,5 +47,7 @@ def run_ingest(site_folder: Path, data: Path, config: IngestConfig) -> int:
 
 async def _serve(link: EdgeLink, wallet: Wallet, ledger: Ledger, config: IngestConfig, clock: Clock) -> None:
     ingest = KafkaIngest(wallet.me, link.directory, ledger, config, clock, courier=link.courier, on_turn=link.refresh)
-    async with serving(config.http, process="ingest", source=IngestHealth(link.lanes, ingest.counts, clock)):
+    health = IngestHealth(link.lanes, ingest.counts, clock)
+    ends = EndDateWatch(lambda: [wallet.end_date, *kafka_end_dates(config.kafka, "ingest")], clock.now_ms)
+    async with serving(config.http, process="ingest", source=health, ends=ends):
         await link.run(ingest)

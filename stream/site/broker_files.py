@@ -37,6 +37,8 @@ from wire.enrol.authority import LIST_DAYS, Authority, key_hash, key_pem, load_k
 from wire.errors import BadKeyFile
 
 SERVER_DAYS: Final = 90
+SERVER_RENEWED: Final = timedelta(days=SERVER_DAYS / 3)
+"""A server's certificate is renewed when it has this much time left."""
 WARN_LIST_MS: Final = 2 * DAY_MS
 """Warn a person when the revocation list expires in less than this."""
 
@@ -59,8 +61,11 @@ class BrokerUpdate(NamedTuple):
 
     @property
     def needs_restart(self) -> bool:
-        """Whether a file has changed that a running Mosquitto does not reload."""
-        return any(name in _READ_AT_START for name in self.changed)
+        """Whether a file has changed that a running Mosquitto does not reload, and needs.
+
+        It does not reload the trusted certificates either, but every client sends that of its issuing key.
+        """
+        return CONF_FILE in self.changed
 
 
 class BrokerFolder:
@@ -108,7 +113,6 @@ class BrokerFolder:
         self._make(account)
         changed = [
             self._put(CONF_FILE, mosquitto_conf(settings).encode()),
-            self._put(CLIENTS_FILE, b"".join([authority.bundle, *(pem(one.issuing) for one in retired)])),
             *self._bring_up_to_date(registry, (authority, *retired), hosts=hosts, at=at, who=who),
         ]
         return self._finish(changed, account)
@@ -138,6 +142,16 @@ class BrokerFolder:
         changed = self._bring_up_to_date(registry, (authority, *retired), hosts=hosts, at=at, who=who)
         return self._finish(changed, account)
 
+    @property
+    def certificate_file(self) -> Path:
+        """The broker's certificate with its chain."""
+        return self.folder / CERTIFICATE_FILE
+
+    @property
+    def list_renewed_ms(self) -> int:
+        """A revocation list that has less time left is renewed."""
+        return round((timedelta(days=self._list_days) - _RENEW_AFTER).total_seconds() * 1_000)
+
     def list_left_ms(self, now_ms: int) -> int:
         """Time until the revocation list expires; below `WARN_LIST_MS` a person has to be warned.
 
@@ -163,7 +177,9 @@ class BrokerFolder:
     def _bring_up_to_date(
         self, registry: Registry, authorities: Sequence[Authority], *, hosts: Sequence[str], at: datetime, who: str
     ) -> list[str]:
+        bundle = b"".join([authorities[0].bundle, *(pem(one.issuing) for one in authorities[1:])])
         return [
+            self._put(CLIENTS_FILE, bundle),
             self._put(ACL_FILE, _access_list_of(registry, at).encode()),
             self._put_list(registry, authorities, at),
             *self._put_certificate(registry, authorities[0], hosts, at, who),
@@ -230,6 +246,8 @@ class BrokerFolder:
             one.is_signature_valid(by.issuing_key.public_key()) for one, by in zip(present, authorities, strict=True)
         ):
             return True
+        if any(one.last_update_utc > at for one in present):
+            return True  # made by a clock that was ahead, and clients reject it until then
         left = timedelta(milliseconds=self.list_left_ms(round(at.timestamp() * 1_000)))
         old = left < timedelta(days=self._list_days) - _RENEW_AFTER
         return old or any({entry.serial_number for entry in one} != revoked for one in present)
@@ -263,8 +281,8 @@ class BrokerFolder:
             fits = key_hash(load_key(self._read(KEY_FILE)).public_key()) == pin_of(present)
         except (ValueError, TypeError, InvalidSignature, BadKeyFile):
             return False
-        left = present.not_valid_after_utc - at
-        return fits and set(_hosts(present)) == set(hosts) and left > timedelta(days=SERVER_DAYS / 3)
+        is_due = present.not_valid_before_utc > at or present.not_valid_after_utc - at <= SERVER_RENEWED
+        return fits and set(_hosts(present)) == set(hosts) and not is_due
 
     def _certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self._read(CERTIFICATE_FILE))

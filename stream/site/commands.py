@@ -99,7 +99,7 @@ def issue(
     with _opened(site) as opened:
         if certificate == "registry":
             opened.issue_registry_certificate(who=_who(), hosts=host or ())
-            typer.echo(f"{opened.registry_tls}: issued; restart the registry to use it")
+            typer.echo(f"{opened.registry_tls}: issued; a running registry shows it from now on")
         elif certificate in SERVICES:
             typer.echo(f"{opened.issue_service(certificate, who=_who())}: issued")
         elif certificate == "broker":
@@ -129,7 +129,7 @@ def renew(
             if opened.root_asks_for_passphrase:
                 passphrase = typer.prompt("passphrase of the root key", hide_input=True)
             opened.renew_issuing(passphrase=passphrase, who=_who())
-            typer.echo("next: vitalloom broker write, then restart the broker and the registry")
+            typer.echo("a running registry issues with it and has the broker reload; otherwise: vitalloom broker write")
         elif target == "control":
             opened.renew_control(who=_who())
         elif target in SERVICES:

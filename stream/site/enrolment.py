@@ -84,9 +84,16 @@ class Enrolment:
         self._broker = broker or AnnouncedBroker(host="127.0.0.1", port=8883)
         self._tries: dict[str, TokenBucket] = {}
 
-    def issue_with(self, authority: Authority) -> None:
-        """Issue with another authority's key from now on."""
+    def issue_with(self, authority: Authority, *, broker: AnnouncedBroker | None = None) -> None:
+        """Issue with another authority's key, and announce this broker, from now on."""
         self._authority = authority
+        self._broker = broker or self._broker
+
+    @property
+    def _validity_ms(self) -> int:
+        """Of what is issued now. It ends with the issuing key: a device that knew a later end would renew too late."""
+        issuing_ms = round(self._authority.issuing.not_valid_after_utc.timestamp() * 1_000) - self._wall.now_ms()
+        return min(int(self.policy.credential_days * DAY_MS), max(0, issuing_ms))
 
     def invite(self, device_id: bytes, *, url: str, who: str) -> Invitation:
         """A token for a device, with all that it needs to enrol. Its earlier tokens are void, and a locked slot is
@@ -282,7 +289,7 @@ class Enrolment:
                 name,
                 keys.signing_key.public_bytes_raw(),
                 now_ms - _CLOCK_MS,
-                now_ms + int(self.policy.credential_days * DAY_MS),
+                now_ms + self._validity_ms,
                 now_ms,
             ),
         )
@@ -311,7 +318,7 @@ class Enrolment:
                 common_name=common_name,
                 tenant=self._registry.tenant_id,
                 at=moment(self._wall.now_ms()),
-                days=self.policy.credential_days,
+                days=self._validity_ms / DAY_MS,
             )
             self._registry.certificates.record(made, name=common_name, device_id=device_id)
             chains.append((pem(made) + pem(self._authority.issuing)).decode())

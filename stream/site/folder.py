@@ -33,6 +33,7 @@ CONTROL_KEYS: Final = 2  # one signs; devices know the next one already
 SERVER_DAYS: Final = 90
 SERVICES: Final = ("monitor",)
 
+_FOLLOWED: Final = ("site.json", "ca/issuing.crt", "ca/issuing.key", "control/keys")
 _RESTORE: Final = "restore it from a backup of the site"
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -85,6 +86,7 @@ class Site:
         self.signers = signers
         self._clock = clock
         self._wall = wall or clock
+        self._stamps = self._look()
         self.registry = Registry(
             folder / "registry.sqlite",
             control=None if signers is None else signers.control,
@@ -173,22 +175,28 @@ class Site:
             raise SiteUnusable(folder, f"no site here; create one: vitalloom pki init --site {folder}")
         try:
             check_private(folder)
-            facts = msgspec.json.decode(read_private(facts_file), type=SiteFacts)
-            if len(bytes.fromhex(facts.tenant_id)) != 16:
-                raise ValueError("tenant_id has 32 hexadecimal digits")
-            signers = None if to_read else Signers(_authority(folder), _control(folder))
-            # Opening a registry that is missing would create an empty one, without devices.
-            check_private(folder / "registry.sqlite")
         except NotPrivate as error:
             raise SiteUnusable(folder, str(error)) from error
-        except OSError as error:
-            raise SiteUnusable(folder, f"{error.filename} cannot be read ({error.strerror}); {_RESTORE}") from error
-        except (BadKeyFile, msgspec.DecodeError, ValueError) as error:
-            raise SiteUnusable(folder, f"a part of it is damaged ({error}); {_RESTORE}") from error
+        facts, signers = _read(folder, to_read=to_read)
         return cls(folder, facts, signers, clock=clock, wall=wall, policy=policy)
 
     def close(self) -> None:
         self.registry.close()
+
+    def follow_files(self) -> bool:
+        """Use keys, certificates and addresses that a command has written since; whether there were any.
+
+        Raises:
+            SiteUnusable: they cannot be used, and those before stay in use. Call again: two files change one by one.
+        """
+        stamps = self._look()
+        if stamps == self._stamps:
+            return False
+        self.facts, signers = _read(self.folder, to_read=self.signers is None)
+        if signers is not None:
+            self._sign_with(signers)
+        self._stamps = stamps
+        return True
 
     @property
     def authority(self) -> Authority:
@@ -242,6 +250,11 @@ class Site:
 
     # Certificates and keys
 
+    @property
+    def is_registry_named(self) -> bool:
+        """Whether the registry's certificate names the host that devices use."""
+        return self.facts.registry_host in self._registry_hosts()
+
     def issue_registry_certificate(self, *, who: str, hosts: Sequence[str] | None = None) -> None:
         """Issue a server certificate for the registry, valid for three months.
 
@@ -275,6 +288,11 @@ class Site:
         return path
 
     @property
+    def can_renew_issuing(self) -> bool:
+        """Whether the root key is in the folder and not encrypted, so that a process can renew the issuing key."""
+        return (self.folder / "ca" / "root.key").exists() and not self.root_asks_for_passphrase
+
+    @property
     def root_asks_for_passphrase(self) -> bool:
         """Whether the root key is in the folder and encrypted."""
         try:
@@ -283,7 +301,7 @@ class Site:
             return False
 
     def renew_issuing(self, *, passphrase: str, who: str) -> None:
-        """A new issuing key under the root. Afterwards write the broker's files and restart the broker.
+        """A new issuing key under the root. The broker's files follow with the next upkeep.
 
         Raises:
             SiteUnusable: the root key is missing, or the passphrase is wrong.
@@ -325,7 +343,8 @@ class Site:
     def _sign_with(self, signers: Signers) -> None:
         self.signers = signers
         self.registry.documents.sign_with(signers.control)
-        self.enrolment.issue_with(signers.authority)
+        broker = AnnouncedBroker(host=self.facts.broker_host, port=self.facts.broker_port)
+        self.enrolment.issue_with(signers.authority, broker=broker)
 
     def _create_ingest_identity(self, device_id: bytes, *, who: str) -> None:
         keys = NewKeys.make(os.urandom(8))
@@ -341,13 +360,47 @@ class Site:
     def _registry_hosts(self) -> list[str]:
         try:
             certificate = x509.load_pem_x509_certificate(read_private(self.registry_tls))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # ValueError: damaged; the new one has the name that devices use
             return []
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return [str(one.value) for one in names]
 
     def _at(self) -> datetime:
-        return moment(self._wall.now_ms())
+        return moment(self.wall_ms)
+
+    @property
+    def wall_ms(self) -> int:
+        """The time that certificates are checked against."""
+        return self._wall.now_ms()
+
+    def _look(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_stamp(self.folder / name) for name in _FOLLOWED)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _read(folder: Path, *, to_read: bool) -> tuple[SiteFacts, Signers | None]:
+    """Name, addresses and keys of a site. Raises SiteUnusable."""
+    try:
+        facts = msgspec.json.decode(read_private(folder / "site.json"), type=SiteFacts)
+        if len(bytes.fromhex(facts.tenant_id)) != 16:
+            raise ValueError("tenant_id has 32 hexadecimal digits")
+        signers = None if to_read else Signers(_authority(folder), _control(folder))
+        # Opening a registry that is missing would create an empty one, without devices.
+        check_private(folder / "registry.sqlite")
+    except NotPrivate as error:
+        raise SiteUnusable(folder, str(error)) from error
+    except OSError as error:
+        raise SiteUnusable(folder, f"{error.filename} cannot be read ({error.strerror}); {_RESTORE}") from error
+    except (BadKeyFile, msgspec.DecodeError, ValueError) as error:
+        raise SiteUnusable(folder, f"a part of it is damaged ({error}); {_RESTORE}") from error
+    return facts, signers
 
 
 def _write_facts(folder: Path, facts: SiteFacts) -> None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +20,7 @@ from runtime.logs import get
 from stream.errors import BadRequest, EnrolmentRefused
 from stream.http import JSON, HttpServer, client_address, read_body
 from stream.site.enrolment import Enrolment
+from stream.tls import CertifiedContext, FollowingContext
 from wire.enrol.requests import MAX_BODY_BYTES, EnrolReply, EnrolRequest, PrekeyReply, PrekeyRequest, RenewRequest
 
 _log = get(__name__)
@@ -35,11 +34,10 @@ class RequestCounts(msgspec.Struct):
     refused: Counter[str] = msgspec.field(default_factory=Counter)  # by HTTP status
 
 
-def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: RequestCounts | None = None) -> Starlette:
+def build_app(enrolment: Enrolment, *, root: bytes, requests: RequestCounts | None = None) -> Starlette:
     """The ASGI application.
 
     Args:
-        server: the TLS certificate of the server, DER.
         root: the authority's root, PEM.
         requests: counters to update.
     """
@@ -50,12 +48,16 @@ def build_app(enrolment: Enrolment, *, server: bytes, root: bytes, requests: Req
 
     async def enrol(request: Request) -> EnrolReply:
         asked = await read_body(request, EnrolRequest, most_bytes=MAX_BODY_BYTES)
-        return enrolment.enrol(asked, server=server, address=client_address(request), mono_ms=_mono_ms())
+        return enrolment.enrol(asked, server=_shown(request), address=client_address(request), mono_ms=_mono_ms())
 
     async def renew(request: Request) -> EnrolReply:
         asked = await read_body(request, RenewRequest, most_bytes=MAX_BODY_BYTES)
         return enrolment.renew(
-            asked, peer=_peer(request), server=server, address=client_address(request), mono_ms=_mono_ms()
+            asked,
+            peer=_peer(request),
+            server=_shown(request),
+            address=client_address(request),
+            mono_ms=_mono_ms(),
         )
 
     async def prekey(request: Request) -> PrekeyReply:
@@ -83,22 +85,21 @@ class RegistryServer(HttpServer):
     """
 
     def __init__(self, enrolment: Enrolment, *, tls: Path, root: bytes, clients: Path, host: str, port: int) -> None:
-        certificate = x509.load_pem_x509_certificate(tls.read_bytes())
         self.requests = RequestCounts()
         super().__init__(
-            build_app(enrolment, server=certificate.public_bytes(Encoding.DER), root=root, requests=self.requests),
+            build_app(enrolment, root=root, requests=self.requests),
             name="the registry",
             host=host,
             port=port,
-            tls=lambda: _context(tls, clients),
+            tls=FollowingContext((tls, clients), lambda: _context(tls, clients)),
             most_bytes=MAX_BODY_BYTES,
         )
 
 
-def _context(tls: Path, clients: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _context(tls: Path, clients: Path) -> CertifiedContext:
+    context = CertifiedContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(tls)
+    context.show(tls)
     context.load_verify_locations(clients)
     context.verify_mode = ssl.CERT_OPTIONAL  # a device that enrols has none yet
     return context
@@ -124,6 +125,12 @@ def _answered(
 def _peer(request: Request) -> bytes | None:
     peer: Any = request.scope.get("state", {}).get("peer")
     return peer if isinstance(peer, bytes) else None
+
+
+def _shown(request: Request) -> bytes:
+    """The certificate that this connection has shown, DER: proofs are bound to it."""
+    shown: Any = request.scope.get("state", {}).get("shown")
+    return shown if isinstance(shown, bytes) else b""
 
 
 def _mono_ms() -> int:

@@ -1,4 +1,4 @@
-"""The process `vitalloom registry serve`: enrolment over HTTPS, and broker files that follow the registry."""
+"""The process `vitalloom registry serve`: enrolment over HTTPS, and the upkeep of the site."""
 
 import asyncio
 import contextlib
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from runtime.clock import Clock, SystemClock
+from runtime.end_dates import EndDateWatch
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat, get
 from runtime.metrics import HttpConfig, serving
-from stream.errors import SiteUnusable
-from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
 from stream.site.folder import Site
-from stream.site.health import BrokerFilesStatus, RegistryHealth
+from stream.site.health import RegistryHealth
 from stream.site.http import RegistryServer
-from wire.enrol.authority import moment, pem
+from stream.site.upkeep import SiteUpkeep
+from wire.enrol.authority import pem
 
 REFRESH_S: Final = 1.0
 
@@ -37,7 +37,9 @@ def run_registry(site_folder: Path, *, host: str, port: int | None, http: HttpCo
 
 
 async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpConfig) -> None:
-    status = BrokerFilesStatus()
+    upkeep = SiteUpkeep(site, clock)
+    # Before the first connection: a certificate that ended while the registry was down is shown to nobody.
+    upkeep.turn()
     server = RegistryServer(
         site.enrolment,
         tls=site.registry_tls,
@@ -46,38 +48,15 @@ async def _serve(site: Site, clock: Clock, *, host: str, port: int, http: HttpCo
         host=host,
         port=port,
     )
-    health = RegistryHealth(server.requests, status, clock)
-    async with serving(http, process="registry", source=health), server:
+    health = RegistryHealth(server.requests, upkeep.status, clock)
+    ends = EndDateWatch(lambda: upkeep.status.ends, clock.now_ms, health.notes)
+    async with serving(http, process="registry", source=health, ends=ends), server:
         _log.info("registry is listening", url=site.facts.url, port=server.port)
-        await update_broker_files(site, clock, status)
+        await look_after_site(upkeep)
 
 
-async def update_broker_files(site: Site, clock: Clock, status: BrokerFilesStatus) -> None:
+async def look_after_site(upkeep: SiteUpkeep) -> None:
     """Make the broker's access list and revocation list follow the registry within two seconds, until cancelled."""
-    folder = BrokerFolder(site.broker_folder)
     while True:
-        try:
-            found = _refresh(folder, site, clock) if folder.config_file.exists() else ""
-        except (SiteUnusable, OSError) as error:
-            # Devices still enrol and renew; the broker gets its files as soon as they can be written again.
-            found = str(error)
-        if found and found != status.problem:
-            status.errors += 1
-            _log.error("cannot update the broker's files", problem=found)
-        status.problem, status.turned_ms = found, clock.mono_ms()
+        upkeep.turn()
         await asyncio.sleep(REFRESH_S)
-
-
-def _refresh(folder: BrokerFolder, site: Site, clock: Clock) -> str:
-    """A problem that needs a person; empty if there is none."""
-    update = folder.refresh(
-        site.registry, site.authority, at=moment(clock.now_ms()), who="registry", retired=site.retired
-    )
-    if update.changed:
-        _log.info("broker files updated", files=list(update.changed), notes=list(update.notes))
-    if folder.list_left_ms(clock.now_ms()) < WARN_LIST_MS:
-        return (
-            "the revocation list expires soon, and then no device can connect: "
-            f"vitalloom broker write --site {site.folder}"
-        )
-    return ""

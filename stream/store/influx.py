@@ -1,5 +1,6 @@
 """Access to InfluxDB: create buckets, tasks and tokens; write lines; recompute windows that late readings changed."""
 
+import contextlib
 import csv
 import re
 import time
@@ -68,6 +69,7 @@ class Database:
         body = "\n".join(lines)
         if not body.strip():
             return
+        self._follow_token(self._client)
         try:
             accepted = await self._client.write_api().write(bucket, record=body)
         except ApiException as error:
@@ -114,6 +116,7 @@ class Database:
             DatabaseFailed: its cause says what to do.
         """
         assert self._client is not None  # noqa: S101 - used as a context manager
+        self._follow_token(self._client)
         try:
             tables = await self._client.query_api().query(flux)
         except ApiException as error:
@@ -124,6 +127,11 @@ class Database:
             problem = f"InfluxDB at {self._config.url} failed within its answer: {str(error)[:300]}"
             raise DatabaseFailed(problem, cause=cause_of(200, str(error))) from error
         return [record for table in tables for record in table.records]
+
+    def _follow_token(self, client: InfluxDBClientAsync) -> None:
+        """Use the token that is in the file now; while it cannot be read, the one before."""
+        with contextlib.suppress(DatabaseUnusable):
+            client.api_client.set_default_header("Authorization", f"Token {read_token(self._config)}")
 
     async def recompute_windows(
         self, binding_id: str, outdated: Collection[WindowOutdated]

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from runtime.config import load
+from runtime.end_dates import EndDateWatch
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
 from stream.config import StoreConfig
 from stream.store.health import StoreHealth
 from stream.store.influx import prepare_database
 from stream.store.writer import StoreWriter
+from stream.tls import kafka_end_dates
 
 
 def store_config(path: Path | None) -> StoreConfig:
@@ -30,7 +32,8 @@ def run_store(config: StoreConfig) -> int:
     writer = StoreWriter(config, clock)
 
     async def work() -> None:
-        async with serving(config.http, process="store", source=StoreHealth(writer.counts, clock)):
+        ends = EndDateWatch(lambda: list(kafka_end_dates(config.kafka, "store")), clock.now_ms)
+        async with serving(config.http, process="store", source=StoreHealth(writer.counts, clock), ends=ends):
             await writer.run()
 
     asyncio.run(run_until_signal(work()))

@@ -14,6 +14,7 @@ from deploy.checks import (
     judge_bucket,
     judge_certificate,
     judge_disk,
+    judge_end_date,
     judge_lag,
     judge_offset,
     judge_revocation_list,
@@ -21,9 +22,11 @@ from deploy.checks import (
     ok,
     span,
     warning,
+    with_end_dates,
     worst_first,
 )
 from deploy.site_checks import check_desk
+from runtime.end_dates import EndDate
 
 NOW = 1_000 * DAY_MS
 MB = 1 << 20
@@ -34,7 +37,6 @@ MB = 1 << 20
     [
         (-10, 80, True, Severity.OK, "valid for 80 days"),
         (-83, 7, True, Severity.OK, "valid for 7 days"),
-        (-84, 6, True, Severity.WARNING, "expires in 6 days"),
         (-90, 0, True, Severity.ERROR, "expired less than a second ago"),
         (-100, -10, True, Severity.ERROR, "expired 10 days ago"),
         (1, 91, True, Severity.ERROR, "is not valid yet; it becomes valid in 1 day"),
@@ -50,6 +52,27 @@ def test_certificate_is_checked_for_issuer_and_validity(
 
     assert (found.subject, found.severity, found.result) == ("certificate of the broker", severity, result)
     assert bool(found.fix) == (severity is not Severity.OK)
+
+
+@pytest.mark.parametrize(
+    ("left", "severity"),
+    [(31, Severity.OK), (30, Severity.WARNING), (14, Severity.WARNING), (3, Severity.ERROR), (-1, Severity.ERROR)],
+)
+def test_what_a_person_has_to_renew_is_a_warning_and_then_an_error(left: int, severity: Severity) -> None:
+    one = EndDate(what="certificate of the desk", ends_ms=NOW + left * DAY_MS, renewed_by="a person", fix="replace it")
+
+    found = judge_end_date(one, now_ms=NOW)
+
+    assert (found.subject, found.severity) == ("certificate of the desk", severity)
+    assert found.fix == ("" if severity is Severity.OK else "replace it")
+
+
+def test_of_one_subject_the_more_severe_result_counts() -> None:
+    one = EndDate(what="certificate of the desk", ends_ms=NOW + DAY_MS, renewed_by="a person", fix="replace it")
+    well, broken = ok("certificate of the desk", "valid"), failure("certificate of the desk", "of another", "look")
+
+    assert [one_.severity for one_ in with_end_dates([well], [one], now_ms=NOW)] == [Severity.ERROR]
+    assert with_end_dates([broken], [one], now_ms=NOW) == [broken]
 
 
 @pytest.mark.parametrize(("days", "severity"), [(3, Severity.OK), (1, Severity.WARNING), (-1, Severity.ERROR)])

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runtime import metrics
 from runtime.config import load
+from runtime.end_dates import DAY_MS, EndDate, EndDateWatch
 from runtime.errors import CannotListen, ConfigError
 from runtime.metrics import Figure, Figures, HttpConfig, serving
 from runtime.version import __version__
@@ -206,3 +207,45 @@ def test_document_lists_the_base_set_and_the_ports() -> None:
     for kind in (IngestConfig, WorkerConfig, StoreConfig):
         assert f"| {kind().http.listen} |" in text
     assert f"| {REGISTRY_LISTEN} (" in text
+
+
+def ending(*ends: EndDate, notes: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """What a process answers on the day 1,000 that knows of these ends: `/ready` and `/metrics`."""
+
+    async def story() -> list[tuple[int, str]]:
+        watch = EndDateWatch(lambda: ends, lambda: 1_000 * DAY_MS, lambda: notes)
+        async with serving(ANYWHERE, process="desk", source=Worker(), ends=watch) as url:
+            return [await asyncio.to_thread(get, url + path) for path in ("/ready", "/metrics")]
+
+    return asyncio.run(story())
+
+
+def an_end(what: str, *, days: int) -> EndDate:
+    return EndDate(what=what, ends_ms=(1_000 + days) * DAY_MS, renewed_by="a person", fix="replace it")
+
+
+def test_what_ends_soon_is_named_below_ok_and_measured() -> None:
+    (status, text), (_, measured) = ending(an_end("desk", days=10), an_end("root", days=300), notes=("no\nbroker",))
+
+    assert (status, text) == (
+        200,
+        "ok\ndesk expires in 10 days, on 1972-10-07; fix: replace it\nno broker\n",
+    )
+    samples = {
+        (one.name, *one.labels.values()): one.value
+        for family in text_string_to_metric_families(measured)
+        for one in family.samples
+    }
+    assert samples["vitalloom_expires_in_seconds", "desk"] == 864_000
+    assert samples["vitalloom_expiry_urgency", "desk"] == 2
+    assert samples["vitalloom_expiry_urgency", "root"] == 0
+    assert samples["vitalloom_ready",] == 1
+
+
+def test_what_has_ended_makes_a_process_unready() -> None:
+    (status, text), (_, measured) = ending(an_end("desk", days=-1))
+
+    assert status == 503
+    assert text.startswith("desk expired 1 day ago; fix: replace it\n")
+    assert 'vitalloom_expires_in_seconds{what="desk"} -86400.0' in measured
+    assert "vitalloom_ready 0.0" in measured

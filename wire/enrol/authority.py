@@ -29,7 +29,8 @@ from wire.errors import BadKeyFile, BadSigningRequest
 ROOT_DAYS: Final = 3_650
 ISSUING_DAYS: Final = 365
 DEVICE_DAYS: Final = 30
-RENEW_AFTER_DAYS: Final = 20
+RENEW_AFTER_DAYS: Final = 15
+"""A device that talks once a fortnight finds the registry in its last fortnight, whenever it talks."""
 LIST_DAYS: Final = 7
 """When a revocation list's time is over, Mosquitto refuses every client (eclipse-mosquitto/mosquitto#1826)."""
 MAX_REQUEST_BYTES: Final = 4_096

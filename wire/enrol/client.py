@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from runtime.hardening import make_private_dir
+from wire.client_tls import check_server, client_context
 from wire.enrol.authority import pem, pin_of
 from wire.enrol.identity_file import IDENTITY_FILE, NewKeys
 from wire.enrol.requests import (
@@ -192,13 +193,10 @@ class Connection:
 
     def __init__(self, url: str, root: x509.Certificate, *, client: Path | None = None) -> None:
         parts = urlsplit(url)
-        context = ssl.create_default_context(cadata=pem(root).decode())
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        if client is not None:
-            try:
-                context.load_cert_chain(client)
-            except OSError as error:
-                raise EnrolmentFailed(f"{client}: cannot be used ({error}); start this process again") from error
+        try:
+            context = client_context(pem(root).decode(), own=client)
+        except OSError as error:
+            raise EnrolmentFailed(f"{client}: cannot be used ({error}); start this process again") from error
         self._url = url
         self._http = http.client.HTTPSConnection(
             parts.hostname or "", parts.port or 443, timeout=WITHIN_S, context=context
@@ -208,10 +206,12 @@ class Connection:
     def __enter__(self) -> Self:
         try:
             self._http.connect()
+            if isinstance(self._http.sock, ssl.SSLSocket):
+                check_server(self._http.sock)
         except ssl.SSLCertVerificationError as error:
             raise EnrolmentFailed(
-                f"{self._url}: its certificate is not issued by the announced authority ({error.verify_message}); "
-                "nothing was sent"
+                f"{self._url}: its certificate is not issued by the announced authority "
+                f"({getattr(error, 'verify_message', error)}); nothing was sent"
             ) from error
         except OSError as error:
             self._http.close()

@@ -85,6 +85,7 @@ class IdentityFile:
     def __init__(self, folder: Path, facts: IdentityFacts) -> None:
         self.folder = folder
         self.facts = facts
+        self._stamp = self._look()
 
     @classmethod
     def create(cls, folder: Path, reply: EnrolReply, keys: NewKeys, *, registry: str, pin: bytes) -> Self:
@@ -137,6 +138,30 @@ class IdentityFile:
         """Write these facts, then use them."""
         write_private(self.folder / IDENTITY_FILE, _encoded(facts))
         self.facts = facts
+        self._stamp = self._look()
+
+    def follow(self) -> bool:
+        """Use the facts that another process has written; whether there were any. Raises as `load`, ValueError."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return False
+        facts = self.load(self.folder).facts
+        self._stamp = stamp
+        if (facts.device_id, facts.tenant_id, facts.role) != (
+            self.facts.device_id,
+            self.facts.tenant_id,
+            self.facts.role,
+        ):
+            raise ValueError("it is that of another device now; start this process again")
+        self.facts = facts
+        return True
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = (self.folder / IDENTITY_FILE).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
 
     def add_prekey(self, prekey_id: bytes, prekey: X25519PrivateKey, now_ms: int) -> None:
         """Write a prekey that is to be announced."""

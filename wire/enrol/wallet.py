@@ -12,9 +12,10 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from runtime.end_dates import EndDate
 from runtime.errors import NotPrivate
 from runtime.logs import get
-from wire.enrol.authority import RENEW_AFTER_DAYS
+from wire.enrol.authority import DEVICE_DAYS, RENEW_AFTER_DAYS
 from wire.enrol.documents import EVERY_DEVICE, ControlKeysV1, Document, DocumentType, open_document
 from wire.enrol.identity_file import (
     IDENTITY_FILE,
@@ -46,6 +47,7 @@ class Wallet:
     def __init__(self, identity: IdentityFile) -> None:
         self.folder = identity.folder
         self.changes = 0  # rises with every document or renewal that is accepted
+        self.renewal_problem = ""  # why the last attempt to renew failed
         self._identity = identity
         self.me = identity_of(identity.facts)
         self.provision = Provision(
@@ -56,9 +58,7 @@ class Wallet:
         )
         self._parties = KnownParties(self.provision)
         self._documents = KeptDocuments(identity.folder / "documents", self.me)
-        known = keys_by_id([*self._facts.retired_control_keys, *self._facts.control_keys])
-        for document in self._documents.read(known, self.me.prekeys):
-            self._parties.apply(document)
+        self._read_documents()
 
     # Beginnings
 
@@ -125,10 +125,30 @@ class Wallet:
     def certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self._facts.certificate.encode())
 
+    @property
+    def end_date(self) -> EndDate:
+        """When the device is no longer let in: its credential, or a certificate on the way from its own to the root."""
+        facts = self._facts
+        chains = [facts.certificate, *([] if facts.alarm_certificate is None else [facts.alarm_certificate])]
+        ends = [
+            round(one.not_valid_after_utc.timestamp() * 1_000)
+            for chain in chains
+            for one in x509.load_pem_x509_certificates(chain.encode())
+        ]
+        ends_ms = min(facts.not_after_ms, *ends)
+        return EndDate(
+            what=f"certificate of this {self.me.role}",
+            ends_ms=ends_ms,
+            renewed_by="the device itself",
+            due_ms=facts.not_before_ms + (ends_ms - facts.not_before_ms) * RENEW_AFTER_DAYS // DEVICE_DAYS,
+            fix=f"is {facts.registry} reachable? otherwise `vitalloom pki renew {self.me.device_id.hex()}`, "
+            "and enrol it again",
+            problem=self.renewal_problem,
+        )
+
     def expiry(self, now_ms: int) -> str | None:
-        """A warning with the fix if the credential or the certificate has expired, or will within a week."""
-        # The certificate is held against the wall clock of this machine by TLS, so it is the earlier of the two.
-        left_ms = self._facts.not_after_ms - now_ms
+        """A warning with the fix if the credential or a certificate has expired, or will within a week."""
+        left_ms = self.end_date.ends_ms - now_ms
         if left_ms > PREKEY_DAYS * DAY_MS:
             return None
         span = _span(abs(left_ms))
@@ -137,11 +157,15 @@ class Wallet:
             return f"{name} expired {span} ago: run `vitalloom pki renew {self.me.device_id.hex()}`"
         return f"{name} expires in {span} and could not be renewed: is {self._facts.registry} reachable?"
 
+    @property
+    def newest_ms(self) -> int:
+        """The latest time that this wallet knows to be past."""
+        return max(self._facts.not_before_ms, *(one.since_ms for one in self._facts.prekeys))
+
     def wants_renewal(self, now_ms: int) -> bool:
         """Two thirds of its life are over."""
-        lived = now_ms - self._facts.not_before_ms
-        life = self._facts.not_after_ms - self._facts.not_before_ms
-        return lived >= life * RENEW_AFTER_DAYS / 30
+        due_ms = self.end_date.due_ms
+        return due_ms is not None and now_ms >= due_ms
 
     def wants_prekey(self, now_ms: int) -> bool:
         """The newest prekey is a week old, or was never announced."""
@@ -250,7 +274,38 @@ class Wallet:
         self.me.prekeys[keys.prekey_id] = keys.prekey
         self.changes += 1
         write_tls(self.folder, facts)
+        self.renewal_problem = ""
         self.accept_all(reply.documents)
+
+    def follow_file(self) -> bool:
+        """Use the identity that `vitalloom enrol --again` has put into the folder since; whether there was one.
+
+        Raises:
+            NotEnrolled: it cannot be used, or it is that of another device.
+        """
+        try:
+            if not self._identity.follow():
+                return False
+        except (OSError, NotPrivate, msgspec.DecodeError, ValueError, RecursionError, BadKeyFile) as error:
+            raise NotEnrolled(f"{self.folder / IDENTITY_FILE}: has changed and cannot be used ({error})") from error
+        fresh = identity_of(self._facts)
+        self.me.renew(
+            fresh.signing_key,
+            fresh.credential_serial,
+            not_before_ms=fresh.not_before_ms,
+            not_after_ms=fresh.not_after_ms,
+        )
+        self.me.prekeys.update(fresh.prekeys)
+        write_tls(self.folder, self._facts)
+        self._read_documents()
+        self.renewal_problem = ""
+        self.changes += 1
+        return True
+
+    def _read_documents(self) -> None:
+        known = keys_by_id([*self._facts.retired_control_keys, *self._facts.control_keys])
+        for document in self._documents.read(known, self.me.prekeys):
+            self._parties.apply(document)
 
     def _change_control_keys(self, content: ControlKeysV1) -> bool:
         """Whether the new keys are on disk. Without them their document must not be written.

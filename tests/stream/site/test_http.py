@@ -456,3 +456,43 @@ def test_a_port_that_is_taken_is_a_sentence(desk: Desk, port: int) -> None:
 
     with pytest.raises(HttpServerFailed, match="is it running already"):
         asyncio.run(server.__aenter__())
+
+
+def test_a_renewed_certificate_is_shown_on_the_next_connection_and_proofs_hold_on_the_one_before(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, policy=GENEROUS, wall=SystemClock())
+    with serving(desk) as port, connect(port, context(desk)) as begun:
+        before = begun.getpeercert(binary_form=True)
+        desk.site.issue_registry_certificate(who="tester")
+        with connect(port, context(desk)) as later:
+            after = later.getpeercert(binary_form=True)
+
+        # The proof of a device is bound to the certificate that it has seen.
+        invitation, keys = desk.invite(), new_keys()
+        assert before is not None
+        body = body_of(enrol_request(invitation, keys, before))
+        head = (
+            f"POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        )
+        begun.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+        answer = read_answer(begun)
+        wallet = enrol(invited(desk, port), tmp_path / "identity")
+
+    assert before != after
+    assert answer.status == 200
+    assert wallet.end_date.ends_ms > NOW
+    desk.site.close()
+
+
+def test_keys_of_a_renewed_issuing_key_pass_tls_without_a_restart(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, policy=GENEROUS, wall=SystemClock())
+    with serving(desk) as port:
+        earlier = enrol(invited(desk, port), tmp_path / "earlier")
+        desk.site.renew_issuing(passphrase="", who="tester")
+        later = enrol(invited(desk, port), tmp_path / "later")
+        for wallet in (earlier, later):
+            wallet.renewed(*ask_renewal(wallet))
+
+    assert earlier.certificate.issuer == later.certificate.issuer == desk.site.authority.issuing.subject
+    desk.site.close()

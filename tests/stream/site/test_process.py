@@ -12,8 +12,8 @@ from runtime.clock import SystemClock
 from stream.site import process
 from stream.site.broker_files import BrokerFolder
 from stream.site.folder import Site
-from stream.site.health import BrokerFilesStatus
 from stream.site.mosquitto_conf import BrokerSettings
+from stream.site.upkeep import SiteUpkeep
 from tests.patience import PATIENCE_S
 from tests.stream.site.registries import FACTS
 from tests.stream.site.test_mosquitto_conf import ME
@@ -38,7 +38,7 @@ def test_the_files_follow_the_registry_and_a_damaged_folder_ends_nothing(
     acl = site.broker_folder / "acl"
 
     async def story() -> None:
-        keeping = asyncio.create_task(process.update_broker_files(site, SystemClock(), BrokerFilesStatus()))
+        keeping = asyncio.create_task(process.look_after_site(SiteUpkeep(site, SystemClock())))
         edge = site.registry.add_device("edge", who="tester")
         await until(lambda: edge.hex() in acl.read_text())
 

@@ -42,6 +42,7 @@ class InfluxStandIn(ThreadingHTTPServer):
         query_refusal: Refusal | None = None,
         keeps_others: bool = False,
     ) -> None:
+        self.tokens: list[str] = []  # of each request
         self.written: list[tuple[str, str]] = []  # bucket and body, as they came
         self.kept: list[tuple[str, str]] = []  # bucket and line, in the order in which they were first accepted
         self.queries: list[str] = []
@@ -74,6 +75,7 @@ class _Answer(BaseHTTPRequestHandler):
         self._say(200, b'{"status": "pass"}', "application/json")
 
     def do_POST(self) -> None:
+        self.server.tokens.append(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)

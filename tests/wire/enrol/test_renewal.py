@@ -4,6 +4,7 @@ The registry is the real one, without the network between.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -13,19 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import wire.enrol.identity_file
 import wire.enrol.kept_documents
 import wire.enrol.renewal
+from runtime.clock import ManualClock
+from runtime.hardening import write_private
 from stream.errors import EnrolmentRefused
 from tests.patience import PATIENCE_S
 from tests.stream.site.registries import DAY, FACTS, HOUR, NOW, Desk
 from wire.enrol.client import next_keys, prekey_request, renew_request
 from wire.enrol.identity_file import NewKeys
-from wire.enrol.renewal import keep_up, look_after
+from wire.enrol.renewal import TimeFloor, keep_up, look_after
 from wire.enrol.requests import EnrolReply, PrekeyReply
 from wire.enrol.wallet import Wallet
-from wire.errors import EnrolmentFailed, Reason, Rejected
+from wire.errors import EnrolmentFailed, NotEnrolled, Reason, Rejected
 
 ADDRESS = "192.0.2.7"
 
@@ -141,11 +145,11 @@ def test_in_its_first_week_a_device_visits_nobody(
     assert (line.visits, lines(heard)) == ([], [])
 
 
-def test_every_week_a_prekey_and_after_twenty_days_everything(desk: Desk, line: Line, edge: Wallet) -> None:
-    #   day   7       14       20           27      34      40
+def test_every_week_a_prekey_and_after_fifteen_days_everything(desk: Desk, line: Line, edge: Wallet) -> None:
+    #   day   7       14       15           22      29      30
     #         prekey  prekey   renewal      prekey  prekey  renewal
     days = []
-    for day in range(1, 42):
+    for day in range(1, 32):
         look(desk, edge, after_ms=DAY)
         if line.visits:
             days.append((day, line.visits.pop()))
@@ -154,10 +158,10 @@ def test_every_week_a_prekey_and_after_twenty_days_everything(desk: Desk, line: 
     assert days == [
         (7, "prekey"),
         (14, "prekey"),
-        (20, "renewal"),
-        (27, "prekey"),
-        (34, "prekey"),
-        (40, "renewal"),
+        (15, "renewal"),
+        (22, "prekey"),
+        (29, "prekey"),
+        (30, "renewal"),
     ]
     assert is_up_to_date(desk, edge)
 
@@ -167,6 +171,8 @@ def test_a_device_lives_for_years_without_anybody(desk: Desk, line: Line, role: 
     wallet = desk.enrol(role)  # type: ignore[arg-type]
     for day in range(1, 731):
         line.is_down = day % 3 == 0
+        if day % 300 == 0:  # certificates end with the key that issued them
+            desk.site.renew_issuing(passphrase="", who="tester")
         look(desk, wallet, after_ms=DAY)
 
     assert wallet.expiry(desk.clock.now_ms()) is None
@@ -383,3 +389,78 @@ def test_upkeep_looks_at_once_and_then_every_hour_until_it_is_cancelled(
     asyncio.run(story())
 
     assert looked[:3] == [NOW, NOW + HOUR, NOW + 2 * HOUR]
+
+
+def test_an_identity_that_was_replaced_is_used_without_a_restart(desk: Desk, edge: Wallet) -> None:
+    invitation = desk.again(edge.me.device_id)
+    running = Wallet.load(edge.folder)
+    other = desk.enrol(invitation=invitation)  # as `vitalloom enrol --again` does, into the same folder
+    assert other.folder == running.folder
+    assert running.me.credential_serial != other.me.credential_serial
+
+    assert running.follow_file()
+
+    assert running.me.credential_serial == other.me.credential_serial
+    assert running.me.recipient().prekey_id == other.me.recipient().prekey_id
+    assert running.end_date == other.end_date
+    assert running.digest == other.digest
+    assert not running.follow_file()
+    running.add_prekey(bytes(8), X25519PrivateKey.generate(), now_ms=NOW)
+    assert not running.follow_file()  # its own writing is no news
+    assert Wallet.load(edge.folder).me.credential_serial == other.me.credential_serial
+
+
+def test_the_identity_of_another_device_is_not_used_by_a_running_process(desk: Desk, edge: Wallet) -> None:
+    running, other = Wallet.load(edge.folder), desk.enrol("edge")
+    serial = running.me.credential_serial
+    write_private(edge.folder / "identity.json", (other.folder / "identity.json").read_bytes())
+
+    with pytest.raises(NotEnrolled, match="another device now; start this process again"):
+        running.follow_file()
+
+    assert running.me.credential_serial == serial
+
+
+def test_a_failed_renewal_is_tried_again_after_a_minute_and_ever_more_rarely(
+    edge: Wallet, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+
+    async def fail(wallet: Wallet, _: int) -> None:
+        wallet.renewal_problem = "" if len(rests) == 8 else "the registry is away"
+
+    async def rest(_: Wallet, seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 10:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(wire.enrol.renewal, "look_after", fail)
+    monkeypatch.setattr(wire.enrol.renewal, "_rest", rest)
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(keep_up(edge, desk.clock))
+
+    assert rests == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600, 60]
+
+
+def test_the_reason_of_a_failed_renewal_is_kept_until_one_succeeds(desk: Desk, line: Line, edge: Wallet) -> None:
+    line.is_down = True
+    look(desk, edge, after_ms=15 * DAY)
+    assert edge.renewal_problem
+    assert edge.end_date.problem == edge.renewal_problem
+
+    line.is_down = False
+    look(desk, edge, after_ms=HOUR)
+    assert edge.renewal_problem == ""
+
+
+def test_a_machine_that_starts_in_1970_counts_from_the_newest_time_that_it_knows(desk: Desk, edge: Wallet) -> None:
+    clock = ManualClock(now_ms=DAY, mono_ms=5)
+    floor = TimeFloor(edge, clock)
+    assert abs(floor.now_ms() - NOW) < HOUR
+    assert not edge.wants_renewal(floor.now_ms())
+
+    clock.advance(16 * DAY)
+    assert edge.wants_renewal(floor.now_ms())
+
+    clock.set_wall(NOW + 2 * DAY)  # somebody has set it
+    assert floor.now_ms() == NOW + 2 * DAY
