@@ -14,7 +14,7 @@ from typing import Final, Self
 import msgspec
 
 from models.errors import StepOutOfOrder
-from vitals.signs import SPEC, VitalSign
+from vitals.signs import VitalSign
 
 HOUR_MS: Final = 3_600_000
 INPUTS: Final = (
@@ -35,6 +35,17 @@ MAX_AGE_H: Final = 8.0
 MAX_GAP_H: Final = 24.0
 USUAL_COUNT: Final = 48
 """The patient's running mean weights the n-th value by 1/n, and from the 48th value on by 1/48."""
+
+PLAUSIBLE: Final[dict[VitalSign, tuple[float, float]]] = {
+    VitalSign.HEART_RATE: (20, 300),
+    VitalSign.SPO2: (50, 100),
+    VitalSign.TEMPERATURE: (28, 45),
+    VitalSign.RESPIRATORY_RATE: (2, 80),
+    VitalSign.SYSTOLIC_BP: (40, 300),
+    VitalSign.DIASTOLIC_BP: (20, 200),
+}
+"""The values that the model has learned from, inclusive. Beyond them are extreme values, which the rules score and
+alarm, and mistakes; to the model they are not measured, and it abstains if too little is left."""
 
 _PER_SIGN: Final = (
     "value", "age_h", "mean_6h", "min_6h", "max_6h", "sd_6h", "mean_12h", "min_12h", "max_12h", "sd_12h", "change",
@@ -61,6 +72,12 @@ TOGETHER_OF: Final[dict[str, tuple[VitalSign, ...]]] = {
 
 _BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats a minute for each degree of fever
 _NAN: Final = math.nan
+
+
+def learned(sign: VitalSign, value: float) -> bool:
+    """Whether the model can use a value of a sign."""
+    low, high = PLAUSIBLE[sign]
+    return low <= value <= high
 
 
 class _Sign(msgspec.Struct, array_like=True):
@@ -97,7 +114,8 @@ class SepsisFeatures:
 
         Args:
             at_ms: time of the step, in milliseconds from any fixed origin; must increase.
-            values: measured values in the units of `vitals.signs`. NaN and implausible values count as not measured.
+            values: measured values in the units of `vitals.signs`. NaN and values beyond `PLAUSIBLE` count as not
+                measured.
 
         Returns:
             The features in the order of `NAMES`, as 64-bit floats.
@@ -111,7 +129,9 @@ class SepsisFeatures:
         features: list[float] = []
         now: dict[VitalSign, float] = {}
         for sign, seen in zip(INPUTS, state.signs, strict=True):
-            now[sign] = _append_sign_features(seen, at_ms, _plausible(sign, values.get(sign)), features)
+            value = values.get(sign)
+            known = float(value) if value is not None and learned(sign, value) else _NAN
+            now[sign] = _append_sign_features(seen, at_ms, known, features)
         gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MAX_GAP_H)
         state.step_ms = at_ms
         features += _together(now)
@@ -142,11 +162,6 @@ class SepsisFeatures:
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_State)
-
-
-def _plausible(sign: VitalSign, value: float | None) -> float:
-    low, high = SPEC[sign].plausible
-    return _NAN if value is None or not low <= value <= high else float(value)
 
 
 def _append_sign_features(seen: _Sign, at_ms: int, value: float, features: list[float]) -> float:

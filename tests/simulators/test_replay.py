@@ -271,12 +271,18 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | Non
         open_replay(tmp_path / name)
 
 
-def test_words_where_numbers_belong_are_refused(tmp_path: Path) -> None:
+def test_words_where_numbers_belong_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("minute,HR,PULSE,RESP,SpO2,NBPSys,NBPDias\n0,fast,61,12,97,120,70\n")
 
-    with pytest.raises(BadReplay, match="cannot be read"):
-        open_replay(path).stays()
+    replay = open_replay(path)
+    (stay,) = replay.stays()
+
+    assert stay.charted[VitalSign.HEART_RATE] == ((0, 61.0),)
+    assert replay.report.left_out == 1
+    (line,) = replay.report.lines()
+    assert line.startswith("column HR: 1 of 1 values not used: no number; give a number from 0 to 500 (/min)")
+    assert line.endswith("(row 2: 'fast')")
 
 
 def test_a_folder_without_stays_is_refused(tmp_path: Path) -> None:
