@@ -146,8 +146,10 @@ def _sorted(table: PatientTable, report: FileReport, column: Column) -> HourlyRo
         reason = f"column {column.name} is no whole number of hours; give one"
         report.skip(f"{table.row_place(int(at))}, patient {ids[patient[at]]}", reason)
     good = np.flatnonzero((patient >= 0) & ~np.isnan(hours))
-    rows = good[np.lexsort((hours[good], patient[good]))]
-    if not np.array_equal(rows, np.arange(len(table))):
+    step = np.diff(patient[good])
+    is_sorted = bool(((step > 0) | ((step == 0) & (np.diff(hours[good]) >= 0))).all())
+    rows = good if is_sorted else good[np.lexsort((hours[good], patient[good]))]
+    if not is_sorted or len(rows) < len(table):
         table = table.take(rows)
     present, patient = np.unique(patient[rows], return_inverse=True)
     return HourlyRows(table, tuple(ids[one] for one in present), patient.astype(np.int64), hours[rows].astype(np.int64))
