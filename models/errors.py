@@ -48,11 +48,30 @@ class BadPassport(ModelUnavailable):
     """A passport or model file that is missing, changed, too old, or not signed by a trusted key."""
 
 
-class BadRecordings(ModelsError):
+class BadPatientFile(ModelsError):
+    """A file of patients that cannot be used. `row` is the number that a spreadsheet program shows; the header is 1."""
+
+    def __init__(self, source: str, problem: str, *, row: int | None = None, column: str | None = None) -> None:
+        place = [source, f"row {row}" if row else "", f"column {column}" if column else ""]
+        super().__init__(f"{', '.join(part for part in place if part)}: {problem}")
+        self.problem = problem
+        self.row = row
+        self.column = column
+
+
+class FileRefused(ModelsError):
+    """A file that the operating system does not let us read or write."""
+
+    def __init__(self, verb: str, path: Path, error: OSError) -> None:
+        super().__init__(f"cannot {verb} {path}: {error.strerror or error}")
+        self.path = path
+
+
+class BadRecordings(BadPatientFile):
     """A file of recorded patients that cannot be used."""
 
     def __init__(self, path: Path, text: str) -> None:
-        super().__init__(f"{path}: {text}")
+        super().__init__(str(path), text)
         self.path = path
 
 
@@ -66,3 +85,7 @@ class BadRun(ModelsError):
     def __init__(self, path: Path, text: str) -> None:
         super().__init__(f"{path}: {text}")
         self.path = path
+
+
+class BadUnit(ModelsError):
+    """A unit that the user names for a column and that is not known there."""

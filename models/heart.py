@@ -1,6 +1,5 @@
 """The heart models: risk of a narrowed coronary artery from clinic or home attributes, with the reason."""
 
-import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -8,8 +7,9 @@ import numpy as np
 
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
-from models.heart_features import Form, attributes_of, features, names_of
+from models.heart_features import Form, attributes_of, features, is_known, names_of
 from models.runtime import InferenceEngine, engine_of, logit, probability
+from models.suitability import too_young
 
 NAMES: Final = {Form.CLINIC: "heart", Form.HOME: "heart-home"}
 REQUIRED: Final = ("age", "sex", "cp")
@@ -60,12 +60,19 @@ class HeartModel:
         rows = np.asarray([features(self.form, patient) for patient in patients], np.float32)
         return [probability(float(self._engine({"x": row[None]})[0][0])) for row in rows]
 
+    def abstention(self, patient: Mapping[str, float | None]) -> str | None:
+        """The reason for which the model abstains; None: it does not abstain. An impossible value is not known."""
+        required = (one for one in attributes_of(self.form) if one.name in REQUIRED)
+        missing = [one.name for one in required if not is_known(one, patient.get(one.name))]
+        if missing:
+            return f"{', '.join(missing)} not known"
+        return too_young(patient["age"])
+
     def judge(self, patient: Mapping[str, float | None]) -> HeartVerdict:
         """A score with the three attributes of greatest influence, or the reason for abstaining."""
-        known = {name for name, value in patient.items() if value is not None and not math.isnan(value)}
-        missing = [name for name in REQUIRED if name not in known]
-        if missing:
-            return HeartVerdict(None, f"{', '.join(missing)} not known")
+        abstention = self.abstention(patient)
+        if abstention is not None:
+            return HeartVerdict(None, abstention)
         score = self.score(patient)
         return HeartVerdict(score, self._why(patient))
 

@@ -42,16 +42,24 @@ ATTRIBUTES: Final = (
     Attribute("sex", "1 male, 0 female", codes=(0, 1), at_home=True),
     Attribute("cp", "1 typical angina, 2 atypical, 3 non-anginal, 4 none", codes=(1, 2, 3, 4), at_home=True),
     Attribute("trestbps", "mmHg at rest", plausible=(40, 300), at_home=True),
-    Attribute("chol", "mg/dL", plausible=(50, 1_000)),
+    Attribute("chol", "mg/dL", plausible=(50, 998)),
     Attribute("fbs", "1 fasting blood sugar above 120 mg/dL", codes=(0, 1)),
     Attribute("restecg", "0 normal, 1 ST-T abnormality, 2 hypertrophy", codes=(0, 1, 2), at_home=True),
     Attribute("thalach", "maximum heart rate, /min", plausible=(20, 300)),
     Attribute("exang", "1 angina on exercise", codes=(0, 1)),
-    Attribute("oldpeak", "ST depression, mm", plausible=(-10, 20)),
+    Attribute("oldpeak", "ST depression, mm", plausible=(-5, 15)),
     Attribute("slope", "slope of ST: 1 up, 2 flat, 3 down", codes=(1, 2, 3)),
     Attribute("ca", "vessels seen, 0 to 3", codes=(0, 1, 2, 3)),
     Attribute("thal", "3 normal, 6 fixed, 7 reversible", codes=(3, 6, 7)),
 )
+
+
+def is_known(one: Attribute, value: float | None) -> bool:
+    """Whether a value is a possible one of the attribute: not absent, not NaN, a known code, within the range."""
+    if value is None or not one.plausible[0] <= value <= one.plausible[1]:
+        return False
+    return not one.codes or value in one.codes
+
 
 _KNOWN: Final = {one.name for one in ATTRIBUTES}
 
@@ -93,14 +101,11 @@ def features(form: Form, patient: Mapping[str, float | None]) -> list[float]:
     found: list[float] = []
     for one in attributes_of(form):
         value = patient.get(one.name)
-        if value is None or not one.plausible[0] <= value <= one.plausible[1]:
-            value = math.nan
+        known = value is not None and is_known(one, value)
         if one.codes:
-            marks = [float(value == code) for code in one.codes]
-            found += [*marks, float(not any(marks))]
+            found += [*(float(known and value == code) for code in one.codes), float(not known)]
         else:
-            missing = math.isnan(value)
-            found += [0.0 if missing else float(value), float(missing)]
+            found += [float(value) if known and value is not None else 0.0, float(not known)]
     return found
 
 

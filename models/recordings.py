@@ -3,11 +3,11 @@
 Independent of torch, and not used by the edge.
 """
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import BadRecordings
-from models.heart_features import ATTRIBUTES
+from models.heart_features import ATTRIBUTES, Attribute
+from models.patient_files.columns import Column, OtherUnit, choice, number, sex
+from models.patient_files.hourly import AGE, SEX, SIGNS, drop_contradictory, merge_hours, open_hourly, read_about
+from models.patient_files.report import FileReport
+from models.patient_files.table import PatientTable
 from vitals.signs import VitalSign
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-SEPSIS_SIGNS: Final = {
-    VitalSign.HEART_RATE: "HR",
-    VitalSign.SPO2: "O2Sat",
-    VitalSign.TEMPERATURE: "Temp",
-    VitalSign.RESPIRATORY_RATE: "Resp",
-    VitalSign.SYSTOLIC_BP: "SBP",
-    VitalSign.DIASTOLIC_BP: "DBP",
-}
+SEPSIS_SIGNS: Final = {sign: column.name for sign, column in SIGNS.items()}
 """Column names of PhysioNet/CinC 2019, in the order of `sepsis_features.INPUTS`."""
 ICU_SIGNS: Final = {
     "HR": VitalSign.HEART_RATE,
@@ -53,6 +50,22 @@ FILES: Final[Mapping[str, str]] = {
 FOLDS: Final = 5
 
 
+_LABEL: Final = "SepsisLabel"
+
+
+def _column(one: Attribute) -> Column:
+    if one.name == "sex":
+        return sex(one.name)
+    if one.codes:
+        return choice(one.name, one.unit, one.codes)
+    # In the data set a 0 means that pressure, cholesterol or heart rate were not measured.
+    return number(one.name, one.unit, *one.plausible, missing=(0,) if one.plausible[0] > 0 else ())
+
+
+HEART_COLUMNS: Final = tuple(_column(one) for one in ATTRIBUTES)
+"""The columns of the heart models' attributes."""
+
+
 class Hours(NamedTuple):
     """Hourly rows of many patients, sorted by patient and hour."""
 
@@ -74,16 +87,7 @@ class HeartRows(NamedTuple):
     patients: tuple[dict[str, float | None], ...]  # by attribute
     sites: tuple[str, ...]
     labels: Ints | None  # [N]
-
-
-class EcgRecord(NamedTuple):
-    """One single-lead recording."""
-
-    record: str
-    sampling_rate_hz: int
-    millivolts: Floats
-    label: str | None
-    subject: str  # the person; if the file does not say, each recording counts as one person
+    places: tuple[str, ...]  # of the rows, as a report names them
 
 
 class RhythmSpan(NamedTuple):
@@ -94,43 +98,44 @@ class RhythmSpan(NamedTuple):
     rhythm: str
 
 
-def read_hours(path: Path, *, also: tuple[str, ...] = ()) -> Hours:
-    """Hourly vital signs, as in PhysioNet/CinC 2019.
+def read_hours(
+    path: Path,
+    *,
+    also: tuple[str, ...] = (),
+    report: FileReport | None = None,
+    units: Mapping[str, OtherUnit] | None = None,
+) -> Hours:
+    """Hourly vital signs, as in PhysioNet/CinC 2019: Parquet or CSV, in any order of rows.
 
     Args:
         also: further columns to read; they are not model inputs.
+        report: what was converted, refused and left out.
+        units: units of columns as the user says them.
 
     Raises:
-        BadRecordings: no such file, not Parquet, a missing column, or hours that do not increase.
+        BadRecordings: no such file, neither Parquet nor CSV, a missing column, or a column that is there twice.
     """
-    table = _parquet(path)
-    needed = ("patient_id", "hour", *SEPSIS_SIGNS.values())
-    _require_columns(path, table.column_names, needed)
-    ids = table["patient_id"].to_pylist()
-    hours = _numbers(table, "hour").astype(np.int64)
-    new = (
-        np.array([True, *(one != other for one, other in zip(ids[1:], ids, strict=False))])
-        if ids
-        else np.zeros(0, bool)
+    report = FileReport(path.name) if report is None else report
+    units = units or {}
+    rows = open_hourly(path, tuple(SEPSIS_SIGNS.values()), (AGE.name, SEX.name, _LABEL, *also), report)
+    read = [rows.table.read(column, report, place=rows.place, unit=units.get(column.name)) for column in SIGNS.values()]
+    signs = list(SIGNS)
+    drop_contradictory(
+        rows, read[signs.index(VitalSign.SYSTOLIC_BP)], read[signs.index(VitalSign.DIASTOLIC_BP)], report
     )
-    starts = np.flatnonzero(new)
-    ends = np.r_[starts[1:], len(ids)].astype(np.int64)
-    if len(hours) and bool(((np.diff(hours) <= 0) & ~new[1:]).any()):
-        raise BadRecordings(path, "the hours of a patient must increase from row to row; sort by patient_id and hour")
-    patients = tuple(str(ids[start]) for start in starts)
-    if len(set(patients)) != len(patients):
-        raise BadRecordings(path, "the rows of a patient must be contiguous; sort by patient_id and hour")
-    nothing = np.full(len(ids), math.nan)
+    kept, values = merge_hours(rows, np.stack(read, axis=1), report)
+    patient = rows.patient[kept]
+    starts = np.flatnonzero(np.diff(patient, prepend=-1))
     return Hours(
-        patients,
+        rows.patients,
         starts,
-        ends,
-        hours,
-        np.stack([_numbers(table, name) for name in SEPSIS_SIGNS.values()], axis=1),
-        (_numbers(table, "Age") if "Age" in table.column_names else nothing)[starts],
-        (_numbers(table, "Gender") if "Gender" in table.column_names else nothing)[starts],
-        _numbers(table, "SepsisLabel").astype(np.int64) if "SepsisLabel" in table.column_names else None,
-        {name: _numbers(table, name) for name in also if name in table.column_names},
+        np.r_[starts[1:], len(kept)].astype(np.int64)[: len(starts)],
+        rows.hours[kept],
+        values,
+        read_about(rows, AGE, report),
+        read_about(rows, SEX, report),
+        np.nan_to_num(rows.table.raw(_LABEL)[kept]).astype(np.int64) if _LABEL in rows.table else None,
+        {name: rows.table.raw(name)[kept] for name in also if name in rows.table},
     )
 
 
@@ -181,47 +186,43 @@ def _known(table: pa.Table, name: str) -> Floats:
     return np.where(values < 0, math.nan, values)
 
 
-def read_heart(path: Path) -> HeartRows:
-    """Patients' attributes from CSV, as in the UCI heart disease data set. An empty cell means a missing value.
+def read_heart(
+    path: Path, *, report: FileReport | None = None, units: Mapping[str, OtherUnit] | None = None
+) -> HeartRows:
+    """Patients' attributes, as in the UCI heart disease data set: CSV or Parquet. An empty cell means a missing value.
+
+    Args:
+        report: what was converted, refused and left out.
+        units: units of columns as the user says them.
 
     Raises:
-        BadRecordings: no such file, a missing column, or a cell that is not a number; the message names the line.
+        BadRecordings: no such file, neither Parquet nor CSV, a missing column, or a column that is there twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise BadRecordings(path, f"cannot read the file ({error.strerror})") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise BadRecordings(path, f"not a CSV file in UTF-8 ({error})") from error
-    names = [one.name for one in ATTRIBUTES]
-    _require_columns(path, list(rows[0]) if rows else [], ("row_id", *names))
-    return HeartRows(
-        tuple(row["row_id"] for row in rows),
-        tuple({name: _cell(path, at, name, row[name]) for name in names} for at, row in enumerate(rows, start=2)),
-        tuple(row.get("site", "") for row in rows),
-        np.array([int(row["target"]) for row in rows], np.int64) if rows and "target" in rows[0] else None,
+    report = FileReport(path.name) if report is None else report
+    units = units or {}
+    table = PatientTable.open(path, ("row_id", *(one.name for one in ATTRIBUTES)), ("site", "target"), report)
+    row_ids = [row_id or f"row {table.rows[at]}" for at, row_id in enumerate(table.texts("row_id"))]
+    places = tuple(f"row {row}, row_id {row_id}" for row, row_id in zip(table.rows, row_ids, strict=True))
+    report.records += len(table)
+    for row_id, count in Counter(row_ids).items():
+        if count > 1:
+            report.warn(f"row_id {row_id}", f"the same row_id {count} times; every row is judged by itself")
+    columns = {
+        column.name: table.read(column, report, place=places.__getitem__, unit=units.get(column.name))
+        for column in HEART_COLUMNS
+    }
+    patients = tuple(
+        {name: None if math.isnan(values[at]) else float(values[at]) for name, values in columns.items()}
+        for at in range(len(table))
     )
-
-
-def read_ecg(path: Path) -> Iterator[EcgRecord]:
-    """Single-lead recordings, one at a time, as in PhysioNet/CinC 2017 or MIT-BIH.
-
-    Raises:
-        BadRecordings: no such file, not Parquet, or a missing column.
-    """
-    try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise BadRecordings(path, "no such file") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadRecordings(path, f"not a Parquet file ({error})") from error
-    with file:
-        _require_columns(path, file.schema_arrow.names, ("record", "fs", "signal"))
-        for batch in file.iter_batches(batch_size=64):
-            columns = {name: batch.column(name) for name in batch.schema.names}
-            for at in range(batch.num_rows):
-                yield _ecg(columns, at)
+    targets = table.raw("target") if "target" in table else np.full(len(table), math.nan)
+    return HeartRows(
+        tuple(row_ids),
+        patients,
+        tuple(table.texts("site")) if "site" in table else ("",) * len(table),
+        None if np.isnan(targets).any() or "target" not in table else targets.astype(np.int64),
+        places,
+    )
 
 
 def read_rhythms(path: Path) -> dict[str, tuple[RhythmSpan, ...]]:
@@ -268,21 +269,6 @@ def folds_of(groups: Ints, *, seed: int, count: int = FOLDS) -> Ints:
     return folds
 
 
-def _ecg(columns: dict[str, Any], at: int) -> EcgRecord:
-    steps = np.asarray(columns["signal"][at].values.to_numpy(zero_copy_only=False), np.float64)
-    if "adc_per_mv" in columns:
-        millivolts = (steps - columns["adc_zero"][at].as_py()) / columns["adc_per_mv"][at].as_py()
-    else:
-        millivolts = steps * (columns["uv_per_step"][at].as_py() if "uv_per_step" in columns else 5) / 1_000
-    return EcgRecord(
-        str(columns["record"][at].as_py()),
-        int(columns["fs"][at].as_py()),
-        millivolts,
-        str(columns["label"][at].as_py()) if "label" in columns else None,
-        str(columns["subject" if "subject" in columns else "record"][at].as_py()),
-    )
-
-
 def _parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
@@ -300,12 +286,3 @@ def _require_columns(path: Path, names: list[str], needed: tuple[str, ...]) -> N
     missing = [name for name in needed if name not in names]
     if missing:
         raise BadRecordings(path, f"missing column: {', '.join(missing)}")
-
-
-def _cell(path: Path, line: int, name: str, text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise BadRecordings(path, f"line {line}, column {name}: {text[:20]!r} is not a number") from None

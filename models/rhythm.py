@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable, UnusableEcg
-from models.rhythm_signal import BEAT_FEATURES, RHYTHM_NAMES, Ecg, prepare
+from models.rhythm_signal import BEAT_FEATURES, RATE_HZ, RHYTHM_NAMES, Ecg, flat_stretch_s, prepare
 from models.runtime import InferenceEngine, engine_of, probability
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -28,9 +28,12 @@ _PARTS: Final = ("intervals between beats", "shapes of beats", "wave between the
 class Rhythm(NamedTuple):
     """The result for one recording."""
 
-    label: str  # one of `CLASSES`
-    scores: tuple[float, float, float, float]  # probabilities, in the order of `CLASSES`
+    label: str  # one of `CLASSES`; empty: not judged
+    scores: tuple[float, float, float, float]  # probabilities, in the order of `CLASSES`; NaN: not judged
     reason: str
+
+
+_NO_SCORES: Final = (math.nan, math.nan, math.nan, math.nan)
 
 
 class RhythmModel:
@@ -52,7 +55,8 @@ class RhythmModel:
     def judge(self, millivolts: npt.NDArray[np.float64], sampling_rate_hz: int, *, explain: bool = True) -> Rhythm:
         """Classify one single-lead recording; an inverted lead is accepted.
 
-        A recording that is unusable or has fewer than two beats is "too noisy".
+        Not judged is a recording that is unusable or has fewer than two beats, and one that would be normal or noisy
+        but has a flat line of `FLAT_S` seconds: neither is a finding about the rhythm, and both have to be looked at.
 
         Raises:
             ModelUnavailable: an output of the network is not a probability.
@@ -60,12 +64,18 @@ class RhythmModel:
         try:
             ecg = prepare(millivolts, sampling_rate_hz)
         except UnusableEcg as error:
-            return Rhythm("~", (0.0, 0.0, 0.0, 1.0), str(error))
+            return Rhythm("", _NO_SCORES, f"not judged: {error}")
+        flat = flat_stretch_s(ecg)
+        pause = "" if flat is None else f"flat line from {flat[0]:.0f} to {flat[1]:.0f} s: asystole, or electrode off"
         if len(ecg.beats) < MIN_BEATS:
-            return Rhythm("~", (0.0, 0.0, 0.0, 1.0), f"{len(ecg.beats)} beats found; at least {MIN_BEATS} are needed")
+            found = f"{len(ecg.r_peaks)} beats found in {len(ecg.wave) / RATE_HZ:.0f} s"
+            return Rhythm("", _NO_SCORES, "; ".join(filter(None, (f"not judged: {found}", pause))))
         scores = self.scores(ecg)
         best = int(np.argmax(scores))
-        return Rhythm(CLASSES[best], scores, self._why(ecg, best, scores[best]) if explain else "")
+        if pause and CLASSES[best] in ("N", "~"):
+            return Rhythm("", _NO_SCORES, f"not judged: {pause}")
+        why = self._why(ecg, best, scores[best]) if explain else ""
+        return Rhythm(CLASSES[best], scores, "; ".join(filter(None, (why, pause))))
 
     def scores(self, ecg: Ecg) -> tuple[float, float, float, float]:
         """Probabilities in the order of `CLASSES`."""

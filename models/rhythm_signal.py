@@ -23,6 +23,16 @@ QRS_BAND_HZ: Final = (8.0, 20.0)
 MIN_S: Final = 5.0
 """Minimum length of a recording."""
 MAX_S: Final = 61.0
+"""Maximum length of a recording that is judged as a whole; longer ones are judged in `pieces`."""
+PIECE_S: Final = 30.0
+AMPLITUDE_MV: Final = (0.02, 50.0)
+"""Amplitude that an ECG can have, as `_amplitude` takes it. Of 7,249 hand-held recordings the lowest has 0.23 mV and
+the highest 11 mV; what is outside is a flat line or another unit."""
+FLAT_S: Final = 3.0
+"""A flat line of this length is a significant pause, or an electrode that is off (Kusumoto et al., Circulation
+140:e382, 2019)."""
+_FLAT_SHARE: Final = 0.1  # of the amplitude; between two beats P and T waves are larger
+_FLAT_WINDOW_S: Final = 0.5
 BEFORE: Final = 25
 AFTER: Final = 45
 """Samples of a beat before and after its R peak: 0.25 s and 0.45 s."""
@@ -46,19 +56,20 @@ def prepare(millivolts: Wave, sampling_rate_hz: int) -> Ecg:
     """Filter a recording, find its beats and scale it.
 
     Args:
-        millivolts: one lead; an inverted one is accepted. Of more than `MAX_S` seconds the middle part is used.
+        millivolts: one lead; an inverted one is accepted.
 
     Raises:
-        UnusableEcg: too short, flat, not finite, or sampled too slowly or too fast.
+        UnusableEcg: too short, too long, flat, in another unit, not finite, or sampled too slowly or too fast.
     """
     if not 100 <= sampling_rate_hz <= 4000:
         raise UnusableEcg(f"sampling rate of {sampling_rate_hz} Hz; between 100 and 4000 Hz are needed")
     if len(millivolts) < MIN_S * sampling_rate_hz:
         raise UnusableEcg(f"{len(millivolts) / sampling_rate_hz:.1f} s; at least {MIN_S:.0f} s are needed")
     if not np.isfinite(millivolts).all():
-        raise UnusableEcg("a sample is not a finite number")
-    spare = max(0, len(millivolts) - round(MAX_S * sampling_rate_hz)) // 2
-    raw = np.asarray(millivolts, np.float64)[spare : len(millivolts) - spare or None]
+        raise UnusableEcg("a sample is no number")
+    if len(millivolts) > MAX_S * sampling_rate_hz:
+        raise UnusableEcg(f"{len(millivolts) / sampling_rate_hz:.0f} s; more than {MAX_S:.0f} s are judged in pieces")
+    raw = np.asarray(millivolts, np.float64)
     # The upper cut-off must stay below the Nyquist frequency.
     high = min(BAND_HZ[1], 0.45 * sampling_rate_hz)
     passed = signal.sosfiltfilt(
@@ -66,11 +77,41 @@ def prepare(millivolts: Wave, sampling_rate_hz: int) -> Ecg:
     )
     common = np.gcd(RATE_HZ, sampling_rate_hz)
     wave = signal.resample_poly(passed, RATE_HZ // common, sampling_rate_hz // common)
-    if float(np.ptp(wave)) < 1e-3:
-        raise UnusableEcg("flat signal: check the electrode contact")
+    amplitude = _amplitude(wave)
+    if not AMPLITUDE_MV[0] <= amplitude <= AMPLITUDE_MV[1]:
+        what = "flat line, check the electrode contact, or another unit" if amplitude < 1 else "another unit"
+        raise UnusableEcg(f"amplitude of {amplitude:.2g} mV: {what}; say the unit in uv_per_step")
     r_peaks = find_r_peaks(wave)
     wave = np.clip(wave / _usual_height(wave, r_peaks), -_MAX_HEIGHT, _MAX_HEIGHT)
     return Ecg(wave, beats_of(wave, r_peaks), r_peaks)
+
+
+def pieces(samples: int, sampling_rate_hz: int) -> list[tuple[int, int]]:
+    """First sample and end of the pieces in which a recording is judged: itself, or pieces of `PIECE_S` seconds.
+
+    The last piece has the rest, so none is shorter than the others.
+
+    >>> pieces(9_000, 300), pieces(30_000, 300)
+    ([(0, 9000)], [(0, 9000), (9000, 18000), (18000, 30000)])
+    """
+    if samples <= MAX_S * sampling_rate_hz:
+        return [(0, samples)]
+    size = round(PIECE_S * sampling_rate_hz)
+    starts = range(0, samples - size + 1, size)
+    return [(start, samples if start == starts[-1] else start + size) for start in starts]
+
+
+def flat_stretch_s(ecg: "Ecg") -> tuple[float, float] | None:
+    """The longest stretch without any wave, in seconds from the start, if it is at least `FLAT_S` long."""
+    size = round(_FLAT_WINDOW_S * RATE_HZ)
+    heights = _heights(ecg.wave, size)
+    flat = heights < _FLAT_SHARE * _amplitude(ecg.wave)
+    edges = np.flatnonzero(np.diff(np.r_[False, flat, False]))
+    if not len(edges):
+        return None
+    first, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda edge: edge[1] - edge[0])
+    found = float(first * _FLAT_WINDOW_S), float(end * _FLAT_WINDOW_S)
+    return found if found[1] - found[0] >= FLAT_S else None
 
 
 def find_r_peaks(wave: Wave) -> Ints:
@@ -131,6 +172,16 @@ def _exactly(wave: Wave, r_peaks: Ints) -> Wave:
     bend = left - 2 * top + right
     moved = np.where(np.abs(bend) > 1e-12, 0.5 * (left - right) / np.where(bend == 0, 1, bend), 0.0)
     return np.asarray(inside + np.clip(moved, -0.5, 0.5))
+
+
+def _amplitude(wave: Wave) -> float:
+    """Height that only a tenth of all stretches of 2 s exceed: neither a single artefact nor a long pause counts."""
+    return float(np.percentile(_heights(wave, 2 * RATE_HZ), 90))
+
+
+def _heights(wave: Wave, size: int) -> Wave:
+    whole = len(wave) // size * size
+    return np.asarray(np.ptp(wave[:whole].reshape(-1, size), axis=1))
 
 
 def _usual_height(wave: Wave, r_peaks: Ints) -> float:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
 from models.runtime import InferenceEngine, engine_of, logit, probability
-from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures
+from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures, learnable
+from models.suitability import too_young
 from vitals.signs import SPEC, VitalSign
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -154,13 +155,20 @@ class SepsisModel:
         return probability(float(self._engine({"x": row, "h": patient.h, "c": patient.c})[0][0, 0]))
 
     def abstention(self, patient: SepsisPatient, at_ms: int, values: Values) -> str | None:
-        """The reason for which the model abstains at this moment; None: it does not abstain."""
+        """The reason for which the model abstains at this moment; None: it does not abstain.
+
+        A value that the model cannot use is not a measurement here either: it is not fresh, and may be unfamiliar.
+        """
+        if (reason := too_young(patient.age_years)) is not None:
+            return reason
         last = dict.fromkeys(INPUTS, -math.inf)
         for kept in patient.kept:
             for sign, value in zip(INPUTS, kept.values, strict=True):
-                if value is not None:
+                if not math.isnan(learnable(sign, value)):
                     last[sign] = kept.at_ms
-        last |= dict.fromkeys(values, at_ms)
+        last |= {
+            sign: at_ms for sign, value in values.items() if sign in last and not math.isnan(learnable(sign, value))
+        }
         fresh = sum(at_ms - last[sign] <= FRESH_MS for sign in INPUTS)
         if fresh < MIN_FRESH_SIGNS:
             return f"only {fresh} of {len(INPUTS)} signs within {FRESH_MS // HOUR_MS} h"

@@ -112,7 +112,7 @@ class SepsisFeatures:
         features: list[float] = []
         now: dict[VitalSign, float] = {}
         for sign, seen in zip(INPUTS, state.signs, strict=True):
-            now[sign] = _append_sign_features(seen, at_ms, _learnable(sign, values.get(sign)), features)
+            now[sign] = _append_sign_features(seen, at_ms, learnable(sign, values.get(sign)), features)
         gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MAX_GAP_H)
         state.step_ms = at_ms
         features += _together(now)
@@ -145,7 +145,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_State)
 
 
-def _learnable(sign: VitalSign, value: float | None) -> float:
+def learnable(sign: VitalSign, value: float | None) -> float:
+    """What the model is given of a value: an extreme one as the nearest usual, the most extreme it has learned from.
+
+    NaN, as if it was not measured, for a value that is none and for a zero.
+    """
     low, high = SPEC[sign].usual
     if value is None or value == 0 or classify(sign, value).value_class is ValueClass.NO_VALUE:
         return _NAN

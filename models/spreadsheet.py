@@ -1,46 +1,44 @@
 """Scores for a spreadsheet of vital signs: reads CSV and writes the same CSV with scores added, one row at a time.
 
-The columns are described in docs/scores.md. An invalid cell stops the run with an error that names it, because a guess
-would give a wrong score. An empty cell means that the sign was not measured.
+The columns are described in docs/scores.md. A cell that cannot be used counts as not measured, like an unusable value
+at the bedside: the row says which one and why, and its score is a lower bound. An empty cell means that the sign was
+not measured.
 """
 
-import csv
+import json
 import os
-import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from csv import writer as csv_writer
 from io import TextIOWrapper
-from itertools import chain
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import msgspec
 
-from models.errors import ModelsError
+from models.errors import BadPatientFile, FileRefused
+from models.patient_files.columns import (
+    DECIMAL,
+    YES_NO,
+    Cell,
+    Column,
+    OtherUnit,
+    Outcome,
+    age,
+    choice,
+    consciousness,
+    contradict,
+    of_sign,
+    units_of,
+)
+from models.patient_files.report import FileReport, shorten
+from models.patient_files.text import Row, TextRows, column_name, looks_like, positions_of
+from models.suitability import too_young
 from vitals import news2, scores
-from vitals.messages import Consciousness
-from vitals.signs import SPEC, ValueClass, VitalSign, classify
-
-
-class BadSpreadsheet(ModelsError):
-    """A file that cannot be scored. `row` is the number that a spreadsheet program shows: the header is row 1."""
-
-    def __init__(self, source: str, problem: str, *, row: int | None = None, column: str | None = None) -> None:
-        place = [source, f"row {row}" if row else "", f"column {column}" if column else ""]
-        super().__init__(f"{', '.join(part for part in place if part)}: {problem}")
-        self.row = row
-        self.column = column
-
-
-class FileRefused(ModelsError):
-    """A file that the operating system does not let us read or write."""
-
-    def __init__(self, verb: str, path: Path, error: OSError) -> None:
-        super().__init__(f"cannot {verb} {path}: {error.strerror or error}")
-        self.path = path
-
+from vitals.patient_group import ADULT_FROM_YEARS
+from vitals.signs import VitalSign
 
 _UNKNOWN: Final = "unknown"
 
@@ -48,68 +46,61 @@ _UNKNOWN: Final = "unknown"
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of a scored file."""
 
-    rows: int
-    incomplete: int  # rows without a NEWS2 total
+    rows: int  # scored
+    incomplete: int  # of these, rows without a NEWS2 total
     empty: int  # rows without any content, left out
     by_risk: dict[str, int]  # by the text in the column `news2_risk`; "unknown" where that is empty
+    not_adult: int = 0  # rows without scores: under 16 years, or pregnant
+    skipped: int = 0  # rows that could not be read
+    told: tuple[str, ...] = ()  # what was converted, refused and left out, in words
+    file: dict[str, Any] = {}  # the same for programs, see `FileReport.as_dict`
 
     @property
     def text(self) -> str:
-        """The summary as one line of text."""
+        """The summary in words: totals on the first line, then what was converted, refused and left out."""
         risks = ", ".join(f"{risk} {count}" for risk, count in self.by_risk.items())
         left_out = f"; {self.empty} empty rows left out" if self.empty else ""
-        return f"{self.rows} rows scored, {self.incomplete} of them incomplete; NEWS2 risk: {risks}{left_out}"
+        not_adult = f"; {self.not_adult} rows without a score: not for them" if self.not_adult else ""
+        skipped = f"; {self.skipped} rows not scored" if self.skipped else ""
+        totals = f"{self.rows} rows scored, {self.incomplete} of them incomplete; NEWS2 risk: {risks}"
+        return "\n".join((f"{totals}{left_out}{not_adult}{skipped}", *(f"  {line}" for line in self.told)))
+
+    def as_json(self) -> str:
+        """One line."""
+        totals = {name: getattr(self, name) for name in ("rows", "incomplete", "empty", "by_risk", "not_adult")}
+        return json.dumps({**totals, "skipped": self.skipped, **self.file}, ensure_ascii=False)
 
 
-class _Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One input column: either a choice of codes, or a number within a range."""
-
-    name: str
-    sign: VitalSign | None  # None: not a sign, the SpO2 scale
-    choices: dict[str, float] | None = None
-    allowed: str
-
-    def read(self, text: str, *, decimal_comma: bool) -> float | None:
-        """The value of a non-empty cell; None: not allowed."""
-        if self.choices is not None and text.upper() in self.choices:
-            return self.choices[text.upper()]
-        number = _number(text, decimal_comma=decimal_comma)
-        if number is None:
-            return None
-        if self.choices is not None:
-            return self.choices.get(f"{number:g}")  # some programs write 1 as 1.0
-        is_none = classify(VitalSign(self.name), number).value_class is ValueClass.NO_VALUE
-        return None if is_none else number
-
-
-def _measured(sign: VitalSign) -> _Column:
-    low, high = SPEC[sign].possible
-    return _Column(name=sign.value, sign=sign, allowed=f"a number from {low:g} to {high:g} ({SPEC[sign].unit})")
-
-
-_COLUMNS: Final = (
-    _measured(VitalSign.RESPIRATORY_RATE),
-    _measured(VitalSign.SPO2),
-    _Column(name="spo2_scale", sign=None, choices={"1": 1, "2": 2}, allowed="1 or 2 (only if prescribed)"),
-    _Column(
-        # 1 does not tell the flow; for the score any flow counts as oxygen.
-        name="supplemental_oxygen",
+_SCALE: Final = msgspec.structs.replace(choice("spo2_scale", "", (1, 2)), allowed="1 or 2 (only if prescribed)")
+_SIGNS: Final = (
+    of_sign("respiratory_rate", VitalSign.RESPIRATORY_RATE),
+    of_sign("spo2", VitalSign.SPO2),
+    # 1 does not tell the flow; for the score any flow counts as oxygen.
+    msgspec.structs.replace(
+        choice("supplemental_oxygen", "", (0, 1)),
         sign=VitalSign.SUPPLEMENTAL_OXYGEN,
-        choices={"0": 0, "1": 1},
         allowed="0 (air) or 1 (oxygen)",
     ),
-    _measured(VitalSign.SYSTOLIC_BP),
-    _measured(VitalSign.HEART_RATE),
-    _Column(
-        name="consciousness",
-        sign=VitalSign.CONSCIOUSNESS,
-        choices={level.letter: level for level in Consciousness},
-        allowed="A, C, V, P or U",
-    ),
-    _measured(VitalSign.TEMPERATURE),
+    of_sign("systolic_bp", VitalSign.SYSTOLIC_BP),
+    of_sign("heart_rate", VitalSign.HEART_RATE),
+    consciousness("consciousness"),
+    of_sign("temperature", VitalSign.TEMPERATURE),
 )
+_DIASTOLIC: Final = of_sign("diastolic_bp", VitalSign.DIASTOLIC_BP)
+_AGE: Final = age("age", low=0)
+_PREGNANT: Final = choice("pregnant", "1 or yes, 0 or no", (0, 1), YES_NO)
+_OPTIONAL: Final = (_DIASTOLIC, _AGE, _PREGNANT)
 
-COLUMNS: Final = tuple(column.name for column in _COLUMNS)
+COLUMNS: Final = (
+    "respiratory_rate",
+    "spo2",
+    "spo2_scale",
+    "supplemental_oxygen",
+    "systolic_bp",
+    "heart_rate",
+    "consciousness",
+    "temperature",
+)
 """The columns that a file must have, in any order; other columns are allowed."""
 
 RESULTS: Final = (
@@ -121,60 +112,68 @@ RESULTS: Final = (
     "sirs",
     "mews",
     "shock_index",
+    "news2_note",
 )
 """The columns that are added on the right."""
 
-_DELIMITERS: Final = (",", ";", "\t")
-_BOM: Final = "\ufeff"
 
-
-def score_file(source: Path, out: TextIO) -> Summary:
+def score_file(source: Path, out: TextIO, *, units: Sequence[str] = ()) -> Summary:
     """Write `source` to `out` with `RESULTS` added. Delimiter, line ends and byte-order mark are kept.
 
+    Args:
+        units: units of columns as the user says them, such as `temperature=°F`.
+
     Raises:
-        BadSpreadsheet: the header, a row or a cell is invalid; earlier rows have been written.
+        BadPatientFile: the file is no CSV, or its header is invalid.
+        BadUnit: a unit is not known.
         FileRefused: the file cannot be opened.
     """
-    try:
-        file = source.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise FileRefused("read", source, error) from error
-    with file:
-        return _score(file, out, source.name)
+    said = units_of(units, (*_SIGNS, *_OPTIONAL))
+    with TextRows(source, COLUMNS) as rows:
+        _check_header(rows.header, source.name)
+        return _Scoring(rows, source.name, said).run(out)
 
 
-def main(file: Path, out: Path | None) -> int:
-    """Run `vitalloom score` and return its exit code. An output file appears only when it is complete."""
+def main(file: Path, out: Path | None, *, units: Sequence[str] = (), as_json: bool = False) -> int:
+    """Run `vitalloom score` and return its exit code. An output file appears only when it is complete.
+
+    Raises:
+        BadPatientFile, BadUnit, FileRefused: as `score_file`.
+    """
+    if as_json and out is None:
+        raise BadPatientFile(file.name, "--json needs --out, because the scored rows are printed otherwise")
     try:
-        summary = _to_terminal(file) if out is None else _to_file(file, out)
+        summary = _to_terminal(file, units) if out is None else _to_file(file, out, units)
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe. Without this Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     sys.stderr.write(f"{summary.text}\n")
-    return 0
+    if as_json:
+        sys.stdout.write(f"{summary.as_json()}\n")
+    return 1 if summary.skipped else 0
 
 
-def _to_terminal(file: Path) -> Summary:
+def _to_terminal(file: Path, units: Sequence[str]) -> Summary:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")
-    summary = score_file(file, sys.stdout)
+    summary = score_file(file, sys.stdout, units=units)
     sys.stdout.flush()
     return summary
 
 
-def _to_file(file: Path, out: Path) -> Summary:
+def _to_file(file: Path, out: Path, units: Sequence[str]) -> Summary:
     target = out.resolve()  # replace the target of a symbolic link, not the link
     try:
         if target.exists() and not target.is_file():  # a pipe or device is written directly; a folder is an error
             with target.open("w", encoding="utf-8", newline="") as stream:
-                return score_file(file, stream)
+                return score_file(file, stream, units=units)
         part = target.with_name(f".vitalloom-{os.getpid()}.part")
         try:
             with part.open("w", encoding="utf-8", newline="") as stream:
                 if target.exists():
                     shutil.copymode(target, part)
-                summary = score_file(file, stream)
+                summary = score_file(file, stream, units=units)
                 stream.flush()
                 os.fsync(stream.fileno())
             part.replace(target)
@@ -187,139 +186,129 @@ def _to_file(file: Path, out: Path) -> Summary:
     return summary
 
 
-def _score(file: TextIO, out: TextIO, source: str) -> Summary:
-    records = _Records(file, source)
-    header = records.header()
-    columns = _column_positions(header, source)
-    writer = csv.writer(out, delimiter=records.delimiter, lineterminator=records.line_end)
-    out.write(records.bom)
-    writer.writerow([*header, *RESULTS])
-    # A European spreadsheet program reads 0.85 as text and 1.12 as a date: write decimals with the file's own mark.
-    may_use_comma = records.delimiter != ","
-    mark = "," if records.delimiter == ";" else "."
-    rows = incomplete = empty = 0
-    by_risk: Counter[str] = Counter({risk.value: 0 for risk in news2.Risk})
-    for number, cells in records:
-        if not any(cell.strip() for cell in cells):
-            empty += 1
-            continue
-        if len(cells) != len(header):
-            problem = f"{len(cells)} cells where the header has {len(header)}; quote texts that hold the delimiter"
-            raise BadSpreadsheet(source, problem, row=number)
-        values, scale = _values(cells, columns, source, number, decimal_comma=may_use_comma)
-        mark = _decimal_mark(cells, columns, mark) if may_use_comma else mark
-        result = news2.score(values, spo2_scale=scale)
-        writer.writerow([*cells, *_results(values, result, mark)])
-        rows += 1
-        incomplete += result.total is None
-        by_risk[news2.risk_text(result) or _UNKNOWN] += 1
-    return Summary(rows=rows, incomplete=incomplete, empty=empty, by_risk=dict(by_risk))
+class _Patient(NamedTuple):
+    """What one row says."""
+
+    values: dict[VitalSign, tuple[float, int]]  # each with age 0: a row is one moment
+    scale: int
+    notes: list[str]  # why values were left out or converted
+    not_adult: str  # why no score is for this patient; empty: it is
 
 
-class _Records:
-    """Numbered rows of a CSV file; detects delimiter, line ends and byte-order mark from the first line."""
+class _Scoring:
+    """Scores the rows of one file."""
 
-    def __init__(self, file: TextIO, source: str) -> None:
-        self._file = file
-        self._source = source
-        self._row = 0
-        first = self._first_line()
-        self.bom = _BOM if first.startswith(_BOM) else ""
-        first = first.removeprefix(_BOM)
-        self.delimiter = max(_DELIMITERS, key=lambda delimiter: _header_match(first, delimiter))
-        self.line_end = "\r\n" if first.endswith("\r\n") else "\n"
-        self._reader = csv.reader(chain([first], file), delimiter=self.delimiter, strict=True)
+    def __init__(self, rows: TextRows, source: str, units: Mapping[str, OtherUnit]) -> None:
+        self._rows = rows
+        self._units = units
+        self._report = FileReport(source)
+        self._report.used = self._report.unreadable = "not scored"
+        self._places = positions_of(rows.header, [*COLUMNS, *(column.name for column in _OPTIONAL)], source)
+        # A European spreadsheet program reads 0.85 as text and 1.12 as a date: decimals have the file's own mark.
+        self._may_use_comma = rows.delimiter != ","
+        self._mark = "," if rows.delimiter == ";" else "."
+        self._incomplete = self._empty = self._not_adult = self._scored = 0
+        self._by_risk: Counter[str] = Counter({risk.value: 0 for risk in news2.Risk})
 
-    def header(self) -> list[str]:
-        header = next(self, (0, []))[1]
-        if not any(cell.strip() for cell in header):
-            raise BadSpreadsheet(
-                self._source, f"no header; add a first row with the columns {', '.join(COLUMNS)}", row=1
-            )
-        return header
+    def run(self, out: TextIO) -> Summary:
+        rows, report = self._rows, self._report
+        writer = csv_writer(out, delimiter=rows.delimiter, lineterminator=rows.line_end)
+        out.write(rows.bom)
+        writer.writerow([*rows.header, *RESULTS])
+        for row in rows:
+            if row.problem:
+                report.records += 1
+                report.skip(f"row {row.number}", row.problem)
+            elif not any(cell.strip() for cell in row.cells):
+                self._empty += 1
+            else:
+                report.records += 1
+                writer.writerow([*row.cells, *self._results(row)])
+        report.judged, report.abstained = self._scored, self._not_adult
+        return Summary(
+            rows=self._scored,
+            incomplete=self._incomplete,
+            empty=self._empty,
+            by_risk=dict(self._by_risk),
+            not_adult=self._not_adult,
+            skipped=report.skipped,
+            told=tuple(report.lines()),
+            file=report.as_dict(),
+        )
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        return self
+    def _results(self, row: Row) -> list[str]:
+        patient = self._read(row)
+        if patient.not_adult:
+            self._not_adult += 1
+            self._report.warn(f"row {row.number}", patient.not_adult)
+            return [*[""] * (len(RESULTS) - 1), "; ".join((patient.not_adult, *patient.notes))]
+        result = news2.score(patient.values, spo2_scale=patient.scale)
+        self._scored += 1
+        self._incomplete += result.total is None
+        self._by_risk[news2.risk_text(result) or _UNKNOWN] += 1
+        self._mark = self._decimal_mark(row.cells) if self._may_use_comma else self._mark
+        return [*_scores(patient.values, result, self._mark), "; ".join(patient.notes)]
 
-    def __next__(self) -> tuple[int, list[str]]:
-        try:
-            cells = next(self._reader)
-        except UnicodeDecodeError as error:
-            raise self._not_utf8() from error
-        except csv.Error as error:
-            problem = f"broken CSV ({error}); look for a quotation mark that is not closed"
-            raise BadSpreadsheet(self._source, problem, row=self._row + 1) from error
-        self._row += 1
-        return self._row, cells
+    def _read(self, row: Row) -> _Patient:
+        values: dict[VitalSign, tuple[float, int]] = {}
+        for column in _SIGNS:
+            cell = self._cell(row, column)
+            if cell.value is not None and column.sign is not None:
+                values[column.sign] = (cell.value, 0)
+        diastolic = self._cell(row, _DIASTOLIC).value
+        systolic = values.get(VitalSign.SYSTOLIC_BP)
+        if systolic is not None and diastolic is not None and contradict(systolic[0], diastolic):
+            del values[VitalSign.SYSTOLIC_BP]
+            problem = Cell(None, Outcome.REFUSED, "not above diastolic_bp; one of the two is wrong")
+            shown = f"{systolic[0]:g}/{diastolic:g}"
+            self._report.add_cell("systolic_bp", problem, f"row {row.number}", shown)
+        scale = self._cell(row, _SCALE)
+        not_adult = self._not_for(row)
+        notes = self._report.pop_notes(f"row {row.number}")
+        if scale.outcome is Outcome.REFUSED and VitalSign.SPO2 in values:
+            del values[VitalSign.SPO2]
+            notes.append("spo2 not scored: its scale is not known")
+        return _Patient(values, int(scale.value or 1), notes, not_adult)
 
-    def _first_line(self) -> str:
-        try:
-            first = self._file.readline()
-        except UnicodeDecodeError as error:
-            raise self._not_utf8() from error
-        if not first.removeprefix(_BOM):
-            raise BadSpreadsheet(self._source, f"the file is empty; it needs a header: {', '.join(COLUMNS)}")
-        return first
+    def _not_for(self, row: Row) -> str:
+        years, pregnant = self._cell(row, _AGE).value, self._cell(row, _PREGNANT).value
+        if too_young(years):
+            return f"no score: NEWS2 is not for people under {ADULT_FROM_YEARS} years"
+        return "no score: NEWS2 is not for pregnancy" if pregnant else ""
 
-    def _not_utf8(self) -> BadSpreadsheet:
-        where = f"after row {self._row} " if self._row else ""
-        problem = f"{where}the text is not UTF-8; save it from the spreadsheet program as 'CSV UTF-8'"
-        return BadSpreadsheet(self._source, problem)
+    def _cell(self, row: Row, column: Column) -> Cell:
+        place = self._places.get(column.name)
+        if place is None:
+            return Cell(None, Outcome.EMPTY)
+        text = row.cells[place]
+        cell = column.read(text, self._units.get(column.name), decimal_comma=self._may_use_comma)
+        self._report.add_cell(column.name, cell, f"row {row.number}", text.strip())
+        return cell
 
-
-def _header_match(line: str, delimiter: str) -> tuple[int, int]:
-    """Number of expected columns that a delimiter separates, then number of cells."""
-    try:
-        cells = next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return 0, 0
-    return len(set(COLUMNS).intersection(map(_name, cells))), len(cells)
+    def _decimal_mark(self, cells: Sequence[str]) -> str:
+        """The decimal mark of this row's numbers, or the one known so far."""
+        numbers = (cells[self._places[column.name]] for column in _SIGNS if not column.codes)
+        found = (DECIMAL.fullmatch(cell.strip()) for cell in numbers)
+        return next((one[1] for one in found if one and one[1]), self._mark)
 
 
-def _name(cell: str) -> str:
-    return cell.strip().lower()
-
-
-def _column_positions(header: Sequence[str], source: str) -> tuple[tuple[int, _Column], ...]:
-    names = [_name(cell) for cell in header]
+def _check_header(header: Sequence[str], source: str) -> None:
+    names = [column_name(cell) for cell in header]
     missing = [name for name in COLUMNS if name not in names]
     if missing:
-        others = ", ".join(repr(cell) for cell in header if _name(cell) not in COLUMNS)
-        also = f"; unknown columns: {_short(others)}" if others else ""
+        others = ", ".join(repr(cell) for cell in header if column_name(cell) not in COLUMNS)
+        also = f"; unknown columns: {shorten(others, 200)}" if others else ""
+        hint = looks_like(header)
         fix = "add the columns and leave cells empty where nothing was measured"
-        raise BadSpreadsheet(source, f"the header lacks {', '.join(missing)}{also}; {fix}", row=1)
-    twice = sorted({name for name in names if name in COLUMNS and names.count(name) > 1})
-    if twice:
-        raise BadSpreadsheet(source, f"the header has {', '.join(twice)} more than once; keep one", row=1)
+        lacks = f"the header lacks {', '.join(missing)}{also}; {fix}"
+        raise BadPatientFile(source, f"{lacks}; {hint}" if hint and len(missing) > 1 else lacks, row=1)
     present = [name for name in RESULTS if name in names]
     if present:
         problem = f"the header already has {', '.join(present)}, which vitalloom adds; remove or rename the column"
-        raise BadSpreadsheet(source, problem, row=1)
-    return tuple((names.index(column.name), column) for column in _COLUMNS)
+        raise BadPatientFile(source, problem, row=1)
 
 
-def _values(
-    cells: Sequence[str], columns: Iterable[tuple[int, _Column]], source: str, row: int, *, decimal_comma: bool
-) -> tuple[dict[VitalSign, tuple[float, int]], int]:
-    """The measured values, each with age 0, and the SpO2 scale."""
-    values: dict[VitalSign, tuple[float, int]] = {}
-    scale = 1
-    for place, column in columns:
-        text = cells[place].strip()
-        if not text:
-            continue
-        value = column.read(text, decimal_comma=decimal_comma)
-        if value is None:
-            problem = f"{_short(repr(text))} is not allowed; give {column.allowed}, or leave the cell empty"
-            raise BadSpreadsheet(source, problem, row=row, column=column.name)
-        if column.sign is None:
-            scale = int(value)
-        else:
-            values[column.sign] = (value, 0)
-    return values, scale
-
-
-def _results(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
+def _scores(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
     index = scores.shock_index(values).value
     return [
         _points_text(result.total),
@@ -333,26 +322,5 @@ def _results(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
     ]
 
 
-# Not float() alone: it accepts "nan", "inf", "1_0" and digits of other scripts.
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]+(?:([.,])[0-9]+)?")
-
-
-def _number(text: str, *, decimal_comma: bool) -> float | None:
-    found = _DECIMAL.fullmatch(text)
-    if found is None or (found[1] == "," and not decimal_comma):
-        return None
-    return float(text.replace(",", "."))
-
-
-def _decimal_mark(cells: Sequence[str], columns: Iterable[tuple[int, _Column]], known: str) -> str:
-    """The decimal mark of this row's numbers, or `known` if they have none."""
-    numbers = (cells[place] for place, column in columns if column.choices is None)
-    return next((found[1] for cell in numbers if (found := _DECIMAL.fullmatch(cell.strip())) and found[1]), known)
-
-
 def _points_text(points: int | None) -> str:
     return "" if points is None else str(points)
-
-
-def _short(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."

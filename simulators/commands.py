@@ -13,7 +13,16 @@ def ward(
     replay: Annotated[
         Path | None,
         typer.Option(
-            help="Parquet or CSV file, or folder, of recorded stays to replay instead of a scenario.",
+            help="Parquet or CSV file, or folder, of recorded stays to replay instead of a scenario. Units are /min, "
+            "%, mmHg and °C, inspired oxygen a fraction or %, age years, sex 1 or M male, 0 or F female; "
+            "docs/simulators.md lists the columns.",
+            show_default=False,
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Unit of a column of --replay that has another one than documented, such as Temp=°F. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -102,7 +111,9 @@ def ward(
 ) -> None:
     """Run a simulated ward: wearables, MQTT broker, edge agents, data centre, alarm desk, phones and a live screen.
 
-    Ctrl-C ends it cleanly and prints a summary that accounts for every reading.
+    Ctrl-C ends it cleanly and prints a summary that accounts for every reading, and with --replay for every charted
+    value of its stays: sent, converted, unusable, superseded or left out. A row without patient or time is left out and
+    named.
     """
     from simulators.ward.command import main
     from simulators.ward.options import WardOptions
@@ -112,6 +123,7 @@ def ward(
             WardOptions(
                 scenario=scenario,
                 replay=replay,
+                units=tuple(unit or ()),
                 patients=patients,
                 edges=edges,
                 speed=speed,

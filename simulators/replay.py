@@ -8,7 +8,7 @@ Three formats are known, told apart by their columns (`FORMATS`); their sources 
 - Charting errors are passed on as charted, since judging quality is the edge's work; values that a reading cannot
   carry are left out and counted in `Stay.unusable`.
 
-Reads with pyarrow: only the columns that are needed and only the stays that were chosen.
+Files are read by `models.patient_files`, as for every other command: `Replay.report` says what was found in them.
 """
 
 import math
@@ -17,15 +17,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import numpy as np
+import numpy.typing as npt
 
+from models.errors import BadPatientFile
+from models.patient_files.columns import Column, OtherUnit, fraction_of_oxygen, of_sign, units_of
+from models.patient_files.hourly import ABOUT, AGE, HOUR, ID, SEX, SIGNS, open_hourly, read_about
+from models.patient_files.report import FileReport
+from models.patient_files.table import Floats, PatientTable, is_parquet, parquet_names
+from models.patient_files.text import TextRows, column_name, looks_like
 from simulators.errors import BadReplay
 from vitals.messages import ClockQuality, Consciousness
 from vitals.signs import VitalSign
@@ -49,6 +54,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     needs: tuple[str, ...]  # columns
+    instead: Mapping[str, str] = {}  # columns that another layout of the same values has
     max_gap_ms: int  # between two points of heart rate, respiratory rate or SpO2 that may be joined
     max_temperature_gap_ms: int = 6 * _HOUR_MS
 
@@ -56,7 +62,8 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 FORMATS: Final = (
     Format(
         name="sepsis2019",
-        needs=("patient_id", "hour", "HR", "Resp", "O2Sat", "Temp", "SBP", "DBP", "FiO2"),
+        needs=(ID, HOUR.name, "HR", "Resp", "O2Sat", "Temp", "SBP", "DBP", "FiO2"),
+        instead={ID: "ICULOS", HOUR.name: "ICULOS"},  # as published, one file a patient
         max_gap_ms=2 * _HOUR_MS,
     ),
     Format(name="icu2012", needs=("record_id", "minute", "parameter", "value"), max_gap_ms=2 * _HOUR_MS),
@@ -84,6 +91,7 @@ class Stay(msgspec.Struct, frozen=True, kw_only=True):
     age_years: float | None = None
     is_male: bool | None = None
     unusable: int = 0  # charted values that no reading can carry
+    superseded: int = 0  # charted values of which another one of the same sign and moment was used
     labelled_ms: int | None = None  # from here on the data set calls the stay septic; for evaluation only
 
     @property
@@ -113,16 +121,43 @@ class Stay(msgspec.Struct, frozen=True, kw_only=True):
         return self.max_temperature_gap_ms if sign is VitalSign.TEMPERATURE else self.max_gap_ms
 
     def _moments(self, cadence_ms: int) -> Iterator[tuple[int, list[tuple[VitalSign, float]]]]:
-        """Every moment of the cadence and every moment with a value that is not interpolated."""
+        """Every moment of the cadence at which something may be known, and every moment with a value that is not
+        interpolated. A gap costs nothing, however long it is."""
         spots = sorted(
             (at_ms, sign.value, value)
             for sign, points in self.charted.items()
             if sign not in _JOINED
             for at_ms, value in points
         )
-        grid = ((at_ms, "", 0.0) for at_ms in range(0, self.duration_ms + 1, cadence_ms))
+        grid = (
+            (at_ms, "", 0.0)
+            for first_ms, last_ms in self._known_spans()
+            for at_ms in range(-(-first_ms // cadence_ms) * cadence_ms, last_ms + 1, cadence_ms)
+        )
         for at_ms, found in groupby(merge(grid, spots), key=lambda moment: moment[0]):
             yield at_ms, [(VitalSign(sign), value) for _, sign, value in found if sign]
+
+    def _known_spans(self) -> list[tuple[int, int]]:
+        """The spans in which an interpolated sign is known, in order and apart from each other."""
+        spans = sorted(
+            span
+            for sign in _JOINED
+            for points in (self.charted.get(sign, ()),)
+            for span in (
+                *((at_ms, at_ms) for at_ms, _ in points[:1]),
+                *(
+                    (first if second - first <= self._gap_ms(sign) else second, second)
+                    for (first, _), (second, _) in pairwise(points)
+                ),
+            )
+        )
+        joined: list[tuple[int, int]] = []
+        for first, last in spans:
+            if joined and first <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(joined[-1][1], last)
+            else:
+                joined.append((first, last))
+        return joined
 
 
 class Replay:
@@ -131,17 +166,41 @@ class Replay:
     def __init__(self, path: Path, form: Format) -> None:
         self.path = path
         self.format = form
+        self.report = FileReport(path.name)
 
-    def stays(self, limit: int | None = None, seed: int = 0) -> list[Stay]:
+    def stays(self, limit: int | None = None, seed: int = 0, *, units: Sequence[str] = ()) -> list[Stay]:
         """A seeded choice of stays, in the order of the choice; without a limit all of them.
+
+        `report` then says what was converted, refused and left out of the stays that were chosen.
+
+        Args:
+            units: units of columns as the user says them, such as `Temp=°F`.
 
         Raises:
             BadReplay: the file cannot be read to its end.
+            BadUnit: a unit is not known.
         """
+        self.report = FileReport(self.path.name)
+        self.report.used = "unusable, sent as charted"
+        self.report.used_of = {
+            _OXYGEN.name: "left out",
+            _COMA.name: "left out",
+            AGE.name: "not used",
+            SEX.name: "not used",
+        }
+        said = units_of(units, (*_READS_OF[self.format.name].values(), *ABOUT))
         try:
-            return _READERS[self.format.name](self.path, self.format, limit, seed)
-        except (pa.ArrowException, OSError) as error:
-            raise BadReplay(f"cannot be read ({_first_line(error)})", path=self.path, accepted=ACCEPTED) from error
+            stays = _READERS[self.format.name](_Reading(self.path, self.format, self.report, said), limit, seed)
+        except BadPatientFile as error:
+            raise BadReplay(f"cannot be read: {error.problem}", path=self.path, accepted=ACCEPTED) from error
+        for stay in stays:
+            self.report.left_out += stay.unusable
+            self.report.superseded += stay.superseded
+            if stay.unusable:
+                self.report.warn(
+                    f"patient {stay.stay_id}: {stay.unusable}", "charted values that no reading can carry, left out"
+                )
+        return stays
 
 
 def open_replay(path: Path | str) -> Replay:
@@ -162,7 +221,7 @@ def open_replay(path: Path | str) -> Replay:
 
 
 _BY_NAME: Final = {row.name: row for row in FORMATS}
-_SUFFIXES: Final = (".parquet", ".csv")
+_SUFFIXES: Final = (".parquet", ".csv", ".psv", ".tsv")
 
 
 def _open_folder(folder: Path) -> Replay:
@@ -185,31 +244,43 @@ def _series_beside(path: Path) -> Path | None:
 
 
 def _format_of(path: Path) -> Format | None:
-    columns = set(_columns(path))
-    return next((row for row in FORMATS if columns.issuperset(row.needs)), None)
+    columns = _columns(path)
+    return next((row for row in FORMATS if not _missing(row, columns)), None)
 
 
-def _columns(path: Path) -> tuple[str, ...]:
-    if path.suffix.lower() not in _SUFFIXES:
-        raise BadReplay(f"is neither {' nor '.join(_SUFFIXES)}", path=path, accepted=ACCEPTED)
+def _missing(form: Format, columns: frozenset[str]) -> list[str]:
+    """The columns of a format that a file lacks."""
+    missing = [name for name in form.needs if column_name(name) not in columns]
+    if form.instead and all(column_name(form.instead.get(name, "")) in columns for name in missing):
+        return []
+    return missing
+
+
+def _columns(path: Path) -> frozenset[str]:
+    """The names of the columns, in small letters."""
     if not path.is_file():
         raise BadReplay("file not found", path=path, accepted=ACCEPTED)
     try:
-        return tuple(ds.dataset(path, format=path.suffix.lower().removeprefix(".")).schema.names)
-    except (pa.ArrowException, OSError) as error:
-        raise BadReplay(f"cannot be read ({_first_line(error)})", path=path, accepted=ACCEPTED) from error
+        if path.suffix.lower() == ".json":
+            TextRows(path, ())  # says that it is JSON
+        if path.suffix.lower() not in _SUFFIXES:
+            raise BadReplay(f"is neither {' nor '.join(_SUFFIXES)}", path=path, accepted=ACCEPTED)
+        if is_parquet(path):
+            return frozenset(map(column_name, parquet_names(path)))
+        with TextRows(path, sorted({name for row in FORMATS for name in (*row.needs, *row.instead.values())})) as rows:
+            return frozenset(map(column_name, rows.header))
+    except BadPatientFile as error:
+        raise BadReplay(f"cannot be read: {error.problem}", path=path, accepted=ACCEPTED) from error
 
 
 def _refuse(path: Path) -> "Replay":
-    columns = set(_columns(path))
-    nearest = max(FORMATS, key=lambda row: len(columns & set(row.needs)) / len(row.needs))
-    missing = [name for name in nearest.needs if name not in columns]
+    columns = _columns(path)
+    nearest = min(FORMATS, key=lambda row: len(_missing(row, columns)) / len(row.needs))
+    missing = _missing(nearest, columns)
     problem = f"columns {', '.join(missing)} of the nearest format, {nearest.name}, are missing"
+    hint = looks_like(tuple(columns))
+    problem = f"{problem}; {hint}" if hint and len(missing) > 1 else problem
     raise BadReplay(problem, path=path, accepted=ACCEPTED, missing=missing)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 class _Line:
@@ -282,59 +353,63 @@ def _as_charted(value: float) -> float | None:
     return value
 
 
-_Reads: TypeAlias = tuple[VitalSign, Callable[[float], float | None]]
+_OXYGEN: Final = fraction_of_oxygen("FiO2")
+_COMA: Final = Column(name="GCS", unit="points", low=3, high=15, sign=VitalSign.CONSCIOUSNESS)
+_FROM_CHART: Final[Mapping[VitalSign, Callable[[float], float | None]]] = {
+    VitalSign.SUPPLEMENTAL_OXYGEN: oxygen_of,
+    VitalSign.CONSCIOUSNESS: consciousness_of,
+}
+"""Signs that are charted as something else."""
 
-_SEPSIS_READS: Final[Mapping[str, _Reads]] = {
-    "HR": (VitalSign.HEART_RATE, _as_charted),
-    "Resp": (VitalSign.RESPIRATORY_RATE, _as_charted),
-    "O2Sat": (VitalSign.SPO2, _as_charted),
-    "Temp": (VitalSign.TEMPERATURE, _as_charted),
-    "SBP": (VitalSign.SYSTOLIC_BP, _as_charted),
-    "DBP": (VitalSign.DIASTOLIC_BP, _as_charted),
-    "FiO2": (VitalSign.SUPPLEMENTAL_OXYGEN, oxygen_of),
-}
-# Where two rows give one sign at one moment the later row wins: a cuff before an arterial line, the ECG's heart rate
-# before the pulse. SaO2 is arterial and rare, and the only saturation that icu2012 has.
-_ICU_READS: Final[Mapping[str, _Reads]] = {
-    "HR": (VitalSign.HEART_RATE, _as_charted),
-    "RespRate": (VitalSign.RESPIRATORY_RATE, _as_charted),
-    "SaO2": (VitalSign.SPO2, _as_charted),
-    "Temp": (VitalSign.TEMPERATURE, _as_charted),
-    "SysABP": (VitalSign.SYSTOLIC_BP, _as_charted),
-    "DiasABP": (VitalSign.DIASTOLIC_BP, _as_charted),
-    "NISysABP": (VitalSign.SYSTOLIC_BP, _as_charted),
-    "NIDiasABP": (VitalSign.DIASTOLIC_BP, _as_charted),
-    "FiO2": (VitalSign.SUPPLEMENTAL_OXYGEN, oxygen_of),
-    "GCS": (VitalSign.CONSCIOUSNESS, consciousness_of),
-}
-_MINUTE_READS: Final[Mapping[str, _Reads]] = {
-    "PULSE": (VitalSign.HEART_RATE, _as_charted),
-    "HR": (VitalSign.HEART_RATE, _as_charted),
-    "RESP": (VitalSign.RESPIRATORY_RATE, _as_charted),
-    "SpO2": (VitalSign.SPO2, _as_charted),
-    "NBPSys": (VitalSign.SYSTOLIC_BP, _as_charted),
-    "NBPDias": (VitalSign.DIASTOLIC_BP, _as_charted),
+# Where two columns give one sign at one moment the later column wins: a cuff before an arterial line, the ECG's heart
+# rate before the pulse. SaO2 is arterial and rare, and the only saturation that icu2012 has.
+_READS_OF: Final[Mapping[str, Mapping[str, Column]]] = {
+    form: {column.name: column for column in columns}
+    for form, columns in {
+        "sepsis2019": (*SIGNS.values(), _OXYGEN),
+        "icu2012": (
+            of_sign("HR", VitalSign.HEART_RATE),
+            of_sign("RespRate", VitalSign.RESPIRATORY_RATE),
+            of_sign("SaO2", VitalSign.SPO2),
+            of_sign("Temp", VitalSign.TEMPERATURE),
+            of_sign("SysABP", VitalSign.SYSTOLIC_BP),
+            of_sign("DiasABP", VitalSign.DIASTOLIC_BP),
+            of_sign("NISysABP", VitalSign.SYSTOLIC_BP),
+            of_sign("NIDiasABP", VitalSign.DIASTOLIC_BP),
+            _OXYGEN,
+            _COMA,
+        ),
+        "vitals_minute": (
+            of_sign("PULSE", VitalSign.HEART_RATE),
+            of_sign("HR", VitalSign.HEART_RATE),
+            of_sign("RESP", VitalSign.RESPIRATORY_RATE),
+            of_sign("SpO2", VitalSign.SPO2),
+            of_sign("NBPSys", VitalSign.SYSTOLIC_BP),
+            of_sign("NBPDias", VitalSign.DIASTOLIC_BP),
+        ),
+    }.items()
 }
 
 
 class _Chart:
     """Collects what was charted of one stay."""
 
-    def __init__(self, reads: Mapping[str, _Reads]) -> None:
-        self._reads = reads
+    def __init__(self, reads: Mapping[str, Column]) -> None:
         self._rank = {column: rank for rank, column in enumerate(reads)}
         self._points: dict[VitalSign, dict[int, tuple[int, float]]] = {}
         self.unusable = 0
+        self.superseded = 0  # by another value of the same sign and moment
 
-    def write(self, column: str, at_ms: int, value: float) -> None:
-        sign, convert = self._reads[column]
-        # Data sets store 32-bit floats: 36.7 comes as 36.70000076.
-        usable = convert(round(value, 3)) if math.isfinite(value) else None
-        if usable is None or not _representable(sign, usable):
+    def write(self, column: Column, at_ms: int, value: float) -> None:
+        if column.sign is None:
+            return
+        usable = _from_chart(column.sign, value)
+        if usable is None or not _representable(column.sign, usable):
             self.unusable += 1
             return
-        moments = self._points.setdefault(sign, {})
-        rank = self._rank[column]
+        moments = self._points.setdefault(column.sign, {})
+        rank = self._rank[column.name]
+        self.superseded += at_ms in moments
         if at_ms not in moments or moments[at_ms][0] <= rank:
             moments[at_ms] = (rank, usable)
 
@@ -351,6 +426,7 @@ class _Chart:
             max_gap_ms=form.max_gap_ms,
             max_temperature_gap_ms=form.max_temperature_gap_ms,
             unusable=self.unusable,
+            superseded=self.superseded,
             labelled_ms=None if labelled_ms is None else max(0, labelled_ms - begin_ms),
         )
 
@@ -365,101 +441,133 @@ def _representable(sign: VitalSign, value: float) -> bool:
     return True
 
 
-def _chosen(ids: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
-    ordered = sorted(ids)
+def _from_chart(sign: VitalSign, value: float) -> float | None:
+    if not math.isfinite(value):
+        return None
+    convert = _FROM_CHART.get(sign)
+    # Data sets store 32-bit floats: 36.7 comes as 36.70000076.
+    return round(value, 3) if convert is None else convert(round(value, 3))
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """One reading of a file: where, in which format, what is reported, which units the user says."""
+
+    path: Path
+    form: Format
+    report: FileReport
+    units: dict[str, OtherUnit]
+
+    def table(self, optional: Sequence[str] = ()) -> PatientTable:
+        return PatientTable.open(self.path, self.form.needs, optional, self.report)
+
+    def times(self, table: PatientTable, column: Column, unit_ms: int) -> tuple[PatientTable, list[int]]:
+        """The rows that have a time, and their times in milliseconds. A row without one is skipped and named."""
+        found = table.read(column, FileReport(""))
+        for at in np.flatnonzero(np.isnan(found)):
+            self.report.skip(table.row_place(int(at)), f"column {column.name} is no time; give a number")
+        known = np.flatnonzero(~np.isnan(found))
+        table = table if len(known) == len(table) else table.take(known)
+        return table, [round(value * unit_ms) for value in found[known]]
+
+    def charted(self, table: PatientTable, column: Column, place: Callable[[int], str] | None = None) -> Floats:
+        """The values of a column as charted: also those that are reported as unusable."""
+        return table.read(column, self.report, place=place, unit=self.units.get(column.name), keep_refused=True)
+
+
+def _chosen(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
+    """Numbers of the chosen stays. Ids that are whole numbers are drawn in their order as numbers."""
+    are_numbers = all(one.isdecimal() and str(int(one)) == one for one in ids)
+    ordered = sorted(range(len(ids)), key=lambda at: int(ids[at]) if are_numbers else ids[at])
     return ordered if limit is None else random.Random(seed).sample(ordered, min(limit, len(ordered)))
 
 
-def _table(path: Path, columns: Sequence[str], only: ds.Expression | None = None) -> pa.Table:
-    """The columns of the rows that are wanted, whether the file is Parquet or CSV."""
-    return ds.dataset(path, format=path.suffix.lower().removeprefix(".")).to_table(columns=list(columns), filter=only)
-
-
-def _read_sepsis(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:
-    chosen = _chosen(_ids(path, "patient_id"), limit, seed)
-    columns = _columns(path)
-    label = [_LABEL] if _LABEL in columns else []
-    about = [name for name in (_AGE, _SEX) if name in columns]
-    table = _table(path, [*form.needs, *label, *about], ds.field("patient_id").isin(chosen))
-    charts = {name: _Chart(_SEPSIS_READS) for name in chosen}
-    stays, at_ms = table["patient_id"].to_pylist(), _times(table["hour"], _HOUR_MS)
-    for column in _SEPSIS_READS:
-        _write_column(table, column, stays, at_ms, charts)
-    labelled: dict[Any, int] = {}
-    if label:
-        for name, moment, septic in zip(stays, at_ms, table[_LABEL].to_pylist(), strict=True):
-            if septic == 1 and moment is not None:
-                labelled[name] = min(moment, labelled.get(name, moment))
-    known = {name: dict(zip(stays, _numbers(table[name]), strict=True)) for name in about}
+def _read_sepsis(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
+    reads, report = _READS_OF[reading.form.name], reading.report
+    rows = open_hourly(reading.path, tuple(reads), (AGE.name, SEX.name, _LABEL), report)
+    chosen = _chosen(rows.patients, limit, seed)
+    if len(chosen) < len(rows.patients):
+        report.not_chosen = len(rows.patients) - len(chosen)
+        rows = rows.of(chosen)
+    report.judged = len(rows.hours)
+    charts = {patient: _Chart(reads) for patient in chosen}
+    at_ms = [int(hour) * _HOUR_MS for hour in rows.hours]
+    for column in reads.values():
+        values = reading.charted(rows.table, column, rows.place)
+        for at in np.flatnonzero(~np.isnan(values)):
+            charts[int(rows.patient[at])].write(column, at_ms[at], float(values[at]))
+    labelled: dict[int, int] = {}
+    if _LABEL in rows.table:
+        for at in np.flatnonzero(rows.table.raw(_LABEL) == 1):
+            labelled.setdefault(int(rows.patient[at]), at_ms[at])
+    ages, sexes = (read_about(rows, column, report) for column in ABOUT)
     return [
         msgspec.structs.replace(
-            charts[name].stay(str(name), form, labelled_ms=labelled.get(name)),
-            age_years=known.get(_AGE, {}).get(name),
-            is_male=_is_male(known.get(_SEX, {}).get(name)),
+            charts[patient].stay(rows.patients[patient], reading.form, labelled_ms=labelled.get(patient)),
+            age_years=_known(ages[patient]),
+            is_male=None if math.isnan(sexes[patient]) else bool(sexes[patient]),
         )
-        for name in chosen
+        for patient in chosen
     ]
 
 
-def _is_male(code: float | None) -> bool | None:
-    return {0.0: False, 1.0: True}.get(code) if code is not None else None
+def _marks(count: int, chosen: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Whether each number is chosen; the last one stands for -1, none."""
+    marks = np.zeros(count + 1, bool)
+    marks[list(chosen)] = True
+    return marks
 
 
-def _read_icu(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:
-    chosen = _chosen(_ids(path, "record_id"), limit, seed)
-    wanted = ds.field("record_id").isin(chosen) & ds.field("parameter").isin(list(_ICU_READS))
-    table = _table(path, form.needs, wanted)
-    charts = {record: _Chart(_ICU_READS) for record in chosen}
-    at_ms = _times(table["minute"], _MINUTE_MS)
-    rows = (table["record_id"].to_pylist(), table["parameter"].to_pylist(), at_ms, _numbers(table["value"]))
-    for record, parameter, moment, value in zip(*rows, strict=True):
-        if moment is not None and value is not None:
-            charts[record].write(parameter, moment, value)
-    return [charts[record].stay(str(record), form) for record in chosen]
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
-def _read_minute(path: Path, form: Format, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
+def _read_icu(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
+    reads, report, table = _READS_OF[reading.form.name], reading.report, reading.table()
+    records, ids = table.codes("record_id")
+    parameters, names = table.codes("parameter")
+    report.records += len(table)
+    for at in np.flatnonzero(records < 0):
+        report.skip(table.row_place(int(at)), "column record_id is empty; give every row its stay")
+    chosen = _chosen(ids, limit, seed)
+    wanted = [names.index(name) for name in reads if name in names]
+    used = np.flatnonzero(_marks(len(ids), chosen)[records] & _marks(len(names), wanted)[parameters])
+    report.not_chosen = len(ids) - len(chosen)
+    table, at_ms = reading.times(table.take(used), _MINUTE, _MINUTE_MS)
+    report.judged = len(table)
+    records, ids_of = table.codes("record_id")
+    parameters, names = table.codes("parameter")
+    charts = {ids[number]: _Chart(reads) for number in chosen}
+    for parameter, name in sorted(enumerate(names), key=lambda one: list(reads).index(one[1])):
+        these = np.flatnonzero(parameters == parameter)
+        part = table.take(these).renamed("value", name)
+        values = reading.charted(part, reads[name])
+        for at, value in zip(these, values, strict=True):
+            if not math.isnan(value):
+                charts[ids_of[records[at]]].write(reads[name], at_ms[at], float(value))
+    return [charts[ids[number]].stay(ids[number], reading.form) for number in chosen]
+
+
+def _read_minute(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
     """Each file holds one patient, so there is nothing for the seed to choose."""
     if limit == 0:
         return []
-    table = _table(path, form.needs)
-    chart = _Chart(_MINUTE_READS)
-    at_ms = _times(table["minute"], _MINUTE_MS)
-    for column in _MINUTE_READS:
-        _write_column(table, column, [path.stem] * len(at_ms), at_ms, {path.stem: chart})
-    return [chart.stay(path.stem, form)]
+    reads = _READS_OF[reading.form.name]
+    table = reading.table()
+    reading.report.records += len(table)
+    table, at_ms = reading.times(table, _MINUTE, _MINUTE_MS)
+    reading.report.judged = len(table)
+    chart = _Chart(reads)
+    for column in reads.values():
+        values = reading.charted(table, column)
+        for at in np.flatnonzero(~np.isnan(values)):
+            chart.write(column, at_ms[at], float(values[at]))
+    return [chart.stay(reading.path.stem, reading.form)]
 
 
 _LABEL: Final = "SepsisLabel"
-_AGE: Final = "Age"  # years
-_SEX: Final = "Gender"  # 0 female, 1 male
+_MINUTE: Final = Column(name="minute", unit="min", low=-600_000_000, high=600_000_000, missing=())
 
-
-def _ids(path: Path, column: str) -> list[Any]:
-    found = _table(path, [column])[column].unique().to_pylist()
-    return [name for name in found if name is not None]
-
-
-def _write_column(
-    table: pa.Table, column: str, stays: Sequence[Any], at_ms: Sequence[int | None], charts: Mapping[Any, _Chart]
-) -> None:
-    for stay, moment, value in zip(stays, at_ms, _numbers(table[column]), strict=True):
-        if moment is not None and value is not None:
-            charts[stay].write(column, moment, value)
-
-
-def _numbers(column: pa.ChunkedArray) -> list[float | None]:
-    """Values of a column; NaN, which data frames write for "not measured", becomes None."""
-    return [
-        None if value is None or math.isnan(value) else value for value in pc.cast(column, pa.float64()).to_pylist()
-    ]
-
-
-def _times(column: pa.ChunkedArray, unit_ms: int) -> list[int | None]:
-    return [None if value is None else round(value * unit_ms) for value in _numbers(column)]
-
-
-_READERS: Final[Mapping[str, Callable[[Path, Format, int | None, int], list[Stay]]]] = {
+_READERS: Final[Mapping[str, Callable[[_Reading, int | None, int], list[Stay]]]] = {
     "sepsis2019": _read_sepsis,
     "icu2012": _read_icu,
     "vitals_minute": _read_minute,

@@ -1,12 +1,13 @@
 """The readings of all patients of a ward in order of time, simulated by a scenario or recorded."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from models.patient_files.report import FileReport
 from simulators.replay import Stay, open_replay
 from simulators.scenarios import scenario
 from simulators.wearable import DEFAULT_SPEC, Wearables, WearableSpec
@@ -42,6 +43,11 @@ class Story(Protocol):
         """After the last moment; None: the story has no end."""
         ...
 
+    @property
+    def report(self) -> FileReport | None:
+        """What was found in the file of a recorded story; None: there is no file."""
+        ...
+
     def about(self, patient: int) -> About:
         """Facts about a patient beside vital signs: age, sex, chest pain."""
         ...
@@ -69,6 +75,7 @@ class Simulated:
     ) -> None:
         story = scenario(name).later(later_ms)
         self.title = f"scenario {name}"
+        self.report: FileReport | None = None
         self.patients = patients
         self.cadence_ms = cadence_ms
         self._seed = seed
@@ -97,8 +104,10 @@ class Simulated:
 class Recorded:
     """Stays of real patients, each begun a little after the one before, so that a ward's readings are spread out."""
 
-    def __init__(self, path: Path, *, patients: int, seed: int, cadence_ms: int) -> None:
-        stays = open_replay(path).stays(patients, seed)
+    def __init__(self, path: Path, *, patients: int, seed: int, cadence_ms: int, units: Sequence[str] = ()) -> None:
+        replay = open_replay(path)
+        stays = replay.stays(patients, seed, units=units)
+        self.report: FileReport | None = replay.report
         self.title = f"replay of {path.name}"
         self.patients = len(stays)
         self.cadence_ms = cadence_ms

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation.report import Cells, Table, bootstrap, weighted_auroc
-from models.recordings import RhythmSpan, read_ecg, read_rhythms
+from models.patient_files.ecg import read_ecg
+from models.recordings import RhythmSpan, read_rhythms
 from models.rhythm import CLASSES, RhythmModel
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -58,7 +59,8 @@ def by_subject(folder: Path, model: RhythmModel, show_status: Callable[[str], No
                 mixed += 1
                 continue
             found = model.judge(one.millivolts[first : first + size], one.sampling_rate_hz, explain=False)
-            windows.append(Window(one.subject, share >= MIN_AF_SHARE, found.scores[_A], found.label == "A"))
+            score = found.scores[_A] if found.label else 0.0
+            windows.append(Window(one.subject, share >= MIN_AF_SHARE, score, found.label == "A"))
     return _tables(windows, mixed)
 
 

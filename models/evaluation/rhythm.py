@@ -12,7 +12,8 @@ from models.evaluation import plots
 from models.evaluation.mitbih import by_subject
 from models.evaluation.report import Cells, EvaluationReport, Table, bootstrap, weighted_auroc
 from models.passport import Interval
-from models.recordings import FOLDS, folds_of, read_ecg
+from models.patient_files.ecg import read_ecg
+from models.recordings import FOLDS, folds_of
 from models.rhythm import CLASSES, RhythmModel
 from models.rhythm_signal import Ecg, prepare
 from models.runtime import OnnxEngine

@@ -214,7 +214,7 @@ def _step_by_step(artifacts: list[Artifact], hours: Hours, folds: Ints) -> Float
     models = [SepsisModel(artifact) for artifact in artifacts]
     scores = np.empty(len(hours.hours))
     for at, fold in enumerate(folds):
-        scores[hours.starts[at] : hours.ends[at]] = [score for _, score, _ in stay(models[fold], hours, at)]
+        scores[hours.starts[at] : hours.ends[at]] = [one.score for one in stay(models[fold], hours, at)]
     return scores
 
 

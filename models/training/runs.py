@@ -17,7 +17,8 @@ from torch import nn
 from models.errors import BadRun
 from models.heart import NAMES as HEART_NAMES
 from models.heart_features import Form, features
-from models.recordings import FOLDS, Hours, folds_of, read_ecg, read_heart, read_hours, read_icu
+from models.patient_files.ecg import read_ecg
+from models.recordings import FOLDS, Hours, folds_of, read_heart, read_hours, read_icu
 from models.rhythm import CLASSES
 from models.rhythm_signal import Ecg, prepare
 from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures

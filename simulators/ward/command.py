@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from models.patient_files.report import FileReport
 from runtime import logs
 from runtime.clock import FileClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
@@ -67,6 +68,7 @@ def _story(options: WardOptions) -> Story:
             patients=options.patients,
             seed=options.seed,
             cadence_ms=cadence_ms or RECORDED_CADENCE_MS,
+            units=options.units,
         )
     else:
         story = Simulated(
@@ -75,9 +77,17 @@ def _story(options: WardOptions) -> Story:
             seed=options.seed,
             cadence_ms=cadence_ms or SIMULATED_CADENCE_MS,
         )
+    if story.report is not None:
+        _tell(story.report)
     if not story.patients:
         raise BadWard(f"--replay {options.replay}: contains no stay with a vital sign; name another file")
     return story
+
+
+def _tell(report: FileReport) -> None:
+    """Say before the ward begins what is wrong with its file; the summary says it again."""
+    for line in report.lines():
+        sys.stderr.write(f"{report.source}: {line}\n")
 
 
 def _list_scenarios() -> None:

@@ -23,6 +23,7 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     scenario: str = "mixed"
     replay: Path | None = None
+    units: tuple[str, ...] = ()  # of the columns of `replay`, such as `Temp=°F`
     patients: int = 8
     edges: int = 2
     speed: float = 30.0

@@ -93,11 +93,18 @@ class Playback:
     async def _moments(self, stopped: "asyncio.Task[Any]") -> AsyncIterator[Moment]:
         for moment in self._story.moments():
             if self._ends_ms is not None and moment.at_ms >= self._ends_ms:
+                await self._reached(self._ends_ms, stopped)
                 return
-            waiting = asyncio.create_task(self._pace.until(moment.at_ms), name="pace")
-            await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if self.is_stopped:
-                waiting.cancel()
+            if not await self._reached(moment.at_ms, stopped):
                 return
-            waiting.result()
             yield moment
+
+    async def _reached(self, at_ms: int, stopped: "asyncio.Task[Any]") -> bool:
+        """Wait for a simulated time; False: stopped before."""
+        waiting = asyncio.create_task(self._pace.until(at_ms), name="pace")
+        await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if self.is_stopped:
+            waiting.cancel()
+            return False
+        waiting.result()
+        return True

@@ -102,6 +102,8 @@ class WardReport:
             answered={} if self._calls is None else dict(sorted(self._calls.answered.items())),
             on_the_way=self._pace.waiting_for,
             faults=dict(self._fault_counts()),
+            file={} if self._story.report is None else self._story.report.as_dict(),
+            file_told=() if self._story.report is None else tuple(self._story.report.lines()),
         )
 
     def _trouble(self) -> str:

@@ -40,6 +40,8 @@ class WardSummary(msgspec.Struct, kw_only=True):
     answered: dict[str, int] = {}  # alarms that people answered, by person
     on_the_way: int = 0  # readings that were neither stored nor refused when the ward ended
     faults: dict[str, int] = {}
+    file: dict[str, Any] = {}  # of the file that was replayed, see `models.patient_files.report`
+    file_told: tuple[str, ...] = ()  # the same in words
 
     @property
     def is_conserved(self) -> bool:
@@ -64,13 +66,29 @@ class WardSummary(msgspec.Struct, kw_only=True):
         for name, value, remark in self._rows():
             table.add_row(name, str(value), Text(remark, style="dim"))
         verdict = (
-            Text("every reading is accounted for", style="bold green")
+            Text(f"every reading is accounted for{self._and_values()}", style="bold green")
             if self.is_conserved and not self.on_the_way
             else Text(f"{self.on_the_way} readings were still in transit when the ward ended", style="bold yellow")
             if self.is_conserved
             else Text("readings are missing", style="bold red")
         )
-        return Group(Text(f"{self.story}, {self.patients} patients", style="bold"), table, verdict, NOT_A_DEVICE)
+        told = [Text(f"file: {line}", style="yellow") for line in self.file_told]
+        return Group(Text(f"{self.story}, {self.patients} patients", style="bold"), table, *told, verdict, NOT_A_DEVICE)
+
+    def _and_values(self) -> str:
+        """What became of the charted values of a replayed file, where it is not that all were sent as they are."""
+        counts = {
+            name: self.file.get(name, 0) for name in ("converted", "refused", "missing_codes", "left_out", "skipped")
+        }
+        words = {
+            "converted": "charted values converted",
+            "refused": "unusable",
+            "missing_codes": "codes for not measured",
+            "left_out": "left out",
+            "skipped": "rows skipped",
+        }
+        told = [f"{count} {words[name]}" for name, count in counts.items() if count]
+        return f"; of the file: {', '.join(told)}" if told else ""
 
     def _rows(self) -> list[tuple[str, Any, str]]:
         first = self.seconds_to_first_alarm

@@ -70,7 +70,12 @@ def export_fhir(
     The file has vital signs; only your user can read it. Data in InfluxDB (a site with Kafka) are not exported.
     """
     if (binding is None) == (patient is None):
-        raise typer.BadParameter("give either --binding or --patient")
+        with SqliteRecord(data / STORE_FILE) as record:
+            known = _names(record.bindings())
+        raise typer.BadParameter(
+            f"give either --binding or --patient; in the store, {known}. `vitalloom registry bindings --site FOLDER` "
+            "lists which patient each of them is; the site of `vitalloom ward --data DIR` is DIR/site"
+        )
     if patient is not None and site is None:
         raise typer.BadParameter("--patient needs --site: the store has only binding ids, no patients")
     with SqliteRecord(data / STORE_FILE) as record:

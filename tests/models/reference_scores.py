@@ -51,6 +51,7 @@ def reference_scores(cells: dict[str, str]) -> dict[str, str]:
         "sirs": whole(heat, pulse, breaths, points=lambda: (heat > 38 or heat < 36) + (pulse > 90) + (breaths > 20)),
         "mews": whole(systolic, pulse, breaths, heat, mind, points=lambda: _mews(systolic, pulse, breaths, heat, mind)),
         "shock_index": shock,
+        "news2_note": "",
     }
 
 

@@ -60,6 +60,6 @@ def test_septic_patients_have_higher_mean_scores(hours: Hours, model: SepsisMode
     septic, other = [], []
     for at in chosen:
         ill = bool(hours.labels[hours.starts[at] : hours.ends[at]].any())
-        (septic if ill else other).append(np.mean([score for _, score, _ in stay(model, hours, at)]))
+        (septic if ill else other).append(np.mean([one.score for one in stay(model, hours, at)]))
 
     assert np.median(septic) > 1.5 * np.median(other)

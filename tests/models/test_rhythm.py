@@ -37,7 +37,10 @@ def test_the_amplitude_of_a_recording_does_not_matter(gain: float) -> None:
     [
         (np.zeros(3_000), 300, "flat"),
         (np.zeros(600), 300, "at least 5 s"),
-        (np.full(3_000, np.nan), 300, "not a finite number"),
+        (np.full(3_000, np.nan), 300, "a sample is no number"),
+        (heartbeat_mv(irregular=False) / 1_000, 300, "another unit"),
+        (heartbeat_mv(irregular=False) * 1_000, 300, "another unit"),
+        (heartbeat_mv(irregular=False, seconds=62), 300, "judged in pieces"),
         (np.zeros(3_000), 50, "between 100 and 4000"),
     ],
 )
@@ -54,12 +57,41 @@ def test_regular_beats_are_no_fibrillation_and_irregular_beats_without_p_waves_a
     assert irregular.label == "A"
 
 
-def test_an_unusable_recording_is_classified_as_noisy(model: RhythmModel) -> None:
+def test_an_unusable_recording_is_not_judged(model: RhythmModel) -> None:
     said = model.judge(np.zeros(3_000), 300)
 
-    assert said.label == "~"
-    assert said.scores == (0, 0, 0, 1)
-    assert "flat" in said.reason
+    assert said.label == ""
+    assert np.isnan(said.scores).all()
+    assert said.reason.startswith("not judged: amplitude of 0 mV: flat line")
+
+
+def test_a_recording_with_one_beat_is_not_judged(model: RhythmModel) -> None:
+    wave = np.zeros(6_000)
+    wave[3_000:3_012] = 1.0
+
+    said = model.judge(wave, 300)
+
+    assert said.label == ""
+    assert "flat line" in said.reason
+
+
+def test_a_flat_line_is_never_part_of_a_normal_rhythm(model: RhythmModel) -> None:
+    beats = heartbeat_mv(irregular=False, seconds=20)
+    stopped = np.concatenate([beats[:2_400], np.zeros(1_500), beats[2_400:]])
+
+    assert model.judge(beats, 300).label == "N"
+    said = model.judge(stopped, 300)
+
+    assert said.label != "N"
+    assert "flat line from 8 to 13 s: asystole, or electrode off" in said.reason
+
+
+@pytest.mark.parametrize("pause_s", [1.0, 2.0])
+def test_a_short_pause_is_left_to_the_model(model: RhythmModel, pause_s: float) -> None:
+    beats = heartbeat_mv(irregular=False, seconds=20)
+    slow = np.concatenate([beats[:2_400], np.zeros(round(pause_s * 300)), beats[2_400:]])
+
+    assert "flat line" not in model.judge(slow, 300).reason
 
 
 def test_the_reason_names_the_most_important_part_of_the_recording(model: RhythmModel) -> None:

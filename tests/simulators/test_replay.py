@@ -1,6 +1,7 @@
 """Stories about recorded stays: what was charted comes out, what was not does not."""
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -216,6 +217,101 @@ def test_an_hourly_table_may_be_a_spreadsheet_too(tmp_path: Path) -> None:
     assert series(only_stay(path), "heart_rate") == [(0, 60), (30, 70), (60, 80)]
 
 
+def test_a_gap_of_a_hundred_years_costs_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    rows = "".join(f"p1,{hour},85,18,97,37,120,70,0.21\n" for hour in (0, 876_000, 876_001))
+    path.write_text("patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2\n" + rows)
+
+    samples = list(only_stay(path).samples(MINUTE_MS, START_MS))
+
+    assert [(sample.t_ms - START_MS) // HOUR_MS for sample in samples] == [0, *[876_000] * 60, 876_001]
+
+
+def test_ids_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text("patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2\n007,1,60,,,,,,\n7,1,150,,,,,,\n07,1,90,,,,,,\n")
+
+    assert {stay.stay_id: stay.charted[VitalSign.HEART_RATE][0][1] for stay in open_replay(path).stays()} == {
+        "007": 60, "7": 150, "07": 90,
+    }  # fmt: skip
+
+
+def test_a_column_that_is_empty_for_many_rows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    empty = "".join(f"a{at // 10},{at % 10},85,18,97,,120,70,,{'x' * 40}\n" for at in range(20_000))
+    path.write_text(f"patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2,note\n{empty}last,1,85,18,97,38.4,120,70,0.21,\n")
+
+    last = open_replay(path).stays()[-1]
+
+    assert last.charted[VitalSign.TEMPERATURE] == ((0, 38.4),)
+
+
+@pytest.mark.parametrize(
+    ("charted", "litres"), [("40", NOMINAL_OXYGEN), ("21", 0.0), ("1", NOMINAL_OXYGEN), ("0.21", 0.0)]
+)
+def test_oxygen_is_understood_as_a_fraction_and_as_a_percentage(tmp_path: Path, charted: str, litres: float) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text(f"patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2\np,1,85,18,97,37,120,70,{charted}\n")
+
+    assert only_stay(path).charted[VitalSign.SUPPLEMENTAL_OXYGEN] == ((0, litres),)
+
+
+def test_a_column_in_another_unit_is_sent_as_charted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    rows = "".join(f"p1,{hour},85,18,0.97,37,120,70,0.21\n" for hour in range(4))
+    path.write_text("patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2\n" + rows)
+    replay = open_replay(path)
+
+    (stay,) = replay.stays()
+
+    assert [value for _, value in stay.charted[VitalSign.SPO2]] == [0.97] * 4
+    assert replay.report.lines()[0].startswith(
+        "column O2Sat: all 4 values unusable, sent as charted: looks like fraction; convert it to %, or say --unit"
+    )
+    (converted,) = replay.stays(units=["O2Sat=fraction"])
+    assert [value for _, value in converted.charted[VitalSign.SPO2]] == [97.0] * 4
+
+
+def test_an_impossible_age_is_named_and_the_patient_is_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    header = "patient_id,hour,HR,Resp,O2Sat,Temp,SBP,DBP,FiO2,Age,Gender\n"
+    path.write_text(header + "p1,0,85,18,97,37,120,70,0.21,300,2\np2,0,85,18,97,37,120,70,0.21,61,F\n")
+    replay = open_replay(path)
+
+    first, second = sorted(replay.stays(), key=lambda stay: stay.stay_id)
+
+    assert (first.age_years, first.is_male) == (None, None)
+    assert (second.age_years, second.is_male) == (61, False)
+    assert [line.partition(":")[0] for line in replay.report.lines()] == ["column Age", "column Gender"]
+    assert "patient p1, hour 0: '300'" in replay.report.lines()[0]
+
+
+def test_an_original_file_of_the_challenge_is_one_stay(tmp_path: Path) -> None:
+    path = tmp_path / "p000001.psv"
+    path.write_text(
+        "HR|O2Sat|Temp|SBP|MAP|DBP|Resp|EtCO2|FiO2|Age|Gender|ICULOS\nNaN|NaN|NaN|NaN|NaN|NaN|NaN|NaN|NaN|71|0|1\n"
+        "97|95|NaN|98|75|NaN|19|NaN|0.5|71|0|2\n"
+    )
+    stay = only_stay(path)
+
+    assert (stay.stay_id, stay.age_years, stay.charted[VitalSign.HEART_RATE]) == ("p000001", 71, ((0, 97.0),))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("b.json", '{"resourceType": "Bundle"}', "JSON, such as a FHIR bundle, which no command reads"),
+        ("v.csv", "Time,SpO2(%),Pulse Rate(bpm)\n1,2,3\n", "an export of a pulse oximeter"),
+        ("s.csv", "respiratory_rate,spo2\n1,2\n", "`vitalloom score` reads it"),
+    ],
+)
+def test_another_kind_of_file_is_named(tmp_path: Path, name: str, content: str, problem: str) -> None:
+    (tmp_path / name).write_text(content)
+
+    with pytest.raises(BadReplay, match=re.escape(problem)):
+        open_replay(tmp_path / name)
+
+
 def test_a_seed_chooses_the_same_stays_again(tmp_path: Path) -> None:
     replay = open_replay(hourly(tmp_path / "a.parquet", {f"p{name}": [{"HR": 70.0}] for name in range(100)}))
 
@@ -271,12 +367,18 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes | Non
         open_replay(tmp_path / name)
 
 
-def test_words_where_numbers_belong_are_refused(tmp_path: Path) -> None:
+def test_words_where_numbers_belong_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("minute,HR,PULSE,RESP,SpO2,NBPSys,NBPDias\n0,fast,61,12,97,120,70\n")
 
-    with pytest.raises(BadReplay, match="cannot be read"):
-        open_replay(path).stays()
+    replay = open_replay(path)
+    (stay,) = replay.stays()
+
+    assert stay.charted[VitalSign.HEART_RATE] == ((0, 61.0),)
+    assert replay.report.left_out == 1
+    (line,) = replay.report.lines()
+    assert line.startswith("column HR: 1 of 1 values not used: no number; give a number from 0 to 500 (/min)")
+    assert line.endswith("(row 2: 'fast')")
 
 
 def test_a_folder_without_stays_is_refused(tmp_path: Path) -> None:
@@ -319,12 +421,12 @@ def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int
 )
 def test_recorded_stays_become_readings(folder: str, stays: int) -> None:
     path = recorded(folder.partition("/")[0]).parent / folder
-    began = time.perf_counter()
+    began = time.process_time()  # on a busy machine the wall clock tells nothing
     chosen = open_replay(path).stays(50, seed=1)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
 
     assert len(chosen) == stays
-    assert seconds < 3  # a quarter of a second on an idle machine
+    assert seconds < 3  # half a second of processor time
     for stay in chosen[:10]:
         samples = list(stay.samples(MINUTE_MS, START_MS))
         assert all(isinstance(sample, VitalsV1) and decode_vitals(encode(sample)) == sample for sample in samples)

@@ -26,6 +26,15 @@ class ThreeMoments:
         return (Moment(START_MS + at_ms, []) for at_ms in (0, 10_000, 20_000))
 
 
+class AHundredYears(ThreeMoments):
+    """A recorded story: a moment, a gap of a hundred years, a moment."""
+
+    title, ends_ms = "a hundred years", START_MS + 876_000 * 3_600_000
+
+    def moments(self) -> Iterator[Moment]:
+        return (Moment(START_MS + at_ms, []) for at_ms in (0, 876_000 * 3_600_000))
+
+
 @pytest.fixture
 def clock(tmp_path: Path) -> Iterator[FileClock]:
     clock = FileClock.create(tmp_path / "clock", START_MS)
@@ -33,13 +42,15 @@ def clock(tmp_path: Path) -> Iterator[FileClock]:
     clock.close()
 
 
-def played(clock: FileClock, *, duration_ms: int | None, stop_after: int = 99) -> tuple[list[int], Playback]:
+def played(
+    clock: FileClock, *, duration_ms: int | None, stop_after: int = 99, story_of: type[ThreeMoments] = ThreeMoments
+) -> tuple[list[int], Playback]:
     """The event times that were sent, in seconds from the start."""
     sent: list[int] = []
 
     async def story() -> Playback:
         pace = Pace(clock, speed=100_000, slack_ms=60_000)
-        playback = Playback(ThreeMoments(), clock, pace, duration_ms=duration_ms, began_s=0.0)
+        playback = Playback(story_of(), clock, pace, duration_ms=duration_ms, began_s=0.0)
 
         def send(_: Sequence[tuple[int, VitalsV1]], at_ms: int) -> None:
             sent.append((at_ms - START_MS) // 1_000)
@@ -73,6 +84,28 @@ def test_a_stopped_story_sends_nothing_more(clock: FileClock) -> None:
 
     assert sent == [0, 10]
     assert playback.is_stopped
+
+
+def test_a_duration_is_simulated_time_also_where_a_recording_has_a_gap(clock: FileClock) -> None:
+    sent, playback = played(clock, duration_ms=300_000, story_of=AHundredYears)
+
+    assert sent == [0]
+    assert playback.simulated_s == 300
+
+
+def test_a_story_can_be_stopped_within_a_gap(clock: FileClock) -> None:
+    async def story() -> Playback:
+        playback = Playback(
+            AHundredYears(), clock, Pace(clock, speed=1, slack_ms=60_000), duration_ms=None, began_s=0.0
+        )
+        playing = asyncio.create_task(playback.play(lambda *_: None))
+        await asyncio.sleep(0)
+        playback.stop()
+        async with asyncio.timeout(10):
+            await playing
+        return playback
+
+    assert asyncio.run(story()).is_stopped
 
 
 def test_only_time_whose_readings_are_all_stored_counts_as_complete(clock: FileClock) -> None:

@@ -145,6 +145,14 @@ def test_exactly_one_of_binding_and_patient_is_required(data: Path, options: lis
     assert done.exit_code == 2
 
 
+def test_without_a_choice_it_says_which_bindings_there_are_and_where_patients_are_listed(data: Path) -> None:
+    done = RUN.invoke(export, ["fhir", "--data", str(data), "--out", str(data / "out")], env={"COLUMNS": "400"})
+
+    assert done.exit_code == 2
+    assert "known bindings: " in done.output
+    assert "vitalloom registry bindings --site FOLDER" in done.output
+
+
 def test_a_folder_without_a_store_and_a_file_that_is_none_are_said(tmp_path: Path) -> None:
     with pytest.raises(FileUnusable, match="does not exist; name the folder"):
         exported(tmp_path, "--binding", BINDING)

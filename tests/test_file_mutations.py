@@ -1,0 +1,19 @@
+"""Files as people write them, through every command that reads patients' files: see `tests.file_mutations`."""
+
+import pytest
+
+from tests.file_mutations import DOORS, SEEDS, Door, Mutation, failures
+
+
+@pytest.mark.parametrize(
+    ("door", "mutation"),
+    [
+        pytest.param(door, mutation, id=f"{door.name}: {mutation.name}")
+        for door in DOORS
+        for mutation in door.mutations
+    ],
+)  # fmt: skip
+def test_a_file_is_understood_or_its_mistake_is_named(door: Door, mutation: Mutation) -> None:
+    wrong = {seed: found for seed in range(SEEDS) if (found := failures(door, mutation, seed))}
+
+    assert wrong == {}
