@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.artifacts import Artifact
 from models.errors import ModelUnavailable
 from models.runtime import InferenceEngine, engine_of, logit, probability
-from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures, learned
+from models.sepsis_features import HOUR_MS, INPUTS, NAMES, SepsisFeatures, learnable
 from models.suitability import too_young
 from vitals.signs import SPEC, VitalSign
 
@@ -164,9 +164,11 @@ class SepsisModel:
         last = dict.fromkeys(INPUTS, -math.inf)
         for kept in patient.kept:
             for sign, value in zip(INPUTS, kept.values, strict=True):
-                if value is not None and learned(sign, value):
+                if not math.isnan(learnable(sign, value)):
                     last[sign] = kept.at_ms
-        last |= {sign: at_ms for sign, value in values.items() if sign in last and learned(sign, value)}
+        last |= {
+            sign: at_ms for sign, value in values.items() if sign in last and not math.isnan(learnable(sign, value))
+        }
         fresh = sum(at_ms - last[sign] <= FRESH_MS for sign in INPUTS)
         if fresh < MIN_FRESH_SIGNS:
             return f"only {fresh} of {len(INPUTS)} signs within {FRESH_MS // HOUR_MS} h"

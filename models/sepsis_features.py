@@ -74,10 +74,10 @@ _BEATS_PER_DEGREE: Final = 10.0  # Liebermeister's rule, rounded: 8 to 10 beats 
 _NAN: Final = math.nan
 
 
-def learned(sign: VitalSign, value: float) -> bool:
-    """Whether the model can use a value of a sign."""
+def learnable(sign: VitalSign, value: float | None) -> float:
+    """The value that the model sees of a sign; NaN: to the model it is not measured."""
     low, high = PLAUSIBLE[sign]
-    return low <= value <= high
+    return _NAN if value is None or not low <= value <= high else float(value)
 
 
 class _Sign(msgspec.Struct, array_like=True):
@@ -129,9 +129,7 @@ class SepsisFeatures:
         features: list[float] = []
         now: dict[VitalSign, float] = {}
         for sign, seen in zip(INPUTS, state.signs, strict=True):
-            value = values.get(sign)
-            known = float(value) if value is not None and learned(sign, value) else _NAN
-            now[sign] = _append_sign_features(seen, at_ms, known, features)
+            now[sign] = _append_sign_features(seen, at_ms, learnable(sign, values.get(sign)), features)
         gap_h = 1.0 if state.step_ms is None else min((at_ms - state.step_ms) / HOUR_MS, MAX_GAP_H)
         state.step_ms = at_ms
         features += _together(now)

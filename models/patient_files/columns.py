@@ -29,10 +29,9 @@ USABLE: Final[Mapping[VitalSign, tuple[float, float]]] = {
 al., Resuscitation 2020;149:32)."""
 
 
-def usable(sign: VitalSign, value: float) -> bool:
-    """Whether a value may be scored. An extreme value may: it scores and alarms."""
-    low, high = USABLE[sign]
-    return low <= value <= high
+def possible_range(sign: VitalSign) -> tuple[float, float]:
+    """The values of a sign that may be scored, inclusive. An extreme value may: it scores and alarms."""
+    return USABLE[sign]
 
 
 def contradict(systolic: float, diastolic: float) -> bool:
@@ -190,7 +189,7 @@ def number_of(text: str, *, decimal_comma: bool = False) -> float | None:
 
 def of_sign(name: str, sign: VitalSign) -> Column:
     """The column of a vital sign, under the name that a file gives it."""
-    low, high = USABLE[sign]
+    low, high = possible_range(sign)
     also = {
         VitalSign.TEMPERATURE: _TEMPERATURES,
         VitalSign.SPO2: _SATURATIONS,
