@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from csv import writer as csv_writer
 from io import TextIOWrapper
@@ -45,7 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # scored
     incomplete: int  # of these, rows without a NEWS2 total
     empty: int  # rows without any content, left out
-    by_risk: dict[str, int]  # an incomplete row counts with the risk of its lower bound
+    by_risk: dict[str, int]  # by the text in the column `news2_risk`; "unknown" where that is empty
     not_adult: int = 0  # rows without scores: under 16 years, or pregnant
     skipped: int = 0  # rows that could not be read
     told: tuple[str, ...] = ()  # what was converted, refused and left out, in words
@@ -204,7 +205,7 @@ class _Scoring:
         self._may_use_comma = rows.delimiter != ","
         self._mark = "," if rows.delimiter == ";" else "."
         self._incomplete = self._empty = self._not_adult = self._scored = 0
-        self._by_risk = dict.fromkeys((risk.value for risk in news2.Risk), 0)
+        self._by_risk: Counter[str] = Counter({risk.value: 0 for risk in news2.Risk})
 
     def run(self, out: TextIO) -> Summary:
         rows, report = self._rows, self._report
@@ -225,7 +226,7 @@ class _Scoring:
             rows=self._scored,
             incomplete=self._incomplete,
             empty=self._empty,
-            by_risk=self._by_risk,
+            by_risk=dict(self._by_risk),
             not_adult=self._not_adult,
             skipped=report.skipped,
             told=tuple(report.lines()),
@@ -241,7 +242,7 @@ class _Scoring:
         result = news2.score(patient.values, spo2_scale=patient.scale)
         self._scored += 1
         self._incomplete += result.total is None
-        self._by_risk[result.risk] += 1
+        self._by_risk[risk_text(result) or _UNKNOWN] += 1
         self._mark = self._decimal_mark(row.cells) if self._may_use_comma else self._mark
         return [*_scores(patient.values, result, self._mark), "; ".join(patient.notes)]
 
@@ -310,13 +311,26 @@ def _scores(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
         _points_text(result.total),
         str(result.at_least),
         "+".join(sign.value for sign in result.missing),
-        # A missing part can only add points.
-        result.risk.value if result.total is not None else f">= {result.risk.value}",
+        risk_text(result),
         _points_text(scores.qsofa(values).points),
         _points_text(scores.sirs(values).points),
         _points_text(scores.mews(values).points),
         "" if index is None else f"{news2.to_resolution(index, 2):.2f}".replace(".", mark),
     ]
+
+
+def risk_text(result: news2.News2) -> str:
+    """The risk as it is written: of an incomplete score only what is certain, because a missing part can add points."""
+    return result.risk.value if result.total is not None else _RISK_OF_BOUND[result.risk]
+
+
+_UNKNOWN: Final = "unknown"
+_RISK_OF_BOUND: Final = {
+    news2.Risk.LOW: "",
+    news2.Risk.LOW_MEDIUM: ">= low-medium",
+    news2.Risk.MEDIUM: ">= medium",
+    news2.Risk.HIGH: "high",
+}
 
 
 def _points_text(points: int | None) -> str:

@@ -44,7 +44,7 @@ def reference_scores(cells: dict[str, str]) -> dict[str, str]:
         "news2": str(total) if len(news) == 7 else "",
         "news2_at_least": str(total),
         "news2_missing": "+".join(sorted(set(order) - set(news), key=order.index)),
-        "news2_risk": risk if len(news) == 7 else f">= {risk}",
+        "news2_risk": risk if len(news) == 7 or risk == "high" else "" if risk == "low" else f">= {risk}",
         "qsofa": whole(breaths, systolic, mind, points=lambda: (breaths >= 22) + (systolic <= 100) + (mind != "A")),
         "sirs": whole(heat, pulse, breaths, points=lambda: (heat > 38 or heat < 36) + (pulse > 90) + (breaths > 20)),
         "mews": whole(systolic, pulse, breaths, heat, mind, points=lambda: _mews(systolic, pulse, breaths, heat, mind)),
