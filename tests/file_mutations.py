@@ -523,6 +523,65 @@ DOORS = (
 
 SEEDS = 4
 
+ODD_TYPES: tuple[Callable[[int], Any], ...] = (
+    lambda count: pa.array([True, None] * count, pa.bool_()),
+    lambda count: pa.array([b"x"] * 2 * count, pa.binary()),
+    lambda count: pa.array([1_000_000] * 2 * count, pa.timestamp("us")),
+    lambda count: pa.array([1] * 2 * count, pa.duration("s")),
+    lambda count: pa.array([[1.0]] * 2 * count, pa.list_(pa.float64())),
+    lambda count: pa.array([["x", None]] * 2 * count, pa.list_(pa.string())),
+    lambda count: pa.array([{"a": 1}] * 2 * count),
+    lambda count: pa.array([1, None] * count, pa.uint64()),
+    lambda count: pa.array(np.ones(2 * count, np.float16)),
+    lambda count: pa.array([None] * 2 * count, pa.null()),
+    lambda count: pa.array(["1", None] * count).dictionary_encode(),
+    lambda count: pa.array([1.5, None] * count).dictionary_encode(),
+    lambda count: pa.array([1, 2] * count, pa.date32()),
+    lambda count: pa.array([1, None] * count, pa.decimal128(5, 1)),
+    lambda count: pa.array(["1,5", ""] * count, pa.large_string()),
+)
+"""Columns of every type that Parquet knows, of twice so many rows as are needed."""
+
+
+def with_odd_type(door: Door, seed: int) -> str:
+    """The traceback of a file with a column of a type that nobody expects; empty: none."""
+    rng = random.Random(f"{door.name} type {seed}")
+    rows = door.made_up(rng)
+    with tempfile.TemporaryDirectory() as folder:
+        path = as_parquet()(rows, Path(folder) / "odd")
+        table = pq.read_table(path)
+        column = rng.choice(table.column_names)
+        odd = rng.choice(ODD_TYPES)(len(table))[: len(table)]
+        pq.write_table(table.set_column(table.column_names.index(column), column, odd), path)
+        return door.run(path, Path(folder) / "out").trace
+
+
+def with_damage(door: Door, seed: int) -> str:
+    """The traceback of a file with some damaged bytes; empty: none."""
+    rng = random.Random(f"{door.name} bytes {seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        write = as_parquet() if door.name != "score" and rng.random() < 0.5 else door.write
+        path = write(door.made_up(rng), Path(folder) / "damaged")
+        path.write_bytes(_damaged(bytearray(path.read_bytes()), rng))
+        return door.run(path, Path(folder) / "out").trace
+
+
+def _damaged(raw: bytearray, rng: random.Random) -> bytes:
+    first, last = sorted(rng.randrange(len(raw)) for _ in range(2))
+    how = rng.choice(("flip", "cut", "insert", "reverse", "repeat"))
+    if how == "flip":
+        for _ in range(rng.randint(1, 8)):
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+    elif how == "cut":
+        del raw[last:]
+    elif how == "insert":
+        raw[last:last] = rng.choice((b'"', b"\0", b",,", b"\xff", b"\n\n", b'"\n'))
+    elif how == "reverse":
+        raw[first:last] = raw[first:last][::-1]
+    else:
+        raw[first:first] = raw[first:last]
+    return bytes(raw)
+
 
 def cases() -> Iterator[tuple[Door, Mutation, int]]:
     for door in DOORS:
@@ -546,6 +605,16 @@ def main() -> None:
             traces += wrong[0].startswith("traceback")
             if "-v" in sys.argv:
                 print(f"{door.name} / {mutation.name} / {seed}: {wrong[0][:300]}")  # noqa: T201
+    for what in (with_odd_type, with_damage):
+        for door in DOORS:
+            tried[f"{door.name}, {what.__name__}"] = 40
+            for seed in range(40):
+                found = what(door, seed)
+                if found:
+                    failed[f"{door.name}, {what.__name__}"] += 1
+                    traces += 1
+                    if "-v" in sys.argv:
+                        print(f"{door.name} / {what.__name__} / {seed}: {found[:300]}")  # noqa: T201
     for name, count in tried.items():
         print(f"{name}: {failed[name]} of {count} cases fail")  # noqa: T201
     print(f"all: {failed.total()} of {tried.total()}, {traces} of them with a traceback")  # noqa: T201

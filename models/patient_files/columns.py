@@ -156,9 +156,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     def _fits(self, value: float) -> bool:
         if self.codes:
             return f"{value:g}" in self.codes  # letters have no numbers
-        if self.sign is not None:
-            return usable(self.sign, value)
-        return self.low <= value <= self.high and not (self.whole and value != round(value))
+        if not self.low <= value <= self.high or (self.whole and value != round(value)):
+            return False
+        return self.sign is None or usable(self.sign, value)
 
     def _give(self) -> str:
         return f"give {self.range_text}, or leave the cell empty"

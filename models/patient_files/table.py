@@ -123,8 +123,7 @@ class PatientTable:
             cells = cells.cast(cells.type.value_type)
         if pa.types.is_floating(cells.type):
             return [_whole(value) for value in cells.to_pylist()]
-        if not (pa.types.is_integer(cells.type) or _is_text(cells.type) or pa.types.is_null(cells.type)):
-            raise BadRecordings(self.path, f"column {name} has the type {cells.type}; give text or whole numbers")
+        self._require_names(name, cells.type)
         return ["" if value is None else str(value).strip() for value in cells.to_pylist()]
 
     def codes(self, name: str) -> tuple[Ints, list[str]]:
@@ -134,6 +133,7 @@ class PatientTable:
             return _numbered(self.texts(name))
         if pa.types.is_dictionary(cells.type):
             cells = cells.cast(cells.type.value_type)
+        self._require_names(name, cells.type)
         encoded = pc.dictionary_encode(cells).combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):  # without rows
             return np.zeros(0, np.int64), []
@@ -177,6 +177,11 @@ class PatientTable:
     def raw(self, name: str) -> Floats:
         """A column of numbers as it is, for labels and the like; NaN where a cell is empty or no number."""
         return self.read(Column(name=name, unit="", missing=()), FileReport(self.path.name))
+
+    def _require_names(self, name: str, kind: Any) -> None:
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not (is_number or _is_text(kind) or pa.types.is_null(kind)):
+            raise BadRecordings(self.path, f"column {name} has the type {kind}; give text or whole numbers")
 
     def _read_texts(
         self,

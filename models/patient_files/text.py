@@ -21,6 +21,9 @@ _MAGIC: Final = (
     (b"PAR1", "a Parquet file; this command reads CSV"),
     (b"SQLite format 3", "a database; export the table as CSV"),
 )
+_ZEROS: Final = (
+    "zero bytes, as in UTF-16 without a byte-order mark; save it from the spreadsheet program as 'CSV UTF-8'"
+)
 _JSON: Final = (
     "JSON, such as a FHIR bundle, which no command reads; write the values as CSV, one row for each moment or hour: "
     "docs/scores.md, docs/models.md and docs/simulators.md list the columns"
@@ -85,6 +88,8 @@ class TextRows:
             if start.startswith(magic):
                 raise BadPatientFile(self._source, problem)
         is_utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+        if not is_utf16 and b"\x00" in start:
+            raise BadPatientFile(self._source, _ZEROS)
         if not is_utf16 and start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
             raise BadPatientFile(self._source, _JSON)
         self.bom = BOM if is_utf16 or start.startswith(BOM.encode()) else ""

@@ -380,6 +380,7 @@ def test_utf16_as_spreadsheet_programs_write_it_is_read(tmp_path: Path) -> None:
         (b'{"resourceType": "Bundle"}', "JSON, such as a FHIR bundle, which no command reads"),
         (b"PAR1", "a Parquet file; this command reads CSV"),
         (b"\x1f\x8b", "a compressed file; unpack it first"),
+        (HEADER.encode("utf-16-le"), "UTF-16 without a byte-order mark; save it"),
         (b"HR|O2Sat|ICULOS\n1|2|3\n", "`vitalloom predict sepsis` and `vitalloom ward --replay` read it"),
         (b"Time,SpO2(%),Pulse Rate(bpm)\n1,2,3\n", "an export of a pulse oximeter"),
     ],
