@@ -19,6 +19,7 @@ from models.errors import BadRecordings, FileRefused
 from models.patient_files.columns import Cell, Column, OtherUnit, Outcome
 from models.patient_files.report import FileReport
 from models.patient_files.text import TextRows, looks_like, positions_of
+from vitals.signs import SPEC
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -295,7 +296,9 @@ def _read_numbers(
     elif column.codes:
         doubtful = given & ~np.isin(numbers, list(column.codes.values()))
     else:
-        fits = (numbers >= column.low) & (numbers <= column.high)
+        # What is usual needs no closer look.
+        low, high = (-math.inf, math.inf) if column.sign is None else SPEC[column.sign].usual
+        fits = (numbers >= max(low, column.low)) & (numbers <= min(high, column.high))
         if column.whole:
             fits &= numbers == np.round(numbers)
         doubtful = given & ~fits
