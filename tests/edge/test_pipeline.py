@@ -45,9 +45,9 @@ def test_a_reading_goes_on_with_its_origin_and_as_it_was_said() -> None:
 
 
 def test_what_is_not_to_be_scored_is_marked_and_kept() -> None:
-    message = take(a_pipeline(), 0, spo2=30.0).message  # nobody alive has that
+    message = take(a_pipeline(), 0, spo2=130.0).message  # nobody has that
 
-    assert message.vitals.spo2 == 30.0
+    assert message.vitals.spo2 == 130.0
     assert message.unusable == 1 << INDEX[VitalSign.SPO2]
 
 
