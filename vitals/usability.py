@@ -32,7 +32,8 @@ _SECOND: Final = 1_000
 _MINUTE: Final = 60 * _SECOND
 
 ZERO_MS: Final = 30 * _SECOND
-"""Zeros for this long are an alarm of high priority."""
+ZERO_VALUES: Final = 2
+"""Zeros for this long are an alarm of high priority, also a single one that nothing follows."""
 EXTREME_MS: Final = 75 * _SECOND
 EXTREME_VALUES: Final = 2
 """Extreme values for this long are an alarm of high priority, unless an ordinary rule has alarmed before; a single one
@@ -88,6 +89,8 @@ _OFF_TAKES: Final = 2
 _FIRST_MS: Final = 5 * _SECOND
 _MOST_MS: Final = {watch: 30 * _SECOND if takes == 1 else 3 * _MINUTE for watch, takes in _TAKES.items()}
 _LONGEST_STEP_MS: Final = _MINUTE
+_OVER_AT_ONCE_MS: Final = 150 * _SECOND
+"""A good value so long after the one before ends a watch: nothing is known of the time between."""
 
 _SYSTOLIC: Final = VitalSign.SYSTOLIC_BP
 _WATCHED: Final = tuple(
@@ -219,8 +222,8 @@ class SignUsability:
         """When a watch reaches its next limit if no value comes; None if there is no such moment."""
         due = [
             watched.onset_ms + limit_ms + self._lag_ms
-            for (_, watch), watched in self._watched.items()
-            for limit_ms in _limits(watch, watched)
+            for (sign, watch), watched in self._watched.items()
+            for limit_ms in (*_limits(watch, watched), *([self._single_zero_ms(sign)] if watch is Watch.ZERO else []))
         ]
         return min((due_ms for due_ms in due if due_ms > now_ms), default=None)
 
@@ -281,8 +284,9 @@ class SignUsability:
         concerns = arrived.concerns(watch, is_watched=watched is not None)
         if watched is None:
             if concerns:
+                load_ms = min(max(_FIRST_MS, self._pace_ms(arrived.sign)), _MOST_MS[watch])
                 self._watched[place] = _Watched(
-                    arrived.at_ms, arrived.at_ms, arrived.heard_ms, _FIRST_MS, 1, arrived.value, int(arrived.cause)
+                    arrived.at_ms, arrived.at_ms, arrived.heard_ms, load_ms, 1, arrived.value, int(arrived.cause)
                 )
         elif concerns:
             step_ms = min(_step(watched, arrived.at_ms, arrived.heard_ms), _LONGEST_STEP_MS)
@@ -307,7 +311,7 @@ class SignUsability:
     def _take(self, place: tuple[VitalSign, Watch], watched: _Watched, step_ms: int, thirds: int) -> None:
         """A value says that it is over, or that the sensor is off: the watch loses some of its time."""
         watched.load_ms -= step_ms * thirds // 3
-        if watched.load_ms <= 0 or step_ms >= _LONGEST_STEP_MS:
+        if watched.load_ms <= 0 or step_ms >= _OVER_AT_ONCE_MS:
             del self._watched[place]
 
     def _is_open(self, place: tuple[VitalSign, Watch]) -> bool:
@@ -332,7 +336,19 @@ class SignUsability:
 
     def _zero(self, sign: VitalSign, now_ms: int) -> tuple[int, _Watched | None]:
         watched = self._watched.get((sign, Watch.ZERO))
-        return int(watched is not None and now_ms - watched.onset_ms >= ZERO_MS), watched
+        if watched is None:
+            return 0, None
+        # A single zero may be an outlier until the next value is overdue.
+        after_ms = ZERO_MS if watched.count >= ZERO_VALUES else self._single_zero_ms(sign)
+        return int(now_ms - watched.onset_ms >= after_ms), watched
+
+    def _pace_ms(self, sign: VitalSign) -> int:
+        """The interval of a sign that a sensor measures continuously; 0 for a slow one."""
+        cadence_ms = self._plan.cadence(sign)
+        return cadence_ms if cadence_ms <= _MINUTE else 0
+
+    def _single_zero_ms(self, sign: VitalSign) -> int:
+        return max(ZERO_MS, self._pace_ms(sign) + _FIRST_MS)
 
     def _suspect(self, sign: VitalSign, now_ms: int) -> tuple[int, _Watched | None]:
         extreme = self._watched.get((sign, Watch.EXTREME))
