@@ -78,9 +78,13 @@ _CAUSE_TEXTS: Final = {
 # Low and medium priority after: motion for minutes is ordinary.
 _SPOILT_AFTER_MS: Final = {
     Cause.LOW_PERFUSION: (5 * _MINUTE, 15 * _MINUTE),
-    Cause.MOTION: (10 * _MINUTE, 30 * _MINUTE),
+    Cause.MOTION: (20 * _MINUTE, 30 * _MINUTE),
     Cause.JUMP: (5 * _MINUTE, 15 * _MINUTE),
 }
+
+# In motion a pulse oximeter reads some points low, and breaths are more and are miscounted: from the lowest to the
+# highest of these a value in the red is what a walk looks like. Then only `Watch.SPOILT` is for it.
+_ORDINARY_IN_MOTION: Final = {VitalSign.SPO2: (85.0, 100.0), VitalSign.RESPIRATORY_RATE: (6.0, 39.0)}
 
 # How much of its time a value that contradicts a watch takes from it, in thirds. A watch for a danger to the patient
 # goes on while one value in four is bad, a technical one while half of them are.
@@ -92,6 +96,7 @@ _LONGEST_STEP_MS: Final = _MINUTE
 _OVER_AT_ONCE_MS: Final = 150 * _SECOND
 """A good value so long after the one before ends a watch: nothing is known of the time between."""
 
+_NONE: Final = (1.0, 0.0)  # a range with nothing in it
 _SYSTOLIC: Final = VitalSign.SYSTOLIC_BP
 _WATCHED: Final = tuple(
     (spec.sign, spec.sign.value, 1 << INDEX[spec.sign], *spec.usual)
@@ -133,7 +138,7 @@ class _Arrived(msgspec.Struct, frozen=True):
     heard_ms: int
     found: Classified
     cause: Cause
-    is_red: bool
+    is_ordinary: bool  # not in the red, or what motion that is reported makes of a value
     is_zero: bool
 
     def concerns(self, watch: Watch, *, is_watched: bool) -> bool | None:
@@ -146,14 +151,14 @@ class _Arrived(msgspec.Struct, frozen=True):
             case Watch.SPOILT:
                 is_bad, is_good = self.cause in _SPOILT_AFTER_MS, self.cause is Cause.NONE
             case _:
-                is_good = value_class is ValueClass.USUAL and not self.is_red and not self.is_zero
+                is_good = value_class is ValueClass.USUAL and self.is_ordinary and not self.is_zero
                 if watch is Watch.ZERO:
                     is_bad = self.is_zero
                 elif watch is Watch.EXTREME:
                     is_bad = is_outside and not contradicted
                 else:
                     # A watch that a contradicted value has begun goes on with those that nothing contradicts.
-                    is_red = is_outside or (self.is_red and value_class is not ValueClass.NO_VALUE)
+                    is_red = is_outside or not (self.is_ordinary or value_class is ValueClass.NO_VALUE)
                     is_bad = is_red and (contradicted or (is_watched and is_outside))
         return True if is_bad else False if is_good else None
 
@@ -267,14 +272,16 @@ class SignUsability:
     def _arrived(self, reading: Reading, sign: VitalSign, value: float, bit: int, *, is_off: bool) -> _Arrived:
         found = classify(sign, value)
         no_pulse = sign is _SYSTOLIC and value == reading.diastolic_bp
+        cause, red = _cause(reading, sign, found, bit, is_off=is_off), is_red(sign, value, self._plan.spo2_scale)
+        low, high = _ORDINARY_IN_MOTION.get(sign, _NONE) if cause is Cause.MOTION else _NONE
         return _Arrived(
             sign=sign,
             value=float(value),
             at_ms=reading.at_ms,
             heard_ms=reading.heard_ms,
             found=found,
-            cause=_cause(reading, sign, found, bit, is_off=is_off),
-            is_red=is_red(sign, value, self._plan.spo2_scale),
+            cause=cause,
+            is_ordinary=not red or low <= value <= high,
             is_zero=found.value_class is ValueClass.ZERO or no_pulse,
         )
 
@@ -324,7 +331,11 @@ class SignUsability:
         if quantity == "zero":
             return False
         if quantity == "unusable":
-            return self._is_open((sign, Watch.ZERO)) or self._is_open((sign, Watch.SUSPECT))
+            if self._is_open((sign, Watch.ZERO)) or self._is_open((sign, Watch.SUSPECT)):
+                return True
+            # `no_data` names the cause, too.
+            missing = self._plan.rules_by_quantity.get("freshness", ())
+            return any(self._conditions.book.has(rule.rule_id, key) for rule in missing for key in (sign.value, ""))
         of_sign = {rule.rule_id for rule in self._plan.rules_by_quantity.get(sign.value, ())}
         priority = Priority.HIGH if level == 2 else Priority.MEDIUM
         return any(
