@@ -25,9 +25,9 @@ from vitals.plan import MonitoringPlan
 from vitals.signs import VitalSign
 from wire.codec import EdgeVitalsV1, OriginV1, VitalsV1, to_reading
 
-LOAD_STAYS: Final = 3 if QUICK else 200
-SEARCHED_STAYS: Final = 50 if QUICK else 20_000
-EXTREME_STAYS: Final = 3 if QUICK else 150
+LOAD_STAYS: Final = 3 if QUICK else 60
+SEARCHED_STAYS: Final = 50 if QUICK else 2_000
+EXTREME_STAYS: Final = 3 if QUICK else 60
 CADENCE_MS: Final = 15_000
 START_MS: Final = 1_790_000_000_000
 HEARD_WITHIN_MS: Final = 90_000
