@@ -259,12 +259,12 @@ class PatientMonitor:
         self._book = book
         self._latest = LatestValues(plan)
         self._conditions = Conditions(book, plan.group.short_note)
-        self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
+        self._usability = SignUsability(plan, self._conditions)
+        self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions, self._usability)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
         self._clock = SenderClock(bound_ms=plan.clock_bound_ms)
         self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
-        self._usability = SignUsability(plan, self._conditions)
 
     def _load(self, binding_id: str, plan: MonitoringPlan, state: list[Any]) -> None:
         version, self._frontier_ms, news2_points, self._timer_ms, latest, freshness, baselines, *rest = state

@@ -16,6 +16,7 @@ from vitals.messages import Event, FreshnessChanged
 from vitals.plan import MEASURED, MonitoringPlan
 from vitals.risk import duration
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign
+from vitals.usability import SignUsability
 from vitals.view import SignView
 
 LOST_WHILE_ILL: Final = 4
@@ -32,12 +33,21 @@ class SignFreshness:
         plan: what was ordered: cadence, limits, the signs that raise an alarm when their data stops.
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
+        usability: why what arrives of a sign is not usable; None: alarms name no cause.
     """
 
-    __slots__ = ("_binding_id", "_conditions", "_latest", "_news2", "_plan", "_states")
+    __slots__ = ("_binding_id", "_conditions", "_latest", "_news2", "_plan", "_states", "_usability")
 
-    def __init__(self, binding_id: str, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions) -> None:
+    def __init__(
+        self,
+        binding_id: str,
+        plan: MonitoringPlan,
+        latest: LatestValues,
+        conditions: Conditions,
+        usability: SignUsability | None = None,
+    ) -> None:
         self._binding_id = binding_id
+        self._usability = usability
         self._plan = plan
         self._latest = latest
         self._conditions = conditions
@@ -119,7 +129,8 @@ class SignFreshness:
             for sign in expected:
                 if self._states[sign] >= Freshness.STALE or conditions.book.has(rule.rule_id, sign):
                     since_ms = latest[sign].at_ms
-                    explain = partial(self._explain, SPEC[sign].label, since_ms, now_ms)
+                    cause = None if self._usability is None else self._usability.cause_text(sign)
+                    explain = partial(self._explain, SPEC[sign].label, since_ms, now_ms, cause=cause)
                     value = self._severity(sign)
                     conditions.observe(rule, value, context, explain, key=sign.value, onset_ms=since_ms)
 
@@ -173,9 +184,10 @@ class SignFreshness:
         alone = news2.score({sign: (value, 0)}, spo2_scale=self._plan.spo2_scale).at_least
         return LOST_WHILE_ILL if (self._news2 or 0) >= 5 or alone >= 3 else int(state)
 
-    def _explain(self, missing: str, since_ms: int, now_ms: int) -> str:
+    def _explain(self, missing: str, since_ms: int, now_ms: int, *, cause: str | None = None) -> str:
         was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
-        return f"no data for {missing} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{was}"
+        data, why = ("data", "") if cause is None else ("usable data", f"; it arrives, {cause}")
+        return f"no {data} for {missing} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{why}{was}"
 
 
 def _band(at_least: int) -> int:

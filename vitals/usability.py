@@ -32,7 +32,8 @@ _SECOND: Final = 1_000
 _MINUTE: Final = 60 * _SECOND
 
 ZERO_MS: Final = 30 * _SECOND
-"""Zeros for this long are an alarm of high priority."""
+ZERO_VALUES: Final = 2
+"""Zeros for this long are an alarm of high priority, also a single one that nothing follows."""
 EXTREME_MS: Final = 75 * _SECOND
 EXTREME_VALUES: Final = 2
 """Extreme values for this long are an alarm of high priority, unless an ordinary rule has alarmed before; a single one
@@ -77,9 +78,13 @@ _CAUSE_TEXTS: Final = {
 # Low and medium priority after: motion for minutes is ordinary.
 _SPOILT_AFTER_MS: Final = {
     Cause.LOW_PERFUSION: (5 * _MINUTE, 15 * _MINUTE),
-    Cause.MOTION: (10 * _MINUTE, 30 * _MINUTE),
+    Cause.MOTION: (20 * _MINUTE, 30 * _MINUTE),
     Cause.JUMP: (5 * _MINUTE, 15 * _MINUTE),
 }
+
+# In motion a pulse oximeter reads some points low, and breaths are more and are miscounted: from the lowest to the
+# highest of these a value in the red is what a walk looks like. Then only `Watch.SPOILT` is for it.
+_ORDINARY_IN_MOTION: Final = {VitalSign.SPO2: (85.0, 100.0), VitalSign.RESPIRATORY_RATE: (6.0, 39.0)}
 
 # How much of its time a value that contradicts a watch takes from it, in thirds. A watch for a danger to the patient
 # goes on while one value in four is bad, a technical one while half of them are.
@@ -88,7 +93,10 @@ _OFF_TAKES: Final = 2
 _FIRST_MS: Final = 5 * _SECOND
 _MOST_MS: Final = {watch: 30 * _SECOND if takes == 1 else 3 * _MINUTE for watch, takes in _TAKES.items()}
 _LONGEST_STEP_MS: Final = _MINUTE
+_OVER_AT_ONCE_MS: Final = 150 * _SECOND
+"""A good value so long after the one before ends a watch: nothing is known of the time between."""
 
+_NONE: Final = (1.0, 0.0)  # a range with nothing in it
 _SYSTOLIC: Final = VitalSign.SYSTOLIC_BP
 _WATCHED: Final = tuple(
     (spec.sign, spec.sign.value, 1 << INDEX[spec.sign], *spec.usual)
@@ -130,7 +138,7 @@ class _Arrived(msgspec.Struct, frozen=True):
     heard_ms: int
     found: Classified
     cause: Cause
-    is_red: bool
+    is_ordinary: bool  # not in the red, or what motion that is reported makes of a value
     is_zero: bool
 
     def concerns(self, watch: Watch, *, is_watched: bool) -> bool | None:
@@ -143,14 +151,14 @@ class _Arrived(msgspec.Struct, frozen=True):
             case Watch.SPOILT:
                 is_bad, is_good = self.cause in _SPOILT_AFTER_MS, self.cause is Cause.NONE
             case _:
-                is_good = value_class is ValueClass.USUAL and not self.is_red and not self.is_zero
+                is_good = value_class is ValueClass.USUAL and self.is_ordinary and not self.is_zero
                 if watch is Watch.ZERO:
                     is_bad = self.is_zero
                 elif watch is Watch.EXTREME:
                     is_bad = is_outside and not contradicted
                 else:
                     # A watch that a contradicted value has begun goes on with those that nothing contradicts.
-                    is_red = is_outside or (self.is_red and value_class is not ValueClass.NO_VALUE)
+                    is_red = is_outside or not (self.is_ordinary or value_class is ValueClass.NO_VALUE)
                     is_bad = is_red and (contradicted or (is_watched and is_outside))
         return True if is_bad else False if is_good else None
 
@@ -219,8 +227,8 @@ class SignUsability:
         """When a watch reaches its next limit if no value comes; None if there is no such moment."""
         due = [
             watched.onset_ms + limit_ms + self._lag_ms
-            for (_, watch), watched in self._watched.items()
-            for limit_ms in _limits(watch, watched)
+            for (sign, watch), watched in self._watched.items()
+            for limit_ms in (*_limits(watch, watched), *([self._single_zero_ms(sign)] if watch is Watch.ZERO else []))
         ]
         return min((due_ms for due_ms in due if due_ms > now_ms), default=None)
 
@@ -271,16 +279,19 @@ class SignUsability:
     def _arrived(self, reading: Reading, sign: VitalSign, value: float, bit: int, *, is_off: bool) -> _Arrived:
         found = classify(sign, value)
         no_pulse = sign is _SYSTOLIC and value == reading.diastolic_bp
+        cause = _cause(reading, sign, found, bit, is_off=is_off)
+        # The red zones of NEWS2 are those of adults; of saturation they are dangerous at any age.
+        red = self._plan.group.has_adult_scores or sign is VitalSign.SPO2
+        red = red and is_red(sign, value, self._plan.spo2_scale)
+        low, high = _ORDINARY_IN_MOTION.get(sign, _NONE) if cause is Cause.MOTION else _NONE
         return _Arrived(
             sign=sign,
             value=float(value),
             at_ms=reading.at_ms,
             heard_ms=reading.heard_ms,
             found=found,
-            cause=_cause(reading, sign, found, bit, is_off=is_off),
-            # The red zones of NEWS2 are those of adults; of saturation they are dangerous at any age.
-            is_red=(self._plan.group.has_adult_scores or sign is VitalSign.SPO2)
-            and is_red(sign, value, self._plan.spo2_scale),
+            cause=cause,
+            is_ordinary=not red or low <= value <= high,
             is_zero=found.value_class is ValueClass.ZERO or no_pulse,
         )
 
@@ -290,8 +301,9 @@ class SignUsability:
         concerns = arrived.concerns(watch, is_watched=watched is not None)
         if watched is None:
             if concerns:
+                load_ms = min(max(_FIRST_MS, self._pace_ms(arrived.sign)), _MOST_MS[watch])
                 self._watched[place] = _Watched(
-                    arrived.at_ms, arrived.at_ms, arrived.heard_ms, _FIRST_MS, 1, arrived.value, int(arrived.cause)
+                    arrived.at_ms, arrived.at_ms, arrived.heard_ms, load_ms, 1, arrived.value, int(arrived.cause)
                 )
         elif concerns:
             step_ms = min(_step(watched, arrived.at_ms, arrived.heard_ms), _LONGEST_STEP_MS)
@@ -316,7 +328,7 @@ class SignUsability:
     def _take(self, place: tuple[VitalSign, Watch], watched: _Watched, step_ms: int, thirds: int) -> None:
         """A value says that it is over, or that the sensor is off: the watch loses some of its time."""
         watched.load_ms -= step_ms * thirds // 3
-        if watched.load_ms <= 0 or step_ms >= _LONGEST_STEP_MS:
+        if watched.load_ms <= 0 or step_ms >= _OVER_AT_ONCE_MS:
             del self._watched[place]
 
     def _is_open(self, place: tuple[VitalSign, Watch]) -> bool:
@@ -329,7 +341,11 @@ class SignUsability:
         if quantity == "zero":
             return False
         if quantity == "unusable":
-            return self._is_open((sign, Watch.ZERO)) or self._is_open((sign, Watch.SUSPECT))
+            if self._is_open((sign, Watch.ZERO)) or self._is_open((sign, Watch.SUSPECT)):
+                return True
+            # `no_data` names the cause, too.
+            missing = self._plan.rules_by_quantity.get("freshness", ())
+            return any(self._conditions.book.has(rule.rule_id, key) for rule in missing for key in (sign.value, ""))
         of_sign = {rule.rule_id for rule in self._plan.rules_by_quantity.get(sign.value, ())}
         priority = Priority.HIGH if level == 2 else Priority.MEDIUM
         return any(
@@ -341,7 +357,19 @@ class SignUsability:
 
     def _zero(self, sign: VitalSign, now_ms: int) -> tuple[int, _Watched | None]:
         watched = self._watched.get((sign, Watch.ZERO))
-        return int(watched is not None and now_ms - watched.onset_ms >= ZERO_MS), watched
+        if watched is None:
+            return 0, None
+        # A single zero may be an outlier until the next value is overdue.
+        after_ms = ZERO_MS if watched.count >= ZERO_VALUES else self._single_zero_ms(sign)
+        return int(now_ms - watched.onset_ms >= after_ms), watched
+
+    def _pace_ms(self, sign: VitalSign) -> int:
+        """The interval of a sign that a sensor measures continuously; 0 for a slow one."""
+        cadence_ms = self._plan.cadence(sign)
+        return cadence_ms if cadence_ms <= _MINUTE else 0
+
+    def _single_zero_ms(self, sign: VitalSign) -> int:
+        return max(ZERO_MS, self._pace_ms(sign) + _FIRST_MS)
 
     def _suspect(self, sign: VitalSign, now_ms: int) -> tuple[int, _Watched | None]:
         extreme = self._watched.get((sign, Watch.EXTREME))

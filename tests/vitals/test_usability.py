@@ -203,6 +203,14 @@ def test_a_thermometer_that_fell_off_is_no_hypothermia() -> None:
     assert ward.highest is Priority.MEDIUM
 
 
+def test_what_a_walk_looks_like_is_not_looked_at() -> None:
+    # A healthy person walks for ten minutes: saturation reads a few points low, breathing is fast.
+    ward = Ward().lives(300)
+    ward.lives(600, flags=MOTION, spo2=lambda index: 86 + index % 9, respiratory_rate=lambda index: 22 + index % 12)
+
+    assert ward.found == []
+
+
 # Not usable
 
 
@@ -233,12 +241,27 @@ def test_a_cuff_whose_single_value_is_none_is_told_after_ten_minutes() -> None:
     assert "systolic is not above diastolic" in ward.text("unusable")
 
 
-@pytest.mark.parametrize(("flags", "low_s", "medium_s"), [(LOW, 300, 900), (MOTION, 600, 1_800)])
+@pytest.mark.parametrize(("flags", "low_s", "medium_s"), [(LOW, 300, 900), (MOTION, 1_200, 1_800)])
 def test_a_flag_for_long_is_told(flags: int, low_s: int, medium_s: int) -> None:
     ward = Ward().lives(300).lives(medium_s + 60, flags=flags)
 
     assert ward.first("unusable", "spo2") == 300 + low_s
     assert ward.first("unusable", "spo2", priority=Priority.MEDIUM) == 300 + medium_s
+
+
+def test_missing_data_that_arrives_says_so_and_is_one_alarm() -> None:
+    # An ill patient's SpO2 is missing after a minute: before the flag itself would be an alarm.
+    ward = (
+        Ward()
+        .lives(300)
+        .lives(1_200, flags=LOW, heart_rate=lambda index: 132 + index % 3, respiratory_rate=22, consciousness=1)
+    )
+
+    assert (
+        "no usable data for oxygen saturation since 08:04 UTC, 1 min; it arrives, low perfusion reported"
+        in ward.text("no_data")
+    )
+    assert ward.first("unusable", "spo2") is None
 
 
 def test_most_of_the_values_are_enough() -> None:
@@ -263,7 +286,7 @@ def test_a_state_from_before_is_restored_and_watched_from_then_on() -> None:
 
     ward.lives(180, spo2=0.85)
 
-    assert ward.first("unusable", "spo2") is not None
+    assert any("it arrives, values like 0.85, looks like a fraction of 1" in one.text for _, one in ward.found)
 
 
 @pytest.mark.parametrize("cut_s", [5, 20, 44, 60, 100])
