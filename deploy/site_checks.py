@@ -21,6 +21,7 @@ from deploy.checks import (
     judge_revocation_list,
     judge_urgent_ladder,
     ok,
+    warning,
 )
 from deploy.probes import check_broker, http_request
 from runtime.clock import Clock
@@ -33,6 +34,7 @@ from stream.site.folder import Site
 from vitals.errors import BadPlan
 from vitals.escalation import NEWS2_RULE
 from vitals.messages import Priority
+from vitals.patient_group import PatientGroup, group_of
 from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 from wire.lanes import tls_context
@@ -71,7 +73,25 @@ def _files(site: Site, clock: Clock) -> list[CheckResult]:
             fix="free disk space: the registry writes to this folder",
         )
     )
+    found += _unstated(site)
     return found
+
+
+def _unstated(site: Site) -> list[CheckResult]:
+    """Patients of whom it was not stated whether adult scores apply: bindings of earlier versions, and unknown ones."""
+    open_ones = [one for one in site.registry.bindings() if one.valid_to_ms is None]
+    beds = sorted({one.bed for one in open_ones if group_of(one.about) is PatientGroup.UNSTATED})
+    subject = "age and pregnancy of patients"
+    more = " and more" if len(beds) > 20 else ""
+    if not beds:
+        return [ok(subject, "stated for all, or no patient is bound")]
+    return [
+        warning(
+            subject,
+            f"not stated for bed {', '.join(beds[:20])}{more}: scored as adults",
+            "under 16 or pregnant: vitalloom registry unbind, then bind with --age or --pregnant",
+        )
+    ]
 
 
 def _certificates(site: Site) -> Iterator[tuple[CertificateFacts, str]]:

@@ -14,6 +14,7 @@ from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime import logs
 from vitals.messages import AlarmChanged
+from vitals.patient_group import group_of
 from vitals.plan import MonitoringPlan
 from wire.answers import Answer
 from wire.codec import VitalsV1
@@ -125,8 +126,9 @@ class EdgePatients:
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
         binding = self._directory.binding(bytes.fromhex(binding_id))
-        scale = 1 if binding is None else binding.spo2_scale
-        return MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms)
+        if binding is None:
+            return MonitoringPlan(cadence_ms=self._cadence_ms)
+        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about), cadence_ms=self._cadence_ms)
 
     def _about(self, binding_id: str) -> About:
         binding = self._directory.binding(bytes.fromhex(binding_id))

@@ -17,6 +17,7 @@ from models.sepsis import SepsisModel, SepsisPatient, why
 from models.sepsis_features import HOUR_MS, INPUTS
 from vitals.alarms import clock_text
 from vitals.messages import ModelScore, Reading
+from vitals.patient_group import group_of
 from vitals.signs import INDEX, VitalSign
 from wire.identity import About
 
@@ -135,6 +136,8 @@ class Scoring:
         """
         if not self._loaded and not self.refused:
             return []
+        if not group_of(self._about_of(reading.binding_id)).has_adult_scores:
+            return []  # every model was made from adults
         patient = self._patients.get(reading.binding_id)
         if patient is None:
             patient = self._patients[reading.binding_id] = self._new(reading)

@@ -61,7 +61,7 @@ class PatientMonitor:
     """
 
     def __init__(self, binding_id: str, plan: MonitoringPlan) -> None:
-        self._connect(binding_id, plan, AlarmBook(binding_id, plan.rules))
+        self._connect(binding_id, plan, AlarmBook(binding_id, plan.meant_rules))
         self._seen = Seen()
         self._quality = Quality()
         self._windows = EventTimeWindows(plan.window_ms, lateness_ms=plan.lateness_ms)
@@ -229,7 +229,7 @@ class PatientMonitor:
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"version {version}, this program reads {SNAPSHOT_VERSION}")
         history, causes, seen, quality, windows, book, *later = rest
-        self._connect(binding_id, plan, AlarmBook.from_state(binding_id, plan.rules, book))
+        self._connect(binding_id, plan, AlarmBook.from_state(binding_id, plan.meant_rules, book))
         self._latest.load_state(latest)
         self._freshness.load_state(news2_points, freshness)
         self._judge.load_state(baselines, history)

@@ -77,6 +77,13 @@ class Patients:
         self._events += events
         return events
 
+    def reorder(self, binding_id: str) -> None:
+        """The orders for a patient are known only now: from here on, judge by the plan of `plan_of`."""
+        monitor = self._monitors.get(binding_id)
+        if monitor is not None:
+            plan = self._plan_of(binding_id)
+            self._monitors[binding_id] = PatientMonitor.restore(binding_id, monitor.snapshot(), plan)
+
     def timer_at(self) -> int | None:
         """When a Tick has to be applied next; None if no timer is set."""
         while self._timers and self._timer_of.get(self._timers[0][1]) != self._timers[0][0]:

@@ -51,6 +51,11 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         return rule.enabled and is_meant and (self.group.has_adult_scores or rule.quantity not in ADULT_QUANTITIES)
 
     @cached_property
+    def meant_rules(self) -> tuple[Rule, ...]:
+        """The rules for patients like this one, with those that are not enabled."""
+        return tuple(rule for rule in self.rules if self.judges(rule) or not rule.enabled)
+
+    @cached_property
     def rules_by_quantity(self) -> dict[str, tuple[Rule, ...]]:
         """The rules that are judged, by quantity."""
         found: dict[str, tuple[Rule, ...]] = {}

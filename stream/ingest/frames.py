@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from vitals.messages import Message, ModelScore, Reading, SensorFlag
+from vitals.patient_group import PatientGroup, group_of
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
@@ -35,6 +36,7 @@ class ReadingWithScores(NamedTuple):
     reading: Reading
     scores: list[ModelScore]
     spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for the binding: 1 or 2
+    group: PatientGroup = PatientGroup.UNSTATED
 
     @property
     def messages(self) -> list[Message]:
@@ -131,7 +133,7 @@ def decode_content(directory: Directory, binding_id: bytes, frame_class: int, pa
     if binding is None or binding.wearable_id != message.origin.wearable_id:
         raise DecodeError(Reason.BINDING, "the reading is not from the wearable of this binding")
     reading = _with_arrival(to_reading(message, binding_id), now_ms)
-    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale)
+    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale, group_of(binding.about))
 
 
 def _with_arrival(reading: Reading, now_ms: int) -> Reading:

@@ -36,6 +36,7 @@ from stream.records import (
     decode_stored_frames,
     encode_record,
 )
+from vitals.patient_group import group_of
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
 from wire.errors import DecodeError, Reason
@@ -193,7 +194,12 @@ class KafkaIngest:
             case ReadingWithScores() as found:
                 if self._on_stored is not None:
                     self._awaited[frame.session_id, frame.counter] = found.reading.reading_id
-                reading = ReadingRecord(messages=tuple(found.messages), frame=frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+                reading = ReadingRecord(
+                    messages=tuple(found.messages),  # type: ignore[arg-type]
+                    frame=frame,
+                    spo2_scale=found.spo2_scale,
+                    group=found.group,
+                )
                 return [self._record_for(KAFKA_READINGS, binding, reading)]
             case HeartbeatV1() as beat:
                 return [
@@ -304,6 +310,7 @@ class KafkaIngest:
                     at_ms=now_ms,
                     valid_from_ms=one.valid_from_ms,
                     valid_to_ms=one.valid_to_ms,
+                    group=group_of(one.about),
                 )
                 record = self._record_for(KAFKA_HEALTH, location.binding_id, location)
                 sent = await sender.send(record.topic, key=record.key, value=record.value)
