@@ -19,6 +19,7 @@ from deploy.checks import (
     judge_disk,
     judge_offset,
     judge_revocation_list,
+    judge_time_zone,
     judge_urgent_ladder,
     ok,
     warning,
@@ -157,11 +158,15 @@ def check_desk(folder: Path) -> list[CheckResult]:
     if not path.exists():
         return []
     try:
-        policy = load(DeskConfig, path, env_prefix="VITALLOOM_DESK").policy
-        policy.check()
+        config = load(DeskConfig, path, env_prefix="VITALLOOM_DESK")
+        config.policy.check()
     except (ConfigError, BadPlan) as error:
         return [failure(f"configuration {path}", str(error), "run vitalloom desk --sample-config to see every key")]
-    return [judge_urgent_ladder(policy.ladder(Priority.MEDIUM, NEWS2_RULE).waits_ms, source=str(path))]
+    waits_ms = config.policy.ladder(Priority.MEDIUM, NEWS2_RULE).waits_ms
+    return [
+        judge_urgent_ladder(waits_ms, source=str(path)),
+        judge_time_zone(config.time_zone, source=str(path)),
+    ]
 
 
 def _fact(name: str, one: x509.Certificate, issuers: list[x509.Certificate]) -> CertificateFacts:

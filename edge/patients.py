@@ -128,7 +128,12 @@ class EdgePatients:
         binding = self._directory.binding(bytes.fromhex(binding_id))
         if binding is None:
             return MonitoringPlan(cadence_ms=self._cadence_ms)
-        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about), cadence_ms=self._cadence_ms)
+        return MonitoringPlan(
+            spo2_scale=binding.spo2_scale,
+            group=group_of(binding.about),
+            time_zone=binding.time_zone,
+            cadence_ms=self._cadence_ms,
+        )
 
     def _about(self, binding_id: str) -> About:
         binding = self._directory.binding(bytes.fromhex(binding_id))

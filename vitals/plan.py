@@ -28,6 +28,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     backfill_after_ms: int = 300_000  # a reading that arrives later than this is only recorded
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
+    time_zone: str = ""  # IANA name, of the site; empty: UTC
 
     def cadence(self, sign: VitalSign) -> int:
         """Milliseconds between two expected values of a sign."""

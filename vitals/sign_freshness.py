@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from vitals import news2
-from vitals.alarms import clock_text
+from vitals.alarms import ClockText, clock_text
 from vitals.conditions import Conditions, JudgingContext
 from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
 from vitals.latest import LatestValues
@@ -32,12 +32,21 @@ class SignFreshness:
         plan: what was ordered: cadence, limits, the signs that raise an alarm when their data stops.
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
+        clock: writes the times in texts.
     """
 
-    __slots__ = ("_binding_id", "_conditions", "_latest", "_news2", "_plan", "_states")
+    __slots__ = ("_binding_id", "_clock", "_conditions", "_latest", "_news2", "_plan", "_states")
 
-    def __init__(self, binding_id: str, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions) -> None:
+    def __init__(
+        self,
+        binding_id: str,
+        plan: MonitoringPlan,
+        latest: LatestValues,
+        conditions: Conditions,
+        clock: ClockText = clock_text,
+    ) -> None:
         self._binding_id = binding_id
+        self._clock = clock
         self._plan = plan
         self._latest = latest
         self._conditions = conditions
@@ -175,7 +184,7 @@ class SignFreshness:
 
     def _explain(self, missing: str, since_ms: int, now_ms: int) -> str:
         was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
-        return f"no data for {missing} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{was}"
+        return f"no data for {missing} since {self._clock(since_ms)}, {duration(now_ms - since_ms)}{was}"
 
 
 def _band(at_least: int) -> int:

@@ -15,6 +15,7 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
+from runtime.time_zone import clock_of
 from stream.config import DeskConfig
 from stream.desk import decisions, outages, texts
 from stream.desk.book import DeskBook, PendingOrder
@@ -113,7 +114,8 @@ class AlarmDesk:
         self._config = config
         self._policy = config.policy
         self._limit = Limit(config.digest_after, config.digest_window_ms)
-        self._telling = Telling(config.site_name, config.where, config.detail == "values")
+        self._clock_text = clock_of(config.time_zone)
+        self._telling = Telling(config.site_name, config.where, config.detail == "values", self._clock_text)
         self._book = book
         self._clock = clock
         self._place_of = place_of
@@ -203,9 +205,9 @@ class AlarmDesk:
     def _restore_outages(self, now_ms: int) -> None:
         site, state = self._config.site_name or "this site", self._book.outages()
         if state is not None:
-            self._outages = SiteOutages.from_state(site, state)
+            self._outages = SiteOutages.from_state(site, state, self._clock_text)
             return
-        self._outages = SiteOutages(site)
+        self._outages = SiteOutages(site, self._clock_text)
         listed = sorted(self._book.listed(), key=lambda one: (one.opened_ms, one.alarm.alarm_id))
         self._follow_outages([one.alarm for one in listed if one.is_active], now_ms, store=True)
 

@@ -105,6 +105,6 @@ def ordered_plan(directory: Directory) -> Callable[[str], MonitoringPlan]:
         binding = directory.binding(bytes.fromhex(binding_id))
         if binding is None:
             return MonitoringPlan()
-        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about))
+        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about), time_zone=binding.time_zone)
 
     return plan_of

@@ -480,7 +480,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         first = (await reader.beginning_offsets([topic_partition]))[topic_partition]
         end = (await reader.end_offsets([topic_partition]))[topic_partition]
         with _garbage_collection_paused():
-            processor = self._processor(rows, end=end, cadence_ms=self._config.cadence_ms)
+            processor = self._processor(
+                rows, end=end, cadence_ms=self._config.cadence_ms, time_zone=self._config.time_zone
+            )
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from runtime.time_zone import clock_or_utc
 from stream.records import (
     STATE_VERSION,
     AlarmRecord,
@@ -59,12 +60,18 @@ class Processor:
     Args:
         rows: key and value of the newest state of each patient.
         end: end offset of the partition of readings. A state with a later offset belongs to a topic that was deleted.
-        cadence_ms: as in `MonitoringPlan`, for all patients.
+        cadence_ms, time_zone: as in `MonitoringPlan`, for all patients.
     """
 
     def __init__(
-        self, rows: Iterable[tuple[bytes, bytes]] = (), *, end: int = 0, cadence_ms: Mapping[str, int] | None = None
+        self,
+        rows: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        end: int = 0,
+        cadence_ms: Mapping[str, int] | None = None,
+        time_zone: str = "",
     ) -> None:
+        self._time_zone = time_zone
         self._cadence_ms = dict(cadence_ms or {})
         self._plans: dict[_Orders, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
@@ -85,7 +92,7 @@ class Processor:
         self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
         if self.topic_was_recreated:
             self._last_offset = dict.fromkeys(self._last_offset, -1)
-        self._patients = Patients(self._plan_of, states.items())
+        self._patients = Patients(self._plan_of, states.items(), clock_or_utc)
         self.alarm_pending = False
         self.applied = 0  # messages
 
@@ -179,7 +186,10 @@ class Processor:
         plan = self._plans.get(orders)
         if plan is None:
             plan = self._plans[orders] = MonitoringPlan(
-                spo2_scale=orders.spo2_scale, group=orders.group, cadence_ms=self._cadence_ms
+                spo2_scale=orders.spo2_scale,
+                group=orders.group,
+                cadence_ms=self._cadence_ms,
+                time_zone=self._time_zone,
             )
         return plan
 

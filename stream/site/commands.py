@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
+from runtime.time_zone import site_time_zone
 from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
@@ -66,6 +67,13 @@ def init(
     ] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the registry.")] = 8_443,
     broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the broker.")] = 8_883,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            help="Time zone in which times are shown to people, an IANA name such as Europe/Berlin.",
+            show_default="that of this machine",
+        ),
+    ] = "",
     encrypt_root: Annotated[
         bool, typer.Option("--encrypt-root", help="Encrypt the root key's file with a passphrase; asks for it.")
     ] = False,
@@ -81,6 +89,7 @@ def init(
         registry_port=registry_port,
         broker_host=host,
         broker_port=broker_port,
+        time_zone=site_time_zone(time_zone),
     )
     with contextlib.closing(Site.create(site, facts, clock=SystemClock(), passphrase=passphrase, who=_who())) as made:
         typer.echo(f"site {name} created in {site}; its authority has the pin {made.authority.pin.hex()}")

@@ -178,7 +178,7 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: LoadedModels, mo
             reasons[minute] = score.reason
 
     assert "(" in reasons[0]
-    assert reasons[5] == f"{reasons[0]}; as of 08:00 UTC"
+    assert reasons[5] == f"{reasons[0]}; as of 5 min ago"
     assert reasons[10] == ""
     assert "(" in reasons[15]
     assert "as of" not in reasons[15]
