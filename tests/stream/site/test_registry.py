@@ -200,6 +200,18 @@ def test_facts_for_the_models_reach_only_the_edge(about: About, desk: Desk) -> N
     assert (stored.about, received.about, on_the_wrist.about) == (about, about, NOTHING)
 
 
+def test_the_time_zone_of_the_site_reaches_the_edge_with_the_binding(desk: Desk) -> None:
+    desk.registry.time_zone = "Europe/Berlin"
+    wearable, edge = desk.enrol(), desk.enrol("edge")
+
+    binding = desk.bind(wearable, edge)
+    desk.deliver(edge)
+
+    received = edge.provision.directory.binding(binding)
+    assert received is not None
+    assert received.time_zone == "Europe/Berlin"
+
+
 def test_a_registry_without_columns_for_the_models_is_migrated(desk: Desk) -> None:
     binding = desk.bind(desk.enrol(), desk.enrol("edge"))
     with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as earlier:
