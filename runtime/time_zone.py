@@ -63,6 +63,20 @@ def clock_or_utc(name: str) -> ClockText:
         return clock_of("")
 
 
+def date_and_time(name: str, at_ms: int) -> str:
+    """Date and time of day in a time zone, or in UTC where this machine does not know it.
+
+    >>> date_and_time("Europe/Berlin", 1_767_621_720_000)
+    '2026-01-05 15:02 CET'
+    """
+    try:
+        zone = zone_of(name)
+    except UnknownTimeZone:
+        zone = UTC
+    moment = moment_in(zone, at_ms)
+    return f"{moment:%Y-%m-%d %H:%M} {zone_name(moment)}"
+
+
 def moment_in(zone: tzinfo, at_ms: int) -> datetime:
     """A moment in a time zone; one that no calendar has, from a broken clock, as its first or last year."""
     try:

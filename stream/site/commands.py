@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
-from runtime.time_zone import site_time_zone
+from runtime.time_zone import date_and_time, site_time_zone
 from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
@@ -392,7 +392,7 @@ def bindings(
             return
         table = Table("binding", "patient", "bed", "scores", "wearable", "edge", "from", "to")
         for one in opened.registry.bindings():
-            ends = "" if one.valid_to_ms is None else f"{moment(one.valid_to_ms):%Y-%m-%d %H:%M}"
+            ends = "" if one.valid_to_ms is None else date_and_time(opened.facts.time_zone, one.valid_to_ms)
             table.add_row(
                 one.binding_id.hex()[:12],
                 one.patient,
@@ -401,7 +401,7 @@ def bindings(
                 or ("adult" if group_of(one.about) is PatientGroup.ADULT else "adult (unstated)"),
                 one.wearable_id.hex()[:12],
                 one.edge_id.hex()[:12],
-                f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}",
+                date_and_time(opened.facts.time_zone, one.valid_from_ms),
                 ends,
             )
         _print(table)
@@ -507,7 +507,7 @@ def _stated(about: About) -> About:
     if about.age_years is None:
         about = msgspec.structs.replace(about, age_years=_asked("age in years", "--age YEARS", _age))
     if group_of(about) is PatientGroup.UNSTATED and about.age_years is not None and about.is_pregnant is None:
-        answer = _asked("pregnant (yes, no)", "--pregnant or --not-pregnant, or --sex male", _yes_or_no)
+        answer = _asked("pregnancy (yes, no)", "--pregnant or --not-pregnant, or --sex male", _yes_or_no)
         about = msgspec.structs.replace(about, is_pregnant=answer)
     return about
 
@@ -516,8 +516,8 @@ def _asked(what: str, option: str, read: Callable[[str], T]) -> T | None:
     """An answer at the terminal; None for "unknown"."""
     if not sys.stdin.isatty():
         raise RegistryRefused(
-            f"state {what.partition(' (')[0]}, because NEWS2 and the models are for adults who are not pregnant: give "
-            f"{option}, or --unknown if it is not known"
+            f"state the {what.partition(' (')[0]}, because NEWS2 and the models are for adults who are not pregnant: "
+            f"give {option}, or --unknown if it is not known"
         )
     while True:
         text = str(typer.prompt(f"{what}, or unknown")).strip().lower()
