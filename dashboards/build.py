@@ -21,9 +21,15 @@ DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
 }
 
 
-def dashboard_json(name: str) -> dict[str, Any]:
-    """A dashboard as Grafana reads it."""
+def dashboard_json(name: str, time_zone: str = "") -> dict[str, Any]:
+    """A dashboard as Grafana reads it.
+
+    Args:
+        time_zone: IANA name, in which it shows times; empty: that of the browser.
+    """
     found: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(DASHBOARDS[name]().build()))
+    if time_zone:
+        found["timezone"] = time_zone
     found["id"] = None  # a number that Grafana assigns; the uid identifies the dashboard
     for one in found["annotations"]["list"]:
         # The SDK supports only targets of Grafana's built-in annotations.

@@ -10,10 +10,14 @@ from dashboards.provisioning import TOKEN_FILE, files
 HERE: Final = Path(__file__).parent
 
 
-def generated_files(bucket: str = "vitals", token_file: str = TOKEN_FILE) -> dict[str, str]:
-    """Content of every generated file, by its path below `dashboards/`."""
+def generated_files(bucket: str = "vitals", token_file: str = TOKEN_FILE, time_zone: str = "") -> dict[str, str]:
+    """Content of every generated file, by its path below `dashboards/`.
+
+    Args:
+        time_zone: IANA name, in which dashboards show times; empty: that of the browser.
+    """
     return {
-        **{f"grafana/{name}.json": as_text(dashboard_json(name)) for name in DASHBOARDS},
+        **{f"grafana/{name}.json": as_text(dashboard_json(name, time_zone)) for name in DASHBOARDS},
         **{f"provisioning/{name}": text for name, text in files(bucket, token_file).items()},
     }
 

@@ -167,6 +167,23 @@ def judge_urgent_ladder(waits_ms: int | None, *, source: str) -> CheckResult:
     )
 
 
+def judge_time_zone(name: str, *, source: str) -> CheckResult:
+    """Whether the time zone in which people read times was stated.
+
+    Args:
+        name: IANA name; empty: not stated.
+        source: configuration of the alarm desk.
+    """
+    subject = "time zone in messages and texts"
+    if name:
+        return ok(subject, name)
+    return warning(
+        subject,
+        "not stated: times are in UTC, which they name",
+        f'set time_zone = "AREA/CITY" in {source}, in worker.toml and in site.json, and restart the processes',
+    )
+
+
 # Kafka
 
 

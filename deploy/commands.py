@@ -34,6 +34,13 @@ def init(
             help="First of consecutive ports for Kafka and the other processes.",
         ),
     ] = None,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            help="Time zone in which times are shown to people, an IANA name such as Europe/Berlin.",
+            show_default="that of this machine",
+        ),
+    ] = "",
     user: Annotated[
         str,
         typer.Option(help="First user of the alarm desk; the password is shown once.", show_default="your user name"),
@@ -47,6 +54,7 @@ def init(
     The folder holds the certificate authority, the registry, configuration and secrets. Existing files are kept.
     """
     from deploy.init import init_site
+    from runtime.time_zone import site_time_zone
 
     passphrase = ""
     if encrypt_root:
@@ -58,6 +66,7 @@ def init(
         registry_port=registry_port,
         broker_port=broker_port,
         first_port=ports_from,
+        time_zone=site_time_zone(time_zone),
         passphrase=passphrase,
         user=user,
     )

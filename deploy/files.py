@@ -50,11 +50,11 @@ def ingest_toml() -> str:
     return _toml("ingest", 'log_level = "INFO"')
 
 
-def worker_toml() -> str:
-    return _toml("worker", 'log_level = "INFO"')
+def worker_toml(*, time_zone: str) -> str:
+    return _toml("worker", f"time_zone = {json.dumps(time_zone)}", 'log_level = "INFO"')
 
 
-def desk_toml(folder: PurePath, *, site: str, port_of_people: int) -> str:
+def desk_toml(folder: PurePath, *, site: str, time_zone: str, port_of_people: int) -> str:
     data, addresses = json.dumps(str(folder / "data" / "desk")), json.dumps(str(folder / "people" / "addresses.toml"))
     roles = "\n".join(f'{role} = ["demo"]' for role in ("nurse", "second", "lead", "everyone"))
     return _toml(
@@ -63,6 +63,7 @@ def desk_toml(folder: PurePath, *, site: str, port_of_people: int) -> str:
         f"addresses = {addresses}",
         f"site = {json.dumps(str(folder))}",
         f"site_name = {json.dumps(site)}",
+        f"time_zone = {json.dumps(time_zone)}",
         f'where = "http://127.0.0.1:{port_of_people}"',
         'log_level = "INFO"',
         "",

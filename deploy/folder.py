@@ -61,6 +61,7 @@ class SiteFolder:
         registry_port: int,
         broker_port: int,
         first_port: int | None,
+        time_zone: str = "UTC",
         passphrase: str = "",
         who: str,
     ) -> SiteFacts:
@@ -68,13 +69,14 @@ class SiteFolder:
 
         Args:
             first_port: first of consecutive ports for Kafka and the other processes; None: the default ports.
+            time_zone: IANA name, in which times are shown; see `runtime.time_zone`.
             passphrase: encrypts the root key; empty: not encrypted.
             who: actor for the audit log.
 
         Raises:
             SiteUnusable, SiteIncomplete: the message names the problem and the fix.
         """
-        facts = self._site(name, host, registry_port, broker_port, passphrase, who)
+        facts = self._site(name, host, registry_port, broker_port, time_zone, passphrase, who)
         try:
             for one in FOLDERS:
                 make_private_dir(self.folder / one)
@@ -84,7 +86,7 @@ class SiteFolder:
         site_settings = settings.read(self.folder)
         for name_, text in self._configuration(site_settings, facts).items():
             self._write_once(name_, text)
-        for name_, text in self._grafana_files().items():
+        for name_, text in self._grafana_files(facts.time_zone).items():
             # Dashboards are part of the release and are updated; provisioning files may be edited by the site.
             if name_.endswith(".json"):
                 self._write(name_, text)
@@ -112,7 +114,9 @@ class SiteFolder:
         users.put(name, password, now_ms=SystemClock().now_ms())
         return password
 
-    def _site(self, name: str, host: str, registry_port: int, broker_port: int, passphrase: str, who: str) -> SiteFacts:
+    def _site(
+        self, name: str, host: str, registry_port: int, broker_port: int, time_zone: str, passphrase: str, who: str
+    ) -> SiteFacts:
         if (self.folder / "site.json").exists():
             site = Site.open(self.folder, clock=SystemClock(), to_read=True)
             self.kept.append("authority and registry")
@@ -124,6 +128,7 @@ class SiteFolder:
                 registry_port=registry_port,
                 broker_host=host,
                 broker_port=broker_port,
+                time_zone=time_zone,
             )
             site = Site.create(self.folder, facts, clock=SystemClock(), passphrase=passphrase, who=who)
             self.created.append("authority and registry")
@@ -141,17 +146,19 @@ class SiteFolder:
             ),
             "config/kafka-log4j2.xml": (NATIVE / "kafka_server" / "log4j2.xml").read_text(encoding="utf-8"),
             "config/ingest.toml": files.ingest_toml(),
-            "config/worker.toml": files.worker_toml(),
+            "config/worker.toml": files.worker_toml(time_zone=facts.time_zone),
             "config/store.toml": files.store_toml(here),
-            "config/desk.toml": files.desk_toml(here, site=facts.name, port_of_people=site_settings.ports.grafana),
+            "config/desk.toml": files.desk_toml(
+                here, site=facts.name, time_zone=facts.time_zone, port_of_people=site_settings.ports.grafana
+            ),
             "people/addresses.toml": files.addresses_toml(phone=site_settings.ports.phone),
             "config/grafana.ini": files.grafana_ini(here),
         }
 
-    def _grafana_files(self) -> dict[str, str]:
+    def _grafana_files(self, time_zone: str) -> dict[str, str]:
         """Dashboards and provisioning files; see `vitalloom dashboards build --into`."""
         token = self.folder.resolve() / "secrets" / "reader.token"
-        found = dashboards.generated_files("vitals", str(token))
+        found = dashboards.generated_files("vitals", str(token), time_zone)
         return {f"{GRAFANA_FOLDER}/{name}": text for name, text in found.items()}
 
     def _write_once(self, name: str, text: str | Callable[[], str]) -> None:

@@ -25,6 +25,7 @@ def init_site(
     registry_port: int,
     broker_port: int,
     first_port: int | None,
+    time_zone: str,
     passphrase: str,
     user: str,
 ) -> None:
@@ -36,6 +37,7 @@ def init_site(
         registry_port=registry_port,
         broker_port=broker_port,
         first_port=first_port,
+        time_zone=time_zone,
         passphrase=passphrase,
         who=_user_name(),
     )
@@ -58,6 +60,7 @@ def _print_next_steps(folder: Path, facts: SiteFacts) -> None:
     option = "" if str(folder) == "site" else f" --site {folder}"
     typer.echo(f"""
 Site {facts.name}: devices enrol at {facts.url}, and use the MQTT broker {facts.broker_host}:{facts.broker_port}.
+Times are shown in the time zone {facts.time_zone or "UTC"}.
 Its other passwords and tokens were generated at random and are stored in {folder / "secrets"} only.
 Move {folder / "ca" / "root.key"} to a safe place off this machine; it is needed once a year.
 

@@ -20,6 +20,7 @@ from deploy.checks import (
     judge_disk,
     judge_offset,
     judge_revocation_list,
+    judge_time_zone,
     judge_urgent_ladder,
     ok,
     warning,
@@ -37,6 +38,7 @@ from stream.site.folder import Site
 from vitals.errors import BadPlan
 from vitals.escalation import NEWS2_RULE
 from vitals.messages import Priority
+from vitals.patient_group import PatientGroup, group_of
 from wire.enrol.wallet import Wallet
 from wire.errors import NotEnrolled
 from wire.lanes import tls_context
@@ -75,7 +77,27 @@ def _files(site: Site, clock: Clock) -> list[CheckResult]:
             fix="free disk space: the registry writes to this folder",
         )
     )
+    found += _unstated(site)
     return with_end_dates(found, site_end_dates(site), now_ms=now_ms)
+
+
+def _unstated(site: Site) -> list[CheckResult]:
+    """Patients of whom it was not stated whether adult scores apply: bindings of earlier versions, and unknown ones."""
+    open_ones = [one for one in site.registry.bindings() if one.valid_to_ms is None]
+    beds = sorted({one.bed for one in open_ones if group_of(one.about) is PatientGroup.UNSTATED})
+    subject = "age and pregnancy of patients"
+    if not open_ones:
+        return []
+    more = " and more" if len(beds) > 20 else ""
+    if not beds:
+        return [ok(subject, "stated for all")]
+    return [
+        warning(
+            subject,
+            f"not stated for bed {', '.join(beds[:20])}{more}: scored as adults",
+            "under 16 or pregnant: vitalloom registry unbind, then bind with --age or --pregnant",
+        )
+    ]
 
 
 def _certificates(site: Site) -> Iterator[tuple[CertificateFacts, str]]:
@@ -147,11 +169,15 @@ def check_desk(folder: Path) -> list[CheckResult]:
     if not path.exists():
         return []
     try:
-        policy = load(DeskConfig, path, env_prefix="VITALLOOM_DESK").policy
-        policy.check()
+        config = load(DeskConfig, path, env_prefix="VITALLOOM_DESK")
+        config.policy.check()
     except (ConfigError, BadPlan) as error:
         return [failure(f"configuration {path}", str(error), "run vitalloom desk --sample-config to see every key")]
-    return [judge_urgent_ladder(policy.ladder(Priority.MEDIUM, NEWS2_RULE).waits_ms, source=str(path))]
+    waits_ms = config.policy.ladder(Priority.MEDIUM, NEWS2_RULE).waits_ms
+    return [
+        judge_urgent_ladder(waits_ms, source=str(path)),
+        judge_time_zone(config.time_zone, source=str(path)),
+    ]
 
 
 def _fact(name: str, one: x509.Certificate, issuers: list[x509.Certificate]) -> CertificateFacts:

@@ -14,6 +14,7 @@ from models.artifacts import RELEASED, load_all
 from models.passport import RELEASE_KEYS
 from runtime import logs
 from vitals.messages import AlarmChanged
+from vitals.patient_group import group_of
 from vitals.plan import MonitoringPlan
 from vitals.sender_clock import BOUND_MS, SIMULATED_BOUND_MS
 from wire.answers import Answer
@@ -143,8 +144,15 @@ class EdgePatients:
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
         binding = self._directory.binding(bytes.fromhex(binding_id))
-        scale = 1 if binding is None else binding.spo2_scale
-        return MonitoringPlan(spo2_scale=scale, cadence_ms=self._cadence_ms, clock_bound_ms=self._clock_bound_ms)
+        if binding is None:
+            return MonitoringPlan(cadence_ms=self._cadence_ms, clock_bound_ms=self._clock_bound_ms)
+        return MonitoringPlan(
+            spo2_scale=binding.spo2_scale,
+            group=group_of(binding.about),
+            time_zone=binding.time_zone,
+            cadence_ms=self._cadence_ms,
+            clock_bound_ms=self._clock_bound_ms,
+        )
 
     def _about(self, binding_id: str) -> About:
         binding = self._directory.binding(bytes.fromhex(binding_id))

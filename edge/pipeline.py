@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edge.event_time import measured_at
 from edge.outbox import Keep
 from edge.scoring import Scoring
+from runtime.time_zone import clock_or_utc
 from vitals.messages import (
     Acknowledge,
     AlarmChanged,
@@ -70,7 +71,7 @@ class Pipeline:
     ) -> None:
         self._boot_id = boot_id
         self._clock_bound_ms = clock_bound_ms
-        self._patients = Patients(plan_of, states)
+        self._patients = Patients(plan_of, states, clock_or_utc)
         self._scoring = scoring
         for binding_id, monitor in self._patients.monitors():
             scoring.resume(binding_id, monitor.latest(), monitor.last_score_ms)

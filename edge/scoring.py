@@ -15,8 +15,9 @@ from models.errors import ModelsError, ModelUnavailable
 from models.heart import HeartModel
 from models.sepsis import SepsisModel, SepsisPatient, why
 from models.sepsis_features import HOUR_MS, INPUTS
-from vitals.alarms import clock_text
 from vitals.messages import ModelScore, Reading
+from vitals.patient_group import group_of
+from vitals.risk import duration
 from vitals.signs import INDEX, VitalSign
 from wire.identity import About
 
@@ -148,6 +149,8 @@ class Scoring:
         """
         if not self._loaded and not self.refused:
             return []
+        if not group_of(self._about_of(reading.binding_id)).has_adult_scores:
+            return []  # every model was made from adults
         patient = self._patients.get(reading.binding_id)
         if patient is None:
             patient = self._patients[reading.binding_id] = self._new(reading)
@@ -270,7 +273,7 @@ class Scoring:
         speaks = said.score >= self._loaded[name].passport.threshold
         last_ms, reason = patient.reasons.get(name, (at_ms - EXPLAIN_MS, ""))
         if at_ms - last_ms < EXPLAIN_MS and (name in patient.speaking or not speaks):
-            return f"{reason}; as of {clock_text(last_ms)}" if speaks and reason else ""
+            return f"{reason}; as of {duration(at_ms - last_ms)} ago" if speaks and reason else ""
         if name in self._too_slow:
             return "this machine is too slow to say why"
         began_s = self._timer()

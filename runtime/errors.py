@@ -35,6 +35,17 @@ class CannotListen(RuntimeFault):
         self.listen = listen
 
 
+class UnknownTimeZone(RuntimeFault):
+    """The name of a time zone is not in the IANA database of this machine."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"time_zone: {name[:60]!r} is not a time zone that this machine knows; give an IANA name such as "
+            "Europe/Berlin, or install the package tzdata"
+        )
+        self.name = name
+
+
 class NoSuchAddress(RuntimeFault):
     """The argument is not the address of a process."""
 

@@ -90,6 +90,7 @@ class Simulated:
         return About(
             age_years=float(self._wearables.cohort.age_years[patient]),
             is_male=is_male,
+            is_pregnant=False,
             # The heart model is run only for patients with an entry about chest pain.
             chest_pain=drawn.randint(1, 4) if patient % _ASKED_ABOUT_PAIN == 0 else None,
         )

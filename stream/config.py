@@ -76,6 +76,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tick_slack_ms: int = 5_000  # timers run this far behind the clock: readings may still be on their way
     fetch_records: int = 4_000  # most records to read in one poll, from all partitions
     cadence_ms: dict[str, int] = {}  # measurement interval by sign, where wearables differ from the table of signs
+    time_zone: str = ""  # IANA name, in which the texts of alarms write times; empty: UTC
     clock_file: Path | None = None  # file with simulated time; only for a simulated ward
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "plain"
@@ -162,6 +163,7 @@ class DeskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     site_name: str = ""
     site: Path | None = None  # site folder, for the names of beds; None: messages name the binding
     where: str = ""  # where to look at the alarm; last line of a message
+    time_zone: str = ""  # IANA name, in which messages write times; empty: UTC
     detail: str = "none"  # or "values"
     send_timeout_ms: int = 10_000
     digest_after: int = 10

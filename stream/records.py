@@ -24,6 +24,7 @@ from vitals.messages import (
     WindowClosed,
     WindowOutdated,
 )
+from vitals.patient_group import PatientGroup
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 
@@ -45,6 +46,7 @@ class ReadingRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     messages: tuple[Reading | ModelScore, ...]  # in the order in which they are to be applied
     frame: FrameRef | None = None
     spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for this binding: 1 or 2
+    group: PatientGroup = PatientGroup.UNSTATED  # whether the patient of this binding has adult scores
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ordered"):
@@ -121,6 +123,7 @@ class PatientLocation(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     at_ms: int
     valid_from_ms: int
     valid_to_ms: int | None = None
+    group: PatientGroup = PatientGroup.UNSTATED
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="dead_letter"):
@@ -152,6 +155,7 @@ class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
     last_offset: int  # offset of the last record of `vl.readings.v1` that the state includes
     spo2_scale: int
     snapshot: bytes
+    group: PatientGroup = PatientGroup.UNSTATED
 
 
 Record: TypeAlias = (

@@ -7,7 +7,7 @@ a replay all give the same one.
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
@@ -39,8 +39,12 @@ def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms:
     return digest.digest()[:16]
 
 
+ClockText: TypeAlias = Callable[[int], str]
+"""Writes a time of day, from milliseconds since 1970 (UTC), with its time zone named."""
+
+
 def clock_text(at_ms: int) -> str:
-    """Time of day for a one-line text.
+    """Time of day for a one-line text, in UTC: for a site that has stated no time zone.
 
     >>> clock_text(1_767_621_720_000)
     '14:02 UTC'
@@ -105,8 +109,9 @@ class _Silenced(msgspec.Struct, array_like=True):
 class AlarmBook:
     """All alarms of one patient that are pending, active, or ended and not yet acknowledged."""
 
-    def __init__(self, binding_id: str, rules: tuple[Rule, ...]) -> None:
+    def __init__(self, binding_id: str, rules: tuple[Rule, ...], clock: ClockText = clock_text) -> None:
         self._binding_id = binding_id
+        self._clock = clock
         self._rules = {rule.rule_id: rule for rule in rules}
         self._episodes: dict[tuple[str, str], _Episode] = {}
         self._latched: list[_Episode] = []  # ended, not acknowledged, oldest first
@@ -282,9 +287,11 @@ class AlarmBook:
         ]
 
     @classmethod
-    def from_state(cls, binding_id: str, rules: tuple[Rule, ...], state: list[Any]) -> Self:
+    def from_state(
+        cls, binding_id: str, rules: tuple[Rule, ...], state: list[Any], clock: ClockText = clock_text
+    ) -> Self:
         """The book in the state of `to_state`. Alarms of rules that were removed are kept until acknowledged."""
-        book = cls(binding_id, rules)
+        book = cls(binding_id, rules, clock)
         episodes, latched, silences, retrospective = state
         book._episodes = {
             (episode.rule_id, episode.key): episode for episode in msgspec.convert(episodes, list[_Episode])
@@ -362,7 +369,7 @@ class AlarmBook:
             return [self._changed(episode, at_ms)] if known_again else []
         del self._episodes[place]
         episode.state = AlarmState.CLEARED
-        episode.text = f"over since {clock_text(episode.clearing_ms)}; was {episode.text}"
+        episode.text = f"over since {self._clock(episode.clearing_ms)}; was {episode.text}"
         if rule.latches(episode.priority) and episode.acknowledged_by is None:
             self._latched.append(episode)
             del self._latched[:-KEPT_LATCHED]
@@ -403,7 +410,7 @@ class AlarmBook:
             at_ms=episode.changed_ms,
             onset_ms=episode.onset_ms,
             revision=episode.revision,
-            text=_text(episode),
+            text=_text(episode, self._clock),
             basis="" if rule is None else rule.basis,
             latched=any(one is episode for one in self._latched),
             acknowledged_by=episode.acknowledged_by,
@@ -421,9 +428,9 @@ def _is_worse(episode: _Episode, priority: Priority | None, grade: float | None)
     )
 
 
-def _text(episode: _Episode) -> str:
+def _text(episode: _Episode, clock: ClockText) -> str:
     if episode.unknown:
-        return f"was {episode.text}; no data since {clock_text(episode.seen_ms)}"
+        return f"was {episode.text}; no data since {clock(episode.seen_ms)}"
     return episode.text
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from vitals import news2, scores
-from vitals.alarms import Observation, clock_text
+from vitals.alarms import ClockText, Observation, clock_text
 from vitals.baseline import Baseline
 from vitals.conditions import Conditions, JudgingContext
 from vitals.latest import LatestValues, SignValue
@@ -42,12 +42,16 @@ class ReadingJudge:
         plan: what was ordered: rules, cadence, SpO2 scale.
         latest: the newest value of each sign, with those of the reading that is judged.
         conditions: where values are compared with limits.
+        clock: writes the times in texts.
     """
 
-    __slots__ = ("_baselines", "_conditions", "_latest", "_plan", "_rules", "history")
+    __slots__ = ("_baselines", "_clock", "_conditions", "_latest", "_plan", "_rules", "history")
 
-    def __init__(self, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions) -> None:
+    def __init__(
+        self, plan: MonitoringPlan, latest: LatestValues, conditions: Conditions, clock: ClockText = clock_text
+    ) -> None:
         self._plan = plan
+        self._clock = clock
         self._rules = plan.rules_by_quantity
         self._latest = latest
         self._conditions = conditions
@@ -88,7 +92,7 @@ class ReadingJudge:
         for rule in rules.get("sensor_off", ()):
             if sensor_off_since_ms is not None or conditions.book.has(rule.rule_id):
                 off_ms = 0 if sensor_off_since_ms is None else context.at_ms - sensor_off_since_ms
-                explain = partial(_sensor_off_text, context.at_ms - off_ms, context.at_ms)
+                explain = partial(_sensor_off_text, self._clock, context.at_ms - off_ms, context.at_ms)
                 conditions.observe(rule, off_ms, context, explain, onset_ms=sensor_off_since_ms)
         for rule in rules.get("battery", ()):
             if reading.battery is not None:
@@ -214,8 +218,8 @@ def _baseline_text(rule: Rule, sign: VitalSign, value: float, usual: float, devi
     return f"{rule.label}: {scores.shown(sign, value)}, usually {usual:.0f}, {deviations:.1f} deviations"
 
 
-def _sensor_off_text(since_ms: int, now_ms: int) -> str:
-    return f"sensor off since {clock_text(since_ms)}, {duration(now_ms - since_ms)}"
+def _sensor_off_text(clock: ClockText, since_ms: int, now_ms: int) -> str:
+    return f"sensor off since {clock(since_ms)}, {duration(now_ms - since_ms)}"
 
 
 def _clock_text(whose: str, reading: Reading) -> str:

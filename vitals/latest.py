@@ -9,6 +9,7 @@ from vitals.plan import MonitoringPlan
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign, mask_of
 
 ALL_SIGNS: Final = mask_of(*SPEC)
+_ALLOWED_LATE_MS: Final = tuple(ALLOWED_LATE_MS.items())
 
 
 class SignValue(NamedTuple):
@@ -16,14 +17,6 @@ class SignValue(NamedTuple):
 
     value: float
     at_ms: int
-
-
-class _Scored(NamedTuple):
-    """The last NEWS2 that was worked out, and what belongs to it."""
-
-    score: News2
-    of_any_age: News2
-    interval_ms: int
 
 
 class LatestValues:
@@ -34,14 +27,17 @@ class LatestValues:
         interval: how often a set of observations is due.
     """
 
-    __slots__ = ("_last", "_plan", "_valid_ms", "by_sign", "interval")
+    __slots__ = ("_interval_ms", "_last", "_of_any_age_last", "_plan", "_valid_ms", "by_sign", "interval")
 
     def __init__(self, plan: MonitoringPlan) -> None:
         self._plan = plan
         self._valid_ms = plan.validity
         self.by_sign: dict[VitalSign, SignValue] = {}
         self.interval = MeasuringInterval()
-        self._last: _Scored | None = None
+        # The last score that was worked out, and what belongs to it.
+        self._last: News2 | None = None
+        self._of_any_age_last: News2 | None = None
+        self._interval_ms = TWELVE_HOURLY
 
     def inputs(self, now_ms: int) -> dict[VitalSign, tuple[float | None, int | None]]:
         """Every value with its age in ms, as the scores expect them."""
@@ -71,7 +67,7 @@ class LatestValues:
             due = self._due(found, now_ms, interval_ms)
             if due:
                 found = with_due(found, due, interval_ms)
-        self._last = _Scored(found, of_any_age, interval_ms)
+        self._last, self._of_any_age_last, self._interval_ms = found, of_any_age, interval_ms
         return found
 
     def note(self, score: News2, at_ms: int) -> int:
@@ -80,30 +76,29 @@ class LatestValues:
         Returns how often a set of observations is due, in ms.
         """
         self.interval.note(self.news2_of_any_age(score), at_ms)
-        last = self._last
-        return TWELVE_HOURLY if last is None else last.interval_ms
+        return self._interval_ms
 
     def news2_of_any_age(self, score: News2) -> News2:
         """NEWS2 if the signs that `score` misses still had their last value, however old.
 
         A patient whose data stopped is not presumed to be better.
         """
-        last = self._last
-        return last.of_any_age if last is not None and last.score is score else self._of_any_age(score)
+        last = self._of_any_age_last
+        return last if last is not None and self._last is score else self._of_any_age(score)
 
     def _of_any_age(self, score: News2) -> News2:
-        if not any(sign in self.by_sign for sign in score.missing):
+        if not score.missing or not any(sign in self.by_sign for sign in score.missing):
             return score
         last = {sign: (latest.value, 0) for sign, latest in self.by_sign.items()}
         return score_news2(last, spo2_scale=self._plan.spo2_scale)
 
     def _due(self, score: News2, now_ms: int, interval_ms: int) -> tuple[VitalSign, ...]:
-        by_sign = self.by_sign
-        return tuple(
-            sign
-            for sign, late_ms in ALLOWED_LATE_MS.items()
-            if sign in by_sign and now_ms - by_sign[sign].at_ms > interval_ms + late_ms and sign not in score.missing
-        )
+        due: tuple[VitalSign, ...] = ()
+        for sign, late_ms in _ALLOWED_LATE_MS:
+            latest = self.by_sign.get(sign)
+            if latest is not None and now_ms - latest.at_ms > interval_ms + late_ms and sign not in score.missing:
+                due = (*due, sign)
+        return due
 
     def shift(self, by_ms: int) -> None:
         """The clock was set by so much: move every event time with it."""

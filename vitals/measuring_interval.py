@@ -57,9 +57,13 @@ class MeasuringInterval:
     def at(self, score: News2, now_ms: int) -> int:
         """The interval in force, in ms: that of the score, or a shorter one that was in force within the last hour."""
         interval_ms = interval_at(score)
-        if interval_ms > HOURLY and _is_held(self._hourly_ms, now_ms):
+        if interval_ms == HOURLY:
             return HOURLY
-        return SIX_HOURLY if interval_ms > SIX_HOURLY and _is_held(self._six_hourly_ms, now_ms) else interval_ms
+        if self._hourly_ms is not None and now_ms - self._hourly_ms <= HELD_MS:
+            return HOURLY
+        if interval_ms == TWELVE_HOURLY and self._six_hourly_ms is not None:
+            return SIX_HOURLY if now_ms - self._six_hourly_ms <= HELD_MS else TWELVE_HOURLY
+        return interval_ms
 
     def to_state(self) -> list[int | None]:
         """Plain list that msgspec can encode."""
@@ -68,7 +72,3 @@ class MeasuringInterval:
     def load_state(self, state: list[int | None]) -> None:
         """Replace the state with that of `to_state`."""
         self._hourly_ms, self._six_hourly_ms = state
-
-
-def _is_held(since_ms: int | None, now_ms: int) -> bool:
-    return since_ms is not None and now_ms - since_ms <= HELD_MS

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from vitals import news2
-from vitals.alarms import AlarmBook
+from vitals.alarms import AlarmBook, ClockText, clock_text
 from vitals.conditions import Conditions, JudgingContext
 from vitals.errors import BadSnapshot
 from vitals.judge import ReadingJudge
@@ -68,10 +68,11 @@ class PatientMonitor:
     Args:
         binding_id: which device on which patient.
         plan: what was ordered. A plan is not part of the snapshot: it is stored elsewhere.
+        clock: writes the times in texts, in the time zone of the plan.
     """
 
-    def __init__(self, binding_id: str, plan: MonitoringPlan) -> None:
-        self._connect(binding_id, plan, AlarmBook(binding_id, plan.rules))
+    def __init__(self, binding_id: str, plan: MonitoringPlan, clock: ClockText = clock_text) -> None:
+        self._connect(binding_id, plan, AlarmBook(binding_id, plan.meant_rules, clock), clock)
         self._seen = Seen()
         self._quality = Quality(plan.spo2_scale)
         self._windows = EventTimeWindows(plan.window_ms, lateness_ms=plan.lateness_ms)
@@ -236,23 +237,25 @@ class PatientMonitor:
         )
 
     @classmethod
-    def restore(cls, binding_id: str, snapshot: bytes | None, plan: MonitoringPlan) -> Self:
+    def restore(
+        cls, binding_id: str, snapshot: bytes | None, plan: MonitoringPlan, clock: ClockText = clock_text
+    ) -> Self:
         """The monitor in the state of a snapshot; a new one for None.
 
         Raises:
             BadSnapshot: the bytes are damaged or were written by a newer version.
         """
         if snapshot is None:
-            return cls(binding_id, plan)
+            return cls(binding_id, plan, clock)
         # Without __init__: a worker that takes over has a hundred thousand monitors to restore.
         monitor = cls.__new__(cls)
         try:
-            monitor._load(binding_id, plan, msgspec.msgpack.decode(snapshot))
+            monitor._load(binding_id, plan, clock, msgspec.msgpack.decode(snapshot))
         except (msgspec.DecodeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             raise BadSnapshot(f"binding {binding_id}: the stored state cannot be read ({error})") from error
         return monitor
 
-    def _connect(self, binding_id: str, plan: MonitoringPlan, book: AlarmBook) -> None:
+    def _connect(self, binding_id: str, plan: MonitoringPlan, book: AlarmBook, clock: ClockText) -> None:
         """Make the parts that refer to each other."""
         self.binding_id = binding_id
         self.plan = plan
@@ -260,18 +263,20 @@ class PatientMonitor:
         self._latest = LatestValues(plan)
         self._conditions = Conditions(book, plan.group.short_note)
         self._usability = SignUsability(plan, self._conditions)
-        self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions, self._usability)
-        self._judge = ReadingJudge(plan, self._latest, self._conditions)
+        self._freshness = SignFreshness(
+            binding_id, plan, self._latest, self._conditions, usability=self._usability, clock=clock
+        )
+        self._judge = ReadingJudge(plan, self._latest, self._conditions, clock)
         self._models = ModelScores(plan, self._latest, self._conditions)
         self._clock = SenderClock(bound_ms=plan.clock_bound_ms)
         self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
 
-    def _load(self, binding_id: str, plan: MonitoringPlan, state: list[Any]) -> None:
+    def _load(self, binding_id: str, plan: MonitoringPlan, clock: ClockText, state: list[Any]) -> None:
         version, self._frontier_ms, news2_points, self._timer_ms, latest, freshness, baselines, *rest = state
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"version {version}, this program reads {SNAPSHOT_VERSION}")
         history, causes, seen, quality, windows, book, *later = rest
-        self._connect(binding_id, plan, AlarmBook.from_state(binding_id, plan.rules, book))
+        self._connect(binding_id, plan, AlarmBook.from_state(binding_id, plan.meant_rules, book, clock), clock)
         self._latest.load_state(latest)
         self._freshness.load_state(news2_points, freshness)
         self._judge.load_state(baselines, history)

@@ -246,16 +246,21 @@ def risk_text(scored: News2 | News2Scored) -> str:
     >>> risk_text(score({VitalSign.RESPIRATORY_RATE: (16, 0)})), risk_text(score({VitalSign.RESPIRATORY_RATE: (8, 0)}))
     ('', '>= low-medium')
     """
-    risk = _risk(scored)
-    if scored.total is not None or risk is Risk.HIGH:
-        return risk.value
-    return "" if risk is Risk.LOW else f">= {risk}"
+    risk = scored.risk if isinstance(scored, News2) else _risk(scored)
+    return (_RISK_OF_BOUND if scored.total is None else _RISK_OF_TOTAL)[risk]
 
 
 def _risk(scored: News2 | News2Scored) -> Risk:
     return risk_of(scored.at_least, single_three=any(part.points == 3 for part in scored.parts))
 
 
+_RISK_OF_TOTAL: Final = {risk: risk.value for risk in Risk}
+_RISK_OF_BOUND: Final = {
+    Risk.LOW: "",
+    Risk.LOW_MEDIUM: ">= low-medium",
+    Risk.MEDIUM: ">= medium",
+    Risk.HIGH: "high",
+}
 _RISK_FROM: Final = (0, 5, 7)
 _RISKS: Final = (Risk.LOW, Risk.MEDIUM, Risk.HIGH)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from vitals.alarms import clock_text
+from vitals.alarms import ClockText, clock_text
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 
 WITHIN_MS: Final = 60_000
@@ -97,8 +97,9 @@ class SiteOutages:
     cable are spread over half an hour, and each joins the outage as it comes.
     """
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, site: str, clock: ClockText = clock_text) -> None:
         self._site = site
+        self._clock = clock
         self._no_data: dict[bytes, _NoDataAlarm] = {}  # by alarm id
         self._outages: list[_OpenOutage] = []
         self._outage_of: dict[bytes, _OpenOutage] = {}  # by alarm id
@@ -142,9 +143,9 @@ class SiteOutages:
         return [list(self._no_data.values()), stored]
 
     @classmethod
-    def from_state(cls, site: str, state: list[Any]) -> Self:
+    def from_state(cls, site: str, state: list[Any], clock: ClockText = clock_text) -> Self:
         """The outages in the state of `to_state`."""
-        outages = cls(site)
+        outages = cls(site, clock)
         outages._no_data = {one.alarm_id: one for one in msgspec.convert(state[0], list[_NoDataAlarm])}
         for stored in msgspec.convert(state[1], list[_StoredOutage]):
             one = _OpenOutage(stored.outage_id, stored.first_ms, stored.last_ms)
@@ -217,7 +218,7 @@ class SiteOutages:
         alarms = [self._no_data[alarm_id] for alarm_id in one.alarms if alarm_id in self._no_data]
         without_data = dict.fromkeys(_bindings(alarms))
         has_ended = all(one is not other for other in self._outages)
-        since = f"since {clock_text(one.first_ms)}"
+        since = f"since {self._clock(one.first_ms)}"
         of_all = "" if patients is None else f" of {patients}"
         return Outage(
             outage_id=one.outage_id,

@@ -5,7 +5,7 @@ physiology differs. The other scores and the models were made from adults as wel
 """
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 ADULT_FROM_YEARS: Final = 16
 
@@ -55,15 +55,22 @@ _WORDS: Final = {PatientGroup.CHILD: "under 16", PatientGroup.PREGNANT: "pregnan
 _NO_SCORE: Final = "no NEWS2, no other adult score, no model; alarms on dangerous single values and missing data only"
 
 
-def group_of(age_years: float | None, *, is_male: bool | None, is_pregnant: bool | None) -> PatientGroup:
-    """The group of a patient from what was stated.
+class Stated(Protocol):
+    """What was stated of a patient. None: not known."""
 
-    >>> group_of(8.0, is_male=None, is_pregnant=None).name, group_of(30.0, is_male=False, is_pregnant=True).name
-    ('CHILD', 'PREGNANT')
-    """
-    if age_years is not None and age_years < ADULT_FROM_YEARS:
+    @property
+    def age_years(self) -> float | None: ...
+    @property
+    def is_male(self) -> bool | None: ...
+    @property
+    def is_pregnant(self) -> bool | None: ...
+
+
+def group_of(about: Stated) -> PatientGroup:
+    """The group of a patient from what was stated."""
+    if about.age_years is not None and about.age_years < ADULT_FROM_YEARS:
         return PatientGroup.CHILD
-    if is_pregnant:
+    if about.is_pregnant:
         return PatientGroup.PREGNANT
-    is_known = age_years is not None and (is_pregnant is False or is_male is True)
+    is_known = about.age_years is not None and (about.is_pregnant is False or about.is_male is True)
     return PatientGroup.ADULT if is_known else PatientGroup.UNSTATED

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from vitals.alarms import ClockText, clock_text
 from vitals.errors import BadSnapshot
 from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ModelScore, Reading, Silence, Tick
 from vitals.monitor import PatientMonitor
@@ -34,10 +35,17 @@ class Patients:
     Args:
         plan_of: what was ordered for a binding.
         states: (binding, snapshot) as they were committed; the timers of these patients run on.
+        clock_of: what writes the times in texts, by the time zone of a plan.
     """
 
-    def __init__(self, plan_of: PlanOf, states: Iterable[tuple[str, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        plan_of: PlanOf,
+        states: Iterable[tuple[str, bytes]] = (),
+        clock_of: Callable[[str], ClockText] = lambda _: clock_text,
+    ) -> None:
         self._plan_of = plan_of
+        self._clock_of = clock_of
         self._monitors: dict[str, PatientMonitor] = {}
         self._touched: dict[str, None] = {}
         self._defects: list[tuple[str, str]] = []
@@ -47,11 +55,11 @@ class Patients:
         self._now_ms = 0
         for binding_id, snapshot in states:
             try:
-                monitor = PatientMonitor.restore(binding_id, snapshot, plan_of(binding_id))
+                monitor = self._restored(binding_id, snapshot)
             except BadSnapshot:
                 # One damaged row must not stop the monitoring of the whole ward: this patient starts with an empty
                 # state, and the defect is reported.
-                monitor = PatientMonitor(binding_id, plan_of(binding_id))
+                monitor = self._restored(binding_id, None)
                 self._defects.append((binding_id, BadSnapshot.__name__))
             self._monitors[binding_id] = monitor
             at_ms = monitor.timer_at()
@@ -84,6 +92,12 @@ class Patients:
         for monitor in self._monitors.values():
             monitor.shift(by_ms)
             self._touch(monitor)
+
+    def reorder(self, binding_id: str) -> None:
+        """The orders for a patient are known only now: from here on, judge by the plan of `plan_of`."""
+        monitor = self._monitors.get(binding_id)
+        if monitor is not None:
+            self._monitors[binding_id] = self._restored(binding_id, monitor.snapshot())
 
     def timer_at(self) -> int | None:
         """When a Tick has to be applied next; None if no timer is set."""
@@ -140,8 +154,12 @@ class Patients:
     def _monitor(self, binding_id: str) -> PatientMonitor:
         monitor = self._monitors.get(binding_id)
         if monitor is None:
-            monitor = self._monitors[binding_id] = PatientMonitor(binding_id, self._plan_of(binding_id))
+            monitor = self._monitors[binding_id] = self._restored(binding_id, None)
         return monitor
+
+    def _restored(self, binding_id: str, snapshot: bytes | None) -> PatientMonitor:
+        plan = self._plan_of(binding_id)
+        return PatientMonitor.restore(binding_id, snapshot, plan, self._clock_of(plan.time_zone))
 
     def _touch(self, monitor: PatientMonitor) -> None:
         binding_id = monitor.binding_id

@@ -30,6 +30,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     clock_bound_ms: int = BOUND_MS  # a sender's clock that is off by no more is not wrong
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
+    time_zone: str = ""  # IANA name, of the site; empty: UTC
 
     def cadence(self, sign: VitalSign) -> int:
         """Milliseconds between two expected values of a sign."""
@@ -51,6 +52,11 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         """Whether a rule is judged for this patient: enabled, and meant for patients like this one."""
         is_meant = self.group not in rule.not_for
         return rule.enabled and is_meant and (self.group.has_adult_scores or rule.quantity not in ADULT_QUANTITIES)
+
+    @cached_property
+    def meant_rules(self) -> tuple[Rule, ...]:
+        """The rules for patients like this one, with those that are not enabled."""
+        return tuple(rule for rule in self.rules if self.judges(rule) or not rule.enabled)
 
     @cached_property
     def rules_by_quantity(self) -> dict[str, tuple[Rule, ...]]:

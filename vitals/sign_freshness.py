@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from vitals import news2
-from vitals.alarms import clock_text
+from vitals.alarms import ClockText, clock_text
 from vitals.conditions import Conditions, JudgingContext
 from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
 from vitals.latest import LatestValues
@@ -34,9 +34,10 @@ class SignFreshness:
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
         usability: why what arrives of a sign is not usable; None: alarms name no cause.
+        clock: writes the times in texts.
     """
 
-    __slots__ = ("_binding_id", "_conditions", "_latest", "_news2", "_plan", "_states", "_usability")
+    __slots__ = ("_binding_id", "_clock", "_conditions", "_latest", "_news2", "_plan", "_states", "_usability")
 
     def __init__(
         self,
@@ -45,9 +46,11 @@ class SignFreshness:
         latest: LatestValues,
         conditions: Conditions,
         usability: SignUsability | None = None,
+        clock: ClockText = clock_text,
     ) -> None:
         self._binding_id = binding_id
         self._usability = usability
+        self._clock = clock
         self._plan = plan
         self._latest = latest
         self._conditions = conditions
@@ -187,7 +190,7 @@ class SignFreshness:
     def _explain(self, missing: str, since_ms: int, now_ms: int, *, cause: str | None = None) -> str:
         was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
         data, why = ("data", "") if cause is None else ("usable data", f"; it arrives, {cause}")
-        return f"no {data} for {missing} since {clock_text(since_ms)}, {duration(now_ms - since_ms)}{why}{was}"
+        return f"no {data} for {missing} since {self._clock(since_ms)}, {duration(now_ms - since_ms)}{why}{was}"
 
 
 def _band(at_least: int) -> int:

@@ -109,11 +109,12 @@ class SenderRecord:
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts about a patient that models need beside vital signs. None: unknown, and never guessed."""
+    """Facts about a patient that decide which scores apply, and that models need. None: unknown, and never guessed."""
 
     age_years: float | None = None
     is_male: bool | None = None
     chest_pain: int | None = None  # 1 typical angina, 2 atypical, 3 not of the heart, 4 none
+    is_pregnant: bool | None = None
 
     def problem(self) -> str:
         """What cannot be true of a patient; empty: nothing."""
@@ -121,6 +122,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
             return f"age_years is between 0 and {MOST_YEARS}"
         if self.chest_pain is not None and self.chest_pain not in range(1, 5):
             return "chest_pain is 1 (typical angina), 2 (atypical angina), 3 (not of the heart) or 4 (none)"
+        if self.is_pregnant and self.is_male:
+            return "is_pregnant and is_male exclude each other"
         return ""
 
 
@@ -139,6 +142,7 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     valid_to_ms: int | None = None
     spo2_scale: int = 1
     about: About = NOTHING
+    time_zone: str = ""  # IANA name, of the site; empty: UTC
 
     def admits(self, sender: bytes, *, began_ms: int, now_ms: int) -> bool:
         """Whether a session that `sender` began at `began_ms` by its own clock belongs to this binding.

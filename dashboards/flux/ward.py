@@ -79,7 +79,7 @@ def _patient_columns() -> list[str]:
     ends = ("score", "score_seen_ms", "threshold", "threshold_seen_ms", "reason")
     return [
         *(f"{name}{end}" for name in _NAMES for end in ("", "_points", "_age_ms", "_seen_ms")),
-        *("at_least", "at_least_seen_ms", "measure_every_ms", "ward", "bed", "patient", "valid_to_ms"),
+        *("at_least", "at_least_seen_ms", "measure_every_ms", "no_score", "ward", "bed", "patient", "valid_to_ms"),
         *("alarm_text", "alarm_priority", "alarm_by", "alarm_more"),
         *(f"{model}_{end}" for model in MODELS for end in ends),
     ]
@@ -139,7 +139,12 @@ def _assignments(plan: MonitoringPlan) -> str:
         f"complete = not any_due and {' and '.join(f'k_{name}' for name in _NAMES)}",
         f"has_data = {' or '.join(f'k_{sign.value}' for sign in EXPECTED)}",
         "was = whole(t: r.at_least)",
-        "higher = if was > now then was else now",
+        # A patient without a score stands where an alarm of NEWS2 of that priority would.
+        'is_red = r.no_score != " " and r.alarm_priority == "3"',
+        'is_yellow = r.no_score != " " and r.alarm_priority == "2"',
+        "alarmed = if is_red then 7 else if is_yellow then 5 else 0",
+        "points = if was > now then was else now",
+        "higher = if alarmed > points then alarmed else points",
         "single = " + " or ".join(f'r.{name}_points == "3"' for name in _NAMES),
         'bound = if complete then "" else "≥ "',  # what is missing may score
         "priority = whole(t: r.alarm_priority)",
@@ -159,13 +164,15 @@ def _patient_row() -> str:
             bed: if r.bed == " " then "? " + strings.substring(v: r.binding, start: 0, end: 8) else r.bed,
             patient: r.patient,
             binding: r.binding,
-            news2: if r.at_least == " " then "no data yet"
+            news2: if r.no_score != " " then r.no_score + ", no adult score"
+                else if r.at_least == " " then "no data yet"
                 else if not has_data
                 then "was " + r.at_least + ", no data for " + span(ms: whole(t: r.at_least_seen_ms))
                 else if complete then string(v: now)
                 else if now < was then "≥ " + string(v: now) + ", was " + r.at_least
                 else "≥ " + string(v: now),
-            risk: if r.at_least == " " then "unknown" else if higher >= 7 then "high"
+            risk: if r.no_score != " " then "no adult score" else if r.at_least == " " then "unknown"
+                else if higher >= 7 then "high"
                 else if higher >= 5 then bound + "medium" else if single then bound + "low-medium"
                 else if complete then "low" else "unknown",
             {separator.join(cells)},

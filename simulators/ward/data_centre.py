@@ -15,6 +15,7 @@ from stream.ingest.edge_link import open_lanes
 from stream.site.directory import RegistryDirectory
 from vitals.messages import AlarmChanged
 from vitals.monitor import PatientMonitor
+from vitals.patient_group import PatientGroup, group_of
 from vitals.plan import MonitoringPlan
 from vitals.sender_clock import SIMULATED_BOUND_MS
 from vitals.view import PatientView
@@ -45,14 +46,18 @@ class DataCentre(WardPart):
         self._connections = connections
         self._store = setup.store
         self._clock = setup.clock
-        self._plan = MonitoringPlan(cadence_ms=cadences(setup.story.cadence_ms), clock_bound_ms=SIMULATED_BOUND_MS)
+        cadence_ms = cadences(setup.story.cadence_ms)
+        self._plans = {
+            group: MonitoringPlan(group=group, cadence_ms=cadence_ms, clock_bound_ms=SIMULATED_BOUND_MS)
+            for group in PatientGroup
+        }
         self._directory = RegistryDirectory(setup.site.site.registry)
         self._courier = Courier(setup.site.site.registry.documents)
         self.stream = EmbeddedStream(
             self._ingest.me,
             self._directory,
             setup.store,
-            lambda _binding_id: self._plan,
+            self._plan_of,
             setup.clock,
             limits=LIMITS,
             ack_interval_ms=50 if setup.settings.has_faults else 1_000,
@@ -90,7 +95,7 @@ class DataCentre(WardPart):
 
     def view(self, binding_id: str, at_ms: int) -> PatientView:
         """A patient as the store knows them, at a simulated time."""
-        return PatientMonitor.restore(binding_id, self._store.state(binding_id), self._plan).view(at_ms)
+        return PatientMonitor.restore(binding_id, self._store.state(binding_id), self._plan_of(binding_id)).view(at_ms)
 
     def heartbeat(self, edge_id: bytes) -> HeartbeatV1 | None:
         """The newest heartbeat of an edge; None before the first."""
@@ -111,6 +116,10 @@ class DataCentre(WardPart):
     def alarms_by_class(self) -> dict[str, int]:
         """Alarms in the store by priority and rule; classes without an alarm are left out."""
         return {rule: count for rule, count in self._store.alarms_by_class().items() if count}
+
+    def _plan_of(self, binding_id: str) -> MonitoringPlan:
+        binding = self._directory.binding(bytes.fromhex(binding_id))
+        return self._plans[PatientGroup.UNSTATED if binding is None else group_of(binding.about)]
 
     def _on_alarm(self, alarm: AlarmChanged) -> None:
         for listener in self.alarm_listeners:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runtime.time_zone import zone_name
 from stream.desk import load_report
 from stream.desk.client import DeskClient, Login
 from stream.errors import DeskCommandFailed
@@ -211,8 +212,8 @@ def report(
 
 def show(found: Alarms, console: Console) -> None:
     """The list as a table."""
-    zone = datetime.fromtimestamp(found.now_ms / 1_000).astimezone().tzname()
-    title = f"Alarms{f', {found.site}' if found.site else ''} (columns in {zone}, texts in UTC)"
+    zone = zone_name(datetime.fromtimestamp(found.now_ms / 1_000).astimezone())
+    title = f"Alarms{f', {found.site}' if found.site else ''} (columns in {zone})"
     table = Table(title=title, title_justify="left", expand=False)
     for name in ("", "alarm", "where", "what", "since", "answered", "called"):
         table.add_column(name, no_wrap=name in ("", "alarm", "since"), overflow="fold")

@@ -10,6 +10,7 @@ import typer
 
 from runtime.clock import SystemClock
 from runtime.errors import MissingExtra
+from runtime.time_zone import clock_of
 from stream.desk import texts
 from stream.desk.notify import Addresses, Notifier
 from stream.desk.process import check, desk_config, run_desk, users_of
@@ -111,7 +112,9 @@ def try_channels(
             f"{found.addresses}: has no address{f' of {person}' if person else ''}; "
             "add a table [NAME] with a URL for each channel"
         )
-    message = texts.of_trial(Telling(found.site_name, found.where), now_ms=SystemClock().now_ms())
+    message = texts.of_trial(
+        Telling(found.site_name, found.where, clock=clock_of(found.time_zone)), now_ms=SystemClock().now_ms()
+    )
 
     async def send_all() -> int:
         notifier, failed = Notifier(within_s=found.send_timeout_ms / 1_000), 0

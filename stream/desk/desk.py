@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.clock import ElapsedClock
 from runtime.logs import get
+from runtime.time_zone import clock_of
 from stream.config import DeskConfig
 from stream.desk import decisions, texts
 from stream.desk.book import DeskBook
@@ -117,7 +118,8 @@ class AlarmDesk:
         self.people = people = People(config.roles, addresses)
         self._mono = clock
         self._config = config
-        self._telling = Telling(config.site_name, config.where, config.detail == "values")
+        self._clock_text = clock_of(config.time_zone)
+        self._telling = Telling(config.site_name, config.where, config.detail == "values", self._clock_text)
         self._book = book
         self._place_of = place_of
         self._outages = DeskOutages(config.site_name or "this site", book, where=self._where, patients=patients)

@@ -5,7 +5,7 @@ one, as with Kafka, read from the desk's book, which has the last state of each 
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from runtime.time_zone import zone_name
 from stream.desk.book import BOOK_FILE, read_alarms
 from stream.desk.decisions import Kept
 from stream.errors import FileUnusable
 from stream.store.sqlite_record import STORE_FILE, SqliteRecord
 from vitals.alarm_load import DAY_MS, AlarmLoad, LoadMeasures, alarm_load
-from vitals.alarms import clock_text
 from vitals.messages import AlarmChanged, AlarmState
 from vitals.risk import duration
 
@@ -132,11 +132,8 @@ def _period(report: LoadReport) -> str:
         return "no alarms"
     days = (report.to_ms - report.from_ms) / DAY_MS
     monitored = "unknown" if report.patient_days is None else f"{report.patient_days:.2f}"
-    return f"{days:.2f} days until {_day(report.to_ms)} {clock_text(report.to_ms)}, patient-days: {monitored}"
-
-
-def _day(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1_000, UTC):%Y-%m-%d}"
+    until = datetime.fromtimestamp(report.to_ms / 1_000).astimezone()
+    return f"{days:.2f} days until {until:%Y-%m-%d %H:%M} {zone_name(until)}, patient-days: {monitored}"
 
 
 def _table(title: str) -> Table:

@@ -16,11 +16,12 @@ from typing import Final, TypeAlias
 from runtime import metrics
 from runtime.clock import ElapsedClock, FileClock, SystemClock
 from runtime.config import load
-from runtime.errors import ConfigError, NotPrivate
+from runtime.errors import ConfigError, NotPrivate, UnknownTimeZone
 from runtime.hardening import make_private_dir
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import get
 from runtime.metrics import Figure, Figures
+from runtime.time_zone import zone_of
 from stream.config import DeskConfig
 from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.desk import AlarmDesk, Place
@@ -67,9 +68,12 @@ def desk_config(path: Path | None) -> DeskConfig:
     problem = ""
     try:
         config.policy.check()
+        zone_of(config.time_zone)
         host, _ = metrics.address(config.api.listen)
     except BadPlan as error:
         raise ConfigError(f"policy.{error}", source=source) from error
+    except UnknownTimeZone as error:
+        raise ConfigError(str(error), source=source) from error
     except ValueError as error:
         raise ConfigError(f"api.{error}", source=source) from error
     if config.detail not in ("none", "values"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from stream.desk.decisions import Kept
-from vitals.alarms import clock_text
+from vitals.alarms import ClockText, clock_text
 from vitals.messages import AlarmKind, AlarmState, Priority
 
 NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
@@ -21,6 +21,7 @@ class Telling(NamedTuple):
     site: str = ""
     where: str = ""  # URL of the ward's screen
     values: bool = False  # include the alarm's text, with values; it then leaves the ward's systems
+    clock: ClockText = clock_text  # writes times, in the time zone of the site
 
 
 class Message(NamedTuple):
@@ -74,7 +75,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
     site = f", {telling.site}" if telling.site else ""
     lines = [
         f"{mark} {word.upper()} {kind}: {where}{site}.",
-        f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
+        f"Since {telling.clock(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
     ]
     if telling.values or kept.is_of_site:  # about no patient, and useless without the reason
         lines.append(alarm.text[:_REASON_CHARACTERS])
@@ -96,7 +97,7 @@ def of_outage(kept: Kept, telling: Telling, *, now_ms: int) -> Message:
         return Message(f"{mark} outage is over{site}", "\n".join(lines), alarm.priority)
     lines = [
         f"{mark} {word.upper()} technical alarm: no data from {beds} patients{site}.",
-        f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. {reference}",
+        f"Since {telling.clock(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. {reference}",
         f"{alarm.text}.",
         "This message replaces one for each of them. High alarms and alarms about patients are sent as always.",
         _look(telling),
@@ -124,7 +125,7 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
             continue
         over = "" if alarm.state is AlarmState.ACTIVE else ", over"
         reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values or kept.is_of_site else ""
-        lines.append(f"{MARKS[alarm.priority]} {where}, since {clock_text(alarm.onset_ms)}{over}{reason}")
+        lines.append(f"{MARKS[alarm.priority]} {where}, since {telling.clock(alarm.onset_ms)}{over}{reason}")
     if len(ordered) > _LINES_IN_A_DIGEST:
         lines.append(f"and {len(ordered) - _LINES_IN_A_DIGEST} more")
     lines += [_look(telling), NOT_A_DEVICE]
@@ -134,7 +135,7 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
 def of_trial(telling: Telling, *, now_ms: int) -> Message:
     """The test message of `vitalloom desk try`."""
     site = f" at {telling.site}" if telling.site else ""
-    body = f"A test of the alarm desk{site} at {clock_text(now_ms)}. There is no alarm.\n{NOT_A_DEVICE}"
+    body = f"A test of the alarm desk{site} at {telling.clock(now_ms)}. There is no alarm.\n{NOT_A_DEVICE}"
     return Message(f"Test of the alarm desk{site}", body, Priority.LOW)
 
 

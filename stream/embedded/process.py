@@ -21,6 +21,7 @@ from stream.errors import StreamError
 from stream.ingest.edge_link import EdgeLink
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
+from vitals.patient_group import group_of
 from vitals.plan import MonitoringPlan
 from wire.enrol.wallet import Wallet
 from wire.identity import Directory
@@ -110,6 +111,8 @@ def ordered_plan(directory: Directory) -> Callable[[str], MonitoringPlan]:
 
     def plan_of(binding_id: str) -> MonitoringPlan:
         binding = directory.binding(bytes.fromhex(binding_id))
-        return MonitoringPlan() if binding is None else MonitoringPlan(spo2_scale=binding.spo2_scale)
+        if binding is None:
+            return MonitoringPlan()
+        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about), time_zone=binding.time_zone)
 
     return plan_of

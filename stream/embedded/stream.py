@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.clock import Clock
 from runtime.logs import get
+from runtime.time_zone import clock_or_utc
 from stream.embedded.store import Store
 from stream.errors import CommitFailed, RowRefused
 from stream.ingest.courier import Courier
@@ -56,7 +57,7 @@ class Engine:
     def __init__(self, store: Store, plan_of: PlanOf) -> None:
         self.store = store
         self._plan_of = plan_of
-        self._patients = Patients(plan_of, store.states())
+        self._patients = Patients(plan_of, store.states(), clock_or_utc)
         self.defects = 0  # timers that failed, each of one patient
 
     def apply(self, messages: Sequence[Message], *, beside: Callable[[], None] | None = None) -> list[Event]:
@@ -87,7 +88,7 @@ class Engine:
 
     def forget(self) -> None:
         """Discard uncommitted changes: restore every patient's committed state."""
-        self._patients = Patients(self._plan_of, self.store.states())
+        self._patients = Patients(self._plan_of, self.store.states(), clock_or_utc)
 
     def _commit(self, beside: Callable[[], None] | None) -> list[Event]:
         for _, problem in self._patients.drain_defects():

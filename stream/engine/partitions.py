@@ -518,7 +518,11 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         end = (await reader.end_offsets([topic_partition]))[topic_partition]
         with _garbage_collection_paused():
             processor = self._processor(
-                rows, end=end, cadence_ms=self._config.cadence_ms, clock_bound_ms=self._clock_bound_ms
+                rows,
+                end=end,
+                cadence_ms=self._config.cadence_ms,
+                time_zone=self._config.time_zone,
+                clock_bound_ms=self._clock_bound_ms,
             )
         start = first if committed is None else committed
         if not first <= start <= end or processor.topic_was_recreated:

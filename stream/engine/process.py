@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from runtime.clock import Clock, FileClock, SteadyClock, SystemClock
 from runtime.config import load
 from runtime.end_dates import EndDateWatch
+from runtime.errors import ConfigError, UnknownTimeZone
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.metrics import serving
+from runtime.time_zone import zone_of
 from stream.config import WorkerConfig
 from stream.engine.health import WorkerHealth
 from stream.tls import kafka_end_dates
@@ -29,7 +31,12 @@ class EventLoop(StrEnum):
 
 def worker_config(path: Path | None) -> WorkerConfig:
     """Raises ConfigError, naming the key."""
-    return load(WorkerConfig, path, env_prefix="VITALLOOM_WORKER")
+    config = load(WorkerConfig, path, env_prefix="VITALLOOM_WORKER")
+    try:
+        zone_of(config.time_zone)
+    except UnknownTimeZone as error:
+        raise ConfigError(str(error), source="environment" if path is None else path) from error
+    return config
 
 
 def run_worker(config: WorkerConfig, engine: EventLoop) -> int:

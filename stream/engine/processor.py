@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from runtime.time_zone import clock_or_utc
 from stream.records import (
     STATE_VERSION,
     AlarmRecord,
@@ -22,6 +23,7 @@ from stream.records import (
     encode_record,
 )
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
+from vitals.patient_group import PatientGroup
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 from vitals.sender_clock import BOUND_MS
@@ -29,6 +31,16 @@ from wire.errors import DecodeError
 
 EVENTS_PER_RECORD: Final = 500
 """Further events go into another record: Kafka brokers reject records of more than a megabyte."""
+
+
+class _Orders(NamedTuple):
+    """What the plan of a patient is made from. A changed order is a new binding."""
+
+    spo2_scale: int = 1
+    group: PatientGroup = PatientGroup.UNSTATED
+
+
+_NO_ORDERS: Final = _Orders()
 
 
 class CommitBatch(NamedTuple):
@@ -49,8 +61,7 @@ class Processor:
     Args:
         rows: key and value of the newest state of each patient.
         end: end offset of the partition of readings. A state with a later offset belongs to a topic that was deleted.
-        cadence_ms: as in `MonitoringPlan`, for all patients.
-        clock_bound_ms: as in `MonitoringPlan`.
+        cadence_ms, time_zone, clock_bound_ms: as in `MonitoringPlan`, for all patients.
     """
 
     def __init__(
@@ -59,13 +70,14 @@ class Processor:
         *,
         end: int = 0,
         cadence_ms: Mapping[str, int] | None = None,
+        time_zone: str = "",
         clock_bound_ms: int = BOUND_MS,
     ) -> None:
-        self._clock_bound_ms = clock_bound_ms
+        self._time_zone, self._clock_bound_ms = time_zone, clock_bound_ms
         self._cadence_ms = dict(cadence_ms or {})
-        self._plans: dict[int, MonitoringPlan] = {}
+        self._plans: dict[_Orders, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
-        self._scale: dict[str, int] = {}
+        self._orders: dict[str, _Orders] = {}
         self._frames: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read and starts empty
         states = {}
@@ -78,11 +90,11 @@ class Processor:
                 continue
             states[binding_id] = row.snapshot
             self._last_offset[binding_id] = row.last_offset
-            self._scale[binding_id] = row.spo2_scale
+            self._orders[binding_id] = _Orders(row.spo2_scale, row.group)
         self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
         if self.topic_was_recreated:
             self._last_offset = dict.fromkeys(self._last_offset, -1)
-        self._patients = Patients(self._plan_of, states.items())
+        self._patients = Patients(self._plan_of, states.items(), clock_or_utc)
         self.alarm_pending = False
         self.applied = 0  # messages
         self.heard_ms: int | None = None  # arrival of the newest reading that was applied, by the clock of ingest
@@ -105,7 +117,7 @@ class Processor:
         if offset <= self._last_offset.get(binding_id, -1):
             return
         if isinstance(record, ReadingRecord):
-            self._scale.setdefault(binding_id, record.spo2_scale)
+            self._order(binding_id, record)
             if record.frame is not None:
                 self._frames.setdefault(binding_id, []).append(record.frame)
             self.heard_ms = record.messages[0].heard_ms
@@ -156,24 +168,33 @@ class Processor:
         unanswered = sum(alarm.priority is Priority.HIGH and alarm.acknowledged_by is None for alarm in standing)
         return (counts[Priority.LOW], counts[Priority.MEDIUM], counts[Priority.HIGH]), unanswered
 
+    def _order(self, binding_id: str, record: ReadingRecord) -> None:
+        known = self._orders.setdefault(binding_id, _Orders(record.spo2_scale, record.group))
+        if known.group is PatientGroup.UNSTATED is not record.group:
+            # The state is of an earlier version, which did not know the group of a patient.
+            self._orders[binding_id] = known._replace(group=record.group)
+            self._patients.reorder(binding_id)
+
     def _note(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, AlarmChanged):
                 self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
-        return encode_record(
-            PatientStateRow(
-                STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot
-            )
-        )
+        orders = self._orders.get(binding_id, _NO_ORDERS)
+        offset = self._last_offset.get(binding_id, -1)
+        return encode_record(PatientStateRow(STATE_VERSION, offset, orders.spo2_scale, snapshot, orders.group))
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
-        scale = self._scale.get(binding_id, 1)
-        plan = self._plans.get(scale)
+        orders = self._orders.get(binding_id, _NO_ORDERS)
+        plan = self._plans.get(orders)
         if plan is None:
-            plan = self._plans[scale] = MonitoringPlan(
-                spo2_scale=scale, cadence_ms=self._cadence_ms, clock_bound_ms=self._clock_bound_ms
+            plan = self._plans[orders] = MonitoringPlan(
+                spo2_scale=orders.spo2_scale,
+                group=orders.group,
+                cadence_ms=self._cadence_ms,
+                time_zone=self._time_zone,
+                clock_bound_ms=self._clock_bound_ms,
             )
         return plan
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from stream.ingest.edge_clocks import EdgeClocks
 from vitals.messages import Message, ModelScore, Reading
+from vitals.patient_group import PatientGroup, group_of
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
@@ -31,6 +32,7 @@ class ReadingWithScores(NamedTuple):
     reading: Reading
     scores: list[ModelScore]
     spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for the binding: 1 or 2
+    group: PatientGroup = PatientGroup.UNSTATED
 
     @property
     def messages(self) -> list[Message]:
@@ -136,4 +138,4 @@ def decode_content(directory: Directory, opened: Opened, now_ms: int, clocks: Ed
     if binding is None or binding.wearable_id != message.origin.wearable_id:
         raise DecodeError(Reason.BINDING, "the reading is not from the wearable of this binding")
     reading = clocks.place(opened.sender, message, to_reading(message, binding_id), now_ms)
-    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale)
+    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale, group_of(binding.about))

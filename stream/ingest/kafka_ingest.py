@@ -38,6 +38,7 @@ from stream.records import (
     encode_record,
 )
 from stream.refusals import Cause
+from vitals.patient_group import group_of
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
 from wire.errors import DecodeError, Reason
@@ -198,7 +199,12 @@ class KafkaIngest:
             case ReadingWithScores() as found:
                 if self._on_stored is not None:
                     self._awaited[frame.session_id, frame.counter] = found.reading.reading_id
-                reading = ReadingRecord(messages=tuple(found.messages), frame=frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+                reading = ReadingRecord(
+                    messages=tuple(found.messages),  # type: ignore[arg-type]
+                    frame=frame,
+                    spo2_scale=found.spo2_scale,
+                    group=found.group,
+                )
                 return [self._record_for(KAFKA_READINGS, binding, reading)]
             case HeartbeatV1() as beat:
                 return [
@@ -311,6 +317,7 @@ class KafkaIngest:
                     at_ms=now_ms,
                     valid_from_ms=one.valid_from_ms,
                     valid_to_ms=one.valid_to_ms,
+                    group=group_of(one.about),
                 )
                 record = self._record_for(KAFKA_HEALTH, location.binding_id, location)
                 sent = await sender.send_unconfirmed(record)

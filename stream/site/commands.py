@@ -5,10 +5,11 @@ import getpass
 import io
 import os
 import pwd
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import typer
@@ -17,12 +18,15 @@ from rich.table import Column, Table
 
 from runtime.clock import SystemClock
 from runtime.hardening import write_private
+from runtime.time_zone import date_and_time, site_time_zone
 from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
+from vitals.patient_group import PatientGroup, group_of
 from wire.enrol.authority import moment
 from wire.identity import About, BindingRecord, Role
 
+T = TypeVar("T")
 DAY_MS: Final = 86_400_000
 _SHORT_LINE: Final = 72
 _LONG_LINE: Final = 1_000
@@ -63,6 +67,13 @@ def init(
     ] = "127.0.0.1",
     registry_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the registry.")] = 8_443,
     broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of the broker.")] = 8_883,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            help="Time zone in which times are shown to people, an IANA name such as Europe/Berlin.",
+            show_default="that of this machine",
+        ),
+    ] = "",
     encrypt_root: Annotated[
         bool, typer.Option("--encrypt-root", help="Encrypt the root key's file with a passphrase; asks for it.")
     ] = False,
@@ -78,6 +89,7 @@ def init(
         registry_port=registry_port,
         broker_host=host,
         broker_port=broker_port,
+        time_zone=site_time_zone(time_zone),
     )
     with contextlib.closing(Site.create(site, facts, clock=SystemClock(), passphrase=passphrase, who=_who())) as made:
         typer.echo(f"site {name} created in {site}; its authority has the pin {made.authority.pin.hex()}")
@@ -299,8 +311,22 @@ def bind(
         typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation; 2 for patients with a lower target range."),
     ] = 1,
     age: Annotated[
-        float | None, typer.Option(help="Age in years, for the prediction models.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Age in years. Under 16 there is no NEWS2, no other adult score and no model.", show_default=False
+        ),
     ] = None,
+    pregnant: Annotated[
+        bool | None,
+        typer.Option(
+            "--pregnant/--not-pregnant",
+            help="Pregnancy: there is no NEWS2, no other adult score and no model in it.",
+            show_default=False,
+        ),
+    ] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Age or pregnancy, if not given, are not known: score as an adult.")
+    ] = False,
     sex: Annotated[Sex | None, typer.Option(help="Sex, for the prediction models.", show_default=False)] = None,
     chest_pain: Annotated[
         int | None,
@@ -312,7 +338,11 @@ def bind(
         ),
     ] = None,
 ) -> None:
-    """Bind a wearable to a patient."""
+    """Bind a wearable to a patient. Age and pregnancy decide which scores apply; what is not given is asked."""
+    is_male = None if sex is None else sex is Sex.MALE
+    about = About(age_years=age, is_male=is_male, chest_pain=chest_pain, is_pregnant=pregnant)
+    if not unknown and not about.problem():
+        about = _stated(about)
     with _opened(site) as opened:
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
@@ -320,10 +350,15 @@ def bind(
             patient=patient,
             bed=bed,
             spo2_scale=spo2_scale,
-            about=About(age_years=age, is_male=None if sex is None else sex is Sex.MALE, chest_pain=chest_pain),
+            about=about,
             who=_who(),
         )
         typer.echo(f"binding {found.hex()}")
+        group = group_of(about)
+        if group.note:
+            typer.echo(f"warning: {group.note}", err=True)
+        elif group is PatientGroup.UNSTATED:
+            typer.echo("warning: age or pregnancy is unknown: scored as an adult", err=True)
         for note in _refresh(opened):
             typer.echo(note)
 
@@ -355,16 +390,18 @@ def bindings(
             rows = [{key: _json_value(value) for key, value in _fields(one)} for one in opened.registry.bindings()]
             typer.echo(msgspec.json.encode(rows).decode())
             return
-        table = Table("binding", "patient", "bed", "wearable", "edge", "from", "to")
+        table = Table("binding", "patient", "bed", "scores", "wearable", "edge", "from", "to")
         for one in opened.registry.bindings():
-            ends = "" if one.valid_to_ms is None else f"{moment(one.valid_to_ms):%Y-%m-%d %H:%M}"
+            ends = "" if one.valid_to_ms is None else date_and_time(opened.facts.time_zone, one.valid_to_ms)
             table.add_row(
                 one.binding_id.hex()[:12],
                 one.patient,
                 one.bed,
+                group_of(one.about).word
+                or ("adult" if group_of(one.about) is PatientGroup.ADULT else "adult (unstated)"),
                 one.wearable_id.hex()[:12],
                 one.edge_id.hex()[:12],
-                f"{moment(one.valid_from_ms):%Y-%m-%d %H:%M}",
+                date_and_time(opened.facts.time_zone, one.valid_from_ms),
                 ends,
             )
         _print(table)
@@ -459,6 +496,50 @@ def _account() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def _stated(about: About) -> About:
+    """Ask for what decides whether adult scores apply, if it is not known yet.
+
+    Raises:
+        RegistryRefused: there is no terminal to ask on.
+    """
+    if about.age_years is None:
+        about = msgspec.structs.replace(about, age_years=_asked("age in years", "--age YEARS", _age))
+    if group_of(about) is PatientGroup.UNSTATED and about.age_years is not None and about.is_pregnant is None:
+        answer = _asked("pregnancy (yes, no)", "--pregnant or --not-pregnant, or --sex male", _yes_or_no)
+        about = msgspec.structs.replace(about, is_pregnant=answer)
+    return about
+
+
+def _asked(what: str, option: str, read: Callable[[str], T]) -> T | None:
+    """An answer at the terminal; None for "unknown"."""
+    if not sys.stdin.isatty():
+        raise RegistryRefused(
+            f"state the {what.partition(' (')[0]}, because NEWS2 and the models are for adults who are not pregnant: "
+            f"give {option}, or --unknown if it is not known"
+        )
+    while True:
+        text = str(typer.prompt(f"{what}, or unknown")).strip().lower()
+        if text == "unknown":
+            return None
+        try:
+            return read(text)
+        except ValueError:
+            typer.echo(f"{text[:40]!r} is no answer to that", err=True)
+
+
+def _age(text: str) -> float:
+    years = float(text)
+    if About(age_years=years).problem():
+        raise ValueError(text)
+    return years
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(text)
+    return text == "yes"
 
 
 def _who() -> str:

@@ -86,6 +86,8 @@ class SignedDocuments:
             age_years=binding.about.age_years,
             is_male=binding.about.is_male,
             chest_pain=binding.about.chest_pain,
+            is_pregnant=binding.about.is_pregnant,
+            time_zone=binding.time_zone,
         )
         self._sign(DocumentType.BINDING, binding.binding_id, binding.edge_id, content, seal_to=edge, always=always)
 

@@ -48,6 +48,7 @@ class SiteFacts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     broker_host: str
     broker_port: int
     broker_folder: str = ""  # absolute; empty: within the site
+    time_zone: str = ""  # IANA name, in which times are shown to people; empty: UTC
 
     @property
     def url(self) -> str:
@@ -94,6 +95,7 @@ class Site:
             clock=clock,
             wall=wall,
             bad_tokens=(policy or EnrolmentPolicy()).bad_tokens,
+            time_zone=facts.time_zone,
         )
         self._enrolment: Enrolment | None = None
         if signers is not None:

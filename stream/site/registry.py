@@ -61,8 +61,10 @@ class Registry:
         clock: Clock,
         wall: Clock | None = None,
         bad_tokens: int = BAD_TOKENS,
+        time_zone: str = "",
     ) -> None:
         self.tenant_id = tenant_id
+        self.time_zone = time_zone  # of the site; in the documents of bindings
         self.file = RegistryFile(path, clock=clock, to_read=control is None)
         self.certificates = IssuedCertificates(self.file, wall or clock)
         self.documents = SignedDocuments(self.file, control, clock)
@@ -177,7 +179,8 @@ class Registry:
 
         Args:
             patient: a pseudonym; the registry never knows a name.
-            about: facts that the models need. Readers of this registry can see them; the edge gets them sealed.
+            about: facts that decide which scores apply, and that the models need. Readers of this registry can see
+                them; the edge gets them sealed.
 
         Raises:
             RegistryRefused: the wearable is on a patient already, or a device has the wrong role.
@@ -191,7 +194,7 @@ class Registry:
         with self.file.change("bound", who=who, subject=found_id.hex(), wearable=wearable_id.hex(), edge=edge_id.hex()):
             self._check_can_bind(wearable_id, edge_id)
             self.file.execute(
-                f"INSERT INTO binding ({_BINDING}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",  # noqa: S608 - names from code
+                f"INSERT INTO binding ({_BINDING}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",  # noqa: S608 - names from code
                 (
                     found_id.hex(),
                     _printable("patient", patient, 64),
@@ -203,6 +206,7 @@ class Registry:
                     about.age_years,
                     about.is_male,
                     about.chest_pain,
+                    about.is_pregnant,
                 ),
             )
             self._publish_binding(found_id)
@@ -231,14 +235,14 @@ class Registry:
             "ORDER BY valid_from_ms, binding_id",
             (after_ms,),
         )
-        return [_binding(row) for row in rows]
+        return [_binding(row, self.time_zone) for row in rows]
 
     def binding(self, binding_id: bytes) -> BindingRecord | None:
         row = self.file.execute(
             f"SELECT {_BINDING} FROM binding WHERE binding_id = ?",  # noqa: S608 - our columns
             (binding_id.hex(),),
         ).fetchone()
-        return None if row is None else _binding(row)
+        return None if row is None else _binding(row, self.time_zone)
 
     def find_binding(self, text: str) -> bytes:
         """A binding by its id, the beginning of it, or by its wearable's. Raises RegistryRefused."""
@@ -343,11 +347,11 @@ class Registry:
 
 _BINDING: Final = (
     "binding_id, patient, bed, wearable_id, edge_id, valid_from_ms, valid_to_ms, spo2_scale, "
-    "age_years, is_male, chest_pain"
+    "age_years, is_male, chest_pain, is_pregnant"
 )
 
 
-def _binding(row: Sequence[Any]) -> BindingRecord:
+def _binding(row: Sequence[Any], time_zone: str) -> BindingRecord:
     un = bytes.fromhex
     return BindingRecord(
         binding_id=un(row[0]),
@@ -358,7 +362,13 @@ def _binding(row: Sequence[Any]) -> BindingRecord:
         valid_from_ms=row[5],
         valid_to_ms=row[6],
         spo2_scale=row[7],
-        about=About(age_years=row[8], is_male=None if row[9] is None else bool(row[9]), chest_pain=row[10]),
+        about=About(
+            age_years=row[8],
+            is_male=None if row[9] is None else bool(row[9]),
+            chest_pain=row[10],
+            is_pregnant=None if row[11] is None else bool(row[11]),
+        ),
+        time_zone=time_zone,
     )
 
 

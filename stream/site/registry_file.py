@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS prekey (
 CREATE TABLE IF NOT EXISTS binding (
     binding_id TEXT PRIMARY KEY, patient TEXT NOT NULL, bed TEXT NOT NULL, wearable_id TEXT NOT NULL,
     edge_id TEXT NOT NULL, valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER, spo2_scale INTEGER NOT NULL,
-    age_years REAL, is_male INTEGER, chest_pain INTEGER) WITHOUT ROWID;
+    age_years REAL, is_male INTEGER, chest_pain INTEGER, is_pregnant INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS binding_wearable ON binding (wearable_id);
 CREATE INDEX IF NOT EXISTS binding_edge ON binding (edge_id);
 CREATE TABLE IF NOT EXISTS document (
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS document (
     said BLOB NOT NULL, frame BLOB NOT NULL, PRIMARY KEY (kind, subject)) WITHOUT ROWID;
 """
 
-_ADDED_TO_BINDING: Final = ("age_years REAL", "is_male INTEGER", "chest_pain INTEGER")
+_ADDED_TO_BINDING: Final = ("age_years REAL", "is_male INTEGER", "chest_pain INTEGER", "is_pregnant INTEGER")
 """Columns of `binding` that registries of earlier versions do not have."""
 
 

@@ -211,7 +211,7 @@ def _location(record: PatientLocation) -> str:
     ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
     return (
         f"{BINDING},binding={record.binding_id},ward={_tag(ward)} "
-        f"{_text_fields(bed=record.bed, patient=record.patient, edge=record.edge_id)}"
+        f"{_text_fields(bed=record.bed, patient=record.patient, edge=record.edge_id, no_score=record.group.word)}"
         f"valid_from_ms={record.valid_from_ms}i{ends} {record.at_ms * NS_IN_MS}"
     )
 

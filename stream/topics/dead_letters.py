@@ -236,7 +236,12 @@ def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) 
         raise CannotResend("it still cannot be decoded") from error
     if not isinstance(found, ReadingWithScores):
         raise CannotResend("it is not a reading")
-    return ReadingRecord(messages=tuple(found.messages), frame=letter.frame, spo2_scale=found.spo2_scale)  # type: ignore[arg-type]
+    return ReadingRecord(
+        messages=tuple(found.messages),  # type: ignore[arg-type]
+        frame=letter.frame,
+        spo2_scale=found.spo2_scale,
+        group=found.group,
+    )
 
 
 _ANY_BUCKETS: Final = Buckets("", "", "")  # to decode what names no bucket

@@ -99,7 +99,7 @@ def test_silent_patient_is_shown_with_the_last_score(bad: Hour) -> None:
 
     assert re.fullmatch(r"was [56], no data for 20 min", row["news2"])
     assert {row[name] for name in ("heart_rate", "respiratory_rate", "spo2")} == {"– 20 min"}
-    assert row["risk"] == "medium"
+    assert row["risk"] == "≥ medium"
     assert "no data" in row["alarm"]
 
 

@@ -102,8 +102,9 @@ After the site has been stopped, the doctor lists each problem with its fix:
 
 A demo becomes a site for a ward in these steps:
 
-1. Run `vitalloom site init site --host ward.example` as a dedicated user, on a machine that devices reach by that
-   name. Move `ca/root.key` to a safe place.
+1. Run `vitalloom site init site --host ward.example --time-zone Europe/London` as a dedicated user, on a machine that
+   devices reach by that name. Without `--time-zone` times are shown in the zone of the machine. Move `ca/root.key` to a
+   safe place.
 2. Enter the addresses of people in `people/addresses.toml` and their roles in `config/desk.toml`, and create a user
    for each (`vitalloom desk --config site/config/desk.toml user add NAME`). `vitalloom desk --config
    site/config/desk.toml try` sends a test message to all. [notifications.md](notifications.md)

@@ -18,6 +18,7 @@ from deploy.checks import (
     judge_lag,
     judge_offset,
     judge_revocation_list,
+    judge_time_zone,
     judge_urgent_ladder,
     ok,
     span,
@@ -215,10 +216,15 @@ def test_the_ladders_in_the_folder_of_a_site_are_checked(policy: str, severity: 
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "desk.toml").write_text(policy, encoding="utf-8")
 
-    (found,) = check_desk(tmp_path)
+    found = check_desk(tmp_path)
 
-    assert found.severity is severity
+    assert found[0].severity is severity
 
 
 def test_a_site_without_a_desk_has_no_ladder_to_check(tmp_path: Path) -> None:
     assert check_desk(tmp_path) == []
+
+
+def test_a_time_zone_that_was_not_stated_is_a_warning() -> None:
+    assert judge_time_zone("Europe/Berlin", source="desk.toml").severity is Severity.OK
+    assert judge_time_zone("", source="desk.toml").severity is Severity.WARNING

@@ -1,5 +1,6 @@
 """The folder of a site: created, completed, never overwritten, and private to its owner."""
 
+import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from deploy import env, settings
 from deploy.description import Ports
 from deploy.errors import SiteIncomplete
-from deploy.folder import GENERATED_SECRETS, SiteFolder
+from deploy.folder import GENERATED_SECRETS, SiteFolder, facts_of
+from runtime.config import load
+from stream.config import DeskConfig, WorkerConfig
 from stream.desk.users import Users
 
 
@@ -136,3 +139,14 @@ def test_first_user_is_created_once(tmp_path: Path) -> None:
     assert Users(site / "data" / "desk" / "users.json").is_right("anna", password)
     assert created.create_first_user("ben") is None
     assert password not in b"".join(files(site).values()).decode(errors="replace")
+
+
+def test_the_time_zone_of_a_site_is_in_everything_that_shows_times(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    create(folder, time_zone="Europe/Berlin")
+
+    assert facts_of(folder).time_zone == "Europe/Berlin"
+    for process, kind in (("worker", WorkerConfig), ("desk", DeskConfig)):
+        assert load(kind, folder / "config" / f"{process}.toml", env_prefix="NONE").time_zone == "Europe/Berlin"
+    boards = [json.loads(one.read_bytes()) for one in (folder / "config/grafana/grafana").glob("*.json")]
+    assert {one["timezone"] for one in boards} == {"Europe/Berlin"}

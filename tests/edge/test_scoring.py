@@ -178,7 +178,7 @@ def test_a_model_that_fell_silent_or_eased_says_why_anew(found: LoadedModels, mo
             reasons[minute] = score.reason
 
     assert "(" in reasons[0]
-    assert reasons[5] == f"{reasons[0]}; as of 08:00 UTC"
+    assert reasons[5] == f"{reasons[0]}; as of 5 min ago"
     assert reasons[10] == ""
     assert "(" in reasons[15]
     assert "as of" not in reasons[15]
@@ -434,3 +434,11 @@ def test_patients_do_not_know_of_one_another(found: LoadedModels) -> None:
         together.score(a_reading(after_ms, binding="cd" * 16, **ILL))
 
     assert mixed == told(alone, getting_worse, until_ms=4 * HOUR, every_ms=ASK_MS)
+
+
+@pytest.mark.parametrize("about", [About(age_years=8.0), About(age_years=30.0, is_male=False, is_pregnant=True)])
+def test_no_model_is_asked_for_a_patient_for_whom_none_was_made(about: About, found: LoadedModels) -> None:
+    asked = told(a_scoring(found, about=about), well, until_ms=30 * MINUTE)
+
+    assert asked == []
+    assert told(a_scoring(found), well, until_ms=30 * MINUTE) != []

@@ -144,12 +144,12 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         ReadingRecord(messages=(READING, SCORE), frame=FRAME, spo2_scale=2),
         decode_patient_record,
         (
-            "94a76172726976656492dc0016a772656164696e67d920616261626162616261626162616261626162616261626162616261"
+            "95a76172726976656492dc0016a772656164696e67d920616261626162616261626162616261626162616261626162616261"
             "6261626162c41072727272727272727272727272727272c4107373737373737373737373737373737307cd03e8cd04b0cb40"
             "51800000000000c0cb4058400000000000c0c0c0cb0000000000000000c000c000cd05dcc000a09bab6d6f64656c5f73636f"
             "7265d9206162616261626162616261626162616261626162616261626162616261626162c410727272727272727272727272"
             "72727272cd03e8cd04b0a6736570736973a3312e32cb3fd0000000000000cb3fe0000000000000a0c094c410656467652d31"
-            "2d656467652d312d6564c41073657373696f6e2d312d73657373696f010702"
+            "2d656467652d312d6564c41073657373696f6e2d312d73657373696f01070200"
         ),
     ),
     (
@@ -239,8 +239,8 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         PatientLocation(binding_id=BED, patient="p-1", bed="north/1", edge_id="0e", at_ms=1_000, valid_from_ms=500),
         decode_health,
         (
-            "98a6706c61636564d9206162616261626162616261626162616261626162616261626162616261626162a3702d31a76e6f72"
-            "74682f31a23065cd03e8cd01f4c0"
+            "99a6706c61636564d9206162616261626162616261626162616261626162616261626162616261626162a3702d31a76e6f72"
+            "74682f31a23065cd03e8cd01f4c000"
         ),
     ),
     (
@@ -270,7 +270,7 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
     (
         PatientStateRow(STATE_VERSION, 41, 2, b"snapshot"),
         decode_state_row,
-        "94012902c408736e617073686f74",
+        "95012902c408736e617073686f7400",
     ),
 )
 
@@ -363,6 +363,39 @@ def test_an_alarm_of_before_it_had_a_recommended_response_is_still_read() -> Non
     )
 
     assert decode_alarm_record(bytes.fromhex(earlier)) == AlarmRecord(alarm=ALARM)
+
+
+@pytest.mark.parametrize(
+    ("number", "earlier"),
+    [
+        (
+            0,
+            (
+                "94a76172726976656492dc0013a772656164696e67d920616261626162616261626162616261626162616261626162616261"
+                "6261626162c41072727272727272727272727272727272c4107373737373737373737373737373737307cd03e8cd04b0cb40"
+                "51800000000000c0cb4058400000000000c0c0c0cb0000000000000000c000c000cd05dc9bab6d6f64656c5f73636f7265d9"
+                "206162616261626162616261626162616261626162616261626162616261626162c410727272727272727272727272727272"
+                "72cd03e8cd04b0a6736570736973a3312e32cb3fd0000000000000cb3fe0000000000000a0c094c410656467652d312d6564"
+                "67652d312d6564c41073657373696f6e2d312d73657373696f010702"
+            ),
+        ),
+        (
+            9,
+            (
+                "98a6706c61636564d9206162616261626162616261626162616261626162616261626162616261626162a3702d31a76e6f72"
+                "74682f31a23065cd03e8cd01f4c0"
+            ),
+        ),
+        (
+            11,
+            ("94012902c408736e617073686f74"),
+        ),
+    ],
+)
+def test_a_record_of_before_the_group_of_a_patient_was_stated_is_still_read(number: int, earlier: str) -> None:
+    record, decode, _ = GOLDEN[number]
+
+    assert decode(bytes.fromhex(earlier)) == record
 
 
 def test_judgements_of_before_a_score_said_what_is_due_are_still_read() -> None:

@@ -195,9 +195,9 @@ def state_of(monitor: PatientMonitor) -> str:
     return f"{word}, {alarm.priority.name.lower()}{seen}"
 
 
-def test_times_of_day_in_texts_are_utc() -> None:
-    assert clock_text(START) == "08:00 UTC"
-    assert "Times in texts are UTC" in FLOWING
+def test_times_of_day_in_texts_name_their_zone() -> None:
+    assert clock_text(START) == "08:00 UTC"  # a site that has stated none
+    assert "Times are in the time zone of the site, and name it: `14:02 CET`" in FLOWING
 
 
 def test_the_document_says_what_the_system_is_not() -> None:

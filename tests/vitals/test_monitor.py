@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.time_zone import clock_of
 from tests.vitals.stories import (
     BINDING,
     HOUR,
@@ -1152,3 +1153,20 @@ def test_a_model_never_suppresses_and_never_delays_the_alarm_of_a_rule(steps: li
         ]
 
     assert of_rules(with_models) == of_rules(without)
+
+
+# Times in texts
+
+
+def test_every_time_in_a_text_is_in_the_zone_of_the_site_and_names_it() -> None:
+    monitor = PatientMonitor(BINDING, a_plan(), clock_of("Europe/Berlin"))
+    feed(monitor, *steady(0, 2 * MINUTE, **ILL), *steady(3 * MINUTE, 20 * MINUTE))
+    feed(monitor, *steady(21 * MINUTE, 23 * MINUTE, flags=SensorFlag.SENSOR_OFF))
+    events = wait(monitor, 2 * HOUR)
+    again = PatientMonitor.restore(BINDING, monitor.snapshot(), a_plan(), clock_of("Europe/Berlin"))
+
+    texts = [one.text for one in [*alarms(events), *monitor.open_alarms()]]
+
+    assert sum(" CET" in text for text in texts) >= 3
+    assert not [text for text in texts if "UTC" in text]
+    assert [one.text for one in again.open_alarms()] == [one.text for one in monitor.open_alarms()]

@@ -27,6 +27,7 @@ WANTED: Final = b"VSE1 documents?"
 nothing: a forged one only makes an edge repeat documents that are not secret."""
 MAX_CONTENT: Final = 8_000
 
+_BINDING_FIELDS: Final = 10  # of the first version
 _FIXED: Final = struct.Struct(">BBHQQ16s")
 _SEALED: Final = 1
 _PREKEY_ID_BYTES: Final = 8
@@ -89,13 +90,22 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     valid_from_ms: int
     valid_to_ms: int | None = None
     spo2_scale: int = 1
-    age_years: float | None = None  # these three are for models; None: unknown
+    age_years: float | None = None  # these three and `is_pregnant` are facts about the patient; None: unknown
     is_male: bool | None = None
     chest_pain: int | None = None
+    is_pregnant: bool | None = None
+    time_zone: str = ""  # IANA name, in which times are shown; empty: UTC
 
     def __post_init__(self) -> None:
-        if problem := About(age_years=self.age_years, is_male=self.is_male, chest_pain=self.chest_pain).problem():
+        if problem := self.about.problem():
             raise ValueError(problem)
+
+    @property
+    def about(self) -> About:
+        """The facts about the patient."""
+        return About(
+            age_years=self.age_years, is_male=self.is_male, chest_pain=self.chest_pain, is_pregnant=self.is_pregnant
+        )
 
 
 class AssignmentV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -130,7 +140,16 @@ def control_key_id(key: Ed25519PublicKey) -> bytes:
 
 
 def encode_content(content: Content) -> bytes:
-    """The same content gives the same bytes."""
+    """The same content gives the same bytes.
+
+    Of a binding the fields that were added later and say nothing are left out: earlier versions refuse what they do not
+    know.
+    """
+    if isinstance(content, BindingV1):
+        fields = list(msgspec.structs.astuple(content))
+        while len(fields) > _BINDING_FIELDS and fields[-1] in (None, ""):
+            fields.pop()
+        return _ENCODER.encode(fields)
     return _ENCODER.encode(content)
 
 

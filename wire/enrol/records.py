@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from wire.enrol.documents import AssignmentV1, BindingV1, DeviceV1
 from wire.errors import EnrolmentFailed
-from wire.identity import About, BindingRecord, Credential, Role, SenderRecord
+from wire.identity import BindingRecord, Credential, Role, SenderRecord
 from wire.sessions import Recipient
 
 
@@ -39,7 +39,8 @@ def binding_of(binding_id: bytes, content: BindingV1) -> BindingRecord:
         valid_from_ms=content.valid_from_ms,
         valid_to_ms=content.valid_to_ms,
         spo2_scale=content.spo2_scale,
-        about=About(age_years=content.age_years, is_male=content.is_male, chest_pain=content.chest_pain),
+        about=content.about,
+        time_zone=content.time_zone,
     )
 
 

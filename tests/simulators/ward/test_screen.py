@@ -1,5 +1,6 @@
 """The ward's screen: current values are shown, stale ones are not."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from simulators.ward.screen import NOT_A_DEVICE, CallStatus, PatientRow, WardSta
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
 from vitals.messages import Acknowledge, AlarmChanged, Priority, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
+from vitals.patient_group import PatientGroup
 from vitals.plan import MonitoringPlan
 
 STATUS = WardStatus(
@@ -199,3 +201,29 @@ def test_the_recommended_response_stands_once_with_its_beds_the_most_urgent_firs
     assert first.startswith("*** bed 2, 3: emergency: tell the medical team now")
     assert then.startswith(" ** bed 1: urgent: tell the medical team now")
     assert max(map(len, shown)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_a_patient_without_a_score_is_said_to_have_none_and_is_sorted_by_alarms(width: int) -> None:
+    monitor = PatientMonitor(BINDING, MonitoringPlan(group=PatientGroup.CHILD))
+    for after_ms in range(0, MINUTE, 5_000):
+        monitor.on_reading(a_reading(after_ms, **{**WELL, "spo2": 80}))
+    child = PatientRow(bed="9", patient="P0009", view=monitor.view(START + MINUTE))
+    well = seen(a_reading(MINUTE, **{**WELL, "heart_rate": 95}), after_ms=MINUTE, bed="1")
+
+    shown = text(well, child, after_ms=MINUTE, width=width)
+
+    assert "bed 9: under 16: no NEWS2, no other adult score, no model" in shown
+    rows = [line for line in shown.splitlines() if re.match(r"\W*[19] ", line)]
+    assert "under 16" in rows[0]
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_what_is_due_is_said_with_its_reason(width: int) -> None:
+    rest = {name: value for name, value in WELL.items() if name != "consciousness"}
+    row = seen(a_reading(0, **WELL), a_reading(2 * HOUR, **{**rest, "heart_rate": 132}), after_ms=2 * HOUR)
+
+    shown = text(row, after_ms=2 * HOUR, width=width)
+
+    assert "bed 3: consciousness entered 2 h ago: due (hourly at NEWS2 5 or more" in shown
+    assert "≥ 3" in shown

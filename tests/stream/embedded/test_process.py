@@ -24,7 +24,9 @@ from tests.stream.desk.data_centres import an_ill_reading
 from tests.stream.desk.desks import ROOT, DeskHouse
 from tests.stream.site.registries import FACTS
 from vitals.monitor import PatientMonitor
+from vitals.patient_group import PatientGroup
 from vitals.plan import MonitoringPlan
+from wire.identity import About
 
 
 def test_the_data_centre_scores_with_the_scale_that_was_ordered(tmp_path: Path) -> None:
@@ -42,6 +44,25 @@ def test_the_data_centre_scores_with_the_scale_that_was_ordered(tmp_path: Path) 
     found = {scale: plan_of(binding.hex()).spo2_scale for scale, binding in scales.items()}
 
     assert found == {1: 1, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("about", "group"),
+    [
+        (About(), PatientGroup.UNSTATED),
+        (About(age_years=8.0), PatientGroup.CHILD),
+        (About(age_years=30.0, is_pregnant=True), PatientGroup.PREGNANT),
+        (About(age_years=30.0, is_male=True), PatientGroup.ADULT),
+    ],
+)
+def test_the_data_centre_knows_for_whom_there_is_no_adult_score(
+    about: About, group: PatientGroup, tmp_path: Path
+) -> None:
+    registry = Site.create(tmp_path / "site", FACTS, clock=SystemClock(), who="tester").registry
+    edge, wearable = registry.add_device("edge", who="tester"), registry.add_device("wearable", who="tester")
+    binding = registry.bind(wearable_id=wearable, edge_id=edge, patient="P", bed="1", about=about, who="tester")
+
+    assert ordered_plan(RegistryDirectory(registry))(binding.hex()).group is group
 
 
 @pytest.mark.services

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.engine.processor import EVENTS_PER_RECORD, Processor
+from stream.engine.processor import EVENTS_PER_RECORD, CommitBatch, Processor
 from stream.records import (
     AlarmRecord,
     FrameRef,
@@ -16,15 +16,20 @@ from stream.records import (
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
 from tests.stream.receiving_site import HOUR, NOW, SECOND
 from vitals.messages import Message, News2Scored, ReadingJudged, Tick
+from vitals.patient_group import PatientGroup
 from wire.errors import DecodeError
 
 
-def record(message: Message, *, frame: int | None = None, scale: int = 1) -> bytes:
+def record(
+    message: Message, *, frame: int | None = None, scale: int = 1, group: PatientGroup = PatientGroup.UNSTATED
+) -> bytes:
     assert not isinstance(message, Tick)
     if not hasattr(message, "reading_id"):
         return encode_record(OrderRecord(message=message))  # type: ignore[arg-type]
     ref = None if frame is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame)
-    return encode_record(ReadingRecord(messages=(message,), frame=ref, spo2_scale=scale))  # type: ignore[arg-type]
+    return encode_record(
+        ReadingRecord(messages=(message,), frame=ref, spo2_scale=scale, group=group)  # type: ignore[arg-type]
+    )
 
 
 def test_each_changed_patient_has_one_state_row() -> None:
@@ -122,6 +127,37 @@ def test_the_ordered_spo2_scale_survives_a_restart() -> None:
         if isinstance(event, News2Scored)
     }
     assert scales == {2}
+
+
+def scores_in(*outputs: CommitBatch) -> list[News2Scored]:
+    return [
+        event
+        for one in outputs
+        for _, value in one.judgements
+        for event in decode_judgement_record(value).events
+        if isinstance(event, News2Scored)
+    ]
+
+
+def test_a_child_has_no_score_before_and_after_a_restart() -> None:
+    first = Processor()
+    first.apply(0, record(reading(0, spo2=90.0), group=PatientGroup.CHILD))
+    output = first.drain()
+    again = Processor(output.states, end=1)
+    again.apply(1, record(reading(5 * SECOND, spo2=90.0), group=PatientGroup.CHILD))
+
+    assert scores_in(output, again.drain()) == []
+
+
+def test_a_state_of_before_groups_were_stated_learns_it_from_the_next_reading() -> None:
+    first = Processor()
+    first.apply(0, record(reading(0, spo2=90.0)))
+    output = first.drain()
+    again = Processor(output.states, end=1)
+    again.apply(1, record(reading(5 * SECOND, spo2=90.0), group=PatientGroup.CHILD))
+
+    assert len(scores_in(output)) == 1
+    assert scores_in(again.drain()) == []
 
 
 def test_many_events_are_several_records_and_the_last_one_names_the_frames() -> None:

@@ -112,8 +112,9 @@ def centre(tmp_path: Path) -> Centre:
 
 def bind(centre: Centre, wearable: str, edge: str, patient: str = "P0001", *more: str) -> Ran:
     return centre.run(
-        "registry", "bind", "--wearable", wearable, "--edge", edge, "--patient", patient, "--bed", "7", *more
-    )
+        "registry", "bind", "--wearable", wearable, "--edge", edge, "--patient", patient, "--bed", "7",
+        *(more if {"--age", "--unknown"} & set(more) else (*more, "--age", "67", "--sex", "male")),
+    )  # fmt: skip
 
 
 # Help
@@ -390,18 +391,67 @@ def test_a_wearable_is_put_on_a_patient_and_taken_off(centre: Centre) -> None:
 def test_what_models_have_to_be_told_is_told_with_the_binding(centre: Centre) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
 
-    ran = bind(centre, wearable, edge, "P0001", "--age", "67", "--sex", "female", "--chest-pain", "4")
+    ran = bind(centre, wearable, edge, "P0001", "--age", "67", "--sex", "female", "--not-pregnant", "--chest-pain", "4")
 
     assert ran.code == 0
     (bound,) = centre.bound()
-    assert bound["about"] == {"age_years": 67.0, "is_male": False, "chest_pain": 4}
+    assert bound["about"] == {"age_years": 67.0, "is_male": False, "chest_pain": 4, "is_pregnant": False}
 
 
-@pytest.mark.parametrize("options", [("--age", "200"), ("--sex", "unknown"), ("--chest-pain", "5"), ("--age", "old")])
-def test_what_cannot_be_said_of_a_patient_is_refused(options: tuple[str, str], centre: Centre) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--age", "200"),
+        ("--age", "67", "--sex", "unknown"),
+        ("--age", "67", "--chest-pain", "5"),
+        ("--age", "old"),
+        ("--age", "30", "--sex", "male", "--pregnant"),
+    ],
+)
+def test_what_cannot_be_said_of_a_patient_is_refused(options: tuple[str, ...], centre: Centre) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
 
     assert bind(centre, wearable, edge, "P0001", *options).code == 2
+    assert centre.bound() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--age", "8"), "warning: under 16: no NEWS2, no other adult score, no model"),
+        (("--age", "15.9", "--sex", "male"), "warning: under 16: no NEWS2"),
+        (("--age", "30", "--sex", "female", "--pregnant"), "warning: pregnant: no NEWS2"),
+        (("--unknown",), "warning: age or pregnancy is unknown: scored as an adult"),
+        (("--age", "30", "--unknown"), "warning: age or pregnancy is unknown"),
+        (("--age", "16", "--not-pregnant"), ""),
+        (("--age", "67", "--sex", "male"), ""),
+    ],
+)
+def test_whom_adult_scores_are_not_for_is_said_at_once(options: tuple[str, ...], says: str, centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+
+    ran = bind(centre, wearable, edge, "P0001", *options)
+
+    assert ran.code == 0
+    assert ran.err.startswith(says)
+    assert bool(ran.err) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("options", "asks_for"),
+    [((), "--age YEARS"), (("--sex", "male"), "--age YEARS"), (("--age", "30"), "--pregnant or --not-pregnant")],
+)
+def test_without_a_terminal_what_is_not_stated_is_refused(
+    options: tuple[str, ...], asks_for: str, centre: Centre
+) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+    known = ("--wearable", wearable, "--edge", edge, "--patient", "P0001", "--bed", "7")
+
+    ran = centre.run("registry", "bind", *known, *options)
+
+    assert ran.code == 2
+    assert f"give {asks_for}" in ran.err
+    assert "--unknown if it is not known" in ran.err
     assert centre.bound() == []
 
 

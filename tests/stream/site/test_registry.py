@@ -166,11 +166,21 @@ def test_bindings_that_are_refused(desk: Desk) -> None:
         bind(mine, there, about=About(chest_pain=5))
     with pytest.raises(RegistryRefused, match="age_years"):
         bind(mine, there, about=About(age_years=-1.0))
+    with pytest.raises(RegistryRefused, match="is_pregnant and is_male"):
+        bind(mine, there, about=About(is_male=True, is_pregnant=True))
     assert everything(desk) == before
 
 
 @pytest.mark.parametrize(
-    "about", [NOTHING, About(age_years=67.5, is_male=False, chest_pain=4), About(is_male=True), About(age_years=0.0)]
+    "about",
+    [
+        NOTHING,
+        About(age_years=67.5, is_male=False, chest_pain=4),
+        About(is_male=True),
+        About(age_years=0.0),
+        About(age_years=30.0, is_pregnant=True),
+        About(is_pregnant=False),
+    ],
 )
 def test_facts_for_the_models_reach_only_the_edge(about: About, desk: Desk) -> None:
     wearable, edge = desk.enrol(), desk.enrol("edge")
@@ -190,10 +200,22 @@ def test_facts_for_the_models_reach_only_the_edge(about: About, desk: Desk) -> N
     assert (stored.about, received.about, on_the_wrist.about) == (about, about, NOTHING)
 
 
+def test_the_time_zone_of_the_site_reaches_the_edge_with_the_binding(desk: Desk) -> None:
+    desk.registry.time_zone = "Europe/Berlin"
+    wearable, edge = desk.enrol(), desk.enrol("edge")
+
+    binding = desk.bind(wearable, edge)
+    desk.deliver(edge)
+
+    received = edge.provision.directory.binding(binding)
+    assert received is not None
+    assert received.time_zone == "Europe/Berlin"
+
+
 def test_a_registry_without_columns_for_the_models_is_migrated(desk: Desk) -> None:
     binding = desk.bind(desk.enrol(), desk.enrol("edge"))
     with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as earlier:
-        for column in ("age_years", "is_male", "chest_pain"):
+        for column in ("age_years", "is_male", "chest_pain", "is_pregnant"):
             earlier.execute(f"ALTER TABLE binding DROP COLUMN {column}")
 
     with contextlib.closing(Site.open(desk.folder / "site", clock=desk.clock, to_read=True)) as site:

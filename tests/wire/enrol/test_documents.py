@@ -410,3 +410,17 @@ def test_a_document_is_told_from_other_frames_at_a_glance(frame: bytes, is_one: 
 
 def test_version_zero_is_before_every_version() -> None:
     assert open_document(build_document(CONTROL, a_document(version=0)), KNOWN).version == 0
+
+
+def test_a_binding_that_says_nothing_new_has_the_bytes_that_earlier_versions_read() -> None:
+    """Earlier versions refuse a field that they do not know."""
+    binding = CONTENTS[DocumentType.BINDING]
+    first_fields = 10
+
+    plain = msgspec.msgpack.decode(encode_content(binding))
+    pregnant = msgspec.msgpack.decode(encode_content(msgspec.structs.replace(binding, is_pregnant=True)))
+    zoned = msgspec.msgpack.decode(encode_content(msgspec.structs.replace(binding, time_zone="Europe/Berlin")))
+
+    assert len(plain) == first_fields
+    assert pregnant == [*plain, True]
+    assert zoned == [*plain, None, "Europe/Berlin"]
