@@ -17,6 +17,7 @@ WOULD_TEST: Final = {
     "systemd": "the edge agent's unit file, as systemd reads it",
     "training": "the training of the models and its export, and the benchmarks against other engines",
     "bare machine": "both commands of the README on a Debian that holds Python, make and git",
+    "faketime": "an edge agent whose clock is wrong, at a whole site",
 }
 
 
