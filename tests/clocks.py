@@ -91,8 +91,8 @@ class Way:
         """A heartbeat of the edge; one that waited says when it was sent."""
         beat = HeartbeatV1(
             boot_id=self.boot_id, at_ms=self.wall.now_ms() if at_ms is None else at_ms, uptime_ms=after_ms,
-            clock_quality=1, outbox_rows=0, outbox_oldest_ms=None, outbox_used=0.0, last_counters=[], void=[], closed=[],
-            model="", sensors=[], version="0", rejected={},
+            clock_quality=1, outbox_rows=0, outbox_oldest_ms=None, outbox_used=0.0, last_counters=[], void=[],
+            closed=[], model="", sensors=[], version="0", rejected={},
         )  # fmt: skip
         self.clocks.on_heartbeat(EDGE_ID, beat, self.steady.now_ms())
 
