@@ -111,7 +111,7 @@ def test_an_edge_with_a_wrong_clock_is_judged_live_and_said(
     tmp_path: Path, kafka: Kafka, influxdb: InfluxDB, clock: str, side: str
 ) -> None:
     library = libfaketime()
-    hospital = Hospital(tmp_path, kafka, influxdb)
+    hospital = Hospital(tmp_path, kafka, influxdb, name=f"clock-{side[:1]}")
     hospital.processes["edge"] = an_edge(hospital, clock, library)
     try:
         hospital.start()
