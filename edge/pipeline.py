@@ -93,6 +93,9 @@ class Pipeline:
         events = self._patients.apply(to_reading(message, opened.binding_id))
         judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
         if judged is not None:
+            monitor = self._patients.monitor(opened.binding_id.hex())
+            if monitor is not None and monitor.moved_ms:
+                self._scoring.shift(monitor.moved_ms, monitor.binding_id)
             scores = self._scoring.score(judged.reading, late=judged.late)
             for score in scores:
                 events += self._patients.apply(score)

@@ -24,8 +24,9 @@ OVERDUE_MS: Final = 30_000
 """A commit that is overdue by so much, on a disk that is not full, is a defect; then there is no progress to report."""
 
 
-SECOND_BEAT_MS: Final = 12_000
-"""After the first heartbeat: two of them show the data centre how far the clocks are apart."""
+EARLY_BEATS: Final = 4
+EARLY_BEAT_MS: Final = 12_000
+"""Between the first heartbeats: two that are ten seconds apart show the data centre how far the clocks are apart."""
 
 
 class Parts(NamedTuple):
@@ -60,7 +61,7 @@ class HeartbeatReporter:
         self._boot_id = boot_id
         self._started_ms = started_ms
         self._due_ms = 0
-        self._has_begun = False
+        self._sent = 0
 
     def beat_within(self, within_ms: int) -> None:
         """Send the next heartbeat in so many milliseconds at the latest."""
@@ -71,8 +72,8 @@ class HeartbeatReporter:
         parts = self._parts
         if mono_ms < self._due_ms or not parts.cloud.can_beat(client) or parts.keeper.is_stuck:
             return
-        self._due_ms = mono_ms + (self._every_ms if self._has_begun else min(self._every_ms, SECOND_BEAT_MS))
-        self._has_begun = True
+        self._due_ms = mono_ms + (min(self._every_ms, EARLY_BEAT_MS) if self._sent < EARLY_BEATS else self._every_ms)
+        self._sent += 1
         parts.intake.forget_old_sessions(now_ms)
         body = heartbeat(self._boot_id, __version__, self._facts(now_ms, mono_ms))
         parts.cloud.beat(client, body, now_ms, mono_ms)

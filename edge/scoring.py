@@ -105,10 +105,11 @@ class Scoring:
         for binding_id, state in (states or {}).items():
             self._remember(binding_id, state)
 
-    def shift(self, by_ms: int) -> None:
-        """The edge's clock was set by so much: move every time with it."""
-        for patient in self._patients.values():
-            patient.shift(by_ms)
+    def shift(self, by_ms: int, binding_id: str | None = None) -> None:
+        """A clock was set by so much: move every time with it, of one patient or of all."""
+        for patient, memory in self._patients.items():
+            if binding_id in (None, patient):
+                memory.shift(by_ms)
 
     @property
     def title(self) -> str:

@@ -69,10 +69,11 @@ class Way:
 
     def __init__(self, wearable: Error, edge: Error, centre: Error) -> None:
         self.wearable, self.edge_error, self.centre_error = wearable, edge, centre
+        self.boot_id = b"bootboot"
         self.machine, self.server = ManualClock(NOW + edge(0)), ManualClock(NOW + centre(0))
         self.wall, self.steady = Wall(self.machine, 0), SteadyClock(self.server)
         scoring = Scoring(LoadedModels({}, {}), lambda _: NOTHING)
-        self.pipeline = Pipeline(lambda _: MonitoringPlan(), (), scoring, boot_id=b"bootboot")
+        self.pipeline = Pipeline(lambda _: MonitoringPlan(), (), scoring, boot_id=self.boot_id)
         self.clocks, self.patients = EdgeClocks(), Patients(lambda _: MonitoringPlan())
         self.at_edge: list[tuple[int, Event]] = []
         self.at_centre: list[tuple[int, Event]] = []
@@ -86,11 +87,12 @@ class Way:
         self.at_edge += [(after_ms, one) for one in self.pipeline.on_timer(self.wall.now_ms())]
         self.at_centre += [(after_ms, one) for one in self.patients.apply(Tick(now_ms=self.steady.now_ms()))]
 
-    def beat(self, after_ms: int) -> None:
+    def beat(self, after_ms: int, *, at_ms: int | None = None) -> None:
+        """A heartbeat of the edge; one that waited says when it was sent."""
         beat = HeartbeatV1(
-            boot_id=b"bootboot", at_ms=self.wall.now_ms(), uptime_ms=after_ms, clock_quality=1, outbox_rows=0,
-            outbox_oldest_ms=None, outbox_used=0.0, last_counters=[], void=[], closed=[], model="", sensors=[],
-            version="0", rejected={},
+            boot_id=self.boot_id, at_ms=self.wall.now_ms() if at_ms is None else at_ms, uptime_ms=after_ms,
+            clock_quality=1, outbox_rows=0, outbox_oldest_ms=None, outbox_used=0.0, last_counters=[], void=[],
+            closed=[], model="", sensors=[], version="0", rejected={},
         )  # fmt: skip
         self.clocks.on_heartbeat(EDGE_ID, beat, self.steady.now_ms())
 

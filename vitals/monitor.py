@@ -84,12 +84,13 @@ class PatientMonitor:
         if not self._seen.add(reading.session_id, reading.counter):
             return list(self._book.open())
         clock = self._clock
-        was_unsure = clock.unsure_until_ms is not None
         measured_ms = clock.measured_ms(reading.at_ms, reading.heard_ms, reading.age_ms)
         events: list[Event] = []
-        if was_unsure and clock.offset_ms and clock.unsure_until_ms is None:
+        self.moved_ms = clock.moved_ms
+        if self.moved_ms:
             # What was heard so far was live, and its times were wrong by as much.
-            self._move(clock.offset_ms)
+            self._move(self.moved_ms)
+            clock.moved_ms = 0
             events += self._book.announce_all(measured_ms)
         if measured_ms != reading.at_ms:
             reading = _with_right_time(reading, measured_ms)
@@ -269,6 +270,7 @@ class PatientMonitor:
         self._judge = ReadingJudge(plan, self._latest, self._conditions, clock)
         self._models = ModelScores(plan, self._latest, self._conditions)
         self._clock = SenderClock(bound_ms=plan.clock_bound_ms)
+        self.moved_ms = 0  # by how much the last reading moved the state; see `vitals.sender_clock`
         self._corrected = (b"", 0)  # id of the last reading whose time was corrected, and that time
 
     def _load(self, binding_id: str, plan: MonitoringPlan, clock: ClockText, state: list[Any]) -> None:

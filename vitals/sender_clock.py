@@ -45,6 +45,12 @@ class LiveTrial:
         is_live = passed_ms >= LIVE_AFTER_LONG_MS or (passed_ms >= LIVE_AFTER_MS and spread_ms <= STEADY_MS)
         return self._least_ms if is_live else None
 
+    @property
+    def steady_ms(self) -> int:
+        """The distance so far, if it was steady and the clocks are wrong by it; else 0."""
+        is_steady = self._most_ms - self._least_ms <= STEADY_MS
+        return max(self._least_ms, 0) if is_steady else 0
+
     def to_state(self) -> list[int]:
         return [self._began_ms, self._least_ms, self._most_ms]
 
@@ -62,11 +68,12 @@ class SenderClock:
         bound_ms: a smaller distance is no error.
     """
 
-    __slots__ = ("_bound_ms", "_first_ms", "_known", "_trial", "offset_ms")
+    __slots__ = ("_bound_ms", "_first_ms", "_known", "_trial", "moved_ms", "offset_ms")
 
     def __init__(self, *, bound_ms: int = BOUND_MS) -> None:
         self._bound_ms = bound_ms
         self.offset_ms = 0  # to be added to an event time
+        self.moved_ms = 0  # by how much the times of first contact turned out to be wrong; for the caller to clear
         self._known = False  # whether a live reading was heard
         self._first_ms: int | None = None  # time of arrival of the first reading
         self._trial: LiveTrial | None = None
@@ -87,6 +94,8 @@ class SenderClock:
         bound_ms, offset_ms = self._bound_ms, self.offset_ms
         lag_ms = heard_ms - at_ms
         if age_ms is not None:
+            if not self._known and self._trial is not None and age_ms <= bound_ms:
+                self.moved_ms = self._trial.steady_ms  # what came before was live as well
             self._known, self._trial = True, None
             self.offset_ms = lag_ms - age_ms
             if -bound_ms <= self.offset_ms <= bound_ms:
@@ -125,8 +134,9 @@ class SenderClock:
         if self._trial is None:
             self._trial = LiveTrial(heard_ms, lag_ms)
         elif (found_ms := self._trial.add(heard_ms, lag_ms)) is not None:
-            self._trial, self._known = None, True
-            self.offset_ms = 0 if -self._bound_ms <= found_ms <= self._bound_ms else found_ms
+            found_ms = 0 if -self._bound_ms <= found_ms <= self._bound_ms else found_ms
+            self.moved_ms = 0 if self._known else max(found_ms, 0)  # a time in the future was not believed
+            self._trial, self._known, self.offset_ms = None, True, found_ms
             return at_ms + self.offset_ms
         if seems_ms < 0:
             return heard_ms  # nothing is measured after it has arrived

@@ -362,6 +362,7 @@ class EmbeddedStream:
             if isinstance(one.content, HeartbeatV1):
                 counts.heartbeats += 1
                 counts.gaps_detected += self._reception.note_heartbeat(one.sender, one.content)
+                self._reception.note_clocks(counts)
                 self._edge_answers.edge_heard(one.sender)
             if isinstance(one.content, EdgeAlarmV1):
                 counts.edge_alarms += 1

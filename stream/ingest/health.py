@@ -78,6 +78,17 @@ def reception_figures(
         progress_age_s=age_s(clock.mono_ms(), counts.turned_ms),
         more=(
             Figure("connected", "1 while both connections to the MQTT broker are up, else 0.", connected),
+            Figure("edge_clocks_wrong", "Edges whose clock differs by more than 5 s.", counts.edge_clocks_wrong),
+            Figure(
+                "edge_clock_offset_seconds",
+                "How far the clock of an edge is ahead: of the edge with the largest difference.",
+                counts.edge_clock_ms / 1_000,
+            ),
+            Figure(
+                "machine_clock_offset_seconds",
+                "How far the clock of this machine is ahead of the time that arrivals are stamped with.",
+                counts.machine_clock_ms / 1_000,
+            ),
             *(Figure(name, about, number, grows=True) for name, about, number in counters),
         ),
     )

@@ -293,6 +293,7 @@ class KafkaIngest:
                 if isinstance(one.content, HeartbeatV1):
                     counts.heartbeats += 1
                     counts.gaps_detected += self._reception.note_heartbeat(one.sender, one.content)
+                    self._reception.note_clocks(counts)
 
     def _is_stored(self, one: OpenedFrame) -> bool:
         assert one.opened is not None  # noqa: S101 - asked of frames with content only

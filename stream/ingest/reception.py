@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from runtime.clock import Clock, FileClock
+from runtime.clock import Clock, FileClock, SteadyClock
 from runtime.logs import get
 from stream.ingest.courier import Courier
 from stream.ingest.edge_clocks import EdgeClocks
 from stream.ingest.frames import FrameOpener, OpenedFrame
 from stream.ingest.gaps import GapDetector
+from vitals.sender_clock import BOUND_MS
 from wire.acks import AckBook, OwedAck
 from wire.codec import HeartbeatV1
 from wire.envelope import FrameClass, Stage, frame_class_of
@@ -41,6 +42,9 @@ class ReceptionCounts(msgspec.Struct):
     heartbeats: int = 0
     edge_alarms: int = 0
     gaps_detected: int = 0  # sessions whose newest frames have not arrived, although heartbeats have
+    edge_clocks_wrong: int = 0  # edges whose clock is off by more than 5 s now
+    edge_clock_ms: int = 0  # how far the worst clock of an edge is ahead of ours
+    machine_clock_ms: int = 0  # how far the machine's clock, which was set, is ahead of ours
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
     turned_ms: int = 0  # monotonic: when everything received had been forwarded or saved
 
@@ -131,6 +135,14 @@ class Reception:
         """As `acknowledge`, for a frame that was opened earlier."""
         stage = Stage.STORED if reason is None else Stage.REJECTED
         self._acks.add(session_id, edge_id, frame_class, counter, stage, reason=reason)
+
+    def note_clocks(self, counts: ReceptionCounts) -> None:
+        """Update the counts of clocks."""
+        ahead_ms = list(self.clocks.ahead_ms.values())
+        counts.edge_clocks_wrong = sum(abs(one) > BOUND_MS for one in ahead_ms)
+        counts.edge_clock_ms = max(ahead_ms, key=abs, default=0)
+        if isinstance(self._clock, SteadyClock):
+            counts.machine_clock_ms = self._clock.behind_ms
 
     def note_heartbeat(self, edge_id: bytes, beat: HeartbeatV1) -> int:
         """Evaluate a heartbeat; returns the number of sessions that are newly found to miss their newest frames."""

@@ -37,9 +37,13 @@ WHO = "tester"
 
 
 class Hospital:
-    """A healthy site with everything that `vitalloom doctor` checks."""
+    """A healthy site with everything that `vitalloom doctor` checks.
 
-    def __init__(self, folder: Path, kafka: Kafka, influxdb: InfluxDB) -> None:
+    Args:
+        name: of its topics and its bucket.
+    """
+
+    def __init__(self, folder: Path, kafka: Kafka, influxdb: InfluxDB, *, name: str = "hospital") -> None:
         self.folder = folder
         self.clock = SystemClock()
         self.enrolled = EnrolledSite(folder, self.clock, broker_port=free_port())
@@ -56,12 +60,10 @@ class Hospital:
             log_dest=f"file {log}",
         )
         self.broker = Mosquitto(mosquitto_binary(), self.files.config_file, port=self.settings.port, log=log)
-        self.kafka = KafkaConfig(bootstrap=kafka.address, application="hospital", topic_prefix="hospital.")
+        self.kafka = KafkaConfig(bootstrap=kafka.address, application=name, topic_prefix=f"{name}.")
         self.token = folder / "operator.token"
         self.token.write_text(influxdb.token, encoding="utf-8")
-        self.influx = InfluxConfig(
-            url=influxdb.url, org=influxdb.org, token_file=folder / "writer.token", bucket="hospital"
-        )
+        self.influx = InfluxConfig(url=influxdb.url, org=influxdb.org, token_file=folder / "writer.token", bucket=name)
         self.ports = {name: free_port() for name in ("registry", "ingest", "worker", "store", "edge")}
         site, at = ("--site", str(self.site_folder)), "127.0.0.1"
         self.processes = {

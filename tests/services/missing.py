@@ -19,6 +19,7 @@ WOULD_TEST: Final = {
     "curl": "the queries of docs/first-site.md, typed as it says",
     "training": "the training of the models and its export, and the benchmarks against other engines",
     "bare machine": "both commands of the README on a Debian that holds Python, make and git",
+    "faketime": "an edge agent whose clock is wrong, at a whole site",
 }
 
 

@@ -311,3 +311,19 @@ def test_a_step_that_is_told_changes_no_interval(at_ms: int, step_ms: int) -> No
         assert without_times(told) == without_times(expected)
     assert without_times(monitor.open_alarms()) == without_times(still.open_alarms())
     assert any(one.rule_id == "no_data" for one in still.open_alarms())
+
+
+def test_a_wearable_that_is_synchronised_and_an_hour_behind_sounds_at_once() -> None:
+    """Very ill from the first reading, summer time taken for winter time."""
+    monitor, told = PatientMonitor(BINDING, MonitoringPlan()), list[tuple[int, Event]]()
+    for k in range(24):
+        now_ms = START + k * CADENCE
+        signs = {"heart_rate": 160.0 + k % 3, "respiratory_rate": 32.0, "spo2": 80.0 + k % 2, "systolic_bp": 80.0}
+        told += [(k * CADENCE, one) for one in monitor.on_reading(a_reading(k, now_ms - HOUR, now_ms, **signs))]
+        told += [(k * CADENCE, one) for one in due(monitor, now_ms + CADENCE - 1)]
+    found = found_in(told)
+
+    assert found.physiological["news2", "", 3] <= 10 * SECOND
+    assert found.no_data == []
+    assert found.clock_ms == [70 * SECOND]
+    assert "60 min behind" in found.clock[0].text

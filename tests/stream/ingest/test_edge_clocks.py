@@ -2,11 +2,14 @@
 
 from typing import Final
 
+import msgspec
 import pytest
 
+from stream.ingest.edge_clocks import EdgeClocks
 from tests.clocks import (
     CADENCE,
     EDGE_ID,
+    END,
     ILL_FROM,
     RIGHT,
     SIZES,
@@ -17,7 +20,7 @@ from tests.clocks import (
     signs_at,
     summary,
 )
-from tests.edge.benches import HOUR, MINUTE, SECOND
+from tests.edge.benches import HOUR, MINUTE, NOW, SECOND
 
 TOLERANCE: Final = 20 * SECOND
 SAID_WITHIN: Final = 90 * SECOND
@@ -120,3 +123,76 @@ def test_what_an_edge_kept_never_sounds(edge_ms: int, cut_ms: int) -> None:
     assert summary(way.at_edge).ids  # at the bedside it did
     assert told.physiological == {}
     assert all(ill_from < one <= back_ms for one in told.no_data)
+
+
+@pytest.mark.parametrize("edge_ms", [-HOUR, -10 * MINUTE, 210 * SECOND, HOUR])
+def test_an_edge_that_tells_no_uptime_is_corrected_by_its_heartbeats(edge_ms: int) -> None:
+    way = Way(right, lambda _: edge_ms, right)
+    for after_ms in range(0, END, CADENCE):
+        way.pass_time(after_ms)
+        if after_ms % (30 * SECOND) == 0 or after_ms == 15 * SECOND:
+            way.beat(after_ms)
+        way.centre_hears(after_ms, earlier(way.edge_hears(after_ms, **signs_at(after_ms))))
+
+    check(summary(way.at_centre), RIGHT[1], wrong_from=0, key="edge")
+
+
+def earlier(payload: bytes) -> bytes:
+    """As an edge of an earlier version sends it."""
+    return msgspec.msgpack.encode(msgspec.msgpack.decode(payload)[:8])
+
+
+@pytest.mark.parametrize("edge_ms", [0, -10 * MINUTE, HOUR])
+def test_what_an_earlier_process_of_the_edge_kept_never_sounds(edge_ms: int) -> None:
+    """Ill while the edge is cut off; then its agent is restarted, and comes back with the backlog."""
+    way = Way(right, lambda _: edge_ms, right)
+    kept: list[bytes] = []
+    for after_ms in range(0, 40 * MINUTE, CADENCE):
+        way.pass_time(after_ms)
+        ill = 2 * MINUTE <= after_ms < 20 * MINUTE
+        signs = signs_at(ILL_FROM if ill else 0) | {"heart_rate": 80.0 + after_ms % 7}
+        payload = way.edge_hears(after_ms, **signs)
+        if 2 * MINUTE <= after_ms < 30 * MINUTE:
+            kept.append(payload)
+            continue
+        if after_ms >= 30 * MINUTE:
+            way.boot_id = b"newbooot"
+            payload = msgspec.msgpack.encode([*msgspec.msgpack.decode(payload)[:8], way.boot_id, after_ms, 0, 0])
+        if after_ms % (30 * SECOND) == 0 or after_ms == 30 * MINUTE + 15 * SECOND:
+            way.beat(after_ms)
+        way.centre_hears(after_ms, payload)
+        for old in kept[:15]:
+            way.centre_hears(after_ms, old)
+        del kept[:15]
+
+    assert kept == []
+    assert summary(way.at_centre).physiological == {}
+
+
+def test_heartbeats_that_waited_in_the_broker_make_no_clock_look_behind() -> None:
+    clocks, way = EdgeClocks(), Way(right, right, right)
+    way.clocks = clocks
+    beats = [(after_ms, way.machine) for after_ms in range(0, HOUR, 30 * SECOND)]
+    way.pass_time(HOUR)
+    for after_ms, _ in beats:  # an hour of them at once
+        way.beat(after_ms, at_ms=NOW + after_ms)
+    assert clocks.ahead_ms == {}
+
+    for after_ms in (HOUR + 30 * SECOND, HOUR + MINUTE, HOUR + 90 * SECOND):
+        way.pass_time(after_ms)
+        way.beat(after_ms)
+    assert clocks.ahead_ms == {EDGE_ID: 0}
+
+
+def test_an_edge_that_runs_for_a_month_and_drifts_is_still_live() -> None:
+    """A month at 50 ppm is two minutes."""
+    clocks, way = EdgeClocks(), Way(right, right, right)
+    way.clocks = clocks
+    for minute in range(0, 30 * 24 * 60, 10):
+        after_ms = minute * MINUTE
+        way.machine.advance(after_ms - way.machine.mono_ms())
+        way.server.advance(after_ms + after_ms * 50 // 1_000_000 - way.server.mono_ms())
+        way.machine.set_wall(way.server.now_ms())  # both are set by a time server
+        way.beat(after_ms, at_ms=way.server.now_ms())
+
+    assert abs(clocks.ahead_ms[EDGE_ID]) < SECOND
