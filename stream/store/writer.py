@@ -150,6 +150,7 @@ class TopicGroupWriter:
         found = await self._batch(reader)
         if not found:
             return
+        self.counts.heard_ms = self._clock.mono_ms()
         entries: list[Entry] = []
         dead_letters: list[DeadLetter] = []
         for record in found:
@@ -165,6 +166,7 @@ class TopicGroupWriter:
         await self._write_windows(attempts, entries, dead_letters)
         await self._report(reporter, entries, rejected, dead_letters)
         await reader.commit()
+        self.counts.heard_ms = self._clock.mono_ms()
         self.counts.records += len(found)
 
     async def _batch(self, reader: AIOKafkaConsumer) -> list[ConsumerRecord]:

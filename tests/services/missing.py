@@ -14,12 +14,11 @@ WOULD_TEST: Final = {
     "kafka": "the ingest, the worker, the alarm desk and their restarts on a real Kafka, and whole sites",
     "influxdb": "the store's writes, the queries of the dashboards on a real database, and whole sites",
     "pi": "the edge agent with the wheels of a Raspberry Pi, on three emulated processors",
-    "faketime": "certificates of a running site that end and are renewed, on processes whose clock is moved by months",
+    "faketime": "processes whose clock is wrong, or for whom months pass: edge agents, registry, broker and desk",
     "systemd": "the edge agent's unit file, as systemd reads it",
     "curl": "the queries of docs/first-site.md, typed as it says",
     "training": "the training of the models and its export, and the benchmarks against other engines",
     "bare machine": "both commands of the README on a Debian that holds Python, make and git",
-    "faketime": "an edge agent whose clock is wrong, at a whole site",
 }
 
 

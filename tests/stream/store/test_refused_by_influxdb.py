@@ -1,6 +1,8 @@
 """What a real InfluxDB refuses for good: the other lines are stored, and one command brings the rest back."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from msgspec.structs import replace
 
 from runtime.clock import SystemClock
 from stream.records import DeadLetter, JudgementRecord, decode_dead_letter
+from stream.store.health import topic_group_trouble
 from stream.store.influx import Database, prepare_database
 from stream.store.line_protocol import windows_of
 from stream.topics.dead_letters import Resent, resend_dead_letters
@@ -32,6 +35,21 @@ RETENTION_DAYS = 30
 
 async def resend(site: Site, *, again: bool = False) -> Resent:
     return await resend_dead_letters(site.log.config, SystemClock(), again=again, wait_s=20)
+
+
+def command(site: Site) -> str:
+    """The output of `vitalloom topics resend`."""
+    kafka = site.log.config
+    told = ("--kafka", kafka.bootstrap, "--topic-prefix", kafka.topic_prefix, "--application", kafka.application)
+    done = subprocess.run(
+        [sys.executable, "-m", "vitalloom", "topics", "resend", *told],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
 
 
 async def dead_letters(site: Site) -> list[DeadLetter]:
@@ -93,7 +111,8 @@ def test_forty_readings_beyond_the_retention_do_not_stop_the_site_and_come_back_
 
             assert await resend(site) == ({"store": 40}, {}, 40)  # nothing was mended: they stay dead letters
             keep_for(site, YEARS)
-            assert await resend(site) == ({"store": 40}, {}, 0)
+            said = await asyncio.to_thread(command, site)
+            assert said.splitlines() == ["40 sent again", "  40 store", "all 40 of the store are written to InfluxDB"]
             readings, minutes = await site.rows("vitals"), await site.rows("vitals_1m", f"{site.influx.bucket}_1m")
             assert len(readings) == 61
             assert {int(one["_time"].timestamp() * 1_000) for one in readings if one["binding"] == BED_1} == {
@@ -167,3 +186,26 @@ def test_one_line_that_cannot_be_stored_among_thousands_costs_few_requests(
 
     asyncio.run(story())
     assert requests < 40
+
+
+def test_a_bucket_that_is_missing_is_waited_for_and_named_as_something_that_does_not_end(
+    kafka: Kafka, influxdb: InfluxDB, tmp_path: Path
+) -> None:
+    site = Site(kafka, influxdb, tmp_path)
+
+    async def story() -> None:
+        await site.log.begin()
+        await site.put(judged(0, 5_000))
+        async with site.writing() as writer:
+            counts = writer.counts["events"]
+            await until(lambda: counts.retries > 2, "tried")
+            said = topic_group_trouble("events", counts, SystemClock().mono_ms())
+            assert said.startswith("events: InfluxDB has accepted nothing for")
+            assert f"has no bucket {site.influx.bucket}" in said
+            assert said.endswith("make it: vitalloom store init (this does not end by itself)")
+            await asyncio.to_thread(prepare_database, site.influx, retention_days=YEARS, aggregate_days=YEARS)
+            await until(lambda: counts.stored == 2, "stored")
+            await until(lambda: not topic_group_trouble("events", counts, SystemClock().mono_ms()), "no trouble")
+        assert await dead_letters(site) == []
+
+    asyncio.run(story())
