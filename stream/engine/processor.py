@@ -20,6 +20,7 @@ from stream.records import (
     decode_patient_record,
     decode_state_row,
     encode_record,
+    mark_of,
 )
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
 from vitals.patients import Patients
@@ -57,6 +58,8 @@ class Processor:
         self._cadence_ms = dict(cadence_ms or {})
         self._plans: dict[int, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
+        self._last_value: dict[str, bytes | None] = {}  # of the record at that offset, if it was applied here
+        self._mark: dict[str, bytes] = {}
         self._scale: dict[str, int] = {}
         self._frames: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read and starts empty
@@ -70,13 +73,27 @@ class Processor:
                 continue
             states[binding_id] = row.snapshot
             self._last_offset[binding_id] = row.last_offset
+            self._mark[binding_id] = row.mark
             self._scale[binding_id] = row.spo2_scale
         self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
         if self.topic_was_recreated:
-            self._last_offset = dict.fromkeys(self._last_offset, -1)
+            self.forget_offsets()
         self._patients = Patients(self._plan_of, states.items())
         self.alarm_pending = False
         self.applied = 0  # messages
+
+    def newest(self) -> tuple[int, bytes] | None:
+        """Offset and mark of the newest record that a stored state includes; None: there is none, or no mark of it."""
+        binding_id = max(self._last_offset, key=self._last_offset.__getitem__, default=None)
+        if binding_id is None or not self._mark.get(binding_id):
+            return None
+        return self._last_offset[binding_id], self._mark[binding_id]
+
+    def forget_offsets(self) -> None:
+        """The topic of the states' offsets is gone: every record of the present one is new."""
+        self.topic_was_recreated = True
+        self._last_offset = dict.fromkeys(self._last_offset, -1)
+        self._mark.clear()
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -102,6 +119,7 @@ class Processor:
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
+        self._last_value[binding_id] = value
         self.applied += len(messages)
 
     def tick(self, now_ms: int) -> None:
@@ -152,9 +170,15 @@ class Processor:
                 self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
+        if binding_id in self._last_value:
+            self._mark[binding_id] = mark_of(self._last_value.pop(binding_id))
         return encode_record(
             PatientStateRow(
-                STATE_VERSION, self._last_offset.get(binding_id, -1), self._scale.get(binding_id, 1), snapshot
+                STATE_VERSION,
+                self._last_offset.get(binding_id, -1),
+                self._scale.get(binding_id, 1),
+                snapshot,
+                self._mark.get(binding_id, b""),
             )
         )
 
