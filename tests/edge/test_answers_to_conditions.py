@@ -1,4 +1,4 @@
-"""What an answer of the data centre covers at the edge: one condition, up to the priority and the grade that were seen."""
+"""What an answer of the data centre covers at the edge: one condition, up to the priority and grade that were seen."""
 
 import random
 from typing import Final
