@@ -38,7 +38,9 @@ def place(bed: str, patient: str, binding_id: str) -> str:
 
 def where(kept: Kept, bed: str, patient: str) -> str:
     """The place of an alarm; for an outage "several beds", which its text names."""
-    return "several beds" if kept.is_outage else place(bed, patient, kept.alarm.binding_id)
+    if kept.is_own:
+        return "several beds" if kept.is_outage else "the alarm desk"
+    return place(bed, patient, kept.alarm.binding_id)
 
 
 def ref(alarm_id: bytes) -> str:
@@ -74,7 +76,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
         f"{mark} {word.upper()} {kind}: {where}{site}.",
         f"Since {clock_text(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
     ]
-    if telling.values:
+    if telling.values or kept.is_own:  # there is nothing of a patient in it
         lines.append(alarm.text[:_REASON_CHARACTERS])
     if alarm.response:
         lines.append(f"Recommended: {alarm.response}.")
