@@ -7,6 +7,7 @@ Records are MessagePack arrays with a tag. Fields are identified by their positi
 and the tags never change.
 """
 
+import hashlib
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -156,6 +157,7 @@ class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
     spo2_scale: int
     snapshot: bytes
     group: PatientGroup = PatientGroup.UNSTATED
+    mark: bytes = b""  # identity of the last record: `mark_of` its value; empty: a row of an earlier version
 
 
 Record: TypeAlias = (
@@ -190,6 +192,11 @@ _HEALTH: Final[msgspec.msgpack.Decoder[PartitionHealth | PatientLocation]] = msg
 )
 _DEAD_LETTER: Final = msgspec.msgpack.Decoder(DeadLetter)
 _STATE: Final = msgspec.msgpack.Decoder(PatientStateRow)
+
+
+def mark_of(value: bytes | None) -> bytes:
+    """Identity of a record of `vl.readings.v1` by its value, which holds the permanent id of a reading or an order."""
+    return hashlib.sha256(value or b"").digest()[:8]
 
 
 def encode_record(record: Record) -> bytes:

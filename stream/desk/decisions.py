@@ -24,8 +24,12 @@ LOOK_BACK_MS: Final = 86_400_000
 """Notifications that were due longer ago are not planned: an alarm unanswered for weeks must stay cheap."""
 
 OUTAGE_RULE: Final = "outage"
+"""The rule of the alarms that the desk raises for outages; see `stream.desk.outages`."""
+CLOCK_RULE: Final = "desk_clock"
+"""The rule of the alarms that the desk raises for its own clock; see `stream.desk.clock_alarm`."""
 END_DATE_RULE: Final = "end_date"
-"""The rules of the alarms that the desk raises itself; see `stream.desk.outages` and `stream.desk.end_dates`."""
+"""The rule of the alarms that the desk raises for what expires; see `stream.desk.end_dates`."""
+_OWN_RULES: Final = frozenset({OUTAGE_RULE, CLOCK_RULE, END_DATE_RULE})
 
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
@@ -78,17 +82,16 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         return self.alarm.binding_id, self.alarm.rule_id, self.alarm.key
 
     @property
-    def is_outage(self) -> bool:
-        """Whether it is an alarm of the desk for an outage; no patient's monitor has it."""
+    def is_own(self) -> bool:
+        """Whether it is an alarm that the desk has raised itself; no patient's monitor has it."""
         alarm = self.alarm
-        return alarm.rule_id == OUTAGE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
+        is_of_desk = alarm.rule_id in _OWN_RULES and alarm.binding_id == alarm.alarm_id.hex()
+        return is_of_desk and not self.from_edge
 
     @property
-    def is_of_site(self) -> bool:
-        """Whether it is an alarm of the desk about the site: an outage, or a certificate that ends."""
-        alarm = self.alarm
-        is_end_date = alarm.rule_id == END_DATE_RULE and alarm.binding_id == alarm.alarm_id.hex() and not self.from_edge
-        return is_end_date or self.is_outage
+    def is_outage(self) -> bool:
+        """Whether it is an alarm of the desk for an outage."""
+        return self.is_own and self.alarm.rule_id == OUTAGE_RULE
 
     @property
     def is_active(self) -> bool:
@@ -123,8 +126,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the patient's record shows the answer. An alarm of the site needs no confirmation."""
-        return self.alarm.acknowledged_by is not None or (self.is_of_site and self.answer is not None)
+        """Whether the patient's record shows the answer. An alarm of the desk itself needs no confirmation."""
+        return self.alarm.acknowledged_by is not None or (self.is_own and self.answer is not None)
 
 
 def covers(answer: DeskAnswer, alarm: AlarmChanged) -> bool:
@@ -519,6 +522,6 @@ def is_fulfilled(order: Acknowledge | Silence, kept: Kept, wall_ms: int) -> bool
 
 def is_over(kept: Kept, now_ms: int, *, log: int = 0) -> bool:
     """Whether an alarm may leave the list that only an edge has reported, or an earlier log: long since answered."""
-    alone = kept.from_edge or (kept.log != log and not kept.is_of_site)
+    alone = kept.from_edge or (kept.log != log and not kept.is_own)
     answered_ms = kept.answer.at_ms if kept.answer is not None else kept.heard_ms if kept.is_answered else None
     return alone and kept.is_active and answered_ms is not None and now_ms - answered_ms > EDGE_ALONE_MS

@@ -19,6 +19,7 @@ from stream.config import DeskConfig
 from stream.desk import decisions, texts
 from stream.desk.book import DeskBook
 from stream.desk.calling import Calling
+from stream.desk.clock_alarm import follow_clock
 from stream.desk.decisions import ActiveSilence, Delivery, Kept, Limit, OutgoingMessage
 from stream.desk.desk_clock import ClockWatch, DeskClock
 from stream.desk.desk_outages import DeskOutages
@@ -122,7 +123,9 @@ class AlarmDesk:
         self._telling = Telling(config.site_name, config.where, config.detail == "values", self._clock_text)
         self._book = book
         self._place_of = place_of
-        self._outages = DeskOutages(config.site_name or "this site", book, where=self._where, patients=patients)
+        self._outages = DeskOutages(
+            config.site_name or "this site", book, where=self._where, patients=patients, clock=self._clock_text
+        )
         limit = Limit(config.digest_after, config.digest_window_ms)
         self._calling = Calling(config.policy, limit, people, book, receipts=config.receipts)
         self._sending = Sending(
@@ -227,7 +230,7 @@ class AlarmDesk:
                 return kept
             self._book.alarms.put(kept)
             self._book.deliveries.stop(alarm_id)
-            if not kept.is_of_site:
+            if not kept.is_own:
                 self._queue_answer(kept, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
@@ -257,7 +260,7 @@ class AlarmDesk:
                 until_ms=decisions.ordered_until_ms(silence),
                 priority=silence.priority,
             )
-            if kept is not None and not kept.is_of_site:
+            if kept is not None and not kept.is_own:
                 self._book.orders.put(alarm_id, OrderRecord(message=order), now_ms)
             for one in self._book.alarms.listed():
                 if decisions.is_of(one, silence) and not self._calls(one, silence, now_ms):
@@ -277,7 +280,7 @@ class AlarmDesk:
             alarm = kept.alarm
             silence = silences.get(kept.condition)
             told = [one for one in self._book.deliveries.of(alarm.alarm_id) if one.begun_ms is not None]
-            place = Place() if kept.is_of_site else self._place_of(alarm.binding_id)
+            place = Place() if kept.is_own else self._place_of(alarm.binding_id)
             calls, outage_id = self._calls(kept, silence, now_ms), self._outages.replaced_by(alarm.alarm_id)
             found.append(Standing(kept, place, silence, told, calls, outage_id, offset_ms))
         return sorted(
@@ -357,6 +360,7 @@ class AlarmDesk:
         now_ms = self.clock.now_ms()
         try:
             with self._outages.keeping(now_ms):
+                self._follow_clock(now_ms)
                 standing = self._plan(now_ms)
                 begun = self._calling.begin(now_ms, standing, self._sending.flying)
                 self._forget(now_ms)
@@ -403,6 +407,15 @@ class AlarmDesk:
         self.counts.open_by_priority, self.counts.unanswered_high = (low, medium, high), unanswered
         return standing
 
+    def _follow_clock(self, now_ms: int) -> None:
+        """Raise or end the alarm about this machine's clock."""
+        before = next((one for one in self._book.alarms.listed() if one.is_own and not one.is_outage), None)
+        kept = follow_clock(self.clock_watch.problem(), before, now_ms=now_ms, wall_ms=self.clock.wall_ms())
+        if kept is not None:
+            self._book.alarms.put(kept)
+            if not kept.is_active:
+                self._book.deliveries.stop(kept.alarm.alarm_id)
+
     def _settled(self, alarm_ids: Collection[bytes]) -> None:
         for alarm_id in alarm_ids:
             self._calling.forget(alarm_id)
@@ -415,7 +428,7 @@ class AlarmDesk:
         for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarms.get(alarm_id)
             if kept is not None:
-                place = Place() if kept.is_of_site else self._place_of(kept.alarm.binding_id)
+                place = Place() if kept.is_own else self._place_of(kept.alarm.binding_id)
                 alarms.append((kept, texts.where(kept, place.bed, place.patient)))
         if len(alarms) == 1:
             return texts.of_alarm(*alarms[0], self._telling, now_ms=wall_ms)

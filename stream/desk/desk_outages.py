@@ -7,6 +7,7 @@ from runtime.logs import get
 from stream.desk import outages, texts
 from stream.desk.book import DeskBook
 from stream.desk.decisions import Kept
+from vitals.alarms import ClockText
 from vitals.messages import AlarmChanged
 from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
 
@@ -19,12 +20,20 @@ class DeskOutages:
     Args:
         where: the place of a binding.
         patients: number of patients monitored now; None if it is not known.
+        clock: writes the times in texts.
     """
 
     def __init__(
-        self, site: str, book: DeskBook, *, where: Callable[[str], str], patients: Callable[[], int | None]
+        self,
+        site: str,
+        book: DeskBook,
+        *,
+        where: Callable[[str], str],
+        patients: Callable[[], int | None],
+        clock: ClockText,
     ) -> None:
         self._site = site
+        self._clock = clock
         self._book = book
         self._where = where
         self._patients = patients
@@ -68,9 +77,9 @@ class DeskOutages:
     def _restore(self, now_ms: int) -> None:
         state = self._book.outages()
         if state is not None:
-            self._outages = SiteOutages.from_state(self._site, state)
+            self._outages = SiteOutages.from_state(self._site, state, self._clock)
             return
-        self._outages = SiteOutages(self._site)
+        self._outages = SiteOutages(self._site, self._clock)
         listed = sorted(self._book.alarms.listed(), key=lambda one: (one.opened_ms, one.alarm.alarm_id))
         self.follow([one.alarm for one in listed if one.is_active], now_ms, store=True)
 

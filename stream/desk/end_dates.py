@@ -110,7 +110,7 @@ def changes(ends: Iterable[EndDate], kept: Iterable[Kept], *, now_ms: int) -> li
         ends: everything that ends, urgent or not.
         kept: the alarms on the list.
     """
-    before = {one.alarm.alarm_id: one.alarm for one in kept if one.is_of_site and one.alarm.rule_id == END_DATE_RULE}
+    before = {one.alarm.alarm_id: one.alarm for one in kept if one.is_own and one.alarm.rule_id == END_DATE_RULE}
     found = []
     standing: set[bytes] = set()
     for one in ends:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream.desk.decisions import Kept
+from stream.desk.decisions import CLOCK_RULE, OUTAGE_RULE, Kept
 from vitals.alarms import ClockText, clock_text
 from vitals.messages import AlarmKind, AlarmState, Priority
 
@@ -37,10 +37,13 @@ def place(bed: str, patient: str, binding_id: str) -> str:
     return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
 
 
+_OWN_PLACES: Final = {OUTAGE_RULE: "several beds", CLOCK_RULE: "the alarm desk"}
+
+
 def where(kept: Kept, bed: str, patient: str) -> str:
-    """The place of an alarm; for an outage "several beds", which its text names; "the site" if it has no patient."""
-    if kept.is_of_site:
-        return "several beds" if kept.is_outage else "the site"
+    """The place of an alarm; "several beds" for an outage, whose text names them; else a place of the site."""
+    if kept.is_own:
+        return _OWN_PLACES.get(kept.alarm.rule_id, "the site")
     return place(bed, patient, kept.alarm.binding_id)
 
 
@@ -77,7 +80,7 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
         f"{mark} {word.upper()} {kind}: {where}{site}.",
         f"Since {telling.clock(alarm.onset_ms)}, {age_text(now_ms - alarm.onset_ms)} ago. Alarm {ref(alarm.alarm_id)}.",
     ]
-    if telling.values or kept.is_of_site:  # about no patient, and useless without the reason
+    if telling.values or kept.is_own:  # there is nothing of a patient in it
         lines.append(alarm.text[:_REASON_CHARACTERS])
     if alarm.response:
         lines.append(f"Recommended: {alarm.response}.")
@@ -124,7 +127,7 @@ def of_many(alarms: Sequence[tuple[Kept, str]], telling: Telling) -> Message:
             lines.append(f"{MARKS[alarm.priority]} {alarm.text[:_REASON_CHARACTERS]}")
             continue
         over = "" if alarm.state is AlarmState.ACTIVE else ", over"
-        reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values or kept.is_of_site else ""
+        reason = f": {alarm.text[:_REASON_CHARACTERS]}" if telling.values or kept.is_own else ""
         lines.append(f"{MARKS[alarm.priority]} {where}, since {telling.clock(alarm.onset_ms)}{over}{reason}")
     if len(ordered) > _LINES_IN_A_DIGEST:
         lines.append(f"and {len(ordered) - _LINES_IN_A_DIGEST} more")

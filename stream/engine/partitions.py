@@ -35,6 +35,7 @@ from stream.records import (
     StoredFrames,
     decode_patient_record,
     encode_record,
+    mark_of,
 )
 from stream.refusals import Cause
 from vitals.sender_clock import BOUND_MS, SIMULATED_BOUND_MS
@@ -525,6 +526,8 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 clock_bound_ms=self._clock_bound_ms,
             )
         start = first if committed is None else committed
+        if not processor.topic_was_recreated and await self._is_another_topic(topic_partition, processor, first, end):
+            processor.forget_offsets()
         if not first <= start <= end or processor.topic_was_recreated:
             _log.error(
                 "the readings topic was created again or truncated; reading it from its beginning",
@@ -546,6 +549,25 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         reader.seek(topic_partition, start)
         time = PartitionTime(bound_ms=self._clock_bound_ms)
         return _OwnedPartition(topic_partition.partition, transactional, processor, start, time)
+
+    async def _is_another_topic(
+        self, topic_partition: TopicPartition, processor: Processor, first: int, end: int
+    ) -> bool:
+        """Whether another record stands where the newest one that the states include was read."""
+        newest = processor.newest()
+        if newest is None or not first <= newest[0] < end:
+            return False
+        loader = consumer(self._kafka, group=None, committed=False)
+        try:
+            await loader.start()
+            loader.assign([topic_partition])
+            loader.seek(topic_partition, newest[0])
+            while await loader.position(topic_partition) <= newest[0]:
+                for found in (await loader.getmany(timeout_ms=_IDLE_MS, max_records=1)).values():
+                    return found[0].offset != newest[0] or mark_of(found[0].value) != newest[1]
+        finally:
+            await loader.stop()
+        return True
 
     async def _read_state(self, reader: AIOKafkaConsumer, partition: int) -> list[tuple[bytes, bytes]]:
         """The newest row of each patient, up to the end of the state topic at the time of the call."""

@@ -21,6 +21,7 @@ from stream.records import (
     decode_patient_record,
     decode_state_row,
     encode_record,
+    mark_of,
 )
 from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
 from vitals.patient_group import PatientGroup
@@ -78,6 +79,8 @@ class Processor:
         self._plans: dict[_Orders, MonitoringPlan] = {}
         self._last_offset: dict[str, int] = {}
         self._orders: dict[str, _Orders] = {}
+        self._last_value: dict[str, bytes | None] = {}  # of the record at that offset, if it was applied here
+        self._mark: dict[str, bytes] = {}
         self._frames: dict[str, list[FrameRef]] = {}
         self.damaged: list[str] = []  # bindings whose state could not be read and starts empty
         states = {}
@@ -90,14 +93,28 @@ class Processor:
                 continue
             states[binding_id] = row.snapshot
             self._last_offset[binding_id] = row.last_offset
+            self._mark[binding_id] = row.mark
             self._orders[binding_id] = _Orders(row.spo2_scale, row.group)
         self.topic_was_recreated = max(self._last_offset.values(), default=-1) >= end
         if self.topic_was_recreated:
-            self._last_offset = dict.fromkeys(self._last_offset, -1)
+            self.forget_offsets()
         self._patients = Patients(self._plan_of, states.items(), clock_or_utc)
         self.alarm_pending = False
         self.applied = 0  # messages
         self.heard_ms: int | None = None  # arrival of the newest reading that was applied, by the clock of ingest
+
+    def newest(self) -> tuple[int, bytes] | None:
+        """Offset and mark of the newest record that a stored state includes; None: there is none, or no mark of it."""
+        binding_id = max(self._last_offset, key=self._last_offset.__getitem__, default=None)
+        if binding_id is None or not self._mark.get(binding_id):
+            return None
+        return self._last_offset[binding_id], self._mark[binding_id]
+
+    def forget_offsets(self) -> None:
+        """The topic of the states' offsets is gone: every record of the present one is new."""
+        self.topic_was_recreated = True
+        self._last_offset = dict.fromkeys(self._last_offset, -1)
+        self._mark.clear()
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -124,6 +141,7 @@ class Processor:
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
+        self._last_value[binding_id] = value
         self.applied += len(messages)
 
     def tick(self, now_ms: int) -> None:
@@ -181,9 +199,19 @@ class Processor:
                 self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:
+        if binding_id in self._last_value:
+            self._mark[binding_id] = mark_of(self._last_value.pop(binding_id))
         orders = self._orders.get(binding_id, _NO_ORDERS)
-        offset = self._last_offset.get(binding_id, -1)
-        return encode_record(PatientStateRow(STATE_VERSION, offset, orders.spo2_scale, snapshot, orders.group))
+        return encode_record(
+            PatientStateRow(
+                STATE_VERSION,
+                self._last_offset.get(binding_id, -1),
+                orders.spo2_scale,
+                snapshot,
+                orders.group,
+                self._mark.get(binding_id, b""),
+            )
+        )
 
     def _plan_of(self, binding_id: str) -> MonitoringPlan:
         orders = self._orders.get(binding_id, _NO_ORDERS)

@@ -270,7 +270,7 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
     (
         PatientStateRow(STATE_VERSION, 41, 2, b"snapshot"),
         decode_state_row,
-        "95012902c408736e617073686f7400",
+        "96012902c408736e617073686f7400c400",
     ),
 )
 
@@ -283,8 +283,9 @@ def test_a_record_has_the_same_bytes_as_in_earlier_versions(record: Record, deco
     assert decode(bytes.fromhex(expected)) == record
 
 
-# Before answers and silences named a sign and a grade, and alarms had a grade; by place in GOLDEN.
-BEFORE_GRADES = {
+# Before answers and silences named a sign and a grade, alarms had a grade, and states a mark; by place in GOLDEN.
+EARLIER = {
+    11: ("94012902c408736e617073686f74"),  # before states had the mark of a record
     1: (
         "92a76f72646572656497ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
         "616261626162c41061616161616161616161616161616161a56e75727365cd07d001c0"
@@ -307,11 +308,11 @@ BEFORE_GRADES = {
 }
 
 
-@pytest.mark.parametrize("place", BEFORE_GRADES)
-def test_a_record_of_before_alarms_had_grades_is_still_read(place: int) -> None:
+@pytest.mark.parametrize("place", EARLIER)
+def test_a_record_of_an_earlier_version_is_still_read(place: int) -> None:
     record, decode, _ = GOLDEN[place]
 
-    assert decode(bytes.fromhex(BEFORE_GRADES[place])) == record
+    assert decode(bytes.fromhex(EARLIER[place])) == record
 
 
 @pytest.mark.parametrize(

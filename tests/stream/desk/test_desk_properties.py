@@ -285,3 +285,31 @@ def test_a_silence_at_the_desk_hides_no_other_condition(tmp_path: Path, seed: in
 
     lived(story)
     night.book.close()
+
+
+def test_a_wrong_clock_is_an_alarm_of_the_desk_itself_until_it_is_right_again(tmp_path: Path) -> None:
+    night = a_night(tmp_path)
+
+    async def story() -> None:
+        await night.pass_time(MINUTE)
+        assert night.desk.standing() == []
+        night.clock.set_wall(night.clock.now_ms() - HOUR)
+        await night.pass_time(SECOND)
+        (one,) = night.desk.standing()
+        assert (one.kept.alarm.rule_id, one.kept.alarm.priority) == ("desk_clock", AMBER)
+        assert "was set back by 3600 s" in one.kept.alarm.text
+        await night.pass_time(14 * MINUTE)
+        night.clock.set_wall(night.clock.now_ms() + HOUR)
+        await night.pass_time(SECOND)
+        assert night.desk.standing() == []
+        night.desk.clock_watch.hear(night.clock.now_ms() - 7 * MINUTE)
+        await night.pass_time(15 * MINUTE + SECOND)
+        ((_, _, message),) = night.channels.sent
+        assert message.title == "** medium technical alarm, the alarm desk"
+        assert "420 s ahead of that of the alarm log" in message.body
+        (one,) = night.desk.standing()
+        night.desk.acknowledge(one.kept.alarm.alarm_id, by="anna", revision=0)
+        assert night.desk.to_pass_on() == []
+
+    lived(story)
+    night.book.close()

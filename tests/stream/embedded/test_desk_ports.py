@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stream.desk.ports import LogPosition
 from stream.embedded.desk_ports import StoreAlarmSource
@@ -13,6 +14,7 @@ from stream.errors import AlarmSourceLost, CommitFailed
 from stream.records import EdgeAlarmRecord, OrderRecord, decode_alarm_record
 from tests.stream.receiving_site import NOW, SECOND, Site
 from vitals.messages import Acknowledge, AlarmChanged
+from wire.answers import open_answer
 from wire.codec import EdgeAlarmV1, encode
 from wire.envelope import FrameClass
 
@@ -42,6 +44,57 @@ def test_an_alarm_that_an_edge_found_is_in_the_log_once_with_the_frame_it_came_i
     assert isinstance(record, EdgeAlarmRecord)
     assert (record.alarm, record.binding_id) == (found, site.demo.bindings[0].binding_id.hex())
     assert (record.frame.edge_id, record.frame.session_id) == (site.edge.me.device_id, session.session_id)
+
+
+def test_an_answer_to_what_only_an_edge_has_found_survives_a_restart_until_the_edge_says_that_it_is_over(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    session = site.session(0, FrameClass.ALARM)
+    found = EdgeAlarmV1(
+        alarm_id=b"a" * 16,
+        rule_id="news2",
+        key="",
+        kind="physiological",
+        priority=3,
+        state="active",
+        at_ms=NOW,
+        onset_ms=NOW,
+        revision=0,
+        text="NEWS2 7",
+        grade=7.0,
+    )
+    binding_id = site.demo.bindings[0].binding_id.hex()
+    order = Acknowledge(binding_id=binding_id, alarm_id=found.alarm_id, by="anna", at_ms=NOW + SECOND)
+
+    def told() -> list[tuple[bytes, int]]:
+        """Alarm and grade of the answers that go out after a heartbeat."""
+        frames: list[bytes] = []
+        site.stream._edge_answers.edge_heard(site.edge.me.device_id)
+        site.stream.send_answers_to_edges(lambda _topic, frame: frames.append(frame) is None)
+        key = site.demo.ingest.me.signing_key.public_key()
+        return [
+            (one.alarm_id, one.grade) for one in (open_answer(frame, site.edge.me.device_id, key) for frame in frames)
+        ]
+
+    async def answer() -> None:
+        answering = asyncio.create_task(site.stream.put_order(OrderRecord(message=order)))
+        await asyncio.sleep(0)
+        site.stream.apply_orders()
+        await answering
+
+    site.accept(session.frame, session.seal(encode(found))[1])
+    asyncio.run(answer())
+    assert told() == [(found.alarm_id, 7)]
+    site.restart()
+    assert told() == told() == [(found.alarm_id, 7)]
+
+    site.accept(session.frame, session.seal(encode(replace(found, grade=9.0, revision=1)))[1])
+    assert told() == []  # it is worse than what was answered
+    site.restart()
+    assert told() == []
+    site.accept(session.frame, session.seal(encode(replace(found, state="cleared", revision=2)))[1])
+    assert (site.store.count("edge_alarm"), site.store.count("edge_answer")) == (0, 0)
 
 
 def test_an_answer_waits_while_the_disk_is_full_and_is_applied_once_there_is_room(

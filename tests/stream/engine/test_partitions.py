@@ -256,6 +256,28 @@ def test_lost_states_are_computed_again_from_the_readings(kafka: Kafka, tmp_path
     assert before == after
 
 
+def test_readings_of_a_topic_that_was_made_again_and_is_longer_than_the_old_one_are_all_judged(kafka: Kafka) -> None:
+    log = Log(kafka)
+
+    async def story() -> int:
+        await log.begin(partitions=1)
+        await log.put([reading(n * SECOND) for n in range(20)])
+        async with working(log.worker()) as worker:
+            await until(of_all(worker, 20), "before")
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+        await admin.start()
+        await admin.delete_topics([topic(log.config, KAFKA_READINGS)])
+        await admin.close()
+        while topic(log.config, KAFKA_READINGS) not in await made(log, partitions=1):
+            await asyncio.sleep(0.1)
+        await log.put([reading(n * SECOND) for n in range(20, 50)])
+        async with working(log.worker()) as worker:
+            await until(of_all(worker, 30), "after")
+        return sum(isinstance(event, ReadingJudged) for event in (await log.events())[BED_1])
+
+    assert asyncio.run(story()) == 50
+
+
 def test_a_topic_that_was_created_again_is_read_from_its_beginning(tmp_path: Path) -> None:
     own = Kafka(tmp_path / "kafka")
     own.start()

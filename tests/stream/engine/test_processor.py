@@ -12,6 +12,7 @@ from stream.records import (
     decode_judgement_record,
     decode_state_row,
     encode_record,
+    mark_of,
 )
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
 from tests.stream.receiving_site import HOUR, NOW, SECOND
@@ -71,6 +72,22 @@ def test_a_state_of_a_deleted_topic_keeps_its_patient_and_forgets_its_offset() -
     assert again.topic_was_recreated
     (judged,) = [decode_judgement_record(value) for _, value in again.drain().judgements]
     assert sum(isinstance(event, ReadingJudged) for event in judged.events) == 1
+
+
+def test_a_state_knows_the_record_that_it_includes_last() -> None:
+    first = Processor()
+    values = [record(reading(offset * SECOND)) for offset in range(3)]
+    for offset, value in enumerate(values):
+        first.apply(offset, value)
+    rows = first.drain().states
+
+    again = Processor(rows, end=3)
+    assert again.newest() == (2, mark_of(values[2]))
+    assert Processor(again.drain().states or rows, end=3).newest() == (2, mark_of(values[2]))
+
+    again.forget_offsets()  # another topic
+    again.apply(0, record(reading(60 * SECOND)))
+    assert again.applied == 1
 
 
 def test_a_damaged_state_row_affects_only_its_patient() -> None:
