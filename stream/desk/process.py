@@ -43,7 +43,7 @@ CATCH_UP_S: Final = 30.0
 
 _AGAIN_S: Final = 1.0
 _LOOK_AT_FILES_S: Final = 2.0
-_LOOK_AT_ENDS_S: Final = 60.0
+_LOOK_AT_ENDS_S: Final = 20.0
 _STALLED_MS: Final = 15_000
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -418,7 +418,7 @@ class DeskProcess:
     # Changes of roles and addresses
 
     async def _watch_ends(self, ends: EndDates) -> None:
-        """Look at what ends, and tell people of it, every minute."""
+        """Look at what ends, and tell people of it."""
         while True:
             ends.look()
             ends.tell(self.desk)

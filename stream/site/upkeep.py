@@ -52,11 +52,13 @@ class SiteUpkeep:
         again = any(again_ms <= mono_ms for _, again_ms in self._failures.values())
         # Certificates are held against the wall clock: one that was set is looked at at once.
         was_set = abs(self._site.wall_ms - mono_ms - self._offset_ms) >= LOOK_MS
-        if again or was_set or self._looked_ms is None or mono_ms - self._looked_ms >= LOOK_MS:
+        is_due = again or was_set or self._looked_ms is None or mono_ms - self._looked_ms >= LOOK_MS
+        if is_due:
             self._looked_ms, self._offset_ms = mono_ms, self._site.wall_ms - mono_ms
             self._renew()
         self._try(BROKER_FILES, self._refresh_broker)
-        self._announce()
+        if is_due or not self.status.ends:
+            self._try("list of end dates", self._write_ends)
         status.turned_ms = mono_ms
 
     def _renew(self) -> None:
@@ -106,13 +108,8 @@ class SiteUpkeep:
                 f"vitalloom broker write --site {site.folder}",
             )
 
-    def _announce(self) -> None:
-        """Tell health and the other processes of the site what ends when."""
-        if self._looked_ms != self._clock.mono_ms() and self.status.ends:
-            return
-        self._try("list of end dates", self._write_ends)
-
     def _write_ends(self) -> None:
+        """Tell health and the other processes of the site what ends when."""
         self.status.ends = tuple(site_end_dates(self._site, self.status.problems))
         write_end_dates(self._site.folder, self.status.ends, at_ms=self._clock.now_ms())
 

@@ -3,7 +3,7 @@
 python -m tests.faults.as_device enrol INVITATION FOLDER
 python -m tests.faults.as_device renew FOLDER
 python -m tests.faults.as_device connect FOLDER
-python -m tests.faults.as_device login URL ROOT USER PASSWORD
+python -m tests.faults.as_device login|alarms URL ROOT USER PASSWORD
 """
 
 import asyncio
@@ -57,7 +57,17 @@ def login(url: str, root: str, user: str, password: str) -> str:
     return str(found["user"])
 
 
+def alarms(url: str, root: str, user: str, password: str) -> str:
+    """Priority and text of each alarm on the list."""
+    desk = DeskClient(url, root=Path(root))
+    asked = {"user": user, "password": password}
+    token = desk._ask("POST", "/v1/login", asked, dict[str, Any])["token"]
+    found = DeskClient(url, root=Path(root), token=token).alarms(dict[str, Any])
+    return "\n".join(f"{one['priority']} {one['place']}: {one['text']}" for one in found["alarms"])
+
+
 if __name__ == "__main__":
     logging.disable()
-    done = {"enrol": enrol, "renew": renew, "connect": connect, "login": login}[sys.argv[1]](*sys.argv[2:])
+    commands = {"enrol": enrol, "renew": renew, "connect": connect, "login": login, "alarms": alarms}
+    done = commands[sys.argv[1]](*sys.argv[2:])
     sys.stdout.write(f"{done}\n")

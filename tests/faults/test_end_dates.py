@@ -163,8 +163,8 @@ class House:
             time.sleep(1)
         raise AssertionError((answer, self.time.days, (self.folder / "mosquitto.log").read_text()[-2_000:]))
 
-    def log_in(self) -> str:
-        return self.as_device("login", f"https://{LOOPBACK}:{self.desk_port}", str(self.hospital_root), USER, PASSWORD)
+    def log_in(self, command: str = "login") -> str:
+        return self.as_device(command, f"https://{LOOPBACK}:{self.desk_port}", str(self.hospital_root), USER, PASSWORD)
 
     def go_to(self, days: float) -> None:
         """The clock is there, and the registry has done what it does every second."""
@@ -246,3 +246,17 @@ def test_a_device_that_boots_in_1970_enrols_and_connects_and_one_that_knows_bett
     house.until(lambda: bool(house.shown(house.site.facts.broker_port)), "the broker is back")
 
     assert "expired" in house.as_device("connect", later, clock=in_1970)
+
+
+def test_what_nobody_renews_is_an_alarm_at_the_desk_until_a_person_renews_it(house: House) -> None:
+    root_key, safe = house.site.folder / "ca" / "root.key", house.folder / "root.key"
+    root_key.rename(safe)
+    house.go_to(340)
+    house.replace_desk_certificate(days=90)
+    wanted = "medium the site: certificate of the issuing key expires in "
+    house.until(lambda: wanted in house.log_in("alarms"), "the alarm is on the list")
+    assert "certificate of the issuing key expires in " in check(f"{LOOPBACK}:{house.registry_http}").text
+
+    safe.rename(root_key)
+    house.go_to(341)  # the registry looks at once when the clock is set, otherwise once a minute
+    house.until(lambda: "issuing key" not in house.log_in("alarms"), "the alarm is over")

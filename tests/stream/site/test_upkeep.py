@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from runtime.clock import ManualClock
 from runtime.end_dates import DAY_MS, EndDateWatch
 from runtime.hardening import write_private
 from stream.errors import SiteUnusable
 from stream.site.broker_files import BrokerFolder
+from stream.site.end_dates import FILE
 from stream.site.folder import Site
 from stream.site.health import RegistryHealth
 from stream.site.http import RequestCounts
@@ -208,3 +210,24 @@ def test_a_host_that_was_changed_in_site_json_is_in_the_next_certificate(house: 
 
     names = house.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(one.value) for one in names] == ["ward.example", "127.0.0.1"]
+
+
+def test_the_report_is_written_every_minute_although_each_look_at_the_clock_is_later(house: House) -> None:
+    class Running(ManualClock):
+        """As a real clock: no two readings are equal."""
+
+        def mono_ms(self) -> int:
+            self.advance(1)
+            return super().mono_ms()
+
+    clock = Running(house.clock.now_ms())
+    upkeep = SiteUpkeep(house.site, clock)
+    upkeep.turn()
+    (house.site.folder / FILE).unlink()
+
+    upkeep.turn()
+    assert not (house.site.folder / FILE).exists()
+    clock.advance(MINUTE)
+    upkeep.turn()
+
+    assert (house.site.folder / FILE).exists()
