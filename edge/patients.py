@@ -16,6 +16,7 @@ from runtime import logs
 from vitals.messages import AlarmChanged
 from vitals.plan import MonitoringPlan
 from wire.answers import Answer
+from wire.binding_periods import BindingPeriods
 from wire.codec import VitalsV1
 from wire.identity import NOTHING, About, BindingRecord, Directory
 from wire.receiver import Opened
@@ -46,6 +47,7 @@ class EdgePatients:
         self._scoring = self._open_models(config, outbox)
         states = self._unlocked("states", _STATE_LABEL, outbox.patients())
         self._pipeline = Pipeline(self._plan_of, states.items(), self._scoring)
+        self._periods = BindingPeriods(directory)
 
     @property
     def judged_by(self) -> str:
@@ -76,6 +78,15 @@ class EdgePatients:
         for problem in self._pipeline.drain_defects():
             self._counts.not_judged += 1
             _log.error("cannot run the timers of a patient; alarms that depend on time may be missing", problem=problem)
+        return alarms
+
+    def follow_bindings(self, now_ms: int, mono_ms: int) -> list[AlarmChanged] | None:
+        """Learn which bindings have begun or ended. The alarms that changed; None if there was nothing to learn."""
+        periods = self._periods.due(now_ms, mono_ms, edge_heard_ms=lambda _: now_ms)
+        if not periods:
+            return None
+        alarms = self._pipeline.on_bindings(periods)
+        self._periods.told(periods, mono_ms)
         return alarms
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:

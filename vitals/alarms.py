@@ -219,6 +219,23 @@ class AlarmBook:
         """Every open alarm as it was last announced: those that ended without acknowledgement, then the active ones."""
         return [self._event(episode) for episode in self._open_episodes()]
 
+    def end(self, *, at_ms: int, ended_ms: int) -> list[AlarmChanged]:
+        """The binding has ended: every alarm and every silence ends with it.
+
+        An alarm that nobody answered stays in the record as that.
+
+        Args:
+            ended_ms: when the binding ended, for the text.
+        """
+        events = []
+        self._silences.clear()
+        standing, self._episodes, self._latched = self._open_episodes(), {}, []
+        for episode in standing:
+            episode.text = f"monitoring ended at {clock_text(ended_ms)}; alarm was: {_text(episode)}"
+            episode.state, episode.unknown = AlarmState.CLEARED, False
+            events.append(msgspec.structs.replace(self._changed(episode, at_ms), binding_ended=True))
+        return events
+
     def to_state(self) -> list[Any]:
         """What msgspec can encode; nearly empty while no alarm is open."""
         return [

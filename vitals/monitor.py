@@ -14,15 +14,18 @@ import msgspec
 
 from vitals import news2
 from vitals.alarms import AlarmBook
+from vitals.binding_term import BindingTerm
 from vitals.conditions import Conditions, JudgingContext
 from vitals.errors import BadSnapshot
 from vitals.judge import ReadingJudge
-from vitals.latest import LatestValues, SignValue
+from vitals.latest import ALL_SIGNS, LatestValues, SignValue
 from vitals.messages import (
     Acknowledge,
     AlarmChanged,
+    BindingPeriod,
     Event,
     ModelScore,
+    MonitoringEnded,
     News2Scored,
     Reading,
     ReadingJudged,
@@ -74,6 +77,10 @@ class PatientMonitor:
             return list(self._book.open())
         late = self._frontier_ms is not None and reading.at_ms < self._frontier_ms
         backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
+        if self._term.has_ended:
+            backfilled = True  # for the record only
+            if self._is_after_end(reading.at_ms):
+                reading = _of_nobody(reading)
         judged = judge_late(reading) if late else self._quality.judge(reading)
         values = _usable_values(judged)
         events: list[Event] = [ReadingJudged(reading=judged, late=late, backfilled=backfilled)]
@@ -100,7 +107,27 @@ class PatientMonitor:
 
         A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
         """
-        return self._models.on_score(score)
+        return self._models.on_score(score, is_recorded_only=self._term.has_ended)
+
+    def knows(self, period: BindingPeriod) -> bool:
+        """Whether `on_binding` would change nothing."""
+        return self._term.knows(period, was_heard=self._freshness.was_heard)
+
+    def on_binding(self, period: BindingPeriod) -> list[Event]:
+        """The registry says from when to when this device is on this patient.
+
+        From then on silence is an alarm, also if no reading ever comes. With the end of the binding every alarm ends,
+        and what is still heard of it goes to the record only.
+        """
+        events: list[Event] = []
+        if self.knows(period):
+            return events
+        self._term.accept(period)
+        self._freshness.begin(period.heard_ms)
+        if self._term.is_due_to_end(period.heard_ms):
+            self._end(period.heard_ms, events)
+        self._reschedule(period.heard_ms)
+        return events
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
         """A person has seen an alarm. Nothing happens if it is not open."""
@@ -131,6 +158,11 @@ class PatientMonitor:
     def on_timer(self, now_ms: int) -> list[Event]:
         """Time has passed: signs become late, stale, lost; what depends on them becomes unknown; silences end."""
         events: list[Event] = []
+        if self._term.is_due_to_end(now_ms):
+            self._end(now_ms, events)
+        if self._term.has_ended:
+            self._timer_ms = None
+            return events
         if self._freshness.on_timer(now_ms, events):
             self._freshness.judge_missing_data(now_ms, events)
             self._conditions.mark_missing(self.plan.rules, self._latest.missing(now_ms), now_ms, events)
@@ -188,6 +220,7 @@ class PatientMonitor:
                 self._windows.to_state(),
                 self._book.to_state(),
                 self._models.to_state(),
+                [self._freshness.awaiting_to_state(), self._term.to_state()],
             ]
         )
 
@@ -215,7 +248,8 @@ class PatientMonitor:
         self._book = book
         self._latest = LatestValues(plan)
         self._conditions = Conditions(book)
-        self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions)
+        self._term = BindingTerm()
+        self._freshness = SignFreshness(binding_id, plan, self._latest, self._conditions, self._term)
         self._judge = ReadingJudge(plan, self._latest, self._conditions)
         self._models = ModelScores(plan, self._latest, self._conditions)
 
@@ -234,6 +268,10 @@ class PatientMonitor:
         self._windows = EventTimeWindows.from_state(windows, plan.window_ms, lateness_ms=plan.lateness_ms)
         if later:  # the first snapshots had no models
             self._models.load_state(later[0])
+        if len(later) > 1:  # and knew of no bindings
+            awaiting, term = later[1]
+            self._freshness.load_awaiting(awaiting)
+            self._term.load_state(term)
 
     def _add_to_windows(self, values: _Values, at_ms: int, events: list[Event]) -> None:
         windows = self._windows
@@ -271,7 +309,12 @@ class PatientMonitor:
             if is_first:
                 self._reschedule(at_ms)
         self._judge.learn(values, at_ms)
-        if not backfilled and self._freshness.on_values(values, at_ms, events):
+        if backfilled:
+            return
+        if not self._freshness.was_heard:
+            self._freshness.on_first_reading(at_ms, events)
+            self._reschedule(at_ms)
+        if self._freshness.on_values(values, at_ms, events):
             self._freshness.judge_missing_data(at_ms, events)
             self._reschedule(at_ms)
 
@@ -305,9 +348,28 @@ class PatientMonitor:
             parts=score.parts,
         )
 
+    def _end(self, now_ms: int, events: list[Event]) -> None:
+        """The binding has ended: its alarms, silences and timers end."""
+        ended_ms = self._term.ended_ms if self._term.ended_ms is not None else now_ms
+        self._term.has_ended = True
+        self._freshness.end()
+        events += self._book.end(at_ms=now_ms, ended_ms=ended_ms)
+        events.append(MonitoringEnded(binding_id=self.binding_id, at_ms=now_ms, ended_ms=ended_ms))
+
+    def _is_after_end(self, at_ms: int) -> bool:
+        return self._term.ended_ms is not None and at_ms > self._term.ended_ms
+
     def _reschedule(self, now_ms: int) -> None:
-        change_ms, silence_ends_ms = self._freshness.next_change_ms(now_ms), self._book.timer_at()
-        self._timer_ms = min((at_ms for at_ms in (change_ms, silence_ends_ms) if at_ms is not None), default=None)
+        if self._term.has_ended:
+            self._timer_ms = None
+            return
+        due = (self._freshness.next_change_ms(now_ms), self._book.timer_at(), self._term.timer_ms)
+        self._timer_ms = min((at_ms for at_ms in due if at_ms is not None), default=None)
+
+
+def _of_nobody(reading: Reading) -> Reading:
+    """A reading that was measured after the binding had ended: nobody knows whose values these are."""
+    return msgspec.structs.replace(reading, unusable=ALL_SIGNS)
 
 
 def _usable_values(reading: Reading) -> _Values:

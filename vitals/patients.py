@@ -11,7 +11,17 @@ from typing import Final
 import msgspec
 
 from vitals.errors import BadSnapshot
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ModelScore, Reading, Silence, Tick
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    BindingPeriod,
+    Event,
+    Message,
+    ModelScore,
+    Reading,
+    Silence,
+    Tick,
+)
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
@@ -63,7 +73,7 @@ class Patients:
     def apply(self, message: Message) -> list[Event]:
         """Apply one message, after the timers that were due before it."""
         events = self._fire(_time_of(message))
-        if not isinstance(message, Tick):
+        if not isinstance(message, Tick) and not self._is_known(message):
             monitor = self._monitor(message.binding_id)
             if isinstance(message, Reading):
                 events += monitor.on_reading(message)
@@ -71,8 +81,10 @@ class Patients:
                 events += monitor.on_score(message)
             elif isinstance(message, Acknowledge):
                 events += monitor.on_acknowledge(message)
-            else:
+            elif isinstance(message, Silence):
                 events += monitor.on_silence(message)
+            else:
+                events += monitor.on_binding(message)
             self._touch(monitor)
         self._events += events
         return events
@@ -134,6 +146,13 @@ class Patients:
         if monitor is None:
             monitor = self._monitors[binding_id] = PatientMonitor(binding_id, self._plan_of(binding_id))
         return monitor
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether it is a binding that is known already: it is repeated every few minutes, and nothing is written."""
+        if not isinstance(message, BindingPeriod):
+            return False
+        monitor = self._monitors.get(message.binding_id)
+        return monitor is not None and monitor.knows(message)
 
     def _touch(self, monitor: PatientMonitor) -> None:
         binding_id = monitor.binding_id

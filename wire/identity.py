@@ -143,7 +143,8 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     def admits(self, sender: bytes, *, began_ms: int, now_ms: int) -> bool:
         """Whether a session that `sender` began at `began_ms` by its own clock belongs to this binding.
 
-        A clock that is before the binding or in the future says nothing; then the session began now.
+        A clock that is before the binding or in the future says nothing; then the session began now. An edge may begin
+        a session after the end: late readings of the wearable, and the end of its alarms.
         """
         if sender not in (self.wearable_id, self.edge_id):
             return False
@@ -151,7 +152,8 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
             began_ms = now_ms
         if self.valid_to_ms is None:
             return began_ms >= self.valid_from_ms
-        return self.valid_from_ms <= began_ms <= self.valid_to_ms and now_ms <= self.valid_to_ms + LATE_MS
+        in_time = self.valid_from_ms <= began_ms and now_ms <= self.valid_to_ms + LATE_MS
+        return in_time and (sender == self.edge_id or began_ms <= self.valid_to_ms)
 
 
 class Directory(Protocol):

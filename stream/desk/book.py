@@ -23,10 +23,13 @@ from vitals.messages import Priority
 BOOK_FILE: Final = "desk.sqlite"
 SCHEMA: Final = 2
 
+_ENDED_KEPT_MS: Final = 30 * 86_400_000  # frames of an ended binding are accepted for 14 days
 _RESERVE_BYTES: Final = 8 << 20
 
 _OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages, one row
     only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
+_ENDED: Final = """CREATE TABLE IF NOT EXISTS ended (  -- bindings that have ended, and when the desk heard of it
+    binding_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID"""
 _TABLES: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE place (                     -- reading positions
@@ -241,6 +244,15 @@ class DeskBook(DurableFile):
         rows = self._db.execute("SELECT body FROM hush WHERE until_ms > ?", (now_ms,))
         return {(one.binding_id, one.rule_id): one for one in (_HUSH.decode(row[0]) for row in rows)}
 
+    # Bindings that have ended
+
+    def end_binding(self, binding_id: str, now_ms: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (binding_id, now_ms))
+
+    def has_ended(self, binding_id: str) -> bool:
+        """Whether a binding has ended, so that records of it which are still under way call nobody."""
+        return self._db.execute("SELECT 1 FROM ended WHERE binding_id = ?", (binding_id,)).fetchone() is not None
+
     # Outages
 
     def outages(self) -> list[Any] | None:
@@ -278,6 +290,7 @@ class DeskBook(DurableFile):
             self._db.executemany(f"DELETE FROM {table} WHERE alarm_id = ?", [(one,) for one in old])  # noqa: S608
         self._db.execute("DELETE FROM hush WHERE until_ms < ?", (now_ms,))
         self._db.execute("DELETE FROM session WHERE until_ms < ?", (now_ms,))
+        self._db.execute("DELETE FROM ended WHERE at_ms < ?", (now_ms - _ENDED_KEPT_MS,))
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read with SQL; for reports and tests."""
@@ -301,6 +314,7 @@ class DeskBook(DurableFile):
             raise FileUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+        self._db.execute(_ENDED)  # books from before the end of a binding ended its alarms do not have it
         self._keep_reserve()
 
     def _refused(self, error: sqlite3.Error) -> CommitFailed:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
-from stream.records import AlarmRecord, EdgeAlarmRecord
+from stream.records import AlarmRecord, BindingEndedRecord, EdgeAlarmRecord
+from vitals.alarms import clock_text
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
@@ -194,6 +195,20 @@ def hear(
     if rival is not None and kept.is_active and rival.alarm.alarm_id != alarm.alarm_id:
         displaced = msgspec.structs.replace(rival, replaced=True, heard_ms=now_ms)
     return Heard(kept, news=True, displaced=displaced, order=order)
+
+
+def end_with_binding(kept: Kept, record: BindingEndedRecord, *, now_ms: int) -> Kept:
+    """An alarm that still stands when its binding has ended, because only an edge has told of it. It ends too."""
+    alarm = msgspec.structs.replace(
+        kept.alarm,
+        state=AlarmState.CLEARED,
+        latched=False,
+        at_ms=record.at_ms,
+        text=f"monitoring ended at {clock_text(record.ended_ms)}; alarm was: {kept.alarm.text}",
+        binding_ended=True,
+    )
+    escalation = msgspec.structs.replace(kept.escalation, alarm=alarm)
+    return msgspec.structs.replace(kept, escalation=escalation, heard_ms=now_ms)
 
 
 def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None) -> bool:

@@ -23,7 +23,7 @@ from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed, NotificationNotAccepted
-from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
+from stream.records import AlarmLogRecord, BindingEndedRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import Attempt, Due, Outcome
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
 from vitals.outages import NO_DATA_RULES, Outage, SiteOutages
@@ -151,14 +151,19 @@ class AlarmDesk:
 
     def _hear(
         self,
-        record: AlarmRecord | EdgeAlarmRecord,
+        record: AlarmLogRecord,
         now_ms: int,
         active_silences: Mapping[tuple[str, str], ActiveSilence],
         changed: list[AlarmChanged],
     ) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
+        if isinstance(record, BindingEndedRecord):
+            self._end_binding(record, now_ms, changed)
+            return False
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
+        if alarm.state != AlarmState.CLEARED and self._book.has_ended(binding_id):
+            return False  # it was under way when the binding ended; the record of alarms has it
         active_silence = active_silences.get((binding_id, alarm.rule_id))
         before = self._book.alarm(alarm.alarm_id)
         rival = self._book.active(binding_id, alarm.rule_id, alarm.key)
@@ -179,6 +184,16 @@ class AlarmDesk:
         ladder = kept.escalation.ladder if self._calls(kept, active_silence, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
+
+    def _end_binding(self, record: BindingEndedRecord, now_ms: int, changed: list[AlarmChanged]) -> None:
+        """Nobody is called any more for this binding, whoever has found what; see docs/decisions/0034."""
+        self._book.end_binding(record.binding_id, now_ms)
+        for kept in self._book.listed():
+            if kept.alarm.binding_id == record.binding_id and not kept.is_outage:
+                ended = decisions.end_with_binding(kept, record, now_ms=now_ms)
+                self._book.put_alarm(ended)
+                self._book.stop(ended.alarm.alarm_id)
+                changed.append(ended.alarm)
 
     def _calls(self, kept: Kept, active_silence: ActiveSilence | None, now_ms: int) -> bool:
         return decisions.calls(kept, active_silence, now_ms, by_outage=self._outage_of(kept) is not None)

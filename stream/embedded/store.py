@@ -13,12 +13,13 @@ import msgspec
 
 from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
-from stream.records import AlarmRecord, EdgeAlarmRecord, encode_record
+from stream.records import AlarmLogRecord, AlarmRecord, encode_record, ended_record
 from vitals.messages import (
     AlarmChanged,
     Event,
     FreshnessChanged,
     ModelScored,
+    MonitoringEnded,
     News2Scored,
     ReadingJudged,
     WindowClosed,
@@ -26,7 +27,7 @@ from vitals.messages import (
 )
 from vitals.signs import INDEX, SIGNS, VitalSign
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -36,8 +37,9 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmRecord or EdgeAlarmRecord
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmLogRecord
     ) STRICT;"""
+_BINDING_ENDED: Final = "ALTER TABLE alarm ADD COLUMN binding_ended INTEGER NOT NULL DEFAULT 0"
 _TABLES: Final = f"""
 {SESSION_TABLES}
 CREATE TABLE reading (
@@ -67,6 +69,7 @@ CREATE TABLE alarm (
     onset_ms INTEGER NOT NULL,
     text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
+    binding_ended INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
 {_ALARM_LOG}
@@ -91,7 +94,7 @@ _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
 _ALARM_FIELDS: Final = ", ".join(AlarmChanged.__struct_fields__)
 _ALARM_LOG_ID: Final = "alarm_log"
-_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
 
@@ -121,16 +124,20 @@ class Store(SessionFile):
         for event in events:
             if isinstance(event, WindowOutdated):
                 outdated.append(event)
-            else:
+            elif not isinstance(event, MonitoringEnded):
                 statement, row = _row_of(event)
                 rows.setdefault(statement, []).append(row)
         for statement, these in rows.items():
             self._db.executemany(statement, these)
-        self.put_alarm_records(AlarmRecord(alarm=event) for event in events if isinstance(event, AlarmChanged))
+        self.put_alarm_records(
+            AlarmRecord(alarm=event) if isinstance(event, AlarmChanged) else ended_record(event)
+            for event in events
+            if isinstance(event, AlarmChanged | MonitoringEnded)
+        )
         for window in dict.fromkeys(outdated):
             self._recompute(window)
 
-    def put_alarm_records(self, records: Iterable[AlarmRecord | EdgeAlarmRecord]) -> None:
+    def put_alarm_records(self, records: Iterable[AlarmLogRecord]) -> None:
         """Append to the alarm log, which the alarm desk reads."""
         self._db.executemany(_PUT_ALARM_RECORD, [(encode_record(record),) for record in records])
 
@@ -205,8 +212,10 @@ class Store(SessionFile):
             found = self._migrate("2", _MODEL_SCORE)
         if found == "2":  # before alarms had a recommended response
             found = self._migrate("3", "ALTER TABLE alarm ADD COLUMN response TEXT NOT NULL DEFAULT ''")
-        if found == "3":  # before it had an alarm desk
-            found = self._migrate("4", _ALARM_LOG, self._log_standing_alarms)
+        if found == "3":  # before it had an alarm desk; the newest column first, since standing alarms are read whole
+            found = self._migrate("5", f"{_BINDING_ENDED}; {_ALARM_LOG}", self._log_standing_alarms)
+        if found == "4":  # before the end of a binding ended its alarms
+            found = self._migrate("5", _BINDING_ENDED)
         if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
@@ -281,6 +290,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
             event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
             int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
             event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective, event.response,
+            event.binding_ended,
         )  # fmt: skip
     raise TypeError(f"no table for {type(event).__name__}")
 

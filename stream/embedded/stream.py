@@ -20,9 +20,10 @@ from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
 from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
+from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
+from wire.binding_periods import BindingPeriods
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
@@ -145,6 +146,7 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
+        self._periods = BindingPeriods(directory)
         self._edge_answers = EdgeAnswers(me, directory)
         for alarm in self._engine.open_alarms():
             self._edge_answers.alarm_changed(alarm)
@@ -227,10 +229,11 @@ class EmbeddedStream:
         """Process and commit one batch from the broker; False if the broker must deliver it again."""
         now_ms = self._clock.now_ms()
         refused: Rejections = Counter()
+        periods = self._periods.due(now_ms, self._clock.mono_ms(), edge_heard_ms=self._reception.edge_heard_ms)
         frames = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
-        if not frames and not refused and not self._is_due(now_ms):
+        if not frames and not refused and not periods and not self._is_due(now_ms):
             return True
-        return self._try_to_commit(inbound, frames, refused, now_ms)
+        return self._try_to_commit(inbound, frames, refused, now_ms, periods=periods)
 
     def _try_to_commit(
         self,
@@ -239,10 +242,11 @@ class EmbeddedStream:
         refused: Rejections,
         now_ms: int,
         *,
+        periods: Sequence[BindingPeriod] = (),
         as_dead_letter: bool = False,
     ) -> bool:
         try:
-            events = self._commit(frames, refused, now_ms)
+            events = self._commit(frames, refused, now_ms, periods)
         except CommitFailed as error:
             _log.error("commit failed; edges send these frames again", problem=str(error))
             self.counts.failed_commits += 1
@@ -255,6 +259,7 @@ class EmbeddedStream:
                 # One by one, each even if an earlier one failed.
                 return [self.accept([message]) for message in inbound].count(False) == 0
             return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
+        self._periods.told(periods, self._clock.mono_ms())
         self._settle(events, frames, refused, len(inbound), now_ms)
         return True
 
@@ -274,7 +279,9 @@ class EmbeddedStream:
         """Acknowledgements to edges that are due now."""
         return self._reception.due_acknowledgements()
 
-    def _commit(self, frames: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
+    def _commit(
+        self, frames: list[OpenedFrame], refused: Rejections, now_ms: int, periods: Sequence[BindingPeriod]
+    ) -> list[Event]:
         observed = [one.content for one in frames if isinstance(one.content, ReadingWithScores)]
         messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._reception.forget_old()
@@ -287,7 +294,7 @@ class EmbeddedStream:
             for (device, reason), count in refused.items():
                 self._store.count_reject(device, reason, now_ms, count)
 
-        return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
+        return self._engine.apply([*periods, *messages, Tick(now_ms=now_ms)], beside=beside)
 
     def _keep(self, one: OpenedFrame, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):

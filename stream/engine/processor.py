@@ -15,13 +15,15 @@ from stream.records import (
     FrameRef,
     Judgement,
     JudgementRecord,
+    OrderRecord,
     PatientStateRow,
     ReadingRecord,
     decode_patient_record,
     decode_state_row,
     encode_record,
+    ended_record,
 )
-from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
+from vitals.messages import AlarmChanged, Event, Message, ModelScored, MonitoringEnded, Priority, ReadingJudged, Tick
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
@@ -95,10 +97,10 @@ class Processor:
         binding_id = messages[0].binding_id  # type: ignore[union-attr]
         if offset <= self._last_offset.get(binding_id, -1):
             return
-        if isinstance(record, ReadingRecord):
+        if not isinstance(record, OrderRecord):
             self._scale.setdefault(binding_id, record.spo2_scale)
-            if record.frame is not None:
-                self._frames.setdefault(binding_id, []).append(record.frame)
+        if isinstance(record, ReadingRecord) and record.frame is not None:
+            self._frames.setdefault(binding_id, []).append(record.frame)
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
@@ -126,6 +128,8 @@ class Processor:
         for event in commit.events:
             if isinstance(event, AlarmChanged):
                 alarms.append((event.binding_id.encode(), encode_record(AlarmRecord(alarm=event))))
+            elif isinstance(event, MonitoringEnded):
+                alarms.append((event.binding_id.encode(), encode_record(ended_record(event))))
             else:
                 binding_id = _binding_of(event)
                 judgements.setdefault(binding_id, []).append(event)
@@ -148,7 +152,7 @@ class Processor:
 
     def _note(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, AlarmChanged):
+            if isinstance(event, AlarmChanged | MonitoringEnded):
                 self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:

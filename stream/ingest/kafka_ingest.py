@@ -31,11 +31,13 @@ from stream.records import (
     FrameRef,
     HeartbeatRecord,
     PatientLocation,
+    PeriodRecord,
     ReadingRecord,
     StoredFrames,
     decode_stored_frames,
     encode_record,
 )
+from wire.binding_periods import BindingPeriods
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
 from wire.errors import DecodeError, Reason
@@ -124,6 +126,7 @@ class KafkaIngest:
         self._rows = {row.session_id: row for row in ledger.sessions()}
         self._saved_ms = 0
         self._directory = directory
+        self._periods = BindingPeriods(directory)
         self._located_ms: int | None = None  # monotonic: when patient locations were last published
         self._offset: int | None = None
         self._reception = Reception(
@@ -148,6 +151,7 @@ class KafkaIngest:
                 if self._on_turn is not None:
                     self._on_turn(self._clock.mono_ms())
                 await self._publish_locations(sender)
+                await self._publish_periods(sender)
                 if inbound and await self._forward(sender, inbound):
                     for message in inbound:
                         client.acknowledge(message)
@@ -213,7 +217,7 @@ class KafkaIngest:
         self,
         name: str,
         key: str,
-        record: ReadingRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
+        record: ReadingRecord | PeriodRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
     ) -> _OutgoingRecord:
         return _OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
@@ -310,6 +314,23 @@ class KafkaIngest:
                 sent.add_done_callback(_log_failed_send)
         except KafkaError as error:
             _log.warning("cannot publish patient locations to Kafka", problem=repr(error))
+
+    async def _publish_periods(self, sender: AIOKafkaProducer) -> None:
+        """Tell workers of bindings that are new or have ended, before readings of them. Waits until Kafka has it."""
+        mono_ms = self._clock.mono_ms()
+        periods = self._periods.due(self._clock.now_ms(), mono_ms, edge_heard_ms=self._reception.edge_heard_ms)
+        records = [
+            self._record_for(
+                KAFKA_READINGS, one.binding_id, PeriodRecord(message=one, spo2_scale=self._scale_of(one.binding_id))
+            )
+            for one in periods
+        ]
+        await self._deliver(sender, records)
+        self._periods.told(periods, mono_ms)
+
+    def _scale_of(self, binding_id: str) -> int:
+        binding = self._directory.binding(bytes.fromhex(binding_id))
+        return 1 if binding is None else binding.spo2_scale
 
     # Acknowledgements of stored frames
 

@@ -23,6 +23,7 @@ from stream.errors import LinesRejected
 from stream.kafka import consumer, producer, topic
 from stream.records import (
     AlarmRecord,
+    BindingEndedRecord,
     DeadLetter,
     FrameRef,
     StoredFrames,
@@ -103,6 +104,8 @@ def decode_events(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
 def decode_alarms(record: ConsumerRecord, buckets: Buckets) -> DecodedRecord:
     """A record of `vl.alarms.v1`."""
     found = decode_alarm_record(record.value)
+    if isinstance(found, BindingEndedRecord):
+        return DecodedRecord([], [], ())  # the ends of its alarms are records of their own
     if isinstance(found, AlarmRecord):
         return DecodedRecord([(buckets.raw, line_of(found.alarm))], [], ())
     return DecodedRecord([(buckets.raw, line_of(found))], [], (found.frame,))

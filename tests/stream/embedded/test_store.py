@@ -131,6 +131,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
             "DROP TABLE model_score; ALTER TABLE alarm DROP COLUMN response; DROP TABLE alarm_log; "
+            "ALTER TABLE alarm DROP COLUMN binding_ended; "
             "UPDATE meta SET value = '1' WHERE key = 'schema'"
         )
     earlier.close()
@@ -138,7 +139,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with Store(tmp_path / "store") as store:
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("4",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("5",)]
 
 
 def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open(tmp_path: Path) -> None:
@@ -147,7 +148,8 @@ def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open
         store.put_events(story)
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
-            "DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'"
+            "DROP TABLE alarm_log; ALTER TABLE alarm DROP COLUMN response; DELETE FROM meta WHERE key = 'alarm_log'; "
+            "ALTER TABLE alarm DROP COLUMN binding_ended"
         )
         earlier.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     earlier.close()
@@ -249,7 +251,8 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
         store.put_events(a_story())
     with sqlite3.connect(tmp_path / "store") as earlier:
         earlier.executescript(
-            "ALTER TABLE alarm DROP COLUMN response; DROP TABLE alarm_log; "
+            "ALTER TABLE alarm DROP COLUMN response; ALTER TABLE alarm DROP COLUMN binding_ended; "
+            "DROP TABLE alarm_log; "
             "UPDATE meta SET value = '2' WHERE key = 'schema'"
         )
         alarms = earlier.execute("SELECT * FROM alarm ORDER BY alarm_id, revision").fetchall()
@@ -257,11 +260,26 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
     assert alarms
 
     with Store(tmp_path / "store") as store:
-        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "") for row in alarms]
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "", 0) for row in alarms]
         with store.transaction():
             store.put_events([msgspec.structs.replace(one, revision=99) for one in a_story() if is_news2(one)][:1])
         ((response,),) = store.query("SELECT response FROM alarm WHERE revision = 99")
         assert response.startswith("urgent: tell the medical team now")
+
+
+def test_a_store_from_before_the_end_of_a_binding_ended_its_alarms_is_taken_over(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_events(a_story())
+    with sqlite3.connect(tmp_path / "store") as earlier:
+        earlier.executescript(
+            "ALTER TABLE alarm DROP COLUMN binding_ended; UPDATE meta SET value = '4' WHERE key = 'schema'"
+        )
+        alarms = earlier.execute("SELECT * FROM alarm ORDER BY alarm_id, revision").fetchall()
+    earlier.close()
+
+    with Store(tmp_path / "store") as store:
+        assert alarms
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, 0) for row in alarms]
 
 
 def is_news2(event: Event) -> bool:
