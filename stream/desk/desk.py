@@ -17,6 +17,7 @@ from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import DeskConfig
 from stream.desk import decisions, outages, texts
+from stream.desk.binding_ends import end_binding
 from stream.desk.book import DeskBook, PendingOrder
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
 from stream.desk.notify import Address, Addresses, Notifier
@@ -158,7 +159,7 @@ class AlarmDesk:
     ) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         if isinstance(record, BindingEndedRecord):
-            self._end_binding(record, now_ms, changed)
+            changed += end_binding(self._book, record, now_ms)
             return False
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm = record.alarm
@@ -184,16 +185,6 @@ class AlarmDesk:
         ladder = kept.escalation.ladder if self._calls(kept, active_silence, now_ms) else None
         self._book.stop(alarm.alarm_id, except_ladder=ladder)
         return before is None and kept.is_active
-
-    def _end_binding(self, record: BindingEndedRecord, now_ms: int, changed: list[AlarmChanged]) -> None:
-        """Nobody is called any more for this binding, whoever has found what; see docs/decisions/0034."""
-        self._book.end_binding(record.binding_id, now_ms)
-        for kept in self._book.listed():
-            if kept.alarm.binding_id == record.binding_id and not kept.is_outage:
-                ended = decisions.end_with_binding(kept, record, now_ms=now_ms)
-                self._book.put_alarm(ended)
-                self._book.stop(ended.alarm.alarm_id)
-                changed.append(ended.alarm)
 
     def _calls(self, kept: Kept, active_silence: ActiveSilence | None, now_ms: int) -> bool:
         return decisions.calls(kept, active_silence, now_ms, by_outage=self._outage_of(kept) is not None)

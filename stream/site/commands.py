@@ -314,6 +314,7 @@ def bind(
 ) -> None:
     """Bind a wearable to a patient."""
     with _opened(site) as opened:
+        others = opened.registry.open_bindings_of(patient)
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
             edge_id=opened.registry.find(edge),
@@ -324,8 +325,20 @@ def bind(
             who=_who(),
         )
         typer.echo(f"binding {found.hex()}")
+        for one in others:
+            typer.echo(_also_worn(one))
         for note in _refresh(opened):
             typer.echo(note)
+
+
+def _also_worn(one: BindingRecord) -> str:
+    """A note on another wearable of the same patient."""
+    name = one.binding_id.hex()[:12]
+    return (
+        f"note: this patient wears another wearable as well (binding {name}, bed {one.bed}). Each is scored by itself: "
+        "a NEWS2 knows only what its own wearable measures, and what it lacks counts as missing. "
+        f"If the other one is not worn any more: vitalloom registry unbind {name}"
+    )
 
 
 @registry.command()
