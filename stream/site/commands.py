@@ -344,6 +344,7 @@ def bind(
     if not unknown and not about.problem():
         about = _stated(about)
     with _opened(site) as opened:
+        others = opened.registry.open_bindings_of(patient)
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
             edge_id=opened.registry.find(edge),
@@ -359,8 +360,20 @@ def bind(
             typer.echo(f"warning: {group.note}", err=True)
         elif group is PatientGroup.UNSTATED:
             typer.echo("warning: age or pregnancy is unknown: scored as an adult", err=True)
+        for one in others:
+            typer.echo(_also_worn(one))
         for note in _refresh(opened):
             typer.echo(note)
+
+
+def _also_worn(one: BindingRecord) -> str:
+    """A note on another wearable of the same patient."""
+    name = one.binding_id.hex()[:12]
+    return (
+        f"note: this patient wears another wearable as well (binding {name}, bed {one.bed}). Each is scored by itself: "
+        "a NEWS2 knows only what its own wearable measures, and what it lacks counts as missing. "
+        f"If the other one is not worn any more: vitalloom registry unbind {name}"
+    )
 
 
 @registry.command()

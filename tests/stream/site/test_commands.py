@@ -455,6 +455,21 @@ def test_without_a_terminal_what_is_not_stated_is_refused(
     assert centre.bound() == []
 
 
+def test_a_second_wearable_of_a_patient_is_said_and_another_patient_in_the_bed_is_refused(centre: Centre) -> None:
+    first, second = centre.add("wearable").device_id.hex(), centre.add("wearable").device_id.hex()
+    edge = centre.add("edge").device_id.hex()
+
+    foreign = [bind(centre, first, edge), bind(centre, second, edge, "P0002")][1]
+    also_worn = bind(centre, second, edge)
+
+    assert foreign.code == 2
+    assert "bed 7 has another patient" in foreign.err
+    assert foreign.err.split("`")[1].startswith("vitalloom registry unbind ")
+    assert also_worn.code == 0
+    assert "note: this patient wears another wearable as well" in also_worn.out
+    assert "Each is scored by itself" in also_worn.out
+
+
 def test_a_wearable_that_is_worn_names_the_command_that_frees_it(centre: Centre) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
     bind(centre, wearable, edge)
