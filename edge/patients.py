@@ -104,8 +104,16 @@ class EdgePatients:
         periods = self._periods.due(now_ms, mono_ms, edge_heard_ms=lambda _: now_ms)
         if not periods:
             return None
-        alarms = self._pipeline.on_bindings(periods)
-        self._periods.told(periods, mono_ms)
+        alarms, told = [], []
+        for period in periods:
+            try:
+                alarms += self._pipeline.on_binding(period)
+            except Exception as error:  # noqa: BLE001 - as in `judge`; it is tried again a second later
+                self._counts.not_judged += 1
+                _log.error("cannot apply a binding; a patient may not be watched", problem=type(error).__name__)
+            else:
+                told.append(period)
+        self._periods.told(told, mono_ms)
         return alarms
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:

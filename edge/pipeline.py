@@ -130,9 +130,9 @@ class Pipeline:
             return []
         return self._alarms(self._patients.apply(Tick(now_ms=now_ms)))
 
-    def on_bindings(self, periods: Iterable[BindingPeriod]) -> list[AlarmChanged]:
-        """Bindings as the data centre signed them: who is bound is watched, who is no longer has no alarm any more."""
-        return self._alarms([event for period in periods for event in self._patients.apply(period)])
+    def on_binding(self, period: BindingPeriod) -> list[AlarmChanged]:
+        """A binding as the data centre signed it: who is bound is watched, who is no longer has no alarm any more."""
+        return self._alarms(self._patients.apply(period))
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
         """Apply what a person answered in the data centre.

@@ -303,11 +303,13 @@ class EmbeddedStream:
     ) -> bool:
         """A batch failed for what is in it: process its messages one by one, each even if an earlier one failed.
 
-        Bindings are told again a second later: no message is held responsible for them.
+        So are bindings; one that fails is told again a second later, and no message is held responsible for it.
         """
         _log.error("the processor failed", problem=problem, messages=len(inbound))
         self._reception.restore()
-        if len(inbound) > 1 or (inbound and periods):
+        if len(inbound) + len(periods) > 1:
+            for period in periods:
+                self._try_to_commit([], [], Counter(), now_ms, periods=[period])
             return [self.accept([message]) for message in inbound].count(False) == 0
         return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
 

@@ -12,6 +12,7 @@ from tests.vitals.stories import (
     a_monitor,
     a_reading,
     a_score,
+    a_silence,
     alarms,
     feed,
     restarted,
@@ -21,6 +22,7 @@ from tests.vitals.stories import (
 )
 from vitals.messages import AlarmState, BindingPeriod, MonitoringEnded, Priority, ReadingJudged, Tick
 from vitals.monitor import PatientMonitor
+from vitals.patient_group import PatientGroup
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
 
@@ -218,3 +220,86 @@ def test_a_binding_that_is_known_only_since_its_end_is_never_watched() -> None:
     monitor.on_binding(bound(to_ms=HOUR))
 
     assert (wait(monitor, 3 * HOUR), monitor.timer_at()) == ([], None)
+
+
+# Clocks that are set, and signs that arrive and are never usable
+
+
+def test_a_clock_that_is_set_moves_the_deadline_and_not_what_the_registry_has_signed() -> None:
+    monitor = a_monitor()
+    monitor.on_binding(bound(edge_heard_ms=-4 * MINUTE))
+    wait(monitor, 5 * MINUTE)
+
+    monitor.shift(2 * HOUR)
+    monitor = restarted(monitor)
+    feed(monitor, a_silence("news2", 2 * HOUR + 6 * MINUTE, until_ms=5 * HOUR))  # the next timer is found anew
+
+    assert wait(monitor, 2 * HOUR + 10 * MINUTE) == []
+    wait(monitor, 2 * HOUR + 10 * MINUTE + SECOND)
+    (alarm,) = standing(monitor, "no_data")
+    assert alarm.onset_ms == START
+    assert alarm.text == "no data since monitoring began at 08:00 UTC, 2 h: its edge is not heard since 09:56 UTC"
+
+
+@pytest.mark.parametrize(("step_ms", "is_past"), [(-HOUR, False), (HOUR, False), (5 * HOUR, True)])
+def test_a_signed_end_that_lies_ahead_stays_where_it_is_when_the_clock_is_set(step_ms: int, is_past: bool) -> None:
+    ward = Patients(lambda _: MonitoringPlan())
+    ward.apply(bound())
+    ward.apply(bound(to_ms=4 * HOUR, heard_ms=SECOND))
+    ward.apply(a_reading(2 * SECOND, **WELL))
+
+    ward.shift(step_ms)
+    before = ward.apply(Tick(now_ms=START + 4 * HOUR - SECOND))
+    after = ward.apply(Tick(now_ms=START + 4 * HOUR))
+
+    ends = [[event for event in events if isinstance(event, MonitoringEnded)] for events in (before, after)]
+    assert [len(one) for one in ends] == ([1, 0] if is_past else [0, 1])
+    assert ends[0 if is_past else 1][0].ended_ms == START + 4 * HOUR
+
+
+def test_a_sign_that_never_came_is_awaited_from_when_the_first_reading_was_really_measured() -> None:
+    # The wearable's clock is four minutes behind, which is known after ten seconds of its live readings.
+    monitor = a_monitor()
+    monitor.on_binding(bound())
+    behind_ms = 4 * MINUTE
+
+    def lives(from_ms: int, to_ms: int) -> None:
+        for after_ms in range(from_ms, to_ms, 5 * SECOND):
+            wait(monitor, after_ms)
+            feed(monitor, a_reading(after_ms - behind_ms, held_up_ms=behind_ms, **{**WELL, "spo2": None}))
+
+    lives(0, 29 * MINUTE)
+    assert standing(monitor, "no_data") == []
+    lives(29 * MINUTE, 31 * MINUTE)
+
+    assert [alarm.key for alarm in standing(monitor, "no_data")] == ["spo2"]
+
+
+def test_a_sign_that_arrives_and_was_never_usable_is_told_as_that_and_no_data_names_the_cause() -> None:
+    monitor = a_monitor()
+    monitor.on_binding(bound())
+    for after_ms in range(0, 32 * MINUTE, 30 * SECOND):
+        wait(monitor, after_ms)
+        feed(monitor, a_reading(after_ms, **{**WELL, "spo2": 0.98}))
+        about_spo2 = {alarm.rule_id for alarm in standing(monitor) if alarm.key == "spo2"}
+        assert ("unusable" in about_spo2) is (after_ms >= 2 * MINUTE)
+        assert ("no_data" in about_spo2) is (after_ms > 30 * MINUTE)
+
+    (alarm,) = standing(monitor, "no_data")
+    assert alarm.text == (
+        "no usable data for oxygen saturation since monitoring began at 08:00 UTC, 30 min; "
+        "it arrives, values like 0.98, looks like a fraction of 1, not %; NEWS2 was 0"
+    )
+
+
+def test_a_child_who_is_never_heard_is_an_alarm_in_the_time_zone_of_the_site() -> None:
+    plan = MonitoringPlan(group=PatientGroup.CHILD)
+    monitor = PatientMonitor(BINDING, plan, lambda _: "09:00 CET")
+    monitor.on_binding(bound())
+
+    wait(monitor, 11 * MINUTE)
+    (alarm,) = standing(monitor, "no_data")
+    ended = alarms(monitor.on_binding(bound(to_ms=12 * MINUTE)))
+
+    assert alarm.text.startswith("no data since monitoring began at 09:00 CET, 10 min: its edge is not heard")
+    assert ended[0].text.startswith("monitoring ended at 09:00 CET; alarm was: no data since monitoring began")

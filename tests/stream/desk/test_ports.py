@@ -106,7 +106,7 @@ def test_a_patient_without_a_wearable_is_an_alarm_and_the_end_of_the_binding_end
             assert standing.kept.alarm.text.endswith("its edge is not heard")
             await centre.receive(ended)
             await until(lambda: process.desk.standing() == [])
-            over = process._book.alarm(standing.kept.alarm.alarm_id)
+            over = process._book.alarms.get(standing.kept.alarm.alarm_id)
             assert over is not None
             assert over.alarm.text.startswith("monitoring ended at ")
             assert (over.alarm.binding_ended, over.answered_by) == (True, None)
@@ -131,7 +131,7 @@ def test_the_end_of_a_binding_ends_the_calls_also_for_what_only_an_edge_has_foun
                 BindingPeriod(binding_id=ill.binding_id, from_ms=from_ms, to_ms=now_ms, heard_ms=now_ms)
             )
             await until(lambda: process.desk.standing() == [])
-            await until(lambda: not process._book.waiting())
+            await until(lambda: not process._book.deliveries.waiting())
             late = msgspec.structs.replace(by_edge, alarm=told_by_edge(8, at_ms=now_ms).alarm)
             await centre.receive_from_edge(late)
             await centre.receive(an_ill_reading(2))  # of another patient: what came before it has been read

@@ -218,9 +218,9 @@ def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_stat
     assert dict(rows) | dict(last.drain().states) == dict(whole.drain().states)
 
 
-def bound(after_ms: int, *, to_ms: int | None = None) -> bytes:
+def bound(after_ms: int, *, to_ms: int | None = None, group: PatientGroup = PatientGroup.UNSTATED) -> bytes:
     period = BindingPeriod(binding_id=BED_1, from_ms=NOW, to_ms=to_ms, heard_ms=NOW + after_ms)
-    return encode_record(PeriodRecord(message=period, spo2_scale=2))
+    return encode_record(PeriodRecord(message=period, spo2_scale=2, group=group))
 
 
 def test_a_binding_without_any_reading_has_a_state_a_deadline_and_its_own_scale() -> None:
@@ -235,6 +235,21 @@ def test_a_binding_without_any_reading_has_a_state_a_deadline_and_its_own_scale(
     (alarm,) = [decode_alarm_record(value) for _, value in again.drain().alarms][:1]
     assert isinstance(alarm, AlarmRecord)
     assert alarm.alarm.rule_id == "no_data"
+
+
+def test_a_binding_states_the_group_of_the_patient_and_the_time_of_ingest() -> None:
+    processor = Processor()
+    processor.apply(0, bound(5 * SECOND, group=PatientGroup.CHILD))
+    processor.apply(1, record(reading(6 * SECOND, heart_rate=140.0), group=PatientGroup.CHILD))
+
+    batch = processor.drain()
+
+    assert processor.heard_ms == NOW + 6 * SECOND
+    assert decode_state_row(batch.states[0][1]).group is PatientGroup.CHILD
+    events = [event for _, value in batch.judgements for event in decode_judgement_record(value).events]
+    assert not any(isinstance(event, News2Scored) for event in events)
+    processor.apply(2, bound(7 * SECOND, group=PatientGroup.CHILD))
+    assert processor.heard_ms == NOW + 7 * SECOND
 
 
 def test_a_repeated_binding_writes_nothing_after_the_first_reading() -> None:
