@@ -257,6 +257,18 @@ def test_a_signed_end_that_lies_ahead_stays_where_it_is_when_the_clock_is_set(st
     assert ends[0 if is_past else 1][0].ended_ms == START + 4 * HOUR
 
 
+@pytest.mark.parametrize("step_ms", [-HOUR, HOUR])
+def test_a_clock_that_is_set_before_the_first_reading_says_nothing_of_the_wearable_s(step_ms: int) -> None:
+    monitor = a_monitor()
+    monitor.on_binding(bound())
+    monitor.shift(step_ms)
+
+    events = feed(monitor, a_reading(step_ms + SECOND, counter=1, **WELL))
+
+    (judged,) = [event for event in events if isinstance(event, ReadingJudged)]
+    assert (judged.reading.at_ms, judged.backfilled) == (START + step_ms + SECOND, False)
+
+
 def test_a_sign_that_never_came_is_awaited_from_when_the_first_reading_was_really_measured() -> None:
     # The wearable's clock is four minutes behind, which is known after ten seconds of its live readings.
     monitor = a_monitor()

@@ -143,7 +143,7 @@ def test_the_end_of_a_binding_ends_calls_and_says_so(night: Night, by_edge: bool
 
     assert len(night.channels.sent) == 2
     assert night.desk.standing() == []
-    kept = night.book.alarm(an_id())
+    kept = night.book.alarms.get(an_id())
     assert kept is not None
     assert kept.alarm.text.startswith("monitoring ended at ")
     assert (kept.alarm.binding_ended, kept.alarm.state, kept.answered_by) == (True, AlarmState.CLEARED, None)
