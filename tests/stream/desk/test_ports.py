@@ -100,6 +100,7 @@ def test_a_patient_without_a_wearable_is_an_alarm_and_the_end_of_the_binding_end
     async def story(centre: DataCentre, rounds: Rounds) -> None:
         async with rounds.desk() as process:
             await centre.receive(began)
+            await centre.receive(msgspec.structs.replace(began, heard_ms=now_ms))  # told again: what is read is live
             await until(lambda: bool(process.desk.standing()))
             (standing,) = process.desk.standing()
             assert (standing.kept.alarm.rule_id, standing.calls) == ("no_data", True)
