@@ -94,6 +94,11 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         return self.is_own and self.alarm.rule_id == OUTAGE_RULE
 
     @property
+    def is_own_clock(self) -> bool:
+        """Whether it is the alarm of the desk about the clock of its machine."""
+        return self.is_own and self.alarm.rule_id == CLOCK_RULE
+
+    @property
     def is_active(self) -> bool:
         """Whether the condition is present, by the last record."""
         return self.alarm.state is AlarmState.ACTIVE and not self.alarm.retrospective and not self.replaced

@@ -7,7 +7,7 @@ under the same key.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -31,7 +31,7 @@ from stream.desk.sending import Sending
 from stream.desk.tables import PendingOrder
 from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed
-from stream.records import AlarmLogRecord, BindingEndedRecord, EdgeAlarmRecord, OrderRecord
+from stream.records import AlarmLogRecord, AlarmRecord, BindingEndedRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import key_prefix
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
 
@@ -180,6 +180,19 @@ class AlarmDesk:
         counts.records += len(batch)
         counts.unreadable += sum(one.record is None for one in batch)
         counts.opened += opened
+        self.kick.set()
+
+    def hear_own(self, alarms: Iterable[AlarmChanged]) -> None:
+        """Commit alarms about the site that the desk raises, changes or clears itself; they stand in no log.
+
+        Raises:
+            CommitFailed: nothing was committed.
+        """
+        now_ms, changed = self.clock.now_ms(), list[AlarmChanged]()
+        with self._outages.keeping(now_ms):
+            log = self._book.log_number
+            opened = sum(self._hear(AlarmRecord(alarm=one), now_ms, log, changed) for one in alarms)
+        self.counts.opened += opened
         self.kick.set()
 
     def _hear(self, record: AlarmLogRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
@@ -415,7 +428,7 @@ class AlarmDesk:
 
     def _follow_clock(self, now_ms: int) -> None:
         """Raise or end the alarm about this machine's clock."""
-        before = next((one for one in self._book.alarms.listed() if one.is_own and not one.is_outage), None)
+        before = next((one for one in self._book.alarms.listed() if one.is_own_clock), None)
         kept = follow_clock(self.clock_watch.problem(), before, now_ms=now_ms, wall_ms=self.clock.wall_ms())
         if kept is not None:
             self._book.alarms.put(kept)

@@ -17,8 +17,6 @@ from runtime.logs import get
 from stream.config import DeskConfig
 from stream.desk.decisions import END_DATE_RULE, Kept
 from stream.desk.desk import AlarmDesk
-from stream.desk.ports import SourceRecord
-from stream.records import AlarmRecord
 from stream.site.end_dates import read_end_dates
 from stream.tls import FollowingContext, kafka_end_dates
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
@@ -29,7 +27,6 @@ _PRIORITY: Final = {
     Urgency.HIGH: Priority.HIGH,
     Urgency.ENDED: Priority.HIGH,
 }
-_LOG: Final = "end dates"
 
 _log = get(__name__)
 
@@ -77,7 +74,7 @@ class EndDates:
         now_ms = self._clock.now_ms()
         found = changes((*self._own, *self._site), listed, now_ms=now_ms) if self._config.clock_file is None else []
         if found:
-            desk.hear([SourceRecord(_LOG, 0, now_ms, AlarmRecord(alarm=one)) for one in found])
+            desk.hear_own(found)
         for one in found:
             _log.warning("end date of the site", what=one.key, state=one.state.value, problem=one.text)
 

@@ -309,7 +309,7 @@ def test_a_record_has_the_same_bytes_as_in_earlier_versions(record: Record, deco
 
 # Before answers and silences named a sign and a grade, alarms had a grade, and states a mark; by place in GOLDEN.
 EARLIER = {
-    11: ("94012902c408736e617073686f74"),  # before states had the mark of a record
+    12: ("94012902c408736e617073686f74"),  # before states had the mark of a record
     1: (
         "92a76f72646572656497ab61636b6e6f776c65646765d9206162616261626162616261626162616261626162616261626162"
         "616261626162c41061616161616161616161616161616161a56e75727365cd07d001c0"
@@ -417,7 +417,7 @@ def test_an_alarm_of_an_earlier_version_is_still_read(fields: str, end: str) -> 
             ),
         ),
         (
-            11,
+            12,
             ("94012902c408736e617073686f74"),
         ),
     ],
