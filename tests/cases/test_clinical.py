@@ -9,7 +9,7 @@ from tests.cases.clinical import CASES, Case
 from tests.cases.product import Product
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.services,
     pytest.mark.skipif(not INPUTS.is_dir(), reason="the clinical cases are not beside this checkout"),
 ]
 
