@@ -31,6 +31,7 @@ from tests.services.kafka import Kafka
 from tests.services.mosquitto import Mosquitto, mosquitto_binary
 from tests.services.native import Server
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
+from wire.identity import About
 
 ROOT = Path(__file__).parents[2]
 WHO = "tester"
@@ -49,7 +50,11 @@ class Hospital:
         self.enrolled = EnrolledSite(folder, self.clock, broker_port=free_port())
         self.site = self.enrolled.site
         self.site_folder = folder / "site"
-        asyncio.run(self.enrolled.enrol(wearables=2, edges=1, now_ms=self.clock.now_ms()))
+        asyncio.run(
+            self.enrolled.enrol(
+                wearables=2, edges=1, now_ms=self.clock.now_ms(), about=lambda _: About(age_years=67.0, is_male=True)
+            )
+        )
         self.files = BrokerFolder(self.site.broker_folder)
         log = folder / "mosquitto.log"
         self.settings = BrokerSettings(
