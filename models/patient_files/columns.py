@@ -165,8 +165,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Not float() alone: it accepts "inf", "1_0" and digits of other scripts.
-DECIMAL: Final = re.compile(r"[+-]?[0-9]+(?:([.,])[0-9]+)?")
-_SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:([.,])[0-9]*)?|[.][0-9]+)")
+_SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?[eE][+-]?[0-9]{1,3}")
 
 
 def number_of(text: str, *, decimal_comma: bool = False) -> float | None:
@@ -210,10 +210,11 @@ SEX_WORDS: Final = {"M": 1.0, "MALE": 1.0, "F": 0.0, "FEMALE": 0.0}
 YES_NO: Final = {"YES": 1.0, "Y": 1.0, "TRUE": 1.0, "NO": 0.0, "N": 0.0, "FALSE": 0.0}
 
 OLDEST: Final = 120
+YOUNGEST: Final = 0.01  # years; four days
 
 
-def age(name: str, *, low: float = 1) -> Column:
-    """A patient's age in years. Whoever has none has no known age: 0 is a code in files of adults."""
+def age(name: str, *, low: float = YOUNGEST) -> Column:
+    """A patient's age in years; half a year is an infant's. 0 is a code for "not known" in files of adults."""
     return Column(name=name, unit="years", low=low, high=OLDEST)
 
 
