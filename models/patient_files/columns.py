@@ -158,7 +158,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
             return f"{value:g}" in self.codes  # letters have no numbers
         if not self.low <= value <= self.high or (self.whole and value != round(value)):
             return False
-        return self.sign is None or usable(self.sign, value)
+        # Consciousness as a number is a coma scale, whose range is the column's and not that of ACVPU.
+        return self.sign in (None, VitalSign.CONSCIOUSNESS) or usable(self.sign, value)
 
     def _give(self) -> str:
         return f"give {self.range_text}, or leave the cell empty"

@@ -481,3 +481,13 @@ def test_a_value_that_a_later_row_contradicts_is_told(tmp_path: Path) -> None:
 
     assert series(stay, "heart_rate", 5 * MINUTE_MS)[0][1] == 150.0
     assert any("a later row" in line and "patient 1: 1" in line for line in replay.report.lines())
+
+
+def test_a_coma_scale_is_used_and_not_told_as_left_out(tmp_path: Path) -> None:
+    scales = [(1, minute, "GCS", float(scale)) for minute, scale in enumerate(range(2, 17))]
+    replay = open_replay(long_form(tmp_path / "s.parquet", [(1, 0, "HR", 80.0), *scales]))
+
+    (stay,) = replay.stays()
+
+    assert len(stay.charted[VitalSign.CONSCIOUSNESS]) == 13
+    assert replay.report.lines()[0].startswith("column GCS: 2 of 15 values left out")
