@@ -25,10 +25,11 @@ from models.passport import RELEASE_KEYS
 from models.patient_files.columns import Column, OtherUnit, units_of
 from models.patient_files.ecg import EcgRecord, read_ecg
 from models.patient_files.hourly import ABOUT, SIGNS
+from models.patient_files.output import new_file
 from models.patient_files.report import FileReport
 from models.recordings import HEART_COLUMNS, Hours, read_heart, read_hours
-from models.rhythm import CLASSES, Rhythm, RhythmModel
-from models.rhythm_signal import pieces
+from models.rhythm import CLASSES, Rhythm, RhythmModel, flat_text
+from models.rhythm_signal import flat_joins_s, pieces
 from models.sepsis import SepsisModel
 from models.sepsis_features import HOUR_MS, INPUTS
 from vitals.signs import VitalSign
@@ -76,7 +77,7 @@ def sepsis(task: Task) -> FileReport:
                 note = "; ".join(notes if abstention is None else (f"abstains: {abstention}", *notes))
                 yield hours.patients[at], hour, f"{score:.6f}", int(alarm), note
 
-    _write(task.out, names, rows(), total=len(hours.hours), model=model.artifact)
+    _write(task, names, rows(), total=len(hours.hours), model=model.artifact)
     return report
 
 
@@ -126,7 +127,7 @@ def heart(task: Task) -> FileReport:
             else:
                 yield row_id, "", "; ".join((f"abstains: {abstention}", *notes))
 
-    _write(task.out, ("row_id", "score", "note"), rows(), total=len(found.row_ids), model=model.artifact)
+    _write(task, ("row_id", "score", "note"), rows(), total=len(found.row_ids), model=model.artifact)
     return report
 
 
@@ -149,7 +150,7 @@ def rhythm(task: Task) -> FileReport:
 
     scores = (f"score_{'noisy' if name == '~' else name}" for name in CLASSES)
     _write(
-        task.out,
+        task,
         ("record", "label", *scores, "piece", "from_s", "to_s", "note"),
         rows(),
         total=None,
@@ -158,23 +159,30 @@ def rhythm(task: Task) -> FileReport:
     return report
 
 
-def of_pieces(found: Sequence[Rhythm]) -> Rhythm:
+def of_pieces(found: Sequence[Rhythm], flat: Sequence[tuple[float, float]] = ()) -> Rhythm:
     """The rhythm of a whole recording from that of its pieces; nothing found in a piece is outvoted by the others.
 
     The label is A if any piece is A, else O if any is O, else none if any is not judged, else ~ if any is ~, else N.
     The scores are those of the piece with the highest score for that label.
+
+    Args:
+        flat: flat lines across the ends of pieces, in seconds; with one of them the whole is not N or ~ either.
     """
     counts = {label: sum(one.label == label for one in found) for label in (*CLASSES, "")}
-    label = next(label for label in ("A", "O", "", "~", "N") if counts[label])
+    label = next(label for label in ("A", "O", "", "~", "N") if counts[label] or (flat and not label))
     said = ", ".join(f"{label or 'not judged'} {count}" for label, count in counts.items() if count)
-    note = f"{len(found)} pieces: {said}"
+    reasons = [f"piece {number}: {one.reason}" for number, one in enumerate(found, start=1) if one.reason]
+    reasons += [f"{'' if label else 'not judged: '}{flat_text(*span)} (seconds of the recording)" for span in flat]
+    more = (f"and {len(reasons) - MOST_REASONS} more",) if len(reasons) > MOST_REASONS else ()
+    note = "; ".join((f"{len(found)} pieces: {said}", *reasons[:MOST_REASONS], *more))
     if not label:
-        first = next(one.reason for one in found if not one.label)
-        return Rhythm("", found[0].scores if not found[0].label else (math.nan,) * 4, f"{note}; {first}")
+        return Rhythm("", (math.nan,) * 4, note)
     at = CLASSES.index(label)
     return Rhythm(label, max((one.scores for one in found if one.label == label), key=lambda one: one[at]), note)
 
 
+MOST_REASONS: Final = 3
+"""Of so many pieces the note of the whole gives the reason; each piece has its own row."""
 TASKS: Final[tuple[str, ...]] = ("sepsis", "heart", "rhythm")
 _COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "sepsis": (*SIGNS.values(), *ABOUT),
@@ -237,7 +245,7 @@ def _judged(model: RhythmModel, record: EcgRecord, report: FileReport) -> Iterat
     rate_hz = record.sampling_rate_hz
     parts = pieces(len(record.millivolts), rate_hz)
     found = [model.judge(record.millivolts[first:end], rate_hz, explain=False) for first, end in parts]
-    whole = found[0] if len(parts) == 1 else of_pieces(found)
+    whole = found[0] if len(parts) == 1 else of_pieces(found, flat_joins_s(record.millivolts, rate_hz, parts))
     if whole.label:
         report.judged += 1
     else:
@@ -262,26 +270,19 @@ def _measured(hours: Hours, row: int) -> dict[VitalSign, float]:
 
 
 def _write(
-    out: Path, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, model: Artifact
+    task: Task, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, model: Artifact
 ) -> None:
     """Write the rows as CSV. The file appears under its name only when it is complete."""
     console = Console(stderr=True)
-    part = out.with_name(f"{out.name}.part")
     count = 0
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file, Progress(console=console) as bars:
-            bar = bars.add_task(f"scoring with {model.title}", total=total)
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for row in rows:
-                writer.writerow(row)
-                count += 1
-                if count % 500 == 0:
-                    bars.update(bar, completed=count)
-            bars.update(bar, completed=count, total=count)
-        part.replace(out)
-    except OSError as error:
-        raise BadRecordings(out, f"cannot write the file ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
-    console.print(f"{count:,} rows scored with {model.title}, written to {out}")
+    with new_file(task.out, source=task.data) as file, Progress(console=console) as bars:
+        bar = bars.add_task(f"scoring with {model.title}", total=total)
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+            if count % 500 == 0:
+                bars.update(bar, completed=count)
+        bars.update(bar, completed=count, total=count)
+    console.print(f"{count:,} rows scored with {model.title}, written to {task.out}")

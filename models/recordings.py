@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -120,10 +121,9 @@ def read_hours(
     rows = open_hourly(path, tuple(SEPSIS_SIGNS.values()), (AGE.name, SEX.name, _LABEL, *also), report)
     read = [rows.table.read(column, report, place=rows.place, unit=units.get(column.name)) for column in SIGNS.values()]
     signs = list(SIGNS)
-    drop_contradictory(
-        rows, read[signs.index(VitalSign.SYSTOLIC_BP)], read[signs.index(VitalSign.DIASTOLIC_BP)], report
-    )
-    kept, values = merge_hours(rows, np.stack(read, axis=1), report)
+    systolic, diastolic = signs.index(VitalSign.SYSTOLIC_BP), signs.index(VitalSign.DIASTOLIC_BP)
+    drop_contradictory(rows, read[systolic], read[diastolic], report)
+    kept, values = merge_hours(rows, np.stack(read, axis=1), report, pressures=(systolic, diastolic))
     patient = rows.patient[kept]
     starts = np.flatnonzero(np.diff(patient, prepend=-1))
     return Hours(
@@ -208,7 +208,7 @@ def read_heart(
         if count > 1:
             report.warn(f"row_id {row_id}", f"the same row_id {count} times; every row is judged by itself")
     columns = {
-        column.name: table.read(column, report, place=places.__getitem__, unit=units.get(column.name))
+        column.name: table.read(_as_coded(table, column), report, place=places.__getitem__, unit=units.get(column.name))
         for column in HEART_COLUMNS
     }
     patients = tuple(
@@ -223,6 +223,22 @@ def read_heart(
         None if np.isnan(targets).any() or "target" not in table else targets.astype(np.int64),
         places,
     )
+
+
+def _as_coded(table: PatientTable, column: Column) -> Column:
+    """The column, or one that takes nothing, if the file has a copy's codes: the same digit means another thing."""
+    copies = _CODES_OF_COPIES.get(column.name, set())
+    ours = set(column.codes.values())
+    found = {float(value) for value in np.unique(table.raw(column.name))}
+    if not found & (copies - ours) or found & (ours - copies):
+        return column
+    strange = ", ".join(f"{code:g}" for code in sorted(found & (copies - ours)))
+    said = f"{column.range_text}; the file has {strange} too, as copies of the data set with other codes"
+    return msgspec.structs.replace(column, codes={"(none)": math.nan}, allowed=said)
+
+
+_CODES_OF_COPIES: Final[Mapping[str, set[float]]] = {"cp": {0, 1, 2, 3}, "slope": {0, 1, 2}, "thal": {0, 1, 2, 3}}
+"""Codes that copies of the data set have, elsewhere called `heart.csv`, whose columns are called the same."""
 
 
 def read_rhythms(path: Path) -> dict[str, tuple[RhythmSpan, ...]]:

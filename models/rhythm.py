@@ -33,6 +33,11 @@ class Rhythm(NamedTuple):
     reason: str
 
 
+def flat_text(from_s: float, to_s: float) -> str:
+    """A flat line in words."""
+    return f"flat line from {from_s:.0f} to {to_s:.0f} s: asystole, or electrode off"
+
+
 _NO_SCORES: Final = (math.nan, math.nan, math.nan, math.nan)
 
 
@@ -66,7 +71,7 @@ class RhythmModel:
         except UnusableEcg as error:
             return Rhythm("", _NO_SCORES, f"not judged: {error}")
         flat = flat_stretch_s(ecg)
-        pause = "" if flat is None else f"flat line from {flat[0]:.0f} to {flat[1]:.0f} s: asystole, or electrode off"
+        pause = "" if flat is None else flat_text(*flat)
         if len(ecg.beats) < MIN_BEATS:
             found = f"{len(ecg.r_peaks)} beats found in {len(ecg.wave) / RATE_HZ:.0f} s"
             return Rhythm("", _NO_SCORES, "; ".join(filter(None, (f"not judged: {found}", pause))))

@@ -4,6 +4,7 @@ Pure: training and prediction call the same functions. The length of a recording
 it correlates with the rhythm, which reflects how recordings were selected, not the heart.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +26,8 @@ MIN_S: Final = 5.0
 MAX_S: Final = 61.0
 """Maximum length of a recording that is judged as a whole; longer ones are judged in `pieces`."""
 PIECE_S: Final = 30.0
+JOIN_S: Final = 10.0
+"""So much before and after the end of a piece is looked at for a flat line across it."""
 AMPLITUDE_MV: Final = (0.02, 50.0)
 """Amplitude that an ECG can have, as `_amplitude` takes it. Of 7,249 hand-held recordings the lowest has 0.23 mV and
 the highest 11 mV; what is outside is a flat line or another unit."""
@@ -33,6 +36,7 @@ FLAT_S: Final = 3.0
 140:e382, 2019)."""
 _FLAT_SHARE: Final = 0.1  # of the amplitude; between two beats P and T waves are larger
 _FLAT_WINDOW_S: Final = 0.5
+_FLAT_STEP_S: Final = 0.1  # windows are laid from several starts, because a flat line begins anywhere
 BEFORE: Final = 25
 AFTER: Final = 45
 """Samples of a beat before and after its R peak: 0.25 s and 0.45 s."""
@@ -103,15 +107,33 @@ def pieces(samples: int, sampling_rate_hz: int) -> list[tuple[int, int]]:
 
 def flat_stretch_s(ecg: "Ecg") -> tuple[float, float] | None:
     """The longest stretch without any wave, in seconds from the start, if it is at least `FLAT_S` long."""
-    size = round(_FLAT_WINDOW_S * RATE_HZ)
-    heights = _heights(ecg.wave, size)
-    flat = heights < _FLAT_SHARE * _amplitude(ecg.wave)
-    edges = np.flatnonzero(np.diff(np.r_[False, flat, False]))
-    if not len(edges):
-        return None
-    first, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda edge: edge[1] - edge[0])
-    found = float(first * _FLAT_WINDOW_S), float(end * _FLAT_WINDOW_S)
+    size, step = round(_FLAT_WINDOW_S * RATE_HZ), round(_FLAT_STEP_S * RATE_HZ)
+    limit = _FLAT_SHARE * _amplitude(ecg.wave)
+    spans = [
+        (float(offset + first * size) / RATE_HZ, float(offset + end * size) / RATE_HZ)
+        for offset in range(0, size, step)
+        for edges in (np.flatnonzero(np.diff(np.r_[False, _heights(ecg.wave[offset:], size) < limit, False])),)
+        for first, end in zip(edges[::2], edges[1::2], strict=True)
+    ]
+    found = max(spans, key=lambda span: span[1] - span[0], default=(0.0, 0.0))
     return found if found[1] - found[0] >= FLAT_S else None
+
+
+def flat_joins_s(
+    millivolts: Wave, sampling_rate_hz: int, parts: Sequence[tuple[int, int]]
+) -> list[tuple[float, float]]:
+    """Flat lines across the ends of pieces, in seconds of the recording; each part may be too short."""
+    found = []
+    reach = round(JOIN_S * sampling_rate_hz)
+    for join, _ in parts[1:]:
+        first = join - reach
+        try:
+            flat = flat_stretch_s(prepare(millivolts[first : join + reach], sampling_rate_hz))
+        except UnusableEcg:
+            continue  # so are the pieces
+        if flat is not None:
+            found.append((first / sampling_rate_hz + flat[0], first / sampling_rate_hz + flat[1]))
+    return found
 
 
 def find_r_peaks(wave: Wave) -> Ints:

@@ -7,7 +7,6 @@ not measured.
 
 import json
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import msgspec
 
-from models.errors import BadPatientFile, FileRefused
+from models.errors import BadPatientFile
 from models.patient_files.columns import (
     DECIMAL,
     YES_NO,
@@ -33,6 +32,7 @@ from models.patient_files.columns import (
     of_sign,
     units_of,
 )
+from models.patient_files.output import is_same, new_file
 from models.patient_files.report import FileReport, shorten
 from models.patient_files.text import Row, TextRows, column_name, looks_like, positions_of
 from models.suitability import too_young
@@ -163,26 +163,14 @@ def _to_terminal(file: Path, units: Sequence[str]) -> Summary:
 
 
 def _to_file(file: Path, out: Path, units: Sequence[str]) -> Summary:
-    target = out.resolve()  # replace the target of a symbolic link, not the link
-    try:
-        if target.exists() and not target.is_file():  # a pipe or device is written directly; a folder is an error
-            with target.open("w", encoding="utf-8", newline="") as stream:
-                return score_file(file, stream, units=units)
-        part = target.with_name(f".vitalloom-{os.getpid()}.part")
-        try:
-            with part.open("w", encoding="utf-8", newline="") as stream:
-                if target.exists():
-                    shutil.copymode(target, part)
-                summary = score_file(file, stream, units=units)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise FileRefused("write", out, error) from error
+    with new_file(out) as stream:
+        summary = score_file(file, stream, units=units)
+        if summary.skipped and is_same(file, out):  # the result does not hold these rows
+            told = "; ".join(summary.told)
+            problem = (
+                f"{summary.skipped} rows cannot be read and would be lost; give --out another name, or mend: {told}"
+            )
+            raise BadPatientFile(file.name, problem)
     return summary
 
 
@@ -261,6 +249,7 @@ class _Scoring:
             del values[VitalSign.SYSTOLIC_BP]
             problem = Cell(None, Outcome.REFUSED, "not above diastolic_bp; one of the two is wrong")
             shown = f"{systolic[0]:g}/{diastolic:g}"
+            self._report.add_values("systolic_bp", -1)  # counted as taken before
             self._report.add_cell("systolic_bp", problem, f"row {row.number}", shown)
         scale = self._cell(row, _SCALE)
         not_adult = self._not_for(row)

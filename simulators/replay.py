@@ -92,6 +92,7 @@ class Stay(msgspec.Struct, frozen=True, kw_only=True):
     is_male: bool | None = None
     unusable: int = 0  # charted values that no reading can carry
     superseded: int = 0  # charted values of which another one of the same sign and moment was used
+    repeated: int = 0  # of these, different values of the same column
     labelled_ms: int | None = None  # from here on the data set calls the stay septic; for evaluation only
 
     @property
@@ -196,6 +197,11 @@ class Replay:
         for stay in stays:
             self.report.left_out += stay.unusable
             self.report.superseded += stay.superseded
+            if stay.repeated:
+                self.report.warn(
+                    f"patient {stay.stay_id}: {stay.repeated}",
+                    "charted values with a different one of the same column and moment in a later row, which counts",
+                )
             if stay.unusable:
                 self.report.warn(
                     f"patient {stay.stay_id}: {stay.unusable}", "charted values that no reading can carry, left out"
@@ -399,6 +405,7 @@ class _Chart:
         self._points: dict[VitalSign, dict[int, tuple[int, float]]] = {}
         self.unusable = 0
         self.superseded = 0  # by another value of the same sign and moment
+        self.repeated = 0  # of these, different values of the same column
 
     def write(self, column: Column, at_ms: int, value: float) -> None:
         if column.sign is None:
@@ -410,6 +417,7 @@ class _Chart:
         moments = self._points.setdefault(column.sign, {})
         rank = self._rank[column.name]
         self.superseded += at_ms in moments
+        self.repeated += at_ms in moments and moments[at_ms][0] == rank and moments[at_ms][1] != usable
         if at_ms not in moments or moments[at_ms][0] <= rank:
             moments[at_ms] = (rank, usable)
 
@@ -427,6 +435,7 @@ class _Chart:
             max_temperature_gap_ms=form.max_temperature_gap_ms,
             unusable=self.unusable,
             superseded=self.superseded,
+            repeated=self.repeated,
             labelled_ms=None if labelled_ms is None else max(0, labelled_ms - begin_ms),
         )
 
@@ -523,21 +532,26 @@ def _known(value: float) -> float | None:
 
 def _read_icu(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
     reads, report, table = _READS_OF[reading.form.name], reading.report, reading.table()
-    records, ids = table.codes("record_id")
+    records, ids = table.ids("record_id")
     parameters, names = table.codes("parameter")
     report.records += len(table)
     for at in np.flatnonzero(records < 0):
         report.skip(table.row_place(int(at)), "column record_id is empty; give every row its stay")
     chosen = _chosen(ids, limit, seed)
-    wanted = [names.index(name) for name in reads if name in names]
+    known = {column_name(name): name for name in reads}
+    wanted = [number for number, name in enumerate(names) if column_name(name) in known]
+    for at in np.flatnonzero((records >= 0) & (parameters < 0)):
+        report.skip(table.row_place(int(at)), "column parameter is empty; give every value its name")
+    report.other = int((~_marks(len(names), wanted)[parameters] & (records >= 0) & (parameters >= 0)).sum())
     used = np.flatnonzero(_marks(len(ids), chosen)[records] & _marks(len(names), wanted)[parameters])
     report.not_chosen = len(ids) - len(chosen)
     table, at_ms = reading.times(table.take(used), _MINUTE, _MINUTE_MS)
     report.judged = len(table)
-    records, ids_of = table.codes("record_id")
+    records, ids_of = table.ids("record_id")
     parameters, names = table.codes("parameter")
     charts = {ids[number]: _Chart(reads) for number in chosen}
-    for parameter, name in sorted(enumerate(names), key=lambda one: list(reads).index(one[1])):
+    named = [(parameter, known[column_name(name)]) for parameter, name in enumerate(names)]
+    for parameter, name in sorted(named, key=lambda one: list(reads).index(one[1])):
         these = np.flatnonzero(parameters == parameter)
         part = table.take(these).renamed("value", name)
         values = reading.charted(part, reads[name])
@@ -552,7 +566,13 @@ def _read_minute(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
     if limit == 0:
         return []
     reads = _READS_OF[reading.form.name]
-    table = reading.table()
+    table = reading.table(_IDS)
+    for name in _IDS:
+        if name in table and len(set(table.texts(name))) > 1:
+            problem = (
+                f"column {name} has more than one patient; a file of {reading.form.name} is one patient's: split it"
+            )
+            raise BadPatientFile(reading.path.name, problem)
     reading.report.records += len(table)
     table, at_ms = reading.times(table, _MINUTE, _MINUTE_MS)
     reading.report.judged = len(table)
@@ -565,6 +585,8 @@ def _read_minute(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
 
 
 _LABEL: Final = "SepsisLabel"
+_IDS: Final = (ID, "record_id", "subject_id", "patient")
+"""Columns that may name a patient where the format has none."""
 _MINUTE: Final = Column(name="minute", unit="min", low=-600_000_000, high=600_000_000, missing=())
 
 _READERS: Final[Mapping[str, Callable[[_Reading, int | None, int], list[Stay]]]] = {

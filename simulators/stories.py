@@ -108,6 +108,7 @@ class Recorded:
     def __init__(self, path: Path, *, patients: int, seed: int, cadence_ms: int, units: Sequence[str] = ()) -> None:
         replay = open_replay(path)
         stays = replay.stays(patients, seed, units=units)
+        stays = stays if any(stay.charted for stay in stays) else []
         self.report: FileReport | None = replay.report
         self.title = f"replay of {path.name}"
         self.patients = len(stays)

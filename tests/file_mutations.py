@@ -8,6 +8,7 @@ is meant: one sentence, status 2). `python -m tests.file_mutations` counts the c
 import csv
 import io
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -311,6 +312,59 @@ def a_torn_row(rows: Rows, stem: Path) -> Path:
     return path
 
 
+def numbers_without_a_zero(rows: Rows, stem: Path) -> Path:
+    """As other programs write numbers: `.5` and `90.`"""
+    path = as_csv()(rows, stem)
+    text = re.sub(r"(?<=[,])0(?=[.][0-9])", "", path.read_text(encoding="utf-8"))
+    path.write_text(re.sub(r"(?<=,)([0-9]{2,3})(?=,)", r"\1.", text), encoding="utf-8")
+    return path
+
+
+def long_numbers(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+    """Two more patients whose names are numbers that differ in the eighth digit only."""
+    more = [
+        row | {"patient_id": name, "HR": rate}
+        for name, rate in (("1234567.25", 60.0), ("1234567.75", 160.0))
+        for row in rows
+        if row["patient_id"] == "p1"
+    ]
+    return [*rows, *more], set(), ()
+
+
+def unnamed(key: str) -> Change:
+    """A record whose name is a word for "not known"."""
+
+    def change(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+        row = rng.choice(rows)
+        name = str(row[key])
+        row[key] = rng.choice(("NA", "nan", "NULL", "None", "?"))
+        return rows, {name}, (key, "not judged")
+
+    return change
+
+
+def apart(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+    """The ages of one patient are those of two people."""
+    rows[0]["Age"] = rows[0]["Age"] + 20
+    return rows, {rows[0]["patient_id"]}, ("Age", "two values for the same patient")
+
+
+def pressures_of_two_rows(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+    """A later row of the same hour brings a systolic pressure that is below the diastolic one of the first."""
+    row = rng.choice(rows)
+    row["SBP"], row["DBP"] = 120.0, 80.0
+    rows.append(row | {"SBP": 70.0, "DBP": None})
+    return rows, {row["patient_id"]}, ("not above DBP",)
+
+
+def of_a_copy(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+    """The codes of well-known copies of the data set, in which the same digit means something else."""
+    names = {str(row["row_id"]) for row in rows}
+    for row, cp in zip(rows, (0.0, 1.0, 2.0, 3.0, 1.0, 2.0), strict=True):
+        row["cp"] = cp
+    return rows, names, ("column cp: all 6 values not used", "copies of the data set")
+
+
 CLOTHES = (
     Mutation("rows in another order", "same", shuffled),
     Mutation("columns in another order", "same", reordered),
@@ -363,6 +417,9 @@ HOURS = (
     Mutation("no patient", "told", lost("patient_id", "patient_id")),
     Mutation("no hour", "told", lost("patient_id", "hour")),
     Mutation("a column twice", "refused", doubled("HR")),
+    Mutation("no name of the patient in a word", "told", unnamed("patient_id")),
+    Mutation("names that are long numbers", "same", long_numbers),
+    Mutation("two ages", "told", apart),
 )
 
 ATTRIBUTES = ("trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal")
@@ -395,6 +452,8 @@ HEART = (
     ),
     Mutation("words", "told", one_cell("row_id", ("age", "sex", "cp", *ATTRIBUTES), ("old", "1.2.3", "=A1", "1e400"))),
     Mutation("a column twice", "refused", doubled("chol")),
+    Mutation("codes of a copy", "told", of_a_copy),
+    Mutation("numbers without a zero", "same", unchanged, numbers_without_a_zero),
     TORN,
 )
 
@@ -444,6 +503,8 @@ SCORE = (
     Mutation("words", "told", one_cell("id", VITALS, ("high", "12 bpm", "X", "1.2.3", "=A1"))),
     Mutation("pressures the wrong way round", "told", reversed_pressures("id", "systolic_bp", "diastolic_bp")),
     Mutation("a column twice", "refused", doubled("spo2")),
+    Mutation("numbers without a zero", "same", unchanged, numbers_without_a_zero),
+    Mutation("UTF-32", "refused", unchanged, as_csv(encoding="utf-32")),
     TORN,
 )
 
@@ -462,6 +523,18 @@ def flat_first(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[st
     """A regular rhythm after a flat line of 4 to 7 s."""
     row = rng.choice(rows[::2])
     row["signal"] = [0.0] * rng.randint(1_200, 2_000) + row["signal"]
+    return rows, {row["record"]}, ("flat line", row["record"])
+
+
+def flat_join(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
+    """A pause of 3.5 to 5 s in a recording of 80 s, of which each of two pieces has less than 3 s."""
+    from tests.models.made_up import heartbeat_mv
+
+    row = rows[0]
+    wave = np.round(heartbeat_mv(irregular=False, seconds=80, seed=1) / 0.005).tolist()
+    size = rng.randint(1_050, 1_500)
+    at = 9_000 - size // 2
+    row["signal"] = [*wave[:at], *[wave[at]] * size, *wave[at:]]
     return rows, {row["record"]}, ("flat line", row["record"])
 
 
@@ -488,6 +561,7 @@ WAVES = (
     Mutation("volts", "told", one_cell("record", ("uv_per_step",), (5e-6, 1e-5), told=False)),
     Mutation("a sample is no number", "told", hole),
     Mutation("a flat line", "told", flat_first),
+    Mutation("a flat line across two pieces", "told", flat_join),
     Mutation("a signal that is text", "refused", unchanged, as_parquet({"signal": pa.string()})),
 )
 
@@ -511,6 +585,8 @@ DOORS = (
             Mutation("every column as text", "same", unchanged, as_parquet_text),
             Mutation("words", "told", one_cell("patient_id", SIGNS, ("high", "12 bpm", "X")), as_parquet_text),
             Mutation("pressures the wrong way round", "told", reversed_pressures("patient_id", "SBP", "DBP")),
+            Mutation("pressures of two rows", "told", pressures_of_two_rows),
+            Mutation("numbers without a zero", "same", unchanged, numbers_without_a_zero),
         ),
     ),
     Door("predict heart", patients, "row_id", as_csv(), run_predict("heart", "row_id", ("score",)), HEART),

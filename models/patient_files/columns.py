@@ -158,15 +158,16 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
             return f"{value:g}" in self.codes  # letters have no numbers
         if not self.low <= value <= self.high or (self.whole and value != round(value)):
             return False
-        return self.sign is None or usable(self.sign, value)
+        # Consciousness as a number is a coma scale, whose range is the column's and not that of ACVPU.
+        return self.sign in (None, VitalSign.CONSCIOUSNESS) or usable(self.sign, value)
 
     def _give(self) -> str:
         return f"give {self.range_text}, or leave the cell empty"
 
 
 # Not float() alone: it accepts "inf", "1_0" and digits of other scripts.
-DECIMAL: Final = re.compile(r"[+-]?[0-9]+(?:([.,])[0-9]+)?")
-_SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:([.,])[0-9]*)?|[.][0-9]+)")
+_SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?[eE][+-]?[0-9]{1,3}")
 
 
 def number_of(text: str, *, decimal_comma: bool = False) -> float | None:
@@ -210,10 +211,11 @@ SEX_WORDS: Final = {"M": 1.0, "MALE": 1.0, "F": 0.0, "FEMALE": 0.0}
 YES_NO: Final = {"YES": 1.0, "Y": 1.0, "TRUE": 1.0, "NO": 0.0, "N": 0.0, "FALSE": 0.0}
 
 OLDEST: Final = 120
+YOUNGEST: Final = 0.01  # years; four days
 
 
-def age(name: str, *, low: float = 1) -> Column:
-    """A patient's age in years. Whoever has none has no known age: 0 is a code in files of adults."""
+def age(name: str, *, low: float = YOUNGEST) -> Column:
+    """A patient's age in years; half a year is an infant's. 0 is a code for "not known" in files of adults."""
     return Column(name=name, unit="years", low=low, high=OLDEST)
 
 

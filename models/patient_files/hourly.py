@@ -11,10 +11,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import BadRecordings
 from models.patient_files.columns import Cell, Column, Outcome, age, contradict, of_sign, sex
 from models.patient_files.report import FileReport
 from models.patient_files.table import PatientTable, is_parquet, parquet_names
 from models.patient_files.text import TextRows, column_name
+from models.suitability import too_young
 from vitals.signs import VitalSign
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -37,6 +39,7 @@ SIGNS: Final[Mapping[VitalSign, Column]] = {
 AGE: Final = age("Age")
 SEX: Final = sex("Gender")
 ABOUT: Final = (AGE, SEX)
+_YEARS_OF_A_STAY: Final = 1.0  # so much older may a patient become
 
 
 class HourlyRows(NamedTuple):
@@ -75,7 +78,10 @@ def open_hourly(path: Path, needed: Sequence[str], optional: Sequence[str], repo
 
 
 def read_about(rows: HourlyRows, column: Column, report: FileReport) -> Floats:
-    """A fact about each patient, [P]: its first known value; NaN if none is known or two codes contradict another."""
+    """A fact about each patient, [P]: its first known value; NaN if none is known or two values contradict another.
+
+    Two codes do, and two ages that no stay lies between. An age of a child among them is kept: no model is for it.
+    """
     found = np.full(len(rows.patients), np.nan)
     if column.name not in rows.table:
         return found
@@ -83,11 +89,15 @@ def read_about(rows: HourlyRows, column: Column, report: FileReport) -> Floats:
     known = np.flatnonzero(~np.isnan(values))
     patients, first = np.unique(rows.patient[known], return_index=True)
     found[patients] = values[known][first]
-    if column.codes:
-        for patient in np.unique(rows.patient[known][values[known] != found[rows.patient[known]]]):
-            problem = f"column {column.name} has two values for the same patient, read as not known"
-            report.warn(f"patient {rows.patients[patient]}", problem)
-            found[patient] = np.nan
+    apart = np.abs(values[known] - found[rows.patient[known]])
+    for patient in np.unique(rows.patient[known][apart > (0 if column.codes else _YEARS_OF_A_STAY)]):
+        of_patient = values[known][rows.patient[known] == patient]
+        is_child = column is AGE and too_young(float(of_patient.min())) is not None
+        read_as = f"read as {of_patient.min():g}" if is_child else "read as not known"
+        report.warn(
+            f"patient {rows.patients[patient]}", f"column {column.name} has two values for the same patient, {read_as}"
+        )
+        found[patient] = of_patient.min() if is_child else np.nan
     return found
 
 
@@ -97,15 +107,21 @@ def drop_contradictory(rows: HourlyRows, systolic: Floats, diastolic: Floats, re
     for at in np.flatnonzero(~np.isnan(systolic) & ~np.isnan(diastolic) & (systolic <= diastolic)):
         if contradict(systolic[at], diastolic[at]):
             shown = f"{systolic[at]:g}/{diastolic[at]:g}"
+            report.add_values("SBP", -1)  # counted as taken before
             report.add_cell("SBP", Cell(None, Outcome.REFUSED, problem), rows.place(int(at)), shown)
             systolic[at] = diastolic[at] = np.nan
 
 
-def merge_hours(rows: HourlyRows, values: Floats, report: FileReport) -> tuple[Ints, Floats]:
+def merge_hours(
+    rows: HourlyRows, values: Floats, report: FileReport, *, pressures: tuple[int, int]
+) -> tuple[Ints, Floats]:
     """One row for each patient and hour: the kept rows as indices, [M], and the values with later rows' added, [M, S].
+
+    Pressures of several rows that contradict each other are not used, like those of one row.
 
     Args:
         values: [N, S]; NaN: not measured.
+        pressures: places of the systolic and the diastolic one.
     """
     again = np.zeros(len(rows.hours), bool)
     again[1:] = (np.diff(rows.hours) == 0) & (np.diff(rows.patient) == 0)
@@ -121,6 +137,8 @@ def merge_hours(rows: HourlyRows, values: Floats, report: FileReport) -> tuple[I
         report.warn(rows.table.row_place(at), "the same patient and hour as an earlier row; the later value counts")
         newer = ~np.isnan(values[at])
         merged[first, newer] = values[at, newer]
+    systolic, diastolic = pressures
+    drop_contradictory(rows, merged[:, systolic], merged[:, diastolic], report)
     kept = np.flatnonzero(~again)
     return kept, merged[kept]
 
@@ -138,7 +156,7 @@ def _sorted(table: PatientTable, report: FileReport, column: Column) -> HourlyRo
         ids = [table.path.stem]
         patient = np.zeros(len(table), np.int64)
     else:
-        patient, ids = table.codes(ID)
+        patient, ids = table.ids(ID)
     report.records += len(table)
     for at in np.flatnonzero(patient < 0):
         report.skip(table.row_place(int(at)), f"column {ID} is empty; give every row its patient")
@@ -149,6 +167,9 @@ def _sorted(table: PatientTable, report: FileReport, column: Column) -> HourlyRo
     step = np.diff(patient[good])
     is_sorted = bool(((step > 0) | ((step == 0) & (np.diff(hours[good]) >= 0))).all())
     rows = good if is_sorted else good[np.lexsort((hours[good], patient[good]))]
+    if column is _ORIGINAL_HOUR and len(np.unique(hours[good])) < len(good):
+        problem = f"column {column.name} has an hour twice, as if several patients stood in one file; add a column {ID}"
+        raise BadRecordings(table.path, problem)
     if not is_sorted or len(rows) < len(table):
         table = table.take(rows)
     present, patient = np.unique(patient[rows], return_inverse=True)

@@ -31,6 +31,7 @@ class FileReport:
         self.merged = 0  # records that were added to an earlier record of the same patient and time
         self.skipped = 0
         self.not_chosen = 0  # stays that the command was not asked for
+        self.other = 0  # records of other quantities than the command reads
         self.left_out = 0  # values that were neither taken nor refused by their column, but could not be used
         self.superseded = 0  # values of which a later one, or another column's, of the same moment was used
         self.used = "not used"  # what happens to a refused value,
@@ -111,6 +112,8 @@ class FileReport:
             f"{self._many(count)} not judged: {reason} ({_listed(self._skips[reason], count)})"
             for reason, count in self._skip_counts.items()
         ]
+        if self.other:
+            told.append(f"{self._many(self.other)} of other quantities, which are not used")
         return told + [
             f"{self._many(count)}: {warning} ({_listed(self._warnings[warning], count)})"
             for warning, count in self._warning_counts.items()
@@ -125,6 +128,7 @@ class FileReport:
             "abstained": self.abstained,
             "merged": self.merged,
             "skipped": self.skipped,
+            "other": self.other,
             "values": self.values,
             "converted": self.count(Outcome.CONVERTED),
             "missing_codes": self.count(Outcome.MISSING),

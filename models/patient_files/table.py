@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import BadRecordings, FileRefused
-from models.patient_files.columns import Cell, Column, OtherUnit, Outcome
+from models.patient_files.columns import MISSING_WORDS, Cell, Column, OtherUnit, Outcome
 from models.patient_files.report import FileReport
 from models.patient_files.text import TextRows, looks_like, positions_of
 from vitals.signs import SPEC
@@ -127,8 +127,18 @@ class PatientTable:
         self._require_names(name, cells.type)
         return ["" if value is None else str(value).strip() for value in cells.to_pylist()]
 
+    def ids(self, name: str) -> tuple[Ints, list[str]]:
+        """`codes` of a column that names patients: a word for "not known" is nobody's name."""
+        numbers, texts = self.codes(name)
+        unknown = [not known_id(text) for text in texts]
+        if not any(unknown):
+            return numbers, texts
+        kept = np.cumsum(np.logical_not(unknown)) - 1
+        kept[unknown] = -1
+        return np.append(kept, -1)[numbers], [text for text in texts if known_id(text)]
+
     def codes(self, name: str) -> tuple[Ints, list[str]]:
-        """A column of ids: the number of each row's id, -1 where there is none, and the ids in order of appearance."""
+        """A column of names: the number of each row's name, -1 where there is none, and the names as they appear."""
         cells = self._columns[name]
         if isinstance(cells, list):
             return _numbered(self.texts(name))
@@ -173,7 +183,7 @@ class PatientTable:
                 cells = ["" if cell is None else cell for cell in cells.to_pylist()]
         if isinstance(cells, list):
             return self._read_texts(cells, column, report, place, unit, keep_refused)
-        return _read_numbers(self._as_floats(column.name, cells), column, report, place, unit, keep_refused)
+        return _read_numbers(self._as_floats(column, cells), column, report, place, unit, keep_refused)
 
     def raw(self, name: str) -> Floats:
         """A column of numbers as it is, for labels and the like; NaN where a cell is empty or no number."""
@@ -209,11 +219,12 @@ class PatientTable:
         report.add_values(column.name, taken)
         return values
 
-    def _as_floats(self, name: str, cells: Any) -> Floats:
+    def _as_floats(self, column: Column, cells: Any) -> Floats:
         kind = cells.type
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        if not (is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            raise BadRecordings(self.path, f"column {name} has the type {kind}; give numbers")
+        is_choice = pa.types.is_boolean(kind) and bool(column.codes)
+        if not (is_number or is_choice or pa.types.is_null(kind)):
+            raise BadRecordings(self.path, f"column {column.name} has the type {kind}; give numbers")
         if pa.types.is_boolean(kind):
             cells = cells.cast(pa.int8())
         numbers = pc.cast(cells, pa.float64(), safe=False).fill_null(math.nan)
@@ -266,6 +277,16 @@ def found_columns(path: Path, names: Sequence[str], needed: Sequence[str], optio
     return places
 
 
+def known_id(text: str) -> str:
+    """An id without blanks around it; empty for a word that means "not known", which is nobody's name.
+
+    >>> known_id(" 007 "), known_id("NA"), known_id("nan")
+    ('007', '', '')
+    """
+    text = text.strip()
+    return "" if text.lower() in MISSING_WORDS or text.lower() == "nan" else text
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error of a library."""
     return str(error).partition("\n")[0]
@@ -284,7 +305,8 @@ def _is_text(kind: Any) -> bool:
 def _whole(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
-    return f"{value:.0f}" if value == round(value, 0) and math.isfinite(value) else f"{value:g}"
+    # All digits: two ids that differ in the seventh are two patients.
+    return f"{value:.0f}" if math.isfinite(value) and value == round(value, 0) else repr(value)
 
 
 def _read_numbers(

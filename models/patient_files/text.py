@@ -24,9 +24,11 @@ _MAGIC: Final = (
 _ZEROS: Final = (
     "zero bytes, as in UTF-16 without a byte-order mark; save it from the spreadsheet program as 'CSV UTF-8'"
 )
+_UTF32: Final = "text in UTF-32, not UTF-8; save it from the spreadsheet program as 'CSV UTF-8'"
 _JSON: Final = (
-    "JSON, such as a FHIR bundle, which no command reads; write the values as CSV, one row for each moment or hour: "
-    "docs/scores.md, docs/models.md and docs/simulators.md list the columns"
+    "JSON, such as a FHIR bundle, which no command reads; write the values as CSV, one row a moment or hour, for "
+    "`vitalloom score` (columns in docs/scores.md), `vitalloom predict` (docs/models.md) or `vitalloom ward --replay` "
+    "(docs/simulators.md); the last two read Parquet as well"
 )
 
 
@@ -84,6 +86,8 @@ class TextRows:
     def _open(self, path: Path) -> TextIO:
         with path.open("rb") as raw:
             start = raw.read(64)
+        if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+            raise BadPatientFile(self._source, _UTF32)
         for magic, problem in _MAGIC:
             if start.startswith(magic):
                 raise BadPatientFile(self._source, problem)

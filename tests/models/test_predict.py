@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.errors import BadRecordings
+from models.errors import BadPatientFile, BadRecordings
 from models.predict import main
 from tests.models.made_up import clinic, ecgs, heartbeat_mv, hourly
 
@@ -247,3 +248,37 @@ class TestLongRecordings:
             whole = next(csv.DictReader(file))
         assert whole["label"] != "N"
         assert "flat line" in whole["note"]
+
+
+class TestOutput:
+    def test_the_file_that_is_read_is_never_replaced(self, tmp_path: Path) -> None:
+        data = clinic(tmp_path / "clinic.csv")
+        before = data.read_bytes()
+        (tmp_path / "link.csv").symlink_to(data)
+
+        for out in (data, tmp_path / "link.csv"):
+            with pytest.raises(BadPatientFile, match="is the file that is read"):
+                main("heart", data, out, form="clinic", models=None, keys=())
+
+        assert data.read_bytes() == before
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["clinic.csv", "link.csv"]
+
+    def test_a_device_is_written_and_not_replaced(self, tmp_path: Path) -> None:
+        data, pipe = clinic(tmp_path / "clinic.csv"), tmp_path / "pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert main("heart", data, pipe, form="clinic", models=None, keys=()) == 0
+            assert os.read(reader, 17) == b"row_id,score,note"
+        finally:
+            os.close(reader)
+        assert pipe.is_fifo()
+
+
+def test_the_infant_is_no_adult_of_unknown_age(tmp_path: Path) -> None:
+    data = tmp_path / "hours.csv"
+    data.write_text("patient_id,hour,HR,O2Sat,Temp,Resp,SBP,DBP,Age\na,0,90,95,38,20,120,70,0.5\n")
+
+    (row,) = predicted("sepsis", data, tmp_path / "out.csv")
+
+    assert row["note"].startswith("abstains: under 16 years")

@@ -458,6 +458,15 @@ class TestFiles:
         assert ",7,7,,high," in source.read_text(encoding="utf-8")
         assert stat.S_IMODE(source.stat().st_mode) == 0o600
 
+    def test_a_file_with_a_torn_row_is_not_scored_in_place(self, source: Path) -> None:
+        source.write_text(f"{source.read_text(encoding='utf-8')}1,2\n", encoding="utf-8")
+        before = source.read_bytes()
+
+        with pytest.raises(BadPatientFile, match="would be lost"):
+            spreadsheet.main(source, source)
+
+        assert source.read_bytes() == before
+
     def test_a_symbolic_link_is_kept(self, source: Path) -> None:
         target = source.with_name("target.csv")
         target.write_text("old", encoding="utf-8")

@@ -440,3 +440,54 @@ def test_recorded_stays_are_chosen_by_the_seed() -> None:
 
     assert [stay.stay_id for stay in replay.stays(5, 1)] == [stay.stay_id for stay in replay.stays(5, 1)]
     assert [stay.stay_id for stay in replay.stays(5, 1)] != [stay.stay_id for stay in replay.stays(5, 2)]
+
+
+def test_a_file_of_one_patient_that_holds_two_is_refused(tmp_path: Path) -> None:
+    minutes, original = tmp_path / "minutes.csv", tmp_path / "p1.csv"
+    minutes.write_text(
+        "Patient_ID,minute,HR,PULSE,RESP,SpO2,NBPSys,NBPDias\na,0,60,60,12,97,120,70\nb,0,150,150,12,97,120,70\n"
+    )
+    original.write_text("HR,O2Sat,Temp,SBP,DBP,Resp,FiO2,ICULOS\n60,97,37,120,70,12,,1\n150,97,37,120,70,12,,1\n")
+
+    with pytest.raises(BadReplay, match="column patient_id has more than one patient"):
+        open_replay(minutes).stays()
+    with pytest.raises(BadReplay, match="column ICULOS has an hour twice"):
+        open_replay(original).stays()
+
+
+def test_names_of_charted_values_are_compared_like_names_of_columns_and_what_is_not_used_is_counted(
+    tmp_path: Path,
+) -> None:
+    replay = open_replay(
+        long_form(tmp_path / "s.parquet", [(1, 0, "hr", 150.0), (1, 0, " TEMP ", 38.0), (1, 0, "Na", 140)])
+    )
+
+    (stay,) = replay.stays()
+
+    assert {sign.value: points for sign, points in stay.charted.items()} == {
+        "heart_rate": ((0, 150.0),),
+        "temperature": ((0, 38.0),),
+    }
+    assert replay.report.as_dict()["other"] == 1
+    assert "1 row of other quantities, which are not used" in replay.report.lines()
+
+
+def test_a_value_that_a_later_row_contradicts_is_told(tmp_path: Path) -> None:
+    replay = open_replay(
+        long_form(tmp_path / "s.parquet", [(1, 0, "HR", 60.0), (1, 0, "HR", 150.0), (1, 5, "HR", 60.0)])
+    )
+
+    (stay,) = replay.stays()
+
+    assert series(stay, "heart_rate", 5 * MINUTE_MS)[0][1] == 150.0
+    assert any("a later row" in line and "patient 1: 1" in line for line in replay.report.lines())
+
+
+def test_a_coma_scale_is_used_and_not_told_as_left_out(tmp_path: Path) -> None:
+    scales = [(1, minute, "GCS", float(scale)) for minute, scale in enumerate(range(2, 17))]
+    replay = open_replay(long_form(tmp_path / "s.parquet", [(1, 0, "HR", 80.0), *scales]))
+
+    (stay,) = replay.stays()
+
+    assert len(stay.charted[VitalSign.CONSCIOUSNESS]) == 13
+    assert replay.report.lines()[0].startswith("column GCS: 2 of 15 values left out")
