@@ -102,7 +102,7 @@ class Calling:
             is_unreachable = False
             for due in plan.due:
                 calls = self._people.calls_of(due)
-                unreached = self._without_reached(due, calls)
+                unreached = self._without_reached(due, calls, kept.alarm.rule_id)
                 deliveries.put_new(unreached)
                 for one in unreached:
                     deliveries.overtake(one)
@@ -131,12 +131,12 @@ class Calling:
         for call in decisions.uncalled(standing, before):
             deliveries.change(call)
 
-    def _without_reached(self, due: Due, calls: list[Delivery]) -> list[Delivery]:
+    def _without_reached(self, due: Due, calls: list[Delivery], rule_id: str) -> list[Delivery]:
         """Leave out who was reached by an earlier channel of the same round, where a channel's receipt counts."""
         if not self._receipts or not calls:
             return calls
         first, _, attempt = due.key.rpartition(".")
-        channels = len(self._policy.ladder(due.priority).steps[due.level].channels)
+        channels = len(self._policy.ladder(due.priority, rule_id).steps[due.level].channels)
         earlier = range(due.attempt - due.attempt % channels, int(attempt))
         reached = {
             one.person

@@ -25,6 +25,8 @@ LOOK_BACK_MS: Final = 86_400_000
 
 OUTAGE_RULE: Final = "outage"
 """The rule of the alarms that the desk raises for outages; see `stream.desk.outages`."""
+OUTAGE_BASIS: Final = "outage"
+"""The basis of these; `stream.store.alarms` has the same rule and another basis."""
 CLOCK_RULE: Final = "desk_clock"
 """The rule of the alarms that the desk raises for its own clock; see `stream.desk.clock_alarm`."""
 END_DATE_RULE: Final = "end_date"
@@ -90,8 +92,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_outage(self) -> bool:
-        """Whether it is an alarm of the desk for an outage."""
-        return self.is_own and self.alarm.rule_id == OUTAGE_RULE
+        """Whether it is an alarm of the desk for patients without data; the one of the store has the same rule."""
+        return self.is_own and self.alarm.rule_id == OUTAGE_RULE and self.alarm.basis == OUTAGE_BASIS
 
     @property
     def is_own_clock(self) -> bool:

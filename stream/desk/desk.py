@@ -195,6 +195,10 @@ class AlarmDesk:
         self.counts.opened += opened
         self.kick.set()
 
+    def own_alarms(self, rule_id: str) -> list[Kept]:
+        """The alarms of a rule that the desk has raised itself, also those that are over."""
+        return [one for one in self._book.alarms.of_rule(rule_id) if one.is_own]
+
     def _hear(self, record: AlarmLogRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
         if isinstance(record, BindingEndedRecord):

@@ -66,13 +66,15 @@ class EndDates:
         if self._config.clock_file is None:
             self._own = (*self._shown(), *kafka_end_dates(self._config.kafka, "desk"))
             named = {one.what for one in self._own}
-            self._site = tuple(one for one in self._of_site(self._config.site) if one.what not in named)
+            found = self._still_known(self._of_site(self._config.site))
+            self._site = tuple(one for one in found if one.what not in named)
 
     def tell(self, desk: AlarmDesk) -> None:
         """Raise and clear the alarms of the site. Raises CommitFailed: nothing has changed."""
-        listed = [one.kept for one in desk.standing()]
-        now_ms = self._clock.now_ms()
-        found = changes((*self._own, *self._site), listed, now_ms=now_ms) if self._config.clock_file is None else []
+        if self._config.clock_file is not None:
+            return
+        raised, now_ms = desk.own_alarms(END_DATE_RULE), self._clock.now_ms()
+        found = changes((*self._own, *self._site), raised, now_ms=now_ms)
         if found:
             desk.hear_own(found)
         for one in found:
@@ -96,6 +98,13 @@ class EndDates:
     def _of_site(self, folder: Path | None) -> Sequence[EndDate]:
         return () if folder is None else read_end_dates(folder, now_ms=self._clock.now_ms())
 
+    def _still_known(self, found: Sequence[EndDate]) -> Sequence[EndDate]:
+        """What the report says; while it is missing or cannot be read, what it said before: nothing was renewed."""
+        if found and not found[0].problem:
+            return found
+        named = {one.what for one in found}
+        return (*found, *(one for one in self._site if one.what not in named))
+
     def _further_notes(self) -> list[str]:
         return [*notes(self._site, self._clock.now_ms()), *self._more_notes()]
 
@@ -105,9 +114,9 @@ def changes(ends: Iterable[EndDate], kept: Iterable[Kept], *, now_ms: int) -> li
 
     Args:
         ends: everything that ends, urgent or not.
-        kept: the alarms on the list.
+        kept: the alarms that were raised, also those that are over: one that is raised again continues its revisions.
     """
-    before = {one.alarm.alarm_id: one.alarm for one in kept if one.is_own and one.alarm.rule_id == END_DATE_RULE}
+    before = {one.alarm.alarm_id: one.alarm for one in kept}
     found = []
     standing: set[bytes] = set()
     for one in ends:
@@ -137,7 +146,7 @@ def _alarm(one: EndDate, level: Urgency, before: AlarmChanged | None, now_ms: in
         priority=_PRIORITY[level],
         state=AlarmState.ACTIVE,
         at_ms=now_ms,
-        onset_ms=now_ms if before is None else before.onset_ms,
+        onset_ms=now_ms if before is None or before.state is not AlarmState.ACTIVE else before.onset_ms,
         revision=max(int(level), 0 if before is None else before.revision + 1),
         text=sentence(one, now_ms),
         basis=level.name.lower(),

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stream.desk.decisions import OUTAGE_RULE, Delivery, Kept
+from stream.desk.decisions import OUTAGE_BASIS, OUTAGE_RULE, Delivery, Kept
 from vitals.escalation import follow
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from vitals.outages import Outage
@@ -42,7 +42,7 @@ def alarm_of(outage: Outage, places: Sequence[str]) -> AlarmChanged:
         onset_ms=outage.began_ms,
         revision=outage.revision,
         text=f"{outage.text}: {', '.join(places)}{more}" if places else outage.text,
-        basis="outage",
+        basis=OUTAGE_BASIS,
     )
 
 

@@ -118,6 +118,11 @@ class KeptAlarms:
         ).fetchone()
         return None if row is None else KEPT.decode(row[0])
 
+    def of_rule(self, rule_id: str) -> list[Kept]:
+        """Every alarm of a rule, also those that are over."""
+        rows = self._db.execute("SELECT body FROM alarm WHERE rule_id = ?", (rule_id,))
+        return [KEPT.decode(row[0]) for row in rows]
+
     def listed(self) -> list[Kept]:
         """Every alarm on the list."""
         return [KEPT.decode(row[0]) for row in self._db.execute("SELECT body FROM alarm WHERE listed")]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream.desk.decisions import CLOCK_RULE, OUTAGE_RULE, Kept
+from stream.desk.decisions import Kept
 from vitals.alarms import ClockText, clock_text
 from vitals.messages import AlarmKind, AlarmState, Priority
 
@@ -37,13 +37,12 @@ def place(bed: str, patient: str, binding_id: str) -> str:
     return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
 
 
-_OWN_PLACES: Final = {OUTAGE_RULE: "several beds", CLOCK_RULE: "the alarm desk"}
-
-
 def where(kept: Kept, bed: str, patient: str) -> str:
     """The place of an alarm; "several beds" for an outage, whose text names them; else a place of the site."""
+    if kept.is_outage:
+        return "several beds"
     if kept.is_own:
-        return _OWN_PLACES.get(kept.alarm.rule_id, "the site")
+        return "the alarm desk" if kept.is_own_clock else "the site"
     return place(bed, patient, kept.alarm.binding_id)
 
 

@@ -532,3 +532,18 @@ def test_a_message_says_what_is_recommended(night: Night) -> None:
 
     ((_, _, message),) = night.channels.sent
     assert message.body.splitlines()[2] == "Recommended: emergency: tell the medical team now."
+
+
+def test_a_receipt_counts_at_every_step_of_the_ladder_of_a_rule(tmp_path: Path) -> None:
+    # The ladder of this rule has a step more than that of its priority.
+    night = Night(tmp_path, receipts=("push",))
+
+    async def story() -> None:
+        night.hear(told(priority=AMBER, rule_id="news2"))
+        await night.pass_time(61 * MINUTE)
+
+    lived(story)
+    night.book.close()
+
+    last = [("dora", "push"), ("dora", "sms"), ("dora", "call")]  # every channel at once
+    assert night.channels.calls == [("anna", "push"), ("ben", "push"), ("dora", "push"), *last]

@@ -212,3 +212,41 @@ def test_keys_that_wait_for_a_restart_are_named(tmp_path: Path) -> None:
     )
     assert _started_with(before, before) == ()
     night.book.close()
+
+
+def test_an_alarm_that_ended_under_a_wrong_clock_is_raised_again(house: House) -> None:
+    found = []
+
+    async def story() -> None:
+        for days_left in (-1, 31, 20, 2):  # the clock of the machine was a month ahead, then it was set right
+            house.look(days_left=days_left)
+            await house.pass_time(16 * MINUTE)
+            found.append(house.list())
+
+    lived(story)
+
+    assert found == [
+        [("the site", "high", "active")],
+        [],
+        [("the site", "low", "active")],
+        [("the site", "high", "active")],
+    ]
+
+
+@pytest.mark.parametrize("loss", ["unreadable", "deleted"])
+def test_a_report_that_cannot_be_read_ends_no_alarm(house: House, loss: str) -> None:
+    house.clock.set_wall(END - 2 * DAY_MS)
+    house.report(the_issuing_key())
+    watched = EndDates(house.config, house.clock, None)
+    watched.tell(house.desk)
+    before = house.list()
+
+    if loss == "deleted":
+        (house.site / "end-dates.json").unlink()
+    else:
+        (house.site / "end-dates.json").write_bytes(b"{")
+    watched.look()
+    watched.tell(house.desk)
+
+    assert before == house.list() == [("the site", "high", "active")]
+    assert any("issuing key expires in 2 days" in note for note in watched.watch.notes())

@@ -3,6 +3,7 @@
 from typing import Any
 
 from stream.desk.decisions import hear
+from stream.desk.texts import Telling, of_alarm, of_many, where
 from stream.records import AlarmRecord
 from stream.refusals import Cause
 from stream.store.alarms import AFTER_MS, StoreAlarms
@@ -42,9 +43,26 @@ def test_the_desk_calls_people_about_it_and_asks_no_worker_to_confirm() -> None:
     heard = hear(AlarmRecord(alarm=begun), now_ms=NOW, before=None)
 
     assert heard is not None
-    assert heard.kept.is_outage
+    assert heard.kept.is_own
     assert heard.kept.is_active
     assert heard.kept.escalation.begins_ms == NOW
+
+
+def test_the_message_says_that_the_record_stands_still_and_counts_no_patients() -> None:
+    counts = well(waiting_since_ms=0, why_waiting="InfluxDB does not answer")
+    (begun,) = StoreAlarms("north", {"events": counts}).changes(now_ms=NOW, mono_ms=AFTER_MS)
+    heard = hear(AlarmRecord(alarm=begun), now_ms=NOW, before=None)
+    assert heard is not None
+
+    place = where(heard.kept, "", "")
+    message = of_alarm(heard.kept, place, Telling(site="North"), now_ms=NOW)
+    digest = of_many([(heard.kept, place), (heard.kept, place)], Telling())
+
+    assert message.title == "** medium technical alarm, the site, North"
+    assert "The record of the site stands still" in message.body
+    assert "InfluxDB does not answer" in message.body
+    assert "patients" not in message.body.replace("alarms about patients", "")
+    assert "the site, since" in digest.body
 
 
 def test_another_episode_is_another_alarm_and_a_stop_ends_the_open_one() -> None:
