@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.patient_files.columns import Cell, Column, Outcome, age, contradict, of_sign, sex
+from models.patient_files.columns import Cell, CellOutcome, Column, age, contradict, of_sign, sex
 from models.patient_files.report import FileReport
 from models.patient_files.table import PatientTable, is_parquet, parquet_names
 from models.patient_files.text import TextRows, column_name
@@ -97,7 +97,7 @@ def drop_contradictory(rows: HourlyRows, systolic: Floats, diastolic: Floats, re
     for at in np.flatnonzero(~np.isnan(systolic) & ~np.isnan(diastolic) & (systolic <= diastolic)):
         if contradict(systolic[at], diastolic[at]):
             shown = f"{systolic[at]:g}/{diastolic[at]:g}"
-            report.add_cell("SBP", Cell(None, Outcome.REFUSED, problem), rows.place(int(at)), shown)
+            report.add_cell("SBP", Cell(None, CellOutcome.REFUSED, problem), rows.place(int(at)), shown)
             systolic[at] = diastolic[at] = np.nan
 
 
