@@ -46,6 +46,7 @@ from stream.engine.processor import Processor
 from stream.kafka import producer, topic
 from stream.records import (
     AlarmRecord,
+    BindingEndedRecord,
     ReadingRecord,
     decode_alarm_record,
     decode_patient_record,
@@ -391,6 +392,8 @@ async def _note_alarms(reader: Any, found: list[float]) -> None:
     async for record in reader:
         now = time.time()
         one = decode_alarm_record(record.value)
+        if isinstance(one, BindingEndedRecord):
+            continue
         if one.alarm.revision == 0 and one.alarm.kind == "physiological":
             found.append((now - one.alarm.at_ms / 1_000) * 1_000)
 

@@ -197,6 +197,7 @@ class EdgeAgent:
         for message in inbound:
             self._accept(client, message, now_ms, mono_ms)
         self._follow_documents(client)
+        self._intake.follow_bindings(now_ms, mono_ms)
         self._intake.keep_alarms(self._patients.on_timer(now_ms), now_ms)
         due_ms = self._keeper.commit_due_ms
         if due_ms is not None and self._clock.mono_ms() >= due_ms:

@@ -107,6 +107,13 @@ class Intake:
         if alarms:
             self._keeper.want_commit(0 if known else PENDING_ALARM_COMMIT_MS)
 
+    def follow_bindings(self, now_ms: int, mono_ms: int) -> None:
+        """Watch patients who are bound, and end the alarms of those who no longer are. A deadline outlives a crash."""
+        ended = self._patients.follow_bindings(now_ms, mono_ms)
+        if ended is not None:
+            self._keeper.want_commit(PENDING_ALARM_COMMIT_MS)
+            self.keep_alarms(ended, now_ms)
+
     def drain_received(self) -> Sequence[SessionRow]:
         """Received sessions that changed since the last call."""
         return self._receiver.dirty()

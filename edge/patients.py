@@ -18,6 +18,7 @@ from vitals.patient_group import group_of
 from vitals.plan import MonitoringPlan
 from vitals.sender_clock import BOUND_MS, SIMULATED_BOUND_MS
 from wire.answers import Answer
+from wire.binding_periods import BindingPeriods
 from wire.codec import VitalsV1
 from wire.identity import NOTHING, About, BindingRecord, Directory
 from wire.receiver import Opened
@@ -59,6 +60,7 @@ class EdgePatients:
         self._pipeline = Pipeline(
             self._plan_of, states.items(), self._scoring, boot_id=boot_id, clock_bound_ms=self._clock_bound_ms
         )
+        self._periods = BindingPeriods(directory)
 
     @property
     def judged_by(self) -> str:
@@ -95,6 +97,23 @@ class EdgePatients:
         for problem in self._pipeline.drain_defects():
             self._counts.not_judged += 1
             _log.error("cannot run the timers of a patient; alarms that depend on time may be missing", problem=problem)
+        return alarms
+
+    def follow_bindings(self, now_ms: int, mono_ms: int) -> list[AlarmChanged] | None:
+        """Learn which bindings have begun or ended. The alarms that changed; None if there was nothing to learn."""
+        periods = self._periods.due(now_ms, mono_ms, edge_heard_ms=lambda _: now_ms)
+        if not periods:
+            return None
+        alarms, told = [], []
+        for period in periods:
+            try:
+                alarms += self._pipeline.on_binding(period)
+            except Exception as error:  # noqa: BLE001 - as in `judge`; it is tried again a second later
+                self._counts.not_judged += 1
+                _log.error("cannot apply a binding; a patient may not be watched", problem=type(error).__name__)
+            else:
+                told.append(period)
+        self._periods.told(told, mono_ms)
         return alarms
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:

@@ -18,6 +18,7 @@ from vitals.messages import (
     AlarmChanged,
     AlarmKind,
     AlarmState,
+    BindingPeriod,
     Event,
     ModelScore,
     News2Scored,
@@ -128,6 +129,10 @@ class Pipeline:
         if due_ms is None or due_ms > now_ms:
             return []
         return self._alarms(self._patients.apply(Tick(now_ms=now_ms)))
+
+    def on_binding(self, period: BindingPeriod) -> list[AlarmChanged]:
+        """A binding as the data centre signed it: who is bound is watched, who is no longer has no alarm any more."""
+        return self._alarms(self._patients.apply(period))
 
     def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
         """Apply what a person answered in the data centre.

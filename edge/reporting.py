@@ -17,7 +17,7 @@ from runtime.clock import Clock
 from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority
 from wire.envelope import FrameClass
-from wire.identity import Provision
+from wire.identity import Provision, in_their_beds
 from wire.lanes import Lanes
 
 OVERDUE_MS: Final = 30_000
@@ -163,16 +163,15 @@ class StatusReporter:
             models=patients.judged_by,
             refused_models=patients.refused_models,
             credential_ends_ms=self._provision.me.not_after_ms if self._has_wallet else None,
-            beds=self._beds(now_ms),
+            beds=self._beds(),
             clock_ms=self._parts.cloud.clock_ms(now_ms, mono_ms),
         )
 
-    def _beds(self, now_ms: int) -> tuple[BedStatus, ...]:
+    def _beds(self) -> tuple[BedStatus, ...]:
         heard = self._parts.intake.beds
         return tuple(
             heard.get(one.binding_id, BedStatus(bed=one.bed))
-            for one in sorted(self._provision.directory.bindings(), key=lambda one: one.bed)
-            if one.valid_from_ms <= now_ms and (one.valid_to_ms is None or now_ms < one.valid_to_ms)
+            for one in sorted(in_their_beds(self._provision.directory.bindings()), key=lambda one: one.bed)
         )
 
 

@@ -15,9 +15,11 @@ import msgspec
 from vitals.messages import (
     Acknowledge,
     AlarmChanged,
+    BindingPeriod,
     FreshnessChanged,
     ModelScore,
     ModelScored,
+    MonitoringEnded,
     News2Scored,
     Reading,
     ReadingJudged,
@@ -56,7 +58,15 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     message: Acknowledge | Silence
 
 
-PatientRecord: TypeAlias = ReadingRecord | OrderRecord
+class PeriodRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="bound"):
+    """A binding as ingest knows it, repeated every few minutes; `vl.readings.v1`. A patient needs no reading."""
+
+    message: BindingPeriod
+    spo2_scale: int = 1  # as in `ReadingRecord`
+    group: PatientGroup = PatientGroup.UNSTATED  # as in `ReadingRecord`
+
+
+PatientRecord: TypeAlias = ReadingRecord | OrderRecord | PeriodRecord
 """A record of `vl.readings.v1`."""
 
 Judgement: TypeAlias = ReadingJudged | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged
@@ -84,6 +94,18 @@ class EdgeAlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     alarm: EdgeAlarmV1
     arrived_ms: int  # arrival at ingest
     frame: FrameRef
+
+
+class BindingEndedRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="binding_ended"):
+    """The end of a binding, after the ends of its alarms; `vl.alarms.v1`. Nothing about it calls from then on."""
+
+    binding_id: str
+    ended_ms: int  # by the registry
+    at_ms: int  # when a worker heard of it
+
+
+AlarmLogRecord: TypeAlias = AlarmRecord | EdgeAlarmRecord | BindingEndedRecord
+"""A record of `vl.alarms.v1`, and of the alarm log of the embedded engine."""
 
 
 class HeartbeatRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="beat"):
@@ -163,9 +185,11 @@ class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
 Record: TypeAlias = (
     ReadingRecord
     | OrderRecord
+    | PeriodRecord
     | JudgementRecord
     | AlarmRecord
     | EdgeAlarmRecord
+    | BindingEndedRecord
     | HeartbeatRecord
     | StoredFrames
     | PartitionHealth
@@ -177,14 +201,12 @@ Record: TypeAlias = (
 T = TypeVar("T")
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_PATIENT: Final[msgspec.msgpack.Decoder[ReadingRecord | OrderRecord]] = msgspec.msgpack.Decoder(PatientRecord)
+_PATIENT: Final[msgspec.msgpack.Decoder[PatientRecord]] = msgspec.msgpack.Decoder(PatientRecord)
 _JUDGEMENT: Final = msgspec.msgpack.Decoder(JudgementRecord)
 _EVENT: Final[msgspec.msgpack.Decoder[JudgementRecord | RewriteRecord]] = msgspec.msgpack.Decoder(
     JudgementRecord | RewriteRecord
 )
-_ALARM: Final[msgspec.msgpack.Decoder[AlarmRecord | EdgeAlarmRecord]] = msgspec.msgpack.Decoder(
-    AlarmRecord | EdgeAlarmRecord
-)
+_ALARM: Final[msgspec.msgpack.Decoder[AlarmLogRecord]] = msgspec.msgpack.Decoder(AlarmLogRecord)
 _HEARTBEAT: Final = msgspec.msgpack.Decoder(HeartbeatRecord)
 _STORED: Final = msgspec.msgpack.Decoder(StoredFrames)
 _HEALTH: Final[msgspec.msgpack.Decoder[PartitionHealth | PatientLocation]] = msgspec.msgpack.Decoder(
@@ -195,8 +217,16 @@ _STATE: Final = msgspec.msgpack.Decoder(PatientStateRow)
 
 
 def mark_of(value: bytes | None) -> bytes:
-    """Identity of a record of `vl.readings.v1` by its value, which holds the permanent id of a reading or an order."""
+    """Identity of a record of `vl.readings.v1` by its value.
+
+    It holds the permanent id of a reading or an order, or when a binding was told.
+    """
     return hashlib.sha256(value or b"").digest()[:8]
+
+
+def ended_record(event: MonitoringEnded) -> BindingEndedRecord:
+    """The record of the end of a binding."""
+    return BindingEndedRecord(binding_id=event.binding_id, ended_ms=event.ended_ms, at_ms=event.at_ms)
 
 
 def encode_record(record: Record) -> bytes:
@@ -204,7 +234,7 @@ def encode_record(record: Record) -> bytes:
     return _ENCODER.encode(record)
 
 
-def decode_patient_record(value: bytes | None) -> ReadingRecord | OrderRecord:
+def decode_patient_record(value: bytes | None) -> PatientRecord:
     """A record of `vl.readings.v1` or `vl.orders.v1`. Raises DecodeError."""
     return _decode(_PATIENT, value)
 
@@ -219,7 +249,7 @@ def decode_event_record(value: bytes | None) -> JudgementRecord | RewriteRecord:
     return _decode(_EVENT, value)
 
 
-def decode_alarm_record(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord:
+def decode_alarm_record(value: bytes | None) -> AlarmLogRecord:
     """A record of `vl.alarms.v1`. Raises DecodeError."""
     return _decode(_ALARM, value)
 

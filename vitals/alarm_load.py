@@ -22,10 +22,11 @@ class LoadMeasures(msgspec.Struct, frozen=True, kw_only=True):
     alarms: int
     per_patient_day: float | None
     acknowledged: float | None  # share that was acknowledged, after it last got worse
-    cleared_alone: float | None  # share that ended before it was acknowledged
+    cleared_alone: float | None  # share that was over before it was acknowledged
     median_ms: float | None  # from the announcement to the acknowledgement
     p95_ms: int | None  # nearest rank, so a time that really occurred
     rule_id: str | None = None  # None: all rules
+    unanswered_at_end: float | None = None  # share that nobody had acknowledged when the binding ended
 
 
 class AlarmLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ class _Life(msgspec.Struct, frozen=True):
     priority: Priority
     acknowledged: bool
     cleared_alone: bool
+    unanswered_at_end: bool
     answered_after_ms: tuple[int, ...]  # several if the alarm got worse and had to be acknowledged again
 
 
@@ -103,7 +105,8 @@ def _life(changes: list[AlarmChanged]) -> _Life:
         kind=changes[0].kind,
         priority=max(change.priority for change in changes),
         acknowledged=changes[-1].acknowledged_by is not None,
-        cleared_alone=over is not None and over.acknowledged_by is None,
+        cleared_alone=over is not None and over.acknowledged_by is None and not over.binding_ended,
+        unanswered_at_end=any(change.binding_ended and change.acknowledged_by is None for change in changes),
         answered_after_ms=tuple(answered_after_ms),
     )
 
@@ -118,6 +121,7 @@ def _measure(lives: list[_Life], patient_ms: int, kind: AlarmKind | None, priori
         per_patient_day=n * DAY_MS / patient_ms if patient_ms > 0 else None,
         acknowledged=sum(one.acknowledged for one in lives) / n if n else None,
         cleared_alone=sum(one.cleared_alone for one in lives) / n if n else None,
+        unanswered_at_end=sum(one.unanswered_at_end for one in lives) / n if n else None,
         median_ms=float(median(times)) if times else None,
         p95_ms=times[(95 * len(times) + 99) // 100 - 1] if times else None,
     )

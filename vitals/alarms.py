@@ -277,6 +277,23 @@ class AlarmBook:
             silence.until_ms += by_ms
         self._retrospective = {place: at_ms + by_ms for place, at_ms in self._retrospective.items()}
 
+    def end(self, *, at_ms: int, ended_ms: int) -> list[AlarmChanged]:
+        """The binding has ended: every alarm and every silence ends with it.
+
+        An alarm that nobody answered stays in the record as that.
+
+        Args:
+            ended_ms: when the binding ended, for the text.
+        """
+        events = []
+        self._silences.clear()
+        standing, self._episodes, self._latched = self._open_episodes(), {}, []
+        for episode in standing:
+            episode.text = f"monitoring ended at {self._clock(ended_ms)}; alarm was: {_text(episode, self._clock)}"
+            episode.state, episode.unknown = AlarmState.CLEARED, False
+            events.append(msgspec.structs.replace(self._changed(episode, at_ms), binding_ended=True))
+        return events
+
     def to_state(self) -> list[Any]:
         """What msgspec can encode; nearly empty while no alarm is open."""
         return [

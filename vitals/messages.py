@@ -149,7 +149,20 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s
     grade: float | None = None  # of the alarm that the person saw; one that is worse is not silenced
 
 
-Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | Tick
+class BindingPeriod(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="binding_period"):
+    """From when to when a device is on a patient, as the registry signed it. Whoever is bound is monitored.
+
+    It may be repeated at any time: what is known already changes nothing. A binding that has ended never begins again.
+    """
+
+    binding_id: str
+    from_ms: int  # by the clock of the registry
+    to_ms: int | None = None  # by the clock of the registry; None: it has not ended
+    heard_ms: int  # arrival where it is judged, by the clock there
+    edge_heard_ms: int | None = None  # when the edge was last heard, by that clock; None: it is not heard
+
+
+Message: TypeAlias = Reading | ModelScore | Acknowledge | Silence | BindingPeriod | Tick
 
 
 class AlarmKind(StrEnum):
@@ -185,6 +198,7 @@ class AlarmChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     retrospective: bool = False  # found in backfilled data: for the record, never sounds
     response: str = ""  # recommended clinical response to NEWS2, while an alarm of NEWS2 is active
     grade: float = 0.0  # rises as the patient gets worse within one priority; 0: the rule has no grades
+    binding_ended: bool = False  # it ended because the binding did, not because the condition was over
 
 
 class News2Part(msgspec.Struct, frozen=True, array_like=True):
@@ -259,6 +273,21 @@ class FreshnessChanged(msgspec.Struct, frozen=True, kw_only=True, array_like=Tru
     age_ms: int
 
 
+class MonitoringEnded(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="monitoring_ended"):
+    """A binding has ended: from now on nothing about it calls anybody, whoever found it."""
+
+    binding_id: str
+    at_ms: int  # when that became known where it is judged
+    ended_ms: int  # when it ended, as the registry says
+
+
 Event: TypeAlias = (
-    ReadingJudged | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged | AlarmChanged
+    ReadingJudged
+    | News2Scored
+    | ModelScored
+    | WindowClosed
+    | WindowOutdated
+    | FreshnessChanged
+    | AlarmChanged
+    | MonitoringEnded
 )

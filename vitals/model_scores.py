@@ -59,16 +59,19 @@ class ModelScores:
         """Event time of the newest score of any model."""
         return max((last.at_ms for last in self._last.values()), default=None)
 
-    def on_score(self, score: ModelScore) -> list[Event]:
+    def on_score(self, score: ModelScore, *, is_recorded_only: bool = False) -> list[Event]:
         """One score of one model.
 
         A score that is older than the last one of the same model is only recorded; the same one again changes nothing.
+
+        Args:
+            is_recorded_only: it may not raise an alarm, because the binding has ended.
         """
         last = self._last.get(score.model)
         if last is not None and score.at_ms == last.at_ms:
             return []
         late = last is not None and score.at_ms < last.at_ms
-        backfilled = score.heard_ms - score.at_ms > self._plan.backfill_after_ms
+        backfilled = is_recorded_only or score.heard_ms - score.at_ms > self._plan.backfill_after_ms
         events: list[Event] = [ModelScored(score=score, late=late, backfilled=backfilled)]
         if late or backfilled:
             return events

@@ -5,8 +5,8 @@ state is one small value that can be saved after any call, and a message that co
 
 Each part has a module and a state of its own: `latest` (newest values), `sign_freshness` (missing data), `judge` (rules
 on readings), `usability` (rules on values that are not ordinary), `model_scores` (rules on models), `conditions` and
-`alarms` (which alarms are open), `quality`, `windows` and `seen`. The monitor decides their order and when the next
-timer is due.
+`alarms` (which alarms are open), `binding_term` (from when to when anybody is monitored), `quality`, `windows` and
+`seen`. The monitor decides their order and when the next timer is due.
 """
 
 from typing import Any, Final, Protocol, Self
@@ -16,15 +16,18 @@ from msgspec.structs import replace
 
 from vitals import news2
 from vitals.alarms import AlarmBook, ClockText, clock_text
+from vitals.binding_term import BindingTerm
 from vitals.conditions import Conditions, JudgingContext
 from vitals.errors import BadSnapshot
 from vitals.judge import ReadingJudge
-from vitals.latest import LatestValues, SignValue
+from vitals.latest import ALL_SIGNS, LatestValues, SignValue
 from vitals.messages import (
     Acknowledge,
     AlarmChanged,
+    BindingPeriod,
     Event,
     ModelScore,
+    MonitoringEnded,
     News2Scored,
     Reading,
     ReadingJudged,
@@ -97,6 +100,10 @@ class PatientMonitor:
             self._corrected = (reading.reading_id, measured_ms)
         late = self._frontier_ms is not None and reading.at_ms < self._frontier_ms
         backfilled = reading.heard_ms - reading.at_ms > self.plan.backfill_after_ms
+        if self._term.has_ended:
+            backfilled = True  # for the record only
+            if self._is_after_end(reading.at_ms):
+                reading = _of_nobody(reading)
         judged = judge_late(reading) if late else self._quality.judge(reading)
         values = _usable_values(judged)
         if not backfilled and (late or self._quality.has_unusual or self._usability.is_watching):
@@ -134,7 +141,26 @@ class PatientMonitor:
             return []
         if self._corrected[0] == score.reading_id:
             score = replace(score, at_ms=self._corrected[1])
-        return self._models.on_score(score)
+        return self._models.on_score(score, is_recorded_only=self._term.has_ended)
+
+    def knows(self, period: BindingPeriod) -> bool:
+        """Whether `on_binding` would change nothing."""
+        return self._term.knows(period)
+
+    def on_binding(self, period: BindingPeriod) -> list[Event]:
+        """The registry says from when to when this device is on this patient.
+
+        From then on silence is an alarm, also if no reading ever comes. With the end of the binding every alarm ends,
+        and what is still heard of it goes to the record only.
+        """
+        events: list[Event] = []
+        if self.knows(period):
+            return events
+        self._term.accept(period)
+        if self._term.is_due_to_end(period.heard_ms):
+            self._end(period.heard_ms, events)
+        self._reschedule(period.heard_ms)
+        return events
 
     def on_acknowledge(self, message: Acknowledge) -> list[Event]:
         """A person has seen an alarm. Nothing happens if it is not open."""
@@ -168,6 +194,11 @@ class PatientMonitor:
     def on_timer(self, now_ms: int) -> list[Event]:
         """Time has passed: signs become late, stale, lost; what depends on them becomes unknown; silences end."""
         events: list[Event] = []
+        if self._term.is_due_to_end(now_ms):
+            self._end(now_ms, events)
+        if self._term.has_ended:
+            self._timer_ms = None
+            return events
         unsure_until_ms = self._clock.unsure_until_ms
         is_sure = unsure_until_ms is None or now_ms >= unsure_until_ms
         if is_sure and self._freshness.on_timer(now_ms, events):
@@ -181,7 +212,10 @@ class PatientMonitor:
     def shift(self, by_ms: int) -> None:
         """The clock of this place was set by so much: move the whole state with it, so that no interval changes."""
         self._clock.shift(by_ms)
+        self._term.shift_arrivals(by_ms)
         self._move(by_ms)
+        if self._term.timer_ms is not None:  # an end that the registry has signed stays where it is
+            self._timer_ms = min(self._timer_ms or self._term.timer_ms, self._term.timer_ms)
 
     def timer_at(self) -> int | None:
         """When `on_timer` has to be called next; that may be too early, never too late."""
@@ -264,8 +298,15 @@ class PatientMonitor:
         self._latest = LatestValues(plan)
         self._conditions = Conditions(book, plan.group.short_note)
         self._usability = SignUsability(plan, self._conditions)
+        self._term = BindingTerm(clock)
         self._freshness = SignFreshness(
-            binding_id, plan, self._latest, self._conditions, usability=self._usability, clock=clock
+            binding_id,
+            plan,
+            self._latest,
+            self._conditions,
+            usability=self._usability,
+            term=self._term,
+            clock=clock,
         )
         self._judge = ReadingJudge(plan, self._latest, self._conditions, clock)
         self._models = ModelScores(plan, self._latest, self._conditions)
@@ -291,11 +332,12 @@ class PatientMonitor:
 
     def _later_parts(self) -> tuple[_StatefulPart, ...]:
         """The parts that later versions added, in the order of their states in a snapshot."""
-        return self._models, self._latest.interval, self._clock, self._usability
+        return self._models, self._latest.interval, self._clock, self._usability, self._term
 
     def _move(self, by_ms: int) -> None:
+        """Move every event time."""
         parts = (self._quality, self._windows, self._latest, self._judge, self._book, self._models, self._usability)
-        for part in parts:
+        for part in (*parts, self._term):
             part.shift(by_ms)
         if self._frontier_ms is not None:
             self._frontier_ms += by_ms
@@ -338,7 +380,12 @@ class PatientMonitor:
             if is_first:
                 self._reschedule(at_ms)
         self._judge.learn(values, at_ms)
-        if not backfilled and self._freshness.on_values(values, at_ms, events):
+        if backfilled:
+            return
+        if self._term.first_ms is None:
+            self._freshness.on_first_reading(at_ms, events)
+            self._reschedule(at_ms)
+        if self._freshness.on_values(values, at_ms, events):
             self._freshness.judge_missing_data(at_ms, events)
             self._reschedule(at_ms)
 
@@ -381,11 +428,26 @@ class PatientMonitor:
             measure_every_ms=measure_every_ms,
         )
 
+    def _end(self, now_ms: int, events: list[Event]) -> None:
+        """The binding has ended: its alarms, silences and timers end."""
+        ended_ms = self._term.ended_ms if self._term.ended_ms is not None else now_ms
+        self._term.has_ended = True
+        self._freshness.end()
+        self._usability.end()
+        events += self._book.end(at_ms=now_ms, ended_ms=ended_ms)
+        events.append(MonitoringEnded(binding_id=self.binding_id, at_ms=now_ms, ended_ms=ended_ms))
+
+    def _is_after_end(self, at_ms: int) -> bool:
+        return self._term.ended_ms is not None and at_ms > self._term.ended_ms
+
     def _reschedule(self, now_ms: int) -> None:
+        if self._term.has_ended:
+            self._timer_ms = None
+            return
         change_ms, unsure_until_ms = self._freshness.next_change_ms(now_ms), self._clock.unsure_until_ms
         if change_ms is not None and unsure_until_ms is not None:
             change_ms = max(change_ms, unsure_until_ms)
-        due_ms = (change_ms, self._usability.next_change_ms(now_ms), self._book.timer_at())
+        due_ms = (change_ms, self._usability.next_change_ms(now_ms), self._book.timer_at(), self._term.timer_ms)
         self._timer_ms = min((at_ms for at_ms in due_ms if at_ms is not None), default=None)
 
 
@@ -397,6 +459,11 @@ def _with_right_time(reading: Reading, measured_ms: int) -> Reading:
         sensor_flags=reading.sensor_flags | SensorFlag.CLOCK_CORRECTED,
         clock_ms=reading.at_ms - measured_ms,
     )
+
+
+def _of_nobody(reading: Reading) -> Reading:
+    """A reading that was measured after the binding had ended: nobody knows whose values these are."""
+    return replace(reading, unusable=ALL_SIGNS)
 
 
 def _usable_values(reading: Reading) -> _Values:

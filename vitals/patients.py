@@ -12,7 +12,17 @@ import msgspec
 
 from vitals.alarms import ClockText, clock_text
 from vitals.errors import BadSnapshot
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ModelScore, Reading, Silence, Tick
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    BindingPeriod,
+    Event,
+    Message,
+    ModelScore,
+    Reading,
+    Silence,
+    Tick,
+)
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 
@@ -71,7 +81,7 @@ class Patients:
     def apply(self, message: Message) -> list[Event]:
         """Apply one message, after the timers that were due before it."""
         events = self._fire(_time_of(message))
-        if not isinstance(message, Tick):
+        if not isinstance(message, Tick) and not self._is_known(message):
             monitor = self._monitor(message.binding_id)
             if isinstance(message, Reading):
                 events += monitor.on_reading(message)
@@ -79,8 +89,10 @@ class Patients:
                 events += monitor.on_score(message)
             elif isinstance(message, Acknowledge):
                 events += monitor.on_acknowledge(message)
-            else:
+            elif isinstance(message, Silence):
                 events += monitor.on_silence(message)
+            else:
+                events += monitor.on_binding(message)
             self._touch(monitor)
         self._events += events
         return events
@@ -160,6 +172,13 @@ class Patients:
     def _restored(self, binding_id: str, snapshot: bytes | None) -> PatientMonitor:
         plan = self._plan_of(binding_id)
         return PatientMonitor.restore(binding_id, snapshot, plan, self._clock_of(plan.time_zone))
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether it is a binding that is known already: it is repeated every few minutes, and nothing is written."""
+        if not isinstance(message, BindingPeriod):
+            return False
+        monitor = self._monitors.get(message.binding_id)
+        return monitor is not None and monitor.knows(message)
 
     def _touch(self, monitor: PatientMonitor) -> None:
         binding_id = monitor.binding_id

@@ -108,7 +108,9 @@ class SenderClock:
         return self._unexpected(at_ms, heard_ms, seems_ms)
 
     def shift(self, by_ms: int) -> None:
-        """The clock of arrival was set."""
+        """The clock of arrival was set. Of a sender that was never heard no distance is known that could change."""
+        if not self._known and self._first_ms is None:
+            return
         self.offset_ms += by_ms
         if -self._bound_ms <= self.offset_ms <= self._bound_ms:
             self.offset_ms = 0

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vitals import news2
 from vitals.alarms import ClockText, clock_text
+from vitals.binding_term import BindingTerm
 from vitals.conditions import Conditions, JudgingContext
 from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
 from vitals.latest import LatestValues
@@ -34,10 +35,11 @@ class SignFreshness:
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
         usability: why what arrives of a sign is not usable; None: alarms name no cause.
+        term: since when the patient is monitored; None: since the first reading.
         clock: writes the times in texts.
     """
 
-    __slots__ = ("_binding_id", "_clock", "_conditions", "_latest", "_news2", "_plan", "_states", "_usability")
+    __slots__ = ("_binding_id", "_clock", "_conditions", "_latest", "_news2", "_plan", "_states", "_term", "_usability")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class SignFreshness:
         latest: LatestValues,
         conditions: Conditions,
         usability: SignUsability | None = None,
+        term: BindingTerm | None = None,
         clock: ClockText = clock_text,
     ) -> None:
         self._binding_id = binding_id
@@ -54,8 +57,21 @@ class SignFreshness:
         self._plan = plan
         self._latest = latest
         self._conditions = conditions
+        self._term = term or BindingTerm()
         self._states: dict[VitalSign, Freshness] = {}
         self._news2: int | None = None  # points when last seen
+
+    def on_first_reading(self, at_ms: int, events: list[Event]) -> None:
+        """The wearable is heard for the first time. A sign that it does not bring has its time from here on."""
+        self._term.first_ms = at_ms
+        was_missing = any(state >= Freshness.STALE for state in self._states.values())
+        self._states = {sign: state for sign, state in self._states.items() if sign in self._latest.by_sign}
+        if was_missing:
+            self.judge_missing_data(at_ms, events)
+
+    def end(self) -> None:
+        """Nobody is monitored any more: no sign is awaited, and none becomes late."""
+        self._states = {}
 
     def update_news2(self, at_least: int) -> bool:
         """Set how ill the patient is. True if this changes the limits, and so the next timer."""
@@ -101,6 +117,12 @@ class SignFreshness:
                 self._states[sign] = state
                 aged = aged or state >= Freshness.STALE
                 events.append(self._changed(sign, state, now_ms))
+        for sign, await_ms in self._awaited():
+            state = state_at(now_ms - await_ms, self._limits_of_first(sign))
+            if state > self._states.get(sign, Freshness.FRESH):
+                self._states[sign] = state
+                aged = True
+                events.append(self._changed(sign, state, now_ms))
         return aged
 
     def next_change_ms(self, now_ms: int) -> int | None:
@@ -108,32 +130,38 @@ class SignFreshness:
         due = [
             change_ms
             for sign, latest in self._latest.by_sign.items()
-            if sign in _MEASURED and (change_ms := self._next_change_of(sign, latest.at_ms, now_ms)) is not None
+            if sign in _MEASURED
+            and (change_ms := self._next_change_of(sign, latest.at_ms, self._limits(sign), now_ms)) is not None
+        ]
+        due += [
+            change_ms
+            for sign, await_ms in self._awaited()
+            if (change_ms := self._next_change_of(sign, await_ms, self._limits_of_first(sign), now_ms)) is not None
         ]
         return min(due, default=None)
 
     def judge_missing_data(self, now_ms: int, events: list[Event]) -> None:
         """Judge the rules on missing data: of one sign, or of the whole device when no expected sign has a value."""
-        expected = [sign for sign in self._plan.expected if sign in self._states]
+        is_awaited = self._term.awaiting_since_ms is not None
+        expected = [sign for sign in self._plan.expected if sign in self._states or is_awaited]
         if not expected:
             return
-        conditions, latest = self._conditions, self._latest.by_sign
-        all_missing = all(self._states[sign] >= Freshness.STALE for sign in expected)
+        conditions = self._conditions
+        all_missing = all(self._state(sign) >= Freshness.STALE for sign in expected)
         context = JudgingContext(now_ms, b"", 0, events)
         for rule in self._plan.rules_by_quantity.get("freshness", ()):
             if all_missing:
-                since_ms = max(latest[sign].at_ms for sign in expected)
+                since_ms = max(self._since_ms(sign) for sign in expected)
                 worst = max(self._severity(sign) for sign in expected)
-                explain = partial(self._explain, "any sign", since_ms, now_ms)
+                explain = partial(self._explain, expected, since_ms, now_ms)
                 conditions.observe(rule, worst, context, explain, onset_ms=since_ms)
                 continue
             if conditions.book.has(rule.rule_id):
                 conditions.observe(rule, 0, context, str)
             for sign in expected:
-                if self._states[sign] >= Freshness.STALE or conditions.book.has(rule.rule_id, sign):
-                    since_ms = latest[sign].at_ms
-                    cause = None if self._usability is None else self._usability.cause_text(sign)
-                    explain = partial(self._explain, SPEC[sign].label, since_ms, now_ms, cause=cause)
+                if self._state(sign) >= Freshness.STALE or conditions.book.has(rule.rule_id, sign):
+                    since_ms = self._since_ms(sign)
+                    explain = partial(self._explain, [sign], since_ms, now_ms)
                     value = self._severity(sign)
                     conditions.observe(rule, value, context, explain, key=sign.value, onset_ms=since_ms)
 
@@ -164,33 +192,80 @@ class SignFreshness:
             sign=sign.value,
             at_ms=now_ms,
             state=state.name,
-            age_ms=now_ms - self._latest.by_sign[sign].at_ms,
+            age_ms=now_ms - self._last_ms(sign, now_ms),
         )
+
+    def _awaited(self) -> list[tuple[VitalSign, int]]:
+        """Expected signs that never had a usable value, and since when they are awaited."""
+        await_ms = self._term.awaiting_since_ms
+        if await_ms is None:
+            return []
+        latest = self._latest.by_sign
+        return [(sign, await_ms) for sign in self._plan.expected if sign not in latest]
+
+    def _last_ms(self, sign: VitalSign, now_ms: int) -> int:
+        """When a sign last had a value, or since when it is awaited."""
+        latest = self._latest.by_sign.get(sign)
+        if latest is not None:
+            return latest.at_ms
+        return self._term.awaiting_since_ms or now_ms
+
+    def _since_ms(self, sign: VitalSign) -> int:
+        """Since when a sign is missing, in texts and ids: the start of the binding if it never had a value."""
+        latest = self._latest.by_sign.get(sign)
+        if latest is not None:
+            return latest.at_ms
+        return (self._term.awaiting_since_ms or 0) if self._term.from_ms is None else self._term.from_ms
+
+    def _state(self, sign: VitalSign) -> Freshness:
+        return self._states.get(sign, Freshness.FRESH)
+
+    def _limits_of_first(self, sign: VitalSign) -> FreshnessLimits:
+        """The limits of a sign that is awaited for the first time: it is not late before it is stale."""
+        limits = self._limits(sign)
+        return limits._replace(late_ms=limits.stale_ms)
 
     def _limits(self, sign: VitalSign) -> FreshnessLimits:
         plan = self._plan
         return limits_for(self._news2, plan.cadence(sign), stale_ms=plan.stale_after_ms, lost_ms=plan.lost_after_ms)
 
-    def _next_change_of(self, sign: VitalSign, at_ms: int, now_ms: int) -> int | None:
-        limits = self._limits(sign)
+    def _next_change_of(self, sign: VitalSign, at_ms: int, limits: FreshnessLimits, now_ms: int) -> int | None:
         if state_at(now_ms - at_ms, limits) > self._states.get(sign, Freshness.FRESH):
             return now_ms  # overdue: a change that was not announced yet
         return next_change_ms(at_ms, limits, now_ms)
 
     def _severity(self, sign: VitalSign) -> int:
-        state = self._states[sign]
+        state, latest = self._state(sign), self._latest.by_sign.get(sign)
         if state is not Freshness.LOST:
             return int(state)
         if not self._plan.group.has_adult_scores:
             return LOST_WHILE_ILL  # no score says that the patient was well
-        value = self._latest.by_sign[sign].value
-        alone = news2.score({sign: (value, 0)}, spo2_scale=self._plan.spo2_scale).at_least
+        own = {} if latest is None else {sign: (latest.value, 0)}
+        alone = news2.score(own, spo2_scale=self._plan.spo2_scale).at_least
         return LOST_WHILE_ILL if (self._news2 or 0) >= 5 or alone >= 3 else int(state)
 
-    def _explain(self, missing: str, since_ms: int, now_ms: int, *, cause: str | None = None) -> str:
+    def _explain(self, missing: list[VitalSign], since_ms: int, now_ms: int) -> str:
+        """What is missing, since when, and why, as far as it is known. One sign by its name, more than one: all."""
         was = "" if self._news2 is None else f"; NEWS2 was {self._news2}"
-        data, why = ("data", "") if cause is None else ("usable data", f"; it arrives, {cause}")
-        return f"no {data} for {missing} since {self._clock(since_ms)}, {duration(now_ms - since_ms)}{why}{was}"
+        span = f"since {self._clock(since_ms)}, {duration(now_ms - since_ms)}"
+        name = SPEC[missing[0]].label if len(missing) == 1 else "any sign"
+        was_never_usable = not any(sign in self._latest.by_sign for sign in missing)
+        if was_never_usable and self._term.from_ms is not None:
+            span = f"since monitoring began at {self._clock(since_ms)}, {duration(now_ms - since_ms)}"
+        cause = None if self._usability is None or len(missing) > 1 else self._usability.cause_text(missing[0])
+        if cause is not None:
+            return f"no usable data for {name} {span}; it arrives, {cause}{was}"
+        if not was_never_usable:
+            return f"no data for {name} {span}{was}"
+        if self._term.first_ms is not None:
+            return f"no data for {name} {span}: no reading had a usable value of {_names(missing)}{was}"
+        return f"no data {span}: {self._term.why_unheard or 'only old readings came'}{was}"
+
+
+def _names(signs: list[VitalSign]) -> str:
+    """Names of signs for a text: `heart rate, respiratory rate or oxygen saturation`."""
+    labels = [SPEC[sign].label for sign in signs]
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} or {labels[-1]}"
 
 
 def _band(at_least: int) -> int:

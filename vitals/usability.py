@@ -235,6 +235,10 @@ class SignUsability:
         ]
         return min((due_ms for due_ms in due if due_ms > now_ms), default=None)
 
+    def end(self) -> None:
+        """Nobody is monitored any more: nothing is watched. Its alarms have ended."""
+        self._watched, self._alarmed, self.is_watching = {}, frozenset(), False
+
     def shift(self, by_ms: int) -> None:
         """The clock was set by so much: move every time with it."""
         for watched in self._watched.values():

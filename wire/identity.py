@@ -147,7 +147,8 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     def admits(self, sender: bytes, *, began_ms: int, now_ms: int) -> bool:
         """Whether a session that `sender` began at `began_ms` by its own clock belongs to this binding.
 
-        A clock that is before the binding or in the future says nothing; then the session began now.
+        A clock that is before the binding or in the future says nothing; then the session began now. An edge may begin
+        a session after the end: late readings of the wearable, and the end of its alarms.
         """
         if sender not in (self.wearable_id, self.edge_id):
             return False
@@ -155,7 +156,33 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
             began_ms = now_ms
         if self.valid_to_ms is None:
             return began_ms >= self.valid_from_ms
-        return self.valid_from_ms <= began_ms <= self.valid_to_ms and now_ms <= self.valid_to_ms + LATE_MS
+        in_time = self.valid_from_ms <= began_ms and now_ms <= self.valid_to_ms + LATE_MS
+        return in_time and (sender == self.edge_id or began_ms <= self.valid_to_ms)
+
+
+def is_same_bed(one: str, other: str) -> bool:
+    """Whether two names of beds, as people wrote them, are of one bed. A patient without a bed is in none.
+
+    >>> is_same_bed("ward 7/4 ", "Ward 7/4"), is_same_bed("", "")
+    (True, False)
+    """
+    return _bed_key(one) != "" and _bed_key(one) == _bed_key(other)
+
+
+def in_their_beds(bindings: Iterable[BindingRecord]) -> list[BindingRecord]:
+    """The open bindings, without those whose bed a later binding of another patient holds: a bed shows one patient.
+
+    A registry refuses to bind a second patient to a bed; registries from before that may have such bindings.
+    """
+    newest: dict[str, BindingRecord] = {}
+    present = sorted((one for one in bindings if one.valid_to_ms is None), key=lambda one: one.valid_from_ms)
+    for one in present:
+        newest[_bed_key(one.bed)] = one
+    return [one for one in present if not _bed_key(one.bed) or newest[_bed_key(one.bed)].patient == one.patient]
+
+
+def _bed_key(bed: str) -> str:
+    return " ".join(bed.split()).casefold()
 
 
 class Directory(Protocol):

@@ -78,7 +78,7 @@ def alarm_revisions(bucket: str, more: str = "") -> str:
     """Every change of every alarm, with typed columns; not acknowledged: a space, no time: 0."""
     texts = ("alarm_id", "state", "text", "response", "kind", "basis", "acknowledged_by")
     numbers = ("revision", "priority", "onset_ms", "acknowledged_ms", "silenced_until_ms")
-    flags = ("latched", "retrospective")
+    flags = ("latched", "retrospective", "binding_ended")
     found = select(bucket, ALARM, ALARMS_BACK, *texts, *numbers, *flags, more=more)
     long = f"""{found}
   |> group(columns: ["_field"])
@@ -123,7 +123,8 @@ def alarms_in_range(bucket: str) -> str:
       priority: if r.priority > accumulator.priority then r.priority else accumulator.priority,
       by: r.acknowledged_by,
       over: accumulator.over or r.state == "cleared",
-      alone: if r.state == "cleared" and not accumulator.over then r.acknowledged_by == " " else accumulator.alone,
+      alone: if r.state == "cleared" and not accumulator.over then r.acknowledged_by == " " and not r.binding_ended
+        else accumulator.alone,
       calling_ms: if r.acknowledged_by != " " then -1
         else if accumulator.calling_ms < 0 then int(v: r._time) / 1000000 else accumulator.calling_ms,
       answer_ms: if r.acknowledged_by != " " and accumulator.calling_ms >= 0

@@ -22,12 +22,13 @@ def wards(bucket: str = TENANT) -> str:
 
 
 def patients(bucket: str = TENANT, wards: str = WARDS) -> str:
-    """Patients in these wards within a day, as `bed, patient | binding`."""
+    """Patients in these wards within a day, as `bed, patient | binding`; `formerly bed` after the end of a binding."""
     return (
         f"{HEAD}{locations(bucket)}\n"
-        + one_row_per_patient(["locations"], ("ward", "bed", "patient"))
+        + one_row_per_patient(["locations"], ("ward", "bed", "patient", "valid_to_ms"))
         + in_wards(wards)
-        + '  |> map(fn: (r) => ({text: (if r.bed == " " then "?" else r.bed) + ", " + r.patient'
+        + '  |> map(fn: (r) => ({text: (if r.valid_to_ms == " " then "" else "formerly ")'
+        ' + (if r.bed == " " then "?" else r.bed) + ", " + r.patient'
         ' + " | " + r.binding}))\n'
         '  |> sort(columns: ["text"])'
     )

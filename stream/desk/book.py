@@ -26,6 +26,7 @@ SCHEMA: Final = 3
 _RESERVE_BYTES: Final = 8 << 20
 _LOG_NUMBER: Final = "log_number"
 _DAY_MS: Final = 86_400_000
+_ENDED_KEPT_MS: Final = 30 * _DAY_MS  # frames of an ended binding are accepted for 14 days
 
 _OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages, one row
     only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
@@ -36,7 +37,7 @@ _TABLES: Final = "\n".join(
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
         tables.POSITIONS, tables.ALARMS, tables.DELIVERIES, tables.ATTEMPTS, tables.SILENCES, tables.ORDERS,
-        tables.SESSIONS, _OUTAGES, _CLOCK,
+        tables.SESSIONS, tables.ENDED, _OUTAGES, _CLOCK,
     )
 )  # fmt: skip
 # A silence named no sign: it stays only where no alarm of the same rule and patient has one.
@@ -54,6 +55,7 @@ INSERT INTO hush SELECT binding_id, rule_id, '', until_ms, body FROM hush_2 AS o
     (SELECT 1 FROM alarm WHERE alarm.binding_id = old.binding_id AND alarm.rule_id = old.rule_id AND alarm.key <> '');
 DROP TABLE hush_2;
 {_CLOCK}
+{tables.ENDED}
 """  # noqa: S608 - names from our own tables
 _NEWEST_MS: Final = (
     "SELECT max(coalesce((SELECT max(heard_ms) FROM alarm), 0), coalesce((SELECT max(begun_ms) FROM delivery), 0), "
@@ -79,6 +81,7 @@ class DeskBook(DurableFile):
         self.orders = tables.PendingOrders(self._db)
         self.silences = tables.Silences(self._db)
         self.sessions = tables.LoginSessions(self._db)
+        self.ended = tables.EndedBindings(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -127,6 +130,7 @@ class DeskBook(DurableFile):
         # The record of an alarm may name a silence for a while after its end.
         self.silences.forget(now_ms - _DAY_MS)
         self.sessions.forget(now_ms)
+        self.ended.forget(now_ms - _ENDED_KEPT_MS)
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read with SQL; for reports and tests."""
@@ -136,7 +140,9 @@ class DeskBook(DurableFile):
         found = self._schema(_TABLES, "desk", SCHEMA)
         if found == "1":  # before outages
             found = self._migrate("2", _OUTAGES)
-        if found == "2":  # before silences named a sign, notifications a recipient, positions a record
+        if (
+            found == "2"
+        ):  # before silences named a sign, notifications a recipient, positions a record, and bindings ended
             found = self._migrate("3", _TO_3)
             ((newest_ms,),) = self.query(_NEWEST_MS)
             self._db.execute("INSERT INTO clock VALUES (1, ?, ?, 0, '')", (newest_ms, newest_ms))

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
-from stream.records import AlarmRecord, EdgeAlarmRecord
-from vitals.alarms import WORSE_BY
+from stream.records import AlarmRecord, BindingEndedRecord, EdgeAlarmRecord
+from vitals.alarms import WORSE_BY, ClockText
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
 
@@ -242,6 +242,24 @@ def is_of(kept: Kept, silence: ActiveSilence) -> bool:
 def ordered_until_ms(silence: ActiveSilence) -> int:
     """The end of a silence as the patient's record has it."""
     return silence.until_ms if silence.ordered_until_ms is None else silence.ordered_until_ms
+
+
+def end_with_binding(kept: Kept, record: BindingEndedRecord, clock: ClockText, *, now_ms: int) -> Kept:
+    """An alarm that still stands when its binding has ended, because only an edge has told of it. It ends too.
+
+    Args:
+        clock: writes the times in texts.
+    """
+    alarm = msgspec.structs.replace(
+        kept.alarm,
+        state=AlarmState.CLEARED,
+        latched=False,
+        at_ms=record.at_ms,
+        text=f"monitoring ended at {clock(record.ended_ms)}; alarm was: {kept.alarm.text}",
+        binding_ended=True,
+    )
+    escalation = msgspec.structs.replace(kept.escalation, alarm=alarm)
+    return msgspec.structs.replace(kept, escalation=escalation, heard_ms=now_ms)
 
 
 def _escalation(kept: Kept | None) -> Escalation | None:

@@ -17,6 +17,7 @@ from runtime.logs import get
 from runtime.time_zone import clock_of
 from stream.config import DeskConfig
 from stream.desk import decisions, texts
+from stream.desk.binding_ends import end_binding
 from stream.desk.book import DeskBook
 from stream.desk.calling import Calling
 from stream.desk.clock_alarm import follow_clock
@@ -30,7 +31,7 @@ from stream.desk.sending import Sending
 from stream.desk.tables import PendingOrder
 from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed
-from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
+from stream.records import AlarmLogRecord, AlarmRecord, BindingEndedRecord, EdgeAlarmRecord, OrderRecord
 from vitals.escalation import key_prefix
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
 
@@ -194,10 +195,15 @@ class AlarmDesk:
         self.counts.opened += opened
         self.kick.set()
 
-    def _hear(self, record: AlarmRecord | EdgeAlarmRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
+    def _hear(self, record: AlarmLogRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
+        if isinstance(record, BindingEndedRecord):
+            changed += end_binding(self._book, record, self._clock_text, now_ms)
+            return False
         binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
         alarm, alarms = record.alarm, self._book.alarms
+        if alarm.state != AlarmState.CLEARED and self._book.ended.has(binding_id):
+            return False  # it was under way when the binding ended; the record of alarms has it
         silence = self._book.silences.of(binding_id, alarm.rule_id, alarm.key)
         before = alarms.get(alarm.alarm_id)
         rival = alarms.active(binding_id, alarm.rule_id, alarm.key)

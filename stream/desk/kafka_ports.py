@@ -18,7 +18,7 @@ from stream.config import KafkaConfig
 from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutOrder, SourceRecord
 from stream.errors import AlarmSourceLost
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord, decode_alarm_record, encode_record
+from stream.records import AlarmLogRecord, OrderRecord, decode_alarm_record, encode_record
 from wire.errors import DecodeError
 from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
 
@@ -209,7 +209,7 @@ def _mark(record: ConsumerRecord) -> bytes:
     return digest.digest()[:16]
 
 
-def _decoded(value: bytes | None) -> AlarmRecord | EdgeAlarmRecord | None:
+def _decoded(value: bytes | None) -> AlarmLogRecord | None:
     try:
         return decode_alarm_record(value)
     except DecodeError as error:

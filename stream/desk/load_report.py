@@ -63,6 +63,7 @@ def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:
             at_ms=kept.opened_ms,
             acknowledged_by=None,
             acknowledged_ms=None,
+            binding_ended=False,
         )
         yield alarm
         answered_ms = kept.answered_ms
@@ -72,7 +73,13 @@ def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:
             )
             yield alarm
         if kept.alarm.state is AlarmState.CLEARED or kept.replaced:
-            yield msgspec.structs.replace(alarm, revision=2, state=AlarmState.CLEARED, at_ms=kept.heard_ms)
+            yield msgspec.structs.replace(
+                alarm,
+                revision=2,
+                state=AlarmState.CLEARED,
+                at_ms=kept.heard_ms,
+                binding_ended=kept.alarm.binding_ended,
+            )
 
 
 def show(report: LoadReport, console: Console) -> None:
@@ -92,7 +99,9 @@ def show(report: LoadReport, console: Console) -> None:
     if load.rules:
         console.print(by_rule)
     console.print(
-        "Per day: per patient-day. Alone: ended before an answer. Median, 95 %: time to the answer.", style="dim"
+        "Per day: per patient-day. Alone: over before an answer. Left: unanswered when monitoring ended. "
+        "Median, 95 %: time to the answer.",
+        style="dim",
     )
     console.print("A dash: not known.", style="dim")
     console.print(NOT_A_DEVICE, style="dim")
@@ -139,7 +148,7 @@ def _period(report: LoadReport) -> str:
 def _table(title: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(title, no_wrap=True)
-    for name in ("alarms", "per day", "answered", "alone", "median", "95 %"):
+    for name in ("alarms", "per day", "answered", "alone", "left", "median", "95 %"):
         table.add_column(name, justify="right", no_wrap=True)
     return table
 
@@ -150,6 +159,7 @@ def _cells(row: LoadMeasures) -> list[str]:
         "–" if row.per_patient_day is None else f"{row.per_patient_day:.2f}",
         "–" if row.acknowledged is None else f"{row.acknowledged:.0%}",
         "–" if row.cleared_alone is None else f"{row.cleared_alone:.0%}",
+        "–" if row.unanswered_at_end is None else f"{row.unanswered_at_end:.0%}",
         "–" if row.median_ms is None else duration(round(row.median_ms)),
         "–" if row.p95_ms is None else duration(row.p95_ms),
     ]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
-from stream.records import AlarmRecord, EdgeAlarmRecord, OrderRecord
+from stream.records import AlarmLogRecord, OrderRecord
 
 
 class LogPosition(NamedTuple):
@@ -23,7 +23,7 @@ class SourceRecord(NamedTuple):
     log: str  # the log that positions count in: a Kafka topic, or the id of an embedded store
     partition: int
     offset: int
-    record: AlarmRecord | EdgeAlarmRecord | None  # None: it could not be decoded
+    record: AlarmLogRecord | None  # None: it could not be decoded
     mark: bytes = b""  # its identity: no other record at this offset has it
     written_ms: int | None = None  # when it was written, by another machine's clock; None: not known
 

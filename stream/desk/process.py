@@ -222,6 +222,7 @@ class Beds:
         """Number of patients monitored now; None if the registry cannot be read."""
         now_ms = self._clock.now_ms()
         try:
+            self._directory.refresh(self._clock.mono_ms())
             found = self._directory.bindings()
         except sqlite3.Error as error:
             _log.error("cannot read the registry", problem=str(error))

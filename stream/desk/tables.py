@@ -55,6 +55,9 @@ CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;"""
 SESSIONS: Final = """CREATE TABLE session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"""
 
+ENDED: Final = """CREATE TABLE ended (   -- bindings that have ended, and when the desk heard of it
+    binding_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"""
+
 
 class Positions:
     """Where reading goes on in each log."""
@@ -309,6 +312,23 @@ class LoginSessions:
 
     def forget(self, before_ms: int) -> None:
         self._db.execute("DELETE FROM session WHERE until_ms < ?", (before_ms,))
+
+
+class EndedBindings:
+    """Bindings that have ended: records of them that are still under way call nobody."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def put(self, binding_id: str, now_ms: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (binding_id, now_ms))
+
+    def has(self, binding_id: str) -> bool:
+        return self._db.execute("SELECT 1 FROM ended WHERE binding_id = ?", (binding_id,)).fetchone() is not None
+
+    def forget(self, before_ms: int) -> None:
+        """Delete bindings of whose end the desk heard before a moment."""
+        self._db.execute("DELETE FROM ended WHERE at_ms < ?", (before_ms,))
 
 
 def _row(one: Delivery) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutOrder, So
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.errors import AlarmSourceLost
-from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record
+from stream.records import AlarmLogRecord, decode_alarm_record
 from wire.errors import DecodeError
 
 _PARTITION: Final = 0  # a store has one
@@ -100,7 +100,7 @@ def _mark(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()[:16]
 
 
-def _decoded(body: bytes) -> AlarmRecord | EdgeAlarmRecord | None:
+def _decoded(body: bytes) -> AlarmLogRecord | None:
     try:
         return decode_alarm_record(body)
     except DecodeError as error:

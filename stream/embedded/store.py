@@ -13,13 +13,22 @@ import msgspec
 
 from stream.errors import FileUnusable
 from stream.ingest.ledger import SESSION_TABLES, SessionFile
-from stream.records import AlarmRecord, EdgeAlarmRecord, decode_alarm_record, encode_record
+from stream.records import (
+    AlarmLogRecord,
+    AlarmRecord,
+    BindingEndedRecord,
+    EdgeAlarmRecord,
+    decode_alarm_record,
+    encode_record,
+    ended_record,
+)
 from vitals.messages import (
     AlarmChanged,
     AlarmState,
     Event,
     FreshnessChanged,
     ModelScored,
+    MonitoringEnded,
     News2Scored,
     ReadingJudged,
     WindowClosed,
@@ -29,7 +38,7 @@ from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, VitalSign
 from wire.errors import DecodeError
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -39,7 +48,7 @@ _MODEL_SCORE: Final = """CREATE TABLE model_score (
     threshold REAL NOT NULL, reason TEXT NOT NULL, late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
     PRIMARY KEY (binding_id, model, at_ms)) STRICT, WITHOUT ROWID;"""
 _ALARM_LOG: Final = """CREATE TABLE alarm_log (  -- every alarm record in the order of commits, for the alarm desk
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmRecord or EdgeAlarmRecord
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL  -- stream.records.AlarmLogRecord
     ) STRICT;"""
 _EDGE_ALARMS: Final = """CREATE TABLE edge_alarm (  -- alarms that are open at an edge, as it last told of them
     alarm_id BLOB PRIMARY KEY, arrived_ms INTEGER NOT NULL, body BLOB NOT NULL  -- stream.records.EdgeAlarmRecord
@@ -47,6 +56,7 @@ _EDGE_ALARMS: Final = """CREATE TABLE edge_alarm (  -- alarms that are open at a
 CREATE TABLE edge_answer (               -- what people answered to those, as the edge hears it: wire.answers.Answer
     alarm_id BLOB NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (alarm_id, kind)
     ) STRICT, WITHOUT ROWID;"""
+_BINDING_ENDED: Final = "ALTER TABLE alarm ADD COLUMN binding_ended INTEGER NOT NULL DEFAULT 0"
 _TABLES: Final = f"""
 {SESSION_TABLES}
 CREATE TABLE reading (
@@ -76,7 +86,7 @@ CREATE TABLE alarm (
     onset_ms INTEGER NOT NULL,
     text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
-    grade REAL NOT NULL DEFAULT 0,
+    grade REAL NOT NULL DEFAULT 0, binding_ended INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
 {_ALARM_LOG}
@@ -100,10 +110,11 @@ _PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
+_ADDED: Final = ("grade", "binding_ended")
 # Of schema 4: later fields are read as their defaults.
-_ALARM_FIELDS: Final = ", ".join(name for name in AlarmChanged.__struct_fields__ if name != "grade")
+_ALARM_FIELDS: Final = ", ".join(name for name in AlarmChanged.__struct_fields__ if name not in _ADDED)
 _ALARM_LOG_ID: Final = "alarm_log"
-_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
@@ -134,16 +145,20 @@ class Store(SessionFile):
         for event in events:
             if isinstance(event, WindowOutdated):
                 outdated.append(event)
-            else:
+            elif not isinstance(event, MonitoringEnded):
                 statement, row = _row_of(event)
                 rows.setdefault(statement, []).append(row)
         for statement, these in rows.items():
             self._db.executemany(statement, these)
-        self.put_alarm_records(AlarmRecord(alarm=event) for event in events if isinstance(event, AlarmChanged))
+        self.put_alarm_records(
+            AlarmRecord(alarm=event) if isinstance(event, AlarmChanged) else ended_record(event)
+            for event in events
+            if isinstance(event, AlarmChanged | MonitoringEnded)
+        )
         for window in dict.fromkeys(outdated):
             self._recompute(window)
 
-    def put_alarm_records(self, records: Iterable[AlarmRecord | EdgeAlarmRecord]) -> None:
+    def put_alarm_records(self, records: Iterable[AlarmLogRecord]) -> None:
         """Append to the alarm log, which the alarm desk reads."""
         self._db.executemany(_PUT_ALARM_RECORD, [(encode_record(record),) for record in records])
 
@@ -215,10 +230,9 @@ class Store(SessionFile):
                 record = decode_alarm_record(body)
             except DecodeError:
                 continue
-            at_ms = record.arrived_ms if isinstance(record, EdgeAlarmRecord) else record.alarm.at_ms
-            if at_ms >= before_ms or len(old) == limit:
+            if _changed_ms(record) >= before_ms or len(old) == limit:
                 break
-            if record.alarm.alarm_id not in open_alarms:
+            if isinstance(record, BindingEndedRecord) or record.alarm.alarm_id not in open_alarms:
                 old.append((seq,))
         self._db.executemany("DELETE FROM alarm_log WHERE seq = ?", old)
         for table in ("edge_answer", "edge_alarm"):
@@ -286,6 +300,8 @@ class Store(SessionFile):
             found = self._migrate("4", _ALARM_LOG, self._log_standing_alarms)
         if found == "4":  # before alarms had a grade, and answers to alarms of edges were stored
             found = self._migrate("5", f"{_EDGE_ALARMS} ALTER TABLE alarm ADD COLUMN grade REAL NOT NULL DEFAULT 0")
+        if found == "5":  # before the end of a binding ended its alarms
+            found = self._migrate("6", _BINDING_ENDED)
         if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
@@ -328,6 +344,13 @@ class Store(SessionFile):
             self._db.execute(_PUT_WINDOW, (*key, count, total / count / 1000, low, high))
 
 
+def _changed_ms(record: AlarmLogRecord) -> int:
+    """When what a record of the alarm log tells of has changed."""
+    if isinstance(record, BindingEndedRecord):
+        return record.at_ms
+    return record.arrived_ms if isinstance(record, EdgeAlarmRecord) else record.alarm.at_ms
+
+
 def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
     if isinstance(event, ReadingJudged):
         r = event.reading
@@ -360,7 +383,7 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
             event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
             int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
             event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective, event.response,
-            event.grade,
+            event.grade, event.binding_ended,
         )  # fmt: skip
     raise TypeError(f"no table for {type(event).__name__}")
 

@@ -21,10 +21,11 @@ from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
 from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, ReadingJudged, Silence, Tick
+from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Message, ReadingJudged, Silence, Tick
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
 from wire.answers import Answer
+from wire.binding_periods import BindingPeriods
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
@@ -152,6 +153,7 @@ class EmbeddedStream:
         )
         self._on_stored = on_stored
         self._on_alarm = on_alarm
+        self._periods = BindingPeriods(directory)
         self._edge_answers = EdgeAnswers(
             me, directory, found=store.edge_alarms(), answers=(Answer(*one) for one in store.edge_answers())
         )
@@ -259,10 +261,11 @@ class EmbeddedStream:
         """Process and commit one batch from the broker; False if the broker must deliver it again."""
         now_ms = self._clock.now_ms()
         refused: Rejections = Counter()
+        periods = self._periods.due(now_ms, self._clock.mono_ms(), edge_heard_ms=self._reception.edge_heard_ms)
         frames = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
-        if not frames and not refused and not self._is_due(now_ms):
+        if not frames and not refused and not periods and not self._is_due(now_ms):
             return True
-        return self._try_to_commit(inbound, frames, refused, now_ms)
+        return self._try_to_commit(inbound, frames, refused, now_ms, periods=periods)
 
     def _try_to_commit(
         self,
@@ -271,27 +274,42 @@ class EmbeddedStream:
         refused: Rejections,
         now_ms: int,
         *,
+        periods: Sequence[BindingPeriod] = (),
         as_dead_letter: bool = False,
     ) -> bool:
         try:
-            events = self._commit(frames, refused, now_ms)
+            events = self._commit(frames, refused, now_ms, periods)
         except RowRefused as error:
-            return self._divide(inbound, now_ms, problem=str(error), as_dead_letter=as_dead_letter)
+            return self._divide(inbound, periods, now_ms, problem=str(error), as_dead_letter=as_dead_letter)
         except CommitFailed as error:
             _log.error("commit failed; edges send these frames again", problem=str(error))
             self.counts.failed_commits += 1
             self._reception.restore()
             return False
         except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
-            return self._divide(inbound, now_ms, problem=type(error).__name__, as_dead_letter=as_dead_letter)
+            return self._divide(inbound, periods, now_ms, problem=type(error).__name__, as_dead_letter=as_dead_letter)
+        self._periods.told(periods, self._clock.mono_ms())
         self._settle(events, frames, refused, len(inbound), now_ms)
         return True
 
-    def _divide(self, inbound: Sequence[Inbound], now_ms: int, *, problem: str, as_dead_letter: bool) -> bool:
-        """A batch failed for what is in it: process its messages one by one, each even if an earlier one failed."""
+    def _divide(
+        self,
+        inbound: Sequence[Inbound],
+        periods: Sequence[BindingPeriod],
+        now_ms: int,
+        *,
+        problem: str,
+        as_dead_letter: bool,
+    ) -> bool:
+        """A batch failed for what is in it: process its messages one by one, each even if an earlier one failed.
+
+        So are bindings; one that fails is told again a second later, and no message is held responsible for it.
+        """
         _log.error("the processor failed", problem=problem, messages=len(inbound))
         self._reception.restore()
-        if len(inbound) > 1:
+        if len(inbound) + len(periods) > 1:
+            for period in periods:
+                self._try_to_commit([], [], Counter(), now_ms, periods=[period])
             return [self.accept([message]) for message in inbound].count(False) == 0
         return bool(inbound) and not as_dead_letter and self._dead_letter(inbound[0], now_ms)
 
@@ -311,7 +329,9 @@ class EmbeddedStream:
         """Acknowledgements to edges that are due now."""
         return self._reception.due_acknowledgements()
 
-    def _commit(self, frames: list[OpenedFrame], refused: Rejections, now_ms: int) -> list[Event]:
+    def _commit(
+        self, frames: list[OpenedFrame], refused: Rejections, now_ms: int, periods: Sequence[BindingPeriod]
+    ) -> list[Event]:
         observed = [one.content for one in frames if isinstance(one.content, ReadingWithScores)]
         messages: list[Message] = [message for one in observed for message in one.messages]
         forgotten = self._reception.forget_old()
@@ -324,7 +344,7 @@ class EmbeddedStream:
             for (device, reason), count in refused.items():
                 self._store.count_reject(device, reason, now_ms, count)
 
-        return self._engine.apply([*messages, Tick(now_ms=now_ms)], beside=beside)
+        return self._engine.apply([*periods, *messages, Tick(now_ms=now_ms)], beside=beside)
 
     def _keep(self, one: OpenedFrame, now_ms: int) -> None:
         if isinstance(one.content, HeartbeatV1):

@@ -16,7 +16,7 @@ def forward_order(value: bytes | None) -> tuple[bytes, bytes]:
     """
     order = decode_patient_record(value)
     if not isinstance(order, OrderRecord):
-        raise DecodeError(Reason.SCHEMA, "a reading in the topic of orders")
+        raise DecodeError(Reason.SCHEMA, "another record in the topic of orders")
     message = order.message
     if not message.by or len(message.by) > MAX_NAME_CHARACTERS or len(message.binding_id) != 32:
         raise DecodeError(Reason.VALUE, "an order needs the name of a person and a binding")

@@ -16,14 +16,17 @@ from stream.records import (
     FrameRef,
     Judgement,
     JudgementRecord,
+    OrderRecord,
     PatientStateRow,
+    PeriodRecord,
     ReadingRecord,
     decode_patient_record,
     decode_state_row,
     encode_record,
+    ended_record,
     mark_of,
 )
-from vitals.messages import AlarmChanged, Event, Message, ModelScored, Priority, ReadingJudged, Tick
+from vitals.messages import AlarmChanged, Event, Message, ModelScored, MonitoringEnded, Priority, ReadingJudged, Tick
 from vitals.patient_group import PatientGroup
 from vitals.patients import Patients
 from vitals.plan import MonitoringPlan
@@ -101,7 +104,9 @@ class Processor:
         self._patients = Patients(self._plan_of, states.items(), clock_or_utc)
         self.alarm_pending = False
         self.applied = 0  # messages
-        self.heard_ms: int | None = None  # arrival of the newest reading that was applied, by the clock of ingest
+        self.heard_ms: int | None = (
+            None  # arrival of the newest reading or binding that was applied, by the clock of ingest
+        )
 
     def newest(self) -> tuple[int, bytes] | None:
         """Offset and mark of the newest record that a stored state includes; None: there is none, or no mark of it."""
@@ -133,11 +138,14 @@ class Processor:
         binding_id = messages[0].binding_id  # type: ignore[union-attr]
         if offset <= self._last_offset.get(binding_id, -1):
             return
-        if isinstance(record, ReadingRecord):
+        if not isinstance(record, OrderRecord):
             self._order(binding_id, record)
+        if isinstance(record, ReadingRecord):
             if record.frame is not None:
                 self._frames.setdefault(binding_id, []).append(record.frame)
             self.heard_ms = record.messages[0].heard_ms
+        elif isinstance(record, PeriodRecord):
+            self.heard_ms = record.message.heard_ms
         for message in messages:
             self._note(self._patients.apply(message))
         self._last_offset[binding_id] = offset
@@ -166,6 +174,8 @@ class Processor:
         for event in commit.events:
             if isinstance(event, AlarmChanged):
                 alarms.append((event.binding_id.encode(), encode_record(AlarmRecord(alarm=event))))
+            elif isinstance(event, MonitoringEnded):
+                alarms.append((event.binding_id.encode(), encode_record(ended_record(event))))
             else:
                 binding_id = _binding_of(event)
                 judgements.setdefault(binding_id, []).append(event)
@@ -186,7 +196,7 @@ class Processor:
         unanswered = sum(alarm.priority is Priority.HIGH and alarm.acknowledged_by is None for alarm in standing)
         return (counts[Priority.LOW], counts[Priority.MEDIUM], counts[Priority.HIGH]), unanswered
 
-    def _order(self, binding_id: str, record: ReadingRecord) -> None:
+    def _order(self, binding_id: str, record: ReadingRecord | PeriodRecord) -> None:
         known = self._orders.setdefault(binding_id, _Orders(record.spo2_scale, record.group))
         if known.group is PatientGroup.UNSTATED is not record.group:
             # The state is of an earlier version, which did not know the group of a patient.
@@ -195,7 +205,7 @@ class Processor:
 
     def _note(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, AlarmChanged):
+            if isinstance(event, AlarmChanged | MonitoringEnded):
                 self.alarm_pending = True
 
     def _row(self, binding_id: str, snapshot: bytes) -> bytes:

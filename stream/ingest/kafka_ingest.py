@@ -32,13 +32,16 @@ from stream.records import (
     FrameRef,
     HeartbeatRecord,
     PatientLocation,
+    PeriodRecord,
     ReadingRecord,
     StoredFrames,
     decode_stored_frames,
     encode_record,
 )
 from stream.refusals import Cause
+from vitals.messages import BindingPeriod
 from vitals.patient_group import group_of
+from wire.binding_periods import BindingPeriods
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
 from wire.errors import DecodeError, Reason
@@ -120,6 +123,7 @@ class KafkaIngest:
         self._rows = {row.session_id: row for row in ledger.sessions()}
         self._saved_ms = 0
         self._directory = directory
+        self._periods = BindingPeriods(directory)
         self._located_ms: int | None = None  # monotonic: when patient locations were last published
         self._offset: int | None = None
         self._reception = Reception(
@@ -144,6 +148,7 @@ class KafkaIngest:
                 if self._on_turn is not None:
                     self._on_turn(self._clock.mono_ms())
                 await self._publish_locations(sender)
+                await self._publish_periods(sender)
                 if inbound and await self._forward(sender, inbound):
                     for message in inbound:
                         client.acknowledge(message)
@@ -224,7 +229,7 @@ class KafkaIngest:
         self,
         name: str,
         key: str,
-        record: ReadingRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
+        record: ReadingRecord | PeriodRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
     ) -> OutgoingRecord:
         return OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
@@ -325,6 +330,25 @@ class KafkaIngest:
                 sent.add_done_callback(_log_failed_send)
         except (KafkaError, OSError) as error:
             _log.warning("cannot publish patient locations to Kafka", problem=repr(error))
+
+    async def _publish_periods(self, sender: RecordSender) -> None:
+        """Tell workers of bindings that are new or have ended, before readings of them. Waits until Kafka has it."""
+        mono_ms = self._clock.mono_ms()
+        periods = self._periods.due(self._clock.now_ms(), mono_ms, edge_heard_ms=self._reception.edge_heard_ms)
+        if not periods:
+            return
+        records = [self._record_for(KAFKA_READINGS, one.binding_id, self._period_record(one)) for one in periods]
+        refused = {id(found.record) for found in await self._deliver(sender, records)}
+        self.counts.waiting_since_ms = None
+        # What Kafka refuses is told again a second later: there is nothing else that could be done with it.
+        delivered = [one for one, record in zip(periods, records, strict=True) if id(record) not in refused]
+        self._periods.told(delivered, mono_ms)
+
+    def _period_record(self, period: BindingPeriod) -> PeriodRecord:
+        binding = self._directory.binding(bytes.fromhex(period.binding_id))
+        if binding is None:
+            return PeriodRecord(message=period)
+        return PeriodRecord(message=period, spo2_scale=binding.spo2_scale, group=group_of(binding.about))
 
     # Acknowledgements of stored frames
 

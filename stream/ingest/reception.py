@@ -86,6 +86,7 @@ class Reception:
         self._acks = AckBook(me, interval_ms=ack_interval_ms)
         self._tidy_ms = 0
         self.clocks = EdgeClocks(is_simulated=isinstance(clock, FileClock))
+        self._heard_ms: dict[bytes, int] = {}  # wall: the last frame of each edge
         self.restore()
         self._gaps = GapDetector(lambda session_id: self._opener.highest(session_id))
 
@@ -102,13 +103,18 @@ class Reception:
 
     def accept(self, message: Inbound, rejections: Rejections) -> OpenedFrame | None:
         """Open one frame; None if it is rejected, which is counted in `rejections`."""
+        now_ms = self._clock.now_ms()
         try:
-            return self._opener.accept(
-                message.topic, message.payload, now_ms=self._clock.now_ms(), mono_ms=self._clock.mono_ms()
-            )
+            found = self._opener.accept(message.topic, message.payload, now_ms=now_ms, mono_ms=self._clock.mono_ms())
         except Rejected as error:
             self._answer_rejected(message, error, rejections)
             return None
+        self._heard_ms[found.sender] = now_ms
+        return found
+
+    def edge_heard_ms(self, edge_id: bytes) -> int | None:
+        """When the last frame of an edge was opened; None: none since this process started."""
+        return self._heard_ms.get(edge_id)
 
     def dirty(self) -> list[SessionRow]:
         """As `FrameOpener.dirty`."""

@@ -325,7 +325,7 @@ def bind(
         ),
     ] = None,
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="Age or pregnancy, if not given, are not known: score as an adult.")
+        bool, typer.Option("--unknown", help="Do not ask for age and pregnancy: score as an adult what is not given.")
     ] = False,
     sex: Annotated[Sex | None, typer.Option(help="Sex, for the prediction models.", show_default=False)] = None,
     chest_pain: Annotated[
@@ -341,9 +341,10 @@ def bind(
     """Bind a wearable to a patient. Age and pregnancy decide which scores apply; what is not given is asked."""
     is_male = None if sex is None else sex is Sex.MALE
     about = About(age_years=age, is_male=is_male, chest_pain=chest_pain, is_pregnant=pregnant)
-    if not unknown and not about.problem():
+    if not unknown and not about.problem() and sys.stdin.isatty():
         about = _stated(about)
     with _opened(site) as opened:
+        others = opened.registry.open_bindings_of(patient)
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
             edge_id=opened.registry.find(edge),
@@ -358,9 +359,21 @@ def bind(
         if group.note:
             typer.echo(f"warning: {group.note}", err=True)
         elif group is PatientGroup.UNSTATED:
-            typer.echo("warning: age or pregnancy is unknown: scored as an adult", err=True)
+            typer.echo(f"warning: {_UNSTATED}", err=True)
+        for one in others:
+            typer.echo(_also_worn(one))
         for note in _refresh(opened):
             typer.echo(note)
+
+
+def _also_worn(one: BindingRecord) -> str:
+    """A note on another wearable of the same patient."""
+    name = one.binding_id.hex()[:12]
+    return (
+        f"note: this patient wears another wearable as well (binding {name}, bed {one.bed}). Each is scored by itself: "
+        "a NEWS2 knows only what its own wearable measures, and what it lacks counts as missing. "
+        f"If the other one is not worn any more: vitalloom registry unbind {name}"
+    )
 
 
 @registry.command()
@@ -498,27 +511,23 @@ def _account() -> str:
         return str(os.geteuid())
 
 
-def _stated(about: About) -> About:
-    """Ask for what decides whether adult scores apply, if it is not known yet.
+_UNSTATED: Final = (
+    "age or pregnancy is not stated: scored as an adult. NEWS2 and the models are not for people under 16 nor in "
+    "pregnancy: state --age and --pregnant or --not-pregnant"
+)
 
-    Raises:
-        RegistryRefused: there is no terminal to ask on.
-    """
+
+def _stated(about: About) -> About:
+    """Ask for what decides whether adult scores apply, if it is not known yet."""
     if about.age_years is None:
-        about = msgspec.structs.replace(about, age_years=_asked("age in years", "--age YEARS", _age))
+        about = msgspec.structs.replace(about, age_years=_asked("age in years", _age))
     if group_of(about) is PatientGroup.UNSTATED and about.age_years is not None and about.is_pregnant is None:
-        answer = _asked("pregnancy (yes, no)", "--pregnant or --not-pregnant, or --sex male", _yes_or_no)
-        about = msgspec.structs.replace(about, is_pregnant=answer)
+        about = msgspec.structs.replace(about, is_pregnant=_asked("pregnancy (yes, no)", _yes_or_no))
     return about
 
 
-def _asked(what: str, option: str, read: Callable[[str], T]) -> T | None:
+def _asked(what: str, read: Callable[[str], T]) -> T | None:
     """An answer at the terminal; None for "unknown"."""
-    if not sys.stdin.isatty():
-        raise RegistryRefused(
-            f"state the {what.partition(' (')[0]}, because NEWS2 and the models are for adults who are not pregnant: "
-            f"give {option}, or --unknown if it is not known"
-        )
     while True:
         text = str(typer.prompt(f"{what}, or unknown")).strip().lower()
         if text == "unknown":

@@ -6,6 +6,7 @@ from stream.site.registry import Registry
 from wire.identity import BindingRecord, SenderRecord
 
 CHECK_EVERY_MS: Final = 1_000
+FORGET_EVERY_MS: Final = 60_000
 
 _MAX_ENTRIES: Final = 100_000
 
@@ -23,11 +24,14 @@ class RegistryDirectory:
         self._senders: dict[bytes, SenderRecord | None] = {}
         self._bindings: dict[bytes, BindingRecord | None] = {}
         self._patients: dict[bytes, int] = {}
+        self._all: tuple[BindingRecord, ...] | None = None
 
     def refresh(self, mono_ms: int) -> bool:
         """Clear the cache if the registry has changed; True if it has. Cheap: it checks at most once a second."""
         if self._checked_ms is not None and mono_ms - self._checked_ms < CHECK_EVERY_MS:
             return False
+        if self._checked_ms is None or mono_ms // FORGET_EVERY_MS != self._checked_ms // FORGET_EVERY_MS:
+            self._all = None  # which bindings ended a short time ago depends on the time as well
         self._checked_ms = mono_ms
         version = self._registry.file.version
         if version == self._version:
@@ -36,6 +40,7 @@ class RegistryDirectory:
         self._senders.clear()
         self._bindings.clear()
         self._patients.clear()
+        self._all = None
         return True
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
@@ -60,5 +65,7 @@ class RegistryDirectory:
         return self._patients[device_id]
 
     def bindings(self) -> tuple[BindingRecord, ...]:
-        """All bindings in force or recently ended, for views of a whole ward."""
-        return tuple(self._registry.bindings())
+        """All bindings in force or recently ended, as of the last `refresh`."""
+        if self._all is None:
+            self._all = tuple(self._registry.bindings())
+        return self._all

@@ -21,7 +21,7 @@ from wire.enrol.documents import (
     DeviceV1,
 )
 from wire.enrol.records import record_of
-from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord
+from wire.identity import LATE_MS, NOTHING, About, BindingRecord, Role, SenderRecord, is_same_bed
 
 BAD_TOKENS: Final = 5
 """So many wrong tokens lock the slot of a device until it is invited again."""
@@ -183,7 +183,8 @@ class Registry:
                 them; the edge gets them sealed.
 
         Raises:
-            RegistryRefused: the wearable is on a patient already, or a device has the wrong role.
+            RegistryRefused: the wearable is on a patient already, another patient is in this bed, or a device has the
+                wrong role.
         """
         if spo2_scale not in (1, 2):
             raise RegistryRefused("spo2_scale is 1, or 2 for patients with a lower oxygen saturation target")
@@ -193,6 +194,7 @@ class Registry:
         found_id = binding_id or os.urandom(16)
         with self.file.change("bound", who=who, subject=found_id.hex(), wearable=wearable_id.hex(), edge=edge_id.hex()):
             self._check_can_bind(wearable_id, edge_id)
+            self._check_bed(patient, bed)
             self.file.execute(
                 f"INSERT INTO binding ({_BINDING}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",  # noqa: S608 - names from code
                 (
@@ -236,6 +238,10 @@ class Registry:
             (after_ms,),
         )
         return [_binding(row, self.time_zone) for row in rows]
+
+    def open_bindings_of(self, patient: str) -> list[BindingRecord]:
+        """The bindings of a patient that have not ended, the oldest first."""
+        return [one for one in self.bindings() if one.patient == patient and one.valid_to_ms is None]
 
     def binding(self, binding_id: bytes) -> BindingRecord | None:
         row = self.file.execute(
@@ -343,6 +349,16 @@ class Registry:
             raise RegistryRefused(
                 f"wearable {wearable_id.hex()} is on a patient already: run `vitalloom registry unbind {busy[0]}` first"
             )
+
+    def _check_bed(self, patient: str, bed: str) -> None:
+        """A bed has one patient. Who is in it may have moved or gone home: only a person knows, so nothing is ended."""
+        for one in self.bindings():
+            if one.valid_to_ms is None and is_same_bed(one.bed, bed) and one.patient != patient:
+                name = one.binding_id.hex()
+                raise RegistryRefused(
+                    f"bed {bed} has another patient (binding {name}): run `vitalloom registry unbind {name}` first, "
+                    "which ends the alarms of that patient; if that patient is in another bed now, bind there again"
+                )
 
 
 _BINDING: Final = (

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stream.records import (
     AlarmRecord,
+    BindingEndedRecord,
     FrameRef,
     JudgementRecord,
     RewriteRecord,
@@ -82,6 +83,8 @@ def _judgement(record: JudgementRecord, buckets: Buckets) -> DecodedRecord:
 
 def _alarm(value: bytes | None, buckets: Buckets) -> DecodedRecord:
     found = decode_alarm_record(value)
+    if isinstance(found, BindingEndedRecord):
+        return DecodedRecord([], [], ())  # the ends of its alarms are records of their own
     if isinstance(found, AlarmRecord):
         return DecodedRecord([(buckets.raw, line_of(found.alarm))], [], ())
     return DecodedRecord([(buckets.raw, line_of(found))], [], (found.frame,))

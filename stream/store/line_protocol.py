@@ -166,6 +166,8 @@ def _alarm(event: AlarmChanged) -> str:
     )
     if event.acknowledged_by is not None:
         fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"
+    if event.binding_ended:
+        fields += ",binding_ended=true"
     if event.silenced_until_ms is not None:
         fields += f",silenced_until_ms={event.silenced_until_ms}i"
     # The revision is part of the time: two revisions within a millisecond are two points.

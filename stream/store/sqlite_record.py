@@ -27,7 +27,7 @@ from vitals.messages import (
 from vitals.signs import SIGNS, VitalSign
 
 STORE_FILE: Final = "store.sqlite"
-KNOWN_SCHEMAS: Final = ("1", "2", "3", "4", "5")
+KNOWN_SCHEMAS: Final = ("1", "2", "3", "4", "5", "6")
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _READING: Final = (
@@ -38,6 +38,7 @@ _ALARM: Final = (
     "alarm_id", "revision", "binding_id", "rule_id", "key", "kind", "priority", "state", "at_ms", "onset_ms", "text",
     "basis", "latched", "acknowledged_by", "acknowledged_ms", "silenced_until_ms", "retrospective",
 )  # fmt: skip
+_ADDED: Final = ("response", "grade", "binding_ended")  # columns that older files do not have
 _NEWS2: Final = ("reading_id", "binding_id", "at_ms", "total", "at_least", "risk", "spo2_scale", "parts")
 
 
@@ -65,7 +66,7 @@ class SqliteRecord:
             self.close()
             found = "none" if schema is None else schema[0]
             raise FileUnusable(path, f"has schema {found}, this vitalloom reads {', '.join(KNOWN_SCHEMAS)}")
-        self._alarm_columns = (*_ALARM, *(name for name in ("response", "grade") if name in columns))
+        self._alarm_columns = (*_ALARM, *(name for name in _ADDED if name in columns))
 
     def __enter__(self) -> Self:
         # One transaction: what is read belongs to one moment, however long it takes.
@@ -150,5 +151,6 @@ def _alarm(row: dict[str, Any]) -> AlarmChanged:
         "state": AlarmState(row["state"]),
         "latched": bool(row["latched"]),
         "retrospective": bool(row["retrospective"]),
+        "binding_ended": bool(row.get("binding_ended")),
     }
     return AlarmChanged(**row | typed)

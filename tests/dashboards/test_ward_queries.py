@@ -52,8 +52,10 @@ def test_variable_of_patients_separates_text_and_value(bad: Hour) -> None:
     for row in bad.rows(flux.variables.patients()):
         found = pattern.search(row["text"])
         assert found is not None
-        assert found["value"] in {bed.binding for bed in A_BAD_HOUR}
-        assert found["text"].split(", ")[0] in {bed.bed for bed in A_BAD_HOUR}
+        assert found["value"] in {one.binding for one in A_BAD_HOUR}
+        bed = found["text"].split(", ")[0]
+        assert bed.removeprefix("formerly ") in {one.bed for one in A_BAD_HOUR}
+        assert bed.startswith("formerly ") is (found["value"] == GONE.binding)  # a bed has one patient
 
 
 def test_patients_are_sorted_by_severity_with_red_alarms_first(bad: Hour) -> None:

@@ -16,6 +16,7 @@ from models.passport import FILE
 from simulators.made_up import demo_site
 from tests.edge.benches import HOUR, ILL, MINUTE, NOW, SECOND, Bench
 from tests.models.made_up import PUBLIC, copied, resigned
+from vitals.messages import BindingPeriod
 from wire.codec import ScoreV1, decode_edge_alarm, decode_edge_vitals, decode_heartbeat, encode
 from wire.envelope import FrameClass, Stage
 from wire.errors import Reason
@@ -331,6 +332,30 @@ def test_one_patient_s_poison_is_forwarded_as_it_is(tmp_path: Path, monkeypatch:
 
     assert bench.agent.counts.not_judged == 1
     assert len(bench.arrived()) == 2
+
+
+def test_one_patient_s_binding_that_cannot_be_applied_leaves_the_others_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = Pipeline.on_binding
+    bench = Bench(tmp_path)
+    ann, ben = (one.binding_id.hex() for one in bench.site.bindings)
+
+    def on_binding(pipeline: Pipeline, period: BindingPeriod) -> object:
+        if period.binding_id == ann:
+            raise ZeroDivisionError
+        return sound(pipeline, period)
+
+    monkeypatch.setattr(Pipeline, "on_binding", on_binding)
+    for _ in range(12):
+        bench.pass_time(MINUTE)
+    assert {alarm.binding_id for alarm in bench.agent._patients.open_alarms()} == {ben}
+    assert bench.agent.counts.not_judged > 0
+
+    monkeypatch.undo()
+    for _ in range(12):
+        bench.pass_time(MINUTE)
+    assert {alarm.binding_id for alarm in bench.agent._patients.open_alarms()} == {ann, ben}
 
 
 def test_the_bedside_sounds_when_the_cloud_is_silent_and_an_alarm_is_high(tmp_path: Path) -> None:

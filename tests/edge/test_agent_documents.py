@@ -112,7 +112,7 @@ def test_a_wearable_is_heard_from_the_document_on_that_says_so(bed: Bed) -> None
 
 def test_a_revoked_wearable_is_refused_from_the_next_frame_on_and_the_other_is_not(bed: Bed) -> None:
     for wearable, patient in ((bed.ann, "P0001"), (bed.bob, "P0002")):
-        bed.desk.bind(wearable, bed.edge, patient=patient)
+        bed.desk.bind(wearable, bed.edge, patient=patient, bed=patient)
     bed.hear(*bed.documents())
     bed.reading(bed.ann)
 

@@ -19,6 +19,7 @@ from stream.kafka import consumer, create_topics, producer, topic
 from stream.records import (
     AlarmRecord,
     OrderRecord,
+    PeriodRecord,
     ReadingRecord,
     decode_alarm_record,
     decode_judgement_record,
@@ -27,7 +28,7 @@ from stream.records import (
 from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.receiving_site import NOW
-from vitals.messages import Acknowledge, AlarmChanged, Event, Message, Silence, Tick
+from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Message, Silence, Tick
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 
 PARTITIONS = 4
@@ -127,6 +128,8 @@ def record_of(message: Message) -> bytes:
     if isinstance(message, Acknowledge | Silence):
         return encode_record(OrderRecord(message=message))
     assert not isinstance(message, Tick)
+    if isinstance(message, BindingPeriod):
+        return encode_record(PeriodRecord(message=message))
     return encode_record(ReadingRecord(messages=(message,)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from stream.records import (
     STATE_VERSION,
     AlarmRecord,
+    BindingEndedRecord,
     DeadLetter,
     EdgeAlarmRecord,
     FrameRef,
@@ -18,6 +19,7 @@ from stream.records import (
     PartitionHealth,
     PatientLocation,
     PatientStateRow,
+    PeriodRecord,
     ReadingRecord,
     Record,
     RewriteRecord,
@@ -38,6 +40,7 @@ from vitals.messages import (
     AlarmChanged,
     AlarmKind,
     AlarmState,
+    BindingPeriod,
     FreshnessChanged,
     ModelScore,
     ModelScored,
@@ -50,6 +53,7 @@ from vitals.messages import (
     WindowClosed,
     WindowOutdated,
 )
+from vitals.patient_group import PatientGroup
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError
 
@@ -192,9 +196,9 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         AlarmRecord(alarm=ALARM),
         decode_alarm_record,
         (
-            "92a7616c61726d6564dc0014ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
+            "92a7616c61726d6564dc0015ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
             "61626162616261626162c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03"
-            "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2a0cb0000000000000000"
+            "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2a0cb0000000000000000c2"
         ),
     ),
     (
@@ -271,6 +275,26 @@ GOLDEN: tuple[tuple[Record, Decode, str], ...] = (
         PatientStateRow(STATE_VERSION, 41, 2, b"snapshot"),
         decode_state_row,
         "96012902c408736e617073686f7400c400",
+    ),
+    (
+        PeriodRecord(
+            message=BindingPeriod(binding_id=BED, from_ms=1_000, to_ms=2_000, heard_ms=2_100, edge_heard_ms=2_050),
+            spo2_scale=2,
+            group=PatientGroup.CHILD,
+        ),
+        decode_patient_record,
+        (
+            "94a5626f756e6496ae62696e64696e675f706572696f64d92061626162616261626162616261626162616261626162616261"
+            "62616261626162cd03e8cd07d0cd0834cd08020202"
+        ),
+    ),
+    (
+        BindingEndedRecord(binding_id=BED, ended_ms=2_000, at_ms=2_100),
+        decode_alarm_record,
+        (
+            "94ad62696e64696e675f656e646564d9206162616261626162616261626162616261626162616261626162616261626162cd"
+            "07d0cd0834"
+        ),
     ),
 )
 
@@ -356,11 +380,16 @@ def test_a_reading_of_before_it_told_its_age_is_still_read(earlier: str, place: 
     assert decode(bytes.fromhex(earlier)) == record
 
 
-def test_an_alarm_of_before_it_had_a_recommended_response_is_still_read() -> None:
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [("12", ""), ("13", "a0"), ("14", "a0cb0000000000000000")],
+    ids=["no recommended response", "no grade", "no end of a binding"],
+)
+def test_an_alarm_of_an_earlier_version_is_still_read(fields: str, end: str) -> None:
     earlier = (
-        "92a7616c61726d6564dc0012ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
+        f"92a7616c61726d6564dc00{fields}ad616c61726d5f6368616e676564d92061626162616261626162616261626162616261626162"
         "61626162616261626162c41061616161616161616161616161616161a56e65777332a0ad70687973696f6c6f676963616c03"
-        "a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2"
+        f"a6616374697665cd03e8cd038401a74e455753322037a54e45575332c2c0c0c0c2{end}"
     )
 
     assert decode_alarm_record(bytes.fromhex(earlier)) == AlarmRecord(alarm=ALARM)

@@ -72,6 +72,7 @@ def test_four_alarms_in_two_patient_days() -> None:
         cleared_alone=0.25,
         median_ms=2 * MINUTE,
         p95_ms=3 * MINUTE,
+        unanswered_at_end=0.0,
     )
 
 
@@ -158,6 +159,13 @@ def test_an_alarm_that_was_looked_at_only_when_it_was_over_cleared_alone() -> No
     load = total(story("a", latched, CLEARED | answered(10 * MINUTE)))
 
     assert (load.acknowledged, load.cleared_alone, load.median_ms) == (1.0, 1.0, 10 * MINUTE)
+
+
+def test_an_alarm_that_ended_with_its_binding_did_not_clear_alone() -> None:
+    ended = CLEARED | {"binding_ended": True}
+    load = total(story("a", ended), story("b", answered(MINUTE), answered(MINUTE) | ended), story("c", CLEARED))
+
+    assert (load.cleared_alone, load.unanswered_at_end) == (1 / 3, 1 / 3)
 
 
 def test_an_alarm_that_got_worse_calls_again_and_is_timed_again() -> None:

@@ -515,10 +515,16 @@ def test_a_sign_that_is_heard_again_is_fresh(late_ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "key"),
-    [(a_silence("news2", 20 * MINUTE, until_ms=HOUR), ""), (a_reading(20 * MINUTE, spo2=98), "heart_rate")],
+    ("message", "keys"),
+    [
+        (a_silence("news2", 20 * MINUTE, until_ms=HOUR), [""]),
+        # The respiratory rate was never measured at all, which is due at 08:10 as well.
+        (a_reading(20 * MINUTE, spo2=98), ["heart_rate", "respiratory_rate"]),
+    ],
 )
-def test_a_timer_that_is_overdue_is_not_forgotten_for_a_message_that_comes_first(message: Message, key: str) -> None:
+def test_a_timer_that_is_overdue_is_not_forgotten_for_a_message_that_comes_first(
+    message: Message, keys: list[str]
+) -> None:
     # Stopped from 08:00 to 08:20; the heart rate was to be called stale at 08:10, and is to be lost at 08:30.
     monitor = a_monitor()
     feed(monitor, a_reading(0, heart_rate=95))
@@ -526,7 +532,7 @@ def test_a_timer_that_is_overdue_is_not_forgotten_for_a_message_that_comes_first
     feed(monitor, message)
     wait(monitor, 20 * MINUTE)
 
-    assert [alarm.key for alarm in standing(monitor, "no_data")] == [key]
+    assert [alarm.key for alarm in standing(monitor, "no_data")] == keys
 
 
 def test_who_was_only_ever_heard_of_by_backfill_is_not_called_fresh() -> None:
@@ -885,6 +891,18 @@ def test_a_state_from_before_there_were_models_is_read() -> None:
 
     assert again.open_alarms() == monitor.open_alarms()
     assert again.view(START + HOUR).models == ()
+
+
+def test_a_state_from_before_bindings_were_known_is_read_and_watches_what_never_came() -> None:
+    monitor = a_monitor()
+    feed(monitor, *steady(0, HOUR, spo2=None))
+    before = msgspec.msgpack.encode(msgspec.msgpack.decode(monitor.snapshot())[:-1])
+
+    again = PatientMonitor.restore(BINDING, before, monitor.plan)
+    feed(again, *steady(HOUR + MINUTE, HOUR + 40 * MINUTE, spo2=None))
+    wait(again, HOUR + 40 * MINUTE)
+
+    assert [alarm.key for alarm in standing(again, "no_data")] == ["spo2"]
 
 
 def test_a_screen_shows_a_score_with_its_age_and_an_old_one_not_at_all() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from simulators.made_up import demo_site
 from tests.wire.sites import AT_MS, DAY_MS, Site, named
-from wire.identity import LATE_MS, BindingRecord
+from wire.identity import LATE_MS, BindingRecord, in_their_beds
 
 HOUR_MS = 3_600_000
 
@@ -45,6 +45,37 @@ def a_binding(valid_to_ms: int | None) -> BindingRecord:
 )
 def test_a_session_belongs_to_a_binding_that_was_open_when_it_began(began_ms: int, now_ms: int, admitted: bool) -> None:
     assert a_binding(TO_MS).admits(named("ann"), began_ms=began_ms, now_ms=now_ms) is admitted
+
+
+@pytest.mark.parametrize(
+    ("began_ms", "now_ms", "admitted"),
+    [(TO_MS + DAY_MS, TO_MS + DAY_MS, True), (TO_MS + LATE_MS + 1, TO_MS + LATE_MS + 1, False)],
+)
+def test_an_edge_begins_sessions_after_the_end_for_what_is_still_heard(
+    began_ms: int, now_ms: int, admitted: bool
+) -> None:
+    # It begins a new one every hour: late readings, and the end of its alarms, would be refused for good.
+    assert a_binding(TO_MS).admits(named("edge"), began_ms=began_ms, now_ms=now_ms) is admitted
+
+
+def test_a_bed_shows_the_patient_who_was_bound_to_it_last() -> None:
+    def bound(name: str, bed: str, from_ms: int, patient: str, to_ms: int | None = None) -> BindingRecord:
+        return BindingRecord(
+            binding_id=named(name),
+            patient=patient,
+            bed=bed,
+            wearable_id=named(name),
+            edge_id=named("edge"),
+            valid_from_ms=from_ms,
+            valid_to_ms=to_ms,
+        )
+
+    older, gone = bound("older", "4", 1, "P1"), bound("gone", "4", 0, "P0", to_ms=1)
+    newer, also_worn = bound("newer", " 4", 2, "P2"), bound("also worn", "4", 1, "P2")
+    nowhere, neither = bound("nowhere", "", 1, "P3"), bound("neither", "", 2, "P4")
+
+    assert in_their_beds([newer, older, gone, also_worn]) == [also_worn, newer]
+    assert in_their_beds([nowhere, neither]) == [nowhere, neither]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stream.kafka import producer, topic
 from stream.records import EdgeAlarmRecord, encode_record
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
-from vitals.messages import Reading
+from vitals.messages import BindingPeriod, Reading
 from vitals.plan import MonitoringPlan
 from wire.topics import KAFKA_ALARMS
 
@@ -31,8 +31,8 @@ class DataCentre(Protocol):
 
     async def begin(self) -> None: ...
     async def end(self) -> None: ...
-    async def receive(self, *readings: Reading) -> None:
-        """Readings arrive. Alarms follow once the engine runs."""
+    async def receive(self, *readings: Reading | BindingPeriod) -> None:
+        """Readings arrive, or what the registry says of a binding. Alarms follow once the engine runs."""
         ...
 
     async def receive_from_edge(self, found: EdgeAlarmRecord) -> None: ...
@@ -57,7 +57,7 @@ class Cluster:
     async def end(self) -> None:
         await self.stop_engine()
 
-    async def receive(self, *readings: Reading) -> None:
+    async def receive(self, *readings: Reading | BindingPeriod) -> None:
         await self._log.put(readings)
 
     async def receive_from_edge(self, found: EdgeAlarmRecord) -> None:
@@ -101,7 +101,7 @@ class Embedded:
         await self.stop_engine()
         self._store.close()
 
-    async def receive(self, *readings: Reading) -> None:
+    async def receive(self, *readings: Reading | BindingPeriod) -> None:
         self._stream._engine.apply(readings)
 
     async def receive_from_edge(self, found: EdgeAlarmRecord) -> None:

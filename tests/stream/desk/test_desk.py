@@ -16,7 +16,7 @@ from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message
 from stream.errors import CommitFailed, FileUnusable, NoSuchAlarm, NotificationNotAccepted
-from stream.records import AlarmRecord, EdgeAlarmRecord
+from stream.records import AlarmLogRecord, BindingEndedRecord
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
 
@@ -75,7 +75,7 @@ class Night:
     def set_roles(self, roles: dict[str, tuple[str, ...]]) -> None:
         self.desk.set_people(roles, Addresses(self.config.addresses))
 
-    def hear(self, *records: AlarmRecord | EdgeAlarmRecord) -> None:
+    def hear(self, *records: AlarmLogRecord) -> None:
         reads = []
         for record in records:
             reads.append(SourceRecord("alarms", 0, self.offset, record))
@@ -120,6 +120,56 @@ def test_a_red_alarm_climbs_until_somebody_answers(night: Night) -> None:
 
     assert len(night.channels.sent) == 4
     assert night.desk.counts.slowest_first_ms == 0
+
+
+ENDED = BindingEndedRecord(binding_id=BINDING, ended_ms=NOW + MINUTE, at_ms=NOW + MINUTE)
+
+
+@pytest.mark.parametrize("by_edge", [False, True])
+def test_the_end_of_a_binding_ends_calls_and_says_so(night: Night, by_edge: bool) -> None:
+    async def story() -> None:
+        night.hear(told_by_edge() if by_edge else told())
+        await night.pass_time(MINUTE)
+        assert night.channels.calls == [("anna", "push"), ("anna", "sms")]
+        if not by_edge:  # the data centre ends what it has found itself
+            night.hear(
+                told(revision=1, state=AlarmState.CLEARED, binding_ended=True, text="monitoring ended at 08:01 UTC")
+            )
+        night.hear(ENDED)
+        night.wake()
+        await night.pass_time(30 * MINUTE)
+
+    lived(story)
+
+    assert len(night.channels.sent) == 2
+    assert night.desk.standing() == []
+    kept = night.book.alarms.get(an_id())
+    assert kept is not None
+    assert kept.alarm.text.startswith("monitoring ended at ")
+    assert (kept.alarm.binding_ended, kept.alarm.state, kept.answered_by) == (True, AlarmState.CLEARED, None)
+
+
+def test_what_was_under_way_when_a_binding_ended_calls_nobody(night: Night) -> None:
+    async def story() -> None:
+        night.hear(ENDED)
+        night.wake()
+        night.hear(told_by_edge(), told(2), told_by_edge(3, state="cleared"))
+        await night.pass_time(30 * MINUTE)
+
+    lived(story)
+
+    assert night.channels.sent == []
+    assert night.desk.standing() == []
+
+
+def test_the_end_of_a_binding_ends_no_alarm_of_another(night: Night) -> None:
+    async def story() -> None:
+        night.hear(told(), BindingEndedRecord(binding_id="ff" * 16, ended_ms=NOW, at_ms=NOW))
+        await night.pass_time()
+
+    lived(story)
+
+    assert night.channels.calls == [("anna", "push")]
 
 
 def test_a_message_says_bed_and_priority_and_no_name_and_no_value(night: Night) -> None:

@@ -78,7 +78,7 @@ def test_it_is_printed_as_tables_and_as_json(store: Path) -> None:
     shown = reported("--data", str(store))
     assert "Alarm load from store.sqlite, 0.04 days until 2026-01-05 09:00 UTC" in shown
     (line,) = [line for line in shown.splitlines() if "news2" in line]
-    assert line.split()[-6:] == ["100%", "0%", "2", "min", "2", "min"]
+    assert line.split()[-7:] == ["100%", "0%", "0%", "2", "min", "2", "min"]
     assert max(map(len, shown.splitlines())) <= 100
     assert "Not a certified medical device." in shown
 

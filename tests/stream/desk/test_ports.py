@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runtime.clock import SystemClock
@@ -15,6 +16,11 @@ from tests.services.receivers import Webhook, webhooks
 from tests.stream.desk.alarms import an_id, told_by_edge
 from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded, an_ill_reading
 from tests.stream.desk.desks import DeskHouse
+from vitals.messages import BindingPeriod
+
+MINUTE = 60_000
+WITHOUT = "0a" * 16
+"""The binding of a patient of whom nothing is ever heard."""
 
 Story = Callable[[DataCentre, "Rounds"], Awaitable[None]]
 
@@ -82,6 +88,59 @@ def test_an_alarm_calls_and_an_answer_reaches_the_patient_s_monitor_and_ends_cal
             await until(lambda: process.desk.to_pass_on() == [])
 
     assert play(centre, tmp_path, story)[0].startswith("*** high alarm, binding 000000")
+
+
+def test_a_patient_without_a_wearable_is_an_alarm_and_the_end_of_the_binding_ends_it(
+    centre: DataCentre, tmp_path: Path
+) -> None:
+    now_ms = SystemClock().now_ms()
+    began = BindingPeriod(binding_id=WITHOUT, from_ms=now_ms - 11 * MINUTE, heard_ms=now_ms - 11 * MINUTE)
+    ended = msgspec.structs.replace(began, to_ms=now_ms, heard_ms=now_ms)
+
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await centre.receive(began)
+            await centre.receive(msgspec.structs.replace(began, heard_ms=now_ms))  # told again: what is read is live
+            await until(lambda: bool(process.desk.standing()))
+            (standing,) = process.desk.standing()
+            assert (standing.kept.alarm.rule_id, standing.calls) == ("no_data", True)
+            assert standing.kept.alarm.text.endswith("its edge is not heard")
+            await centre.receive(ended)
+            await until(lambda: process.desk.standing() == [])
+            over = process._book.alarms.get(standing.kept.alarm.alarm_id)
+            assert over is not None
+            assert over.alarm.text.startswith("monitoring ended at ")
+            assert (over.alarm.binding_ended, over.answered_by) == (True, None)
+
+    play(centre, tmp_path, story)
+
+
+def test_the_end_of_a_binding_ends_the_calls_also_for_what_only_an_edge_has_found(
+    centre: DataCentre, tmp_path: Path
+) -> None:
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            ill = an_ill_reading(1)
+            await centre.receive(ill)
+            now_ms = SystemClock().now_ms()
+            found = told_by_edge(7, arrived_ms=now_ms, at_ms=now_ms, rule_id="low_spo2")
+            by_edge = msgspec.structs.replace(found, binding_id=ill.binding_id)
+            await centre.receive_from_edge(by_edge)
+            await until(lambda: len(process.desk.standing()) >= 2 and bool(rounds.phone.taken))
+            from_ms = now_ms - MINUTE
+            await centre.receive(
+                BindingPeriod(binding_id=ill.binding_id, from_ms=from_ms, to_ms=now_ms, heard_ms=now_ms)
+            )
+            await until(lambda: process.desk.standing() == [])
+            await until(lambda: not process._book.deliveries.waiting())
+            late = msgspec.structs.replace(by_edge, alarm=told_by_edge(8, at_ms=now_ms).alarm)
+            await centre.receive_from_edge(late)
+            await centre.receive(an_ill_reading(2))  # of another patient: what came before it has been read
+            await until(lambda: bool(process.desk.standing()))
+            others = {one.kept.alarm.binding_id for one in process.desk.standing()}
+            assert others == {an_ill_reading(2).binding_id}
+
+    play(centre, tmp_path, story)
 
 
 def test_a_silence_reaches_the_patient_s_monitor(centre: DataCentre, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_data_centre_scores_with_the_scale_that_was_ordered(tmp_path: Path) 
     for scale in (1, 2):
         wearable = registry.add_device("wearable", who="tester")
         scales[scale] = registry.bind(
-            wearable_id=wearable, edge_id=edge, patient=f"P{scale}", bed="1", spo2_scale=scale, who="tester"
+            wearable_id=wearable, edge_id=edge, patient=f"P{scale}", bed=f"{scale}", spo2_scale=scale, who="tester"
         )
 
     plan_of = ordered_plan(RegistryDirectory(registry))

@@ -8,14 +8,15 @@ import pytest
 
 from stream.embedded.store import Store
 from stream.errors import CommitFailed, FileUnusable
-from stream.records import decode_alarm_record
-from tests.vitals.stories import BINDING, MINUTE, START, a_reading, steady
-from vitals.messages import AlarmChanged, AlarmState, Event, WindowClosed, WindowOutdated
+from stream.records import BindingEndedRecord, decode_alarm_record
+from tests.vitals.stories import BINDING, HOUR, MINUTE, START, a_reading, steady
+from vitals.messages import AlarmChanged, AlarmState, Event, MonitoringEnded, WindowClosed, WindowOutdated
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.receiver import SessionRow
 
-BEFORE_5 = "DROP TABLE edge_alarm; DROP TABLE edge_answer; ALTER TABLE alarm DROP COLUMN grade;"
+BEFORE_6 = "ALTER TABLE alarm DROP COLUMN binding_ended;"
+BEFORE_5 = f"{BEFORE_6} DROP TABLE edge_alarm; DROP TABLE edge_answer; ALTER TABLE alarm DROP COLUMN grade;"
 
 
 def a_story() -> list[Event]:
@@ -141,7 +142,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with Store(tmp_path / "store") as store:
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("5",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("6",)]
 
 
 def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open(tmp_path: Path) -> None:
@@ -263,11 +264,36 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
     assert alarms
 
     with Store(tmp_path / "store") as store:
-        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "", 0.0) for row in alarms]
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "", 0.0, 0) for row in alarms]
         with store.transaction():
             store.put_events([msgspec.structs.replace(one, revision=99) for one in a_story() if is_news2(one)][:1])
         ((response,),) = store.query("SELECT response FROM alarm WHERE revision = 99")
         assert response.startswith("urgent: tell the medical team now")
+
+
+@pytest.mark.parametrize(
+    ("schema", "undo", "added"),
+    [
+        ("5", BEFORE_6, (0,)),
+        ("4", BEFORE_5, (0.0, 0)),
+        ("3", f"{BEFORE_5} DROP TABLE alarm_log; DELETE FROM meta WHERE key = 'alarm_log';", (0.0, 0)),
+    ],
+)
+def test_a_store_from_before_the_end_of_a_binding_ended_its_alarms_is_taken_over(
+    schema: str, undo: str, added: tuple[float, ...], tmp_path: Path
+) -> None:
+    with Store(tmp_path / "store") as store, store.transaction():
+        store.put_events(a_story())
+    with sqlite3.connect(tmp_path / "store") as earlier:
+        earlier.executescript(f"{undo} UPDATE meta SET value = '{schema}' WHERE key = 'schema'")
+        alarms = earlier.execute("SELECT * FROM alarm ORDER BY alarm_id, revision").fetchall()
+    earlier.close()
+    assert alarms
+
+    with Store(tmp_path / "store") as store:
+        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, *added) for row in alarms]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("6",)]
+        assert store.alarm_records(0, 1_000)
 
 
 def is_news2(event: Event) -> bool:
@@ -297,3 +323,16 @@ def test_the_alarm_log_loses_what_is_old_and_never_what_is_open_or_newest(tmp_pa
         assert left == [seq for seq, alarm in records if alarm.alarm_id == an_open or seq == records[-1][0]]
         assert deleted == len(records) - len(left) > 0
         assert store.alarm_log_end() == end
+
+
+def test_the_alarm_log_loses_the_old_end_of_a_binding(tmp_path: Path) -> None:
+    ended = MonitoringEnded(binding_id=BINDING, at_ms=START + HOUR, ended_ms=START + HOUR)
+    with Store(tmp_path / "store") as store:
+        with store.transaction():
+            store.put_events([ended, *a_story()])
+        with store.transaction():
+            assert store.prune_alarm_log(before_ms=ended.at_ms, open_alarms=()) == 0
+            assert store.prune_alarm_log(before_ms=ended.at_ms + 1, open_alarms=()) > 0
+        left = [decode_alarm_record(body) for _, body in store.alarm_records(0, 1_000)]
+
+    assert not any(isinstance(record, BindingEndedRecord) for record in left)

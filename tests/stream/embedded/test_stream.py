@@ -14,7 +14,7 @@ from stream.errors import CommitFailed
 from tests.oracle import check_store
 from tests.stream.nights import BED_1, a_bad_night, reading
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND, Site, worse
-from vitals.messages import Acknowledge, AlarmChanged, Reading, SensorFlag
+from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.codec import encode, to_reading
@@ -252,6 +252,34 @@ def test_a_failing_message_of_one_patient_does_not_stop_the_others(
     assert poisoned.rows("SELECT reason FROM dead_letter") == [("processing",)]
     stages = sorted(ack.stage for ack in poisoned.acks())
     assert stages == [Stage.STORED, Stage.REJECTED]
+
+
+def test_a_binding_on_which_the_processor_fails_costs_no_other_patient_a_reading_or_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    healthy = PatientMonitor.on_binding
+    bed_1, bed_2 = (one.binding_id.hex() for one in site.demo.bindings)
+
+    def on_binding(monitor: PatientMonitor, one: BindingPeriod) -> list[Event]:
+        if one.binding_id == bed_1:
+            raise ZeroDivisionError
+        return healthy(monitor, one)
+
+    monkeypatch.setattr(PatientMonitor, "on_binding", on_binding)
+    site.begin()
+    assert site.store.state(bed_1) is None
+    assert site.store.state(bed_2) is not None
+    for index in range(3):
+        site.clock.advance(SECOND)  # the bindings are told again
+        assert site.accept(site.sealed(site.message(index * SECOND, patient=1), patient=1))
+
+    assert site.store.count("reading") == 3
+    assert site.store.count("dead_letter") == 0
+    monkeypatch.undo()
+    site.clock.advance(SECOND)
+    assert site.accept()
+    assert site.store.state(bed_1) is not None
 
 
 def test_a_row_that_cannot_be_stored_is_a_dead_letter_and_the_others_are_stored(tmp_path: Path) -> None:

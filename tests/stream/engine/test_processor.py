@@ -5,8 +5,10 @@ import pytest
 from stream.engine.processor import EVENTS_PER_RECORD, CommitBatch, Processor
 from stream.records import (
     AlarmRecord,
+    BindingEndedRecord,
     FrameRef,
     OrderRecord,
+    PeriodRecord,
     ReadingRecord,
     decode_alarm_record,
     decode_judgement_record,
@@ -16,7 +18,7 @@ from stream.records import (
 )
 from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
 from tests.stream.receiving_site import HOUR, NOW, SECOND
-from vitals.messages import Message, News2Scored, ReadingJudged, Tick
+from vitals.messages import BindingPeriod, Message, News2Scored, ReadingJudged, Tick
 from vitals.patient_group import PatientGroup
 from wire.errors import DecodeError
 
@@ -214,3 +216,63 @@ def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_stat
     last.tick(NOW + 6 * HOUR)
 
     assert dict(rows) | dict(last.drain().states) == dict(whole.drain().states)
+
+
+def bound(after_ms: int, *, to_ms: int | None = None, group: PatientGroup = PatientGroup.UNSTATED) -> bytes:
+    period = BindingPeriod(binding_id=BED_1, from_ms=NOW, to_ms=to_ms, heard_ms=NOW + after_ms)
+    return encode_record(PeriodRecord(message=period, spo2_scale=2, group=group))
+
+
+def test_a_binding_without_any_reading_has_a_state_a_deadline_and_its_own_scale() -> None:
+    processor = Processor()
+    processor.apply(0, bound(0))
+    rows = processor.drain().states
+    assert decode_state_row(rows[0][1]).spo2_scale == 2
+
+    again = Processor(rows, end=1)
+    again.tick(NOW + HOUR)
+
+    (alarm,) = [decode_alarm_record(value) for _, value in again.drain().alarms][:1]
+    assert isinstance(alarm, AlarmRecord)
+    assert alarm.alarm.rule_id == "no_data"
+
+
+def test_a_binding_states_the_group_of_the_patient_and_the_time_of_ingest() -> None:
+    processor = Processor()
+    processor.apply(0, bound(5 * SECOND, group=PatientGroup.CHILD))
+    processor.apply(1, record(reading(6 * SECOND, heart_rate=140.0), group=PatientGroup.CHILD))
+
+    batch = processor.drain()
+
+    assert processor.heard_ms == NOW + 6 * SECOND
+    assert decode_state_row(batch.states[0][1]).group is PatientGroup.CHILD
+    events = [event for _, value in batch.judgements for event in decode_judgement_record(value).events]
+    assert not any(isinstance(event, News2Scored) for event in events)
+    processor.apply(2, bound(7 * SECOND, group=PatientGroup.CHILD))
+    assert processor.heard_ms == NOW + 7 * SECOND
+
+
+def test_a_repeated_binding_writes_nothing_after_the_first_reading() -> None:
+    processor = Processor()
+    processor.apply(0, bound(0))
+    processor.apply(1, record(reading(SECOND)))
+    processor.drain()
+
+    processor.apply(2, bound(2 * SECOND))
+
+    assert processor.drain().is_empty
+
+
+def test_the_end_of_a_binding_comes_after_the_ends_of_its_alarms() -> None:
+    processor = Processor()
+    processor.apply(0, bound(0))
+    processor.apply(1, record(reading(SECOND, heart_rate=140.0, respiratory_rate=25.0)))
+    processor.drain()
+
+    processor.apply(2, bound(2 * SECOND, to_ms=NOW + 2 * SECOND))
+
+    *alarms, last = [decode_alarm_record(value) for _, value in processor.drain().alarms]
+    assert alarms
+    assert all(isinstance(one, AlarmRecord) and one.alarm.binding_ended for one in alarms)
+    assert last == BindingEndedRecord(binding_id=BED_1, ended_ms=NOW + 2 * SECOND, at_ms=NOW + 2 * SECOND)
+    assert processor.timer_at() is None

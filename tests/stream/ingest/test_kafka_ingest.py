@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stream.config import IngestConfig
@@ -15,6 +16,8 @@ from stream.kafka import producer, topic
 from stream.records import (
     FrameRef,
     PatientLocation,
+    PatientRecord,
+    PeriodRecord,
     ReadingRecord,
     StoredFrames,
     decode_dead_letter,
@@ -24,7 +27,7 @@ from stream.records import (
 )
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log, until
-from tests.stream.receiving_site import MINUTE, SECOND, UNLIMITED, Site
+from tests.stream.receiving_site import MINUTE, NOW, SECOND, UNLIMITED, Site
 from vitals.messages import Reading
 from wire.envelope import Ack, FrameClass, Stage, open_ack
 from wire.mqtt import Inbound
@@ -267,3 +270,33 @@ def test_patient_locations_are_published_at_the_start_and_every_minute(kafka: Ka
         (one.binding_id.hex(), one.bed, one.patient) for one in bindings
     }
     assert len({one.at_ms for one in found}) == 2
+
+
+def test_workers_are_told_of_bindings_before_their_readings_and_of_their_end(kafka: Kafka, tmp_path: Path) -> None:
+    hearing = Hearing(kafka, tmp_path)
+    directory, (binding, other) = hearing.site.demo.ingest.directory, hearing.site.demo.bindings
+    ended = msgspec.structs.replace(binding, valid_to_ms=NOW + MINUTE)
+
+    async def records() -> list[PatientRecord]:
+        return [decode_patient_record(one.value) for one in await hearing.log.records(KAFKA_READINGS)]
+
+    async def story() -> list[PatientRecord]:
+        await hearing.log.begin(partitions=1)
+        async with hearing.running():
+            await hearing.send(hearing.site.session().frame, hearing.site.sealed(hearing.site.message(0)))
+            directory.put(ended)
+            hearing.site.clock.advance(MINUTE)
+            for _ in range(200):
+                if len(found := await records()) >= 4:
+                    break
+                await asyncio.sleep(0.05)
+            return found
+
+    found = asyncio.run(story())
+
+    first = [one for one in found if isinstance(one, PeriodRecord)][:2]
+    assert {one.message.binding_id for one in first} == {binding.binding_id.hex(), other.binding_id.hex()}
+    assert isinstance(found[2], ReadingRecord)
+    (end,) = [one.message for one in found[3:] if isinstance(one, PeriodRecord) and one.message.to_ms is not None]
+    assert (end.binding_id, end.from_ms, end.to_ms) == (binding.binding_id.hex(), binding.valid_from_ms, NOW + MINUTE)
+    assert end.edge_heard_ms == NOW

@@ -421,8 +421,8 @@ def test_what_cannot_be_said_of_a_patient_is_refused(options: tuple[str, ...], c
         (("--age", "8"), "warning: under 16: no NEWS2, no other adult score, no model"),
         (("--age", "15.9", "--sex", "male"), "warning: under 16: no NEWS2"),
         (("--age", "30", "--sex", "female", "--pregnant"), "warning: pregnant: no NEWS2"),
-        (("--unknown",), "warning: age or pregnancy is unknown: scored as an adult"),
-        (("--age", "30", "--unknown"), "warning: age or pregnancy is unknown"),
+        (("--unknown",), "warning: age or pregnancy is not stated: scored as an adult"),
+        (("--age", "30", "--unknown"), "warning: age or pregnancy is not stated"),
         (("--age", "16", "--not-pregnant"), ""),
         (("--age", "67", "--sex", "male"), ""),
     ],
@@ -437,22 +437,32 @@ def test_whom_adult_scores_are_not_for_is_said_at_once(options: tuple[str, ...],
     assert bool(ran.err) == bool(says)
 
 
-@pytest.mark.parametrize(
-    ("options", "asks_for"),
-    [((), "--age YEARS"), (("--sex", "male"), "--age YEARS"), (("--age", "30"), "--pregnant or --not-pregnant")],
-)
-def test_without_a_terminal_what_is_not_stated_is_refused(
-    options: tuple[str, ...], asks_for: str, centre: Centre
+@pytest.mark.parametrize("options", [(), ("--sex", "male"), ("--age", "30")])
+def test_without_a_terminal_what_is_not_stated_is_said_to_be_scored_as_an_adult(
+    options: tuple[str, ...], centre: Centre
 ) -> None:
     wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
     known = ("--wearable", wearable, "--edge", edge, "--patient", "P0001", "--bed", "7")
 
     ran = centre.run("registry", "bind", *known, *options)
 
-    assert ran.code == 2
-    assert f"give {asks_for}" in ran.err
-    assert "--unknown if it is not known" in ran.err
-    assert centre.bound() == []
+    assert ran.code == 0
+    assert "not for people under 16 nor in pregnancy: state --age and --pregnant or --not-pregnant" in ran.err
+
+
+def test_a_second_wearable_of_a_patient_is_said_and_another_patient_in_the_bed_is_refused(centre: Centre) -> None:
+    first, second = centre.add("wearable").device_id.hex(), centre.add("wearable").device_id.hex()
+    edge = centre.add("edge").device_id.hex()
+
+    foreign = [bind(centre, first, edge), bind(centre, second, edge, "P0002")][1]
+    also_worn = bind(centre, second, edge)
+
+    assert foreign.code == 2
+    assert "bed 7 has another patient" in foreign.err
+    assert foreign.err.split("`")[1].startswith("vitalloom registry unbind ")
+    assert also_worn.code == 0
+    assert "note: this patient wears another wearable as well" in also_worn.out
+    assert "Each is scored by itself" in also_worn.out
 
 
 def test_a_wearable_that_is_worn_names_the_command_that_frees_it(centre: Centre) -> None:

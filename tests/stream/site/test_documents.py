@@ -86,7 +86,7 @@ def test_what_has_not_changed_is_not_signed_again(desk: Desk) -> None:
 
 def test_each_device_gets_only_the_documents_that_concern_it(desk: Desk) -> None:
     near, far, wearable, other = desk.enrol("edge"), desk.enrol("edge"), desk.enrol(), desk.enrol()
-    binding, foreign = desk.bind(wearable, near, patient="P0001"), desk.bind(other, far, patient="P0002")
+    binding, foreign = desk.bind(wearable, near, patient="P0001"), desk.bind(other, far, patient="P0002", bed="2")
 
     sent = b"".join(desk.registry.documents.documents_for(near.me.device_id))
     sent_to_wearable = documents(desk, wearable.me.device_id)

@@ -143,6 +143,31 @@ def test_a_patient_may_wear_two(desk: Desk) -> None:
     assert [one.patient for one in desk.registry.bindings()] == ["P0001", "P0001"]
 
 
+@pytest.mark.parametrize("same_bed", ["7/4", " 7/4", "7/4 "])
+def test_a_bed_has_one_patient(desk: Desk, same_bed: str) -> None:
+    edge = desk.enrol("edge")
+    older = desk.bind(desk.enrol(), edge, patient="P0001", bed="7/4")
+    before = everything(desk)
+
+    with pytest.raises(RegistryRefused, match=f"has another patient .*registry unbind {older.hex()}"):
+        desk.bind(desk.enrol(), edge, patient="P0002", bed=same_bed)
+
+    assert [one.patient for one in desk.registry.bindings()] == ["P0001"]
+    assert len(everything(desk)) >= len(before)
+    desk.registry.unbind(older, who="tester")
+    desk.bind(desk.enrol(), edge, patient="P0002", bed=same_bed)
+    assert [one.patient for one in desk.registry.bindings() if one.valid_to_ms is None] == ["P0002"]
+
+
+def test_patients_without_a_bed_are_in_no_bed_together(desk: Desk) -> None:
+    edge = desk.enrol("edge")
+
+    desk.bind(desk.enrol(), edge, patient="P0001", bed="")
+    desk.bind(desk.enrol(), edge, patient="P0002", bed="")
+
+    assert len(desk.registry.bindings()) == 2
+
+
 def test_bindings_that_are_refused(desk: Desk) -> None:
     edge, wearable, gone = desk.enrol("edge"), desk.enrol(), desk.enrol()
     desk.registry.revoke(gone.me.device_id, why="", who="tester")
