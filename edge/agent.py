@@ -39,6 +39,7 @@ from wire.lanes import Lanes
 from wire.mqtt import Inbound
 from wire.receiver import Receiver
 from wire.sender import Sender
+from wire.sessions import Recipient
 from wire.topics import parse
 
 _log = logs.get(__name__)
@@ -76,17 +77,13 @@ class EdgeAgent:
         lock: StateLock | None = None,
         tell: Callable[[Status], None] | None = None,
     ) -> None:
-        recipient = provision.recipient
-        if recipient is None:
-            raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
+        recipient = _recipient(config, provision)
         me, directory = provision.me, provision.directory
         self.counts = AgentCounts()
         boot_id, started_ms = os.urandom(8), clock.mono_ms()
         self._provision = provision
         self._clock = clock
-        outbox = Outbox.open(
-            config.data_dir / "outbox.sqlite", budget_bytes=config.outbox.budget_mb << 20, now_ms=clock.now_ms()
-        )
+        outbox = _outbox(config, clock)
         sent = outbox.sessions()
         lock = StateLock.open(None) if lock is None else lock
         local = LocalAlarm(after_ms=int(config.local_alarm.after_s * 1_000), mono_ms=clock.mono_ms())
@@ -282,3 +279,14 @@ class EdgeAgent:
             self._cloud.write_to(self._provision.recipient)
         self._connections.subscribe_new(client)
         self._heartbeats.beat_within(_BEAT_AFTER_DOCUMENTS_MS)
+
+
+def _recipient(config: EdgeConfig, provision: Provision) -> Recipient:
+    if provision.recipient is None:
+        raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
+    return provision.recipient
+
+
+def _outbox(config: EdgeConfig, clock: Clock) -> Outbox:
+    budget_bytes = config.outbox.budget_mb << 20
+    return Outbox.open(config.data_dir / "outbox.sqlite", budget_bytes=budget_bytes, now_ms=clock.now_ms())

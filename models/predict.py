@@ -35,7 +35,7 @@ from models.sepsis_features import HOUR_MS, INPUTS
 from vitals.signs import VitalSign
 
 
-class Task(NamedTuple):
+class Prediction(NamedTuple):
     """What `vitalloom predict` is asked for.
 
     Args:
@@ -53,7 +53,7 @@ class Task(NamedTuple):
     units: Mapping[str, OtherUnit] = {}
 
 
-def sepsis(task: Task) -> FileReport:
+def sepsis(task: Prediction) -> FileReport:
     """Write `patient_id, hour, score, alarm, note`, one row for each patient and hour of the data.
 
     `alarm` is 1 if the score reaches the model's threshold and the model does not abstain. A score is written in any
@@ -104,7 +104,7 @@ def stay(model: SepsisModel, hours: Hours, at: int) -> Iterator[ScoredHour]:
         yield ScoredHour(int(hours.hours[row]), score, abstention is None and score >= model.threshold, abstention)
 
 
-def heart(task: Task) -> FileReport:
+def heart(task: Prediction) -> FileReport:
     """Write `row_id, score, note`, one row for each patient of the data. The hospital is not used.
 
     A model that abstains gives no score; the note is the reason.
@@ -131,7 +131,7 @@ def heart(task: Task) -> FileReport:
     return report
 
 
-def rhythm(task: Task) -> FileReport:
+def rhythm(task: Prediction) -> FileReport:
     """Write `record, label, score_N, score_A, score_O, score_noisy, piece, from_s, to_s, note`.
 
     One row for each recording of the data. A recording that is longer than `MAX_S` is judged in pieces of 30 s, each of
@@ -213,7 +213,7 @@ def main(
         raise BadRecordings(data, f"there is no model {task!r}; use {', '.join(TASKS)}")
     if form not in tuple(Form):
         raise BadRecordings(data, f"--form {form!r} is not valid; use {' or '.join(Form)}")
-    asked = Task(
+    asked = Prediction(
         data,
         out,
         models or RELEASED,
@@ -270,7 +270,7 @@ def _measured(hours: Hours, row: int) -> dict[VitalSign, float]:
 
 
 def _write(
-    task: Task, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, model: Artifact
+    task: Prediction, names: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, total: int | None, model: Artifact
 ) -> None:
     """Write the rows as CSV. The file appears under its name only when it is complete."""
     console = Console(stderr=True)

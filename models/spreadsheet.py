@@ -22,9 +22,9 @@ from models.patient_files.columns import (
     DECIMAL,
     YES_NO,
     Cell,
+    CellOutcome,
     Column,
     OtherUnit,
-    Outcome,
     age,
     choice,
     consciousness,
@@ -34,7 +34,7 @@ from models.patient_files.columns import (
 )
 from models.patient_files.output import is_same, new_file
 from models.patient_files.report import FileReport, shorten
-from models.patient_files.text import Row, TextRows, column_name, looks_like, positions_of
+from models.patient_files.text import TextRow, TextRows, column_name, looks_like, positions_of
 from models.suitability import too_young
 from vitals import news2, scores
 from vitals.patient_group import ADULT_FROM_YEARS
@@ -60,9 +60,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """The summary in words: totals on the first line, then what was converted, refused and left out."""
         risks = ", ".join(f"{risk} {count}" for risk, count in self.by_risk.items())
         left_out = f"; {self.empty} empty rows left out" if self.empty else ""
-        not_adult = f"; {self.not_adult} rows without a score: not for them" if self.not_adult else ""
-        skipped = f"; {self.skipped} rows not scored" if self.skipped else ""
-        totals = f"{self.rows} rows scored, {self.incomplete} of them incomplete; NEWS2 risk: {risks}"
+        not_adult = f"; {_rows(self.not_adult)} of patients under 16 or pregnant not scored" if self.not_adult else ""
+        skipped = f"; {_rows(self.skipped)} left out" if self.skipped else ""
+        totals = f"{_rows(self.rows)} scored, {self.incomplete} of them incomplete; NEWS2 risk: {risks}"
         return "\n".join((f"{totals}{left_out}{not_adult}{skipped}", *(f"  {line}" for line in self.told)))
 
     def as_json(self) -> str:
@@ -131,7 +131,7 @@ def score_file(source: Path, out: TextIO, *, units: Sequence[str] = ()) -> Summa
     said = units_of(units, (*_SIGNS, *_OPTIONAL))
     with TextRows(source, COLUMNS) as rows:
         _check_header(rows.header, source.name)
-        return _Scoring(rows, source.name, said).run(out)
+        return _SpreadsheetScoring(rows, source.name, said).run(out)
 
 
 def main(file: Path, out: Path | None, *, units: Sequence[str] = (), as_json: bool = False) -> int:
@@ -183,7 +183,7 @@ class _Patient(NamedTuple):
     not_adult: str  # why no score is for this patient; empty: it is
 
 
-class _Scoring:
+class _SpreadsheetScoring:
     """Scores the rows of one file."""
 
     def __init__(self, rows: TextRows, source: str, units: Mapping[str, OtherUnit]) -> None:
@@ -224,7 +224,7 @@ class _Scoring:
             file=report.as_dict(),
         )
 
-    def _results(self, row: Row) -> list[str]:
+    def _results(self, row: TextRow) -> list[str]:
         patient = self._read(row)
         if patient.not_adult:
             self._not_adult += 1
@@ -237,7 +237,7 @@ class _Scoring:
         self._mark = self._decimal_mark(row.cells) if self._may_use_comma else self._mark
         return [*_scores(patient.values, result, self._mark), "; ".join(patient.notes)]
 
-    def _read(self, row: Row) -> _Patient:
+    def _read(self, row: TextRow) -> _Patient:
         values: dict[VitalSign, tuple[float, int]] = {}
         for column in _SIGNS:
             cell = self._cell(row, column)
@@ -247,28 +247,28 @@ class _Scoring:
         systolic = values.get(VitalSign.SYSTOLIC_BP)
         if systolic is not None and diastolic is not None and contradict(systolic[0], diastolic):
             del values[VitalSign.SYSTOLIC_BP]
-            problem = Cell(None, Outcome.REFUSED, "not above diastolic_bp; one of the two is wrong")
+            problem = Cell(None, CellOutcome.REFUSED, "not above diastolic_bp; one of the two is wrong")
             shown = f"{systolic[0]:g}/{diastolic:g}"
             self._report.add_values("systolic_bp", -1)  # counted as taken before
             self._report.add_cell("systolic_bp", problem, f"row {row.number}", shown)
         scale = self._cell(row, _SCALE)
         not_adult = self._not_for(row)
         notes = self._report.pop_notes(f"row {row.number}")
-        if scale.outcome is Outcome.REFUSED and VitalSign.SPO2 in values:
+        if scale.outcome is CellOutcome.REFUSED and VitalSign.SPO2 in values:
             del values[VitalSign.SPO2]
             notes.append("spo2 not scored: its scale is not known")
         return _Patient(values, int(scale.value or 1), notes, not_adult)
 
-    def _not_for(self, row: Row) -> str:
+    def _not_for(self, row: TextRow) -> str:
         years, pregnant = self._cell(row, _AGE).value, self._cell(row, _PREGNANT).value
         if too_young(years):
             return f"no score: NEWS2 is not for people under {ADULT_FROM_YEARS} years"
         return "no score: NEWS2 is not for pregnancy" if pregnant else ""
 
-    def _cell(self, row: Row, column: Column) -> Cell:
+    def _cell(self, row: TextRow, column: Column) -> Cell:
         place = self._places.get(column.name)
         if place is None:
-            return Cell(None, Outcome.EMPTY)
+            return Cell(None, CellOutcome.EMPTY)
         text = row.cells[place]
         cell = column.read(text, self._units.get(column.name), decimal_comma=self._may_use_comma)
         self._report.add_cell(column.name, cell, f"row {row.number}", text.strip())
@@ -309,6 +309,10 @@ def _scores(values: news2.Inputs, result: news2.News2, mark: str) -> list[str]:
         _points_text(scores.mews(values).points),
         "" if index is None else f"{news2.to_resolution(index, 2):.2f}".replace(".", mark),
     ]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _points_text(points: int | None) -> str:

@@ -30,10 +30,14 @@ _KEPT: Final = 500  # messages, all people together
 _PERSON: Final = re.compile(r"[\w.-]{1,64}")
 
 
+def _machine_time(at_s: float) -> str:
+    return time.strftime("%H:%M:%S %Z", time.localtime(at_s))
+
+
 class PhoneMessage(msgspec.Struct, kw_only=True):
     """One message."""
 
-    at: float  # seconds since the epoch
+    at: float  # when it came, in seconds since the epoch
     title: str
     text: str
     body: str = ""  # the text with its line breaks
@@ -46,7 +50,7 @@ class PhoneMessage(msgspec.Struct, kw_only=True):
         return found[1] if found else ""
 
     def line(self) -> str:
-        return f"{time.strftime('%H:%M:%S', time.localtime(self.at))}  {self.title}  {self.text}".strip()
+        return f"{_machine_time(self.at)}  {self.title}  {self.text}".strip()
 
 
 class AlarmNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,8 @@ class Phone:
         on_message: called for every message, from a thread.
         answering: None: the page names the command that answers.
         people: names and roles, in the order of the page.
+        now_s: seconds since the epoch; those of a ward, where its time is simulated.
+        time_text: writes such a time; the same clock as in the messages, so that the page has one time.
 
     Raises:
         OSError: the port is in use.
@@ -93,12 +99,16 @@ class Phone:
         answering: Answering | None = None,
         people: Mapping[str, str] | None = None,
         messages: Iterable[PhoneMessage] = (),
+        now_s: Callable[[], float] = time.time,
+        time_text: Callable[[float], str] = _machine_time,
     ) -> None:
         self.messages = deque(messages, maxlen=_KEPT)
         self.people = dict(people or {})
         self.answering = answering
         self.problem = ""  # of the last answer, until the page has shown it
         self.form_key = secrets.token_urlsafe(16)  # another site's page cannot press the button
+        self.now_s = now_s
+        self._time_text = time_text
         self._on_message = on_message
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((host, port), _handler_of(self))
@@ -146,7 +156,7 @@ class Phone:
         return f"<section><h2>{html.escape(name)}</h2>{shown or empty}</section>"
 
     def _card(self, person: str, message: PhoneMessage, now: Mapping[str, AlarmNow] | None) -> str:
-        at = time.strftime("%H:%M:%S", time.localtime(message.at))
+        at = html.escape(self._time_text(message.at))
         level = "high" if message.title.startswith("***") else "medium" if message.title.startswith("**") else "low"
         body = html.escape(message.body or message.text)
         return (
@@ -214,7 +224,7 @@ def _handler_of(phone: Phone) -> type[BaseHTTPRequestHandler]:
             if path == "answer" and phone.answering is not None:
                 self._answer(phone.answering, body)
                 return
-            phone.receive(_read(body, path if _PERSON.fullmatch(path) else ""))
+            phone.receive(_read(body, path if _PERSON.fullmatch(path) else "", phone.now_s()))
             self.send_response(204)
             self.end_headers()
 
@@ -247,7 +257,7 @@ def _handler_of(phone: Phone) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _read(body: bytes, to: str) -> PhoneMessage:
+def _read(body: bytes, to: str, at_s: float) -> PhoneMessage:
     try:
         told = json.loads(body)
     except ValueError:
@@ -256,7 +266,7 @@ def _read(body: bytes, to: str) -> PhoneMessage:
         told = {}
     text = str(told.get("message") or told.get("text") or told.get("body") or "")
     title = str(told.get("title") or "")
-    return PhoneMessage(at=time.time(), title=title, text=" ".join(text.split()), body=text.strip(), to=to)
+    return PhoneMessage(at=at_s, title=title, text=" ".join(text.split()), body=text.strip(), to=to)
 
 
 _PAGE: Final = """<!doctype html>

@@ -191,7 +191,7 @@ class Replay:
         }
         said = units_of(units, (*_READS_OF[self.format.name].values(), *ABOUT))
         try:
-            stays = _READERS[self.format.name](_Reading(self.path, self.format, self.report, said), limit, seed)
+            stays = _READERS[self.format.name](_FileReading(self.path, self.format, self.report, said), limit, seed)
         except BadPatientFile as error:
             raise BadReplay(f"cannot be read: {error.problem}", path=self.path, accepted=ACCEPTED) from error
         for stay in stays:
@@ -458,7 +458,7 @@ def _from_chart(sign: VitalSign, value: float) -> float | None:
     return round(value, 3) if convert is None else convert(round(value, 3))
 
 
-class _Reading(msgspec.Struct, frozen=True):
+class _FileReading(msgspec.Struct, frozen=True):
     """One reading of a file: where, in which format, what is reported, which units the user says."""
 
     path: Path
@@ -490,7 +490,7 @@ def _chosen(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
     return ordered if limit is None else random.Random(seed).sample(ordered, min(limit, len(ordered)))
 
 
-def _read_sepsis(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
+def _read_sepsis(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:
     reads, report = _READS_OF[reading.form.name], reading.report
     rows = open_hourly(reading.path, tuple(reads), (AGE.name, SEX.name, _LABEL), report)
     chosen = _chosen(rows.patients, limit, seed)
@@ -530,7 +530,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _read_icu(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
+def _read_icu(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:
     reads, report, table = _READS_OF[reading.form.name], reading.report, reading.table()
     records, ids = table.ids("record_id")
     parameters, names = table.codes("parameter")
@@ -561,7 +561,7 @@ def _read_icu(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:
     return [charts[ids[number]].stay(ids[number], reading.form) for number in chosen]
 
 
-def _read_minute(reading: _Reading, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
+def _read_minute(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
     """Each file holds one patient, so there is nothing for the seed to choose."""
     if limit == 0:
         return []
@@ -589,7 +589,7 @@ _IDS: Final = (ID, "record_id", "subject_id", "patient")
 """Columns that may name a patient where the format has none."""
 _MINUTE: Final = Column(name="minute", unit="min", low=-600_000_000, high=600_000_000, missing=())
 
-_READERS: Final[Mapping[str, Callable[[_Reading, int | None, int], list[Stay]]]] = {
+_READERS: Final[Mapping[str, Callable[[_FileReading, int | None, int], list[Stay]]]] = {
     "sepsis2019": _read_sepsis,
     "icu2012": _read_icu,
     "vitals_minute": _read_minute,

@@ -56,7 +56,7 @@ class Watch(IntEnum):
     SPOILT = 4
 
 
-class Cause(IntEnum):
+class UsabilityCause(IntEnum):
     """What makes a value unusable. The number is part of stored states."""
 
     NONE = 0
@@ -69,17 +69,17 @@ class Cause(IntEnum):
 
 
 _CAUSE_TEXTS: Final = {
-    Cause.PRESSURES: "systolic is not above diastolic",
-    Cause.LOW_PERFUSION: "low perfusion reported",
-    Cause.MOTION: "motion reported",
-    Cause.JUMP: "it jumps from reading to reading",
-    Cause.COOLING: "it fell faster than a body can cool",
+    UsabilityCause.PRESSURES: "systolic is not above diastolic",
+    UsabilityCause.LOW_PERFUSION: "low perfusion reported",
+    UsabilityCause.MOTION: "motion reported",
+    UsabilityCause.JUMP: "it jumps from reading to reading",
+    UsabilityCause.COOLING: "it fell faster than a body can cool",
 }
 # Low and medium priority after: motion for minutes is ordinary.
 _SPOILT_AFTER_MS: Final = {
-    Cause.LOW_PERFUSION: (5 * _MINUTE, 15 * _MINUTE),
-    Cause.MOTION: (20 * _MINUTE, 30 * _MINUTE),
-    Cause.JUMP: (5 * _MINUTE, 15 * _MINUTE),
+    UsabilityCause.LOW_PERFUSION: (5 * _MINUTE, 15 * _MINUTE),
+    UsabilityCause.MOTION: (20 * _MINUTE, 30 * _MINUTE),
+    UsabilityCause.JUMP: (5 * _MINUTE, 15 * _MINUTE),
 }
 
 # In motion a pulse oximeter reads some points low, and breaths are more and are miscounted: from the lowest to the
@@ -104,7 +104,7 @@ _WATCHED: Final = tuple(
     if spec.sign is not VitalSign.CONSCIOUSNESS
 )
 _DOUBTING_FLAGS: Final = tuple(
-    (flag, mask, Cause.LOW_PERFUSION if flag is SensorFlag.LOW_PERFUSION else Cause.MOTION)
+    (flag, mask, UsabilityCause.LOW_PERFUSION if flag is SensorFlag.LOW_PERFUSION else UsabilityCause.MOTION)
     for flag, mask in UNUSABLE_BY_FLAG
     if flag is not SensorFlag.SENSOR_OFF
 )
@@ -137,19 +137,22 @@ class _Arrived(msgspec.Struct, frozen=True):
     at_ms: int
     heard_ms: int
     found: Classified
-    cause: Cause
+    cause: UsabilityCause
     is_ordinary: bool  # not in the red, or what motion that is reported makes of a value
     is_zero: bool
 
     def concerns(self, watch: Watch, *, is_watched: bool) -> bool | None:
         """Whether the value is one that this watch is for; None: it says nothing either way."""
-        value_class, contradicted = self.found.value_class, self.cause not in (Cause.NONE, Cause.JUMP)
+        value_class, contradicted = self.found.value_class, self.cause not in (UsabilityCause.NONE, UsabilityCause.JUMP)
         is_outside = self.is_zero or value_class is ValueClass.EXTREME
         match watch:
             case Watch.NO_VALUE:
-                is_bad, is_good = self.cause in (Cause.NO_VALUE, Cause.PRESSURES), self.cause is Cause.NONE
+                is_bad, is_good = (
+                    self.cause in (UsabilityCause.NO_VALUE, UsabilityCause.PRESSURES),
+                    self.cause is UsabilityCause.NONE,
+                )
             case Watch.SPOILT:
-                is_bad, is_good = self.cause in _SPOILT_AFTER_MS, self.cause is Cause.NONE
+                is_bad, is_good = self.cause in _SPOILT_AFTER_MS, self.cause is UsabilityCause.NONE
             case _:
                 is_good = value_class is ValueClass.USUAL and self.is_ordinary and not self.is_zero
                 if watch is Watch.ZERO:
@@ -287,7 +290,7 @@ class SignUsability:
         # The red zones of NEWS2 are those of adults; of saturation they are dangerous at any age.
         red = self._plan.group.has_adult_scores or sign is VitalSign.SPO2
         red = red and is_red(sign, value, self._plan.spo2_scale)
-        low, high = _ORDINARY_IN_MOTION.get(sign, _NONE) if cause is Cause.MOTION else _NONE
+        low, high = _ORDINARY_IN_MOTION.get(sign, _NONE) if cause is UsabilityCause.MOTION else _NONE
         return _Arrived(
             sign=sign,
             value=float(value),
@@ -396,7 +399,7 @@ class SignUsability:
         if spoilt is None:
             return 0, none
         lasted_ms = now_ms - spoilt.onset_ms
-        return sum(lasted_ms >= after_ms for after_ms in _SPOILT_AFTER_MS[Cause(spoilt.cause)]), spoilt
+        return sum(lasted_ms >= after_ms for after_ms in _SPOILT_AFTER_MS[UsabilityCause(spoilt.cause)]), spoilt
 
 
 _LEVELS: Final = {
@@ -406,21 +409,21 @@ _LEVELS: Final = {
 }
 
 
-def _cause(reading: Reading, sign: VitalSign, found: Classified, bit: int, *, is_off: bool) -> Cause:
+def _cause(reading: Reading, sign: VitalSign, found: Classified, bit: int, *, is_off: bool) -> UsabilityCause:
     """What makes a value unusable: the first that is true. NONE also where the sensor is off: that alarm is another."""
     if not reading.unusable & bit:
-        return Cause.NONE
+        return UsabilityCause.NONE
     if found.value_class is ValueClass.NO_VALUE:
-        return Cause.NO_VALUE
+        return UsabilityCause.NO_VALUE
     if sign in (_SYSTOLIC, VitalSign.DIASTOLIC_BP) and contradict_each_other(reading):
-        return Cause.PRESSURES
+        return UsabilityCause.PRESSURES
     for flag, mask, cause in _DOUBTING_FLAGS:
         if reading.sensor_flags & flag and mask & bit:
             return cause
     if is_off and WORN & bit:
         is_cold = sign is VitalSign.TEMPERATURE and found.value_class is ValueClass.EXTREME
-        return Cause.COOLING if is_cold else Cause.NONE
-    return Cause.JUMP
+        return UsabilityCause.COOLING if is_cold else UsabilityCause.NONE
+    return UsabilityCause.JUMP
 
 
 def _step(watched: _Watched, at_ms: int, heard_ms: int) -> int:
@@ -432,7 +435,7 @@ def _step(watched: _Watched, at_ms: int, heard_ms: int) -> int:
 
 def _limits(watch: Watch, watched: _Watched) -> tuple[int, ...]:
     if watch is Watch.SPOILT:
-        return _SPOILT_AFTER_MS[Cause(watched.cause)]
+        return _SPOILT_AFTER_MS[UsabilityCause(watched.cause)]
     return _LIMITS[watch]
 
 
@@ -454,14 +457,14 @@ def _text(label: str, quantity: str, sign: VitalSign, watched: _Watched | None, 
     if quantity == "zero":
         seen = f"{value} with contact" if watched.value == 0 else f"{value} and no pulse pressure"
         return f"{label}: {seen}, for {lasted}"
-    if Cause(watched.cause) in _CAUSE_TEXTS and Cause(watched.cause) is not Cause.JUMP:
+    if UsabilityCause(watched.cause) in _CAUSE_TEXTS and UsabilityCause(watched.cause) is not UsabilityCause.JUMP:
         return f"{label}: {value} is in the red if it is true, but {_cause_text(sign, watched)}; for {lasted}"
     low, high = SPEC[sign].usual
     return f"{label}: values like {value} keep coming, usual are {low:g} to {high:g}; for {lasted}"
 
 
 def _cause_text(sign: VitalSign, watched: _Watched) -> str:
-    cause = Cause(watched.cause)
-    if cause is Cause.NO_VALUE:
+    cause = UsabilityCause(watched.cause)
+    if cause is UsabilityCause.NO_VALUE:
         return f"values like {watched.value:g}, {classify(sign, watched.value).reason}"
     return _CAUSE_TEXTS[cause]

@@ -1,6 +1,6 @@
 """What a cell of a patients' file may hold: unit, range, codes and other units, one row a column.
 
-A cell has one of five outcomes (`Outcome`). Nothing is guessed: a value that looks like another unit is refused with
+Five outcomes of a cell (`CellOutcome`). Nothing is guessed: a value that looks like another unit is refused with
 that name, and is converted only if the user says the unit (`--unit`), or where no value of one unit can be taken for
 one of the other (`OtherUnit.certain`).
 """
@@ -28,7 +28,7 @@ def contradict(systolic: float, diastolic: float) -> bool:
     return systolic <= diastolic
 
 
-class Outcome(StrEnum):
+class CellOutcome(StrEnum):
     """What became of a cell."""
 
     EMPTY = "empty"
@@ -42,12 +42,12 @@ class Cell(NamedTuple):
     """A read cell."""
 
     value: float | None  # in the unit of the column; None unless taken or converted
-    outcome: Outcome
+    outcome: CellOutcome
     why: str = ""  # of a conversion, a code or a refusal; names no value, so that equal reasons can be counted
     raw: float | None = None  # the number of a refused cell as it was written
 
 
-EMPTY: Final = Cell(None, Outcome.EMPTY)
+EMPTY: Final = Cell(None, CellOutcome.EMPTY)
 
 
 class OtherUnit(NamedTuple):
@@ -106,23 +106,25 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
             unit: the unit in which the user says that the column is written.
         """
         if not math.isfinite(value):
-            return EMPTY if math.isnan(value) else Cell(None, Outcome.REFUSED, f"no number; {self._give()}", value)
+            return EMPTY if math.isnan(value) else Cell(None, CellOutcome.REFUSED, f"no number; {self._give()}", value)
         if value in self.missing and not self._fits(value):
-            return Cell(None, Outcome.MISSING, f"{value:g}")
+            return Cell(None, CellOutcome.MISSING, f"{value:g}")
         if unit is not None:
             converted = unit.convert(value)
             if self._fits(converted):
-                return Cell(converted, Outcome.CONVERTED, f"from {unit.name} to {self.unit}")
-            return Cell(None, Outcome.REFUSED, f"not possible in {unit.name}, as --unit says; {self._give()}", value)
+                return Cell(converted, CellOutcome.CONVERTED, f"from {unit.name} to {self.unit}")
+            return Cell(
+                None, CellOutcome.REFUSED, f"not possible in {unit.name}, as --unit says; {self._give()}", value
+            )
         if self._fits(value):
-            return Cell(value, Outcome.TAKEN)
+            return Cell(value, CellOutcome.TAKEN)
         for other in self.also:
             if other.low <= value <= other.high:
                 if other.certain:
-                    return Cell(other.convert(value), Outcome.CONVERTED, f"from {other.name} to {self.unit}")
+                    return Cell(other.convert(value), CellOutcome.CONVERTED, f"from {other.name} to {self.unit}")
                 fix = f"convert it to {self.unit}, or say --unit {self.name}={other.name}"
-                return Cell(None, Outcome.REFUSED, f"looks like {other.name}; {fix}", value)
-        return Cell(None, Outcome.REFUSED, f"not allowed; {self._give()}", value)
+                return Cell(None, CellOutcome.REFUSED, f"looks like {other.name}; {fix}", value)
+        return Cell(None, CellOutcome.REFUSED, f"not allowed; {self._give()}", value)
 
     def read(self, text: str, unit: OtherUnit | None = None, *, decimal_comma: bool = False) -> Cell:
         """The outcome of a written cell."""
@@ -130,12 +132,12 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         if not text or text.lower() == "nan":  # data frames write NaN for an empty cell
             return EMPTY
         if text.upper() in self.codes:
-            return Cell(self.codes[text.upper()], Outcome.TAKEN)
+            return Cell(self.codes[text.upper()], CellOutcome.TAKEN)
         if text.lower() in MISSING_WORDS:
-            return Cell(None, Outcome.MISSING, text.upper())
+            return Cell(None, CellOutcome.MISSING, text.upper())
         number = number_of(text, decimal_comma=decimal_comma)
         if number is None:
-            return Cell(None, Outcome.REFUSED, f"{'not allowed' if self.codes else 'no number'}; {self._give()}")
+            return Cell(None, CellOutcome.REFUSED, f"{'not allowed' if self.codes else 'no number'}; {self._give()}")
         return self.judge(number, unit)
 
     def unit_of(self, name: str) -> OtherUnit | None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import BadRecordings
-from models.patient_files.columns import Cell, Column, Outcome, age, contradict, of_sign, sex
+from models.patient_files.columns import Cell, CellOutcome, Column, age, contradict, of_sign, sex
 from models.patient_files.report import FileReport
 from models.patient_files.table import PatientTable, is_parquet, parquet_names
 from models.patient_files.text import TextRows, column_name
@@ -108,7 +108,7 @@ def drop_contradictory(rows: HourlyRows, systolic: Floats, diastolic: Floats, re
         if contradict(systolic[at], diastolic[at]):
             shown = f"{systolic[at]:g}/{diastolic[at]:g}"
             report.add_values("SBP", -1)  # counted as taken before
-            report.add_cell("SBP", Cell(None, Outcome.REFUSED, problem), rows.place(int(at)), shown)
+            report.add_cell("SBP", Cell(None, CellOutcome.REFUSED, problem), rows.place(int(at)), shown)
             systolic[at] = diastolic[at] = np.nan
 
 

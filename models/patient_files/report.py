@@ -7,7 +7,7 @@ missing by a code, or refused: `lines` says so at the end, `as_dict` for program
 from collections import Counter
 from typing import Any, Final
 
-from models.patient_files.columns import Cell, Outcome
+from models.patient_files.columns import Cell, CellOutcome
 
 MOST_NAMED: Final = 20
 """So many places are named for each reason; all are counted."""
@@ -38,9 +38,9 @@ class FileReport:
         self.used_of: dict[str, str] = {}  # to one of a certain column,
         self.unreadable = "not used"  # and to a cell that holds no number
         self._values: Counter[str] = Counter()  # by column, not empty
-        self._cells: dict[tuple[str, Outcome, str], list[str]] = {}
-        self._verbs: dict[tuple[str, Outcome, str], str] = {}  # what happened to a refused value
-        self._counts: Counter[tuple[str, Outcome, str]] = Counter()
+        self._cells: dict[tuple[str, CellOutcome, str], list[str]] = {}
+        self._verbs: dict[tuple[str, CellOutcome, str], str] = {}  # what happened to a refused value
+        self._counts: Counter[tuple[str, CellOutcome, str]] = Counter()
         self._skips: dict[str, list[str]] = {}
         self._skip_counts: Counter[str] = Counter()
         self._warnings: dict[str, list[str]] = {}
@@ -58,15 +58,15 @@ class FileReport:
             place: row or record, as the user can find it.
             shown: what the cell held.
         """
-        if cell.outcome is Outcome.EMPTY:
+        if cell.outcome is CellOutcome.EMPTY:
             return
         self._values[column] += 1
-        if cell.outcome is Outcome.TAKEN:
+        if cell.outcome is CellOutcome.TAKEN:
             return
         key = (column, cell.outcome, cell.why)
         self._counts[key] += 1
         self._verbs.setdefault(key, self.unreadable if cell.raw is None else self.used_of.get(column, self.used))
-        if cell.outcome is not Outcome.MISSING:
+        if cell.outcome is not CellOutcome.MISSING:
             _name(self._cells, key, f"{place}: {shorten(repr(shown))}")
             self._notes.setdefault(place, []).append(
                 f"{column} {shorten(repr(shown))} {cell.outcome.value}: {cell.why}"
@@ -87,7 +87,7 @@ class FileReport:
         self._warning_counts[warning] += 1
         _name(self._warnings, warning, place)
 
-    def count(self, outcome: Outcome, column: str | None = None) -> int:
+    def count(self, outcome: CellOutcome, column: str | None = None) -> int:
         """Cells with an outcome, of one column or of all."""
         return sum(
             count
@@ -130,9 +130,9 @@ class FileReport:
             "skipped": self.skipped,
             "other": self.other,
             "values": self.values,
-            "converted": self.count(Outcome.CONVERTED),
-            "missing_codes": self.count(Outcome.MISSING),
-            "refused": self.count(Outcome.REFUSED),
+            "converted": self.count(CellOutcome.CONVERTED),
+            "missing_codes": self.count(CellOutcome.MISSING),
+            "refused": self.count(CellOutcome.REFUSED),
             "left_out": self.left_out,
             "superseded": self.superseded,
             "not_chosen": self.not_chosen,
@@ -154,13 +154,13 @@ class FileReport:
     def _many(self, count: int) -> str:
         return f"{count} {self.noun.removesuffix('s') if count == 1 else self.noun}"
 
-    def _cell_line(self, column: str, outcome: Outcome, why: str) -> str:
+    def _cell_line(self, column: str, outcome: CellOutcome, why: str) -> str:
         count = self._counts[column, outcome, why]
         whole = self._values[column]
         many = f"all {count} values" if count == whole > 1 else f"{count} of {whole} values"
-        if outcome is Outcome.MISSING:
+        if outcome is CellOutcome.MISSING:
             return f"column {column}: {many} {why}, read as not measured"
-        verb = "converted" if outcome is Outcome.CONVERTED else f"{self._verbs[column, outcome, why]}:"
+        verb = "converted" if outcome is CellOutcome.CONVERTED else f"{self._verbs[column, outcome, why]}:"
         return (
             f"column {column}: {many} {verb} {why} ({_listed(self._cells[column, outcome, why][:_CELLS_SHOWN], count)})"
         )

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import BadRecordings, FileRefused
-from models.patient_files.columns import MISSING_WORDS, Cell, Column, OtherUnit, Outcome
+from models.patient_files.columns import MISSING_WORDS, Cell, CellOutcome, Column, OtherUnit
 from models.patient_files.report import FileReport
 from models.patient_files.text import TextRows, looks_like, positions_of
 from vitals.signs import SPEC
@@ -210,11 +210,11 @@ class PatientTable:
             cell = known.get(text)
             if cell is None:
                 cell = known[text] = column.read(text, unit, decimal_comma=self._decimal_comma)
-            if cell.outcome is Outcome.TAKEN:
+            if cell.outcome is CellOutcome.TAKEN:
                 taken += 1
-            elif cell.outcome is not Outcome.EMPTY:
+            elif cell.outcome is not CellOutcome.EMPTY:
                 report.add_cell(column.name, cell, place(at), text.strip())
-                report.left_out += keep_refused and cell.outcome is Outcome.REFUSED and cell.raw is None
+                report.left_out += keep_refused and cell.outcome is CellOutcome.REFUSED and cell.raw is None
             values[at] = _number(cell, keep_refused)
         report.add_values(column.name, taken)
         return values
@@ -328,7 +328,7 @@ def _read_numbers(
     taken = int((given & ~doubtful).sum())
     for at in np.flatnonzero(doubtful):
         cell = column.judge(float(numbers[at]), unit)
-        if cell.outcome is Outcome.TAKEN:
+        if cell.outcome is CellOutcome.TAKEN:
             taken += 1
         else:
             report.add_cell(column.name, cell, place(int(at)), _whole(float(numbers[at])))
@@ -338,5 +338,5 @@ def _read_numbers(
 
 
 def _number(cell: Cell, keep_refused: bool) -> float:
-    value = cell.raw if keep_refused and cell.outcome is Outcome.REFUSED else cell.value
+    value = cell.raw if keep_refused and cell.outcome is CellOutcome.REFUSED else cell.value
     return math.nan if value is None else value

@@ -32,7 +32,7 @@ _JSON: Final = (
 )
 
 
-class Row(NamedTuple):
+class TextRow(NamedTuple):
     """One row of a file."""
 
     number: int  # as a spreadsheet program shows it; the header is row 1, a line `sep=` is not counted
@@ -72,7 +72,7 @@ class TextRows:
     ) -> None:
         self._file.close()
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[TextRow]:
         width = len(self.header)
         while (row := self._next()) is not None:
             if row.problem or not any(cell.strip() for cell in row.cells) or len(row.cells) == width:
@@ -121,7 +121,7 @@ class TextRows:
             raise BadPatientFile(self._source, (header.problem if header else "") or problem, row=1)
         self.header: list[str] = header.cells
 
-    def _next(self) -> Row | None:
+    def _next(self) -> TextRow | None:
         try:
             cells = next(self._reader)
         except StopIteration:
@@ -133,9 +133,9 @@ class TextRows:
             if "end of data" in str(error) or self._row == 0:  # what follows cannot be told apart
                 raise BadPatientFile(self._source, problem, row=self._row + 1) from error
             self._row += 1
-            return Row(self._row, [], problem)
+            return TextRow(self._row, [], problem)
         self._row += 1
-        return Row(self._row, cells)
+        return TextRow(self._row, cells)
 
     def _not_utf8(self) -> BadPatientFile:
         where = f"after row {self._row} " if self._row else ""

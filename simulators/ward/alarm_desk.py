@@ -17,6 +17,7 @@ from simulators.phone import AlarmNow, Phone, PhoneMessage
 from simulators.ward.calls import Calls
 from simulators.ward.data_centre import DataCentre
 from simulators.ward.lifetime import Lifetime, WardPart
+from simulators.ward.screen import time_of_day
 from simulators.ward.setup import WardSetup
 from stream.config import DeskApiConfig, DeskConfig, DeskHttpConfig
 from stream.desk.client import DeskClient, Login
@@ -116,7 +117,10 @@ class AlarmDeskPart(WardPart):
         config.data.mkdir(mode=0o700)
         users_of(config).put_without_password(*PEOPLE, now_ms=self._clock.now_ms())
         url = f"http://{config.api.listen}"
-        with Phone(LOOPBACK, phone_port, on_message=_ignore, people=PEOPLE) as phone:
+        with Phone(
+            LOOPBACK, phone_port, on_message=_ignore, people=PEOPLE,
+            now_s=lambda: self._clock.now_ms() / 1_000, time_text=_ward_time,
+        ) as phone:  # fmt: skip
             _write_addresses(config.addresses, phone)
             with opened_desk(
                 config, None, self._source, self._sink, self._clock,
@@ -195,6 +199,10 @@ def _command() -> str:
     """How this program was called, as far as another terminal in the same folder can call it."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "vitalloom" else f"{sys.executable} -m vitalloom"
+
+
+def _ward_time(at_s: float) -> str:
+    return f"{time_of_day(round(at_s * 1_000))} UTC"
 
 
 def _ignore(_message: PhoneMessage) -> None:

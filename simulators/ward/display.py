@@ -21,7 +21,7 @@ from vitals.messages import AlarmChanged
 _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
 _PICTURE_COLUMNS: Final = 150
-_OTHER_LINES: Final = 2 * RECENT + RESPONSE_LINES + DUE_LINES + 9  # of the screen, beside the rows of its table
+_OTHER_LINES: Final = 2 * RECENT + 2 * RESPONSE_LINES + DUE_LINES + 9  # of the screen, beside the rows of its table
 
 
 class Display(WardPart):

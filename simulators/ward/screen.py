@@ -268,7 +268,7 @@ def _alarms(view: PatientView) -> Text:
 
 
 def _responses(worst_first: Sequence[PatientRow]) -> list[Text]:
-    """The recommended responses to NEWS2, the most urgent first, each with its beds. One line each, cut if too long."""
+    """The recommended responses to NEWS2, the most urgent first, each with its beds; wrapped, never cut."""
     beds: dict[tuple[Priority, str], list[str]] = {}
     for row in worst_first:
         asking = [alarm for alarm in row.view.alarms if alarm.response]
@@ -279,8 +279,8 @@ def _responses(worst_first: Sequence[PatientRow]) -> list[Text]:
     lines = []
     for (priority, response), these in sorted(beds.items(), key=lambda one: -one[0][0])[:RESPONSE_LINES]:
         more = f" and {len(these) - _MOST_BEDS} more" if len(these) > _MOST_BEDS else ""
-        text = f"{MARK[priority]:>3} bed {', '.join(these[:_MOST_BEDS])}{more}: {response}"
-        lines.append(Text(text, style=COLOUR[priority], no_wrap=True, overflow="ellipsis"))
+        text = f"{MARK[priority]:>3} bed {', '.join(these[:_MOST_BEDS])}{more}: recommended: {response}"
+        lines.append(Text(text, style=COLOUR[priority]))
     return lines
 
 

@@ -170,7 +170,10 @@ def silence(
     revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Silence one condition of one patient for some minutes. An alarm of higher priority still notifies."""
+    """Silence one condition of one patient for some minutes.
+
+    A condition that is judged sign by sign is silenced for that sign alone. An alarm of higher priority still notifies.
+    """
     client: DeskClient = context.obj
     found = _seen(client, alarm, f"silence it for {minutes} min", yes=yes or revision is not None)
     done = client.silence(found.id, revision=found.revision if revision is None else revision, minutes=minutes)

@@ -114,6 +114,15 @@ class _OwnedPartition:
         self.dead_letters: list[bytes] = []
         self.rejected: list[FrameRef] = []  # frames of the dead letters, to be acknowledged as rejected
 
+    def pause_ms(self, config: WorkerConfig) -> int:
+        """Time from one commit to the next."""
+        return config.alarm_commit_ms if self.processor.alarm_pending else config.commit_ms
+
+    def timers_ms(self, config: WorkerConfig, clock: Clock) -> int | None:
+        """Until when timers may run, by the clock of ingest; None: that is not known yet."""
+        now_ms = self.time.now_ms(clock.now_ms())
+        return None if now_ms is None else now_ms - config.tick_slack_ms
+
 
 class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """Consumes the readings of the partitions that are assigned to one worker.
@@ -166,7 +175,7 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def is_settled(self) -> bool:
         """Whether everything that was read is committed, and all timers that are due have run."""
         return self.all_committed and all(
-            (at_ms := owned.processor.timer_at()) is None or at_ms > (self._timers_ms(owned) or 0)
+            (at_ms := owned.processor.timer_at()) is None or at_ms > (owned.timers_ms(self._config, self._clock) or 0)
             for owned in self._owned.values()
         )
 
@@ -296,16 +305,12 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         now_ms, wait_ms = self._clock.mono_ms(), _IDLE_MS
         for topic_partition, owned in self._owned.items():
             if owned.next_offset != owned.committed:
-                wait_ms = min(wait_ms, self._committed_at[topic_partition] + self._pause_ms(owned) - now_ms)
+                wait_ms = min(wait_ms, self._committed_at[topic_partition] + owned.pause_ms(self._config) - now_ms)
         return max(0, wait_ms)
 
-    def _pause_ms(self, owned: _OwnedPartition) -> int:
-        return self._config.alarm_commit_ms if owned.processor.alarm_pending else self._config.commit_ms
-
     def _is_due(self, topic_partition: TopicPartition) -> bool:
-        return self._clock.mono_ms() - self._committed_at[topic_partition] >= self._pause_ms(
-            self._owned[topic_partition]
-        )
+        pause_ms = self._owned[topic_partition].pause_ms(self._config)
+        return self._clock.mono_ms() - self._committed_at[topic_partition] >= pause_ms
 
     async def _apply(self, topic_partition: TopicPartition, records: list[ConsumerRecord]) -> None:
         owned = self._owned[topic_partition]
@@ -368,15 +373,10 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if end is None or owned.next_offset < end:
                 continue
             owned.ticked_ms = mono_ms
-            now_ms, timer_at = self._timers_ms(owned), owned.processor.timer_at()
+            now_ms, timer_at = owned.timers_ms(self._config, self._clock), owned.processor.timer_at()
             if now_ms is not None and timer_at is not None and timer_at <= now_ms:
                 owned.processor.tick(now_ms)
                 owned.touched = True
-
-    def _timers_ms(self, owned: _OwnedPartition) -> int | None:
-        """Until when timers of a partition may run, by the clock of ingest; None: that is not known yet."""
-        now_ms = owned.time.now_ms(self._clock.now_ms())
-        return None if now_ms is None else now_ms - self._config.tick_slack_ms
 
     def _dead_letter(self, owned: _OwnedPartition, record: ConsumerRecord, reason: str, problem: str) -> None:
         self.progress.dead_letters += 1

@@ -437,7 +437,7 @@ class TestFiles:
 
         assert ",7,7,,high," in out.read_text(encoding="utf-8")
         assert sorted(path.name for path in source.parent.iterdir()) == ["scored.csv", "vitals.csv"]
-        assert capsys.readouterr().err.startswith("1 rows scored, 0 of them incomplete")
+        assert capsys.readouterr().err.startswith("1 row scored, 0 of them incomplete")
 
     def test_a_failed_run_leaves_the_old_file_and_no_partial_one(self, source: Path) -> None:
         source.write_bytes(f"{HEADER}\n{ILL}\n".encode() + b"\xff\n")
@@ -493,7 +493,7 @@ class TestFiles:
 
         out, err = capsys.readouterr()
         assert out.splitlines()[1] == ILL + ",7,7,,high,1,2,2,0.79,"
-        assert "rows scored" in err
+        assert "row scored" in err
 
     @pytest.mark.services
     def test_a_closed_pipe_is_not_an_error(self, source: Path) -> None:

@@ -127,6 +127,14 @@ def form(page: str) -> dict[str, str]:
     return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
 
 
+def test_a_message_has_the_time_of_the_ward_and_not_of_the_machine() -> None:
+    ward = {"now_s": lambda: 8 * 3_600.0, "time_text": lambda at_s: f"ward {at_s / 3_600:.0f} h"}
+    with phone.Phone("127.0.0.1", 0, on_message=lambda _: None, people={"anna": "nurse"}, **ward) as shown:
+        send(shown)
+
+        assert "<time>ward 8 h</time>" in ask(shown, "GET", "/")[1]
+
+
 def test_a_message_is_on_the_phone_of_the_person_it_was_sent_to_and_cannot_change_the_page() -> None:
     with phones(None) as shown:
         send(shown, "ben")

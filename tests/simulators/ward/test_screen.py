@@ -10,6 +10,7 @@ from simulators.ward.screen import NOT_A_DEVICE, CallStatus, PatientRow, WardSta
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
 from vitals.messages import Acknowledge, AlarmChanged, Priority, Reading, SensorFlag
 from vitals.monitor import PatientMonitor
+from vitals.news2 import RESPONSES
 from vitals.patient_group import PatientGroup
 from vitals.plan import MonitoringPlan
 
@@ -198,8 +199,10 @@ def test_the_recommended_response_stands_once_with_its_beds_the_most_urgent_firs
     shown = text(*rows, after_ms=0, width=width).splitlines()
 
     first, then = (line for line in shown if "tell the medical team" in line)
-    assert first.startswith("*** bed 2, 3: emergency: tell the medical team now")
-    assert then.startswith(" ** bed 1: urgent: tell the medical team now")
+    assert first.startswith("*** bed 2, 3: recommended: emergency: tell the medical team now")
+    assert then.startswith(" ** bed 1: recommended: urgent: tell the medical team now")
+    whole = " ".join(" ".join(shown).split())
+    assert [row.text for row in RESPONSES if row.at_least >= 5 and row.text not in whole] == []
     assert max(map(len, shown)) <= width
 
 
