@@ -337,7 +337,7 @@ def unnamed(key: str) -> Change:
     def change(rows: Rows, rng: random.Random) -> tuple[Rows, set[str], tuple[str, ...]]:
         row = rng.choice(rows)
         name = str(row[key])
-        row[key] = rng.choice(("NA", "nan", "NULL", "None", "?"))
+        row[key] = rng.choice(("NA", "nan", "NULL", "None", "<NA>"))
         return rows, {name}, (key, "not judged")
 
     return change

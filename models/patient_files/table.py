@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.errors import BadRecordings, FileRefused
-from models.patient_files.columns import MISSING_WORDS, Cell, CellOutcome, Column, OtherUnit
+from models.patient_files.columns import Cell, CellOutcome, Column, OtherUnit
 from models.patient_files.report import FileReport
 from models.patient_files.text import TextRows, looks_like, positions_of
 from vitals.signs import SPEC
@@ -26,6 +26,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Place: TypeAlias = Callable[[int], str]
 
 _PARQUET: Final = b"PAR1"
+_NOBODY: Final = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NaT", "NULL", "null", "None"})
+"""As programs write an empty cell; a person may well write `unknown` for one patient."""
 
 
 class PatientTable:
@@ -128,7 +130,7 @@ class PatientTable:
         return ["" if value is None else str(value).strip() for value in cells.to_pylist()]
 
     def ids(self, name: str) -> tuple[Ints, list[str]]:
-        """`codes` of a column that names patients: a word for "not known" is nobody's name."""
+        """`codes` of a column that names patients: what programs write into an empty cell is nobody's name."""
         numbers, texts = self.codes(name)
         unknown = [not known_id(text) for text in texts]
         if not any(unknown):
@@ -278,13 +280,13 @@ def found_columns(path: Path, names: Sequence[str], needed: Sequence[str], optio
 
 
 def known_id(text: str) -> str:
-    """An id without blanks around it; empty for a word that means "not known", which is nobody's name.
+    """An id without blanks around it; empty for what programs write into an empty cell, which is nobody's name.
 
     >>> known_id(" 007 "), known_id("NA"), known_id("nan")
     ('007', '', '')
     """
     text = text.strip()
-    return "" if text.lower() in MISSING_WORDS or text.lower() == "nan" else text
+    return "" if text in _NOBODY else text
 
 
 def first_line(error: BaseException) -> str:
