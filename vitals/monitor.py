@@ -118,7 +118,7 @@ class PatientMonitor:
                 self._judge_usability(JudgingContext(self._frontier_ms or judged.at_ms, judged.reading_id, 0, events))
             return events
         self._frontier_ms = judged.at_ms
-        self._learn(values, judged.at_ms, backfilled, events)
+        self._learn(values, judged, backfilled, events)
         self._close_windows(judged.at_ms, events)
         score = self._latest.news2(judged.at_ms)
         if score is not None:
@@ -372,8 +372,8 @@ class PatientMonitor:
             for one in self._windows.advance(at_ms)
         )
 
-    def _learn(self, values: _Values, at_ms: int, backfilled: bool, events: list[Event]) -> None:
-        latest = self._latest.by_sign
+    def _learn(self, values: _Values, reading: Reading, backfilled: bool, events: list[Event]) -> None:
+        latest, at_ms = self._latest.by_sign, reading.at_ms
         for sign, value in values:
             is_first = sign not in latest
             latest[sign] = SignValue(value, at_ms)
@@ -385,7 +385,7 @@ class PatientMonitor:
         if self._term.first_ms is None:
             self._freshness.on_first_reading(at_ms, events)
             self._reschedule(at_ms)
-        if self._freshness.on_values(values, at_ms, events):
+        if self._freshness.on_values(values, at_ms, reading.heard_ms, events):
             self._freshness.judge_missing_data(at_ms, events)
             self._reschedule(at_ms)
 

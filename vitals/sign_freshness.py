@@ -78,13 +78,21 @@ class SignFreshness:
         before, self._news2 = self._news2, at_least
         return before is None or _band(before) != _band(at_least)
 
-    def on_values(self, values: Iterable[tuple[VitalSign, float]], at_ms: int, events: list[Event]) -> bool:
-        """New values came in order and in time. True if one of them was not fresh before."""
+    def on_values(
+        self, values: Iterable[tuple[VitalSign, float]], at_ms: int, heard_ms: int, events: list[Event]
+    ) -> bool:
+        """New values came in order and in time. True if one of them was not fresh before.
+
+        Values that are stale when they are heard, or before the next ones are late, as at the end of a backlog, end no
+        silence: the next timer would begin it again, once for each of them.
+        """
         returned = False
         states = self._states
         for sign, _ in values:
             before = states.get(sign)
             if before is not Freshness.FRESH and sign in _MEASURED:
+                if before is not None and before >= Freshness.STALE and self._is_stale_soon(sign, heard_ms - at_ms):
+                    continue
                 returned = returned or before is not None
                 states[sign] = Freshness.FRESH
                 events.append(self._changed(sign, Freshness.FRESH, at_ms))
@@ -228,6 +236,10 @@ class SignFreshness:
     def _limits(self, sign: VitalSign) -> FreshnessLimits:
         plan = self._plan
         return limits_for(self._news2, plan.cadence(sign), stale_ms=plan.stale_after_ms, lost_ms=plan.lost_after_ms)
+
+    def _is_stale_soon(self, sign: VitalSign, age_ms: int) -> bool:
+        limits = self._limits(sign)
+        return state_at(age_ms + limits.late_ms, limits) >= Freshness.STALE
 
     def _next_change_of(self, sign: VitalSign, at_ms: int, limits: FreshnessLimits, now_ms: int) -> int | None:
         if state_at(now_ms - at_ms, limits) > self._states.get(sign, Freshness.FRESH):

@@ -85,6 +85,7 @@ _SPOILT_AFTER_MS: Final = {
 # In motion a pulse oximeter reads some points low, and breaths are more and are miscounted: from the lowest to the
 # highest of these a value in the red is what a walk looks like. Then only `Watch.SPOILT` is for it.
 _ORDINARY_IN_MOTION: Final = {VitalSign.SPO2: (85.0, 100.0), VitalSign.RESPIRATORY_RATE: (6.0, 39.0)}
+_FEW_BREATHS: Final = 8.0  # per minute, red for an adult, and more so for a child
 
 # How much of its time a value that contradicts a watch takes from it, in thirds. A watch for a danger to the patient
 # goes on while one value in four is bad, a technical one while half of them are.
@@ -93,6 +94,8 @@ _OFF_TAKES: Final = 2
 _FIRST_MS: Final = 5 * _SECOND
 _MOST_MS: Final = {watch: 30 * _SECOND if takes == 1 else 3 * _MINUTE for watch, takes in _TAKES.items()}
 _LONGEST_STEP_MS: Final = _MINUTE
+_MOST_STEPS: Final = 2
+"""A watch keeps at least the time of so many values, however seldom they come."""
 _OVER_AT_ONCE_MS: Final = 150 * _SECOND
 """A good value so long after the one before ends a watch: nothing is known of the time between."""
 
@@ -127,6 +130,7 @@ class _Watched(msgspec.Struct, array_like=True):
     count: int
     value: float  # the newest bad one
     cause: int
+    is_answered: bool = False  # whether a value that says that it is over came after the newest bad one
 
 
 class _Arrived(msgspec.Struct, frozen=True):
@@ -287,8 +291,9 @@ class SignUsability:
         found = classify(sign, value)
         no_pulse = sign is _SYSTOLIC and value == reading.diastolic_bp
         cause = _cause(reading, sign, found, bit, is_off=is_off)
-        # The red zones of NEWS2 are those of adults; of saturation they are dangerous at any age.
-        red = self._plan.group.has_adult_scores or sign is VitalSign.SPO2
+        # The red zones of NEWS2 are those of adults; of saturation, and of few breaths, they are dangerous at any age.
+        few_breaths = sign is VitalSign.RESPIRATORY_RATE and value <= _FEW_BREATHS
+        red = self._plan.group.has_adult_scores or sign is VitalSign.SPO2 or few_breaths
         red = red and is_red(sign, value, self._plan.spo2_scale)
         low, high = _ORDINARY_IN_MOTION.get(sign, _NONE) if cause is UsabilityCause.MOTION else _NONE
         return _Arrived(
@@ -314,9 +319,10 @@ class SignUsability:
                 )
         elif concerns:
             step_ms = min(_step(watched, arrived.at_ms, arrived.heard_ms), _LONGEST_STEP_MS)
-            watched.load_ms = min(watched.load_ms + step_ms, _MOST_MS[watch])
+            watched.load_ms = min(watched.load_ms + step_ms, max(_MOST_MS[watch], _MOST_STEPS * step_ms))
             watched.onset_ms = min(watched.onset_ms, arrived.at_ms)
             watched.count += 1
+            watched.is_answered = False
             watched.value, watched.cause = arrived.value, int(arrived.cause)
         elif concerns is False:
             self._take(place, watched, _step(watched, arrived.at_ms, arrived.heard_ms), _TAKES[watch])
@@ -334,8 +340,12 @@ class SignUsability:
 
     def _take(self, place: tuple[VitalSign, Watch], watched: _Watched, step_ms: int, thirds: int) -> None:
         """A value says that it is over, or that the sensor is off: the watch loses some of its time."""
+        if watched.count == 1 and not watched.is_answered:
+            # How often the values come is known from the second one on, whatever was ordered.
+            watched.load_ms = max(watched.load_ms, min(step_ms, _LONGEST_STEP_MS))
+        watched.is_answered = True
         watched.load_ms -= step_ms * thirds // 3
-        if watched.load_ms <= 0 or step_ms >= _OVER_AT_ONCE_MS:
+        if watched.load_ms < 0 or step_ms >= _OVER_AT_ONCE_MS:
             del self._watched[place]
 
     def _is_open(self, place: tuple[VitalSign, Watch]) -> bool:
@@ -366,7 +376,9 @@ class SignUsability:
         watched = self._watched.get((sign, Watch.ZERO))
         if watched is None:
             return 0, None
-        # A single zero may be an outlier until the next value is overdue.
+        # A single zero may be an outlier until the next value is overdue, and is one if that is not 0.
+        if watched.count < ZERO_VALUES and watched.is_answered:
+            return 0, watched
         after_ms = ZERO_MS if watched.count >= ZERO_VALUES else self._single_zero_ms(sign)
         return int(now_ms - watched.onset_ms >= after_ms), watched
 
@@ -380,7 +392,8 @@ class SignUsability:
 
     def _suspect(self, sign: VitalSign, now_ms: int) -> tuple[int, _Watched | None]:
         extreme = self._watched.get((sign, Watch.EXTREME))
-        if extreme is not None and now_ms - extreme.onset_ms >= EXTREME_MS:
+        is_outlier = extreme is not None and extreme.count < EXTREME_VALUES and extreme.is_answered
+        if extreme is not None and not is_outlier and now_ms - extreme.onset_ms >= EXTREME_MS:
             # A single one may be an outlier. NEWS2 has no diastolic pressure: an extreme one alone is no emergency.
             is_high = extreme.count >= EXTREME_VALUES and sign is not VitalSign.DIASTOLIC_BP
             return 2 if is_high else 1, extreme

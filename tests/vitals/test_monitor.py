@@ -668,6 +668,23 @@ def test_backfilled_readings_never_sound_and_are_told_once_per_episode() -> None
     assert monitor.open_alarms() == []
 
 
+def test_the_end_of_a_backlog_is_one_silence_and_not_one_for_each_reading() -> None:
+    monitor = a_monitor()
+    events = feed(monitor, *steady(0, 2 * MINUTE, every_ms=5 * SECOND, **ILL))
+    cut_ms, now_ms = 2 * MINUTE, 40 * MINUTE
+    events += wait(monitor, now_ms - 1)
+    while cut_ms < now_ms:  # drained twice as fast as it was measured
+        for at_ms in (cut_ms + 5 * SECOND, cut_ms + 10 * SECOND):
+            values = {**WELL, **ILL, "heart_rate": 95 + at_ms // 5_000 % 3}
+            events += feed(monitor, a_reading(at_ms, held_up_ms=now_ms - at_ms, says_age=True, **values))
+        cut_ms, now_ms = cut_ms + 10 * SECOND, now_ms + 5 * SECOND
+        events += wait(monitor, now_ms - 1)
+
+    silences = [one for one in alarms(events, "no_data") if one.state is AlarmState.ACTIVE and not one.key]
+    assert len({one.alarm_id for one in silences}) == 1
+    assert standing(monitor, "no_data") == []
+
+
 def test_backfilled_readings_that_are_newer_than_all_else_do_not_sound_either() -> None:
     monitor = a_monitor()
     feed(monitor, a_reading(0, **WELL))

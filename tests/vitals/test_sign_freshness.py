@@ -22,12 +22,13 @@ class Bed:
         self.latest = LatestValues(plan)
         self.freshness = SignFreshness(BINDING, plan, self.latest, Conditions(AlarmBook(BINDING, plan.rules)))
 
-    def measure(self, *signs: VitalSign, after_ms: int = 0) -> tuple[bool, list[Event]]:
+    def measure(self, *signs: VitalSign, after_ms: int = 0, heard_later_ms: int = 0) -> tuple[bool, list[Event]]:
         events: list[Event] = []
         values = [(sign, 70.0) for sign in signs]
         for sign, value in values:
             self.latest.by_sign[sign] = SignValue(value, START + after_ms)
-        return self.freshness.on_values(values, START + after_ms, events), events
+        heard_ms = START + after_ms + heard_later_ms
+        return self.freshness.on_values(values, START + after_ms, heard_ms, events), events
 
     def pass_time(self, after_ms: int) -> list[Event]:
         events: list[Event] = []
@@ -57,6 +58,16 @@ def test_after_a_gap_a_new_value_requires_judging_missing_data_again() -> None:
     bed.pass_time(11 * MINUTE)
 
     assert bed.measure(PULSE, after_ms=12 * MINUTE)[0]
+
+
+def test_a_value_that_is_stale_when_it_is_heard_ends_no_silence() -> None:
+    bed = Bed()
+    bed.freshness.update_news2(7)
+    bed.measure(PULSE)
+    bed.pass_time(2 * MINUTE)
+
+    assert bed.measure(PULSE, after_ms=MINUTE, heard_later_ms=55 * SECOND) == (False, [])
+    assert bed.measure(PULSE, after_ms=2 * MINUTE, heard_later_ms=45 * SECOND)[0]
 
 
 @pytest.mark.parametrize(("news2", "minutes"), [(0, 30), (1, 10), (5, 3), (7, 1)])

@@ -3,9 +3,11 @@
 import random
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from tests.vitals.stories import (
+    BINDING,
     MINUTE,
     SECOND,
     START,
@@ -21,6 +23,7 @@ from tests.vitals.stories import (
 from tests.vitals.test_response import EARLIER
 from vitals.messages import AlarmChanged, AlarmState, Priority, SensorFlag
 from vitals.monitor import PatientMonitor
+from vitals.patient_group import PatientGroup
 from vitals.plan import MonitoringPlan
 from vitals.signs import SPEC, ValueClass, VitalSign, classify
 
@@ -188,6 +191,31 @@ def test_a_value_in_the_red_that_a_flag_contradicts_is_looked_at(flags: int) -> 
     assert "SpO2 60 is in the red if it is true, but" in ward.text("suspect_value")
 
 
+@pytest.mark.parametrize("group", PatientGroup)
+def test_few_breaths_that_motion_contradicts_are_looked_at_in_everybody(group: PatientGroup) -> None:
+    ward = Ward()
+    ward.monitor = PatientMonitor(BINDING, MonitoringPlan(group=group))
+    ward.lives(60).lives(90, flags=MOTION, respiratory_rate=4)
+
+    at_s = ward.first("suspect_value", "respiratory_rate")
+    assert at_s is not None
+    assert at_s <= 120
+
+
+def test_a_state_of_a_watch_from_before_answers_were_kept_is_read() -> None:
+    monitor = Ward().lives(60).lives(20, heart_rate=0).monitor
+    state = msgspec.msgpack.decode(monitor.snapshot())
+    watched = state[-1][1]
+    assert watched
+    for _, _, one in watched:
+        one.pop()
+
+    old = PatientMonitor.restore(monitor.binding_id, msgspec.msgpack.encode(state), MonitoringPlan())
+
+    restored = msgspec.msgpack.decode(old.snapshot())[-1][1]
+    assert restored == [[sign, watch, [*one, False]] for sign, watch, one in watched]
+
+
 def test_extreme_values_between_normal_ones_are_heard() -> None:
     # RR 16 and 90 in turn: each normal one begins the minute of `red_sign` again.
     ward = Ward().lives(300).lives(120, respiratory_rate=lambda index: 16 if index % 2 else 90)
@@ -268,6 +296,33 @@ def test_most_of_the_values_are_enough() -> None:
     ward = Ward().lives(300).lives(300, spo2=lambda index: 98 if index % 3 == 2 else 0.98)
 
     assert ward.first("unusable", "spo2", priority=Priority.MEDIUM) == 420
+
+
+@pytest.mark.parametrize("every_s", [5, 15, 60])
+def test_half_of_the_values_are_enough(every_s: int) -> None:
+    every_ms = every_s * SECOND
+    ward = Ward().lives(600, every_ms=every_ms, spo2=lambda n: None if n == 0 else 127.0 if n % 2 else 97.0)
+
+    assert ward.first("unusable", "spo2", priority=Priority.MEDIUM) is not None
+
+
+@pytest.mark.parametrize("every_s", [5, 15, 30, 60])
+@pytest.mark.parametrize("value", [0, 12, 330])
+def test_an_extreme_value_in_four_is_enough_however_often_the_device_measures(every_s: int, value: float) -> None:
+    every_ms = every_s * SECOND
+    ward = Ward().lives(150, every_ms=every_ms)
+    ward.lives(16 * every_s, every_ms=every_ms, heart_rate=lambda n: value if n % 4 == 0 else 70 + n % 3)
+
+    assert any(one.priority is Priority.HIGH for _, one in ward.found)
+
+
+@pytest.mark.parametrize("every_s", [5, 15, 30])
+@pytest.mark.parametrize("value", [0, 12, 330])
+def test_one_extreme_value_between_normal_ones_is_an_outlier(every_s: int, value: float) -> None:
+    every_ms = every_s * SECOND
+    ward = Ward().lives(300, every_ms=every_ms, heart_rate=lambda n: value if n * every_s == 150 else 70 + n % 3)
+
+    assert ward.found == []
 
 
 def test_a_usable_sign_ends_it() -> None:
