@@ -94,6 +94,7 @@ class EdgeAlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     alarm: EdgeAlarmV1
     arrived_ms: int  # arrival at ingest
     frame: FrameRef
+    is_clock_known: bool = True  # whether the alarm's times may be compared with the clock of ingest
 
 
 class BindingEndedRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="binding_ended"):

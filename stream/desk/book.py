@@ -117,8 +117,12 @@ class DeskBook(DurableFile):
     def put_outages(self, state: list[Any]) -> None:
         self._db.execute("INSERT OR REPLACE INTO outages VALUES (1, ?)", (_PACK.encode(state),))
 
-    def forget(self, *, now_ms: int, before_ms: int) -> None:
-        """Delete unlisted alarms older than `before_ms` with all their rows; silences and sessions that are over."""
+    def forget(self, *, now_ms: int, before_ms: int, wall_ms: int) -> None:
+        """Delete unlisted alarms older than `before_ms` with all their rows; silences and sessions that are over.
+
+        Args:
+            wall_ms: sessions end by the wall clock, all else by the desk's time.
+        """
         old = [
             row[0]
             for row in self._db.execute(
@@ -129,7 +133,7 @@ class DeskBook(DurableFile):
             self._db.executemany(f"DELETE FROM {table} WHERE alarm_id = ?", [(one,) for one in old])  # noqa: S608
         # The record of an alarm may name a silence for a while after its end.
         self.silences.forget(now_ms - _DAY_MS)
-        self.sessions.forget(now_ms)
+        self.sessions.forget(wall_ms)
         self.ended.forget(now_ms - _ENDED_KEPT_MS)
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

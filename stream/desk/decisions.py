@@ -177,8 +177,9 @@ def of_edge(record: EdgeAlarmRecord) -> AlarmChanged | None:
         revision=min(_BELOW_EVERY_REVISION + found.revision, -1),
         text=found.text,
         basis="edge",
-        # As in the data centre: an alarm that arrives so late is recorded and does not notify.
-        retrospective=record.arrived_ms - found.at_ms > EDGE_FRESH_MS,
+        # As in the data centre: an alarm that arrives so late is recorded and does not notify. Times of a clock that is
+        # not known yet do not tell that it is late.
+        retrospective=record.is_clock_known and record.arrived_ms - found.at_ms > EDGE_FRESH_MS,
         grade=found.grade,
     )
 
@@ -191,6 +192,7 @@ def hear(
     rival: Kept | None = None,
     silence: ActiveSilence | None = None,
     log: int = 0,
+    silenced_until_ms: int | None = None,
 ) -> Heard | None:
     """Apply a record of a new or changed alarm. None: the record is of no use to the desk.
 
@@ -200,6 +202,7 @@ def hear(
         silence: the newest silence of this condition that was set at this desk, in force or over.
         log: number of the log that the record was read from. In another log than before revisions count anew: its
             record is believed, and an answer holds unless the alarm is worse.
+        silenced_until_ms: the end of a silence that was set elsewhere, by the desk's time; None: as the record says.
     """
     from_edge = isinstance(record, EdgeAlarmRecord)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
@@ -218,7 +221,7 @@ def hear(
         _as_of_this_log(before.escalation, alarm) if before is not None and in_other_log else _escalation(before),
         alarm,
         heard_ms=now_ms,
-        silenced_until_ms=silence.until_ms if silence is not None and ours else None,
+        silenced_until_ms=silence.until_ms if silence is not None and ours else silenced_until_ms,
         log=log,
     )
     answer, order = _answer(before, alarm, from_edge=from_edge, in_other_log=in_other_log)

@@ -213,7 +213,16 @@ class AlarmDesk:
         rival = alarms.active(binding_id, alarm.rule_id, alarm.key)
         if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
             rival = None
-        heard = decisions.hear(record, now_ms=now_ms, before=before, rival=rival, silence=silence, log=log)
+        until_ms = record.alarm.silenced_until_ms if isinstance(record, AlarmRecord) else None
+        heard = decisions.hear(
+            record,
+            now_ms=now_ms,
+            before=before,
+            rival=rival,
+            silence=silence,
+            log=log,
+            silenced_until_ms=None if until_ms is None else self.clock.from_wall(until_ms),
+        )
         if heard is None or not heard.news:
             return False
         if heard.displaced is not None:
@@ -460,4 +469,5 @@ class AlarmDesk:
     def _forget(self, now_ms: int) -> None:
         if self._forgot_ms is None or now_ms - self._forgot_ms >= _FORGET_EVERY_MS:
             self._forgot_ms = now_ms
-            self._book.forget(now_ms=now_ms, before_ms=now_ms - self._config.keep_days * _DAY_MS)
+            before_ms = now_ms - self._config.keep_days * _DAY_MS
+            self._book.forget(now_ms=now_ms, before_ms=before_ms, wall_ms=self.clock.wall_ms())

@@ -79,6 +79,9 @@ class ClockWatch:
             return 0
         self._offset_ms += step_ms
         self._stepped_by_ms += step_ms
+        if abs(self.behind_ms) > STEP_MS >= abs(self.behind_ms - step_ms):  # it was set right
+            self.behind_ms -= step_ms
+            self._stepped_by_ms = 0
         self._stepped_ms = self._clock.now_ms()
         self.steps += 1
         return step_ms

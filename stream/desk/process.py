@@ -261,6 +261,7 @@ class DeskProcess:
         self._book = book
         self._clock = clock
         self._file = file
+        self._addresses = config.addresses
         self._caught_up = asyncio.Event()
         self._read_ms: int | None = None  # monotonic: when the log last answered
         self._began_ms = clock.mono_ms()
@@ -373,7 +374,7 @@ class DeskProcess:
                 if batch.records:
                     self.desk.hear(batch.records, is_another_log=batch.is_another_log)
                 written_ms = batch.records[-1].written_ms if batch.records else None
-                if is_current and written_ms is not None:
+                if is_current and written_ms is not None and self._config.clock_file is None:
                     self.desk.clock_watch.hear(written_ms)
                 is_current = batch.is_current
                 self._read_ms = self._clock.mono_ms()
@@ -448,18 +449,20 @@ class DeskProcess:
                 )
                 continue
             self._bad_files = ""
+            self._addresses = config.addresses
             self._needs_restart = _started_with(self._config, config)
             self.desk.set_people(config.roles, addresses)
             _log.info("roles and addresses reloaded")
 
     def _stamps(self) -> list[tuple[int, int]]:
+        """Changes of content or of permissions."""
         stamps = []
-        for path in (self._file, self._config.addresses):
+        for path in (self._file, self._addresses):
             try:
                 found = os.stat(path) if path is not None else None
             except OSError:
                 found = None
-            stamps.append((0, 0) if found is None else (found.st_mtime_ns, found.st_ino))
+            stamps.append((0, 0) if found is None else (found.st_ctime_ns, found.st_ino))
         return stamps
 
 

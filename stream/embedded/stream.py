@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from runtime.clock import Clock
+from runtime.clock import Clock, SteadyClock
 from runtime.logs import get
 from runtime.time_zone import clock_or_utc
 from stream.embedded.store import Store
@@ -226,7 +226,7 @@ class EmbeddedStream:
 
     def _try_to_apply(self, order: OrderRecord) -> bool:
         """False if the store refuses the commit."""
-        to_edges = [] if self._is_about_open_alarm(order.message) else self._edge_answers.answers_to(order.message)
+        to_edges = [] if self._is_about_open_alarm(order.message) else self._answers_to_edges(order.message)
         try:
             events = self._engine.apply(
                 [order.message, Tick(now_ms=self._clock.now_ms())],
@@ -249,6 +249,11 @@ class EmbeddedStream:
         self._announce(events)
         self._edge_answers.answered(to_edges)
         return True
+
+    def _answers_to_edges(self, order: Acknowledge | Silence) -> list[Answer]:
+        # The desk has the clock of the machine, arrivals have one that does not step.
+        behind_ms = self._clock.behind_ms if isinstance(self._clock, SteadyClock) else 0
+        return self._edge_answers.answers_to(order, given_ms=order.at_ms - behind_ms)
 
     def _is_about_open_alarm(self, order: Acknowledge | Silence) -> bool:
         """Whether an order is about an alarm that is open here, and not only at an edge."""
@@ -350,7 +355,7 @@ class EmbeddedStream:
         if isinstance(one.content, HeartbeatV1):
             self._store.put_heartbeat(one.sender.hex(), now_ms, msgspec.json.encode(one.content))
         if isinstance(one.content, EdgeAlarmV1) and one.opened is not None:
-            found = _found_by_edge(one.content, one.opened, now_ms)
+            found = self._found_by_edge(one.content, one.opened, now_ms)
             self._store.put_alarm_records([found])
             self._store.put_edge_alarm(found)
         if one.error is not None and one.opened is not None:
@@ -386,7 +391,7 @@ class EmbeddedStream:
                 self._edge_answers.edge_heard(one.sender)
             if isinstance(one.content, EdgeAlarmV1):
                 counts.edge_alarms += 1
-                self._edge_answers.found_by_edge(_found_by_edge(one.content, opened, now_ms))
+                self._edge_answers.found_by_edge(self._found_by_edge(one.content, opened, now_ms))
             if one.error is not None:
                 counts.dead_letters += 1
                 counts.rejected[one.error.reason] += 1
@@ -413,11 +418,11 @@ class EmbeddedStream:
         found = self._store.refusal(one.opened.session_id, one.opened.counter)
         return None if found is None else Reason(found)
 
-
-def _found_by_edge(alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmRecord:
-    return EdgeAlarmRecord(
-        binding_id=opened.binding_id.hex(),
-        alarm=alarm,
-        arrived_ms=now_ms,
-        frame=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
-    )
+    def _found_by_edge(self, alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmRecord:
+        return EdgeAlarmRecord(
+            binding_id=opened.binding_id.hex(),
+            alarm=alarm,
+            arrived_ms=now_ms,
+            frame=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),
+            is_clock_known=self._reception.clocks.is_known(opened.sender),
+        )

@@ -67,9 +67,16 @@ class EdgeAnswers:
         for kind in [kind for kind, answer in about.items() if alarm_id not in self._found or _is_worse(found, answer)]:
             del about[kind]
 
-    def answers_to(self, order: Acknowledge | Silence) -> list[Answer]:
-        """The answers that an order means for alarms that only edges have found. They are to be stored."""
-        answers = (_answer_to(found, order) for alarm_id, found in self._found.items() if alarm_id not in self._open)
+    def answers_to(self, order: Acknowledge | Silence, *, given_ms: int | None = None) -> list[Answer]:
+        """The answers that an order means for alarms that only edges have found. They are to be stored.
+
+        Args:
+            given_ms: when it was given, by the clock of arrivals; None: as the order says.
+        """
+        at_ms = order.at_ms if given_ms is None else given_ms
+        answers = (
+            _answer_to(found, order, at_ms) for alarm_id, found in self._found.items() if alarm_id not in self._open
+        )
         return [answer for answer in answers if answer is not None]
 
     def answered(self, answers: Iterable[Answer]) -> None:
@@ -115,11 +122,11 @@ class EdgeAnswers:
         return None if binding is None else binding.edge_id
 
 
-def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence) -> Answer | None:
+def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence, given_ms: int) -> Answer | None:
     """An order as the answer to what an edge told of; None if it is about something else."""
     alarm = found.alarm
     # What the edge said after the order, the person had not seen.
-    if found.binding_id != order.binding_id or found.arrived_ms > order.at_ms:
+    if found.binding_id != order.binding_id or found.arrived_ms > given_ms:
         return None
     about = alarm.priority, bytes.fromhex(found.binding_id), alarm.alarm_id, _whole(alarm.grade)
     if isinstance(order, Acknowledge):

@@ -61,6 +61,11 @@ class EdgeClocks:
         """How far the clock of each edge is ahead of ours, negative: behind; edges that are certain only."""
         return {edge: one.ahead_ms for edge, one in self._edges.items() if one.ahead_ms is not None}
 
+    def is_known(self, edge_id: bytes) -> bool:
+        """Whether the clock of an edge may be compared with ours: not until two heartbeats have come."""
+        edge = self._edges.get(edge_id)
+        return self._is_simulated or (edge is not None and edge.ahead_ms is not None)
+
     def on_heartbeat(self, edge_id: bytes, beat: HeartbeatV1, now_ms: int) -> None:
         """A heartbeat that arrived at `now_ms`; a clock that is wrong is logged once."""
         if self._is_simulated:

@@ -220,7 +220,13 @@ class KafkaIngest:
                     )
                 ]
             case EdgeAlarmV1() as alarm:
-                edge_alarm = EdgeAlarmRecord(binding_id=binding, alarm=alarm, arrived_ms=now_ms, frame=frame)
+                edge_alarm = EdgeAlarmRecord(
+                    binding_id=binding,
+                    alarm=alarm,
+                    arrived_ms=now_ms,
+                    frame=frame,
+                    is_clock_known=self._reception.clocks.is_known(frame.edge_id),
+                )
                 return [self._record_for(KAFKA_ALARMS, binding, edge_alarm)]
             case _:
                 return []  # a frame without content, which keeps the connection open

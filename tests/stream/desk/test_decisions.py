@@ -388,3 +388,10 @@ def test_no_data_is_an_alarm_like_any_other() -> None:
 
     assert [one.who for one in plan(EscalationPolicy(), silent, [], now_ms=NOW, known=frozenset()).due] == ["nurse"]
     assert an_alarm().rule_id == "news2"
+
+
+@pytest.mark.parametrize(("is_clock_known", "called"), [(True, False), (False, True)])
+def test_an_alarm_of_an_edge_is_late_only_by_a_clock_that_is_known(is_clock_known: bool, called: bool) -> None:
+    record = msgspec.structs.replace(told_by_edge(arrived_ms=NOW + 10 * MINUTE), is_clock_known=is_clock_known)
+
+    assert calls(kept(record), None, NOW) is called

@@ -547,3 +547,37 @@ def test_a_receipt_counts_at_every_step_of_the_ladder_of_a_rule(tmp_path: Path) 
 
     last = [("dora", "push"), ("dora", "sms"), ("dora", "call")]  # every channel at once
     assert night.channels.calls == [("anna", "push"), ("ben", "push"), ("dora", "push"), *last]
+
+
+def test_a_silence_that_another_desk_set_ends_by_this_desk_s_time(night: Night) -> None:
+    night.clock.set_wall(NOW - 60 * MINUTE)
+
+    async def story() -> None:
+        night.hear(told(silenced_until_ms=NOW - 50 * MINUTE))
+        await night.pass_time(10 * MINUTE - SECOND)
+        assert night.channels.sent == []
+        await night.pass_time(SECOND)
+
+    lived(story)
+
+    assert night.channels.calls == [("anna", "push")]
+
+
+def test_a_login_ends_by_the_wall_clock(night: Night) -> None:
+    with night.book.transaction():
+        night.book.sessions.put(b"digest", "anna", NOW - 30 * MINUTE)
+    night.clock.set_wall(NOW - 60 * MINUTE)
+    night.desk.turn()
+
+    assert night.book.sessions.get(b"digest") is not None
+
+
+def test_a_clock_that_was_set_right_is_no_problem_any_more(night: Night) -> None:
+    watch = night.desk.clock_watch
+    watch.hear(NOW + 60 * MINUTE)
+    assert "3600 s behind" in watch.problem()
+
+    night.clock.set_wall(NOW + 60 * MINUTE)
+    watch.look()
+
+    assert watch.problem() == ""

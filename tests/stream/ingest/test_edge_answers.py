@@ -107,3 +107,13 @@ def test_an_answer_to_what_only_the_edge_has_found_goes_to_that_edge_unless_it_g
     post.order(Acknowledge(alarm_id=an_id(5), at_ms=NOW + 2 * SECOND, **about))
     post.answers.edge_heard(post.edge_id)
     assert post.sent() == []
+
+
+def test_an_answer_is_compared_with_arrivals_by_their_clock() -> None:
+    """The clock of the machine was set back an hour; arrivals have one that does not step."""
+    post = Post()
+    post.answers.found_by_edge(msgspec.structs.replace(told_by_edge(5), binding_id=post.binding.hex()))
+    order = Acknowledge(binding_id=post.binding.hex(), alarm_id=an_id(5), at_ms=NOW - 3_600 * SECOND, by="anna")
+
+    assert post.answers.answers_to(order) == []
+    assert [one.alarm_id for one in post.answers.answers_to(order, given_ms=NOW + SECOND)] == [an_id(5)]

@@ -177,11 +177,13 @@ def test_heartbeats_that_waited_in_the_broker_make_no_clock_look_behind() -> Non
     for after_ms, _ in beats:  # an hour of them at once
         way.beat(after_ms, at_ms=NOW + after_ms)
     assert clocks.ahead_ms == {}
+    assert not clocks.is_known(EDGE_ID)
 
     for after_ms in (HOUR + 30 * SECOND, HOUR + MINUTE, HOUR + 90 * SECOND):
         way.pass_time(after_ms)
         way.beat(after_ms)
     assert clocks.ahead_ms == {EDGE_ID: 0}
+    assert clocks.is_known(EDGE_ID)
 
 
 def test_an_edge_that_runs_for_a_month_and_drifts_is_still_live() -> None:
