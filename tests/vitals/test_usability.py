@@ -205,14 +205,15 @@ def test_few_breaths_that_motion_contradicts_are_looked_at_in_everybody(group: P
 def test_a_state_of_a_watch_from_before_answers_were_kept_is_read() -> None:
     monitor = Ward().lives(60).lives(20, heart_rate=0).monitor
     state = msgspec.msgpack.decode(monitor.snapshot())
-    watched = state[-1][1]
+    place = state.index(msgspec.msgpack.decode(msgspec.msgpack.encode(monitor._usability.to_state())))
+    watched = state[place][1]
     assert watched
     for _, _, one in watched:
         one.pop()
 
     old = PatientMonitor.restore(monitor.binding_id, msgspec.msgpack.encode(state), MonitoringPlan())
 
-    restored = msgspec.msgpack.decode(old.snapshot())[-1][1]
+    restored = msgspec.msgpack.decode(old.snapshot())[place][1]
     assert restored == [[sign, watch, [*one, False]] for sign, watch, one in watched]
 
 
