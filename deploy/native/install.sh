@@ -207,6 +207,8 @@ EOF
   APT_CONFIG="$1/apt.conf" apt-get update -qq
 }
 
+faketime() { need faketime faketime "tests with clocks that are wrong or run ahead"; }
+
 curl() { need curl curl "the queries of docs/first-site.md"; }
 
 systemd() { need systemd-analyze systemd "the check of the unit files"; }
@@ -219,7 +221,7 @@ if [ "${VITALLOOM_REQUIRE_SERVICES:-}" = 1 ] || [ "${CI:-}" = true ]; then best_
 
 flock 9
 lacking=""
-for name in ${@:-mosquitto kafka influxdb pi systemd curl}; do
+for name in ${@:-mosquitto kafka influxdb pi systemd curl faketime}; do
   rm -f "$cache/missing/$name"
   attempt "$name"
   [ $status = 0 ] && continue
