@@ -79,6 +79,7 @@ def test_healthy_site_has_no_problems(hospital: Hospital) -> None:
         "folder",
         "MQTT",
         "registry",
+        "age",
         "clock",
         "Kafka",
         "workers",
