@@ -21,6 +21,7 @@ from stream.embedded.stream import Engine
 from stream.kafka import producer, topic
 from stream.records import (
     AlarmRecord,
+    PeriodRecord,
     ReadingRecord,
     decode_alarm_record,
     decode_judgement_record,
@@ -264,8 +265,8 @@ async def expected_alarms(
             messages = []
             for record in records:
                 arrived = decode_patient_record(record.value)
-                assert isinstance(arrived, ReadingRecord)
-                messages += arrived.messages
+                assert isinstance(arrived, ReadingRecord | PeriodRecord)
+                messages += arrived.messages if isinstance(arrived, ReadingRecord) else (arrived.message,)
             for event in engine.apply(messages):
                 if isinstance(event, AlarmChanged) and event.kind is AlarmKind.PHYSIOLOGICAL:
                     alarms[event.binding_id].append(event)
