@@ -94,7 +94,7 @@ def _report(title: str, stays: list[Stay]) -> None:
         "by_rule": {f"{rule} {priority.name.lower()}": round(n / days, 4) for (rule, priority), n in by_rule},
         "extremes": moments,
         "heard": heard,
-        "stays_not_heard": silent_stays,
+        "stays_all_heard": len(stays) - silent_stays,
     }
     report(title, rows, ("measurement", "value"), facts)
 
