@@ -23,6 +23,8 @@ PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 # Unit tests write to memory where there is enough: fsync costs nothing there.
 MEMORY := $(shell df --output=avail -m /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000 { print "TMPDIR=/dev/shm" }')
 UNIT := not services and not slow and not training and not bare_machine
+# Minutes of arithmetic without a server: these run beside each other. Those with servers run alone, one at a time.
+LONG := (slow or training) and not services
 and_only = $(if $(ONLY),($(1)) and ($(ONLY)),$(1))
 # pytest ends with 5 where a narrowing leaves it no test.
 none_is_fine = $(if $(ONLY), || test $$? = 5)
@@ -58,7 +60,10 @@ test: unit test-services ## everything but training: unit tests, real brokers, w
 
 test-services: $(VENV)/.test ## the tests against real servers and whole processes
 	@$(INSTALL) --best-effort $(SERVERS)
-	$(PYTEST) -m '$(call and_only,services or slow or training)'$(none_is_fine)
+	@status=0; set -x; \
+	  { $(PYTEST) --numprocesses auto --dist loadfile -m '$(call and_only,$(LONG))'$(none_is_fine); } || status=$$?; \
+	  { $(PYTEST) -m '$(call and_only,services)'$(none_is_fine); } || status=$$?; \
+	  exit $$status
 
 test-training: extras ## install PyTorch and the engines that benchmarks compare with (5 GB), and run their tests
 	$(PYTEST) -m training

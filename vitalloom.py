@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "topics": Command("stream.topics.commands", "cluster", "The Kafka topics: create, inspect, resend dead letters."),
     "desk": Command("stream.desk.commands", "desk", "The alarm desk: call people until an alarm is answered."),
     "alarms": Command("stream.desk.alarm_commands", "stream", "List alarms, acknowledge, silence and measure them."),
+    "observe": Command("stream.desk.observe_commands", "stream", "Enter what is seen and measured at the bed."),
+    "orders": Command("stream.orders.commands", "stream", "What is watched of patients: check, show, set orders."),
     "export": Command("stream.embedded.fhir_export", "stream", "Export a patient's record as FHIR resources."),
     "pki": Command("stream.site.commands", "stream", "Certificates and keys of a site."),
     "registry": Command("stream.site.commands", "stream", "Devices and their bindings to patients."),

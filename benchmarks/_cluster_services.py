@@ -76,7 +76,7 @@ def encoded_reading(
     at_ms = now_ms or 1_767_600_000_000 + counter * 5_000
     ill = counter >= ill_after and patient % 100 == counter % 100
     reading = Reading(
-        binding_id=f"{patient:032x}",
+        stay_id=f"{patient:032x}",
         reading_id=f"{patient:06d}{counter:010d}".encode(),
         session_id=f"{patient:016d}".encode(),
         counter=counter,

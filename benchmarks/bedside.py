@@ -20,10 +20,10 @@ from benchmarks._timing import QUICK, report
 from edge.scoring import Scoring
 from models.artifacts import RELEASED, LoadedModels, load
 from models.evaluation.sepsis_metrics import at_threshold, auroc
+from models.patient_files.recorded_stays import open_replay
 from models.runtime import logit
 from models.sepsis import SepsisModel
 from models.sepsis_features import HOUR_MS, INPUTS
-from simulators.replay import open_replay
 from simulators.stories import START_MS, Simulated
 from vitals.messages import Reading
 from vitals.signs import VitalSign
@@ -115,7 +115,7 @@ def _simulated() -> Iterator[tuple[About, Iterable[VitalsV1], int | None]]:
 
 def _reading(sample: VitalsV1, counter: int) -> Reading:
     return Reading(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         reading_id=counter.to_bytes(16, "big"),
         session_id=bytes(16),
         counter=counter,

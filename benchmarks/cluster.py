@@ -46,8 +46,8 @@ from stream.engine.processor import Processor
 from stream.kafka import producer, topic
 from stream.records import (
     AlarmRecord,
-    BindingEndedRecord,
     ReadingRecord,
+    StayEndedRecord,
     decode_alarm_record,
     decode_patient_record,
     decode_stored_frames,
@@ -392,7 +392,7 @@ async def _note_alarms(reader: Any, found: list[float]) -> None:
     async for record in reader:
         now = time.time()
         one = decode_alarm_record(record.value)
-        if isinstance(one, BindingEndedRecord):
+        if isinstance(one, StayEndedRecord):
             continue
         if one.alarm.revision == 0 and one.alarm.kind == "physiological":
             found.append((now - one.alarm.at_ms / 1_000) * 1_000)

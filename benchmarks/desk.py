@@ -52,7 +52,7 @@ class DeskBench:
         for _ in range(count):
             self.offset += 1
             alarm = AlarmChanged(
-                binding_id=f"{self.offset:032x}",
+                stay_id=f"{self.offset:032x}",
                 alarm_id=os.urandom(16),
                 rule_id="news2",
                 kind=AlarmKind.PHYSIOLOGICAL,

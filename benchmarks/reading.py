@@ -144,7 +144,7 @@ class ReadingPath:
     def monitor(self) -> int:
         monitors = {one.binding_id.hex(): PatientMonitor(one.binding_id.hex(), PLAN) for one in self.site.bindings}
         for reading in self.readings:
-            monitors[reading.binding_id].on_reading(reading)
+            monitors[reading.stay_id].on_reading(reading)
         return READINGS
 
     def store(self) -> int:

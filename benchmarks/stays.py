@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks._timing import QUICK, report
-from simulators.replay import Stay, open_replay
+from models.patient_files.recorded_stays import RecordedStay, open_replay
 from vitals.alarm_load import alarm_load
 from vitals.messages import AlarmChanged, AlarmState, Event, Priority, Reading
 from vitals.monitor import PatientMonitor
@@ -56,18 +56,18 @@ def main() -> None:
         _report(f"{path.parent.name}, stays with charted extremes", extreme)
 
 
-def _made_up(*, spo2: float) -> Stay:
+def _made_up(*, spo2: float) -> RecordedStay:
     """Six hours, charted hourly; the SpO2 of the fourth is given."""
     hour_ms = 3_600_000
     usual = {VitalSign.HEART_RATE: 72.0, VitalSign.RESPIRATORY_RATE: 16.0, VitalSign.SPO2: 97.0}
     charted = {sign: tuple((hour * hour_ms, value) for hour in range(7)) for sign, value in usual.items()}
     charted[VitalSign.SPO2] = tuple((hour * hour_ms, spo2 if hour == 4 else 97.0) for hour in range(7))
-    return Stay(
+    return RecordedStay(
         stay_id="made-up", source="made-up", charted=charted, max_gap_ms=2 * hour_ms, max_temperature_gap_ms=6 * hour_ms
     )
 
 
-def _report(title: str, stays: list[Stay]) -> None:
+def _report(title: str, stays: list[RecordedStay]) -> None:
     changes: list[AlarmChanged] = []
     patient_ms, moments, heard, silent_stays = 0, 0, 0, 0
     for stay in track(stays, description=title, console=_console, transient=True):
@@ -109,7 +109,7 @@ def _by_rule(changes: Iterable[AlarmChanged]) -> list[tuple[tuple[str, Priority]
     return Counter(highest.values()).most_common()
 
 
-def _extremes(stay: Stay) -> list[int]:
+def _extremes(stay: RecordedStay) -> list[int]:
     """Times of the charted values that are extreme or zero."""
     return sorted(
         at_ms
@@ -132,7 +132,7 @@ def _is_heard(changes: list[AlarmChanged], at_ms: int) -> bool:
     return any(one.state is AlarmState.ACTIVE and one.priority is Priority.HIGH for one in last.values())
 
 
-def _live(stay: Stay) -> Iterable[Event]:
+def _live(stay: RecordedStay) -> Iterable[Event]:
     monitor = PatientMonitor(BINDING.hex(), PLAN)
     for counter, sample in enumerate(stay.samples(CADENCE_MS, START_MS)):
         reading = _reading(sample, counter)

@@ -57,7 +57,7 @@ class Update:
     def apply(self, reading: Reading) -> list[bytes]:
         self.count += 1
         self.latest = reading.heart_rate or 0.0
-        is_one = (reading.counter + int(reading.binding_id[-4:], 16)) % ALARM_EVERY == 0
+        is_one = (reading.counter + int(reading.stay_id[-4:], 16)) % ALARM_EVERY == 0
         return [b"alarm"] if is_one else []
 
     def state(self) -> bytes:
@@ -67,8 +67,8 @@ class Update:
 class Kernel:
     """The job `kernel`: the monitor of a patient."""
 
-    def __init__(self, state: bytes | None = None, *, binding_id: str = "") -> None:
-        self._monitor = PatientMonitor.restore(binding_id, state, _PLAN)
+    def __init__(self, state: bytes | None = None, *, stay_id: str = "") -> None:
+        self._monitor = PatientMonitor.restore(stay_id, state, _PLAN)
 
     def apply(self, reading: Reading) -> list[bytes]:
         events = self._monitor.on_reading(reading)
@@ -82,8 +82,8 @@ _PLAN: Final = MonitoringPlan()
 JOBS: Final[dict[str, Callable[..., Any]]] = {"update": Update, "kernel": Kernel}
 
 
-def _job(name: str, binding_id: str, state: bytes | None = None) -> Any:
-    return Kernel(state, binding_id=binding_id) if name == "kernel" else Update(state)
+def _job(name: str, stay_id: str, state: bytes | None = None) -> Any:
+    return Kernel(state, stay_id=stay_id) if name == "kernel" else Update(state)
 
 
 def reading_of(value: bytes) -> Reading:
@@ -106,11 +106,11 @@ class Counting(Processor):
 
     def apply(self, offset: int, value: bytes | None) -> None:
         reading = reading_of(value or b"")
-        job = self._jobs.get(reading.binding_id)
+        job = self._jobs.get(reading.stay_id)
         if job is None:
-            job = self._jobs[reading.binding_id] = Update()
-        self._waiting += [(reading.binding_id.encode(), one) for one in job.apply(reading)]
-        self._dirty[reading.binding_id] = offset
+            job = self._jobs[reading.stay_id] = Update()
+        self._waiting += [(reading.stay_id.encode(), one) for one in job.apply(reading)]
+        self._dirty[reading.stay_id] = offset
         self.applied += 1
 
     def timer_at(self) -> int | None:
@@ -207,13 +207,13 @@ def _stock_faust(log: KafkaConfig, records: int, job: str, *, durable: bool) -> 
         async for value in stream:
             done.setdefault("began", time.perf_counter())
             reading = reading_of(value)
-            one = jobs.get(reading.binding_id)
+            one = jobs.get(reading.stay_id)
             if one is None:
-                one = jobs[reading.binding_id] = _job(job, reading.binding_id)
+                one = jobs[reading.stay_id] = _job(job, reading.stay_id)
             for alarm in one.apply(reading):
-                await alarms.send(key=reading.binding_id.encode(), value=alarm)
+                await alarms.send(key=reading.stay_id.encode(), value=alarm)
             if durable:
-                table[reading.binding_id] = one.state().hex()
+                table[reading.stay_id] = one.state().hex()
             done["count"] += 1
 
     async def work() -> float:
@@ -252,9 +252,9 @@ def _quix(log: KafkaConfig, records: int, job: str, *, durable: bool) -> float:
         if not began:
             began.append(time.perf_counter())
         reading = reading_of(value)
-        one = jobs.get(reading.binding_id)
+        one = jobs.get(reading.stay_id)
         if one is None:
-            one = jobs[reading.binding_id] = _job(job, reading.binding_id)
+            one = jobs[reading.stay_id] = _job(job, reading.stay_id)
         found: list[bytes] = one.apply(reading)
         if state is not None:
             state.set("s", one.state().hex())  # Quix stores values as JSON
@@ -294,7 +294,7 @@ def _bytewax(log: KafkaConfig, records: int, job: str, *, durable: bool) -> floa
         def on_batch(self, values: list[Reading]) -> tuple[list[bytes], bool]:
             nonlocal count
             if self._one is None:
-                self._one = _job(job, values[0].binding_id, self._state)
+                self._one = _job(job, values[0].stay_id, self._state)
             count += len(values)
             if count >= records:
                 ended.append(time.perf_counter())
@@ -307,7 +307,7 @@ def _bytewax(log: KafkaConfig, records: int, job: str, *, durable: bool) -> floa
         if not began:
             began.append(time.perf_counter())
         reading = reading_of(message.value)
-        return reading.binding_id, reading
+        return reading.stay_id, reading
 
     flow = Dataflow("bench")
     source = KafkaSource([log.bootstrap], [topic(log, KAFKA_READINGS)], tail=False, batch_size=1_000)
@@ -351,7 +351,7 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
         patient, counter = number % patients, number // patients
         is_ill = patient % ALARM_EVERY == 0 and counter > 10
         reading = Reading(
-            binding_id=f"{patient:032x}",
+            stay_id=f"{patient:032x}",
             reading_id=f"{patient:06d}{counter:010d}".encode(),
             session_id=f"{patient:016d}".encode(),
             counter=counter,
@@ -366,7 +366,7 @@ def fill(log: KafkaConfig, records: int, patients: int, *, step_ms: int = 1_000)
         )
         value = encode_record(ReadingRecord(messages=(reading,)))
         size += len(value)
-        sender.produce(name, key=reading.binding_id.encode(), value=value, partition=patient % PARTITIONS)
+        sender.produce(name, key=reading.stay_id.encode(), value=value, partition=patient % PARTITIONS)
         if number % 10_000 == 0:
             sender.poll(0)
     sender.flush()

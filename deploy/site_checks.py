@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import shutil
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from runtime.errors import ConfigError
 from stream.config import DeskConfig
 from stream.errors import SiteUnusable
 from stream.site.broker_files import WARN_LIST_MS, BrokerFolder
+from stream.site.edges_without_orders import read_edges_without_orders
 from stream.site.end_dates import site_end_dates
 from stream.site.folder import Site
 from vitals.errors import BadPlan
@@ -78,12 +80,14 @@ def _files(site: Site, clock: Clock) -> list[CheckResult]:
         )
     )
     found += _unstated(site)
+    found += _without_orders(site)
+    found += _stays(site)
     return with_end_dates(found, site_end_dates(site), now_ms=now_ms)
 
 
 def _unstated(site: Site) -> list[CheckResult]:
-    """Patients of whom it was not stated whether adult scores apply: bindings of earlier versions, and unknown ones."""
-    open_ones = [one for one in site.registry.bindings() if one.valid_to_ms is None]
+    """Patients of whom it was not stated whether adult scores apply: of earlier versions, and unknown ones."""
+    open_ones = site.registry.stays.open()
     beds = sorted({one.bed for one in open_ones if group_of(one.about) is PatientGroup.UNSTATED})
     subject = "age and pregnancy of patients"
     if not open_ones:
@@ -95,8 +99,48 @@ def _unstated(site: Site) -> list[CheckResult]:
         warning(
             subject,
             f"not stated for bed {', '.join(beds[:20])}{more}: scored as adults",
-            "under 16 or pregnant: vitalloom registry unbind, then bind with --age or --pregnant",
+            "under 16 or pregnant: vitalloom registry facts PATIENT --age AGE, --pregnant or --not-pregnant",
         )
+    ]
+
+
+def _stays(site: Site) -> list[CheckResult]:
+    """Patients with two open stays, each of which has half of what is known; and patients without a device."""
+    open_ones = site.registry.stays.open()
+    count = Counter(one.patient for one in open_ones)
+    found: list[CheckResult] = []
+    twice = [f"{one.stay_id.hex()[:12]} (bed {one.bed})" for one in open_ones if count[one.patient] > 1]
+    if twice:
+        found.append(
+            warning(
+                "stays of patients",
+                f"a patient has more than one open stay: {', '.join(twice[:20])}; each is scored by itself",
+                "vitalloom registry discharge STAY for the one that is not true, then bind its devices again",
+            )
+        )
+    without = [one.bed for one in open_ones if not site.registry.open_bindings_of(one.stay_id)]
+    if without:
+        found.append(
+            warning(
+                "devices of patients",
+                f"monitored without a device: bed {', '.join(sorted(without)[:20])}",
+                "vitalloom registry bind, or vitalloom registry discharge PATIENT",
+            )
+        )
+    return found
+
+
+def _without_orders(site: Site) -> list[CheckResult]:
+    """Edges that judge patients by the defaults although something is ordered for them."""
+    labels = {one.device_id: one.label for one in site.registry.devices()}
+    return [
+        warning(
+            f"edge {labels.get(one.edge) or one.edge}",
+            f"does not accept orders (program {one.program or 'not known'}): {one.stays} of its patients are judged by "
+            "the default limits at the bedside",
+            "update the program of this edge",
+        )
+        for one in read_edges_without_orders(site.ingest_folder)
     ]
 
 

@@ -22,13 +22,16 @@ from edge.intake import Intake
 from edge.keeper import Changes, Keeper
 from edge.local_alarm import LocalAlarm
 from edge.local_alarm_output import Sounder
+from edge.observing import EdgeObserving
 from edge.outbox import Outbox
-from edge.patients import EdgePatients
+from edge.patients import EdgePatients, can_read_orders
+from edge.people import EdgePeople, EntryDoor
 from edge.reporting import HeartbeatReporter, Parts, StatusReporter
 from edge.sealing import Sealer
 from edge.status import Status
 from runtime import logs
 from runtime.clock import Clock
+from runtime.time_zone import clock_or_utc
 from wire.acks import AckBook
 from wire.answers import is_answer
 from wire.enrol.documents import WANTED, is_document
@@ -85,7 +88,6 @@ class EdgeAgent:
         self._clock = clock
         outbox = _outbox(config, clock)
         sent = outbox.sessions()
-        lock = StateLock.open(None) if lock is None else lock
         local = LocalAlarm(after_ms=int(config.local_alarm.after_s * 1_000), mono_ms=clock.mono_ms())
         self._connections = BrokerConnections(config, provision, wallet, rng)
         self._keeper = Keeper(
@@ -96,7 +98,9 @@ class EdgeAgent:
             self.counts,
             clock_can_be_set=config.clock_file is None,
         )
-        self._patients = EdgePatients(config, directory, outbox, lock, self.counts, boot_id=boot_id)
+        self._patients = EdgePatients(
+            config, directory, outbox, lock or StateLock.open(None), self.counts, boot_id=boot_id
+        )
         self._intake = Intake(
             receiver=Receiver(me, directory, limits=config.limits, restored=tuple(outbox.received())),
             directory=directory,
@@ -122,7 +126,8 @@ class EdgeAgent:
         self._answers = AnswerIntake(
             provision, patients=self._patients, keeper=self._keeper, local=local, counts=self.counts
         )
-        self._announcer = Announcer(wallet, directory, me.device_id, self.counts)
+        self.observing = self._make_observing(config, clock)
+        self._announcer = Announcer(_reading_orders(wallet), directory, me.device_id, self.counts)
         local.on_alarms(self._patients.open_alarms())
         self._sounder = Sounder(config, local, self.counts)
         parts = Parts(self._keeper, self._patients, self._intake, self._cloud, self._announcer, local, self.counts)
@@ -135,6 +140,21 @@ class EdgeAgent:
             alive_file=config.data_dir / "alive",
         )
         self._status = StatusReporter(parts, provision, clock, has_wallet=wallet is not None, report=tell)
+
+    def _make_observing(self, config: EdgeConfig, clock: Clock) -> EdgeObserving:
+        """What people enter here; it is told what the data centre refuses of it."""
+        observing = EdgeObserving(
+            EntryDoor(EdgePeople(config.data_dir), clock.mono_ms),
+            self._provision.directory,
+            patients=self._patients,
+            intake=self._intake,
+            keeper=self._keeper,
+            counts=self.counts,
+            edge_id=self._provision.me.device_id.hex()[:8],
+            clock_text=clock_or_utc(""),
+        )
+        self._cloud.on_refused = observing.refused_by_cloud
+        return observing
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -198,6 +218,7 @@ class EdgeAgent:
             self._accept(client, message, now_ms, mono_ms)
         self._follow_documents(client)
         self._intake.follow_bindings(now_ms, mono_ms)
+        self.observing.apply(now_ms)
         self._intake.keep_alarms(self._patients.on_timer(now_ms), now_ms)
         due_ms = self._keeper.commit_due_ms
         if due_ms is not None and self._clock.mono_ms() >= due_ms:
@@ -232,7 +253,7 @@ class EdgeAgent:
         elif is_document(message.payload):
             self._announcer.accept(message.payload)
         elif is_answer(message.payload):
-            self._answers.accept(message.payload, now_ms)
+            self._answers.accept(message.payload, now_ms, ahead_ms=self._cloud.clock_ms(now_ms, mono_ms) or 0)
         else:
             self._cloud.on_ack(message.payload, mono_ms)
         client.acknowledge(message)
@@ -245,8 +266,11 @@ class EdgeAgent:
                 self._patients.drain_states(),
                 self._patients.drain_memories(),
                 self._cloud.drain_retired(),
+                self._patients.drain_forgotten(),
             )
         )
+        if not self._keeper.is_stuck:
+            self.observing.confirm()
         self._cloud.offer(committed)
         self._intake.sign(committed.opened)
         for message in committed.messages:
@@ -285,6 +309,13 @@ def _recipient(config: EdgeConfig, provision: Provision) -> Recipient:
     if provision.recipient is None:
         raise BadEdgeConfig(f"{config.identity}: names no recipient; this is not an edge's identity")
     return provision.recipient
+
+
+def _reading_orders(wallet: Wallet | None) -> Wallet | None:
+    """The wallet, which refuses orders that this agent cannot judge by."""
+    if wallet is not None:
+        wallet.can_read = can_read_orders
+    return wallet
 
 
 def _outbox(config: EdgeConfig, clock: Clock) -> Outbox:

@@ -26,8 +26,8 @@ class AnswerIntake:
         self._local = local
         self._counts = counts
 
-    def accept(self, frame: bytes, now_ms: int) -> None:
-        """Apply an answer.
+    def accept(self, frame: bytes, now_ms: int, *, ahead_ms: int = 0) -> None:
+        """Apply an answer; `ahead_ms` as of `Pipeline.answer`.
 
         It may be a recording, so it does not show that the cloud is there. The alarms that it changes are not sent to
         the cloud, which has sent it.
@@ -37,7 +37,7 @@ class AnswerIntake:
         except Rejected as error:
             self._counts.rejected[error.reason] += 1
             return
-        alarms = self._patients.answer(answer, now_ms)
+        alarms = self._patients.answer(answer, now_ms, ahead_ms=ahead_ms)
         if alarms:
             self._local.on_alarms(alarms)
             self._keeper.want_commit(0)

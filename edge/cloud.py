@@ -4,7 +4,7 @@ Alarms and vital signs have a sender each, as they have a connection each: neith
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from edge.config import EdgeConfig
@@ -56,6 +56,7 @@ class CloudLink:
         counts: AgentCounts,
     ) -> None:
         self.heard_ms: int | None = None  # monotonic: the last signature of the cloud
+        self.on_refused: Callable[[Sequence[tuple[bytes, int, int]]], None] = lambda _: None  # rows that were refused
         self._ahead_ms = -clock.mono_ms()  # of the cloud's clock, at least: signed in acknowledgements; less monotonic
         self._provision = provision
         self._keeper = keeper
@@ -167,6 +168,8 @@ class CloudLink:
         effect = sender.on_ack(ack, mono_ms)
         if effect.freed:
             self._keeper.free(effect.freed)
+            if ack.stage is Stage.REJECTED:
+                self.on_refused(effect.freed)
         if effect.refused is not None:
             refused = effect.refused
             for low, high in self._keeper.give_up(refused):

@@ -19,6 +19,9 @@ class AgentCounts(msgspec.Struct):
     local_alarms: int = 0
     clock_steps: int = 0  # times that the wall clock was set by a second or more
     not_judged: int = 0  # times that judging failed; readings are forwarded all the same
+    observations: int = 0  # that people entered here, each once
+    refused_observations: int = 0  # of those, that the data centre refuses
+    unreadable_orders: int = 0  # orders of stays that could not be read; those before stayed in force
     given_up: int = 0  # rows that were shed, or whose session the cloud refuses
     forged_acks: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)

@@ -38,3 +38,15 @@ class BadEdgeConfig(EdgeError):
 
 class BadMachine(EdgeError):
     """This machine cannot be set up; the message names the problem and the fix."""
+
+
+class BadPerson(EdgeError):
+    """The file of people, a name or a PIN cannot be used; the message says why, and the fix."""
+
+
+class EntryRefused(EdgeError):
+    """What a person entered at this edge was not taken; the message says why."""
+
+
+class ExtremeEntry(EntryRefused):
+    """A value is extreme; it is taken if the person confirms it."""

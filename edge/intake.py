@@ -11,7 +11,7 @@ from edge.keeper import Keeper
 from edge.local_alarm import LocalAlarm
 from edge.outbox import Keep
 from edge.patients import EdgePatients
-from edge.status import BedStatus
+from edge.status import DeviceStatus
 from runtime.clock import Clock
 from vitals.messages import AlarmChanged, AlarmState, SensorFlag
 from wire.acks import AckBook
@@ -64,7 +64,7 @@ class Intake:
         self._counts = counts
         self._refused: dict[tuple[bytes, int], Reason] = {}  # frames that were not signed for, the newest last
         self._sensors: dict[bytes, str] = {}
-        self._beds: dict[bytes, BedStatus] = {}
+        self._devices: dict[bytes, DeviceStatus] = {}
 
     @property
     def sensors(self) -> Sequence[tuple[bytes, str]]:
@@ -72,9 +72,9 @@ class Intake:
         return tuple(self._sensors.items())
 
     @property
-    def beds(self) -> Mapping[bytes, BedStatus]:
-        """Beds that were heard, by binding."""
-        return self._beds
+    def devices(self) -> Mapping[bytes, DeviceStatus]:
+        """Devices that were heard, by binding."""
+        return self._devices
 
     def accept(
         self, client: Lanes, message: Inbound, topic: Topic, now_ms: int, mono_ms: int, *, valid_ms: int
@@ -102,10 +102,24 @@ class Intake:
         known = [alarm for alarm in alarms if alarm.state is not AlarmState.PENDING]
         for alarm in known:
             self._counts.alarms += 1
-            payload = encode(_edge_alarm(alarm))
-            self._keeper.keep(bytes.fromhex(alarm.binding_id), FrameClass.ALARM, payload, Keep.ALWAYS, now_ms)
+            binding = self._binding_for(alarm.stay_id, now_ms)
+            payload = encode(_edge_alarm(alarm, elsewhere=0 if binding is None else binding.devices_elsewhere))
+            binding_id = bytes.fromhex(alarm.stay_id) if binding is None else binding.binding_id
+            self._keeper.keep(binding_id, FrameClass.ALARM, payload, Keep.ALWAYS, now_ms)
         if alarms:
             self._keeper.want_commit(0 if known else PENDING_ALARM_COMMIT_MS)
+
+    def _binding_for(self, stay_id: str, now_ms: int) -> BindingRecord | None:
+        """The binding under which this edge speaks of a stay: the data centre has to accept what is said under it.
+
+        The one that has been open for longest, so that it seldom changes; if none is, the one that ended last, under
+        which alarms are accepted for two weeks. None: the stay is not known here.
+        """
+        known = self._directory.of_stay(bytes.fromhex(stay_id))
+        is_open = [one for one in known if one.valid_to_ms is None]
+        if is_open:
+            return next((one for one in is_open if one.valid_from_ms <= now_ms), is_open[0])
+        return max(known, key=lambda one: one.valid_to_ms or 0, default=None)
 
     def follow_bindings(self, now_ms: int, mono_ms: int) -> None:
         """Watch patients who are bound, and end the alarms of those who no longer are. A deadline outlives a crash."""
@@ -176,8 +190,8 @@ class Intake:
     def _note(self, opened: Opened, binding: BindingRecord, *, battery: float | None, flags: int) -> None:
         """For heartbeat and status: the wearable was heard."""
         self._sensors[opened.sender] = "ok" if not flags else f"flags {flags}"
-        self._beds[opened.binding_id] = BedStatus(
-            bed=binding.bed, heard_ms=self._clock.mono_ms(), battery=battery, flags=_flag_names(flags)
+        self._devices[opened.binding_id] = DeviceStatus(
+            name=binding.device_name, heard_ms=self._clock.mono_ms(), battery=battery, flags=_flag_names(flags)
         )
 
     def _refuse(self, opened: Opened, reason: Reason) -> None:
@@ -190,7 +204,16 @@ class Intake:
         )
 
 
-def _edge_alarm(alarm: AlarmChanged) -> EdgeAlarmV1:
+def _edge_alarm(alarm: AlarmChanged, *, elsewhere: int) -> EdgeAlarmV1:
+    """An alarm as the data centre is told of it.
+
+    Args:
+        elsewhere: devices of the patient that this edge does not hear: its scores do not know what they measure.
+    """
+    text = alarm.text
+    if elsewhere and alarm.basis in _OF_SEVERAL_SIGNS and alarm.state is AlarmState.ACTIVE:
+        devices = "1 device" if elsewhere == 1 else f"{elsewhere} devices"
+        text = f"{text}; at least so much: {devices} of this patient at another edge not counted"
     return EdgeAlarmV1(
         alarm_id=alarm.alarm_id,
         rule_id=alarm.rule_id,
@@ -201,9 +224,12 @@ def _edge_alarm(alarm: AlarmChanged) -> EdgeAlarmV1:
         at_ms=alarm.at_ms,
         onset_ms=alarm.onset_ms,
         revision=alarm.revision,
-        text=alarm.text,
+        text=text,
         grade=alarm.grade,
     )
+
+
+_OF_SEVERAL_SIGNS: Final = ("NEWS2", "qSOFA", "SIRS")
 
 
 def _flag_names(flags: int) -> tuple[str, ...]:

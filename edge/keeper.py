@@ -34,9 +34,10 @@ class Changes(NamedTuple):
     """What changed since the last commit and belongs into the same transaction as the readings."""
 
     received: Sequence[SessionRow]
-    patients: Mapping[bytes, bytes]  # binding id -> state, locked
-    memories: Mapping[bytes, bytes]  # binding id -> what models remember, locked
+    patients: Mapping[bytes, bytes]  # stay id -> state, locked
+    memories: Mapping[bytes, bytes]  # stay id -> what models remember, locked
     retired: Sequence[bytes]  # sessions of ours without rows
+    dismissed: Sequence[bytes] = ()  # stays that are no longer watched here; forgotten before the others are kept
 
 
 class Committed(NamedTuple):
@@ -102,8 +103,8 @@ class Keeper:
 
     # What joins the batch
 
-    def keep(self, binding_id: bytes, frame_class: int, payload: bytes, keep: Keep, now_ms: int) -> None:
-        """Seal a payload for the cloud and put it into the batch."""
+    def keep(self, binding_id: bytes, frame_class: int, payload: bytes, keep: Keep, now_ms: int) -> tuple[bytes, int]:
+        """Seal a payload for the cloud and put it into the batch; the session and counter of its frame."""
         stream = (binding_id, int(frame_class))
         counter, frame, session, begun, closed = self._sealer.seal(
             stream, payload, now_ms=now_ms, mono_ms=self._clock.mono_ms()
@@ -118,6 +119,7 @@ class Keeper:
         self._rows.append(Row(row_id, session.session_id, counter, binding_id, frame))
         if len(self._batch.rows) >= self._config.commit_rows:
             self.want_commit(0)
+        return session.session_id, counter
 
     def acknowledge_later(self, message: Inbound) -> None:
         """Acknowledge a message to the broker after the next commit, which becomes due."""
@@ -185,6 +187,10 @@ class Keeper:
             OutboxDamaged: the file turned out to be damaged.
         """
         self._batch.received += changes.received
+        for stay_id in changes.dismissed:
+            self._batch.patients.pop(stay_id, None)
+            self._batch.memories.pop(stay_id, None)
+        self._batch.dismissed += changes.dismissed
         self._batch.patients.update(changes.patients)
         self._batch.memories.update(changes.memories)
         self._batch.retired += changes.retired

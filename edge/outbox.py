@@ -104,8 +104,9 @@ class Batch(msgspec.Struct):
     rows: list[Sealed] = []
     received: list[SessionRow] = []
     sessions: dict[bytes, SentSession] = {}
-    patients: dict[bytes, bytes] = {}  # binding id -> state, locked (`edge.at_rest`)
-    memories: dict[bytes, bytes] = {}  # binding id -> what models remember, locked
+    dismissed: list[bytes] = []  # stays that are no longer watched here: nothing of them is kept
+    patients: dict[bytes, bytes] = {}  # stay id -> state, locked (`edge.at_rest`)
+    memories: dict[bytes, bytes] = {}  # stay id -> what models remember, locked
     freed: list[tuple[bytes, int, int]] = []  # session, first and last counter
     retired: list[bytes] = []  # sessions without rows
     gaps: list[Gap] = []  # rows that are given up and why
@@ -116,6 +117,7 @@ class Batch(msgspec.Struct):
             self.rows
             or self.received
             or self.sessions
+            or self.dismissed
             or self.patients
             or self.memories
             or self.freed
@@ -231,6 +233,9 @@ class Outbox:
             run.executemany(_INSERT["outbox"], [_with_crc(row) for row in batch.rows])
             run.executemany(_REPLACE["rx_session"], [_with_crc(_received(row)) for row in batch.received])
             run.executemany(_REPLACE["tx_session"], [_with_crc(_sent(session)) for session in batch.sessions.values()])
+            for table in ("patient", "memory"):
+                gone = [(stay_id,) for stay_id in batch.dismissed]
+                run.executemany(f"DELETE FROM {table} WHERE binding=?", gone)  # noqa: S608 - names from code
             run.executemany(_REPLACE["patient"], [_with_crc(pair) for pair in batch.patients.items()])
             run.executemany(_REPLACE["memory"], [_with_crc(pair) for pair in batch.memories.items()])
             for freed in batch.freed:
@@ -343,11 +348,11 @@ class Outbox:
         ]
 
     def patients(self) -> dict[bytes, bytes]:
-        """The state of every patient, by binding id, as it was committed: locked."""
+        """The state of every patient, by stay, as it was committed: locked. The column is called after the binding."""
         return dict(self._all("SELECT binding, state FROM patient", ()))
 
     def memories(self) -> dict[bytes, bytes]:
-        """What models remember of every patient, by binding id: locked."""
+        """What models remember of every patient, by stay: locked."""
         return dict(self._all("SELECT binding, state FROM memory", ()))
 
     def gaps(self) -> list[Gap]:

@@ -22,6 +22,7 @@ from vitals.messages import (
     Event,
     ModelScore,
     News2Scored,
+    Observation,
     Priority,
     ReadingJudged,
     Silence,
@@ -30,7 +31,7 @@ from vitals.messages import (
 from vitals.patients import Patients, PlanOf
 from vitals.sender_clock import BOUND_MS
 from vitals.uptime import Uptime
-from wire.answers import Answer, AnswerKind
+from wire.answers import Answer, AnswerKind, condition_of
 from wire.codec import MOST_REASON, EdgeVitalsV1, OriginV1, ScoreV1, VitalsV1, to_reading
 from wire.identity import BindingRecord
 from wire.receiver import Opened
@@ -51,11 +52,11 @@ class JudgedReading(NamedTuple):
 
 
 class Pipeline:
-    """All patients of one edge.
+    """All patients of one edge; what its devices measure of one patient is judged together.
 
     Args:
-        plan_of: what was ordered for a binding.
-        states: (binding, snapshot) as they were committed.
+        plan_of: what was ordered for a stay.
+        states: (stay, snapshot) as they were committed.
         scoring: the models of this edge.
         boot_id: of this process.
         clock_bound_ms: a wearable's clock that is off by no more is right.
@@ -74,11 +75,12 @@ class Pipeline:
         self._clock_bound_ms = clock_bound_ms
         self._patients = Patients(plan_of, states, clock_or_utc)
         self._scoring = scoring
-        for binding_id, monitor in self._patients.monitors():
-            scoring.resume(binding_id, monitor.latest(), monitor.last_score_ms)
+        for stay_id, monitor in self._patients.monitors():
+            scoring.resume(stay_id, monitor.latest(), monitor.last_score_ms)
         self._uptimes: dict[bytes, Uptime] = {}  # by session: a device that restarts begins a new one
-        self._kept: dict[str, tuple[int, int]] = {}  # minute and five minutes of which a reading was kept
-        self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by binding
+        self._kept: dict[bytes, tuple[int, int]] = {}  # by binding: minute and five minutes of which a reading was kept
+        self._episodes: dict[str, set[bytes]] = {}  # physiological alarms that stand, by stay
+        self._forgotten: list[str] = []  # stays whose state is no longer kept here
         self._alarms(self._patients.open_alarms())
 
     def judge(
@@ -91,12 +93,12 @@ class Pipeline:
             uptime_ms: arrival, since this process started.
         """
         message = self._message(opened, vitals, binding, received_ms, uptime_ms)
-        events = self._patients.apply(to_reading(message, opened.binding_id))
+        events = self._patients.apply(to_reading(message, binding.binding_id, binding.stay_id))
         judged = next((event for event in events if isinstance(event, ReadingJudged)), None)
         if judged is not None:
-            monitor = self._patients.monitor(opened.binding_id.hex())
+            monitor = self._patients.monitor(binding.stay)
             if monitor is not None and monitor.moved_ms:
-                self._scoring.shift(monitor.moved_ms, monitor.binding_id)
+                self._scoring.shift(monitor.moved_ms, monitor.stay_id)
             scores = self._scoring.score(judged.reading, late=judged.late)
             for score in scores:
                 events += self._patients.apply(score)
@@ -107,7 +109,7 @@ class Pipeline:
                 message = replace(message, unusable=judged.reading.unusable, scores=told)
         alarms = self._alarms(events)
         extreme = any(isinstance(event, News2Scored) and _is_extreme(event) for event in events)
-        return JudgedReading(message, self._keep(opened.binding_id.hex(), message.at_ms, extreme=extreme), alarms)
+        return JudgedReading(message, self._keep(binding, message.at_ms, extreme=extreme), alarms)
 
     def unjudged(
         self, opened: Opened, vitals: VitalsV1, binding: BindingRecord, *, received_ms: int, uptime_ms: int = 0
@@ -134,14 +136,51 @@ class Pipeline:
         """A binding as the data centre signed it: who is bound is watched, who is no longer has no alarm any more."""
         return self._alarms(self._patients.apply(period))
 
-    def answer(self, answer: Answer, now_ms: int) -> list[AlarmChanged]:
+    def observe(self, observation: Observation) -> list[AlarmChanged]:
+        """What a person entered at this edge."""
+        return self._alarms(self._patients.apply(observation))
+
+    def stays(self) -> list[str]:
+        """Every stay that is watched here, or was until its end."""
+        return [stay_id for stay_id, _ in self._patients.monitors()]
+
+    def reorder(self, stay_id: str) -> None:
+        """What was ordered for a stay has changed: judge by the plan of `plan_of` from here on."""
+        self._patients.reorder(stay_id)
+
+    def forget(self, stay_id: str, now_ms: int, *, why: str) -> list[AlarmChanged]:
+        """This edge watches a stay no longer: its alarms here end, and with them its state.
+
+        Args:
+            why: for the text of the alarms; nobody knows that their conditions are over.
+        """
+        standing = [one for one in self._patients.open_alarms() if one.stay_id == stay_id]
+        self._patients.forget(stay_id)
+        self._scoring.forget(stay_id)
+        self._episodes.pop(stay_id, None)
+        self._forgotten.append(stay_id)
+        return [_ended_here(one, now_ms, why) for one in standing]
+
+    def drain_forgotten(self) -> list[str]:
+        """The stays that were forgotten since the last call; for the same transaction, before what has changed."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def answer(self, answer: Answer, now_ms: int, *, ahead_ms: int = 0) -> list[AlarmChanged]:
         """Apply what a person answered in the data centre.
 
-        Nothing happens if the alarm is not open here, or if it is worse here than what the person saw.
+        Nothing happens if the alarm is not open here, or if it is worse here than what the person saw. An edge that
+        hears a part of the devices may have found the same condition by itself, with an alarm of another id: it is
+        answered, too, if it had begun when the person answered.
+
+        Args:
+            ahead_ms: how far the clock here is ahead of the data centre's.
         """
-        binding_id = answer.binding_id.hex()
-        alarms = [one for one in self._patients.open_alarms() if one.binding_id == binding_id]
+        stay_id = answer.stay_id.hex()
+        alarms = [one for one in self._patients.open_alarms() if one.stay_id == stay_id]
         about = next((one for one in alarms if one.alarm_id == answer.alarm_id), None)
+        if about is None:
+            about = _of_same_condition(alarms, answer, ahead_ms)
         if about is None:
             return []
         # The same condition may have ended unseen before, and worse: an answer to this alarm does not cover that one.
@@ -151,8 +190,8 @@ class Pipeline:
         message: Acknowledge | Silence
         if answer.kind is AnswerKind.ACKNOWLEDGED:
             message = Acknowledge(
-                binding_id=binding_id,
-                alarm_id=answer.alarm_id,
+                stay_id=stay_id,
+                alarm_id=about.alarm_id,
                 by=_DESK,
                 at_ms=now_ms,
                 priority=Priority(answer.priority),
@@ -160,7 +199,7 @@ class Pipeline:
             )
         elif answer.until_ms > now_ms:
             message = Silence(
-                binding_id=binding_id,
+                stay_id=stay_id,
                 rule_id=about.rule_id,
                 by=_DESK,
                 at_ms=now_ms,
@@ -218,15 +257,16 @@ class Pipeline:
         changed = [event for event in events if isinstance(event, AlarmChanged)]
         for alarm in changed:
             if alarm.kind is AlarmKind.PHYSIOLOGICAL and not alarm.retrospective:
-                standing = self._episodes.setdefault(alarm.binding_id, set())
+                standing = self._episodes.setdefault(alarm.stay_id, set())
                 (standing.discard if alarm.state is AlarmState.CLEARED else standing.add)(alarm.alarm_id)
         return changed
 
-    def _keep(self, binding_id: str, at_ms: int, *, extreme: bool) -> Keep:
+    def _keep(self, binding: BindingRecord, at_ms: int, *, extreme: bool) -> Keep:
+        # By device: a cuff's only pressure of an hour is not thinned because a patch was first in its minute.
         minute, five = at_ms // _MINUTE_MS, at_ms // _FIVE_MINUTES_MS
-        last_minute, last_five = self._kept.get(binding_id, (-1, -1))
-        self._kept[binding_id] = (max(minute, last_minute), max(five, last_five))
-        if self._episodes.get(binding_id):
+        last_minute, last_five = self._kept.get(binding.binding_id, (-1, -1))
+        self._kept[binding.binding_id] = (max(minute, last_minute), max(five, last_five))
+        if self._episodes.get(binding.stay):
             return Keep.EPISODE
         if extreme:
             return Keep.EXTREME
@@ -241,6 +281,31 @@ class Pipeline:
                 del self._uptimes[next(iter(self._uptimes))]
             uptime = self._uptimes[session_id] = Uptime()
         return uptime
+
+
+def _of_same_condition(alarms: list[AlarmChanged], answer: Answer, ahead_ms: int) -> AlarmChanged | None:
+    """The newest alarm of the condition that was answered, if it had begun by then; a silence ends by itself."""
+    is_silence = answer.kind is AnswerKind.SILENCED
+    same = [
+        one
+        for one in alarms
+        if condition_of(one.rule_id, one.key) == answer.condition
+        and (is_silence or one.onset_ms <= answer.at_ms + ahead_ms)
+    ]
+    return same[-1] if same else None
+
+
+def _ended_here(alarm: AlarmChanged, now_ms: int, why: str) -> AlarmChanged:
+    return replace(
+        alarm,
+        state=AlarmState.CLEARED,
+        at_ms=now_ms,
+        revision=alarm.revision + 1,
+        latched=False,
+        response="",
+        stay_ended=True,
+        text=f"{why}; alarm was: {alarm.text}",
+    )
 
 
 def _with_time_of(judged: ReadingJudged, message: EdgeVitalsV1) -> EdgeVitalsV1:

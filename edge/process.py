@@ -18,6 +18,7 @@ from edge.agent import EdgeAgent
 from edge.agent_metrics import EdgeHealth
 from edge.at_rest import StateLock, key_file, lies_with
 from edge.config import EdgeConfig
+from edge.entry_socket import serving_entries
 from edge.errors import BadEdgeConfig, OutboxDamaged
 from edge.status import Status
 from runtime import logs
@@ -97,7 +98,7 @@ async def serve(
         agent = EdgeAgent(config, provision, clock, rng=rng, wallet=wallet, lock=lock, tell=tell)
         _log.info("judging", by=agent.judged_by)
         try:
-            async with agent.client() as client:
+            async with serving_entries(config.data_dir, agent.observing), agent.client() as client:
                 if watch is not None:
                     watch.follow(agent, client)
                 await agent.run(client)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from edge.announcer import Announcer
 from edge.cloud import CloudLink
 from edge.counts import AgentCounts
@@ -12,7 +14,7 @@ from edge.intake import Intake
 from edge.keeper import Keeper
 from edge.local_alarm import LocalAlarm
 from edge.patients import EdgePatients
-from edge.status import EVERY_MS, BedStatus, Status
+from edge.status import EVERY_MS, BedStatus, DeviceStatus, Status, bed_status
 from runtime.clock import Clock
 from runtime.version import __version__
 from vitals.messages import AlarmChanged, AlarmState, ClockQuality, Priority
@@ -164,15 +166,27 @@ class StatusReporter:
             refused_models=patients.refused_models,
             credential_ends_ms=self._provision.me.not_after_ms if self._has_wallet else None,
             beds=self._beds(),
+            refused_observations=self._parts.counts.refused_observations,
             clock_ms=self._parts.cloud.clock_ms(now_ms, mono_ms),
         )
 
     def _beds(self) -> tuple[BedStatus, ...]:
-        heard = self._parts.intake.beds
-        return tuple(
-            heard.get(one.binding_id, BedStatus(bed=one.bed))
-            for one in sorted(in_their_beds(self._provision.directory.bindings()), key=lambda one: one.bed)
-        )
+        """A line for each stay that is watched here, in the order of the beds."""
+        directory, heard = self._provision.directory, self._parts.intake.devices
+        stays: dict[bytes, list[DeviceStatus]] = {}
+        for one in in_their_beds(directory.bindings()):
+            name = one.device_name or one.wearable_id.hex()[:8]
+            status = heard.get(one.binding_id, DeviceStatus())
+            stays.setdefault(one.stay_id, []).append(msgspec.structs.replace(status, name=name))
+        for stay_id in self._parts.patients.without_device():
+            stays.setdefault(stay_id, [])
+        found = []
+        for stay_id, devices in stays.items():
+            known = directory.of_stay(stay_id)
+            elsewhere = max(one.devices_elsewhere for one in known if one.valid_to_ms is None or not devices)
+            orders = self._parts.patients.orders_version(stay_id.hex())
+            found.append(bed_status(known[-1].bed, devices, elsewhere=elsewhere, orders=orders))
+        return tuple(sorted(found, key=lambda one: one.bed))
 
 
 def _by_priority(alarms: Sequence[AlarmChanged]) -> dict[str, int]:

@@ -77,8 +77,8 @@ class Scoring:
 
     Args:
         found: the models in the folder, trusted or refused.
-        about_of: age, sex and other facts about the patient of a binding.
-        states: (binding, memory) as they were committed.
+        about_of: age, sex and other facts about the patient of a stay.
+        states: (stay, memory) as they were committed.
         timer: processor time of this thread, in seconds: what a model costs, however busy the machine is.
     """
 
@@ -102,13 +102,13 @@ class Scoring:
         self._too_slow: set[str] = set()  # whose explanations this machine is too slow for
         self._patients: dict[str, _ScoredPatient] = {}
         self._changed: dict[str, None] = {}
-        for binding_id, state in (states or {}).items():
-            self._remember(binding_id, state)
+        for stay_id, state in (states or {}).items():
+            self._remember(stay_id, state)
 
-    def shift(self, by_ms: int, binding_id: str | None = None) -> None:
+    def shift(self, by_ms: int, stay_id: str | None = None) -> None:
         """A clock was set by so much: move every time with it, of one patient or of all."""
         for patient, memory in self._patients.items():
-            if binding_id in (None, patient):
+            if stay_id in (None, patient):
                 memory.shift(by_ms)
 
     @property
@@ -125,14 +125,14 @@ class Scoring:
         """Versions of the models in use, by name."""
         return {name: artifact.passport.version for name, artifact in self._loaded.items()}
 
-    def resume(self, binding_id: str, latest: Mapping[VitalSign, tuple[float, int]], asked_ms: int | None) -> None:
+    def resume(self, stay_id: str, latest: Mapping[VitalSign, tuple[float, int]], asked_ms: int | None) -> None:
         """After a restart: restore the current hour from the patient's monitor.
 
         Args:
             latest: newest value of each sign, and when it was measured.
             asked_ms: the last time that models were asked.
         """
-        patient = self._patients.get(binding_id)
+        patient = self._patients.get(stay_id)
         if patient is None:
             return
         patient.asked_ms = asked_ms
@@ -150,11 +150,11 @@ class Scoring:
         """
         if not self._loaded and not self.refused:
             return []
-        if not group_of(self._about_of(reading.binding_id)).has_adult_scores:
+        if not group_of(self._about_of(reading.stay_id)).has_adult_scores:
             return []  # every model was made from adults
-        patient = self._patients.get(reading.binding_id)
+        patient = self._patients.get(reading.stay_id)
         if patient is None:
-            patient = self._patients[reading.binding_id] = self._new(reading)
+            patient = self._patients[reading.stay_id] = self._new(reading)
         self._end_hours(patient, reading)
         for sign in INPUTS:
             value = getattr(reading, sign.value)
@@ -166,21 +166,26 @@ class Scoring:
         return self._ask(patient, reading)
 
     def drain_states(self) -> dict[str, bytes]:
-        """Memories of patients that are new, or whose hour ended, since the last call, by binding."""
+        """Memories of patients that are new, or whose hour ended, since the last call, by stay."""
         changed, self._changed = self._changed, {}
         states = {}
-        for binding_id in changed:
-            patient = self._patients[binding_id]
+        for stay_id in changed:
+            patient = self._patients[stay_id]
             if patient.sepsis is not None:
-                states[binding_id] = _ENCODER.encode(_ScoringMemory(patient.hour_ends_ms, patient.sepsis.snapshot()))
+                states[stay_id] = _ENCODER.encode(_ScoringMemory(patient.hour_ends_ms, patient.sepsis.snapshot()))
         return states
+
+    def forget(self, stay_id: str) -> None:
+        """Nothing is remembered of this patient any more."""
+        self._patients.pop(stay_id, None)
+        self._changed.pop(stay_id, None)
 
     def _new(self, reading: Reading) -> _ScoredPatient:
         patient = _ScoredPatient(reading.at_ms + HOUR_MS)
         if self._sepsis is not None:
-            about = self._about_of(reading.binding_id)
+            about = self._about_of(reading.stay_id)
             patient.sepsis = self._sepsis.patient(age_years=about.age_years, is_male=about.is_male)
-            self._changed[reading.binding_id] = None
+            self._changed[reading.stay_id] = None
         return patient
 
     def _learn(self, patient: _ScoredPatient, sign: VitalSign, value: float, at_ms: int) -> None:
@@ -199,7 +204,7 @@ class Scoring:
         patient.hour_ends_ms += (over_ms // HOUR_MS + 1) * HOUR_MS
         patient.now = {}
         # Which hour runs has to outlive a restart as well, or a value of this hour is taken for one of an earlier.
-        self._changed[reading.binding_id] = None
+        self._changed[reading.stay_id] = None
         if self._sepsis is None or patient.sepsis is None or not values:
             return
         patient.trouble = ""
@@ -216,7 +221,7 @@ class Scoring:
             scores.append(self._answer(patient, reading, "sepsis", lambda: self._sepsis_says(patient)))
         elif "sepsis" in self.refused:
             scores.append(_unavailable(reading, "sepsis", self.refused["sepsis"]))
-        about = self._about_of(reading.binding_id)
+        about = self._about_of(reading.stay_id)
         if about.age_years is None or about.is_male is None or about.chest_pain is None:
             return scores  # the facts that a heart model needs are unknown, so no score is expected
         if self._heart is not None:
@@ -284,7 +289,7 @@ class Scoring:
         patient.reasons[name] = (at_ms, reason)
         return reason
 
-    def _remember(self, binding_id: str, state: bytes) -> None:
+    def _remember(self, stay_id: str, state: bytes) -> None:
         if self._sepsis is None:
             return
         try:
@@ -294,7 +299,7 @@ class Scoring:
         except (msgspec.DecodeError, ModelsError):
             self.forgotten += 1
             return
-        self._patients[binding_id] = patient
+        self._patients[stay_id] = patient
 
     def _load(self, name: str, found: LoadedModels, make: Callable[[Artifact], Model]) -> Model | None:
         artifact = found.models.get(name)
@@ -315,7 +320,7 @@ def _unavailable(reading: Reading, name: str, error: ModelUnavailable) -> ModelS
 
 def _score(reading: Reading, name: str, version: str, score: float | None, threshold: float, reason: str) -> ModelScore:
     return ModelScore(
-        binding_id=reading.binding_id,
+        stay_id=reading.stay_id,
         reading_id=reading.reading_id,
         at_ms=reading.at_ms,
         received_ms=reading.received_ms,

@@ -19,13 +19,42 @@ SERVICE_FOLDER: Final = "/run/vitalloom"
 _MOST_BYTES: Final = 1 << 20
 
 
+class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One wearable on a patient."""
+
+    name: str = ""  # what people call it; empty: it is the only one of the patient, or has no name
+    heard_ms: int | None = None  # monotonic: its last reading; None: none since the agent started
+    battery: float | None = None  # %; None: not told
+    flags: tuple[str, ...] = ()  # sensor off, battery low, clock corrected, ...
+
+
 class BedStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One bed that this edge hears."""
+    """One bed that this edge watches: of all devices the newest reading, the lowest battery and every flag."""
 
     bed: str
-    heard_ms: int | None = None  # monotonic: its last reading; None: none since the agent started
-    battery: float | None = None  # %, of the wearable; None: not told
-    flags: tuple[str, ...] = ()  # sensor off, battery low, clock corrected, ...
+    heard_ms: int | None = None  # monotonic: the last reading; None: none since the agent started
+    battery: float | None = None  # %; None: not told
+    flags: tuple[str, ...] = ()
+    devices: tuple[DeviceStatus, ...] = ()  # if there is more than one
+    elsewhere: int = 0  # devices of the patient that another edge hears
+    no_device: bool = False  # the patient is watched, and no device is on them
+    orders: int = 0  # version of the orders that it is judged by, the time at which they were signed; 0: the defaults
+
+
+def bed_status(bed: str, devices: Sequence[DeviceStatus], *, elsewhere: int = 0, orders: int = 0) -> BedStatus:
+    """A bed from the devices that this edge hears of its patient."""
+    heard = [one.heard_ms for one in devices if one.heard_ms is not None]
+    batteries = [one.battery for one in devices if one.battery is not None]
+    return BedStatus(
+        bed=bed,
+        heard_ms=max(heard, default=None),
+        battery=min(batteries, default=None),
+        flags=tuple(dict.fromkeys(flag for one in devices for flag in one.flags)),
+        devices=tuple(devices) if len(devices) > 1 else (),
+        elsewhere=elsewhere,
+        no_device=not devices,
+        orders=orders,
+    )
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +81,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     credential_ends_ms: int | None  # wall
     beds: tuple[BedStatus, ...]
     stopped: bool = False  # the agent has been stopped
+    refused_observations: int = 0  # that people entered here and the data centre refuses
     clock_ms: int | None = None  # how far this clock is ahead of the data centre's; None: not heard yet
 
 

@@ -1,5 +1,6 @@
 """Errors of the room `models`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -57,6 +58,15 @@ class BadPatientFile(ModelsError):
         self.problem = problem
         self.row = row
         self.column = column
+
+
+class BadReplay(ModelsError):
+    """A file that holds no recorded stays in a known format."""
+
+    def __init__(self, problem: str, *, path: Path, accepted: str, missing: Iterable[str] = ()) -> None:
+        self.path = path
+        self.missing = tuple(missing)
+        super().__init__(f"{path}: {problem}; accepted formats: {accepted}")
 
 
 class FileRefused(ModelsError):

@@ -61,6 +61,19 @@ class NotPrivate(RuntimeFault):
         self.path = path
 
 
+class NoArgon2(RuntimeFault):
+    """This build of the package cryptography cannot hash passwords."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this build of cryptography has no Argon2id; fix: pip install --only-binary :all: cryptography"
+        )
+
+
+class BadTypedTime(RuntimeFault):
+    """A time that a person typed is none, or leaves open which day is meant; the message says what to type."""
+
+
 def first_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> BaseException | None:
     """The first error of these kinds in a group, if the group holds no other errors; else None."""
     others = group.split(kinds)[1]

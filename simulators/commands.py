@@ -30,6 +30,14 @@ def ward(
     edges: Annotated[
         int, typer.Option(min=1, max=64, help="Number of edge agents; patients are assigned to them in turn.")
     ] = 2,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="Devices of each patient: 1 measures everything; 2 are a patch and an oximeter, 3 add a cuff, 4 a "
+            "thermometer, 5 a second oximeter, 6 a second cuff. 'mixed': some patients with one, others with 2 to 6, "
+            "some of them behind two edges."
+        ),
+    ] = "mixed",
     speed: Annotated[
         float,
         typer.Option(
@@ -126,6 +134,7 @@ def ward(
                 units=tuple(unit or ()),
                 patients=patients,
                 edges=edges,
+                devices=devices,
                 speed=speed,
                 duration=duration,
                 cadence=cadence,

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.clock import Clock, SystemClock
 from simulators.broker import LOOPBACK, free_port
@@ -19,10 +19,19 @@ from wire.enrol.authority import pem
 from wire.enrol.client import enrol
 from wire.enrol.wallet import Wallet
 from wire.identity import NOTHING, About, BindingRecord, Role
+from wire.stays import KnownStay, stays_of
 
 POLICY: Final = EnrolmentPolicy(credential_days=400, tries_per_min=1e9)
 """Long validity and no rate limit: a ward's days pass in minutes, and all its devices share one address."""
 _WHO: Final = "ward"
+
+
+class Placement(NamedTuple):
+    """Where a wearable is."""
+
+    patient: int
+    edge: int
+    name: str  # what people call it; empty: it has no name
 
 
 class EnrolledSite:
@@ -65,6 +74,10 @@ class EnrolledSite:
         found = {one.wearable_id: one for one in self.site.registry.bindings()}
         return [found[one.me.device_id] for one in self.wearables]
 
+    def stays(self) -> list[KnownStay]:
+        """The stays of all patients."""
+        return stays_of(self.site.registry.bindings())
+
     async def enrol(
         self,
         *,
@@ -72,12 +85,15 @@ class EnrolledSite:
         edges: int,
         now_ms: int,
         about: Callable[[int], About] | None = None,
+        placed: Callable[[int], Placement] | None = None,
         on_enrolled: Callable[[], None] | None = None,
     ) -> None:
-        """Enrol all devices over HTTPS; wearables are assigned to the edges in turn.
+        """Enrol all devices over HTTPS.
 
         Args:
             about: facts about a patient, by number.
+            placed: patient, edge and name of a wearable, by number, the devices of a patient in order; None: each is
+                on a patient of its own, and they are assigned to the edges in turn.
             on_enrolled: called after each device.
         """
         site = self.site
@@ -95,13 +111,17 @@ class EnrolledSite:
                 if on_enrolled is not None:
                     on_enrolled()
             for index in range(wearables):
-                device_id = site.registry.add_device("wearable", who=_WHO, device_id=_id("wearable", index))
+                at = Placement(index, index % edges, "") if placed is None else placed(index)
+                patient = f"P{at.patient + 1:04d}"
+                device_id = site.registry.add_device(
+                    "wearable", who=_WHO, device_id=_id("wearable", index), label=at.name and f"{patient} {at.name}"
+                )
                 site.registry.bind(
                     wearable_id=device_id,
-                    edge_id=self.edges[index % edges].me.device_id,
-                    patient=f"P{index + 1:04d}",
-                    bed=f"{index + 1}",
-                    about=NOTHING if about is None else about(index),
+                    edge_id=self.edges[at.edge].me.device_id,
+                    patient=patient,
+                    bed=f"{at.patient + 1}",
+                    about=NOTHING if about is None else about(at.patient),
                     who=_WHO,
                     binding_id=_id("binding", index),
                     valid_from_ms=now_ms - 86_400_000,

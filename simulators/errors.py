@@ -1,7 +1,6 @@
 """Errors of simulated and recorded patients, of their broker and of the ward."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class SimulatorError(Exception):
@@ -36,15 +35,6 @@ class BadFault(SimulatorError):
         self.key = key
         self.known = tuple(known)
         super().__init__(f"fault {key!r}: {problem}; known are {', '.join(self.known)}")
-
-
-class BadReplay(SimulatorError):
-    """A file that holds no recorded stays in a known format."""
-
-    def __init__(self, problem: str, *, path: Path, accepted: str, missing: Iterable[str] = ()) -> None:
-        self.path = path
-        self.missing = tuple(missing)
-        super().__init__(f"{path}: {problem}; accepted formats: {accepted}")
 
 
 class BadWaveform(SimulatorError):

@@ -7,7 +7,9 @@ The couplings have the right direction and a published order of size; nothing he
 - low oxygen saturation drives breathing and the heart, from 94 % downwards;
 - a fall of systolic pressure below the patient's own speeds the heart up, a rise slows it less, and both fade with
   age (baroreflex);
-- the day adds a rhythm to temperature, heart and pressure; short seeded bouts of activity add to all but temperature.
+- the day adds a rhythm to temperature, heart and pressure; short seeded bouts of activity add to all but temperature;
+- exertion uses a share of the heart's reserve, from its rate at rest to 208 - 0.7 x age (Tanaka 2001): the heart
+  follows within half a minute and recovers within minutes (Cole 1999), and breathing and pressure rise with it.
 
 One patient is a cohort of one. Every draw is keyed by (patient, sign, simulated time), see `simulators.draws`, so a
 patient's course depends on the key, the start, the moments asked for and the drives, never on the size of the cohort.
@@ -42,6 +44,7 @@ class Drive(IntEnum):
     OXYGEN = 8  # supplemental oxygen, L/min
     DETACHED = 9  # the wearable has lost the skin, 0 or 1
     DRAIN = 10  # %/h of battery beyond ordinary use
+    EXERTION = 11  # walking or training: share of the heart's reserve that it uses, 0 to 1
 
 
 class Sign(IntEnum):
@@ -76,6 +79,11 @@ HYPOXIA_FROM: Final = 94.0  # % SpO2
 HYPOXIA_HEART: Final = 1.5  # /min per point below
 HYPOXIA_BREATH: Final = 1.0  # /min per point below
 OXYGEN_RELIEF: Final = 1.5  # points of SpO2 won back per L/min, never more than was lost
+EXERTION_BREATH: Final = 26.0  # /min at full exertion
+EXERTION_PRESSURE: Final = 50.0  # mmHg at full exertion
+EXERTION_SPO2: Final = -1.0  # points at full exertion
+WALKING: Final = 0.15  # exertion from which a body walks
+TRAINING: Final = 0.55  # exertion from which it trains
 
 _DAY_MS: Final = 86_400_000
 _BOUT_MS: Final = 600_000
@@ -88,6 +96,7 @@ _WANDER_S: Final = np.array([45.0, 60.0, 120.0, 300.0, 1800.0])
 _CIRCADIAN: Final = np.array([[3.0], [0.3], [0.0], [5.0], [0.3]])  # amplitude
 _ACTIVITY: Final = np.array([[18.0], [4.0], [-0.5], [12.0], [0.0]])  # at full activity
 _LIVING: Final = np.array([[20.0, 220.0], [4.0, 60.0], [50.0, 100.0], [40.0, 250.0], [30.0, 42.5]])
+_EXERTION_S: Final = (30.0, 75.0)  # how the heart follows exertion, and how it recovers
 _PEAK_MS: Final = 17 * 3_600_000  # late afternoon
 _FIBRILLATION_WANDER: Final = 9.0  # /min, deviation added between readings at full fibrillation
 
@@ -167,6 +176,8 @@ class Cohort:
         self._unit_wander = draws.normal(self.keys, _WANDER_STREAMS, self.at_ms)
         self._irregular: Floats = np.zeros(len(self))
         self.activity: Floats = np.zeros(len(self))
+        self._reserve = np.maximum(0.0, 208.0 - 0.7 * self.age_years - self.rest[Sign.HEART_RATE])
+        self._exerted: Floats = np.zeros(len(self))  # exertion as the heart feels it
         self._update_signs()
 
     def _bands(self) -> npt.NDArray[np.int64]:
@@ -184,6 +195,8 @@ class Cohort:
         body, rest, drives = self._body, self.rest, self.drives
         self.activity = np.minimum(1.0, self._bouts() + drives[Drive.ACTIVITY])
         usual = rest + _CIRCADIAN * self._day() + _ACTIVITY * self.activity
+        if drives[Drive.EXERTION].any() or self._exerted.any():
+            self._exert(usual, elapsed_s)
         keep = [math.exp(-elapsed_s / lag) for lag in _LAG_S.tolist()]
 
         def move(sign: Sign, target: Floats) -> None:
@@ -206,6 +219,18 @@ class Cohort:
             Sign.HEART_RATE,
             usual[Sign.HEART_RATE] + FEVER_HEART * fever + HYPOXIA_HEART * hypoxia + reflex + drives[Drive.CHRONOTROPY],
         )
+
+    def _exert(self, usual: Floats, elapsed_s: float) -> None:
+        """Add exertion to what the signs tend to."""
+        wanted = self.drives[Drive.EXERTION]
+        onset, recovery = (math.exp(-elapsed_s / seconds) for seconds in _EXERTION_S)
+        kept = np.where(wanted >= self._exerted, onset, recovery)
+        self._exerted = wanted + (self._exerted - wanted) * kept
+        self._exerted[self._exerted < 1e-4] = 0.0
+        usual[Sign.HEART_RATE] += self._reserve * self._exerted
+        usual[Sign.RESPIRATORY_RATE] += EXERTION_BREATH * self._exerted
+        usual[Sign.SYSTOLIC_BP] += EXERTION_PRESSURE * self._exerted
+        usual[Sign.SPO2] += EXERTION_SPO2 * self._exerted
 
     def _vary(self, elapsed_s: float) -> None:
         kept = np.array([[math.exp(-elapsed_s / seconds)] for seconds in _WANDER_S.tolist()])

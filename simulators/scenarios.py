@@ -62,6 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     settled_ms: int = 0  # from here on the body, at rest, scores within `news2`
     news2: tuple[int, int] = (0, 4)  # least and most points of the body itself, noise and sensors aside
     beds: tuple[tuple[int, str], ...] = ()  # (place in every 40 beds, story); all other beds are stable
+    tells_activity: bool = False  # whether the wearables of this story tell what their wearers do
 
     def for_bed(self, bed: int) -> "Scenario":
         """The story of one bed: itself, except in a ward of stories."""
@@ -94,7 +95,17 @@ def _expected(rule_id: str, priority: Priority, first: float, last: float) -> Ex
     return Expected(rule_id=rule_id, priority=priority, from_ms=_minutes(first), by_ms=_minutes(last))
 
 
+def _walks(size: float, first: float, *, every: float, minutes: float, times: int) -> tuple[Effect, ...]:
+    """The same exertion again and again; a patient is at full pace within half a minute."""
+    return tuple(
+        _effect(Drive.EXERTION, size, onset=first + every * number, ramp=0.5, hold=minutes) for number in range(times)
+    )
+
+
 _BEDS: Final = 40
+_WALK: Final = 0.32  # to the bathroom and along the ward
+_PHYSIOTHERAPY: Final = 0.5  # stairs
+_TRAINING: Final = 0.75
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
@@ -176,6 +187,45 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         name="motion",
         summary="a healthy, restless patient: motion artefacts in every sign, no alarms expected",
         effects=tuple(_effect(Drive.ACTIVITY, 1, onset=minute, ramp=0.5, hold=4) for minute in range(3, 243, 10)),
+    ),
+    Scenario(
+        name="walks",
+        summary="a healthy patient who walks for eight minutes of every hour, and climbs stairs in the third",
+        effects=(
+            *_walks(_WALK, 12, every=60, minutes=8, times=2),
+            *_walks(_PHYSIOTHERAPY, 132, every=60, minutes=10, times=1),
+            *_walks(_WALK, 192, every=60, minutes=8, times=1),
+        ),
+        tells_activity=True,
+        news2=(0, 7),  # a fast heart and fast breathing, at the pace of the walk
+    ),
+    Scenario(
+        name="training",
+        summary="an athlete at home, with a slow heart, who trains for an hour and cools down",
+        effects=(
+            _effect(Drive.CHRONOTROPY, -15, onset=0),
+            *_walks(_TRAINING, 30, every=240, minutes=60, times=1),
+            *_walks(_WALK, 91, every=240, minutes=10, times=1),
+        ),
+        tells_activity=True,
+        news2=(0, 7),
+    ),
+    Scenario(
+        name="sepsis-on-a-walk",
+        summary="as sepsis-onset, in a patient who walks for ten minutes of every half hour until too weak for it",
+        effects=(
+            *_walks(_WALK, 5, every=30, minutes=10, times=5),
+            _effect(Drive.FEVER, 2.6, onset=10, ramp=90),
+            _effect(Drive.CHRONOTROPY, 14, onset=20, ramp=90),
+            _effect(Drive.VENTILATION, 9, onset=20, ramp=100),
+            _effect(Drive.DESATURATION, 4, onset=40, ramp=90),
+            _effect(Drive.HYPOTENSION, 0.28, onset=60, ramp=100),
+            _effect(Drive.CLOUDING, 1, onset=165),
+        ),
+        expects=(_expected("news2", Priority.MEDIUM, 5, 150), _expected("news2", Priority.HIGH, 20, 190)),
+        tells_activity=True,
+        settled_ms=_minutes(185),
+        news2=(7, 20),
     ),
     Scenario(
         name="mixed",

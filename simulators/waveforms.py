@@ -115,7 +115,7 @@ def waveform(
     kind: Kind,
     heart: Heart,
     *,
-    binding_id: str,
+    stay_id: str,
     at_ms: int,
     received_ms: int,
     duration_s: float,
@@ -137,7 +137,7 @@ def waveform(
     wave = draw(heart, duration_s=duration_s, sampling_rate_hz=sampling_rate_hz, rng=rng)
     samples = np.clip(np.rint(wave * steps), -32_768, 32_767).astype("<i2")
     return Waveform(
-        binding_id=binding_id,
+        stay_id=stay_id,
         at_ms=at_ms,
         received_ms=received_ms,
         kind=kind.value,

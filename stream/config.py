@@ -143,6 +143,7 @@ class DeskApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     users: Path | None = None  # file of users; None: `users.json` in the data folder
     session_hours: float = 12.0
     longest_silence_minutes: int = 60
+    entries_per_minute: int = 30  # observations that one person may enter
 
 
 class DeskHttpConfig(HttpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

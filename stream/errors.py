@@ -33,8 +33,16 @@ class NothingToExport(StreamError):
     """A record that cannot be exported: no such binding or patient, or the file cannot be written."""
 
 
+class WhatIfRefused(StreamError):
+    """A comparison of orders that cannot be made as asked; the message names the option and the fix."""
+
+
 class RegistryRefused(StreamError):
     """A change that the registry refuses; the message gives the reason and the fix."""
+
+
+class OrdersRefused(RegistryRefused):
+    """An order that is refused; the message names the key, and the fix."""
 
 
 class NoSuchDevice(RegistryRefused):
@@ -167,3 +175,7 @@ class DeskRequestRefused(StreamError):
 
 class DeskCommandFailed(StreamError):
     """A command that the desk cannot carry out or that does not reach it; the message says why, and the fix."""
+
+
+class ValueIsExtreme(DeskCommandFailed):
+    """The desk asks to confirm that a value is right."""

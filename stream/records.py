@@ -1,6 +1,7 @@
 """Kafka records: the values in the Kafka topics of a site, as Python objects and as bytes.
 
-Records about a patient have the binding as key, so all records of one patient are in one partition. Topics with the
+Records about a patient have the stay as key, so all records of one patient are in one partition, whichever device and
+edge they came by. Topics with the
 same key have the same number of partitions: partition 3 of `vl.state.v1` belongs to partition 3 of `vl.readings.v1`.
 
 Records are MessagePack arrays with a tag. Fields are identified by their position: new ones are only added at the end,
@@ -21,6 +22,8 @@ from vitals.messages import (
     ModelScored,
     MonitoringEnded,
     News2Scored,
+    Observation,
+    ObservationRecorded,
     Reading,
     ReadingJudged,
     Silence,
@@ -48,35 +51,48 @@ class ReadingRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
 
     messages: tuple[Reading | ModelScore, ...]  # in the order in which they are to be applied
     frame: FrameRef | None = None
-    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for this binding: 1 or 2
-    group: PatientGroup = PatientGroup.UNSTATED  # whether the patient of this binding has adult scores
+    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for this stay: 1 or 2
+    group: PatientGroup = PatientGroup.UNSTATED  # whether the patient has adult scores
 
 
-class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ordered"):
+class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="ordered"):
     """An acknowledgement or a silence; `vl.orders.v1`, from where workers copy it to `vl.readings.v1`."""
 
     message: Acknowledge | Silence
 
 
+class ObservationRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="observed"):
+    """What a person observed; `vl.orders.v1`, from where workers copy it to `vl.readings.v1`, or from an edge."""
+
+    message: Observation
+    frame: FrameRef | None = None  # of an edge, where it was entered; None: it was entered at the desk
+
+
 class PeriodRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="bound"):
-    """A binding as ingest knows it, repeated every few minutes; `vl.readings.v1`. A patient needs no reading."""
+    """A binding as ingest knows it, repeated every few minutes; `vl.readings.v1`. A stay needs no reading."""
 
     message: BindingPeriod
     spo2_scale: int = 1  # as in `ReadingRecord`
     group: PatientGroup = PatientGroup.UNSTATED  # as in `ReadingRecord`
+    orders: bytes = b""  # the orders for this stay as they were signed; empty: there are none, the defaults apply
 
 
-PatientRecord: TypeAlias = ReadingRecord | OrderRecord | PeriodRecord
+EntryRecord: TypeAlias = AnswerRecord | ObservationRecord
+"""What people enter."""
+
+PatientRecord: TypeAlias = ReadingRecord | AnswerRecord | ObservationRecord | PeriodRecord
 """A record of `vl.readings.v1`."""
 
-Judgement: TypeAlias = ReadingJudged | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged
+Judgement: TypeAlias = (
+    ReadingJudged | ObservationRecorded | News2Scored | ModelScored | WindowClosed | WindowOutdated | FreshnessChanged
+)
 """An event of a patient's monitor that is not an alarm."""
 
 
 class JudgementRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="judged"):
     """The events of one patient between two commits; `vl.events.v1`."""
 
-    binding_id: str
+    stay_id: str
     events: tuple[Judgement, ...]
     frames: tuple[FrameRef, ...] = ()  # frames whose events are all in this record or in earlier ones
 
@@ -90,22 +106,22 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
 class EdgeAlarmRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="edge_alarmed"):
     """An alarm that an edge raised; `vl.alarms.v1`."""
 
-    binding_id: str
+    stay_id: str
     alarm: EdgeAlarmV1
     arrived_ms: int  # arrival at ingest
     frame: FrameRef
     is_clock_known: bool = True  # whether the alarm's times may be compared with the clock of ingest
 
 
-class BindingEndedRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="binding_ended"):
-    """The end of a binding, after the ends of its alarms; `vl.alarms.v1`. Nothing about it calls from then on."""
+class StayEndedRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="binding_ended"):
+    """The end of a stay, after the ends of its alarms; `vl.alarms.v1`. Nothing about it calls from then on."""
 
-    binding_id: str
+    stay_id: str
     ended_ms: int  # by the registry
     at_ms: int  # when a worker heard of it
 
 
-AlarmLogRecord: TypeAlias = AlarmRecord | EdgeAlarmRecord | BindingEndedRecord
+AlarmLogRecord: TypeAlias = AlarmRecord | EdgeAlarmRecord | StayEndedRecord
 """A record of `vl.alarms.v1`, and of the alarm log of the embedded engine."""
 
 
@@ -138,16 +154,18 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True, array_like=True
 
 
 class PatientLocation(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="placed"):
-    """The bed and the edge of a patient, from the registry; `vl.health.v1`. Repeated every minute, for dashboards."""
+    """Bed, edges and devices of a stay, from the registry; `vl.health.v1`. Repeated every minute, for dashboards."""
 
-    binding_id: str
+    stay_id: str
     patient: str  # a pseudonym
     bed: str
-    edge_id: str
+    edge_id: str  # the one that began to hear the patient last
     at_ms: int
-    valid_from_ms: int
-    valid_to_ms: int | None = None
+    valid_from_ms: int  # start of the stay
+    valid_to_ms: int | None = None  # end of the stay
     group: PatientGroup = PatientGroup.UNSTATED
+    edges: tuple[str, ...] = ()  # all that hear the patient, `edge_id` first
+    devices: tuple[str, ...] = ()  # names of the devices that are on the patient now
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="dead_letter"):
@@ -181,16 +199,18 @@ class PatientStateRow(msgspec.Struct, frozen=True, array_like=True):
     snapshot: bytes
     group: PatientGroup = PatientGroup.UNSTATED
     mark: bytes = b""  # identity of the last record: `mark_of` its value; empty: a row of an earlier version
+    orders: bytes = b""  # as in `PeriodRecord`
 
 
 Record: TypeAlias = (
     ReadingRecord
-    | OrderRecord
+    | AnswerRecord
+    | ObservationRecord
     | PeriodRecord
     | JudgementRecord
     | AlarmRecord
     | EdgeAlarmRecord
-    | BindingEndedRecord
+    | StayEndedRecord
     | HeartbeatRecord
     | StoredFrames
     | PartitionHealth
@@ -220,14 +240,14 @@ _STATE: Final = msgspec.msgpack.Decoder(PatientStateRow)
 def mark_of(value: bytes | None) -> bytes:
     """Identity of a record of `vl.readings.v1` by its value.
 
-    It holds the permanent id of a reading or an order, or when a binding was told.
+    It holds the permanent id of a reading, an observation or an answered alarm, or when a binding was told.
     """
     return hashlib.sha256(value or b"").digest()[:8]
 
 
-def ended_record(event: MonitoringEnded) -> BindingEndedRecord:
-    """The record of the end of a binding."""
-    return BindingEndedRecord(binding_id=event.binding_id, ended_ms=event.ended_ms, at_ms=event.at_ms)
+def ended_record(event: MonitoringEnded) -> StayEndedRecord:
+    """The record of the end of a stay."""
+    return StayEndedRecord(stay_id=event.stay_id, ended_ms=event.ended_ms, at_ms=event.at_ms)
 
 
 def encode_record(record: Record) -> bytes:

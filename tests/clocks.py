@@ -100,7 +100,7 @@ class Way:
         opened = Opened(
             b"s" * 16,
             BINDING.wearable_id,
-            BINDING.binding_id,
+            BINDING.stay_id,
             FrameClass.VITALS,
             after_ms // CADENCE,
             b"",
@@ -117,7 +117,7 @@ class Way:
 
     def centre_hears(self, after_ms: int, payload: bytes) -> None:
         message, now_ms = decode_edge_vitals(payload), self.steady.now_ms()
-        reading = self.clocks.place(EDGE_ID, message, to_reading(message, BINDING.binding_id), now_ms)
+        reading = self.clocks.place(EDGE_ID, message, to_reading(message, BINDING.stay_id), now_ms)
         self.at_centre += [(after_ms, one) for one in self.patients.apply(reading)]
 
 

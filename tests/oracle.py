@@ -5,7 +5,7 @@ their values alone, in the order in which they were applied, and compared with t
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -89,23 +89,31 @@ def rescore(
 ) -> Iterator[tuple[bytes, int, tuple[int | None, int, str]]]:
     """(reading id, event time, score) of one patient's readings in the order in which they were applied.
 
+    What a person observed is among them, marked as `entered`: of two values of one moment that of the person counts.
     A reading older than one before it is not scored; what it says of a sign that was not measured since still counts.
     """
     valid_ms = {sign: max(ms, 3 * cadence_ms) if sign in BY_WEARABLE else ms for sign, ms in VALID_MS.items()}
     latest: dict[str, tuple[float, int]] = {}
-    newest_ms = -1
+    entered_ms: dict[str, int] = {}  # when a person observed the newest value of a sign
+    newest_ms = now_ms = -1  # of devices; of everybody
     seen: list[tuple[int, int]] = []  # time, and how often a set of observations was due then
     for reading in readings:
-        at_ms = reading["at_ms"]
+        at_ms, by_person = reading["at_ms"], reading["entered"]
         for bit, sign in enumerate(COLUMNS):
             value = reading[sign]
             if value is None or reading["unusable"] >> bit & 1 or sign not in VALID_MS:
                 continue
+            if not by_person and entered_ms.get(sign, -1) >= at_ms:
+                continue
             if sign not in latest or at_ms > latest[sign][1] or at_ms >= newest_ms:
                 latest[sign] = (value, at_ms)
-        if at_ms < newest_ms:
+                if by_person:
+                    entered_ms[sign] = at_ms
+        if at_ms < (now_ms if by_person else newest_ms):
             continue
-        newest_ms = at_ms
+        now_ms = max(now_ms, at_ms)
+        newest_ms = newest_ms if by_person else at_ms
+        at_ms = now_ms
         counted = {sign: value for sign, (value, when) in latest.items() if at_ms - when <= valid_ms[sign]}
         total, at_least, risk = score(counted, scale=scale)
         every_ms = _measured_every(score({sign: value for sign, (value, _) in latest.items()}, scale=scale))
@@ -133,7 +141,12 @@ def check_store(path: Path, *, cadence_ms: int) -> int:
         }
         compared = 0
         for (binding,) in store.execute("SELECT DISTINCT binding_id FROM reading").fetchall():
-            readings = store.execute("SELECT * FROM reading WHERE binding_id = ? ORDER BY seq", (binding,))
+            readings = _applied(
+                store.execute("SELECT * FROM reading WHERE binding_id = ? ORDER BY seq", (binding,)).fetchall(),
+                store.execute(
+                    "SELECT * FROM observation WHERE binding_id = ? ORDER BY heard_ms", (binding,)
+                ).fetchall(),
+            )
             for reading_id, at_ms, expected in rescore(readings, cadence_ms=cadence_ms):
                 assert stored.get(reading_id) == (at_ms, expected), (binding, reading_id.hex(), at_ms)
                 compared += 1
@@ -141,3 +154,17 @@ def check_store(path: Path, *, cadence_ms: int) -> int:
         return compared
     finally:
         store.close()
+
+
+def _applied(readings: Sequence[sqlite3.Row], observations: Sequence[sqlite3.Row]) -> Iterator[Mapping[str, Any]]:
+    """Readings and observations of a patient in the order in which they arrived where they were judged."""
+    waiting = [one for one in observations if not one["refused"]]
+    for reading in readings:
+        while waiting and waiting[0]["heard_ms"] <= reading["arrived_ms"]:
+            yield _observed(waiting.pop(0))
+        yield {**dict(reading), "entered": False}
+    yield from map(_observed, waiting)
+
+
+def _observed(row: sqlite3.Row) -> Mapping[str, Any]:
+    return {**dict(row), "entered": True, "unusable": 0, "reading_id": row["observation_id"]}

@@ -160,7 +160,7 @@ def _alarms(row: Row, onset: str) -> tuple[int, list[tuple[int, AlarmChanged]]]:
         at_ms = _START_MS + at_s * 1_000
         events = monitor.on_reading(
             Reading(
-                binding_id="ab" * 16,
+                stay_id="ab" * 16,
                 reading_id=n.to_bytes(16, "big"),
                 session_id=bytes(16),
                 counter=n,

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {"vitals", "wire", "runtime", "models", "edge", "stream", "simulators", "dashboards", "deploy"}
 COMMANDS = (
     "ward", "edge", "score", "enrol", "stream", "ingest", "worker", "wearable", "pki", "registry", "broker", "audit",
-    "topics", "store", "desk", "alarms", "dashboards", "site", "doctor", "health", "predict",
+    "topics", "store", "desk", "alarms", "observe", "dashboards", "site", "doctor", "health", "predict",
     "train", "evaluate", "release",
 )  # fmt: skip
 HEAVY = ("torch", "faust", "aiokafka", "pandas", "scipy", "pyarrow", "cryptography", "numpy")

@@ -40,6 +40,7 @@ def test_a_wrong_score_in_a_store_is_noticed(tmp_path: Path) -> None:
     with sqlite3.connect(path) as store:
         columns = ", ".join(oracle.COLUMNS)
         store.execute(f"CREATE TABLE reading (seq, reading_id, binding_id, at_ms, unusable, {columns})")
+        store.execute(f"CREATE TABLE observation (observation_id, binding_id, at_ms, heard_ms, refused, {columns})")
         store.execute("CREATE TABLE news2 (reading_id, at_ms, total, at_least, risk)")
         store.execute(
             "INSERT INTO reading (seq, reading_id, binding_id, at_ms, unusable, heart_rate)"
@@ -52,3 +53,20 @@ def test_a_wrong_score_in_a_store_is_noticed(tmp_path: Path) -> None:
         store.execute("UPDATE news2 SET at_least = 0")
     with pytest.raises(AssertionError):
         oracle.check_store(path, cadence_ms=5_000)
+
+
+def test_what_a_person_entered_counts_for_its_moment_and_a_device_after_it() -> None:
+    def row(number: int, at_ms: int, *, entered: bool = False, **signs: float) -> dict[str, object]:
+        about = {"reading_id": bytes([number]), "at_ms": at_ms, "unusable": 0, "entered": entered}
+        return dict.fromkeys(oracle.COLUMNS) | about | signs
+
+    scored = oracle.rescore(
+        [
+            row(1, 100, entered=True, respiratory_rate=22.0),
+            row(2, 90, respiratory_rate=14.0, heart_rate=95.0),  # measured before she counted, arrived after
+            row(3, 200, respiratory_rate=25.0, heart_rate=95.0),
+        ],
+        cadence_ms=5_000,
+    )
+
+    assert [(at_ms, at_least) for _, at_ms, (_, at_least, _) in scored] == [(100, 2), (100, 3), (200, 4)]

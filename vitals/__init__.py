@@ -14,6 +14,7 @@ __all__ = [
     "model_scores",
     "monitor",
     "news2",
+    "orders",
     "outages",
     "patients",
     "plan",

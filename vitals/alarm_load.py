@@ -105,8 +105,8 @@ def _life(changes: list[AlarmChanged]) -> _Life:
         kind=changes[0].kind,
         priority=max(change.priority for change in changes),
         acknowledged=changes[-1].acknowledged_by is not None,
-        cleared_alone=over is not None and over.acknowledged_by is None and not over.binding_ended,
-        unanswered_at_end=any(change.binding_ended and change.acknowledged_by is None for change in changes),
+        cleared_alone=over is not None and over.acknowledged_by is None and not over.stay_ended,
+        unanswered_at_end=any(change.stay_ended and change.acknowledged_by is None for change in changes),
         answered_after_ms=tuple(answered_after_ms),
     )
 

@@ -6,8 +6,10 @@ a replay all give the same one.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, Self, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -24,16 +26,16 @@ _RETROSPECTIVE_GAP_MS: Final = 600_000
 _NO_READING: Final = b""
 
 
-def alarm_id(binding_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms: int) -> bytes:
+def alarm_id(stay_id: str, rule: Rule, key: str, reading_id: bytes, onset_ms: int) -> bytes:
     """The permanent id of an alarm: 16 bytes.
 
     The onset is only part of it where no reading began the alarm: two places that hear the same reading may put its
-    time on different clocks.
+    time on different clocks. See `BegunWithoutReading`.
     """
     digest = hashlib.sha256()
     if reading_id:
         onset_ms = 0
-    for part in (b"alarm", binding_id.encode(), rule.rule_id.encode(), key.encode(), reading_id):
+    for part in (b"alarm", stay_id.encode(), rule.rule_id.encode(), key.encode(), reading_id):
         digest.update(len(part).to_bytes(2, "big") + part)
     digest.update(rule.version.to_bytes(4, "big") + onset_ms.to_bytes(8, "big", signed=True))
     return digest.digest()[:16]
@@ -53,7 +55,7 @@ def clock_text(at_ms: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d} UTC"
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class JudgedCondition(msgspec.Struct, frozen=True, kw_only=True):
     """The result of judging one condition at one moment."""
 
     truth: Truth
@@ -63,10 +65,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     grade: float = 0.0  # rises as the patient gets worse
     onset_ms: int | None = None  # when the condition began, if that is not `at_ms`
     response: str = ""  # recommended clinical response; only meaningful if the condition is TRUE
+    is_certain: bool = False  # a person has seen it: the alarm does not wait for the condition to last
 
 
 class _Episode(msgspec.Struct, array_like=True):
-    """One occurrence of a condition, from its first true observation until it ends."""
+    """One occurrence of a condition, from its first true result until it ends."""
 
     rule_id: str
     key: str
@@ -86,6 +89,8 @@ class _Episode(msgspec.Struct, array_like=True):
     acknowledged_ms: int | None = None
     worsened: int = 0  # revision at which it last got worse
     response: str = ""  # states that were stored earlier have none
+    orders_version: int = 0  # of the orders that it was last judged by
+    rule_mark: int = 0  # of the rule that it was judged by; 0: not known, of states that were stored earlier
 
     def shift(self, by_ms: int) -> None:
         self.onset_ms += by_ms
@@ -106,30 +111,82 @@ class _Silenced(msgspec.Struct, array_like=True):
     )
 
 
-class AlarmBook:
-    """All alarms of one patient that are pending, active, or ended and not yet acknowledged."""
+class BegunWithoutReading:
+    """The times that ids of alarms were made of, of alarms that no reading began: the newest one of each condition.
 
-    def __init__(self, binding_id: str, rules: tuple[Rule, ...], clock: ClockText = clock_text) -> None:
-        self._binding_id = binding_id
+    What ended such an alarm need not end what began it: devices are off on purpose for a while, another alarm named the
+    sign for a while. When it begins again its onset is the same, and an id that was made of it would be that of the
+    alarm that ended, whose changes are known already. So no time serves twice. Timers may go off a little earlier at
+    one place than at another; the time is therefore counted on from the last one, not taken from a clock.
+    """
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, str], int] = {}  # by rule and key
+
+    def next_ms(self, place: tuple[str, str], onset_ms: int) -> int:
+        """The time for the id of an alarm that begins: its onset, or the first later one that is free."""
+        last_ms = self._times.get(place)
+        chosen_ms = self._times[place] = onset_ms if last_ms is None else max(onset_ms, last_ms + 1)
+        return chosen_ms
+
+    def clear(self) -> None:
+        """Nobody is monitored any more: no alarm begins."""
+        self._times = {}
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set by so much: move every time with it."""
+        self._times = {place: at_ms + by_ms for place, at_ms in self._times.items()}
+
+    def to_state(self) -> list[Any]:
+        """Plain lists that msgspec can encode; empty for most patients."""
+        return [[*place, at_ms] for place, at_ms in self._times.items()]
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace the times with those of `to_state`."""
+        self._times = {(rule_id, key): at_ms for rule_id, key, at_ms in state}
+
+
+class AlarmBook:
+    """All alarms of one patient that are pending, active, or ended and not yet acknowledged.
+
+    Attributes:
+        begun: of alarms that no reading began, what their ids were made of. Its state is stored apart from the book's.
+    """
+
+    def __init__(
+        self, stay_id: str, rules: tuple[Rule, ...], clock: ClockText = clock_text, orders_version: int = 0
+    ) -> None:
+        self._binding_id = stay_id
+        self._orders_version = orders_version
         self._clock = clock
         self._rules = {rule.rule_id: rule for rule in rules}
         self._episodes: dict[tuple[str, str], _Episode] = {}
         self._latched: list[_Episode] = []  # ended, not acknowledged, oldest first
         self._silences: dict[tuple[str, str], _Silenced] = {}  # by rule and key
         self._retrospective: dict[tuple[str, str], int] = {}  # when a backfilled episode was last seen
+        self.begun = BegunWithoutReading()
 
     def conditions(self) -> list[tuple[str, str]]:
         """Rule and key of every condition that is pending or active."""
         return list(self._episodes)
 
     def has(self, rule_id: str, key: str = "") -> bool:
-        """Whether a condition is pending or active. Only then does an observation of a normal value matter."""
+        """Whether a condition is pending or active. Only then does a normal value matter."""
         return (rule_id, key) in self._episodes
 
+    def has_active_of_patient(self) -> bool:
+        """Whether any alarm about the patient is active, of whatever rule."""
+        return any(
+            episode.state is AlarmState.ACTIVE and _kind_of(self._rules.get(episode.rule_id)) is AlarmKind.PHYSIOLOGICAL
+            for episode in self._episodes.values()
+        )
+
     def observe(
-        self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str] | None = None
+        self, rule: Rule, seen: JudgedCondition, *, key: str = "", explain: Callable[[], str] | None = None
     ) -> list[AlarmChanged]:
-        """One observation of one condition.
+        """One result of one condition.
 
         Args:
             rule: the rule that was judged.
@@ -158,9 +215,12 @@ class AlarmBook:
         return [self._changed(episode, at_ms)] if known_again else []
 
     def backfill(
-        self, rule: Rule, seen: Observation, *, key: str = "", explain: Callable[[], str]
+        self, rule: Rule, seen: JudgedCondition, *, key: str = "", explain: Callable[[], str]
     ) -> list[AlarmChanged]:
-        """Record a condition that was true in data which came too late to alarm: one alarm for each occurrence."""
+        """Record a condition that was true and called nobody: one alarm for each occurrence.
+
+        It was true in data which came too late to alarm, or while an activity explained it.
+        """
         place = (rule.rule_id, key)
         last_ms = self._retrospective.get(place)
         self._retrospective[place] = seen.at_ms
@@ -168,7 +228,7 @@ class AlarmBook:
             return []
         return [
             AlarmChanged(
-                binding_id=self._binding_id,
+                stay_id=self._binding_id,
                 alarm_id=alarm_id(self._binding_id, rule, key, seen.reading_id, seen.at_ms),
                 rule_id=rule.rule_id,
                 key=key,
@@ -181,6 +241,7 @@ class AlarmBook:
                 text=explain(),
                 basis=rule.basis,
                 retrospective=True,
+                orders_version=self._orders_version,
             )
         ]
 
@@ -206,10 +267,8 @@ class AlarmBook:
             if episode.alarm_id == alarm and open_and_unseen and was_seen:
                 episode.acknowledged_by, episode.acknowledged_ms = by, at_ms
                 self._latched = [one for one in self._latched if one is not episode]
-                if episode.state is AlarmState.ACTIVE and not self._is_judged(episode.rule_id):
-                    del self._episodes[episode.rule_id, episode.key]
-                    episode.state = AlarmState.CLEARED
-                    episode.text = f"rule no longer applies; alarm was: {episode.text}"
+                if episode.state is AlarmState.ACTIVE and not self._is_judged(episode):
+                    self._end_unwatched(episode)
                 return [self._changed(episode, at_ms)]
         return []
 
@@ -276,22 +335,74 @@ class AlarmBook:
         for silence in self._silences.values():
             silence.until_ms += by_ms
         self._retrospective = {place: at_ms + by_ms for place, at_ms in self._retrospective.items()}
+        self.begun.shift(by_ms)
+
+    def accept_orders(
+        self, at_ms: int, *, is_watched: Callable[[str, str], bool], limits_of: Callable[[Rule], str]
+    ) -> list[AlarmChanged]:
+        """Orders have changed. An alarm that stands goes on until somebody has looked or it is over by the new rule.
+
+        Args:
+            at_ms: the time now.
+            is_watched: whether the condition of a rule and a key is still judged.
+            limits_of: the limits of a rule, for the text of an alarm whose rule has changed.
+        """
+        events = []
+        for place, episode in list(self._episodes.items()):
+            rule = self._rules.get(episode.rule_id)
+            mark = _mark_of(rule) if rule is not None and is_watched(*place) else _UNWATCHED
+            is_unchanged = episode.rule_mark == mark or (episode.rule_mark == 0 and mark != _UNWATCHED)
+            episode.rule_mark = mark
+            if is_unchanged:
+                continue
+            if episode.state is AlarmState.PENDING:
+                if mark == _UNWATCHED:
+                    del self._episodes[place]
+                continue
+            if mark == _UNWATCHED and episode.acknowledged_by is not None:
+                self._end_unwatched(episode)
+            else:
+                now = limits_of(rule) if rule is not None and mark != _UNWATCHED else "this is no longer watched"
+                was = episode.text.split(_ORDERS_CHANGED)[0]
+                episode.text = f"{was}{_ORDERS_CHANGED}{self._clock(at_ms)}: {now}"
+            events.append(self._changed(episode, at_ms))
+        return events
+
+    def end_of_device(self, places: Iterable[tuple[str, str]], *, at_ms: int, ended_ms: int) -> list[AlarmChanged]:
+        """A device was taken off and the stay goes on: the alarms and silences about the device end.
+
+        Args:
+            places: rule and key of each condition of the device.
+            ended_ms: when its binding ended, for the text.
+        """
+        events = []
+        for place in places:
+            self._silences.pop(place, None)
+            standing = [one for one in self._open_episodes() if (one.rule_id, one.key) == place]
+            self._episodes.pop(place, None)
+            self._latched = [one for one in self._latched if (one.rule_id, one.key) != place]
+            for episode in standing:
+                episode.text = f"device taken off at {self._clock(ended_ms)}; alarm was: {_text(episode, self._clock)}"
+                episode.state, episode.unknown = AlarmState.CLEARED, False
+                events.append(self._changed(episode, at_ms))
+        return events
 
     def end(self, *, at_ms: int, ended_ms: int) -> list[AlarmChanged]:
-        """The binding has ended: every alarm and every silence ends with it.
+        """The stay has ended: every alarm and every silence ends with it.
 
         An alarm that nobody answered stays in the record as that.
 
         Args:
-            ended_ms: when the binding ended, for the text.
+            ended_ms: when the stay ended, for the text.
         """
         events = []
         self._silences.clear()
+        self.begun.clear()
         standing, self._episodes, self._latched = self._open_episodes(), {}, []
         for episode in standing:
             episode.text = f"monitoring ended at {self._clock(ended_ms)}; alarm was: {_text(episode, self._clock)}"
             episode.state, episode.unknown = AlarmState.CLEARED, False
-            events.append(msgspec.structs.replace(self._changed(episode, at_ms), binding_ended=True))
+            events.append(msgspec.structs.replace(self._changed(episode, at_ms), stay_ended=True))
         return events
 
     def to_state(self) -> list[Any]:
@@ -305,10 +416,15 @@ class AlarmBook:
 
     @classmethod
     def from_state(
-        cls, binding_id: str, rules: tuple[Rule, ...], state: list[Any], clock: ClockText = clock_text
+        cls,
+        stay_id: str,
+        rules: tuple[Rule, ...],
+        state: list[Any],
+        clock: ClockText = clock_text,
+        orders_version: int = 0,
     ) -> Self:
         """The book in the state of `to_state`. Alarms of rules that were removed are kept until acknowledged."""
-        book = cls(binding_id, rules, clock)
+        book = cls(stay_id, rules, clock, orders_version)
         episodes, latched, silences, retrospective = state
         book._episodes = {
             (episode.rule_id, episode.key): episode for episode in msgspec.convert(episodes, list[_Episode])
@@ -323,30 +439,32 @@ class AlarmBook:
         book._retrospective = {(rule_id, key): at_ms for rule_id, key, at_ms in retrospective}
         return book
 
-    def _begin(self, rule: Rule, key: str, seen: Observation) -> _Episode:
+    def _begin(self, rule: Rule, key: str, seen: JudgedCondition) -> _Episode:
         onset_ms = seen.at_ms if seen.onset_ms is None else seen.onset_ms
+        id_ms = onset_ms if seen.reading_id else self.begun.next_ms((rule.rule_id, key), onset_ms)
         episode = _Episode(
             rule_id=rule.rule_id,
             key=key,
-            alarm_id=alarm_id(self._binding_id, rule, key, seen.reading_id, onset_ms),
+            alarm_id=alarm_id(self._binding_id, rule, key, seen.reading_id, id_ms),
             onset_ms=onset_ms,
             seen_ms=seen.at_ms,
             changed_ms=seen.at_ms,
             priority=seen.priority,
             grade=seen.grade,
+            rule_mark=_mark_of(rule),
         )
         self._episodes[rule.rule_id, key] = episode
         return episode
 
     def _continue(
-        self, rule: Rule, episode: _Episode, seen: Observation, explain: Callable[[], str]
+        self, rule: Rule, episode: _Episode, seen: JudgedCondition, explain: Callable[[], str]
     ) -> list[AlarmChanged]:
         worse = seen.priority > episode.priority or seen.grade >= episode.grade + WORSE_BY
         news = worse or episode.unknown
         episode.seen_ms, episode.clearing_ms, episode.clear_count, episode.unknown = seen.at_ms, None, 0, False
         if episode.state is AlarmState.PENDING:
             episode.priority, episode.grade = max(episode.priority, seen.priority), max(episode.grade, seen.grade)
-            if seen.at_ms - episode.onset_ms < rule.for_ms:
+            if seen.at_ms - episode.onset_ms < rule.for_ms and not seen.is_certain:
                 return []
             episode.state = AlarmState.ACTIVE
         elif not news:
@@ -403,25 +521,30 @@ class AlarmBook:
         rule = self._rules.get(rule_id)
         return rule is None or rule.is_by_sign
 
-    def _is_judged(self, rule_id: str) -> bool:
-        rule = self._rules.get(rule_id)
-        return rule is not None and rule.enabled
+    def _is_judged(self, episode: _Episode) -> bool:
+        rule = self._rules.get(episode.rule_id)
+        return rule is not None and rule.enabled and episode.rule_mark != _UNWATCHED
+
+    def _end_unwatched(self, episode: _Episode) -> None:
+        del self._episodes[episode.rule_id, episode.key]
+        episode.state, episode.unknown = AlarmState.CLEARED, False
+        episode.text = f"rule no longer applies; alarm was: {episode.text}"
 
     def _changed(self, episode: _Episode, at_ms: int) -> AlarmChanged:
         episode.revision += 1
         episode.changed_ms = at_ms
+        episode.orders_version = self._orders_version
         return self._event(episode)
 
     def _event(self, episode: _Episode) -> AlarmChanged:
         rule = self._rules.get(episode.rule_id)
         silence = self._silences.get((episode.rule_id, episode.key))
         return AlarmChanged(
-            binding_id=self._binding_id,
+            stay_id=self._binding_id,
             alarm_id=episode.alarm_id,
             rule_id=episode.rule_id,
             key=episode.key,
-            # The rule was removed from the plan, so its kind is unknown: assume the more serious one.
-            kind=AlarmKind.PHYSIOLOGICAL if rule is None else rule.kind,
+            kind=_kind_of(rule),
             priority=episode.priority,
             state=episode.state,
             at_ms=episode.changed_ms,
@@ -435,7 +558,34 @@ class AlarmBook:
             silenced_until_ms=None if silence is None else silence.until_ms,
             response=episode.response if episode.state is AlarmState.ACTIVE else "",
             grade=episode.grade,
+            orders_version=episode.orders_version,
         )
+
+
+_ORDERS_CHANGED: Final = "; orders changed at "
+_UNWATCHED: Final = 1
+"""In the place of the mark of a rule: the condition is not judged any more."""
+
+
+@lru_cache(maxsize=1_024)
+def _mark_of(rule: Rule) -> int:
+    """A number that is another one if the rule is judged another way: never 0 or 1, and the same on every machine."""
+    limits = [(limit.threshold, int(limit.priority)) for limit in rule.limits]
+    lasting = (rule.for_ms, rule.clear_margin, rule.clear_for_ms, rule.clear_count, rule.latching)
+    judged = msgspec.to_builtins((rule.quantity, rule.comparison, limits, lasting, rule.all_of, rule.trend))
+    return 2 + crc32(msgspec.msgpack.encode(_with_floats(judged))) % (2**31)
+
+
+def _with_floats(plain: Any) -> Any:
+    """Lists and numbers, with every number as a float: a limit of 3 is the same as one of 3.0."""
+    if isinstance(plain, list | tuple):
+        return [_with_floats(one) for one in plain]
+    return float(plain) if isinstance(plain, int | float) else plain
+
+
+def _kind_of(rule: Rule | None) -> AlarmKind:
+    # A rule that was removed from the plan: its kind is unknown, so the more serious one is assumed.
+    return AlarmKind.PHYSIOLOGICAL if rule is None else rule.kind
 
 
 def _is_worse(episode: _Episode, priority: Priority | None, grade: float | None) -> bool:

@@ -7,9 +7,10 @@ score that falls because one of its parts went missing is no recovery.
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from vitals.alarms import AlarmBook, Observation
+from vitals.activity_hold import ActivityHold
+from vitals.alarms import AlarmBook, JudgedCondition
 from vitals.limit_texts import with_limit
-from vitals.messages import Event
+from vitals.messages import AlarmKind, Event
 from vitals.rules import Rule, Truth
 
 
@@ -20,6 +21,9 @@ class JudgingContext(NamedTuple):
     reading_id: bytes
     missing: int  # mask of the signs that may not be scored
     events: list[Event]  # the alarms that change are appended here
+    measured_ms: int | None = None  # event time of the values that have just come, if there are any
+    source: str = ""  # of these values; see `vitals.sources`
+    certain: int = 0  # mask of the signs that a person has just entered: no wait tells them from noise
 
 
 class Conditions:
@@ -28,14 +32,25 @@ class Conditions:
     Args:
         book: the alarms of the same patient.
         note: stands at the end of the text of every alarm: which scores there are not for this patient.
+        hold: holds back what an activity explains; None: nothing does.
     """
 
-    __slots__ = ("_causes", "_note", "book")
+    __slots__ = ("_causes", "_hold", "_note", "book")
 
-    def __init__(self, book: AlarmBook, note: str = "") -> None:
+    def __init__(self, book: AlarmBook, note: str = "", hold: ActivityHold | None = None) -> None:
         self.book = book
         self._note = note
+        self._hold = hold
         self._causes: dict[tuple[str, str], int] = {}  # rule and key -> mask of the signs that made it true
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether any condition is held."""
+        return self._hold is not None and bool(self._hold.held)
+
+    def is_open(self, rule_id: str, key: str = "") -> bool:
+        """Whether a condition is pending, active or held. Only then does a normal value matter."""
+        return self.book.has(rule_id, key) or (self._hold is not None and (rule_id, key) in self._hold.held)
 
     def observe(
         self,
@@ -49,6 +64,7 @@ class Conditions:
         grade: float = 0.0,
         onset_ms: int | None = None,
         response: str = "",
+        may_be_held: bool = True,
     ) -> None:
         """Judge one value by one rule. A normal value of a condition that is not open costs next to nothing.
 
@@ -63,17 +79,16 @@ class Conditions:
             grade: rises as the patient gets worse.
             onset_ms: when the condition began, if not at this moment.
             response: the recommended clinical response to the value.
+            may_be_held: whether what the patient does may explain the value, as far as the caller knows.
         """
-        priority = rule.reached(value)
+        priority, hold = rule.reached(value), self._hold
         if priority is None:
+            if hold is not None and hold.held:
+                context.events.extend(hold.is_over(rule, key))
             if self.book.has(rule.rule_id, key):
                 self._judge_normal(rule, value, context, (rule.rule_id, key))
             return
-        if causes:
-            # A sign that made it true and then went missing must still be measured again and be better.
-            place = (rule.rule_id, key)
-            self._causes[place] = causes | self._causes.get(place, 0) & context.missing
-        seen = Observation(
+        seen = JudgedCondition(
             truth=Truth.TRUE,
             at_ms=context.at_ms,
             reading_id=context.reading_id,
@@ -81,13 +96,26 @@ class Conditions:
             grade=grade,
             onset_ms=onset_ms,
             response=response,
+            is_certain=bool(causes and context.certain) and not causes & ~context.certain,
         )
-        explain = with_limit(rule, value, explain, self._note)
+        note = self._note
+        if hold is not None:
+            if may_be_held and hold.take(rule, key, seen, with_limit(rule, value, explain, note)):
+                return
+            if hold.note and rule.kind is AlarmKind.PHYSIOLOGICAL:
+                note = f"{note}; {hold.note}" if note else hold.note
+        if causes:
+            # A sign that made it true and then went missing must still be measured again and be better.
+            place = (rule.rule_id, key)
+            self._causes[place] = causes | self._causes.get(place, 0) & context.missing
+        explain = with_limit(rule, value, explain, note)
+        if hold is not None and hold.held:
+            seen, explain = hold.release(rule, key, seen, explain)
         context.events.extend(self.book.observe(rule, seen, key=key, explain=explain))
 
     def mark_unknown(self, rule: Rule, at_ms: int, events: list[Event], *, key: str = "") -> None:
         """A condition cannot be judged now. It has not ended: an open alarm stays open."""
-        seen = Observation(truth=Truth.UNKNOWN, at_ms=at_ms)
+        seen = JudgedCondition(truth=Truth.UNKNOWN, at_ms=at_ms)
         events.extend(self.book.observe(rule, seen, key=key))
 
     def mark_missing(self, rules: Iterable[Rule], missing: int, at_ms: int, events: list[Event]) -> None:
@@ -110,7 +138,7 @@ class Conditions:
         if not unknown and not rule.is_well_inside(value):
             context.events.extend(self.book.restart_clearing(*place, at_ms=context.at_ms))
             return
-        seen = Observation(truth=Truth.UNKNOWN if unknown else Truth.FALSE, at_ms=context.at_ms)
+        seen = JudgedCondition(truth=Truth.UNKNOWN if unknown else Truth.FALSE, at_ms=context.at_ms)
         context.events.extend(self.book.observe(rule, seen, key=place[1]))
         if not self.book.has(*place):
             self._causes.pop(place, None)

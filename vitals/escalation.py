@@ -98,6 +98,7 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     medium: Ladder | None = None  # None: the default
     low: Ladder = Ladder()
     rules: dict[str, RuleLadders] | None = None  # by rule id; None: the default, unless `medium` is given
+    named: dict[str, RuleLadders] = {}  # ladders that the orders of a patient may name, by priority
     # By channel: a notification without a receipt for this long counts as not delivered. The sum is short enough that
     # all channels were tried before the second person is notified.
     receipt_ms: dict[str, int] = msgspec.field(
@@ -114,6 +115,31 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         medium = _MEDIUM if self.medium is None else self.medium
         return {Priority.HIGH: self.high, Priority.MEDIUM: medium, Priority.LOW: self.low}[priority]
 
+    def with_ladder(self, name: str) -> "EscalationPolicy":
+        """The policy for a patient for whom a ladder is ordered by name.
+
+        A ladder that it has for a priority is for all alarms of that priority; the others are those of this policy.
+
+        Raises:
+            KeyError: this policy has no ladder of that name.
+        """
+        ordered = self.named[name]
+        rules = {
+            rule_id: RuleLadders(
+                high=own.high if ordered.high is None else None,
+                medium=own.medium if ordered.medium is None else None,
+                low=own.low if ordered.low is None else None,
+            )
+            for rule_id, own in self._by_rule.items()
+        }
+        return EscalationPolicy(
+            high=ordered.high or self.high,
+            medium=ordered.medium or self.medium,
+            low=ordered.low or self.low,
+            rules=rules,
+            receipt_ms=self.receipt_ms,
+        )
+
     def ladders(self) -> Iterator[tuple[str, Ladder]]:
         """Every ladder, with the name of its key."""
         for name, priority in (("high", Priority.HIGH), ("medium", Priority.MEDIUM), ("low", Priority.LOW)):
@@ -123,6 +149,11 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 ladder: Ladder | None = getattr(own, name)
                 if ladder is not None:
                     yield f"rules.{rule_id}.{name}", ladder
+        for ordered, ladders in self.named.items():
+            for name in ladders.__struct_fields__:
+                found: Ladder | None = getattr(ladders, name)
+                if found is not None:
+                    yield f"named.{ordered}.{name}", found
 
     @property
     def _by_rule(self) -> Mapping[str, RuleLadders]:
@@ -149,11 +180,15 @@ class EscalationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                     raise BadPlan(f"{name}.steps: the step at {step.delay_ms} ms needs a role (who) and a channel")
         if not self.high.steps or self.high.steps[0].delay_ms > 0 or self.high.repeat_ms is None:
             raise BadPlan("high: begin with a step at delay_ms 0 and set repeat_ms; red alarms must be escalated")
-        for rule_id, own in self._by_rule.items():
+        for name, own in self.named.items():
+            if own == RuleLadders():
+                raise BadPlan(f"named.{name}: has no ladder; give one for high, medium or low")
+        further = {f"rules.{name}": own for name, own in self._by_rule.items()}
+        further |= {f"named.{name}": own for name, own in self.named.items()}
+        for name, own in further.items():
             if own.high is not None and (own.high.waits_ms != 0 or own.high.repeat_ms is None):
                 raise BadPlan(
-                    f"rules.{rule_id}.high: begin with a step at delay_ms 0 and set repeat_ms; "
-                    "red alarms must be escalated"
+                    f"{name}.high: begin with a step at delay_ms 0 and set repeat_ms; red alarms must be escalated"
                 )
         for channel, wait_ms in self.receipt_ms.items():
             if wait_ms <= 0:

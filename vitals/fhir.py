@@ -1,4 +1,5 @@
-"""FHIR R4 resources as plain dicts: Observation for signs and NEWS2, DetectedIssue and Communication for alarms.
+"""FHIR R4 resources as plain dicts: Encounter for a stay, Observation for signs, NEWS2 and what people observed, and
+DetectedIssue and Communication for alarms.
 
 Ids are permanent: the same measurement or alarm gives the same id however often it is made, so an upload may be
 repeated. An Observation's id follows the idea of the Personal Health Device guide: device, patient, code, time and
@@ -13,11 +14,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from vitals.messages import (
+    Activity,
     AlarmChanged,
     AlarmState,
     Consciousness,
     News2Part,
     News2Scored,
+    ObservationRecorded,
     Priority,
     Reading,
 )
@@ -35,6 +38,9 @@ BLOOD_PRESSURE_PANEL: Final = "85354-9"
 _BLOOD_PRESSURE_MDC: Final = "150020"
 _NEWS2_TOTAL: Final = "1104051000000101"
 _NEWS2_LOINC: Final = "88330-6"
+_GLUCOSE: Final = "15074-8"
+_INSPIRED_OXYGEN: Final = "3150-6"
+_NOTE: Final = "34109-9"
 _NOT_A_DEVICE: Final = "Decision support and secondary notification. Not a certified medical device."
 
 # Signs that have an R4 profile of their own.
@@ -68,6 +74,8 @@ _NEWS2_SPO2: Final = {
     2: ("1104321000000108", "oxygen saturation scale 2 score"),
 }
 
+_ACTIVITIES: Final = frozenset(int(activity) for activity in Activity)
+
 _ABSENT: Final = {
     "error": "Error",
     "not-a-number": "Not a Number (NaN)",
@@ -75,28 +83,125 @@ _ABSENT: Final = {
     "unknown": "Unknown",
 }
 
+_CATEGORY: Final = {"vital-signs": "Vital Signs", "laboratory": "Laboratory", "exam": "Exam"}
+_OXYGEN_CODES: Final = (SPEC[VitalSign.SUPPLEMENTAL_OXYGEN].loinc, _INSPIRED_OXYGEN)
+
 _SEVERITY: Final = {Priority.HIGH: "high", Priority.MEDIUM: "moderate", Priority.LOW: "low"}
 _URGENCY: Final = {Priority.HIGH: "stat", Priority.MEDIUM: "urgent", Priority.LOW: "routine"}
 
 
-def observations(reading: Reading, *, subject: str, device: str) -> list[Resource]:
-    """One Observation for each sign that was measured; the two pressures make one panel.
-
-    A value that was marked unusable is not sent: the data absent reason is `error`. A sign that was not measured makes
-    no Observation; a missing half of a blood pressure has a data absent reason in its component.
+def encounter(stay_id: str, *, subject: str, from_ms: int | None = None, to_ms: int | None = None) -> Resource:
+    """A stay: one patient under monitoring at one site.
 
     Args:
         subject: reference to the patient, `Patient/p-17`.
-        device: reference to the device, `Device/w-4`.
+        from_ms, to_ms: by the registry; None: not known, and not ended.
     """
-    single = (spec.sign for spec in SIGNS if spec.sign not in _PRESSURES)
-    made = [_sign(reading, sign, subject, device) for sign in single if _value(reading, sign) is not None]
-    if any(_value(reading, sign) is not None for sign in _PRESSURES):
-        made.append(_pressures(reading, subject, device))
+    found = encounter_id(stay_id)
+    period = {"start": instant(from_ms)} if from_ms is not None else {}
+    if to_ms is not None:
+        period["end"] = instant(to_ms)
+    made: Resource = {
+        "resourceType": "Encounter",
+        "id": found,
+        "identifier": [_identifier(found)],
+        "status": "in-progress" if to_ms is None else "finished",
+        "class": _coding("http://terminology.hl7.org/CodeSystem/v3-ActCode", "IMP", "inpatient encounter"),
+        "subject": {"reference": subject},
+    }
+    return made | {"period": period} if period else made
+
+
+def encounter_id(stay_id: str) -> str:
+    """The id of the Encounter of a stay."""
+    return _uuid("Encounter", stay_id)
+
+
+def practitioner(name: str) -> str:
+    """The reference to a person who observed: permanent, and without the name."""
+    return f"Practitioner/{_uuid('Practitioner', name)}"
+
+
+def entered(
+    recorded: ObservationRecorded, *, subject: str, encounter: str = "", replaced: bool = False
+) -> list[Resource]:
+    """What a person observed: one Observation for each value, as those of a reading, with the person as performer.
+
+    One that corrects another has the status `corrected`. One whose values do not count has the reason `error`.
+
+    Args:
+        subject: reference to the patient.
+        encounter: reference to the stay; empty: not named.
+        replaced: another one corrects it: its status is `entered-in-error`.
+    """
+    one = recorded.observation
+    seed = one.observation_id.hex()
+    status = "entered-in-error" if replaced else "corrected" if one.corrects else "final"
+    common: dict[str, Any] = {"at_ms": one.at_ms, "subject": subject, "encounter": encounter, "status": status}
+    made = []
+    for sign in (spec.sign for spec in SIGNS if spec.sign not in _PRESSURES):
+        value = getattr(one, sign.value)
+        if value is not None:
+            found = _observation(
+                _uuid(seed, sign.value), _codings(sign), SPEC[sign].label, profile=_PROFILE.get(sign), **common
+            )
+            made.append(found | _told(sign, value, recorded.refused))
+    if one.systolic_bp is not None or one.diastolic_bp is not None:
+        panel = _observation(_uuid(seed, "bp"), _pressure_codings(), "blood pressure", profile="bp", **common)
+        panel["component"] = [
+            {"code": {"coding": _codings(sign), "text": SPEC[sign].label}}
+            | _told(sign, getattr(one, sign.value), recorded.refused)
+            for sign in _PRESSURES
+        ]
+        made.append(panel)
+    for code, display, value, unit in (
+        (_INSPIRED_OXYGEN, "Inhaled oxygen concentration", one.inspired_oxygen, "%"),
+        (_GLUCOSE, "Glucose [Moles/volume] in Blood", one.glucose, "mmol/L"),
+    ):
+        if value is not None:
+            category = "laboratory" if code == _GLUCOSE else "vital-signs"
+            found = _observation(
+                _uuid(seed, code), [_coding(LOINC, code, display)], display, category=category, **common
+            )
+            made.append(found | (_refused(recorded.refused) or _quantity(value, unit, unit)))
+    if one.note and not made:
+        found = _observation(_uuid(seed, _NOTE), [_coding(LOINC, _NOTE, "Note")], "note", category="exam", **common)
+        made.append(found | {"valueString": one.note})
+    elif one.note:
+        made[0]["note"] = [{"text": one.note}]
+    for found in made:
+        found["performer"] = [{"reference": practitioner(one.by)}]
+        if one.oxygen_device and found["code"]["coding"][0]["code"] in _OXYGEN_CODES:
+            found["method"] = {"text": one.oxygen_device}
     return made
 
 
-def news2_observation(scored: News2Scored, *, subject: str, device: str, derived_from: Sequence[str] = ()) -> Resource:
+def observations(reading: Reading, *, subject: str, device: str, encounter: str = "") -> list[Resource]:
+    """One Observation for each sign that was measured; the two pressures make one panel.
+
+    A value that was marked unusable is not sent: the data absent reason is `error`. A sign that was not measured makes
+    no Observation; a missing half of a blood pressure has a data absent reason in its component. What the patient did
+    is a note: LOINC's codes of activity are of what kind of sport somebody does, or of a whole day.
+
+    Args:
+        subject: reference to the patient, `Patient/p-17`.
+        device: reference to the device that measured, `Device/w-4`.
+        encounter: reference to the stay; empty: not named.
+    """
+    single = (spec.sign for spec in SIGNS if spec.sign not in _PRESSURES)
+    made = [_sign(reading, sign, subject, device, encounter) for sign in single if _value(reading, sign) is not None]
+    if any(_value(reading, sign) is not None for sign in _PRESSURES):
+        made.append(_pressures(reading, subject, device, encounter))
+    activity = Activity(reading.activity) if reading.activity in _ACTIVITIES else Activity.UNKNOWN
+    if activity is not Activity.UNKNOWN:
+        for one in made:
+            one["note"] = [{"text": f"measured {activity.phrase}, as the wearable tells"}]
+    return made
+
+
+def news2_observation(
+    scored: News2Scored, *, subject: str, device: str, derived_from: Sequence[str] = (), encounter: str = ""
+) -> Resource:
     """A NEWS2 with its seven sub-scores.
 
     An incomplete score is sent as `>= n`: FHIR obliges every reader to respect a comparator, so the lower bound cannot
@@ -118,6 +223,7 @@ def news2_observation(scored: News2Scored, *, subject: str, device: str, derived
         at_ms=scored.at_ms,
         subject=subject,
         device=device,
+        encounter=encounter,
     )
     made["valueQuantity"] = _points(scored.at_least, lower_bound=scored.total is None)
     risk = risk_text(scored)
@@ -160,7 +266,13 @@ def detected_issue(alarm: AlarmChanged, *, subject: str, device: str, evidence: 
 
 
 def communication(
-    alarm: AlarmChanged, *, subject: str, device: str, recipients: Sequence[str] = (), sent_ms: int | None = None
+    alarm: AlarmChanged,
+    *,
+    subject: str,
+    device: str,
+    recipients: Sequence[str] = (),
+    sent_ms: int | None = None,
+    encounter: str = "",
 ) -> Resource:
     """The notification of an alarm: one resource for each priority that it reaches, replaced with every revision.
 
@@ -185,9 +297,11 @@ def communication(
         "note": [{"text": f"Basis: {alarm.basis}. {_NOT_A_DEVICE}"}],
     }
     if alarm.retrospective:
-        made["statusReason"] = {"text": "found in data that came too late to act on"}
+        made["statusReason"] = {"text": "for the record: found in data that came too late, or over while it was held"}
     if recipients:
         made["recipient"] = [{"reference": reference} for reference in recipients]
+    if encounter:
+        made["encounter"] = {"reference": encounter}
     if sent_ms is not None:
         made["sent"] = instant(sent_ms)
     if alarm.acknowledged_ms is not None:
@@ -212,7 +326,7 @@ def _value(reading: Reading, sign: VitalSign) -> float | None:
     return value
 
 
-def _sign(reading: Reading, sign: VitalSign, subject: str, device: str) -> Resource:
+def _sign(reading: Reading, sign: VitalSign, subject: str, device: str, encounter: str) -> Resource:
     spec = SPEC[sign]
     made = _observation(
         _uuid(device, subject, str(spec.mdc or spec.loinc), str(reading.at_ms), _canonical(_value(reading, sign))),
@@ -221,26 +335,23 @@ def _sign(reading: Reading, sign: VitalSign, subject: str, device: str) -> Resou
         at_ms=reading.at_ms,
         subject=subject,
         device=device,
+        encounter=encounter,
         profile=_PROFILE.get(sign),
     )
     made.update(_measured(reading, sign))
     return made
 
 
-def _pressures(reading: Reading, subject: str, device: str) -> Resource:
+def _pressures(reading: Reading, subject: str, device: str, encounter: str) -> Resource:
     values = [_canonical(_value(reading, sign)) for sign in _PRESSURES]
-    codings = [
-        _coding(LOINC, BLOOD_PRESSURE_PANEL, "Blood pressure panel with all children optional"),
-        _coding(SNOMED, "75367002", "Blood pressure"),
-        _coding(MDC, _BLOOD_PRESSURE_MDC),
-    ]
     made = _observation(
         _uuid(device, subject, _BLOOD_PRESSURE_MDC, str(reading.at_ms), *values),
-        codings,
+        _pressure_codings(),
         "blood pressure",
         at_ms=reading.at_ms,
         subject=subject,
         device=device,
+        encounter=encounter,
         profile="bp",
     )
     made["component"] = [
@@ -256,26 +367,32 @@ def _observation(
     *,
     at_ms: int,
     subject: str,
-    device: str,
+    device: str = "",
+    encounter: str = "",
     profile: str | None = None,
+    status: str = "final",
+    category: str = "vital-signs",
 ) -> Resource:
     made: Resource = {
         "resourceType": "Observation",
         "id": observation_id,
         "identifier": [_identifier(observation_id)],
-        "status": "final",
+        "status": status,
         "category": [
             {
                 "coding": [
-                    _coding("http://terminology.hl7.org/CodeSystem/observation-category", "vital-signs", "Vital Signs")
+                    _coding("http://terminology.hl7.org/CodeSystem/observation-category", category, _CATEGORY[category])
                 ]
             }
         ],
         "code": {"coding": codings, "text": text},
         "subject": {"reference": subject},
         "effectiveDateTime": instant(at_ms),
-        "device": {"reference": device},
     }
+    if device:
+        made["device"] = {"reference": device}
+    if encounter:
+        made["encounter"] = {"reference": encounter}
     if profile is not None:
         made["meta"] = {"profile": [f"http://hl7.org/fhir/StructureDefinition/{profile}"]}
     return made
@@ -288,14 +405,31 @@ def _measured(reading: Reading, sign: VitalSign) -> Resource:
         return {"dataAbsentReason": _absent("not-performed")}
     if reading.unusable & (1 << INDEX[sign]):
         return {"dataAbsentReason": _absent("error", text="measured, judged unusable")}
+    return _told(sign, value, "")
+
+
+def _told(sign: VitalSign, value: float | None, refused: str) -> Resource:
+    """`value[x]`, or `dataAbsentReason`."""
+    if value is None:
+        return {"dataAbsentReason": _absent("not-performed")}
+    if refused:
+        return _refused(refused)
     if not isfinite(value):
         return {"dataAbsentReason": _absent("not-a-number" if isnan(value) else "error")}
     if sign is VitalSign.CONSCIOUSNESS:
         code, display = _ACVPU[Consciousness(int(value))]
         return {"valueCodeableConcept": {"coding": [_coding(SNOMED, code, display)], "text": display}}
     spec = SPEC[sign]
+    return _quantity(value, spec.unit, spec.ucum)
+
+
+def _quantity(value: float, unit: str, code: str | None) -> Resource:
     number = int(value) if value == int(value) else value
-    return {"valueQuantity": {"value": number, "unit": spec.unit, "system": UCUM, "code": spec.ucum}}
+    return {"valueQuantity": {"value": number, "unit": unit, "system": UCUM, "code": code}}
+
+
+def _refused(why: str) -> Resource:
+    return {"dataAbsentReason": _absent("error", text=why)} if why else {}
 
 
 def _news2_component(part: News2Part, scored: News2Scored) -> Resource:
@@ -340,6 +474,14 @@ def _communication_status(alarm: AlarmChanged) -> str:
         (alarm.silenced_until_ms is not None, "on-hold"),
     )
     return next((status for holds, status in checks if holds), "in-progress")
+
+
+def _pressure_codings() -> list[Resource]:
+    return [
+        _coding(LOINC, BLOOD_PRESSURE_PANEL, "Blood pressure panel with all children optional"),
+        _coding(SNOMED, "75367002", "Blood pressure"),
+        _coding(MDC, _BLOOD_PRESSURE_MDC),
+    ]
 
 
 def _codings(sign: VitalSign) -> list[Resource]:

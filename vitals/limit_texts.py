@@ -38,6 +38,10 @@ STATED_IN_WORDS: Final = frozenset(
         "model_unavailable",  # states: the text names the state
         "freshness",
         "clock",
+        "combined",  # the text has each value with its limit
+        "trend",
+        "disagreement",  # the text has both values
+        "device_silence",
     }
 )
 """Quantities whose limits are no numbers for people."""
@@ -52,6 +56,21 @@ def limit_text(rule: Rule, value: float) -> str:
     """
     shown, crossed = _SHOWN.get(rule.quantity), rule.crossed(value)
     return "" if shown is None or crossed is None else f"limit {rule.comparison} {shown(crossed.threshold)}"
+
+
+def limits_text(rule: Rule) -> str:
+    """All limits of a rule, and how long they must be crossed.
+
+    >>> from vitals.rules import DEFAULT_RULES
+    >>> limits_text(next(rule for rule in DEFAULT_RULES if rule.rule_id == "low_spo2"))
+    'limits now <= 87 (medium), <= 84 (high) for 15 s'
+    """
+    shown = _SHOWN.get(rule.quantity)
+    if shown is None:
+        return "its rule is another now"
+    limits = (f"{rule.comparison} {shown(one.threshold)} ({one.priority.name.lower()})" for one in rule.limits)
+    lasting = f" for {duration(rule.for_ms)}" if rule.for_ms else ""
+    return f"limits now {', '.join(limits)}{lasting}"
 
 
 def with_limit(rule: Rule, value: float, explain: Callable[[], str], note: str = "") -> Callable[[], str]:

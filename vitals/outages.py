@@ -41,7 +41,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 class _NoDataAlarm(msgspec.Struct, array_like=True):
     """One open no-data alarm."""
 
-    binding_id: str
+    stay_id: str
     alarm_id: bytes
     onset_ms: int
     may_be_grouped: bool
@@ -74,14 +74,14 @@ class _OpenOutage:
 
     def add(self, alarm: _NoDataAlarm) -> None:
         self.alarms[alarm.alarm_id] = None
-        self.bindings[alarm.binding_id] = None
-        self._alarms_of[alarm.binding_id] += 1
+        self.bindings[alarm.stay_id] = None
+        self._alarms_of[alarm.stay_id] += 1
 
     def remove(self, alarm: _NoDataAlarm) -> None:
         del self.alarms[alarm.alarm_id]
-        self._alarms_of[alarm.binding_id] -= 1
-        if not self._alarms_of[alarm.binding_id]:
-            del self._alarms_of[alarm.binding_id]
+        self._alarms_of[alarm.stay_id] -= 1
+        if not self._alarms_of[alarm.stay_id]:
+            del self._alarms_of[alarm.stay_id]
 
     @property
     def without_data(self) -> int:
@@ -161,7 +161,7 @@ class SiteOutages:
         before = self._no_data.get(alarm.alarm_id)
         if alarm.state is not AlarmState.ACTIVE:
             return None if before is None else self._shrink(before, patients)
-        now = _NoDataAlarm(alarm.binding_id, alarm.alarm_id, alarm.onset_ms, alarm.priority < Priority.HIGH)
+        now = _NoDataAlarm(alarm.stay_id, alarm.alarm_id, alarm.onset_ms, alarm.priority < Priority.HIGH)
         self._no_data[alarm.alarm_id] = now
         if before == now:
             return None
@@ -227,7 +227,7 @@ class SiteOutages:
             at_ms=at_ms,
             ended_ms=at_ms if has_ended else None,
             without_data=tuple(without_data),
-            returned=tuple(binding_id for binding_id in one.bindings if binding_id not in without_data),
+            returned=tuple(stay_id for stay_id in one.bindings if stay_id not in without_data),
             grouped=() if has_ended else tuple(alarm.alarm_id for alarm in alarms if alarm.may_be_grouped),
             patients=patients,
             revision=one.revision,
@@ -245,7 +245,7 @@ def _is_common(without_data: int, patients: int | None) -> bool:
 
 
 def _bindings(alarms: Iterable[_NoDataAlarm]) -> list[str]:
-    return list(dict.fromkeys(alarm.binding_id for alarm in alarms))
+    return list(dict.fromkeys(alarm.stay_id for alarm in alarms))
 
 
 def _outage_id(site: str, alarms: list[_NoDataAlarm]) -> bytes:

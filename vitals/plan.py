@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from vitals.activity import NOT_BELIEVED, ActivityPlan
 from vitals.errors import BadPlan
 from vitals.patient_group import PatientGroup
 from vitals.rules import ADULT_QUANTITIES, DEFAULT_RULES, Rule
@@ -31,6 +32,11 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     stale_after_ms: int | None = None  # overrules the table by NEWS2
     lost_after_ms: int | None = None
     time_zone: str = ""  # IANA name, of the site; empty: UTC
+    activity: ActivityPlan = NOT_BELIEVED  # how far what the patient does explains a fast heart and breathing
+    orders_version: int = 0  # of the orders that this plan was made from; 0: none, the defaults
+    orders_from_ms: int = 0  # from when on the orders say this; 0: from their beginning
+    until_ms: int | None = None  # an order ends or begins then, and `then` is the plan
+    then: "MonitoringPlan | None" = None
 
     def cadence(self, sign: VitalSign) -> int:
         """Milliseconds between two expected values of a sign."""
@@ -51,7 +57,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
     def judges(self, rule: Rule) -> bool:
         """Whether a rule is judged for this patient: enabled, and meant for patients like this one."""
         is_meant = self.group not in rule.not_for
-        return rule.enabled and is_meant and (self.group.has_adult_scores or rule.quantity not in ADULT_QUANTITIES)
+        return rule.enabled and is_meant and (self.group.has_adult_scores or ADULT_QUANTITIES.isdisjoint(rule.parts))
 
     @cached_property
     def meant_rules(self) -> tuple[Rule, ...]:
@@ -73,6 +79,20 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
         found = self.rules_by_quantity
         return tuple((sign, found[sign.value]) for sign in SPEC if sign.value in found)
 
+    def watches(self, rule_id: str, key: str) -> bool:
+        """Whether a condition is judged for this patient: its rule, and where it is of a sign, that sign."""
+        rule = next((rule for rule in self.rules if rule.rule_id == rule_id), None)
+        if rule is None or not self.judges(rule):
+            return False
+        return rule.quantity != "freshness" or (key in self.expected if key else bool(self.expected))
+
+    def at(self, now_ms: int) -> "MonitoringPlan":
+        """The plan at a later moment: orders begin and end."""
+        plan = self
+        while plan.then is not None and plan.until_ms is not None and plan.until_ms <= now_ms:
+            plan = plan.then
+        return plan
+
     def check(self) -> None:
         """Raise BadPlan, naming the key and the fix, if this plan is invalid."""
         if self.spo2_scale not in {1, 2}:
@@ -84,6 +104,7 @@ class MonitoringPlan(msgspec.Struct, frozen=True, kw_only=True, dict=True):  # d
                     raise BadPlan(f"{key}.{name}: {value} ms is not a positive time")
         if self.window_ms <= 0 or self.lateness_ms < 0 or self.backfill_after_ms < self.lateness_ms:
             raise BadPlan("window_ms must be positive and lateness_ms between 0 and backfill_after_ms")
+        self.activity.check()
         ids = [rule.rule_id for rule in self.rules]
         for rule in self.rules:
             rule.check()

@@ -35,6 +35,9 @@ ACCEPTED_AFTER_MS: Final = 10_000
 _NOT_IN_A_ROW: Final = -1
 _UNDOUBTED_BY: Final = 0.5  # how much of a doubted reading a reading at the old level takes back
 
+JUDGED: Final = 1 << 30
+"""Bit of `Reading.unusable` beyond those of the signs: this reading comes from a record, its jumps were judged then."""
+
 FLAT_READINGS: Final = 20
 """This many readings in a row with identical fast signs mean a frozen sensor, not a calm patient..."""
 FLAT_WITHIN_MS: Final = 15_000
@@ -64,6 +67,7 @@ _ENTERED: Final = (
     ),
 )
 _PRESSURES: Final = mask_of(VitalSign.SYSTOLIC_BP, VitalSign.DIASTOLIC_BP)
+_OFF: Final = int(SensorFlag.SENSOR_OFF)
 _FLAGS: Final = int(SensorFlag.SENSOR_OFF | SensorFlag.LOW_PERFUSION | SensorFlag.MOTION)
 _ZEROABLE: Final = mask_of(*_FAST)
 _ZERO_SIGNS: Final = tuple((sign.value, 1 << INDEX[sign]) for sign in _FAST)
@@ -110,7 +114,8 @@ class Quality:
     def judge(self, reading: Reading) -> Reading:
         """The reading with `unusable` set. Call in the order of event time; for an older one see `judge_late`."""
         unusable = _unusable_by_flags(reading)
-        off = bool(reading.sensor_flags & SensorFlag.SENSOR_OFF)
+        was_judged = bool(reading.unusable & JUDGED)
+        off = bool(reading.sensor_flags & _OFF)
         at_ms = reading.at_ms
         unusual = unusable
         for name, sign, bit, low, high, base, per_s in _ROWS:
@@ -122,6 +127,8 @@ class Quality:
                 if classify(sign, value).value_class is ValueClass.NO_VALUE:
                     unusable |= bit
                     continue
+            if was_judged:
+                continue
             level = self._level.get(name)
             if level is not None:
                 step = value - level[0]
@@ -140,7 +147,9 @@ class Quality:
                 self._level[name] = [value, at_ms]
         if contradict_each_other(reading):
             unusable |= _PRESSURES
-        is_flat, is_cooling = self._is_flat(reading), self._is_cooling(reading, unusable)
+        is_flat = self._is_flat(reading)
+        # Of a reading from a record the mark may be that of a frozen sensor, which was set after this.
+        is_cooling = self._is_cooling(reading, unusable & ~WORN if was_judged and is_flat else unusable)
         if is_flat or is_cooling:
             off = True
             # A frozen or cooling sensor may be a patient in arrest: what is in the red is scored.
@@ -264,13 +273,13 @@ def judge_late(reading: Reading) -> Reading:
 
 def _unusable_by_flags(reading: Reading) -> int:
     """Mask of the signs that are unusable because of a flag or because the value is not a number."""
-    unusable = reading.unusable
+    unusable = reading.unusable & ~JUDGED
     if reading.sensor_flags & _FLAGS:
         spoilt = 0
         for flag, mask in UNUSABLE_BY_FLAG:
             if reading.sensor_flags & flag:
                 spoilt |= mask
-        if not reading.sensor_flags & SensorFlag.SENSOR_OFF:
+        if not reading.sensor_flags & _OFF:
             # A patient in arrest has no perfusion and may be in convulsions: the flags do not contradict a zero.
             spoilt &= ~_zeros(reading)
         unusable |= spoilt

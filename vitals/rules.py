@@ -5,7 +5,7 @@ that becomes 7 is one alarm that rises, not two alarms.
 """
 
 from enum import IntEnum
-from math import isfinite
+from math import inf, isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -24,15 +24,33 @@ class Truth(IntEnum):
     TRUE = 1
 
 
-class AlarmLimit(msgspec.Struct, frozen=True):
+class AlarmLimit(msgspec.Struct, frozen=True, array_like=True):
     """A threshold, inclusive, and the priority of an alarm that crosses it."""
 
     threshold: float
     priority: Priority
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One alarm condition of one patient."""
+class Term(msgspec.Struct, frozen=True, array_like=True):
+    """One of several comparisons that must be true at the same time."""
+
+    quantity: str  # a sign of `vitals.signs` or one of TERM_QUANTITIES
+    comparison: Literal[">=", "<="]
+    threshold: float
+    clear_margin: float = 0.0  # the term is over when the value is inside the threshold by this much
+
+
+class Trend(msgspec.Struct, frozen=True, array_like=True):
+    """A change of one sign over a time: the mean of the last minutes against the mean of those so long before."""
+
+    sign: str
+    over_ms: int
+    falls: bool = False
+    in_percent: bool = True  # of the earlier mean; if not, in the unit of the sign
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One alarm condition of one patient. Orders store rules by the position of fields: new ones stand at the end."""
 
     rule_id: str
     version: int = 1  # raised when limits change; part of the id of an alarm
@@ -49,6 +67,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     basis: str = "rule"
     enabled: bool = True
     not_for: tuple[PatientGroup, ...] = ()  # groups of patients for whom the limits are not meant
+    all_of: tuple[Term, ...] = ()  # of the quantity `combined`: what must be true at the same time
+    trend: Trend | None = None  # of the quantity `trend`
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The quantities that its value is made of: of a combined rule or a trend its signs, of others its own."""
+        if self.trend is not None:
+            return (self.trend.sign,)
+        return tuple(term.quantity for term in self.all_of) or (self.quantity,)
 
     def crossed(self, value: float) -> AlarmLimit | None:
         """The worst limit that `value` has crossed; None if it has crossed none."""
@@ -80,7 +107,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_by_sign(self) -> bool:
         """Whether it is judged sign by sign, so that its alarms name a sign."""
-        return self.quantity in ("red_sign", "freshness")
+        return self.quantity in ("red_sign", "freshness", "disagreement")
 
     def check(self) -> None:
         """Raise BadPlan, naming the rule and the fix, if this rule is invalid."""
@@ -100,6 +127,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             raise BadPlan(
                 f"rule {self.rule_id}: for_ms, clear_for_ms and clear_margin must be 0 or more, clear_count at least 1"
             )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        if (self.quantity == "combined") != bool(self.all_of):
+            raise BadPlan(f"rule {self.rule_id}: the quantity `combined` and the terms of all_of go together")
+        if (self.quantity == "trend") != (self.trend is not None):
+            raise BadPlan(f"rule {self.rule_id}: the quantity `trend` and a trend go together")
+        for term in self.all_of:
+            if term.quantity not in TERM_QUANTITIES and term.quantity not in SPEC:
+                known = ", ".join([*SPEC, *TERM_QUANTITIES])
+                raise BadPlan(f"rule {self.rule_id}: unknown quantity {term.quantity!r}; known are {known}")
+            if not isfinite(term.threshold) or not 0 <= term.clear_margin < inf:
+                raise BadPlan(f"rule {self.rule_id}: thresholds must be finite numbers, margins 0 or more")
+        if self.trend is not None and (self.trend.sign not in SPEC or not 0 < self.trend.over_ms <= LONGEST_TREND_MS):
+            raise BadPlan(f"rule {self.rule_id}: a trend is of a sign, over at most {LONGEST_TREND_MS // 60_000} min")
 
 
 QUANTITIES: Final = (
@@ -122,7 +164,17 @@ QUANTITIES: Final = (
     "battery",  # %
     "freshness",  # 0 fresh, 1 late, 2 stale, 3 lost; judged for each expected sign by itself
     "clock",  # 1 when the device's clock had to be corrected
+    "combined",  # 1 when every term of the rule is true; see `vitals.ordered_conditions`
+    "trend",  # change of a sign over a time, in the direction of the rule
+    "disagreement",  # 1 when two current sources of a sign contradict each other; judged for each sign by itself
+    "device_silence",  # 1 when a device is silent while others are heard, 2 when for long; judged for each device
 )
+
+TERM_QUANTITIES: Final = ("news2", "qsofa", "shock_index")
+"""Besides the signs, what a term of a combined rule may be about."""
+
+LONGEST_TREND_MS: Final = 4 * 3_600_000
+"""The longest time of a trend: it bounds what is kept of a sign."""
 
 ADULT_QUANTITIES: Final = frozenset(
     {
@@ -171,10 +223,11 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
         rule_id="suspect_value", label="check patient and sensor", quantity="suspect_value",
         limits=(AlarmLimit(1, _MEDIUM), AlarmLimit(2, _HIGH)), clear_for_ms=2 * _MINUTE,
     ),
-    # Seymour, JAMA 2016;315:762: two of three.
+    # Seymour, JAMA 2016;315:762: two of three, as the worst values of hours and not of a minute. What is dangerous at
+    # once has rules of its own, NEWS2 and the red sign, and waits for none of this: decision 42.
     Rule(
-        rule_id="qsofa", label="qSOFA", quantity="qsofa", limits=(AlarmLimit(2, _MEDIUM),),
-        for_ms=_MINUTE, basis="qSOFA",
+        rule_id="qsofa", version=2, label="qSOFA", quantity="qsofa", limits=(AlarmLimit(2, _MEDIUM),),
+        for_ms=30 * _MINUTE, clear_for_ms=30 * _MINUTE, basis="qSOFA",
     ),
     Rule(
         rule_id="shock_index", label="shock index", quantity="shock_index", limits=(AlarmLimit(1.0, _MEDIUM),),
@@ -218,6 +271,15 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         rule_id="clock", label="device clock wrong", kind=AlarmKind.TECHNICAL, quantity="clock",
         limits=(AlarmLimit(1, _LOW),), for_ms=_MINUTE, clear_for_ms=_MINUTE, latching=False,
+    ),
+    # How far and how long two sources may differ is in `vitals.disagreement`.
+    Rule(
+        rule_id="sources_disagree", label="sources disagree", kind=AlarmKind.TECHNICAL, quantity="disagreement",
+        limits=(AlarmLimit(1, _MEDIUM),), clear_for_ms=0, clear_count=1, latching=False,
+    ),
+    Rule(
+        rule_id="device_silent", label="device silent", kind=AlarmKind.TECHNICAL, quantity="device_silence",
+        limits=(AlarmLimit(1, _LOW), AlarmLimit(2, _MEDIUM)), clear_for_ms=0, clear_count=1, latching=False,
     ),
     Rule(
         rule_id="model_unavailable", version=2, label="model unavailable", kind=AlarmKind.TECHNICAL,

@@ -9,16 +9,18 @@ from typing import Any, Final
 
 from vitals import news2
 from vitals.alarms import ClockText, clock_text
-from vitals.binding_term import BindingTerm
+from vitals.binding_term import StayTerm
 from vitals.conditions import Conditions, JudgingContext
 from vitals.freshness import Freshness, FreshnessLimits, limits_for, next_change_ms, state_at
-from vitals.latest import LatestValues
+from vitals.latest import LatestValues, SignValue
 from vitals.messages import Event, FreshnessChanged
+from vitals.observations import DevicesOff
 from vitals.plan import MEASURED, MonitoringPlan
 from vitals.risk import duration
 from vitals.signs import INDEX, SIGNS, SPEC, VitalSign
+from vitals.sources import is_person
 from vitals.usability import SignUsability
-from vitals.view import SignView
+from vitals.view import SignView, SourceValue
 
 LOST_WHILE_ILL: Final = 4
 """Value of the quantity `freshness` for a lost sign of a patient who was ill when last seen."""
@@ -27,37 +29,54 @@ _MEASURED: Final = frozenset(MEASURED)
 
 
 class SignFreshness:
-    """Fresh, late, stale or lost: sign by sign, for the signs that a device measures.
+    """Fresh, late, stale or lost: sign by sign over all sources, for the signs that a device measures.
+
+    A value that a person enters ends a silence as a device's does, and for as long: who is measured by devices is not
+    measured once in twelve hours.
 
     Args:
-        binding_id: which device on which patient.
+        stay_id: which device on which patient.
         plan: what was ordered: cadence, limits, the signs that raise an alarm when their data stops.
         latest: the newest value of each sign.
         conditions: where the rules on the quantity `freshness` are judged.
         usability: why what arrives of a sign is not usable; None: alarms name no cause.
         term: since when the patient is monitored; None: since the first reading.
+        devices_off: whether the devices are off on purpose; then no alarm begins. None: never.
         clock: writes the times in texts.
     """
 
-    __slots__ = ("_binding_id", "_clock", "_conditions", "_latest", "_news2", "_plan", "_states", "_term", "_usability")
+    __slots__ = (
+        "_binding_id",
+        "_clock",
+        "_conditions",
+        "_devices_off",
+        "_latest",
+        "_news2",
+        "_plan",
+        "_states",
+        "_term",
+        "_usability",
+    )
 
     def __init__(
         self,
-        binding_id: str,
+        stay_id: str,
         plan: MonitoringPlan,
         latest: LatestValues,
         conditions: Conditions,
         usability: SignUsability | None = None,
-        term: BindingTerm | None = None,
+        term: StayTerm | None = None,
         clock: ClockText = clock_text,
+        devices_off: DevicesOff | None = None,
     ) -> None:
-        self._binding_id = binding_id
+        self._binding_id = stay_id
         self._usability = usability
         self._clock = clock
         self._plan = plan
         self._latest = latest
         self._conditions = conditions
-        self._term = term or BindingTerm()
+        self._term = term or StayTerm()
+        self._devices_off = devices_off or DevicesOff()
         self._states: dict[VitalSign, Freshness] = {}
         self._news2: int | None = None  # points when last seen
 
@@ -154,6 +173,8 @@ class SignFreshness:
         expected = [sign for sign in self._plan.expected if sign in self._states or is_awaited]
         if not expected:
             return
+        if self._devices_off.is_on(now_ms):
+            return
         conditions = self._conditions
         all_missing = all(self._state(sign) >= Freshness.STALE for sign in expected)
         context = JudgingContext(now_ms, b"", 0, events)
@@ -180,7 +201,13 @@ class SignFreshness:
                 sign=sign,
                 value=latest.value,
                 age_ms=now_ms - latest.at_ms,
-                freshness=state_at(now_ms - latest.at_ms, self._limits(sign)),
+                freshness=state_at(now_ms - latest.at_ms, self._limits_of(sign, latest)),
+                source=latest.source,
+                others=tuple(
+                    SourceValue(source=other.source, value=other.value, age_ms=now_ms - other.at_ms)
+                    for other in self._latest.current(sign, now_ms)
+                    if other is not latest
+                ),
             )
             for sign, latest in self._latest.by_sign.items()
         )
@@ -196,7 +223,7 @@ class SignFreshness:
 
     def _changed(self, sign: VitalSign, state: Freshness, now_ms: int) -> FreshnessChanged:
         return FreshnessChanged(
-            binding_id=self._binding_id,
+            stay_id=self._binding_id,
             sign=sign.value,
             at_ms=now_ms,
             state=state.name,
@@ -236,6 +263,14 @@ class SignFreshness:
     def _limits(self, sign: VitalSign) -> FreshnessLimits:
         plan = self._plan
         return limits_for(self._news2, plan.cadence(sign), stale_ms=plan.stale_after_ms, lost_ms=plan.lost_after_ms)
+
+    def _limits_of(self, sign: VitalSign, value: SignValue) -> FreshnessLimits:
+        """The limits of a value on a screen: what a person entered is stale when it may be scored no longer."""
+        limits = self._limits(sign)
+        if not is_person(value.source):
+            return limits
+        valid_ms = self._latest.validity[sign]
+        return limits._replace(stale_ms=max(limits.stale_ms, valid_ms), lost_ms=max(limits.lost_ms, 2 * valid_ms))
 
     def _is_stale_soon(self, sign: VitalSign, age_ms: int) -> bool:
         limits = self._limits(sign)

@@ -182,22 +182,24 @@ class SignUsability:
             no call.
     """
 
-    __slots__ = ("_alarmed", "_conditions", "_lag_ms", "_plan", "_watched", "is_watching")
+    __slots__ = ("_alarmed", "_conditions", "_fed_by", "_lag_ms", "_plan", "_watched", "is_watching")
 
     def __init__(self, plan: MonitoringPlan, conditions: Conditions) -> None:
         self._plan = plan
         self._conditions = conditions
         self._watched: dict[tuple[VitalSign, Watch], _Watched] = {}
+        self._fed_by: dict[tuple[VitalSign, Watch], str] = {}  # the device of the newest bad value, if not the first
         self._alarmed: frozenset[VitalSign] = frozenset()  # signs with an alarm of these rules
         self._lag_ms = 0  # how much later than measured the newest reading arrived
         self.is_watching = False
 
-    def on_reading(self, reading: Reading, *, is_off: bool) -> None:
+    def on_reading(self, reading: Reading, *, is_off: bool, source: str = "") -> None:
         """A reading that was judged by `quality`, in order or late.
 
         Args:
             reading: the reading, with `unusable` set.
             is_off: whether the device was found to be off the body.
+            source: the device; see `vitals.sources`.
         """
         self._lag_ms = max(0, reading.heard_ms - reading.at_ms)
         watched = {sign for sign, _ in self._watched}
@@ -206,11 +208,12 @@ class SignUsability:
             value = getattr(reading, name)
             if explained & bit:
                 if sign in watched:
-                    self._excuse(sign, reading)
+                    self._excuse(sign, reading, source)
             elif value is not None and (sign in watched or reading.unusable & bit or not low <= value <= high):
                 arrived = self._arrived(reading, sign, value, bit, is_off=is_off)
                 for watch in Watch:
-                    self._update(watch, arrived)
+                    if self._update(watch, arrived):
+                        self._note_source((sign, watch), source)
         self.is_watching = True
 
     def judge(self, context: JudgingContext, *, elapsed_to_ms: int | None = None) -> None:
@@ -261,14 +264,21 @@ class SignUsability:
     def to_state(self) -> list[Any]:
         """Plain lists that msgspec can encode; nearly empty while nothing is watched."""
         watched = [[INDEX[sign], int(watch), one] for (sign, watch), one in self._watched.items()]
-        return [self._lag_ms, watched]
+        fed_by = [
+            [INDEX[sign], int(watch), source]
+            for (sign, watch), source in self._fed_by.items()
+            if (sign, watch) in self._watched
+        ]
+        return [self._lag_ms, watched, fed_by] if fed_by else [self._lag_ms, watched]
 
     def load_state(self, state: list[Any]) -> None:
         """Replace the state with that of `to_state`. The book of alarms must have been restored before."""
-        self._lag_ms, watched = state
+        self._lag_ms, watched, *fed_by = state
         self._watched = {
             (SIGNS[index].sign, Watch(watch)): msgspec.convert(one, _Watched) for index, watch, one in watched
         }
+        for index, watch, source in fed_by[0] if fed_by else ():
+            self._fed_by[SIGNS[index].sign, Watch(watch)] = source
         self._alarmed = frozenset(sign for sign in SPEC if any(self._is_open((sign, watch)) for watch in Watch))
         self.is_watching = bool(self._alarmed or self._watched)
 
@@ -307,7 +317,8 @@ class SignUsability:
             is_zero=found.value_class is ValueClass.ZERO or no_pulse,
         )
 
-    def _update(self, watch: Watch, arrived: _Arrived) -> None:
+    def _update(self, watch: Watch, arrived: _Arrived) -> bool:
+        """True if the value is one that the watch is for."""
         place = (arrived.sign, watch)
         watched = self._watched.get(place)
         concerns = arrived.concerns(watch, is_watched=watched is not None)
@@ -328,12 +339,22 @@ class SignUsability:
             self._take(place, watched, _step(watched, arrived.at_ms, arrived.heard_ms), _TAKES[watch])
         else:
             _step(watched, arrived.at_ms, arrived.heard_ms)
+        return bool(concerns)
 
-    def _excuse(self, sign: VitalSign, reading: Reading) -> None:
+    def _note_source(self, place: tuple[VitalSign, Watch], source: str) -> None:
+        """Remember which device the newest bad value is of: only that one can say that it was off the body."""
+        if source:
+            self._fed_by[place] = source
+        elif self._fed_by:
+            self._fed_by.pop(place, None)
+
+    def _excuse(self, sign: VitalSign, reading: Reading, source: str) -> None:
         """The device says that it is off the body. What has alarmed goes on until a value says that it is over."""
         for watch in Watch:
             place = (sign, watch)
             watched = self._watched.get(place)
+            if self._fed_by.get(place, "") != source:
+                continue
             if watched is not None and not self._is_open(place):
                 step_ms = _step(watched, reading.at_ms, reading.heard_ms)
                 self._take(place, watched, step_ms, max(_OFF_TAKES, _TAKES[watch]))

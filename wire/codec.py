@@ -6,12 +6,13 @@ an authentic sender: it is refused with a reason, counted, and kept for people t
 
 import hashlib
 import re
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from vitals.messages import ClockQuality, Consciousness, ModelScore, Reading
+from vitals.messages import Activity, ClockQuality, Consciousness, ModelScore, Observation, Reading
 from wire.errors import DecodeError, Reason
 
 SCHEMA: Final = 1
@@ -21,6 +22,9 @@ _MOST_FLAGS: Final = 2**16
 _MOST_SCORES: Final = 4
 MOST_REASON: Final = 300
 """Characters of the reason that a model gives."""
+_MOST_NAME: Final = 64  # characters of the name of a person
+_MOST_NOTE: Final = 500
+_MOST_OXYGEN_DEVICE: Final = 40
 _VERSION_TEXT: Final = re.compile(
     r"(?:\d{1,6}\.\d{1,6}\.\d{1,6})?"
 )  # empty: there is no model, and the score reports that
@@ -30,10 +34,12 @@ _MOST_COUNTED: Final = 2**53  # what a database and JSON hold exactly
 _LIMIT: Final = 10_000.0
 
 
-class VitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """One reading as a wearable sends it. `None`: not measured."""
+class VitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """One reading as a wearable sends it that does not tell what its wearer does. `None`: not measured.
 
-    schema: Literal[1] = 1
+    The tag is the schema number, the first field of the array.
+    """
+
     t_ms: int  # the device's wall clock
     t_quality: int  # messages.ClockQuality
     uptime_ms: int  # since the device started: goes on where the wall clock jumps
@@ -47,6 +53,12 @@ class VitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbi
     consciousness: int | None = None  # messages.Consciousness
     sensor_flags: int = 0  # messages.SensorFlag
     battery: float | None = None  # %
+
+
+class VitalsV2(VitalsV1, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """As `VitalsV1`, of a wearable that tells what its wearer does."""
+
+    activity: int  # messages.Activity; a number that is not known counts as UNKNOWN
 
 
 class OriginV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -72,7 +84,7 @@ class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
 
     schema: Literal[1] = 1
     origin: OriginV1
-    vitals: VitalsV1
+    vitals: VitalsV1 | VitalsV2
     at_ms: int  # event time, corrected
     received_ms: int  # arrival at the edge
     sensor_flags: int  # messages.SensorFlag, with the edge's own
@@ -84,10 +96,12 @@ class EdgeVitalsV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, f
     clock_ms: int = 0  # how far the wearable's clock is ahead, if a flag says that it is wrong
 
 
-class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """An alarm as the edge found it, on the alarm lane. The binding is the session's. An empty frame keeps it warm."""
+class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """An alarm as the edge found it, on the alarm lane. The binding is the session's. An empty frame keeps it warm.
 
-    schema: Literal[1] = 1
+    The tag is the schema number, the first field of the array.
+    """
+
     alarm_id: bytes
     rule_id: str
     key: str
@@ -99,6 +113,32 @@ class EdgeAlarmV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
     revision: int
     text: str
     grade: float = 0.0  # messages.AlarmChanged.grade
+
+
+class ObservationV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """What a person observed and entered at the edge, on the alarm lane. The binding is the session's.
+
+    The second schema of that lane: a data centre that does not know it refuses the frame, and the edge says so.
+    """
+
+    observation_id: bytes  # made where it is entered
+    by: str  # the person, as the edge knows them
+    at_ms: int  # when it was observed, by the edge's clock
+    entered_ms: int  # by the same clock
+    consciousness: int | None = None  # messages.Consciousness
+    supplemental_oxygen: float | None = None  # L/min
+    inspired_oxygen: float | None = None  # %
+    oxygen_device: str = ""
+    heart_rate: float | None = None  # /min
+    respiratory_rate: float | None = None  # /min
+    spo2: float | None = None  # %
+    systolic_bp: float | None = None  # mmHg
+    diastolic_bp: float | None = None  # mmHg
+    temperature: float | None = None  # °C
+    glucose: float | None = None  # mmol/L
+    off_until_ms: int | None = None
+    note: str = ""
+    corrects: bytes = b""
 
 
 class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -125,12 +165,15 @@ class HeartbeatV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, fo
     documents: bytes = b""  # what it has taken of them; see wire.enrol.documents.digest_of
 
 
-T = TypeVar("T", VitalsV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
+T = TypeVar("T", VitalsV1, EdgeVitalsV1, EdgeAlarmV1, ObservationV1, HeartbeatV1)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_VITALS: Final = msgspec.msgpack.Decoder(VitalsV1)
+_VITALS: "Final[msgspec.msgpack.Decoder[VitalsV1]]" = msgspec.msgpack.Decoder(VitalsV1 | VitalsV2)
 _EDGE_VITALS: Final = msgspec.msgpack.Decoder(EdgeVitalsV1)
 _EDGE_ALARM: Final = msgspec.msgpack.Decoder(EdgeAlarmV1)
+_OBSERVATION: Final = msgspec.msgpack.Decoder(ObservationV1)
+_OBSERVATION_TAG: Final = b"\x02"
+_LONG_ARRAY: Final = b"\xdc"
 _HEARTBEAT: Final = msgspec.msgpack.Decoder(HeartbeatV1)
 _MEASURES: Final = (
     "heart_rate",
@@ -145,7 +188,7 @@ _MEASURES: Final = (
 _READING_ID: Final = b"VSE1 rid\0"
 
 
-def encode(message: VitalsV1 | EdgeVitalsV1 | EdgeAlarmV1 | HeartbeatV1) -> bytes:
+def encode(message: VitalsV1 | EdgeVitalsV1 | EdgeAlarmV1 | ObservationV1 | HeartbeatV1) -> bytes:
     """The bytes of a payload; the same message gives the same bytes."""
     return _ENCODER.encode(message)
 
@@ -189,6 +232,33 @@ def decode_edge_alarm(payload: bytes) -> EdgeAlarmV1:
     return alarm
 
 
+def holds_observation(payload: bytes) -> bool:
+    """Whether a payload of the alarm lane is an observation, by its schema number; else it is an alarm."""
+    at = 3 if payload[:1] == _LONG_ARRAY else 1
+    return payload[at : at + 1] == _OBSERVATION_TAG
+
+
+def decode_observation(payload: bytes) -> ObservationV1:
+    """What a person entered at an edge. Raises DecodeError.
+
+    What cannot be a value of its quantity is for `vitals.entry_limits` to judge.
+    """
+    observation = _decode(_OBSERVATION, payload)
+    if len(observation.observation_id) != 16 or len(observation.corrects) not in (0, 16):
+        raise DecodeError(Reason.VALUE, "observation_id, corrects: ids have 16 bytes")
+    _check_text("by", observation.by, _MOST_NAME)
+    if not observation.by:
+        raise DecodeError(Reason.VALUE, "by: an observation needs the name of a person")
+    _check_text("oxygen_device", observation.oxygen_device, _MOST_OXYGEN_DEVICE)
+    _check_text("note", observation.note, _MOST_NOTE)
+    for name in ("at_ms", "entered_ms", "off_until_ms"):
+        _check_time(name, getattr(observation, name) or 0)
+    if observation.consciousness is not None and not 0 <= observation.consciousness < len(_CONSCIOUSNESS):
+        raise DecodeError(Reason.VALUE, "consciousness: not one of A, C, V, P, U")
+    _check_measures(observation, (*_MEASURES[:-1], "inspired_oxygen", "glucose"))
+    return observation
+
+
 def decode_heartbeat(payload: bytes) -> HeartbeatV1:
     """An edge's heartbeat. Raises DecodeError."""
     heartbeat = _decode(_HEARTBEAT, payload)
@@ -210,11 +280,16 @@ def reading_id(wearable_id: bytes, session_id: bytes, counter: int) -> bytes:
     return hashlib.sha256(_READING_ID + wearable_id + session_id + counter.to_bytes(4, "big")).digest()[:16]
 
 
-def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
-    """The kernel's form of an edge's reading."""
+def to_reading(message: EdgeVitalsV1, binding_id: bytes, stay_id: bytes = b"") -> Reading:
+    """The kernel's form of an edge's reading.
+
+    Args:
+        stay_id: of the binding; empty: it has the same id.
+    """
     origin, vitals = message.origin, message.vitals
     return Reading(
-        binding_id=binding_id.hex(),
+        stay_id=(stay_id or binding_id).hex(),
+        binding_id="" if stay_id in (b"", binding_id) else binding_id.hex(),
         reading_id=reading_id(origin.wearable_id, origin.session_id, origin.counter),
         session_id=origin.session_id,
         counter=origin.counter,
@@ -233,6 +308,43 @@ def to_reading(message: EdgeVitalsV1, binding_id: bytes) -> Reading:
         unusable=message.unusable,
         age_ms=message.age_ms,
         clock_ms=message.clock_ms,
+        activity=activity_of(vitals),
+    )
+
+
+def activity_of(vitals: VitalsV1) -> Activity:
+    """What the wearer does, as the wearable told. UNKNOWN if it did not, or said a number of a later version.
+
+    Vital signs are never refused for what is said beside them.
+    """
+    told = vitals.activity if isinstance(vitals, VitalsV2) else 0
+    return _ACTIVITIES[told] if 0 <= told < len(_ACTIVITIES) else Activity.UNKNOWN
+
+
+def to_observation(message: ObservationV1, stay_id: str, *, edge: str, heard_ms: int) -> Observation:
+    """The kernel's form of an observation that was entered at an edge.
+
+    Args:
+        edge: short id of the edge.
+        heard_ms: arrival where it is judged.
+    """
+    values = msgspec.structs.asdict(message)
+    level = values.pop("consciousness")
+    return Observation(
+        stay_id=stay_id,
+        heard_ms=heard_ms,
+        edge=edge,
+        consciousness=None if level is None else _CONSCIOUSNESS[level],
+        **values,
+    )
+
+
+def from_observation(observation: Observation) -> ObservationV1:
+    """The payload of an observation that is entered at an edge."""
+    level = observation.consciousness
+    names = (field.name for field in msgspec.structs.fields(ObservationV1) if field.name != "consciousness")
+    return ObservationV1(
+        consciousness=None if level is None else int(level), **{name: getattr(observation, name) for name in names}
     )
 
 
@@ -244,7 +356,7 @@ def to_scores(message: EdgeVitalsV1, reading: Reading) -> list[ModelScore]:
     """
     return [
         ModelScore(
-            binding_id=reading.binding_id,
+            stay_id=reading.stay_id,
             reading_id=reading.reading_id,
             at_ms=reading.at_ms,
             received_ms=reading.received_ms,
@@ -276,9 +388,9 @@ def _named(problem: str, message: Any) -> str:
     names = []
     rest = found[1]
     while message in _FIELDS and (number := _NUMBER.match(rest)) is not None:
-        field = _FIELDS[message][int(number[1])]
-        names.append(field.name)
-        message, rest = field.type, rest[number.end() :]
+        name, message = _FIELDS[message][int(number[1])]
+        names.append(name)
+        rest = rest[number.end() :]
     return f"{problem[: found.start(1) - 1]}{'.'.join(names)}{rest}{problem[found.end(1) :]}"
 
 
@@ -290,10 +402,19 @@ def _check_vitals(vitals: VitalsV1) -> None:
     if vitals.consciousness is not None and not 0 <= vitals.consciousness < len(_CONSCIOUSNESS):
         raise DecodeError(Reason.VALUE, "consciousness: not one of A, C, V, P, U")
     _check_flags("sensor_flags", vitals.sensor_flags)
-    for name in _MEASURES:
-        value: Any = getattr(vitals, name)
+    _check_measures(vitals, _MEASURES)
+
+
+def _check_measures(message: VitalsV1 | ObservationV1, names: Iterable[str]) -> None:
+    for name in names:
+        value: Any = getattr(message, name)
         if value is not None and not (isfinite(value) and -_LIMIT <= value <= _LIMIT):
             raise DecodeError(Reason.VALUE, f"{name}: not a number, or absurd")
+
+
+def _check_text(name: str, text: str, most: int) -> None:
+    if len(text) > most or not text.isprintable():
+        raise DecodeError(Reason.VALUE, f"{name}: is too long or has unprintable characters")
 
 
 def _check_scores(scores: tuple[ScoreV1, ...]) -> None:
@@ -327,9 +448,21 @@ def _check_flags(name: str, value: int) -> None:
 
 _QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _CONSCIOUSNESS: Final = tuple(Consciousness)
-_FIELDS: Final = {
-    message: msgspec.structs.fields(message)
-    for message in (VitalsV1, OriginV1, ScoreV1, EdgeVitalsV1, EdgeAlarmV1, HeartbeatV1)
-}
+_ACTIVITIES: Final = tuple(Activity)
+# Name and type of each field. The first of a reading is its tag.
+_FIELDS: Final[dict[Any, list[tuple[str, Any]]]] = (
+    {
+        message: [(field.name, field.type) for field in msgspec.structs.fields(message)]
+        for message in (OriginV1, ScoreV1, EdgeVitalsV1, HeartbeatV1)
+    }
+    | {
+        message: [("schema", int), *((field.name, field.type) for field in msgspec.structs.fields(message))]
+        for message in (EdgeAlarmV1, ObservationV1)
+    }
+    | {
+        vitals: [("schema", int), *((field.name, field.type) for field in msgspec.structs.fields(VitalsV2))]
+        for vitals in (VitalsV1, VitalsV1 | VitalsV2)
+    }
+)
 _PLACE: Final = re.compile(r"`\$((?:\[[^]]*\])+)")
 _NUMBER: Final = re.compile(r"\[(\d+)\]")

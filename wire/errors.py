@@ -106,3 +106,11 @@ class NotEnrolled(WireError):
 
 class EnrolmentFailed(WireError):
     """The registry could not be reached, is not the announced one, or refused the request."""
+
+
+class NoSuchStay(WireError):
+    """A name means no patient who is monitored, or more than one; the message says which, and what to do."""
+
+    def __init__(self, problem: str, *, is_known: bool) -> None:
+        super().__init__(problem)
+        self.is_known = is_known  # there is such a patient: discharged, or one of several

@@ -128,6 +128,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOTHING: Final = About()
+NO_DEVICE: Final = bytes(16)
+"""In place of wearable and edge of a stay on which no device is."""
 
 
 class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +145,29 @@ class BindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     spo2_scale: int = 1
     about: About = NOTHING
     time_zone: str = ""  # IANA name, of the site; empty: UTC
+    stay_id: bytes = b""  # the stay that this device contributes to; of the first device of a stay it is `binding_id`
+    stay_goes_on: bool = False  # after the end of this binding: the device was taken off, the patient is still watched
+    stay_to_ms: int | None = None  # end of the stay, if that is not `valid_to_ms`
+    device_name: str = ""  # what people call the device
+    devices_elsewhere: int = (
+        0  # on the patient now, writing to another edge; if this has ended and its edge has others: 0
+    )
+
+    def __post_init__(self) -> None:
+        if not self.stay_id:
+            msgspec.structs.force_setattr(self, "stay_id", self.binding_id)
+
+    @property
+    def stay(self) -> str:
+        """The stay in hex, as the kernel names it."""
+        return self.stay_id.hex()
+
+    @property
+    def stay_ended_ms(self) -> int | None:
+        """When the stay ended; None: it has not."""
+        if self.valid_to_ms is None or self.stay_goes_on:
+            return None
+        return self.valid_to_ms if self.stay_to_ms is None else self.stay_to_ms
 
     def admits(self, sender: bytes, *, began_ms: int, now_ms: int) -> bool:
         """Whether a session that `sender` began at `began_ms` by its own clock belongs to this binding.
@@ -185,6 +210,13 @@ def _bed_key(bed: str) -> str:
     return " ".join(bed.split()).casefold()
 
 
+class StayOrders(NamedTuple):
+    """What is ordered for one stay: the whole, with what begins and ends later. Opaque here."""
+
+    version: int  # rises with every change
+    orders: bytes  # as `vitals.orders` encodes them
+
+
 class Directory(Protocol):
     """Where a receiver looks up senders and bindings."""
 
@@ -192,8 +224,16 @@ class Directory(Protocol):
     def binding(self, binding_id: bytes) -> BindingRecord | None: ...
     def bindings(self) -> tuple[BindingRecord, ...]: ...
 
+    def of_stay(self, stay_id: bytes) -> tuple[BindingRecord, ...]:
+        """The bindings of a stay, the newest last; empty: the stay is not known."""
+        ...
+
+    def orders_of(self, stay_id: bytes) -> StayOrders | None:
+        """What is ordered for a stay; None: nothing, or it is not known: the defaults apply."""
+        ...
+
     def patients_of(self, device_id: bytes) -> int:
-        """How many bindings a device has just now, as wearable or as edge."""
+        """How many bindings a device has just now, as wearable or as edge: so many devices on patients."""
         ...
 
 
@@ -204,6 +244,8 @@ class InMemoryDirectory:
         self._senders = {record.device_id: record for record in senders}
         self._bindings = {record.binding_id: record for record in bindings}
         self._patients: Counter[bytes] | None = None  # by device; None: must be counted again
+        self._stays: dict[bytes, tuple[BindingRecord, ...]] | None = None  # None: must be sorted again
+        self._orders: dict[bytes, StayOrders] = {}  # by stay
 
     def sender(self, device_id: bytes) -> SenderRecord | None:
         return self._senders.get(device_id)
@@ -217,6 +259,16 @@ class InMemoryDirectory:
             self._patients = Counter(device for one in current for device in (one.wearable_id, one.edge_id))
         return self._patients[device_id]
 
+    def of_stay(self, stay_id: bytes) -> tuple[BindingRecord, ...]:
+        if self._stays is None:
+            self._stays = {}
+            for one in sorted(self._bindings.values(), key=lambda one: (one.valid_from_ms, one.binding_id)):
+                self._stays[one.stay_id] = (*self._stays.get(one.stay_id, ()), one)
+        return self._stays.get(stay_id, ())
+
+    def orders_of(self, stay_id: bytes) -> StayOrders | None:
+        return self._orders.get(stay_id)
+
     def senders(self) -> tuple[SenderRecord, ...]:
         return tuple(self._senders.values())
 
@@ -226,16 +278,22 @@ class InMemoryDirectory:
     def put(self, record: BindingRecord) -> None:
         """Add a binding, or replace it by its later state."""
         self._bindings[record.binding_id] = record
-        self._patients = None
+        self._patients = self._stays = None
+
+    def put_orders(self, stay_id: bytes, orders: StayOrders) -> None:
+        """Use these orders of a stay instead of those before."""
+        self._orders[stay_id] = orders
 
     def put_sender(self, record: SenderRecord) -> None:
         """Add a sender, or replace it by its later state."""
         self._senders[record.device_id] = record
 
     def drop(self, binding_id: bytes) -> None:
-        """Remove a binding: frames for it are no longer accepted."""
-        self._bindings.pop(binding_id, None)
-        self._patients = None
+        """Remove a binding: frames for it are no longer accepted. With the last of a stay go its orders."""
+        gone = self._bindings.pop(binding_id, None)
+        self._patients = self._stays = None
+        if gone is not None and not self.of_stay(gone.stay_id):
+            self._orders.pop(gone.stay_id, None)
 
     def revoke(self, device_id: bytes) -> None:
         """From now on nothing of this device is believed."""

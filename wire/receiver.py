@@ -42,7 +42,7 @@ HEARS: Final[dict[Role, Role | None]] = {"edge": "wearable", "ingest": "edge", "
 
 
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Per sender and patient, on the monotonic clock: an edge of forty patients may send forty times as much."""
+    """Per sender and bound device, on the monotonic clock: an edge that hears forty may send forty times as much."""
 
     frames_per_s: float = 50.0
     frames_burst: int = 2_000  # a backlog drains
@@ -225,7 +225,7 @@ class Receiver:
         return tuple(session.row() for session in self._sessions.values())
 
     def _data(self, frame: bytes, header: Header, now_ms: int, mono_ms: int) -> Opened:
-        if not self._bucket(header.sender)[0].spend(mono_ms, times=self._patients_of(header.sender)):
+        if not self._bucket(header.sender)[0].spend(mono_ms, times=self._devices_of(header.sender)):
             raise Rejected(Reason.RATE, "frames")
         session = self._sessions.get(header.session_id)
         if session is None or session.sender != header.sender:
@@ -279,7 +279,7 @@ class Receiver:
             raise Rejected(Reason.CREDENTIAL, "unknown serial")
         if not credential.is_valid(now_ms):
             raise Rejected(Reason.CREDENTIAL, "not valid now")
-        if not self._bucket(header.sender)[1].spend(mono_ms, times=self._patients_of(header.sender)):
+        if not self._bucket(header.sender)[1].spend(mono_ms, times=self._devices_of(header.sender)):
             raise Rejected(Reason.RATE, "sessions")
         try:
             credential.key.verify(
@@ -342,7 +342,7 @@ class Receiver:
         if session.info.number > self._last.get(stream, (-1, b""))[0]:
             self._last[stream] = (session.info.number, session.session_id)
 
-    def _patients_of(self, sender: bytes) -> int:
+    def _devices_of(self, sender: bytes) -> int:
         return max(1, self._directory.patients_of(sender))
 
     def _bucket(self, sender: bytes) -> tuple[TokenBucket, TokenBucket]:

@@ -50,6 +50,7 @@ def build() -> dashboard.Dashboard:
     for spec in SIGNS:
         if not spec.entered:
             board.with_panel(layout.put(sign_panel(spec.sign, flux.patient.sign_trend(spec.sign)), wide=8, high=8))
+    board.with_panel(layout.put(_observations(), wide=24, high=7))
     board.with_panel(layout.put(_model_scores(), wide=12, high=9))
     board.with_panel(layout.put(_score_reasons(), wide=12, high=9))
     board.with_panel(layout.put(_freshness(), wide=24, high=7))
@@ -64,8 +65,10 @@ def _current_values() -> table.Panel:
         flux.patient.patient_row(),
         {"bed": "bed", "patient": "patient", "news2": "NEWS2", "risk": "risk"}
         | signs
-        | {"alarm": "highest alarm", "acknowledged_by": "acknowledged by"},
-        why="As on the Ward dashboard, at the end of the time range.",
+        | {"alarm": "highest alarm", "acknowledged_by": "acknowledged by"}
+        | {"devices": "devices", "sources": "sources"},
+        why="As on the Ward dashboard, at the end of the time range. 'sources': signs that count for NEWS2 and are not "
+        "from the first device.",
         hidden=("binding", "rank", "sepsis", "heart"),
     )
     colour_patient_table(panel, tuple(signs.values()))
@@ -101,6 +104,24 @@ def _news2_points() -> timeseries.Panel:
             ],
         )
     return panel
+
+
+def _observations() -> table.Panel:
+    return table_panel(
+        "Observations of people",
+        flux.patient.observations(),
+        {"at": "at", "by": "by"}
+        | {spec.sign.value: spec.abbreviation for spec in SIGNS}
+        | {
+            "inspired_oxygen": "FiO2 %",
+            "oxygen_device": "oxygen by",
+            "glucose": "glucose mmol/L",
+            "note": "note",
+            "refused": "does not count",
+        },
+        why="What people observed and entered within the time range, newest first.",
+        widths={"at": 170, "note": 300},
+    )
 
 
 def _model_scores() -> timeseries.Panel:

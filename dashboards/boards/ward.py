@@ -63,7 +63,7 @@ def _patients() -> table.Panel:
         },
         why="Red alarms first, then by the last NEWS2, then by other alarms. A cell is 'value (+NEWS2 points) age'. "
         "NEWS2 is computed from the signs that are valid at the end of the time range.",
-        hidden=("binding", "rank"),
+        hidden=("binding", "devices", "sources", "rank"),
         widths={"NEWS2": 190, "bed": 90, "patient": 110, "risk": 95, "highest alarm": 380}
         | dict.fromkeys(_SIGN_TITLES.values(), 120),
     )

@@ -12,9 +12,10 @@ from dashboards.flux.parts import (
     select,
 )
 from dashboards.flux.ward import patient_table
-from stream.store.line_protocol import FRESHNESS, MINUTE, NEWS2, SCORE
+from stream.store.line_protocol import FRESHNESS, MINUTE, NEWS2, OBSERVATION, SCORE
+from vitals.messages import Consciousness
 from vitals.plan import MonitoringPlan
-from vitals.signs import VitalSign
+from vitals.signs import SIGNS, VitalSign
 
 
 def patient_row(bucket: str = TENANT, plan: MonitoringPlan | None = None) -> str:
@@ -106,6 +107,26 @@ percent = (t) => string(v: float(v: int(v: float(v: t) * 1000.0 + 0.5)) / 10.0) 
     threshold: percent(t: r.threshold),
   }}))
   |> group()
+  |> sort(columns: ["at"], desc: true)"""
+
+
+def observations(bucket: str = TENANT, binding: str = PATIENT) -> str:
+    """What people observed of one patient, newest first."""
+    names = (*(spec.sign.value for spec in SIGNS), "inspired_oxygen", "glucose")
+    texts = ("by", "oxygen_device", "note", "refused")
+    seen = f"""{select(bucket, OBSERVATION, "v.timeRangeStart", *names, *texts)}
+  |> filter(fn: (r) => r.binding == "{binding}")
+  |> toString()
+  |> keep(columns: ["binding", "_time", "_field", "_value"])"""
+    letters = " else ".join(f'if int(v: float(v: t)) == {int(level)} then "{level.letter}"' for level in Consciousness)
+    cells = ", ".join(
+        f"{name}: {f'letter(t: r.{name})' if name == VitalSign.CONSCIOUSNESS else f'r.{name}'}"
+        for name in (*names, *texts)
+    )
+    return f"""{HEAD}
+letter = (t) => if t == " " then " " else {letters} else "?"
+{pivot(seen, ("binding", "_time"), (*names, *texts))}  |> group()
+  |> map(fn: (r) => ({{at: r._time, {cells}}}))
   |> sort(columns: ["at"], desc: true)"""
 
 

@@ -80,6 +80,7 @@ def _patient_columns() -> list[str]:
     return [
         *(f"{name}{end}" for name in _NAMES for end in ("", "_points", "_age_ms", "_seen_ms")),
         *("at_least", "at_least_seen_ms", "measure_every_ms", "no_score", "ward", "bed", "patient", "valid_to_ms"),
+        *("devices", "sources"),
         *("alarm_text", "alarm_priority", "alarm_by", "alarm_more"),
         *(f"{model}_{end}" for model in MODELS for end in ends),
     ]
@@ -181,6 +182,8 @@ def _patient_row() -> str:
                 + (if whole(t: r.alarm_more) > 0 then " (and " + r.alarm_more + " more)" else ""),
             acknowledged_by: if priority == 0 then " " else if r.alarm_by == " " then "not acknowledged"
                 else r.alarm_by,
+            devices: if r.devices == "-" then " " else r.devices,
+            sources: if r.sources == "-" then " " else r.sources,
             rank: (if priority == 3 then 1000 else 0) + higher * 10 + priority,"""
 
 

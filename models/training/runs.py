@@ -27,7 +27,7 @@ from models.training.export import Calibration, export_heart, export_rhythm, exp
 from models.training.heart import HeartNet, HeartRecipe, fit_heart
 from models.training.progress import OnStep, Step
 from models.training.rhythm import BeatNet, RhythmNet, RhythmRecipe, WaveNet, fit_beats, fit_waves
-from models.training.sepsis import HEAD_MIX, SepsisMembers, SepsisNet, SepsisRecipe, Stays, fit_sepsis
+from models.training.sepsis import HEAD_MIX, SepsisMembers, SepsisNet, SepsisRecipe, TrainingStays, fit_sepsis
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ def train_sepsis(run: Run, recipe: SepsisRecipe) -> None:
     _check_same_run(run, recipe._asdict())
     rows = sepsis_features(hours, run.work, run.start_progress)
     second = None if run.second is None else _second_task(run, run.second)
-    stays = Stays(without_ages(rows) if run.without_ages else rows, hours.labels, hours.starts, hours.ends)
+    stays = TrainingStays(without_ages(rows) if run.without_ages else rows, hours.labels, hours.starts, hours.ends)
     folds = folds_of(np.maximum.reduceat(hours.labels, hours.starts), seed=run.seed)
     for fold in run.folds:
         _fit_members(run, recipe, fold, stays.subset(np.flatnonzero(folds != fold)), second)
@@ -94,14 +94,14 @@ def train_sepsis(run: Run, recipe: SepsisRecipe) -> None:
         write_draft(run.work, fold, exported, description, command=run.command, seed=run.seed)
 
 
-def _second_task(run: Run, folder: Path) -> Stays:
+def _second_task(run: Run, folder: Path) -> TrainingStays:
     """Stays of icu2012 with death in hospital as label."""
     icu = read_icu(folder)
     rows = sepsis_features(icu, run.work, run.start_progress, file="features-second.npy")
-    return Stays(rows, icu.labels if icu.labels is not None else icu.starts, icu.starts, icu.ends)
+    return TrainingStays(rows, icu.labels if icu.labels is not None else icu.starts, icu.starts, icu.ends)
 
 
-def _fit_members(run: Run, recipe: SepsisRecipe, fold: int, stays: Stays, second: Stays | None) -> None:
+def _fit_members(run: Run, recipe: SepsisRecipe, fold: int, stays: TrainingStays, second: TrainingStays | None) -> None:
     for member in range(recipe.members):
 
         def fit(member: int = member) -> nn.Module:
@@ -312,7 +312,7 @@ def _empty_sepsis(recipe: SepsisRecipe) -> SepsisNet:
 
 
 @torch.no_grad()
-def _sepsis_logits(net: SepsisMembers, stays: Stays) -> npt.NDArray[np.float64]:
+def _sepsis_logits(net: SepsisMembers, stays: TrainingStays) -> npt.NDArray[np.float64]:
     mix = torch.tensor(HEAD_MIX)
     found = []
     for start, end in zip(stays.starts, stays.ends, strict=True):

@@ -110,7 +110,7 @@ class SepsisMembers(nn.Module):
         return logits, torch.cat([one for _, one, _ in outputs], -1), torch.cat([one for _, _, one in outputs], -1)
 
 
-class Stays(NamedTuple):
+class TrainingStays(NamedTuple):
     """Rows of many stays, concatenated."""
 
     features: Floats  # [N, F]
@@ -118,7 +118,7 @@ class Stays(NamedTuple):
     starts: Ints  # [P]
     ends: Ints  # [P]
 
-    def subset(self, patients: Ints) -> "Stays":
+    def subset(self, patients: Ints) -> "TrainingStays":
         """The stays of some patients, on the same rows."""
         return self._replace(starts=self.starts[patients], ends=self.ends[patients])
 
@@ -144,13 +144,13 @@ def horizons(labels: Ints, starts: Ints, ends: Ints) -> Floats:
 
 
 def fit_sepsis(
-    stays: Stays,
+    stays: TrainingStays,
     recipe: SepsisRecipe,
     *,
     seed: int,
     device: str,
     on_step: OnStep,
-    second: Stays | None = None,
+    second: TrainingStays | None = None,
     ages: bool = True,
 ) -> SepsisNet:
     """Train on stays. The same seed gives the same net on the same machine.
@@ -214,7 +214,7 @@ def fit_sepsis(
 
 
 def _batches(
-    stays: Stays, recipe: SepsisRecipe, rng: np.random.Generator, device: str
+    stays: TrainingStays, recipe: SepsisRecipe, rng: np.random.Generator, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches (x, y, mask of valid rows) of the second task."""
     features = torch.from_numpy(np.vstack([stays.features, np.full((1, stays.features.shape[1]), np.nan, np.float32)]))
@@ -229,7 +229,7 @@ def _batches(
             yield features[places].to(device), labels[places].to(device), torch.from_numpy(places != nowhere).to(device)
 
 
-def _chunks(stays: Stays, hours: int, rng: np.random.Generator) -> Ints:
+def _chunks(stays: TrainingStays, hours: int, rng: np.random.Generator) -> Ints:
     """(first row, end) of each chunk, with a random offset for each stay."""
     found: list[tuple[int, int]] = []
     for start, end in zip(stays.starts.tolist(), stays.ends.tolist(), strict=True):

@@ -23,8 +23,9 @@ from stream.config import DeskApiConfig, DeskConfig, DeskHttpConfig
 from stream.desk.client import DeskClient, Login
 from stream.desk.desk import Place
 from stream.desk.process import DeskProcess, opened_desk, users_of
-from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
+from stream.embedded.desk_ports import EngineEntrySink, StoreAlarmSource
 from stream.errors import DeskCommandFailed
+from stream.records import ObservationRecord
 from vitals.escalation import NEWS2_RULE, EscalationPolicy, EscalationStep, Ladder, RuleLadders
 
 PEOPLE: Final = {"anna": "nurse", "ben": "second nurse", "carla": "lead"}
@@ -83,11 +84,14 @@ class AlarmDeskPart(WardPart):
         self._speed = setup.options.speed
         self._ports = setup.options.desk_port or free_port(), setup.options.phone_port
         self._source = StoreAlarmSource(setup.store)
-        self._sink = EngineAnswerSink(data_centre.stream)
-        self._places = {one.binding_id.hex(): Place(one.bed, one.patient) for one in setup.site.bindings}
+        self._sink = EngineEntrySink(data_centre.stream)
+        self._orders_of = data_centre.orders_of
+        self._places = {one.stay: Place(one.bed, one.patient) for one in setup.site.bindings}
         self._announce = announce
         self._process: DeskProcess | None = None
         self._phone: Phone | None = None
+        self._clients: dict[str, DeskClient] = {}
+        self._stays = setup.site.stays
 
     async def start(self, lifetime: Lifetime) -> None:
         lifetime.run(self._run(), name="alarm desk")
@@ -111,6 +115,17 @@ class AlarmDeskPart(WardPart):
             Text.assemble(("         ", "dim"), "(or: ... ack ALARM, ... silence ALARM, or the button on the page)"),
         ]
 
+    def client(self, person: str) -> DeskClient:
+        """The desk's API as one of the made-up people uses it."""
+        return self._clients[person]
+
+    @property
+    def unsent_observations(self) -> int:
+        """Observations that people entered and that the data centre does not have yet."""
+        if self._process is None:
+            return 0
+        return sum(isinstance(one.entry, ObservationRecord) for one in self._process.desk.to_pass_on())
+
     async def _run(self) -> None:
         desk_port, phone_port = self._ports
         config = self._config(desk_port)
@@ -124,12 +139,15 @@ class AlarmDeskPart(WardPart):
             _write_addresses(config.addresses, phone)
             with opened_desk(
                 config, None, self._source, self._sink, self._clock,
-                place_of=lambda binding_id: self._places.get(binding_id, Place()),
+                place_of=lambda stay_id: self._places.get(stay_id, Place()),
                 patients=lambda: len(self._places),
+                stays=self._stays,
+                orders_of=self._orders_of,
             ) as process:  # fmt: skip
                 logins = {person: Login(url, process.door.admit(person)[0]) for person in PEOPLE}
                 logins[YOU].write(self.login_file)
                 phone.answering = PhoneAnswers(url, {person: login.token for person, login in logins.items()})
+                self._clients = {person: DeskClient(url, token=login.token) for person, login in logins.items()}
                 self._phone, self._process = phone, process
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(process.run(), name="alarm desk: serve")
@@ -150,7 +168,12 @@ class AlarmDeskPart(WardPart):
             policy=policy(self._speed),
             receipts=(_CHANNEL,),
             detail="values",  # nobody is real
-            api=DeskApiConfig(listen=f"{LOOPBACK}:{port}", session_hours=_YEARS_H, longest_silence_minutes=1_440),
+            api=DeskApiConfig(
+                listen=f"{LOOPBACK}:{port}",
+                session_hours=_YEARS_H,
+                longest_silence_minutes=1_440,
+                entries_per_minute=1_000_000,
+            ),
             http=DeskHttpConfig(listen=""),
         )
 

@@ -22,14 +22,23 @@ from models.patient_files.report import FileReport
 from runtime import logs
 from runtime.clock import FileClock
 from simulators.broker import LOOPBACK, Broker, BrokerTls, EmbeddedBroker, RealBroker, free_port
-from simulators.enrolled import EnrolledSite
+from simulators.enrolled import EnrolledSite, Placement
 from simulators.errors import BadWard
 from simulators.scenarios import SCENARIOS
-from simulators.stories import RECORDED_CADENCE_MS, SIMULATED_CADENCE_MS, START_MS, Recorded, Simulated, Story
+from simulators.stories import (
+    RECORDED_CADENCE_MS,
+    SIMULATED_CADENCE_MS,
+    START_MS,
+    Recorded,
+    Simulated,
+    Story,
+    StoryDevice,
+)
 from simulators.ward.options import WardOptions, WardSettings, milliseconds
 from simulators.ward.setup import WardSetup
 from simulators.ward.summary import WardSummary
 from simulators.ward.ward import Ward
+from simulators.wearable import WearableKind
 from stream.embedded.store import Store
 from stream.site.broker_files import BrokerFolder
 from stream.site.mosquitto_conf import BrokerSettings
@@ -76,6 +85,8 @@ def _story(options: WardOptions) -> Story:
             patients=options.patients,
             seed=options.seed,
             cadence_ms=cadence_ms or SIMULATED_CADENCE_MS,
+            has_rounds=options.has_desk(options.patients),
+            devices=options.devices_of_patients(options.patients),
         )
     if story.report is not None:
         _tell(story.report)
@@ -127,14 +138,22 @@ async def _enrol(site: EnrolledSite, options: WardOptions, story: Story) -> None
     edges = min(options.edges, story.patients)
     quiet = options.as_json or not sys.stderr.isatty()
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        task = progress.add_task("enrolling devices", total=edges + story.patients)
+        task = progress.add_task("enrolling devices", total=edges + len(story.devices))
         await site.enrol(
-            wearables=story.patients,
+            wearables=len(story.devices),
             edges=edges,
             now_ms=START_MS,
             about=story.about,
+            placed=lambda index: _placement(story.devices[index], edges),
             on_enrolled=lambda: progress.advance(task),
         )
+
+
+def _placement(device: StoryDevice, edges: int) -> Placement:
+    """Every second patient with several devices is heard by two edges."""
+    away = device.number % 2 if device.patient % 4 == 1 else 0
+    name = "" if device.kind is WearableKind.MONITOR else f"{device.kind.value} {device.number + 1}"
+    return Placement(device.patient, (device.patient + away) % edges, name)
 
 
 def _broker(enrolled: EnrolledSite, folder: Path, port: int, settings: WardSettings) -> Broker:

@@ -15,6 +15,8 @@ from stream.ingest.edge_link import open_lanes
 from stream.site.directory import RegistryDirectory
 from vitals.messages import AlarmChanged
 from vitals.monitor import PatientMonitor
+from vitals.orders import Orders, plan_of
+from vitals.orders_in_force import OrdersInForce
 from vitals.patient_group import PatientGroup, group_of
 from vitals.plan import MonitoringPlan
 from vitals.sender_clock import SIMULATED_BOUND_MS
@@ -46,9 +48,10 @@ class DataCentre(WardPart):
         self._connections = connections
         self._store = setup.store
         self._clock = setup.clock
-        cadence_ms = cadences(setup.story.cadence_ms)
+        self._cadence_ms = cadences(setup.story.cadence_ms)
+        self._orders = OrdersInForce()
         self._plans = {
-            group: MonitoringPlan(group=group, cadence_ms=cadence_ms, clock_bound_ms=SIMULATED_BOUND_MS)
+            group: MonitoringPlan(group=group, cadence_ms=self._cadence_ms, clock_bound_ms=SIMULATED_BOUND_MS)
             for group in PatientGroup
         }
         self._directory = RegistryDirectory(setup.site.site.registry)
@@ -65,6 +68,7 @@ class DataCentre(WardPart):
             on_alarm=self._on_alarm,
             courier=self._courier,
             on_turn=self._refresh_directory,
+            orders=self._orders,
         )
         self._lanes: Lanes | None = None
 
@@ -93,9 +97,14 @@ class DataCentre(WardPart):
         """Rejected frames by reason."""
         return self.stream.counts.rejected
 
-    def view(self, binding_id: str, at_ms: int) -> PatientView:
+    def view(self, stay_id: str, at_ms: int) -> PatientView:
         """A patient as the store knows them, at a simulated time."""
-        return PatientMonitor.restore(binding_id, self._store.state(binding_id), self._plan_of(binding_id)).view(at_ms)
+        return PatientMonitor.restore(stay_id, self._store.state(stay_id), self._plan_of(stay_id)).view(at_ms)
+
+    def orders_of(self, stay_id: str) -> Orders | None:
+        """The orders of a patient that are in force now; None: nothing is ordered."""
+        found = self._orders.of(stay_id)
+        return None if found is None else found.at(self._clock.now_ms())
 
     def heartbeat(self, edge_id: bytes) -> HeartbeatV1 | None:
         """The newest heartbeat of an edge; None before the first."""
@@ -109,6 +118,15 @@ class DataCentre(WardPart):
         )[0]
         return int(stored), int(distinct)
 
+    def count_observations(self) -> int:
+        """Count the observations of people in the store, each once."""
+        return self._store.count("observation")
+
+    def count_scores(self) -> tuple[int, int]:
+        """Count the NEWS2 in the store: all, and complete ones."""
+        (scored, complete) = self._store.query("SELECT count(*), count(total) FROM news2")[0]
+        return int(scored), int(complete)
+
     def count_dead_letters(self) -> int:
         """Count the readings that could not be used and are kept for inspection."""
         return self._store.count("dead_letter")
@@ -117,9 +135,12 @@ class DataCentre(WardPart):
         """Alarms in the store by priority and rule; classes without an alarm are left out."""
         return {rule: count for rule, count in self._store.alarms_by_class().items() if count}
 
-    def _plan_of(self, binding_id: str) -> MonitoringPlan:
-        binding = self._directory.binding(bytes.fromhex(binding_id))
-        return self._plans[PatientGroup.UNSTATED if binding is None else group_of(binding.about)]
+    def _plan_of(self, stay_id: str) -> MonitoringPlan:
+        known, ordered = self._directory.of_stay(bytes.fromhex(stay_id)), self._orders.of(stay_id)
+        group = group_of(known[0].about) if known else PatientGroup.UNSTATED
+        if ordered is None:
+            return self._plans[group]
+        return plan_of(ordered, group=group, cadence_ms=self._cadence_ms, clock_bound_ms=SIMULATED_BOUND_MS)
 
     def _on_alarm(self, alarm: AlarmChanged) -> None:
         for listener in self.alarm_listeners:

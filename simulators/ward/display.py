@@ -13,15 +13,17 @@ from simulators.ward.options import MANY_PATIENTS
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RECENT, RaisedAlarms
 from simulators.ward.report import WardReport
-from simulators.ward.screen import DUE_LINES, RESPONSE_LINES, as_svg, time_of_day
+from simulators.ward.screen import DUE_LINES, HELD_LINES, RESPONSE_LINES, as_svg, time_of_day
 from simulators.ward.screen import ward as ward_screen
 from simulators.ward.setup import WardSetup
 from vitals.messages import AlarmChanged
 
 _REFRESH_S: Final = 0.25
 _REFRESH_MANY_S: Final = 2.0
-_PICTURE_COLUMNS: Final = 150
-_OTHER_LINES: Final = 2 * RECENT + 2 * RESPONSE_LINES + DUE_LINES + 9  # of the screen, beside the rows of its table
+_PICTURE_COLUMNS: Final = 180
+_OTHER_LINES: Final = (
+    2 * RECENT + 2 * RESPONSE_LINES + DUE_LINES + HELD_LINES + 9
+)  # of the screen, beside the rows of its table
 
 
 class Display(WardPart):

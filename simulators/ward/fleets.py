@@ -33,7 +33,7 @@ class Fleets(WardPart):
         self._link = setup.settings.link
         self._connections = connections
         # The access list of Mosquitto lets a connection publish for its own device only.
-        self._has_own_connections = setup.settings.starts_mosquitto or setup.story.patients <= _OWN_CONNECTIONS
+        self._has_own_connections = setup.settings.starts_mosquitto or len(setup.story.devices) <= _OWN_CONNECTIONS
         count = len(self._wearables) if self._has_own_connections else len(setup.site.edges)
         self._fleets = [
             Fleet(
@@ -54,10 +54,10 @@ class Fleets(WardPart):
             lifetime.run(fleet.run(client), name=f"fleet {index}")
 
     def send(self, samples: Sequence[tuple[int, VitalsV1]], at_ms: int) -> None:
-        """Send what was measured at `at_ms`: pairs of patient number and reading."""
-        for patient, sample in samples:
-            fleet = self._fleets[patient % len(self._fleets)]
-            fleet.send(patient // len(self._fleets), self._with_clock_error(sample), at_ms)
+        """Send what was measured at `at_ms`: pairs of device number and reading."""
+        for device, sample in samples:
+            fleet = self._fleets[device % len(self._fleets)]
+            fleet.send(device // len(self._fleets), self._with_clock_error(sample), at_ms)
 
     @property
     def unacknowledged(self) -> int:

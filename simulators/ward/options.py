@@ -9,6 +9,7 @@ import msgspec
 from simulators.broker import LOOPBACK
 from simulators.errors import BadWard
 from simulators.faults import KEYS, FaultSpec
+from simulators.wearable import DEVICES, MIXED
 
 MOSQUITTO: Final = "mosquitto"
 MANY_PATIENTS: Final = 300
@@ -26,6 +27,7 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[str, ...] = ()  # of the columns of `replay`, such as `Temp=°F`
     patients: int = 8
     edges: int = 2
+    devices: str = "mixed"  # of each patient: `MIXED`, or a number
     speed: float = 30.0
     duration: str | None = None
     cadence: str | None = None
@@ -41,6 +43,18 @@ class WardOptions(msgspec.Struct, frozen=True, kw_only=True):
     desk: bool | None = None  # None: up to `MANY_PATIENTS`
     desk_port: int = 0  # 0: one that is free
     phone_port: int = 0
+
+    def devices_of_patients(self, patients: int) -> tuple[int, ...]:
+        """How many devices the patients wear, in turn.
+
+        Raises:
+            BadWard: it is neither `mixed` nor a number of devices that a patient can wear.
+        """
+        if self.devices == "mixed":
+            return MIXED if patients <= MANY_PATIENTS else (1,)
+        if not self.devices.isdecimal() or int(self.devices) not in DEVICES:
+            raise BadWard(f"--devices {self.devices}: give mixed, or a number from 1 to {max(DEVICES)}")
+        return (int(self.devices),)
 
     def has_desk(self, patients: int) -> bool:
         """Whether an alarm desk calls people."""

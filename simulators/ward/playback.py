@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from runtime.clock import FileClock
@@ -43,12 +43,23 @@ class Playback:
     def is_stopped(self) -> bool:
         return self._stopped.is_set()
 
-    async def play(self, send: Callable[[Sequence[tuple[int, VitalsV1]], int], None]) -> None:
-        """Call `send` with the readings of each moment of the story and their event time, when it comes."""
+    async def play(
+        self,
+        send: Callable[[Sequence[tuple[int, VitalsV1]], int], None],
+        *,
+        before: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        """Call `send` with the readings of each moment of the story and their event time, when it comes.
+
+        Args:
+            before: called with the time of each moment before its readings are sent.
+        """
         self._began_s = time.monotonic()
         stopped = asyncio.create_task(self._stopped.wait(), name="stop")
         try:
             async for moment in self._moments(stopped):
+                if before is not None:
+                    await before(moment.at_ms)
                 send(moment.samples, moment.at_ms)
             if not self.is_stopped and self._ends_ms is not None and self._story.ends_ms is None:
                 await self._pace.until(self._ends_ms)

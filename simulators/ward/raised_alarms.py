@@ -39,7 +39,7 @@ class RaisedAlarms:
             return
         if self.first_after_s is None:
             self.first_after_s = time.monotonic() - self._began_s
-        bed = self._beds[alarm.binding_id]
+        bed = self._beds[alarm.stay_id]
         milder = next((one for one in self.recent if one[1].alarm_id == alarm.alarm_id), None)
         if milder is not None:
             self.recent.remove(milder)

@@ -11,6 +11,7 @@ from simulators.ward.fleets import Fleets
 from simulators.ward.pace import Pace
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RaisedAlarms
+from simulators.ward.rounds import RoundCounts
 from simulators.ward.screen import PatientRow, WardStatus, time_of_day
 from simulators.ward.setup import WardSetup
 from simulators.ward.summary import WardSummary
@@ -32,6 +33,7 @@ class WardReport:
         faults: FaultSchedule,
         alarms: RaisedAlarms,
         calls: Calls | None,
+        rounds: RoundCounts | None,
     ) -> None:
         self._story = setup.story
         self._speed_asked = setup.options.speed
@@ -45,12 +47,13 @@ class WardReport:
         self._faults = faults
         self._alarms = alarms
         self._calls = calls
+        self._rounds = RoundCounts() if rounds is None else rounds
 
     def rows(self, at_ms: int) -> list[PatientRow]:
         """Every patient as the store knows them, at a simulated time."""
         return [
-            PatientRow(bed=one.bed, patient=one.patient, view=self._data_centre.view(one.binding_id.hex(), at_ms))
-            for one in self._bindings
+            PatientRow(bed=one.bed, patient=one.patient, view=self._data_centre.view(one.stay, at_ms))
+            for one in {one.stay: one for one in self._bindings}.values()
         ]
 
     def status(self) -> WardStatus:
@@ -73,6 +76,7 @@ class WardReport:
         """The whole ward, as counted in its store and by its parts."""
         data_centre, playback, fleets = self._data_centre, self._playback, self._fleets.counts
         stored, distinct = data_centre.count_stored()
+        news2, complete = data_centre.count_scores()
         rejected, alarms = self._rejected(), data_centre.alarms_by_class()
         first_alarm_s, real_s, simulated_s = self._alarms.first_after_s, playback.real_s, playback.simulated_s
         return WardSummary(
@@ -101,6 +105,12 @@ class WardReport:
             messages={} if self._calls is None else dict(sorted(self._calls.messages.items())),
             answered={} if self._calls is None else dict(sorted(self._calls.answered.items())),
             on_the_way=self._pace.waiting_for,
+            observations=self._rounds.entered,
+            observations_stored=data_centre.count_observations(),
+            observations_refused=dict(self._rounds.refused),
+            late_rounds=self._rounds.late,
+            news2=news2,
+            news2_complete=complete,
             faults=dict(self._fault_counts()),
             file={} if self._story.report is None else self._story.report.as_dict(),
             file_told=() if self._story.report is None else tuple(self._story.report.lines()),

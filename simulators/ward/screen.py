@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitals.freshness import Freshness
-from vitals.messages import AlarmChanged, AlarmState, Priority
+from vitals.messages import Activity, AlarmChanged, AlarmState, Consciousness, Priority
 from vitals.news2 import risk_text
 from vitals.risk import due_texts, duration
 from vitals.signs import SPEC, VitalSign
@@ -32,9 +32,11 @@ MARK: Final = {Priority.HIGH: "***", Priority.MEDIUM: "**", Priority.LOW: "*"}
 _RISK_COLOUR: Final = {"high": "bold red", "medium": "yellow", "low-medium": "yellow", "low": "green"}
 _NEWS2_OF: Final = {int(Priority.HIGH): 7, int(Priority.MEDIUM): 5}
 _TREND_MS: Final = 3_600_000
-_WIDE: Final = 130  # columns from which on everything has room
+_WIDE: Final = 130  # columns from which on everything but what people entered has room
+_WIDEST: Final = 170  # columns from which on that has room, too
 RESPONSE_LINES: Final = 3  # one for each recommended response that a NEWS2 alarm may ask for
 DUE_LINES: Final = 2
+HELD_LINES: Final = 2
 """Lines about values that have to be measured or entered again."""
 _MOST_BEDS: Final = 8
 _COLUMNS: Final = (
@@ -47,6 +49,9 @@ _COLUMNS: Final = (
 
 
 _MODELS: Final = ("sepsis", "heart")
+BY_PERSON: Final = "p"
+"""Stands behind a value that a person entered."""
+_BY: Final = "by:"
 
 
 class PatientRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,31 +107,36 @@ def ward(
         calls: by alarm id, what the alarm desk did about them.
         hints: lines below everything else.
         most: rows of the table, at most.
-        width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines.
+        width: columns of the terminal. A narrow table has no pseudonyms, models, units and lines; what
+            people entered has a column of its own where there is room.
     """
     worst_first = sorted(rows, key=_severity, reverse=True)
-    table = _wide_table() if width >= _WIDE else _narrow_table()
-    cells = _cells if width >= _WIDE else _narrow_cells
+    table = _wide_table(has_entries=width >= _WIDEST) if width >= _WIDE else _narrow_table()
     for row in worst_first[:most]:
-        table.add_row(*cells(row, now_ms))
+        table.add_row(
+            *(_cells(row, now_ms, has_entries=width >= _WIDEST) if width >= _WIDE else _narrow_cells(row, now_ms))
+        )
     left_out = len(rows) - most
     parts: list[RenderableType] = [_head(status, len(rows)), table]
     if left_out > 0:
         parts.append(Text(f"and {left_out} more, none of them worse", style="dim"))
     parts.extend(_responses(worst_first))
     parts.extend(_due(worst_first))
+    parts.extend(_held(worst_first))
     parts.extend(_without_score(rows))
     for bed, alarm in recent:
         parts.append(_line(bed, alarm))
         status_of_calls = (calls or {}).get(alarm.alarm_id)
         if status_of_calls is not None and status_of_calls.called:
             parts.append(_calls_line(status_of_calls))
+    if any(_person_of(sign) for row in rows for sign in row.view.signs if sign.sign in _COLUMNS):
+        parts.append(Text(f"    {BY_PERSON}: entered by a person; all others are of devices", style="dim"))
     parts.extend(hints)
     parts.append(Text(NOT_A_DEVICE, style="dim italic"))
     return Group(*parts)
 
 
-def as_svg(screen: RenderableType, *, title: str, width: int = 150) -> str:
+def as_svg(screen: RenderableType, *, title: str, width: int = 180) -> str:
     """A screen as an SVG picture that uses fonts of the reader's machine."""
     console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
     console.print(screen)
@@ -142,7 +152,7 @@ def time_of_day(at_ms: int | None) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%H:%M:%S")
 
 
-def _wide_table() -> Table:
+def _wide_table(*, has_entries: bool) -> Table:
     table = Table(expand=True, header_style="bold", row_styles=["", "on grey7"])
     for title, justify in (("bed", "right"), ("patient", "left"), ("NEWS2", "right"), ("1 h", "left")):
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -151,6 +161,8 @@ def _wide_table() -> Table:
     for sign in _COLUMNS:
         spec = SPEC[sign]
         table.add_column(f"{spec.abbreviation} {spec.unit}", justify="right", no_wrap=True)
+    if has_entries:
+        table.add_column("entered", no_wrap=True)
     table.add_column("quality", no_wrap=True)
     table.add_column("alarm", ratio=1, no_wrap=True, overflow="ellipsis")
     return table
@@ -184,18 +196,38 @@ def model_text(model: ModelView | None) -> Text:
 
 
 def sign_text(sign: SignView | None) -> Text:
-    """A value, dim with its age when it is late, only its age when it is stale."""
+    """A value, dim with its age when it is late, only its age when it is stale; marked if a person entered it."""
     if sign is None:
         return Text("–", style="dim")
     if sign.freshness >= Freshness.STALE:
         return Text(f"no data {duration(sign.age_ms)}", style="dim red")
-    value = f"{sign.value:.{SPEC[sign.sign].decimals}f}"
+    value = f"{sign.value:.{SPEC[sign.sign].decimals}f}{BY_PERSON if _person_of(sign) else ''}"
     if sign.freshness is Freshness.LATE:
         return Text(f"{value} {duration(sign.age_ms)}", style="dim")
     return Text(value)
 
 
-def _cells(row: PatientRow, now_ms: int) -> list[Text]:
+def entered_text(signs: Mapping[VitalSign, SignView]) -> Text:
+    """Consciousness and oxygen, who entered them, and how long ago: `C, 2 L/min, anna 12 min`."""
+    level, flow = signs.get(VitalSign.CONSCIOUSNESS), signs.get(VitalSign.SUPPLEMENTAL_OXYGEN)
+    known = [sign for sign in (level, flow) if sign is not None]
+    if not known:
+        return Text("–", style="dim")
+    parts = [] if level is None else [Consciousness(int(level.value)).letter]
+    if flow is not None:
+        parts.append("air" if flow.value == 0 else f"{flow.value:g} L/min")
+    oldest = max(known, key=lambda sign: sign.age_ms)
+    who = _person_of(oldest) or "device"
+    is_old = any(sign.freshness >= Freshness.STALE for sign in known)
+    return Text(f"{', '.join(parts)}, {who} {duration(oldest.age_ms)}", style="dim red" if is_old else "")
+
+
+def _person_of(sign: SignView) -> str:
+    """Who entered a value; empty: a device measured it."""
+    return sign.source.removeprefix(_BY) if sign.source.startswith(_BY) else ""
+
+
+def _cells(row: PatientRow, now_ms: int, *, has_entries: bool) -> list[Text]:
     view = row.view
     signs = {sign.sign: sign for sign in view.signs}
     models = {model.model: model for model in view.models}
@@ -206,6 +238,7 @@ def _cells(row: PatientRow, now_ms: int) -> list[Text]:
         _trend(view, now_ms),
         *(model_text(models.get(model)) for model in _MODELS),
         *(sign_text(signs.get(sign)) for sign in _COLUMNS),
+        *([entered_text(signs)] if has_entries else []),
         _quality(view, now_ms),
         _alarms(view),
     ]
@@ -251,6 +284,8 @@ def _quality(view: PatientView, now_ms: int) -> Text:
     if view.news2 is not None and view.news2.due:
         return Text(f"due: {', '.join(SPEC[sign].abbreviation for sign in view.news2.due)}", style="yellow")
     worst = max((sign.freshness for sign in view.signs if not SPEC[sign.sign].entered), default=Freshness.FRESH)
+    if worst is Freshness.FRESH and view.activity in (Activity.WALK, Activity.EXERCISE):
+        return Text(view.activity.phrase, style="cyan")
     return Text("ok" if worst is Freshness.FRESH else worst.name.lower(), style="dim" if not worst else "cyan")
 
 
@@ -303,6 +338,15 @@ def _due(worst_first: Sequence[PatientRow]) -> list[Text]:
     lines = [Text(f"    bed {bed}: {text}", style="yellow", no_wrap=True) for bed, text in of_beds[:DUE_LINES]]
     if len(of_beds) > DUE_LINES:
         lines[-1].append(f"; and {len(of_beds) - DUE_LINES} more")
+    return lines
+
+
+def _held(worst_first: Sequence[PatientRow]) -> list[Text]:
+    """What an activity explains and no alarm is made of, of the worst patients."""
+    of_beds = [(row.bed, text) for row in worst_first for text in row.view.held]
+    lines = [Text(f"    bed {bed}: {text}", style="cyan", no_wrap=True) for bed, text in of_beds[:HELD_LINES]]
+    if len(of_beds) > HELD_LINES:
+        lines[-1].append(f"; and {len(of_beds) - HELD_LINES} more")
     return lines
 
 

@@ -39,17 +39,24 @@ class WardSummary(msgspec.Struct, kw_only=True):
     messages: dict[str, int] = {}  # that the alarm desk sent, by person
     answered: dict[str, int] = {}  # alarms that people answered, by person
     on_the_way: int = 0  # readings that were neither stored nor refused when the ward ended
+    observations: int = 0  # that nurses entered and the alarm desk confirmed, each once
+    observations_stored: int = 0  # observations in the store
+    observations_refused: dict[str, int] = {}  # that the desk refused, by its reason
+    late_rounds: int = 0
+    news2: int = 0  # scores
+    news2_complete: int = 0  # scores of which no parameter is missing or overdue
     faults: dict[str, int] = {}
     file: dict[str, Any] = {}  # of the file that was replayed, see `models.patient_files.report`
     file_told: tuple[str, ...] = ()  # the same in words
 
     @property
     def is_conserved(self) -> bool:
-        """Whether every reading is accounted for, and none twice."""
+        """Whether every reading and every observation is accounted for, and none twice."""
         return (
             self.sent == self.accepted + self.refused + self.given_up + self.on_the_way_unaccepted
             and self.accepted == self.stored + self.dead_letters
             and not self.duplicates_stored
+            and self.observations == self.observations_stored
         )
 
     @property
@@ -106,6 +113,7 @@ class WardSummary(msgspec.Struct, kw_only=True):
             ("duplicates stored", self.duplicates_stored, ""),
             ("rejected", self.rejected, _listed(self.rejected_by_reason)),
             *(row for row in only_if_any if row[1]),
+            *self._rounds(),
             ("alarms", self.alarms, _listed(self.alarms_by_class)),
             ("first alarm", "none" if first is None else f"{first:.1f} s", "after the start, real time"),
             *self._people(),
@@ -113,6 +121,16 @@ class WardSummary(msgspec.Struct, kw_only=True):
             ("speed", f"{self.speed:.0f}×", f"of at most {self.speed_asked:g}×; {took}"),
             *([("faults", "", _listed(self.faults))] if self.faults else []),
         ]
+
+    def _rounds(self) -> list[tuple[str, Any, str]]:
+        share = f"{100 * self.news2_complete / self.news2:.1f} %" if self.news2 else "none"
+        rows: list[tuple[str, Any, str]] = [("complete NEWS2", share, f"of {self.news2} scores")]
+        if self.observations or self.observations_refused:
+            stored = f"entered by nurses; {self.observations_stored} in the store, {self.late_rounds} rounds late"
+            rows.insert(0, ("observations", self.observations, stored))
+        if self.observations_refused:
+            rows.append(("not entered", sum(self.observations_refused.values()), _listed(self.observations_refused)))
+        return rows
 
     def _people(self) -> list[tuple[str, Any, str]]:
         if not self.messages:

@@ -21,8 +21,10 @@ from simulators.ward.pace import Pace
 from simulators.ward.playback import Playback
 from simulators.ward.raised_alarms import RaisedAlarms
 from simulators.ward.report import WardReport
+from simulators.ward.rounds import RoundPatient, Rounds
 from simulators.ward.setup import WardSetup
 from simulators.ward.summary import WardSummary
+from simulators.wearable import WearableKind
 
 READY_WITHIN_S: Final = 20.0
 """Real seconds within which a stage must be ready; 10 ms more for each patient."""
@@ -43,7 +45,7 @@ class Ward:
         self.pace = self._make_pace()
         self._prints = setup.options.headless and not setup.options.as_json
         self.alarms = RaisedAlarms(
-            {one.binding_id.hex(): one.bed for one in setup.site.bindings},
+            {one.stay: one.bed for one in setup.site.bindings},
             began_s=setup.began_s,
             announce=print_alarm if self._prints else None,
         )
@@ -55,6 +57,7 @@ class Ward:
         self.playback = Playback(
             setup.story, setup.clock, self.pace, duration_ms=setup.settings.duration_ms, began_s=setup.began_s
         )
+        self.rounds = self._make_rounds()
         self.faults = FaultSchedule(setup.settings, setup.broker, self.edges)
         self.report = WardReport(
             setup,
@@ -67,6 +70,7 @@ class Ward:
             faults=self.faults,
             alarms=self.alarms,
             calls=None if self.desk is None else self.desk.calls,
+            rounds=None if self.rounds is None else self.rounds.counts,
         )
         self.display = Display(setup, self.report, self.playback, self.alarms, self.desk)
         # Receivers start before senders: a frame sent before its receiver listens has to be sent again.
@@ -86,9 +90,11 @@ class Ward:
             with _signals_stop(self.playback):
                 async with lifetime() as running:
                     await self._start(running)
-                    await self.playback.play(self.fleets.send)
+                    await self.playback.play(self.fleets.send, before=None if self.rounds is None else self.rounds.make)
                     self.display.save_picture()
                     await self.playback.drain(lambda: self.fleets.unacknowledged)
+                    if self.rounds is not None:
+                        await self.rounds.sent()
         except BaseExceptionGroup as failed:
             raise first_of(failed, BadWard) or failed from None
         return self.report.summary()
@@ -124,6 +130,21 @@ class Ward:
         if not self.setup.options.has_desk(self.setup.story.patients):
             return None
         return AlarmDeskPart(self.setup, self.data_centre, announce=print_line if self._prints else None)
+
+    def _make_rounds(self) -> Rounds | None:
+        if self.desk is None:
+            return None
+        setup = self.setup
+        stays = dict.fromkeys(one.stay for one in setup.site.bindings)
+        cuffed = {one.patient for one in setup.story.devices if one.kind in (WearableKind.MONITOR, WearableKind.CUFF)}
+        return Rounds(
+            [RoundPatient(number, stay_id, number in cuffed) for number, stay_id in enumerate(stays)],
+            self.desk,
+            self.pace,
+            seed=setup.options.seed,
+            body=setup.story.body,
+            view=self.data_centre.view,
+        )
 
     def _make_edges(self) -> Edges:
         return Edges(self.setup.site, make_agents(self.setup, self.data_centre.heartbeat))

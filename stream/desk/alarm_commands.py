@@ -59,6 +59,7 @@ class Alarm(msgspec.Struct, kw_only=True):
     silenced_until_ms: int | None = None
     calling: bool = False
     outage: str = ""
+    ordered: str = ""
     told: list[ListedNotification] = []
 
 
@@ -275,6 +276,8 @@ def _answer_text(one: Alarm) -> str:
         lines.append(f"silenced until {_clock(one.silenced_until_ms)}")
     if one.outage:
         lines.append(f"see outage {one.outage[:8]}")
+    if one.ordered:
+        lines.append(_printable(one.ordered))
     return "\n".join(lines) or ("not yet" if one.calling else "no")
 
 

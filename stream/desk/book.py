@@ -21,12 +21,12 @@ from stream.durable_file import DurableFile
 from stream.errors import CommitFailed, FileUnusable
 
 BOOK_FILE: Final = "desk.sqlite"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 _RESERVE_BYTES: Final = 8 << 20
 _LOG_NUMBER: Final = "log_number"
 _DAY_MS: Final = 86_400_000
-_ENDED_KEPT_MS: Final = 30 * _DAY_MS  # frames of an ended binding are accepted for 14 days
+_ENDED_KEPT_MS: Final = 30 * _DAY_MS  # frames of an ended stay are accepted for 14 days
 
 _OUTAGES: Final = """CREATE TABLE outages (       -- vitals.outages.SiteOutages, one row
     only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL) STRICT;"""
@@ -37,7 +37,7 @@ _TABLES: Final = "\n".join(
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
         tables.POSITIONS, tables.ALARMS, tables.DELIVERIES, tables.ATTEMPTS, tables.SILENCES, tables.ORDERS,
-        tables.SESSIONS, tables.ENDED, _OUTAGES, _CLOCK,
+        tables.SESSIONS, tables.ENDED, tables.JOINED, _OUTAGES, _CLOCK,
     )
 )  # fmt: skip
 # A silence named no sign: it stays only where no alarm of the same rule and patient has one.
@@ -78,10 +78,11 @@ class DeskBook(DurableFile):
         self.positions = tables.Positions(self._db)
         self.alarms = tables.KeptAlarms(self._db)
         self.deliveries = tables.Deliveries(self._db)
-        self.orders = tables.PendingOrders(self._db)
+        self.entries = tables.PendingEntries(self._db)
         self.silences = tables.Silences(self._db)
         self.sessions = tables.LoginSessions(self._db)
-        self.ended = tables.EndedBindings(self._db)
+        self.ended = tables.EndedStays(self._db)
+        self.observations = tables.EnteredObservations(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -107,7 +108,7 @@ class DeskBook(DurableFile):
         """From now on another log is read. Within a transaction."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_LOG_NUMBER, str(self.log_number + 1)))
         self.positions.clear()
-        self.orders.drop_acknowledgements()
+        self.entries.drop_acknowledgements()
 
     def outages(self) -> list[Any] | None:
         """The stored state of `vitals.outages.SiteOutages`; None if none was ever stored."""
@@ -118,7 +119,7 @@ class DeskBook(DurableFile):
         self._db.execute("INSERT OR REPLACE INTO outages VALUES (1, ?)", (_PACK.encode(state),))
 
     def forget(self, *, now_ms: int, before_ms: int, wall_ms: int) -> None:
-        """Delete unlisted alarms older than `before_ms` with all their rows; silences and sessions that are over.
+        """Delete unlisted alarms and observations older than `before_ms`; silences and sessions that are over.
 
         Args:
             wall_ms: sessions end by the wall clock, all else by the desk's time.
@@ -131,6 +132,8 @@ class DeskBook(DurableFile):
         ]
         for table in ("delivery", "attempt", "wish", "alarm"):
             self._db.executemany(f"DELETE FROM {table} WHERE alarm_id = ?", [(one,) for one in old])  # noqa: S608
+        self.observations.forget(before_ms - now_ms + wall_ms)
+        self._db.executemany("DELETE FROM joined WHERE lead = ?", [(one,) for one in old])
         # The record of an alarm may name a silence for a while after its end.
         self.silences.forget(now_ms - _DAY_MS)
         self.sessions.forget(wall_ms)
@@ -150,10 +153,13 @@ class DeskBook(DurableFile):
             found = self._migrate("3", _TO_3)
             ((newest_ms,),) = self.query(_NEWEST_MS)
             self._db.execute("INSERT INTO clock VALUES (1, ?, ?, 0, '')", (newest_ms, newest_ms))
+        if found == "3":  # before several could find the same condition of a stay
+            found = self._migrate("4", tables.JOINED)
         if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found} of a desk, this vitalloom reads {SCHEMA}; use the version that wrote it"
             )
+        self._db.executescript(tables.OBSERVATIONS)
         self._keep_reserve()
 
     def _migrate(self, schema: str, statements: str) -> str:

@@ -9,12 +9,13 @@ from runtime.logs import get
 from stream.desk import decisions, outages
 from stream.desk.book import DeskBook
 from stream.desk.decisions import Delivery, DeliveryStatus, Kept, Limit, OutgoingMessage
+from stream.desk.ordered_calls import policy_for
 from stream.desk.people import People
 from vitals.escalation import Attempt, Due, EscalationPolicy, Outcome, key_prefix, standing_calls
 
 _log = get(__name__)
 
-_NEVER: Final = (None, None)
+_NEVER: Final = (None, "", None)
 
 
 class Calling:
@@ -32,7 +33,8 @@ class Calling:
         self._people = people
         self._book = book
         self._receipts = receipts
-        self._look: dict[bytes, tuple[int | None, int | None]] = {}  # by alarm: its heard_ms, when to plan it again
+        # By alarm: its heard_ms, the ladder that was ordered, when to plan it again.
+        self._look: dict[bytes, tuple[int | None, str, int | None]] = {}
         self.no_address = 0
         self.slowest_first_ms = 0
 
@@ -50,12 +52,17 @@ class Calling:
         for alarm_id in self._look.keys() - set(alarm_ids):
             del self._look[alarm_id]
 
-    def plan(self, kept: Kept, now_ms: int) -> None:
-        """Store the notifications of an alarm that have become due since it was planned last."""
+    def plan(self, kept: Kept, now_ms: int, ladder: str = "") -> None:
+        """Store the notifications of an alarm that have become due since it was planned last.
+
+        Args:
+            ladder: name of the ladder that is ordered for it; empty: none.
+        """
         alarm_id = kept.alarm.alarm_id
-        heard_ms, look_ms = self._look.get(alarm_id, _NEVER)
-        if heard_ms != kept.heard_ms or (look_ms is not None and look_ms <= now_ms):
-            self._look[alarm_id] = (kept.heard_ms, self._plan(kept, now_ms))
+        heard_ms, planned_by, look_ms = self._look.get(alarm_id, _NEVER)
+        if heard_ms != kept.heard_ms or planned_by != ladder or (look_ms is not None and look_ms <= now_ms):
+            look_ms = self._plan(kept, now_ms, policy_for(self._policy, ladder))
+            self._look[alarm_id] = (kept.heard_ms, ladder, look_ms)
 
     def begin(
         self, now_ms: int, standing: Mapping[bytes, Kept], flying: Collection[tuple[str, str, str]]
@@ -90,19 +97,20 @@ class Calling:
             begun.append(outgoing._replace(deliveries=deliveries))
         return begun
 
-    def _plan(self, kept: Kept, now_ms: int) -> int | None:
+    def _plan(self, kept: Kept, now_ms: int, policy: EscalationPolicy) -> int | None:
         """Store due notifications; returns when to plan the alarm again."""
         alarm_id, ladder = kept.alarm.alarm_id, key_prefix(kept.escalation)
         deliveries = self._book.deliveries
         while True:
             known = frozenset(one.key for one in deliveries.of(alarm_id))
             attempts = deliveries.attempts(alarm_id, ladder)
-            plan = decisions.plan(self._policy, kept, attempts, now_ms=now_ms, known=known)
+            plan = decisions.plan(policy, kept, attempts, now_ms=now_ms, known=known)
             deliveries.put_passed(plan.passed, now_ms)
             is_unreachable = False
             for due in plan.due:
                 calls = self._people.calls_of(due)
-                unreached = self._without_reached(due, calls, kept.alarm.rule_id)
+                channels = len(policy.ladder(due.priority, kept.alarm.rule_id).steps[due.level].channels)
+                unreached = self._without_reached(due, calls, channels)
                 deliveries.put_new(unreached)
                 for one in unreached:
                     deliveries.overtake(one)
@@ -114,10 +122,12 @@ class Calling:
                     deliveries.put_attempt(alarm_id, Attempt(key=due.key, at_ms=now_ms, outcome=Outcome.FAILED))
             if not is_unreachable:
                 break
-        self._call_uncalled(kept, ladder, tuple(attempts), now_ms)
+        self._call_uncalled(kept, ladder, tuple(attempts), now_ms, policy)
         return plan.look_ms
 
-    def _call_uncalled(self, kept: Kept, ladder: str, attempts: tuple[Attempt, ...], now_ms: int) -> None:
+    def _call_uncalled(
+        self, kept: Kept, ladder: str, attempts: tuple[Attempt, ...], now_ms: int, policy: EscalationPolicy
+    ) -> None:
         """Call at once who has a role now whose step is due, and has not been called: after a change of shift, of an
         address, or while an outage called instead."""
         deliveries = self._book.deliveries
@@ -126,17 +136,20 @@ class Calling:
             for one in deliveries.of(kept.alarm.alarm_id)
             if one.key.startswith(ladder) and (not one.is_open or self._people.may_be_called(one))
         ]
-        due = standing_calls(self._policy, kept.escalation, now_ms=now_ms, attempts=attempts)
+        due = standing_calls(policy, kept.escalation, now_ms=now_ms, attempts=attempts)
         standing = [call for one in due for call in self._people.calls_of(one, due_ms=now_ms)]
         for call in decisions.uncalled(standing, before):
             deliveries.change(call)
 
-    def _without_reached(self, due: Due, calls: list[Delivery], rule_id: str) -> list[Delivery]:
-        """Leave out who was reached by an earlier channel of the same round, where a channel's receipt counts."""
+    def _without_reached(self, due: Due, calls: list[Delivery], channels: int) -> list[Delivery]:
+        """Leave out who was reached by an earlier channel of the same round, where a channel's receipt counts.
+
+        Args:
+            channels: number of channels of the step.
+        """
         if not self._receipts or not calls:
             return calls
         first, _, attempt = due.key.rpartition(".")
-        channels = len(self._policy.ladder(due.priority, rule_id).steps[due.level].channels)
         earlier = range(due.attempt - due.attempt % channels, int(attempt))
         reached = {
             one.person

@@ -3,15 +3,16 @@
 import http.client
 import os
 import ssl
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from runtime.errors import NotPrivate
 from runtime.hardening import make_private_dir, read_private, write_private
-from stream.errors import DeskCommandFailed
+from stream.errors import DeskCommandFailed, ValueIsExtreme
 
 WITHIN_S: Final = 10.0
 MAX_REPLY_BYTES: Final = 16 << 20
@@ -96,6 +97,22 @@ class DeskClient:
         path = f"/v1/alarms/{alarm_id}/silence"
         return self._ask("POST", path, asked, dict[str, Any], token=self._known_token())
 
+    def observe(self, stay: str, entered: dict[str, Any]) -> dict[str, Any]:
+        """Enter an observation.
+
+        Args:
+            stay: id of the stay, patient or bed.
+            entered: `stream.desk.observation_api.EnterObservation`.
+
+        Raises:
+            ValueIsExtreme: a value is extreme, and `entered` does not say that it is confirmed.
+        """
+        return self._ask("POST", _observations_of(stay), entered, dict[str, Any], token=self._known_token())
+
+    def observations(self, stay: str, kind: type[_T]) -> _T:
+        """The last observations of a stay, decoded as `kind`."""
+        return self._ask("GET", _observations_of(stay), None, kind, token=self._known_token())
+
     def _known_token(self) -> str:
         if self._token:
             return self._token
@@ -133,6 +150,8 @@ class DeskClient:
             ) from error
         finally:
             made.close()
+        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise ValueIsExtreme(_problem(answer.status, content))
         if answer.status != 200 or len(content) > MAX_REPLY_BYTES:
             raise DeskCommandFailed(_problem(answer.status, content))
         try:
@@ -141,6 +160,10 @@ class DeskClient:
             raise DeskCommandFailed(
                 f"{self.url} does not reply like an alarm desk of this version ({error})"
             ) from error
+
+
+def _observations_of(stay: str) -> str:
+    return f"/v1/stays/{quote(stay, safe='')}/observations"
 
 
 def _problem(status: int, content: bytes) -> str:

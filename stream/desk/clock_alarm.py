@@ -28,7 +28,7 @@ def follow_clock(problem: str, before: Kept | None, *, now_ms: int, wall_ms: int
         return msgspec.structs.replace(before, escalation=escalation, heard_ms=now_ms)
     alarm_id = hashlib.sha256(b"desk clock" + now_ms.to_bytes(8, "big", signed=True)).digest()[:16]
     alarm = AlarmChanged(
-        binding_id=alarm_id.hex(),
+        stay_id=alarm_id.hex(),
         alarm_id=alarm_id,
         rule_id=CLOCK_RULE,
         kind=AlarmKind.TECHNICAL,

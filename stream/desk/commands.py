@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from enum import StrEnum
 from getpass import getpass
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,12 @@ ConfigOption = Annotated[
     typer.Option("--config", help="Configuration file of the desk (TOML); see --sample-config.", show_default=False),
 ]
 
+
+class OnOff(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
 NameArgument = Annotated[str, typer.Argument(help="Desk user name.")]
 
 
@@ -68,18 +75,38 @@ def run(
         typer.echo("the configuration is valid")
         raise typer.Exit
     try:  # Managing users and addresses of a desk on the embedded engine needs no Kafka client.
-        from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
+        from stream.desk.kafka_ports import KafkaAlarmSource, KafkaEntrySink
     except ModuleNotFoundError as error:
         raise MissingExtra(extra="desk-kafka", module=error.name or "") from error
-    raise typer.Exit(run_desk(found, config, KafkaAlarmSource(found.kafka), KafkaAnswerSink(found.kafka)))
+    raise typer.Exit(run_desk(found, config, KafkaAlarmSource(found.kafka), KafkaEntrySink(found.kafka)))
 
 
 @user.command("add")
-def add_user(context: typer.Context, name: NameArgument, config: ConfigOption = None) -> None:
+def add_user(
+    context: typer.Context,
+    name: NameArgument,
+    config: ConfigOption = None,
+    prescriber: Annotated[
+        bool, typer.Option("--prescriber", help="The user may order to move the red limits of NEWS2.")
+    ] = False,
+) -> None:
     """Add a user, or change a user's password. Asks for the password, or reads it from standard input."""
     users = users_of(desk_config(config or _given(context)))
-    users.put(name, _password(name), now_ms=SystemClock().now_ms())
+    users.put(name, _password(name), now_ms=SystemClock().now_ms(), prescriber=prescriber)
     typer.echo(f"user {name} is added; to log in: vitalloom alarms login {name}")
+
+
+@user.command("prescriber")
+def set_prescriber(
+    context: typer.Context,
+    name: NameArgument,
+    state: Annotated[OnOff, typer.Argument(help="Whether the user may order to move the red limits of NEWS2.")],
+    config: ConfigOption = None,
+) -> None:
+    """Say whether a user is a prescriber, who may order to move the red limits of NEWS2."""
+    is_prescriber = state is OnOff.ON
+    users_of(desk_config(config or _given(context))).set_prescriber(name, prescriber=is_prescriber)
+    typer.echo(f"user {name} is {'a' if is_prescriber else 'no'} prescriber")
 
 
 @user.command("remove")
@@ -92,7 +119,8 @@ def remove_user(context: typer.Context, name: NameArgument, config: ConfigOption
 @user.command("list")
 def list_users(context: typer.Context, config: ConfigOption = None) -> None:
     """List the users who may acknowledge and silence alarms."""
-    names = sorted(users_of(desk_config(config or _given(context))).all())
+    users = users_of(desk_config(config or _given(context))).all()
+    names = [f"{name}, prescriber" if users[name].prescriber else name for name in sorted(users)]
     typer.echo("\n".join(names) or "no users; add one: vitalloom desk user add NAME")
 
 

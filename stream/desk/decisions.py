@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import AlarmChangedMeanwhile, NoSuchAlarm
-from stream.records import AlarmRecord, BindingEndedRecord, EdgeAlarmRecord
+from stream.records import AlarmRecord, EdgeAlarmRecord, StayEndedRecord
 from vitals.alarms import WORSE_BY, ClockText
 from vitals.escalation import Attempt, Due, Escalation, EscalationPolicy, Outcome, due, follow, next_due_ms, overtaken
 from vitals.messages import Acknowledge, AlarmChanged, AlarmKind, AlarmState, Priority, Silence
@@ -33,6 +33,7 @@ END_DATE_RULE: Final = "end_date"
 """The rule of the alarms that the desk raises for what expires; see `stream.desk.end_dates`."""
 _OWN_RULES: Final = frozenset({OUTAGE_RULE, CLOCK_RULE, END_DATE_RULE})
 
+_SOME_EDGE: Final = "?"  # of a record of an earlier version, which did not say which
 _BELOW_EVERY_REVISION: Final = -1_000_000
 _FIRST_PAUSE_MS: Final = 2_000
 _LONGEST_PAUSE_MS: Final = 60_000
@@ -52,18 +53,31 @@ class DeskAnswer(msgspec.Struct, frozen=True, array_like=True):
 class ActiveSilence(msgspec.Struct, frozen=True, array_like=True):
     """A silence of one condition of one patient; alarms above `priority` are not silenced."""
 
-    binding_id: str
+    stay_id: str
     rule_id: str
     by: str
     at_ms: int
     until_ms: int  # by the desk's time
     priority: Priority
     key: str = ""  # the sign, of a rule that is judged sign by sign
-    ordered_until_ms: int | None = None  # its end as the patient's monitor was told; None: `until_ms`
+    told_until_ms: int | None = None  # its end as the patient's monitor was told; None: `until_ms`
+
+
+class Finding(msgspec.Struct, frozen=True, array_like=True):
+    """An alarm of a condition, as the one who found it told of it last, with the id and revisions that are known there.
+
+    Several edges and the data centre may find the same condition, with different onsets and so with different ids.
+    """
+
+    alarm: AlarmChanged
+    edge: str = ""  # id of the edge; empty: the data centre
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """One alarm as the desk stores it, with its escalation and answer."""
+    """One alarm as the desk stores it, with its escalation and answer.
+
+    It is the only open alarm of its condition. Whoever finds the same condition later joins it.
+    """
 
     escalation: Escalation
     opened_ms: int  # when the desk first read it
@@ -73,6 +87,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     replaced: bool = False  # superseded by another alarm of the same condition
     without_data: tuple[str, ...] = ()  # of an outage: the bindings that send no data
     log: int = 0  # number of the log of its last record: revisions count within one log
+    edge: str = ""  # id of the edge that reported it, if one did; empty in records of earlier versions
+    joined: tuple[Finding, ...] = ()  # if several have found it: what each told of, the first one first; else empty
 
     @property
     def alarm(self) -> AlarmChanged:
@@ -80,14 +96,19 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def condition(self) -> tuple[str, str, str]:
-        """Binding, rule and key."""
-        return self.alarm.binding_id, self.alarm.rule_id, self.alarm.key
+        """Stay, rule and key."""
+        return self.alarm.stay_id, self.alarm.rule_id, self.alarm.key
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What each of those who have found it told of."""
+        return self.joined or (Finding(self.alarm, (self.edge or _SOME_EDGE) if self.from_edge else ""),)
 
     @property
     def is_own(self) -> bool:
         """Whether it is an alarm that the desk has raised itself; no patient's monitor has it."""
         alarm = self.alarm
-        is_of_desk = alarm.rule_id in _OWN_RULES and alarm.binding_id == alarm.alarm_id.hex()
+        is_of_desk = alarm.rule_id in _OWN_RULES and alarm.stay_id == alarm.alarm_id.hex()
         return is_of_desk and not self.from_edge
 
     @property
@@ -134,7 +155,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_confirmed(self) -> bool:
         """Whether the patient's record shows the answer. An alarm of the desk itself needs no confirmation."""
-        return self.alarm.acknowledged_by is not None or (self.is_own and self.answer is not None)
+        return _is_confirmed(self, self.alarm)
 
 
 def covers(answer: DeskAnswer, alarm: AlarmChanged) -> bool:
@@ -150,14 +171,15 @@ class Heard(NamedTuple):
     kept: Kept
     news: bool  # False: already known, nothing to write
     displaced: Kept | None = None  # the alarm of the same condition that it supersedes
-    order: DeskAnswer | None = None  # an earlier answer to an edge's alarm, to be sent to the patient's monitor
+    order: DeskAnswer | None = None  # an earlier answer, to be sent to whoever has found the alarm only now
+    told: Finding | None = None  # what that one told of
 
 
 def of_edge(record: EdgeAlarmRecord) -> AlarmChanged | None:
     """An edge's alarm record as an alarm; None if its kind, state or priority is unknown.
 
-    Edge and data centre run the same kernel on the same readings, so their alarms have the same id but revisions of
-    their own. All revisions of an edge are below the first of the data centre, whose record replaces the edge's.
+    Edge and data centre run the same kernel. On the same readings their alarms have the same id but revisions of their
+    own. All revisions of an edge are below the first of the data centre, whose record replaces the edge's.
     """
     found = record.alarm
     try:
@@ -165,7 +187,7 @@ def of_edge(record: EdgeAlarmRecord) -> AlarmChanged | None:
     except ValueError:
         return None
     return AlarmChanged(
-        binding_id=record.binding_id,
+        stay_id=record.stay_id,
         alarm_id=found.alarm_id,
         rule_id=found.rule_id,
         key=found.key,
@@ -197,8 +219,9 @@ def hear(
     """Apply a record of a new or changed alarm. None: the record is of no use to the desk.
 
     Args:
-        before: the stored state of this alarm.
-        rival: the stored state of another open alarm of the same condition.
+        before: the stored state of this alarm, or of the one that it has joined.
+        rival: the stored state of another open alarm of the same condition. One that somebody else has found is joined,
+            so that nobody is called twice; one of the same origin is superseded.
         silence: the newest silence of this condition that was set at this desk, in force or over.
         log: number of the log that the record was read from. In another log than before revisions count anew: its
             record is believed, and an answer holds unless the alarm is worse.
@@ -206,14 +229,21 @@ def hear(
     """
     from_edge = isinstance(record, EdgeAlarmRecord)
     alarm = of_edge(record) if isinstance(record, EdgeAlarmRecord) else record.alarm
-    if alarm is None or (from_edge and _needs_no_edge(alarm, before, rival, log)):
+    if alarm is None:
+        return None
+    edge = record.frame.edge_id.hex() if isinstance(record, EdgeAlarmRecord) else ""
+    told = Finding(alarm, edge)
+    open_one = _to_join(told, before, rival, log)
+    if open_one is not None:
+        return _join(told, open_one, now_ms=now_ms, silence=silence, log=log, silenced_until_ms=silenced_until_ms)
+    if from_edge and _needs_no_edge(alarm, before):
         return None
     in_other_log = before is not None and before.log != log
     if before is not None and not in_other_log and alarm.revision <= before.alarm.revision:
         return Heard(before, news=False)
     if from_edge and before is not None and not before.alarm.retrospective:
         alarm = msgspec.structs.replace(alarm, retrospective=False)  # late, but people were notified of this alarm
-    ours = silence is not None and alarm.silenced_until_ms == ordered_until_ms(silence)
+    ours = silence is not None and alarm.silenced_until_ms == told_until_ms(silence)
     if silence is not None and ours and alarm.priority > silence.priority:
         # It got worse after the silence was set, so the silence does not cover it.
         alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)
@@ -232,25 +262,26 @@ def hear(
         from_edge=from_edge,
         answer=answer,
         log=log,
+        edge=edge,
     )
     displaced = None
     if rival is not None and kept.is_active and rival.alarm.alarm_id != alarm.alarm_id:
         displaced = msgspec.structs.replace(rival, replaced=True, heard_ms=now_ms)
-    return Heard(kept, news=True, displaced=displaced, order=order)
+    return Heard(kept, news=True, displaced=displaced, order=order, told=told)
 
 
 def is_of(kept: Kept, silence: ActiveSilence) -> bool:
     """Whether an alarm is of the condition that was silenced."""
-    return kept.condition == (silence.binding_id, silence.rule_id, silence.key)
+    return kept.condition == (silence.stay_id, silence.rule_id, silence.key)
 
 
-def ordered_until_ms(silence: ActiveSilence) -> int:
+def told_until_ms(silence: ActiveSilence) -> int:
     """The end of a silence as the patient's record has it."""
-    return silence.until_ms if silence.ordered_until_ms is None else silence.ordered_until_ms
+    return silence.until_ms if silence.told_until_ms is None else silence.told_until_ms
 
 
-def end_with_binding(kept: Kept, record: BindingEndedRecord, clock: ClockText, *, now_ms: int) -> Kept:
-    """An alarm that still stands when its binding has ended, because only an edge has told of it. It ends too.
+def end_with_stay(kept: Kept, record: StayEndedRecord, clock: ClockText, *, now_ms: int) -> Kept:
+    """An alarm that still stands when its stay has ended, because only an edge has told of it. It ends too.
 
     Args:
         clock: writes the times in texts.
@@ -261,10 +292,113 @@ def end_with_binding(kept: Kept, record: BindingEndedRecord, clock: ClockText, *
         latched=False,
         at_ms=record.at_ms,
         text=f"monitoring ended at {clock(record.ended_ms)}; alarm was: {kept.alarm.text}",
-        binding_ended=True,
+        stay_ended=True,
     )
     escalation = msgspec.structs.replace(kept.escalation, alarm=alarm)
-    return msgspec.structs.replace(kept, escalation=escalation, heard_ms=now_ms)
+    return msgspec.structs.replace(kept, escalation=escalation, heard_ms=now_ms, joined=())
+
+
+# Several who have found the same
+
+
+def _to_join(told: Finding, before: Kept | None, rival: Kept | None, log: int) -> Kept | None:
+    """The alarm that others have found as well, and that a record is about; None if it stands alone."""
+    alarm = told.alarm
+    is_open = alarm.state is AlarmState.ACTIVE and not alarm.retrospective
+    if before is not None and before.log == log and not (rival is not None and is_open and not before.is_active):
+        others = before.from_edge and before.edge and told.edge and before.edge != told.edge
+        return before if before.joined or others else None
+    if rival is None or rival.log != log or rival.is_own or not is_open:
+        return None
+    found_by = {one.edge for one in rival.findings}
+    return None if found_by == {told.edge} else rival
+
+
+def _join(
+    told: Finding,
+    before: Kept,
+    *,
+    now_ms: int,
+    silence: ActiveSilence | None,
+    log: int,
+    silenced_until_ms: int | None,
+) -> Heard | None:
+    """Apply what one of several told of a condition. The alarm keeps its id, its calls and its answer.
+
+    The data centre has the readings of all, so that what it says counts unless an edge holds a higher priority. Its end
+    is the end, until an edge says that it got worse; the end of an edge's alarm ends what that edge has found.
+    """
+    known = {one.edge: one for one in before.findings}
+    earlier = known.get(told.edge)
+    if earlier is not None and earlier.alarm.alarm_id == told.alarm.alarm_id:
+        if told.alarm.revision <= earlier.alarm.revision:
+            return Heard(before, news=False)
+        if told.edge and not earlier.alarm.retrospective:
+            told = Finding(msgspec.structs.replace(told.alarm, retrospective=False), told.edge)
+    elif told.alarm.state is not AlarmState.ACTIVE or told.alarm.retrospective:
+        return None  # the end of something that nobody was called for
+    centre = known.get("")
+    if told.edge and centre is not None and centre.alarm.state is AlarmState.CLEARED:
+        if earlier is None or not _is_worse(told.alarm, earlier.alarm):
+            return None
+        known = {}
+    joined = tuple((known | {told.edge: told}).values())
+    alarm = _shown(joined, before.alarm)
+    ours = silence is not None and alarm.silenced_until_ms == told_until_ms(silence)
+    if silence is not None and ours and alarm.priority > silence.priority:
+        alarm = msgspec.structs.replace(alarm, silenced_until_ms=None)
+    escalation = follow(
+        before.escalation,
+        alarm,
+        heard_ms=now_ms,
+        silenced_until_ms=silence.until_ms if silence is not None and ours else silenced_until_ms,
+        log=log,
+    )
+    answer, order = before.answer, None
+    is_new = earlier is None or earlier.alarm.alarm_id != told.alarm.alarm_id
+    if before.from_edge and not told.edge:
+        answer, order = _answer(before, alarm, from_edge=False, in_other_log=False)
+    elif is_new and before.answered_by is not None and not told.alarm.acknowledged_by:
+        given = before.answer or DeskAnswer(before.answered_by, now_ms, alarm.revision, before.alarm.priority)
+        if told.alarm.priority <= before.alarm.priority:
+            # It is given now: what an edge told later than an answer was given is not answered by it.
+            order = msgspec.structs.replace(given, at_ms=now_ms) if told.edge else given
+    kept = Kept(
+        escalation=escalation,
+        opened_ms=before.opened_ms,
+        heard_ms=now_ms,
+        from_edge=all(one.edge for one in joined),
+        answer=answer,
+        log=log,
+        edge=joined[0].edge,
+        joined=joined,
+    )
+    return Heard(kept, news=True, order=order, told=told)
+
+
+def _shown(joined: Sequence[Finding], before: AlarmChanged) -> AlarmChanged:
+    """What several told of as one alarm, with the id of the first and with a revision that rises when it changes."""
+    centre = next((one.alarm for one in joined if not one.edge), None)
+    active = [one.alarm for one in joined if one.alarm.state is AlarmState.ACTIVE and not one.alarm.retrospective]
+    if centre is not None and (centre.state is AlarmState.CLEARED or not active):
+        shown, onset_ms = centre, centre.onset_ms
+    elif active:
+        shown = max(active, key=lambda one: (one.priority, one is centre))  # of equal ones the first
+        onset_ms = min(one.onset_ms for one in active)
+    else:
+        shown = max((one.alarm for one in joined), key=lambda one: one.at_ms)
+        onset_ms = before.onset_ms
+    found = msgspec.structs.replace(
+        shown, alarm_id=before.alarm_id, onset_ms=onset_ms, revision=before.revision, at_ms=before.at_ms
+    )
+    if found == msgspec.structs.replace(before, onset_ms=onset_ms):
+        return before
+    return msgspec.structs.replace(found, at_ms=shown.at_ms, revision=max(before.revision + 1, shown.revision))
+
+
+def _is_worse(alarm: AlarmChanged, before: AlarmChanged) -> bool:
+    is_open = alarm.state is AlarmState.ACTIVE and not alarm.retrospective
+    return is_open and (alarm.priority > before.priority or alarm.grade >= before.grade + WORSE_BY)
 
 
 def _escalation(kept: Kept | None) -> Escalation | None:
@@ -298,27 +432,38 @@ def _answer(
     return answer, answer if alarm.acknowledged_by is None and not from_edge else None
 
 
-def _needs_no_edge(alarm: AlarmChanged, before: Kept | None, rival: Kept | None, log: int) -> bool:
-    """Whether an edge's record is superseded by the data centre's, or reports only the end of an alarm."""
-    if rival is not None and not rival.from_edge and rival.log == log:
-        return True
+def _needs_no_edge(alarm: AlarmChanged, before: Kept | None) -> bool:
+    """Whether an edge's record is superseded, or reports only the end of an alarm."""
     return alarm.state is not AlarmState.ACTIVE if before is None else before.replaced
 
 
 # Notifying
 
 
-def calls(kept: Kept, active_silence: ActiveSilence | None, now_ms: int, *, by_outage: bool = False) -> bool:
+def calls(
+    kept: Kept, active_silence: ActiveSilence | None, now_ms: int, *, by_outage: bool = False, is_held: bool = False
+) -> bool:
     """Whether people are to be notified of this alarm now.
 
     Args:
         by_outage: an open outage notifies instead. Counts only for technical alarms below high.
+        is_held: by the orders of the patient nobody is called now. Does not count for alarms of the desk itself.
     """
+    if is_held and not kept.is_own:
+        return False
     if not kept.is_active or kept.is_answered or kept.escalation.begins_ms is None:
         return False
     if by_outage and kept.alarm.kind is AlarmKind.TECHNICAL and kept.alarm.priority < Priority.HIGH:
         return False
     return active_silence is None or active_silence.until_ms <= now_ms or kept.alarm.priority > active_silence.priority
+
+
+def release(kept: Kept, now_ms: int) -> Kept:
+    """An alarm that orders have kept from calling, and that calls from now on: its ladder begins now."""
+    if kept.escalation.begins_ms is None:
+        return kept
+    escalation = msgspec.structs.replace(kept.escalation, begins_ms=max(now_ms, kept.escalation.begins_ms))
+    return msgspec.structs.replace(kept, escalation=escalation, heard_ms=now_ms)
 
 
 class Plan(NamedTuple):
@@ -515,12 +660,12 @@ def acknowledge(kept: Kept | None, *, by: str, revision: int, now_ms: int) -> Ke
 
 
 def silence(
-    kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int, ordered_until_ms: int | None = None
+    kept: Kept | None, *, by: str, until_ms: int, revision: int, now_ms: int, told_until_ms: int | None = None
 ) -> ActiveSilence:
     """Silence the condition of an alarm until `until_ms`.
 
     Args:
-        ordered_until_ms: the same moment by the wall clock; None: the same number.
+        told_until_ms: the same moment by the wall clock; None: the same number.
 
     Raises:
         NoSuchAlarm, AlarmChangedMeanwhile: as `acknowledge`.
@@ -530,22 +675,36 @@ def silence(
     if revision != kept.alarm.revision:
         raise AlarmChangedMeanwhile(revision=kept.alarm.revision)
     alarm = kept.alarm
-    return ActiveSilence(
-        alarm.binding_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority, alarm.key, ordered_until_ms
-    )
+    return ActiveSilence(alarm.stay_id, alarm.rule_id, by, now_ms, until_ms, alarm.priority, alarm.key, told_until_ms)
 
 
 def is_fulfilled(order: Acknowledge | Silence, kept: Kept, wall_ms: int) -> bool:
     """Whether the patient's record shows the order, or the order has become pointless."""
-    alarm = kept.alarm
-    if kept.replaced or kept.from_edge or (alarm.state is AlarmState.CLEARED and not alarm.latched):
+    told = _told_of(order, kept)
+    if told is None or kept.replaced or told.edge or kept.from_edge:
+        return True
+    alarm = told.alarm
+    if alarm.state is AlarmState.CLEARED and not alarm.latched:
         return True
     if isinstance(order, Silence):
         # The monitor refuses a silence of a lower priority, so repeating the order is useless.
         worse = order.priority is not None and alarm.priority > order.priority
         return worse or wall_ms >= order.until_ms or alarm.silenced_until_ms == order.until_ms
     # The monitor refuses an answer to an older revision, so repeating the order is useless.
-    return kept.is_confirmed or order.revision is None or order.revision < alarm.revision
+    return _is_confirmed(kept, alarm) or order.revision is None or order.revision < alarm.revision
+
+
+def _told_of(order: Acknowledge | Silence, kept: Kept) -> Finding | None:
+    """What an order is about: an acknowledgement names an alarm as one knows it; None if nobody has it any more."""
+    if not kept.joined:
+        return kept.findings[0]
+    if isinstance(order, Silence):
+        return next((one for one in kept.joined if not one.edge), None)
+    return next((one for one in kept.joined if one.alarm.alarm_id == order.alarm_id), None)
+
+
+def _is_confirmed(kept: Kept, alarm: AlarmChanged) -> bool:
+    return alarm.acknowledged_by is not None or (kept.is_own and kept.answer is not None)
 
 
 def is_over(kept: Kept, now_ms: int, *, log: int = 0) -> bool:

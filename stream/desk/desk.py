@@ -14,26 +14,37 @@ import msgspec
 
 from runtime.clock import ElapsedClock
 from runtime.logs import get
-from runtime.time_zone import clock_of
+from runtime.time_zone import clock_of, zone_of
 from stream.config import DeskConfig
 from stream.desk import decisions, texts
-from stream.desk.binding_ends import end_binding
 from stream.desk.book import DeskBook
 from stream.desk.calling import Calling
 from stream.desk.clock_alarm import follow_clock
-from stream.desk.decisions import ActiveSilence, Delivery, Kept, Limit, OutgoingMessage
+from stream.desk.decisions import ActiveSilence, Delivery, DeskAnswer, Finding, Kept, Limit, OutgoingMessage
 from stream.desk.desk_clock import ClockWatch, DeskClock
 from stream.desk.desk_outages import DeskOutages
 from stream.desk.notify import Addresses, Notifier
+from stream.desk.observing import Observing
+from stream.desk.ordered_calls import NOTHING, OrdersOf, is_held, ladder_of, words
 from stream.desk.people import People
 from stream.desk.ports import LogPosition, SourceRecord
 from stream.desk.sending import Sending
-from stream.desk.tables import PendingOrder
+from stream.desk.stay_ends import end_stay
+from stream.desk.tables import PendingEntry
 from stream.desk.texts import Message, Telling
 from stream.errors import CommitFailed
-from stream.records import AlarmLogRecord, AlarmRecord, BindingEndedRecord, EdgeAlarmRecord, OrderRecord
+from stream.records import (
+    AlarmLogRecord,
+    AlarmRecord,
+    AnswerRecord,
+    EdgeAlarmRecord,
+    ObservationRecord,
+    StayEndedRecord,
+)
 from vitals.escalation import key_prefix
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority, Silence
+from vitals.orders import Orders
+from wire.stays import KnownStay
 
 AGAIN_MS: Final = 60_000
 """If the patient's record does not show an order within this time, the order is sent again."""
@@ -46,10 +57,15 @@ _log = get(__name__)
 
 
 class Place(NamedTuple):
-    """Bed and pseudonym of a patient; empty if not known."""
+    """Bed and pseudonym of a patient, and the devices; empty if not known."""
 
     bed: str = ""
     patient: str = ""
+    devices: Mapping[str, str] = {}  # names, by binding
+
+    def device(self, key: str) -> str:
+        """The name of the device that the key of an alarm is about; empty if it is about none."""
+        return next((name for binding_id, name in self.devices.items() if binding_id in key), "")
 
 
 class Standing(NamedTuple):
@@ -62,6 +78,7 @@ class Standing(NamedTuple):
     calls: bool
     outage_id: bytes | None = None  # of the outage that calls instead
     offset_ms: int = 0  # the wall clock minus the desk's time, in which all of this is
+    ordered: str = ""  # how orders change who is called; empty: they do not
 
 
 class DeskCounts(msgspec.Struct):
@@ -79,13 +96,13 @@ class DeskCounts(msgspec.Struct):
     no_address: int = 0  # notifications for which there was no address
     answered: int = 0
     silenced: int = 0
-    ordered: int = 0
+    passed_on: int = 0
     refused_commits: int = 0
     slowest_first_ms: int = 0  # longest time from opening to the first attempt, of alarms that notify at once
     open_by_priority: tuple[int, int, int] = (0, 0, 0)
     unanswered_high: int = 0
     waiting: int = 0
-    pending_orders: int = 0
+    pending_entries: int = 0
     turned_ms: int | None = None  # monotonic
     other_logs: int = 0  # times that the alarm log was found to be another one and was read from its beginning
     refusing: str = ""  # why the book cannot be written; empty if it can
@@ -95,8 +112,10 @@ class AlarmDesk:
     """One desk on one book.
 
     Args:
-        place_of: bed and patient of a binding.
+        place_of: bed, patient and devices of a stay.
+        orders_of: the orders of a stay that are in force now.
         patients: number of patients monitored now; None if it is not known.
+        stays: stays of the site, about which people may enter what they observe.
         notifier: None: one with the configured timeout.
     """
 
@@ -108,24 +127,32 @@ class AlarmDesk:
         clock: ElapsedClock,
         *,
         place_of: Callable[[str], Place] = lambda _: Place(),
+        orders_of: OrdersOf = NOTHING,
         patients: Callable[[], int | None] = lambda: None,
+        stays: Callable[[], list[KnownStay]] = list,
         notifier: Notifier | None = None,
     ) -> None:
         self.counts = DeskCounts()
         self.kick = asyncio.Event()  # set when a notification may be due
-        self.order_queued = asyncio.Event()  # set when an order waits to be sent
+        self.entry_queued = asyncio.Event()  # set when an entry waits to be sent
         self.clock = DeskClock(clock, book.clock_anchor())
         self.clock_watch = ClockWatch(self.clock)
         book.anchor = self.clock.anchor
         self.people = people = People(config.roles, addresses)
         self._mono = clock
         self._config = config
-        self._clock_text = clock_of(config.time_zone)
+        self._clock_text, self._zone = clock_of(config.time_zone), zone_of(config.time_zone)
         self._telling = Telling(config.site_name, config.where, config.detail == "values", self._clock_text)
         self._book = book
         self._place_of = place_of
+        self._orders_of = orders_of
+        self._held: set[bytes] = set()  # alarms that orders keep from calling
+        self._unknown_ladders: set[str] = set()
         self._outages = DeskOutages(
             config.site_name or "this site", book, where=self._where, patients=patients, clock=self._clock_text
+        )
+        self.observing = Observing(
+            book, self.clock, stays, clock_text=self._clock_text, on_entered=self.entry_queued.set
         )
         limit = Limit(config.digest_after, config.digest_window_ms)
         self._calling = Calling(config.policy, limit, people, book, receipts=config.receipts)
@@ -201,17 +228,19 @@ class AlarmDesk:
 
     def _hear(self, record: AlarmLogRecord, now_ms: int, log: int, changed: list[AlarmChanged]) -> bool:
         """Whether it opened an alarm. The alarms that changed are appended to `changed`."""
-        if isinstance(record, BindingEndedRecord):
-            changed += end_binding(self._book, record, self._clock_text, now_ms)
+        if isinstance(record, StayEndedRecord):
+            changed += end_stay(self._book, record, self._clock_text, now_ms)
             return False
-        binding_id = record.binding_id if isinstance(record, EdgeAlarmRecord) else record.alarm.binding_id
+        stay_id = record.stay_id if isinstance(record, EdgeAlarmRecord) else record.alarm.stay_id
         alarm, alarms = record.alarm, self._book.alarms
-        if alarm.state != AlarmState.CLEARED and self._book.ended.has(binding_id):
-            return False  # it was under way when the binding ended; the record of alarms has it
-        silence = self._book.silences.of(binding_id, alarm.rule_id, alarm.key)
-        before = alarms.get(alarm.alarm_id)
-        rival = alarms.active(binding_id, alarm.rule_id, alarm.key)
-        if rival is not None and rival.alarm.alarm_id == alarm.alarm_id:
+        if alarm.state != AlarmState.CLEARED and self._book.ended.has(stay_id):
+            return False  # it was under way when the stay ended; the record of alarms has it
+        silence = self._book.silences.of(stay_id, alarm.rule_id, alarm.key)
+        before = alarms.standing_for(alarm.alarm_id)
+        if before is not None and before.log != log and before.alarm.alarm_id != alarm.alarm_id:
+            before = None  # it had joined another in a log that is gone
+        rival = alarms.active(stay_id, alarm.rule_id, alarm.key)
+        if rival is not None and before is not None and rival.alarm.alarm_id == before.alarm.alarm_id:
             rival = None
         until_ms = record.alarm.silenced_until_ms if isinstance(record, AlarmRecord) else None
         heard = decisions.hear(
@@ -230,21 +259,42 @@ class AlarmDesk:
             self._book.deliveries.stop(heard.displaced.alarm.alarm_id)
             changed.append(msgspec.structs.replace(heard.displaced.alarm, state=AlarmState.CLEARED))
         kept = heard.kept
+        lead = kept.alarm.alarm_id
         changed.append(kept.alarm)
         alarms.put(kept)
-        if heard.order is not None:
-            self._queue_answer(kept, now_ms)
+        if lead != alarm.alarm_id:
+            alarms.join(alarm.alarm_id, lead)
+        if heard.order is not None and heard.told is not None:
+            self._queue_answer(kept, heard.order, heard.told, now_ms)
         ladder = key_prefix(kept.escalation) if self._calls(kept, silence, now_ms) else None
-        self._book.deliveries.stop(alarm.alarm_id, except_ladder=ladder)
-        return before is None and kept.is_active
+        self._book.deliveries.stop(lead, except_ladder=ladder)
+        return before is None and kept.is_active and lead == alarm.alarm_id
 
     def _calls(self, kept: Kept, silence: ActiveSilence | None, now_ms: int) -> bool:
         by_outage = self._outages.replaced_by(kept.alarm.alarm_id) is not None
-        return decisions.calls(kept, silence, now_ms, by_outage=by_outage)
+        return decisions.calls(kept, silence, now_ms, by_outage=by_outage, is_held=self._is_held(kept))
 
-    def _where(self, binding_id: str) -> str:
-        place = self._place_of(binding_id)
-        return texts.place(place.bed, place.patient, binding_id)
+    def _orders(self, kept: Kept) -> Orders | None:
+        """The orders for the patient of an alarm."""
+        return None if kept.is_own else self._orders_of(kept.alarm.stay_id)
+
+    def _is_held(self, kept: Kept) -> bool:
+        return is_held(self._orders(kept), kept.alarm, self.clock.wall_ms(), self._zone)
+
+    def _ladder(self, kept: Kept) -> str:
+        """Name of the ladder that is ordered for an alarm; empty: none."""
+        ladder = ladder_of(self._orders(kept), kept.alarm)
+        if ladder and ladder not in self._config.policy.named and ladder not in self._unknown_ladders:
+            self._unknown_ladders.add(ladder)
+            _log.error("orders name a ladder that the policy does not have; the site's calls", ladder=ladder)
+        return ladder
+
+    def _words(self, kept: Kept) -> str:
+        return words(self._config.policy, self._orders(kept), kept.alarm, is_held=self._is_held(kept))
+
+    def _where(self, stay_id: str) -> str:
+        place = self._place_of(stay_id)
+        return texts.place(place.bed, place.patient, stay_id)
 
     # Answers of people
 
@@ -262,11 +312,12 @@ class AlarmDesk:
                 return kept
             self._book.alarms.put(kept)
             self._book.deliveries.stop(alarm_id)
-            if not kept.is_own:
-                self._queue_answer(kept, now_ms)
+            if not kept.is_own and kept.answer is not None:
+                for told in kept.findings:
+                    self._queue_answer(kept, kept.answer, told, now_ms)
         self.counts.answered += 1
         _log.info("answered", alarm=texts.ref(alarm_id), by=by)
-        self.order_queued.set()
+        self.entry_queued.set()
         return kept
 
     def silence(self, alarm_id: bytes, *, by: str, minutes: int, revision: int) -> ActiveSilence:
@@ -278,28 +329,28 @@ class AlarmDesk:
                 kept,
                 by=by,
                 until_ms=now_ms + minutes * 60_000,
-                ordered_until_ms=wall_ms + minutes * 60_000,
+                told_until_ms=wall_ms + minutes * 60_000,
                 revision=revision,
                 now_ms=now_ms,
             )
             self._book.silences.put(silence)
             order = Silence(
-                binding_id=silence.binding_id,
+                stay_id=silence.stay_id,
                 rule_id=silence.rule_id,
                 key=silence.key,
                 by=by,
                 at_ms=wall_ms,
-                until_ms=decisions.ordered_until_ms(silence),
+                until_ms=decisions.told_until_ms(silence),
                 priority=silence.priority,
             )
             if kept is not None and not kept.is_own:
-                self._book.orders.put(alarm_id, OrderRecord(message=order), now_ms)
+                self._book.entries.put(alarm_id, AnswerRecord(message=order), now_ms)
             for one in self._book.alarms.listed():
                 if decisions.is_of(one, silence) and not self._calls(one, silence, now_ms):
                     self._book.deliveries.stop(one.alarm.alarm_id)
         self.counts.silenced += 1
         _log.info("silenced", alarm=texts.ref(alarm_id), by=by, minutes=minutes)
-        self.order_queued.set()
+        self.entry_queued.set()
         return silence
 
     def standing(self) -> list[Standing]:
@@ -312,9 +363,9 @@ class AlarmDesk:
             alarm = kept.alarm
             silence = silences.get(kept.condition)
             told = [one for one in self._book.deliveries.of(alarm.alarm_id) if one.begun_ms is not None]
-            place = Place() if kept.is_own else self._place_of(alarm.binding_id)
+            place = Place() if kept.is_own else self._place_of(alarm.stay_id)
             calls, outage_id = self._calls(kept, silence, now_ms), self._outages.replaced_by(alarm.alarm_id)
-            found.append(Standing(kept, place, silence, told, calls, outage_id, offset_ms))
+            found.append(Standing(kept, place, silence, told, calls, outage_id, offset_ms, self._words(kept)))
         return sorted(
             found,
             key=lambda one: (
@@ -325,26 +376,27 @@ class AlarmDesk:
             ),
         )
 
-    def _queue_answer(self, kept: Kept, now_ms: int) -> None:
-        answer, alarm = kept.answer, kept.alarm
-        assert answer is not None  # noqa: S101 - the caller has just set it
+    def _queue_answer(self, kept: Kept, answer: DeskAnswer, told: Finding, now_ms: int) -> None:
+        """Queue an answer for one of those who have found the alarm, with the id and revision that it has there."""
+        alarm = told.alarm if kept.joined else kept.alarm
+        revision = alarm.revision if kept.joined else answer.revision
         order = Acknowledge(
-            binding_id=alarm.binding_id,
+            stay_id=alarm.stay_id,
             alarm_id=alarm.alarm_id,
             by=answer.by,
             at_ms=self.clock.to_wall(answer.at_ms),
-            revision=answer.revision if answer.revision >= 0 else None,
-            priority=alarm.priority,
+            revision=revision if revision >= 0 else None,
+            priority=kept.alarm.priority,
         )
-        self._book.orders.put(alarm.alarm_id, OrderRecord(message=order), now_ms)
+        self._book.entries.put(kept.alarm.alarm_id, AnswerRecord(message=order), now_ms)
 
-    # Forwarding orders
+    # Forwarding what people entered
 
-    def to_pass_on(self) -> list[PendingOrder]:
-        """Orders to be sent now. Orders that are confirmed, or can no longer be, are removed."""
+    def to_pass_on(self) -> list[PendingEntry]:
+        """Entries to be sent now. Entries that are confirmed, or can no longer be, are removed."""
         now_ms, wall_ms = self.clock.now_ms(), self.clock.wall_ms()
         wanted, done = [], []
-        for pending in self._book.orders.all():
+        for pending in self._book.entries.all():
             if pending.sent_ms is not None and self._is_fulfilled(pending, wall_ms):
                 done.append(pending)
             elif pending.sent_ms is None or now_ms - pending.sent_ms >= AGAIN_MS:
@@ -352,19 +404,23 @@ class AlarmDesk:
         if done:
             with self._book.transaction():
                 for pending in done:
-                    self._book.orders.done(pending.order_id)
-        self.counts.pending_orders = sum(one.sent_ms is None for one in wanted)
+                    self._book.entries.done(pending.entry_id)
+        self.counts.pending_entries = sum(one.sent_ms is None for one in wanted)
         return wanted
 
-    def passed_on(self, pending: PendingOrder) -> None:
-        """Record that the sink has stored an order."""
+    def passed_on(self, pending: PendingEntry) -> None:
+        """Record that the sink has stored an entry. An observation is done then, an answer when an alarm shows it."""
         with self._book.transaction():
-            self._book.orders.sent(pending.order_id, self.clock.now_ms())
-        self.counts.ordered += 1
+            self._book.entries.sent(pending.entry_id, self.clock.now_ms())
+            if isinstance(pending.entry, ObservationRecord):
+                self._book.entries.done(pending.entry_id)
+        self.counts.passed_on += 1
 
-    def _is_fulfilled(self, pending: PendingOrder, wall_ms: int) -> bool:
+    def _is_fulfilled(self, pending: PendingEntry, wall_ms: int) -> bool:
+        if isinstance(pending.entry, ObservationRecord):
+            return True
         kept = self._book.alarms.get(pending.alarm_id)
-        return kept is None or decisions.is_fulfilled(pending.order.message, kept, wall_ms)
+        return kept is None or decisions.is_fulfilled(pending.entry.message, kept, wall_ms)
 
     # Notifying
 
@@ -428,16 +484,31 @@ class AlarmDesk:
             priority = kept.alarm.priority
             by_priority[priority - 1] += kept.is_active
             unanswered += kept.is_active and priority is Priority.HIGH and not kept.is_answered
+            standing[alarm_id] = kept = self._follow_orders(kept, now_ms)
             if self._calls(kept, silences.get(kept.condition), now_ms):
-                calling.plan(kept, now_ms)
+                calling.plan(kept, now_ms, self._ladder(kept))
             else:
                 calling.forget(alarm_id)
         calling.keep_only(standing.keys())
+        self._held &= standing.keys()
         for alarm_id in self._outages.follow(ended, now_ms):
             calling.forget(alarm_id)
         low, medium, high = by_priority
         self.counts.open_by_priority, self.counts.unanswered_high = (low, medium, high), unanswered
         return standing
+
+    def _follow_orders(self, kept: Kept, now_ms: int) -> Kept:
+        """An alarm that orders hold calls nobody any more; one that they hold no longer begins its ladder now."""
+        alarm_id = kept.alarm.alarm_id
+        if not kept.is_own and self._is_held(kept):
+            if alarm_id not in self._held:
+                self._held.add(alarm_id)
+                self._book.deliveries.stop(alarm_id)
+        elif alarm_id in self._held:
+            self._held.discard(alarm_id)
+            kept = decisions.release(kept, now_ms)
+            self._book.alarms.put(kept)
+        return kept
 
     def _follow_clock(self, now_ms: int) -> None:
         """Raise or end the alarm about this machine's clock."""
@@ -460,10 +531,11 @@ class AlarmDesk:
         for alarm_id in dict.fromkeys(one.alarm_id for one in outgoing.deliveries):
             kept = self._book.alarms.get(alarm_id)
             if kept is not None:
-                place = Place() if kept.is_own else self._place_of(kept.alarm.binding_id)
-                alarms.append((kept, texts.where(kept, place.bed, place.patient)))
+                place = Place() if kept.is_own else self._place_of(kept.alarm.stay_id)
+                device = place.device(kept.alarm.key)
+                alarms.append((kept, texts.where(kept, place.bed, place.patient, device)))
         if len(alarms) == 1:
-            return texts.of_alarm(*alarms[0], self._telling, now_ms=wall_ms)
+            return texts.of_alarm(*alarms[0], self._telling, now_ms=wall_ms, ordered=self._words(alarms[0][0]))
         return texts.of_many(alarms, self._telling)
 
     def _forget(self, now_ms: int) -> None:

@@ -88,7 +88,7 @@ class DeskOutages:
         before = book.alarms.get(outage.outage_id)
         joined = [alarm_id for alarm_id in outage.grouped if before is None or alarm_id in changed]
         members = [kept for alarm_id in joined if (kept := book.alarms.get(alarm_id)) is not None]
-        places = [self._where(binding_id) for binding_id in outage.without_data[: outages.MOST_PLACES]]
+        places = [self._where(stay_id) for stay_id in outage.without_data[: outages.MOST_PLACES]]
         kept = outages.follow_outage(outage, places, now_ms=now_ms, before=before, members=members)
         book.alarms.put(kept)
         for alarm_id in joined:
@@ -109,4 +109,4 @@ class DeskOutages:
         """The alarms of an outage that has ended, which call for themselves again."""
         bindings = set(outage.without_data)
         listed: list[Kept] = self._book.alarms.listed()
-        return {one.alarm.alarm_id for one in listed if one.alarm.binding_id in bindings}
+        return {one.alarm.alarm_id for one in listed if one.alarm.stay_id in bindings}

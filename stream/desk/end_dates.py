@@ -138,7 +138,7 @@ def _is_over(alarm: AlarmChanged, standing: set[bytes]) -> bool:
 def _alarm(one: EndDate, level: Urgency, before: AlarmChanged | None, now_ms: int) -> AlarmChanged:
     alarm_id = _alarm_id(one)
     return AlarmChanged(
-        binding_id=alarm_id.hex(),
+        stay_id=alarm_id.hex(),
         alarm_id=alarm_id,
         rule_id=END_DATE_RULE,
         key=one.what,

@@ -1,6 +1,6 @@
-"""The HTTP API of the alarm desk: log in, list alarms, acknowledge, silence.
+"""The HTTP API of the alarm desk: log in, list alarms, acknowledge, silence, enter what was observed at the bed.
 
-Requests have a fixed schema and a size limit. An answer is on disk before the reply confirms it.
+Requests have a fixed schema and a size limit. What a person enters is on disk before the reply confirms it.
 """
 
 import ssl
@@ -18,8 +18,17 @@ from runtime.logs import get
 from runtime.metrics import address
 from stream.config import DeskApiConfig, DeskTls
 from stream.desk import texts
-from stream.desk.decisions import ordered_until_ms
+from stream.desk.decisions import told_until_ms
 from stream.desk.desk import AlarmDesk, Standing
+from stream.desk.observation_api import (
+    EnterObservation,
+    ObservationDone,
+    ShownObservations,
+    check_name,
+    done_of,
+)
+from stream.desk.observation_api import shown_of as shown_observation
+from stream.desk.observing import EntryRate
 from stream.desk.users import MOST_CHARACTERS, MOST_NAME_CHARACTERS, DeskSession, Door
 from stream.errors import (
     AlarmChangedMeanwhile,
@@ -90,7 +99,8 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     state: str  # active; was: ended, not acknowledged
     bed: str
     patient: str
-    binding: str
+    stay: str
+    device: str  # name of the device that it is about; empty: it is about the patient
     place: str
     since_ms: int
     text: str
@@ -102,6 +112,7 @@ class ShownAlarm(msgspec.Struct, frozen=True, kw_only=True):
     silenced_until_ms: int | None
     calling: bool
     outage: str  # id of the outage that calls instead; empty if there is none
+    ordered: str  # how the orders of the patient change who is called; empty if they do not
     told: list[ShownNotification]
 
 
@@ -126,7 +137,14 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_app(
-    desk: AlarmDesk, door: Door, clock: Clock, *, site: str, longest_silence_minutes: int, trouble: Callable[[], str]
+    desk: AlarmDesk,
+    door: Door,
+    clock: Clock,
+    *,
+    site: str,
+    longest_silence_minutes: int,
+    trouble: Callable[[], str],
+    entries_per_minute: int = DeskApiConfig().entries_per_minute,
 ) -> Starlette:
     """The application."""
 
@@ -171,7 +189,7 @@ def build_app(
             raise BadRequest(400, f"the longest silence at this desk is {longest_silence_minutes} minutes")
         alarm_id = _alarm_id(request)
         done = desk.silence(alarm_id, by=session.user, minutes=asked.minutes, revision=asked.revision)
-        return Done(id=alarm_id.hex(), by=done.by, at_ms=clock.now_ms(), until_ms=ordered_until_ms(done))
+        return Done(id=alarm_id.hex(), by=done.by, at_ms=clock.now_ms(), until_ms=told_until_ms(done))
 
     app = Starlette(
         routes=[
@@ -180,10 +198,40 @@ def build_app(
             Route("/v1/alarms", _answered(alarms), methods=["GET"]),
             Route("/v1/alarms/{alarm}/acknowledge", _answered(acknowledge), methods=["POST"]),
             Route("/v1/alarms/{alarm}/silence", _answered(silence), methods=["POST"]),
+            *_observation_routes(desk, door, clock, EntryRate(entries_per_minute, clock.mono_ms)),
         ]
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _observation_routes(desk: AlarmDesk, door: Door, clock: Clock, rate: EntryRate) -> list[Route]:
+    """What people enter of a stay, and the list of it."""
+
+    async def observe(request: Request) -> ObservationDone:
+        session = _session(request, door)
+        rate.count(session.user)
+        asked = await read_body(request, EnterObservation, most_bytes=MAX_BODY_BYTES)
+        stay = desk.observing.find(_stay_name(request))
+        entered = asked.observation(stay.stay_id, by=session.user, now_ms=clock.now_ms())
+        return done_of(stay, desk.observing.enter(stay, entered, is_confirmed=asked.confirmed))
+
+    async def observations(request: Request) -> ShownObservations:
+        session = _session(request, door)
+        stay = desk.observing.find(_stay_name(request))
+        return ShownObservations(
+            now_ms=clock.now_ms(),
+            notice=texts.NOT_A_DEVICE,
+            stay=stay.stay_id,
+            bed=stay.bed,
+            patient=stay.patient,
+            user=session.user,
+            observations=[shown_observation(one) for one in desk.observing.of(stay.stay_id)],
+        )
+
+    # A bed may have a slash in its name.
+    place = "/v1/stays/{stay:path}/observations"
+    return [Route(place, _answered(observe), methods=["POST"]), Route(place, _answered(observations), methods=["GET"])]
 
 
 class DeskServer(HttpServer):
@@ -225,6 +273,7 @@ def _following(tls: DeskTls) -> FollowingContext:
 def shown_of(one: Standing) -> ShownAlarm:
     """An alarm of the list in the form of the API."""
     kept, alarm = one.kept, one.kept.alarm
+    device = one.place.device(alarm.key)
     until_ms = alarm.silenced_until_ms
     if one.active_silence is not None and alarm.priority <= one.active_silence.priority:
         until_ms = one.active_silence.until_ms + one.offset_ms
@@ -252,8 +301,9 @@ def shown_of(one: Standing) -> ShownAlarm:
         state="active" if kept.is_active else "was",
         bed=one.place.bed,
         patient=one.place.patient,
-        binding=alarm.binding_id,
-        place=texts.where(kept, one.place.bed, one.place.patient),
+        stay=alarm.stay_id,
+        device=device,
+        place=texts.where(kept, one.place.bed, one.place.patient, device),
         since_ms=alarm.onset_ms,
         text=alarm.text,
         response=alarm.response,
@@ -264,6 +314,7 @@ def shown_of(one: Standing) -> ShownAlarm:
         silenced_until_ms=until_ms,
         calling=one.calls,
         outage="" if one.outage_id is None else one.outage_id.hex(),
+        ordered=one.ordered,
         told=told,
     )
 
@@ -286,7 +337,7 @@ def _answered(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
         except CommitFailed:
             status, problem = (
                 503,
-                "the desk cannot store the answer; it is NOT done. Call the person on duty for the desk.",
+                "the desk cannot store this; it is NOT done. Call the person on duty for the desk.",
             )
         else:
             return Response(msgspec.json.encode(reply), media_type=JSON, headers={"Cache-Control": "no-store"})
@@ -301,6 +352,10 @@ def _session(request: Request, door: Door) -> DeskSession:
     if kind.lower() != "bearer" or not 0 < len(token) <= 200:
         raise DeskRequestRefused(401, "not logged in; log in: vitalloom alarms login NAME")
     return door.session_of(token)
+
+
+def _stay_name(request: Request) -> str:
+    return check_name(str(request.path_params["stay"]))
 
 
 def _alarm_id(request: Request) -> bytes:

@@ -15,12 +15,12 @@ from aiokafka.errors import KafkaError
 
 from runtime.logs import get
 from stream.config import KafkaConfig
-from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutOrder, SourceRecord
+from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutEntry, SourceRecord
 from stream.errors import AlarmSourceLost
 from stream.kafka import check_topics, consumer, producer, topic
-from stream.records import AlarmLogRecord, OrderRecord, decode_alarm_record, encode_record
+from stream.records import AlarmLogRecord, EntryRecord, decode_alarm_record, encode_record
 from wire.errors import DecodeError
-from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
+from wire.topics import KAFKA_ALARMS, KAFKA_ENTRIES
 
 _BATCH: Final = 1_000
 _COMMIT_TO_GROUP_S: Final = 5.0
@@ -170,21 +170,21 @@ class _TopicReading:
             self._reader.seek(one, begins[one])
 
 
-class KafkaAnswerSink:
+class KafkaEntrySink:
     """Writes to the orders topic."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[PutOrder]:
-        """As `AnswerSink.opened`."""
-        name = topic(self._config, KAFKA_ORDERS)
+    async def opened(self) -> AsyncIterator[PutEntry]:
+        """As `EntrySink.opened`."""
+        name = topic(self._config, KAFKA_ENTRIES)
         with _kafka_errors(f"Kafka at {self._config.bootstrap}"):
             sender = producer(self._config)
 
-            async def put(order: OrderRecord) -> None:
-                await sender.send_and_wait(name, key=order.message.binding_id.encode(), value=encode_record(order))
+            async def put(entry: EntryRecord) -> None:
+                await sender.send_and_wait(name, key=entry.message.stay_id.encode(), value=encode_record(entry))
 
             try:
                 await sender.start()

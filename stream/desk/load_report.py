@@ -63,7 +63,7 @@ def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:
             at_ms=kept.opened_ms,
             acknowledged_by=None,
             acknowledged_ms=None,
-            binding_ended=False,
+            stay_ended=False,
         )
         yield alarm
         answered_ms = kept.answered_ms
@@ -78,7 +78,7 @@ def changes_of(book: Iterable[Kept]) -> Iterator[AlarmChanged]:
                 revision=2,
                 state=AlarmState.CLEARED,
                 at_ms=kept.heard_ms,
-                binding_ended=kept.alarm.binding_ended,
+                stay_ended=kept.alarm.stay_ended,
             )
 
 

@@ -32,7 +32,7 @@ def alarm_of(outage: Outage, places: Sequence[str]) -> AlarmChanged:
     left_out = len(outage.without_data) - len(places)
     more = f" and {left_out} more" if left_out > 0 else ""
     return AlarmChanged(
-        binding_id=outage.outage_id.hex(),
+        stay_id=outage.outage_id.hex(),
         alarm_id=outage.outage_id,
         rule_id=OUTAGE_RULE,
         kind=AlarmKind.TECHNICAL,

@@ -1,4 +1,4 @@
-"""The alarm desk's two connections to its data centre: a source of alarms, and a sink for people's answers.
+"""The alarm desk's two connections to its data centre: a source of alarms, and a sink for what people enter.
 
 `stream.desk.kafka_ports` connects a desk to a cluster, `stream.embedded.desk_ports` to the embedded engine.
 """
@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
-from stream.records import AlarmLogRecord, OrderRecord
+from stream.records import AlarmLogRecord, EntryRecord
 
 
 class LogPosition(NamedTuple):
@@ -40,7 +40,7 @@ class AlarmBatch(NamedTuple):
 PositionsOf: TypeAlias = Callable[[str], Mapping[int, LogPosition]]
 """The position of each partition of a log; partitions that were never read are left out."""
 
-PutOrder: TypeAlias = Callable[[OrderRecord], Awaitable[None]]
+PutEntry: TypeAlias = Callable[[EntryRecord], Awaitable[None]]
 
 
 class AlarmSource(Protocol):
@@ -64,13 +64,13 @@ class AlarmSource(Protocol):
         ...
 
 
-class AnswerSink(Protocol):
-    """Sends acknowledgements and silences to the monitor of their patient."""
+class EntrySink(Protocol):
+    """Sends what people enter to the monitor of their patient: acknowledgements, silences, observations."""
 
-    def opened(self) -> AbstractAsyncContextManager[PutOrder]:
-        """A connection. The function that it yields returns once the order is durable outside the desk.
+    def opened(self) -> AbstractAsyncContextManager[PutEntry]:
+        """A connection. The function that it yields returns once the entry is durable outside the desk.
 
-        An order may be put again: applying it twice has the effect of applying it once.
+        An entry may be put again: applying it twice has the effect of applying it once.
 
         Raises:
             AlarmSourceLost, KafkaUnusable, OSError: the sink does not reply; open it again.

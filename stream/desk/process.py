@@ -28,12 +28,16 @@ from stream.desk.desk import AlarmDesk, Place
 from stream.desk.end_dates import EndDates
 from stream.desk.http import DeskServer, build_app
 from stream.desk.notify import Addresses
-from stream.desk.ports import AlarmSource, AnswerSink
+from stream.desk.ordered_calls import NOTHING, OrdersOf
+from stream.desk.ports import AlarmSource, EntrySink
 from stream.desk.users import Door, Users
-from stream.errors import AlarmSourceLost, CommitFailed, DeskUnusable, KafkaUnusable
+from stream.errors import AlarmSourceLost, CommitFailed, DeskRequestRefused, DeskUnusable, KafkaUnusable
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
 from vitals.errors import BadPlan
+from vitals.orders import Orders
+from vitals.orders_in_force import OrdersInForce
+from wire.stays import KnownStay, Stays, stays_of
 
 USERS_FILE: Final = "users.json"
 NO_USERS: Final = "no users, so alarms cannot be answered; add one: vitalloom desk user add NAME"
@@ -85,6 +89,8 @@ def desk_config(path: Path | None) -> DeskConfig:
         )
     elif not 1 <= config.api.longest_silence_minutes <= 1_440:
         problem = "api.longest_silence_minutes must be between 1 and 1440"
+    elif not 1 <= config.api.entries_per_minute <= 1_000_000:
+        problem = "api.entries_per_minute must be between 1 and 1000000"
     elif not 0 < config.api.session_hours <= 168:
         problem = "api.session_hours must be more than 0 and at most 168"
     elif min(config.send_timeout_ms, config.digest_after, config.digest_window_ms, config.keep_days) < 1:
@@ -135,7 +141,7 @@ def check(config: DeskConfig) -> list[str]:
     return notes
 
 
-def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: AnswerSink) -> int:
+def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: EntrySink) -> int:
     """The command `vitalloom desk`.
 
     Raises:
@@ -146,12 +152,24 @@ def run_desk(config: DeskConfig, file: Path | None, source: AlarmSource, sink: A
     with contextlib.ExitStack() as stack:
         place_of: PlaceOf = lambda _: Place()  # noqa: E731
         patients: PatientCount = lambda: None  # noqa: E731
+        stays: Stays = list
+        orders_of = NOTHING
         if config.site is not None:
             site = stack.enter_context(contextlib.closing(Site.open(config.site, clock=clock, to_read=True)))
             beds = Beds(RegistryDirectory(site.registry), clock)
-            place_of, patients = beds, beds.patients
+            place_of, patients, stays, orders_of = beds, beds.patients, beds.stays, beds.orders
         process = stack.enter_context(
-            opened_desk(config, file, source, sink, clock, place_of=place_of, patients=patients)
+            opened_desk(
+                config,
+                file,
+                source,
+                sink,
+                clock,
+                place_of=place_of,
+                patients=patients,
+                stays=stays,
+                orders_of=orders_of,
+            )
         )
         asyncio.run(run_until_signal(process.run()))
     return 0
@@ -162,11 +180,13 @@ def opened_desk(
     config: DeskConfig,
     file: Path | None,
     source: AlarmSource,
-    sink: AnswerSink,
+    sink: EntrySink,
     clock: ElapsedClock,
     *,
     place_of: PlaceOf,
     patients: PatientCount,
+    stays: Stays = list,
+    orders_of: OrdersOf = NOTHING,
 ) -> Iterator["DeskProcess"]:
     """A desk with its book, ready to run; the book is closed with the block.
 
@@ -174,6 +194,8 @@ def opened_desk(
         file: of the configuration; see `DeskProcess`.
         place_of: bed and patient of a binding.
         patients: number of monitored patients, None if it is not known; an outage is judged against it.
+        stays: stays of the site, about which people may enter what they observe.
+        orders_of: the orders of a stay that are in force now.
 
     Raises:
         DeskUnusable, NotPrivate, FileUnusable: what is wrong, and the fix.
@@ -187,7 +209,9 @@ def opened_desk(
         _log.warning(NO_USERS)
     make_private_dir(config.data)
     with DeskBook(config.data / BOOK_FILE) as book:
-        desk = AlarmDesk(config, book, addresses, clock, place_of=place_of, patients=patients)
+        desk = AlarmDesk(
+            config, book, addresses, clock, place_of=place_of, patients=patients, stays=stays, orders_of=orders_of
+        )
         yield DeskProcess(config, desk, book, clock, source, sink, file=file, problem=problem)
 
 
@@ -200,23 +224,46 @@ def _usable(addresses: Addresses) -> str:
 
 
 class Beds:
-    """Bed and patient of a binding, and the number of monitored patients, from the registry."""
+    """Bed, patient, devices and orders of a stay, and the number of monitored patients, from the registry."""
 
     def __init__(self, directory: RegistryDirectory, clock: ElapsedClock) -> None:
         self._directory = directory
         self._clock = clock
+        self._orders = OrdersInForce()
 
-    def __call__(self, binding_id: str) -> Place:
+    def __call__(self, stay_id: str) -> Place:
         try:
             self._directory.refresh(self._clock.mono_ms())
-            found = self._directory.binding(bytes.fromhex(binding_id))
+            found = self._directory.of_stay(bytes.fromhex(stay_id))
         except sqlite3.Error as error:
-            # The notification is sent all the same, and names the binding instead of the bed.
+            # The notification is sent all the same, and names the stay instead of the bed.
             _log.error("cannot read the registry", problem=str(error))
-            found = None
-        except ValueError:  # of a simulated ward, whose bindings are not ids
-            found = None
-        return Place() if found is None else Place(found.bed, found.patient)
+            found = ()
+        except ValueError:  # of a simulated ward, whose stays are not ids
+            found = ()
+        if not found:
+            return Place()
+        newest = next((one for one in reversed(found) if one.valid_to_ms is None), found[-1])
+        devices = {one.binding_id.hex(): one.device_name or one.wearable_id.hex()[:8] for one in found}
+        return Place(newest.bed, newest.patient, devices)
+
+    def orders(self, stay_id: str) -> Orders | None:
+        """The orders of a stay that are in force now; None: nothing is ordered, or the registry cannot be read."""
+        try:
+            self._directory.refresh(self._clock.mono_ms())
+            signed = self._directory.orders_of(bytes.fromhex(stay_id))
+        except sqlite3.Error as error:
+            # People are called as if nothing were ordered: nobody is left out.
+            _log.error("cannot read the registry", problem=str(error))
+            return None
+        except ValueError:  # of a simulated ward, whose stays are not ids
+            return None
+        if signed is not None:
+            self._orders.accept(stay_id, signed.orders)
+        for unreadable in self._orders.drain_unreadable():
+            _log.error("orders cannot be read; those before stay in force", stay=unreadable[:8])
+        found = self._orders.of(stay_id)
+        return None if found is None else found.at(self._clock.now_ms())
 
     def patients(self) -> int | None:
         """Number of patients monitored now; None if the registry cannot be read."""
@@ -227,7 +274,16 @@ class Beds:
         except sqlite3.Error as error:
             _log.error("cannot read the registry", problem=str(error))
             return None
-        return sum(one.valid_from_ms <= now_ms < (one.valid_to_ms or now_ms + 1) for one in found)
+        return len({one.stay_id for one in found if one.valid_from_ms <= now_ms < (one.stay_ended_ms or now_ms + 1)})
+
+    def stays(self) -> list[KnownStay]:
+        """Stays that go on, or ended a short time ago. Raises DeskRequestRefused: the registry cannot be read."""
+        try:
+            self._directory.refresh(self._clock.mono_ms())
+            return stays_of(self._directory.bindings())
+        except sqlite3.Error as error:
+            _log.error("cannot read the registry", problem=str(error))
+            raise DeskRequestRefused(503, "the desk cannot read the registry; it is NOT done") from error
 
 
 class DeskProcess:
@@ -247,7 +303,7 @@ class DeskProcess:
         book: DeskBook,
         clock: ElapsedClock,
         source: AlarmSource,
-        sink: AnswerSink,
+        sink: EntrySink,
         *,
         file: Path | None = None,
         problem: str = "",
@@ -266,7 +322,7 @@ class DeskProcess:
         self._read_ms: int | None = None  # monotonic: when the log last answered
         self._began_ms = clock.mono_ms()
         self._lag: Mapping[str, int] = {}
-        self._errors = dict.fromkeys(("read", "order", "configuration"), 0)
+        self._errors = dict.fromkeys(("read", "entry", "configuration"), 0)
         self._bad_files = problem
         self._needs_restart: tuple[str, ...] = ()  # a sentence, if the configuration has other keys now
 
@@ -279,6 +335,7 @@ class DeskProcess:
             site=self._config.site_name,
             trouble=self.trouble,
             longest_silence_minutes=self._config.api.longest_silence_minutes,
+            entries_per_minute=self._config.api.entries_per_minute,
         )
         api = DeskServer(app, self._config.api)
         ends = EndDates(self._config, self._clock, api.tls, more_notes=lambda: self._needs_restart)
@@ -290,7 +347,7 @@ class DeskProcess:
             self.url = server.url
             _log.info("alarm desk API listening", url=server.url)
             tasks.create_task(_retry_for_ever(self._read, self._failed("read")), name="alarms")
-            tasks.create_task(_retry_for_ever(self._pass_on, self._failed("order")), name="orders")
+            tasks.create_task(_retry_for_ever(self._pass_on, self._failed("entry")), name="entries")
             tasks.create_task(self._call(), name="calls")
             tasks.create_task(self._watch_files(), name="roles and addresses")
             tasks.create_task(_retry_for_ever(partial(self._watch_ends, ends), self._failed("read")), name="end dates")
@@ -306,7 +363,7 @@ class DeskProcess:
             sent=counts.accepted,
             errors={**self._errors, "notify": counts.failed.total(), "book": counts.refused_commits},
             discarded={"unreadable": counts.unreadable},
-            lag={**self._lag, "notifications": counts.waiting, "orders": counts.pending_orders},
+            lag={**self._lag, "notifications": counts.waiting, "entries": counts.pending_entries},
             progress_age_s=None if turned_ms is None else (self._clock.mono_ms() - turned_ms) / 1_000,
             more=(
                 *(
@@ -319,8 +376,8 @@ class DeskProcess:
                 Figure("desk_silenced", "Silences set by people.", counts.silenced, grows=True),
                 Figure(
                     "desk_ordered",
-                    "Acknowledgements and silences that the data centre has stored.",
-                    counts.ordered,
+                    "Acknowledgements, silences and observations that the data centre has stored.",
+                    counts.passed_on,
                     grows=True,
                 ),
                 Figure("desk_clock_steps", "Times that the wall clock of the desk was set.", watch.steps, grows=True),
@@ -397,13 +454,13 @@ class DeskProcess:
     async def _pass_on(self) -> None:
         async with self._sink.opened() as put:
             while True:
-                self.desk.order_queued.clear()
+                self.desk.entry_queued.clear()
                 for pending in self.desk.to_pass_on():
-                    await put(pending.order)
+                    await put(pending.entry)
                     self.desk.passed_on(pending)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
-                        await self.desk.order_queued.wait()
+                        await self.desk.entry_queued.wait()
 
     def _failed(self, stage: str) -> Callable[[Exception], None]:
         said = ""

@@ -8,13 +8,14 @@ import msgspec
 
 from stream.desk.decisions import ActiveSilence, Delivery, DeliveryStatus, Kept
 from stream.desk.ports import LogPosition
-from stream.records import OrderRecord
+from stream.records import AnswerRecord, EntryRecord, ObservationRecord
 from vitals.escalation import Attempt, Due, Outcome
-from vitals.messages import Acknowledge, Priority
+from vitals.messages import Acknowledge, Observation, Priority
 
 KEPT: Final = msgspec.msgpack.Decoder(Kept)
 _SILENCE: Final = msgspec.msgpack.Decoder(ActiveSilence)
-_ORDER: Final = msgspec.msgpack.Decoder(OrderRecord)
+_ENTRY: Final[msgspec.msgpack.Decoder[EntryRecord]] = msgspec.msgpack.Decoder(EntryRecord)
+_OBSERVATION: Final = msgspec.msgpack.Decoder(Observation)
 _PACK: Final = msgspec.msgpack.Encoder()
 _DELIVERY: Final = (
     "key", "person", "recipient", "channel", "who", "alarm_id", "priority", "due_ms", "fate", "tries", "begun_ms",
@@ -34,6 +35,9 @@ ALARMS: Final = """CREATE TABLE alarm (
     ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX one_alarm ON alarm (binding_id, rule_id, key) WHERE active;
 CREATE INDEX alarm_listed ON alarm (alarm_id) WHERE listed;"""
+JOINED: Final = """CREATE TABLE joined (  -- alarms of a condition that was open already, and the alarm that they joined
+    alarm_id BLOB PRIMARY KEY, lead BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX joined_of ON joined (lead);"""
 DELIVERIES: Final = """CREATE TABLE delivery (
     key TEXT NOT NULL, person TEXT NOT NULL, recipient TEXT NOT NULL, channel TEXT NOT NULL, who TEXT NOT NULL,
     alarm_id BLOB NOT NULL, priority INTEGER NOT NULL, due_ms INTEGER NOT NULL, fate TEXT NOT NULL,
@@ -48,15 +52,26 @@ ATTEMPTS: Final = """CREATE TABLE attempt (
 SILENCES: Final = """CREATE TABLE hush (
     binding_id TEXT NOT NULL, rule_id TEXT NOT NULL, key TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (binding_id, rule_id, key)) STRICT, WITHOUT ROWID;"""
-ORDERS: Final = """CREATE TABLE wish (   -- orders of people that are not confirmed
-    wish_id INTEGER PRIMARY KEY, alarm_id BLOB NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
+ORDERS: Final = """CREATE TABLE wish (   -- entries of people that are not confirmed
+    wish_id INTEGER PRIMARY KEY,
+    alarm_id BLOB NOT NULL,              -- or the id of the observation
+    at_ms INTEGER NOT NULL, body BLOB NOT NULL,
     sent_ms INTEGER, done INTEGER NOT NULL) STRICT;
 CREATE INDEX wish_open ON wish (wish_id) WHERE NOT done;"""
 SESSIONS: Final = """CREATE TABLE session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"""
 
-ENDED: Final = """CREATE TABLE ended (   -- bindings that have ended, and when the desk heard of it
+ENDED: Final = """CREATE TABLE ended (   -- stays that have ended, and when the desk heard of it
     binding_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"""
+# Books of every schema get it when they are opened: earlier versions do not look at it.
+OBSERVATIONS: Final = """CREATE TABLE IF NOT EXISTS observation (   -- what people entered at this desk, and who
+    entry_no INTEGER PRIMARY KEY, observation_id BLOB NOT NULL UNIQUE, stay_id TEXT NOT NULL,
+    entered_ms INTEGER NOT NULL,
+    corrects BLOB NOT NULL,              -- the one that it replaces; empty: none
+    body BLOB NOT NULL                   -- vitals.messages.Observation
+    ) STRICT;
+CREATE INDEX IF NOT EXISTS observation_of ON observation (stay_id, entry_no);
+CREATE INDEX IF NOT EXISTS observation_corrects ON observation (corrects) WHERE corrects <> x'';"""
 
 
 class Positions:
@@ -96,7 +111,7 @@ class KeptAlarms:
             "active = excluded.active, listed = excluded.listed, heard_ms = excluded.heard_ms, body = excluded.body",
             (
                 alarm.alarm_id,
-                alarm.binding_id,
+                alarm.stay_id,
                 alarm.rule_id,
                 alarm.key,
                 kept.is_active,
@@ -110,11 +125,20 @@ class KeptAlarms:
         row = self._db.execute("SELECT body FROM alarm WHERE alarm_id = ?", (alarm_id,)).fetchone()
         return None if row is None else KEPT.decode(row[0])
 
-    def active(self, binding_id: str, rule_id: str, key: str) -> Kept | None:
+    def standing_for(self, alarm_id: bytes) -> Kept | None:
+        """An alarm, or the one that it has joined; None if it is not known."""
+        row = self._db.execute("SELECT lead FROM joined WHERE alarm_id = ?", (alarm_id,)).fetchone()
+        return self.get(alarm_id if row is None else row[0])
+
+    def join(self, alarm_id: bytes, lead: bytes) -> None:
+        """From now on records of `alarm_id` are about the alarm `lead`."""
+        self._db.execute("INSERT OR REPLACE INTO joined VALUES (?, ?)", (alarm_id, lead))
+
+    def active(self, stay_id: str, rule_id: str, key: str) -> Kept | None:
         """The active alarm of a condition."""
         row = self._db.execute(
             "SELECT body FROM alarm WHERE binding_id = ? AND rule_id = ? AND key = ? AND active",
-            (binding_id, rule_id, key),
+            (stay_id, rule_id, key),
         ).fetchone()
         return None if row is None else KEPT.decode(row[0])
 
@@ -214,54 +238,111 @@ class Deliveries:
         ]
 
 
-class PendingOrder(NamedTuple):
-    """An acknowledgement or silence that has to be sent to the patient's monitor."""
+class PendingEntry(NamedTuple):
+    """What a person entered, and has to be sent to the patient's monitor."""
 
-    order_id: int
-    alarm_id: bytes
+    entry_id: int
+    alarm_id: bytes  # or the id of the observation
     at_ms: int
-    order: OrderRecord
+    entry: EntryRecord
     sent_ms: int | None
 
 
-class PendingOrders:
-    """Acknowledgements and silences that the patient's record does not show yet."""
+class PendingEntries:
+    """Answers that the patient's record does not show yet, and observations that were not sent yet."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, alarm_id: bytes, order: OrderRecord, now_ms: int) -> None:
-        """Insert an order. An acknowledgement replaces an earlier one of the same alarm."""
-        if isinstance(order.message, Acknowledge):
-            self._drop(one for one in self.all() if one.alarm_id == alarm_id)
-        self._db.execute(
-            "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
-            (alarm_id, now_ms, _PACK.encode(order)),
-        )
+    def put(self, alarm_id: bytes, answer: AnswerRecord, now_ms: int) -> None:
+        """Insert an answer. An acknowledgement replaces an earlier one of the same alarm of the same finder."""
+        message = answer.message
+        if isinstance(message, Acknowledge):
+            self._drop(one for one in self.all() if getattr(one.entry.message, "alarm_id", b"") == message.alarm_id)
+        self._insert(alarm_id, answer, now_ms)
 
-    def all(self) -> list[PendingOrder]:
-        """Orders that are not confirmed, oldest first."""
+    def put_observation(self, observed: ObservationRecord, now_ms: int) -> None:
+        """Insert an observation."""
+        self._insert(observed.message.observation_id, observed, now_ms)
+
+    def all(self) -> list[PendingEntry]:
+        """Entries that are not confirmed, oldest first."""
         return [
-            PendingOrder(order_id, alarm_id, at_ms, _ORDER.decode(body), sent_ms)
-            for order_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
+            PendingEntry(entry_id, alarm_id, at_ms, _ENTRY.decode(body), sent_ms)
+            for entry_id, alarm_id, at_ms, body, sent_ms in self._db.execute(
                 "SELECT wish_id, alarm_id, at_ms, body, sent_ms FROM wish WHERE NOT done ORDER BY wish_id"
             )
         ]
 
-    def sent(self, order_id: int, now_ms: int) -> None:
-        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, order_id))
+    def sent(self, entry_id: int, now_ms: int) -> None:
+        self._db.execute("UPDATE wish SET sent_ms = ? WHERE wish_id = ?", (now_ms, entry_id))
 
-    def done(self, order_id: int) -> None:
-        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (order_id,))
+    def done(self, entry_id: int) -> None:
+        self._db.execute("UPDATE wish SET done = 1 WHERE wish_id = ?", (entry_id,))
 
     def drop_acknowledgements(self) -> None:
         """Their revisions count in a log that is gone."""
         self._drop(self.all())
 
-    def _drop(self, orders: Iterable[PendingOrder]) -> None:
-        for one in list(orders):
-            if isinstance(one.order.message, Acknowledge):
-                self.done(one.order_id)
+    def _insert(self, about: bytes, record: EntryRecord, now_ms: int) -> None:
+        self._db.execute(
+            "INSERT INTO wish (alarm_id, at_ms, body, sent_ms, done) VALUES (?, ?, ?, NULL, 0)",
+            (about, now_ms, _PACK.encode(record)),
+        )
+
+    def _drop(self, entries: Iterable[PendingEntry]) -> None:
+        for one in list(entries):
+            if isinstance(one.entry.message, Acknowledge):
+                self.done(one.entry_id)
+
+
+class EnteredObservations:
+    """Every observation that was entered at this desk, with its corrections: who entered what, and when."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def put(self, observation: Observation) -> None:
+        self._db.execute(
+            "INSERT INTO observation (observation_id, stay_id, entered_ms, corrects, body) VALUES (?, ?, ?, ?, ?)",
+            (
+                observation.observation_id,
+                observation.stay_id,
+                observation.entered_ms,
+                observation.corrects,
+                _PACK.encode(observation),
+            ),
+        )
+
+    def get(self, observation_id: bytes) -> Observation | None:
+        row = self._db.execute("SELECT body FROM observation WHERE observation_id = ?", (observation_id,)).fetchone()
+        return None if row is None else _OBSERVATION.decode(row[0])
+
+    def of(self, stay_id: str, most: int) -> list[Observation]:
+        """The last observations of a stay, newest first by their entry."""
+        rows = self._db.execute(
+            "SELECT body FROM observation WHERE stay_id = ? ORDER BY entry_no DESC LIMIT ?",
+            (stay_id, most),
+        )
+        return [_OBSERVATION.decode(row[0]) for row in rows]
+
+    def correction_of(self, observation_id: bytes) -> Observation | None:
+        """The observation that replaces this one."""
+        row = self._db.execute(
+            "SELECT body FROM observation WHERE corrects = ? AND corrects <> x''", (observation_id,)
+        ).fetchone()
+        return None if row is None else _OBSERVATION.decode(row[0])
+
+    def forget(self, before_ms: int) -> None:
+        """Delete what was entered before a moment, by the wall clock, and is sent."""
+        self._db.execute(
+            "DELETE FROM observation WHERE entered_ms < ? AND observation_id NOT IN "
+            "(SELECT alarm_id FROM wish WHERE NOT done)",
+            (before_ms,),
+        )
+        self._db.execute(
+            "DELETE FROM wish WHERE done AND at_ms < ? AND alarm_id NOT IN (SELECT alarm_id FROM alarm)", (before_ms,)
+        )
 
 
 class Silences:
@@ -273,13 +354,13 @@ class Silences:
     def put(self, silence: ActiveSilence) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO hush VALUES (?, ?, ?, ?, ?)",
-            (silence.binding_id, silence.rule_id, silence.key, silence.until_ms, _PACK.encode(silence)),
+            (silence.stay_id, silence.rule_id, silence.key, silence.until_ms, _PACK.encode(silence)),
         )
 
     def active(self, now_ms: int) -> Mapping[tuple[str, str, str], ActiveSilence]:
         """Silences in force, by binding, rule and key."""
         return {
-            (one.binding_id, one.rule_id, one.key): one
+            (one.stay_id, one.rule_id, one.key): one
             for one in (_SILENCE.decode(row[0]) for row in self._db.execute(_ACTIVE_SILENCES, (now_ms,)))
         }
 
@@ -319,20 +400,20 @@ class LoginSessions:
         self._db.execute("DELETE FROM session WHERE until_ms < ?", (before_ms,))
 
 
-class EndedBindings:
-    """Bindings that have ended: records of them that are still under way call nobody."""
+class EndedStays:
+    """Stays that have ended: records of them that are still under way call nobody."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, binding_id: str, now_ms: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (binding_id, now_ms))
+    def put(self, stay_id: str, now_ms: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO ended VALUES (?, ?)", (stay_id, now_ms))
 
-    def has(self, binding_id: str) -> bool:
-        return self._db.execute("SELECT 1 FROM ended WHERE binding_id = ?", (binding_id,)).fetchone() is not None
+    def has(self, stay_id: str) -> bool:
+        return self._db.execute("SELECT 1 FROM ended WHERE binding_id = ?", (stay_id,)).fetchone() is not None
 
     def forget(self, before_ms: int) -> None:
-        """Delete bindings of whose end the desk heard before a moment."""
+        """Delete stays of whose end the desk heard before a moment."""
         self._db.execute("DELETE FROM ended WHERE at_ms < ?", (before_ms,))
 
 

@@ -30,20 +30,25 @@ class Message(NamedTuple):
     priority: Priority
 
 
-def place(bed: str, patient: str, binding_id: str) -> str:
-    """The patient's place: the bed, else the pseudonym, else the first digits of the binding id."""
+def place(bed: str, patient: str, stay_id: str) -> str:
+    """The patient's place: the bed, else the pseudonym, else the first digits of the stay id."""
     if bed:
         return f"bed {bed}"
-    return f"patient {patient}" if patient else f"binding {binding_id[:8]}"
+    return f"patient {patient}" if patient else f"stay {stay_id[:8]}"
 
 
-def where(kept: Kept, bed: str, patient: str) -> str:
-    """The place of an alarm; "several beds" for an outage, whose text names them; else a place of the site."""
+def where(kept: Kept, bed: str, patient: str, device: str = "") -> str:
+    """The place of an alarm; "several beds" for an outage, whose text names them; else a place of the site.
+
+    Args:
+        device: name of the device that the alarm is about; empty: it is about the patient.
+    """
     if kept.is_outage:
         return "several beds"
     if kept.is_own:
         return "the alarm desk" if kept.is_own_clock else "the site"
-    return place(bed, patient, kept.alarm.binding_id)
+    found = place(bed, patient, kept.alarm.stay_id)
+    return f"{found}, {device}" if device else found
 
 
 def ref(alarm_id: bytes) -> str:
@@ -63,11 +68,12 @@ def age_text(ms: int) -> str:
     return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Message:
+def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int, ordered: str = "") -> Message:
     """The message for one alarm.
 
     Args:
         where: the patient's place; see `place`.
+        ordered: how orders change who is called; empty: they do not.
     """
     if kept.is_outage:
         return of_outage(kept, telling, now_ms=now_ms)
@@ -83,6 +89,8 @@ def of_alarm(kept: Kept, where: str, telling: Telling, *, now_ms: int) -> Messag
         lines.append(alarm.text[:_REASON_CHARACTERS])
     if alarm.response:
         lines.append(f"Recommended: {alarm.response}.")
+    if ordered:
+        lines.append(f"{ordered}.")
     lines += [_look(telling), NOT_A_DEVICE]
     return Message(f"{mark} {word} {kind}, {where}{site}", "\n".join(lines), alarm.priority)
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from runtime import passwords
 from runtime.clock import Clock
 from runtime.hardening import read_private, write_private
 from stream.desk.book import DeskBook
@@ -24,10 +23,6 @@ LEAST_CHARACTERS: Final = 12
 MOST_CHARACTERS: Final = 256
 MOST_NAME_CHARACTERS: Final = 64
 
-# RFC 9106, second recommendation: 64 MiB, three passes. A sixth of a second on one core.
-_MEMORY_KIB: Final = 64 * 1024
-_PASSES: Final = 3
-
 _FAILURES: Final = 5
 _WITHIN_MS: Final = 300_000
 _FAILURES_OF_ADDRESS: Final = 30
@@ -35,11 +30,12 @@ _MOST_REMEMBERED: Final = 10_000
 _WAITING_LOGINS: Final = 8
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One user in the file."""
 
     hash: str
-    added_ms: int
+    added_ms: int  # when the password was set
+    prescriber: bool = False  # may move the red limits of NEWS2 by orders
 
 
 class Users:
@@ -74,19 +70,30 @@ class Users:
             ) from error
         return self._users
 
-    def put(self, name: str, password: str, *, now_ms: int) -> None:
-        """Add a user, or change a user's password.
+    def put(self, name: str, password: str, *, now_ms: int, prescriber: bool = False) -> None:
+        """Add a user, or change a user's password; who was a prescriber stays one.
 
         Raises:
             DeskUnusable: the name or password breaks a rule; says which.
         """
         if problem := _problem(name, password):
             raise DeskUnusable(problem)
-        self._write(self.all() | {name: User(hash=_hashed(password), added_ms=now_ms)})
+        before = self.all().get(name)
+        is_prescriber = prescriber or (before is not None and before.prescriber)
+        self._write(
+            self.all() | {name: User(hash=passwords.hash_of(password), added_ms=now_ms, prescriber=is_prescriber)}
+        )
+
+    def set_prescriber(self, name: str, *, prescriber: bool) -> None:
+        """Whether a user may move the red limits of NEWS2. Raises DeskUnusable: there is no user of that name."""
+        user = self.all().get(name)
+        if user is None:
+            raise DeskUnusable(f"{self.path}: has no user {name}; to list users: vitalloom desk user list")
+        self._write(self.all() | {name: msgspec.structs.replace(user, prescriber=prescriber)})
 
     def put_without_password(self, *names: str, now_ms: int) -> None:
         """Add users without a password: only `Door.admit` logs them in."""
-        self._write(self.all() | {name: User(hash=_UNKNOWN_USER_HASH, added_ms=now_ms) for name in names})
+        self._write(self.all() | {name: User(hash=passwords.NOBODY, added_ms=now_ms) for name in names})
 
     def remove(self, name: str) -> None:
         """Remove a user, which ends the user's sessions. Raises DeskUnusable: there is no user of that name."""
@@ -98,11 +105,7 @@ class Users:
     def is_right(self, name: str, password: str) -> bool:
         """Whether the password is right. Equally slow for unknown names, so that timing does not reveal which exist."""
         user = self.all().get(name)
-        try:
-            Argon2id.verify_phc_encoded(password.encode(), _UNKNOWN_USER_HASH if user is None else user.hash)
-        except (InvalidKey, ValueError):
-            return False
-        return user is not None
+        return passwords.is_right(password, None if user is None else user.hash)
 
     def _write(self, users: dict[str, User]) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -215,21 +218,5 @@ def _problem(name: str, password: str) -> str:
     return ""
 
 
-def _hashed(password: str) -> str:
-    try:
-        return Argon2id(
-            salt=os.urandom(16), length=32, iterations=_PASSES, lanes=1, memory_cost=_MEMORY_KIB
-        ).derive_phc_encoded(password.encode())
-    except UnsupportedAlgorithm as error:
-        raise DeskUnusable(
-            "this build of cryptography has no Argon2id; fix: pip install --only-binary :all: cryptography"
-        ) from error
-
-
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-_UNKNOWN_USER_HASH: Final = (
-    f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-)

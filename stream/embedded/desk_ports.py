@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Final
 
 from runtime.logs import get
-from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutOrder, SourceRecord
+from stream.desk.ports import AlarmBatch, LogPosition, PositionsOf, PutEntry, SourceRecord
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.errors import AlarmSourceLost
@@ -84,16 +84,16 @@ class StoreAlarmSource:
             raise AlarmSourceLost(f"{self.name}: {error}") from error
 
 
-class EngineAnswerSink:
+class EngineEntrySink:
     """Hands answers to the engine of this process."""
 
     def __init__(self, stream: EmbeddedStream) -> None:
         self._stream = stream
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[PutOrder]:
-        """As `AnswerSink.opened`. An order is durable when the engine has committed its result."""
-        yield self._stream.put_order
+    async def opened(self) -> AsyncIterator[PutEntry]:
+        """As `EntrySink.opened`. An order is durable when the engine has committed its result."""
+        yield self._stream.put_entry
 
 
 def _mark(body: bytes) -> bytes:

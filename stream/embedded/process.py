@@ -13,15 +13,17 @@ from runtime.errors import MissingExtra, RuntimeFault, first_of
 from runtime.lifetime import run_until_signal, set_up_process
 from runtime.logs import LogFormat
 from runtime.metrics import HttpConfig, serving
-from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
+from stream.embedded.desk_ports import EngineEntrySink, StoreAlarmSource
 from stream.embedded.health import StreamHealth
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.errors import StreamError
 from stream.ingest.edge_link import EdgeLink
+from stream.ingest.stays import terms_of
 from stream.site.directory import RegistryDirectory
 from stream.site.folder import Site
-from vitals.patient_group import group_of
+from vitals.orders import plan_of as orders_plan
+from vitals.orders_in_force import OrdersInForce
 from vitals.plan import MonitoringPlan
 from wire.enrol.wallet import Wallet
 from wire.identity import Directory
@@ -54,14 +56,16 @@ def run_stream(
         stack.enter_context(contextlib.closing(site))
         store = stack.enter_context(Store(data / "store.sqlite"))
         link = EdgeLink(site, wallet, clock)
+        orders = OrdersInForce()
         engine = EmbeddedStream(
             wallet.me,
             link.directory,
             store,
-            ordered_plan(link.directory),
+            ordered_plan(link.directory, orders),
             steady,
             courier=link.courier,
             on_turn=link.refresh,
+            orders=orders,
         )
         process = None
         if desk is None:
@@ -84,8 +88,18 @@ def _opened_desk(
         raise MissingExtra(extra="desk", module=error.name or "") from error
     # A directory of its own: that of the engine tracks changes for the courier.
     beds = Beds(RegistryDirectory(site.registry), clock)
-    source, sink = StoreAlarmSource(store), EngineAnswerSink(engine)
-    return opened_desk(desk_config(file), file, source, sink, clock, place_of=beds, patients=beds.patients)
+    source, sink = StoreAlarmSource(store), EngineEntrySink(engine)
+    return opened_desk(
+        desk_config(file),
+        file,
+        source,
+        sink,
+        clock,
+        place_of=beds,
+        patients=beds.patients,
+        stays=beds.stays,
+        orders_of=beds.orders,
+    )
 
 
 async def _serve(
@@ -106,13 +120,23 @@ async def _serve(
         raise first_of(failed, StreamError, RuntimeFault) or failed from None
 
 
-def ordered_plan(directory: Directory) -> Callable[[str], MonitoringPlan]:
-    """The monitoring plan that was ordered for a binding, by its id. A changed order is a new binding."""
+def ordered_plan(directory: Directory, orders: OrdersInForce | None = None) -> Callable[[str], MonitoringPlan]:
+    """The monitoring plan of a stay, by its id: as ordered, or the default.
 
-    def plan_of(binding_id: str) -> MonitoringPlan:
-        binding = directory.binding(bytes.fromhex(binding_id))
-        if binding is None:
+    Args:
+        orders: what is ordered; None: nothing.
+    """
+
+    def plan_of(stay_id: str) -> MonitoringPlan:
+        known = directory.of_stay(bytes.fromhex(stay_id))
+        if not known:
             return MonitoringPlan()
-        return MonitoringPlan(spo2_scale=binding.spo2_scale, group=group_of(binding.about), time_zone=binding.time_zone)
+        terms = terms_of(directory, known[0])
+        return orders_plan(
+            None if orders is None else orders.of(stay_id),
+            spo2_scale=terms.spo2_scale,
+            group=terms.group,
+            time_zone=known[0].time_zone,
+        )
 
     return plan_of

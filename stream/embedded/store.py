@@ -1,7 +1,7 @@
 """The store in one file: readings, scores, windows, alarms, patient states, counters, in SQLite.
 
 One connection, one transaction a commit. Every row has a key, so that a repeated write changes nothing. Patients appear
-as binding ids, never as names.
+as stays, never as names; the columns that hold a stay are called `binding_id`, as its first binding has the same id.
 """
 
 import secrets
@@ -16,8 +16,8 @@ from stream.ingest.ledger import SESSION_TABLES, SessionFile
 from stream.records import (
     AlarmLogRecord,
     AlarmRecord,
-    BindingEndedRecord,
     EdgeAlarmRecord,
+    StayEndedRecord,
     decode_alarm_record,
     encode_record,
     ended_record,
@@ -30,6 +30,7 @@ from vitals.messages import (
     ModelScored,
     MonitoringEnded,
     News2Scored,
+    ObservationRecorded,
     ReadingJudged,
     WindowClosed,
     WindowOutdated,
@@ -38,7 +39,7 @@ from vitals.news2 import risk_text
 from vitals.signs import INDEX, SIGNS, VitalSign
 from wire.errors import DecodeError
 
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
 _MODEL_SCORE: Final = """CREATE TABLE model_score (
@@ -56,6 +57,21 @@ _EDGE_ALARMS: Final = """CREATE TABLE edge_alarm (  -- alarms that are open at a
 CREATE TABLE edge_answer (               -- what people answered to those, as the edge hears it: wire.answers.Answer
     alarm_id BLOB NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (alarm_id, kind)
     ) STRICT, WITHOUT ROWID;"""
+_OBSERVATIONS: Final = f"""CREATE TABLE observation (  -- what people observed and entered
+    binding_id TEXT NOT NULL, observation_id BLOB NOT NULL, observer TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    entered_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL,
+    {", ".join(f"{name} REAL" for name in _VALUES)},
+    inspired_oxygen REAL, oxygen_device TEXT NOT NULL, glucose REAL, off_until_ms INTEGER, note TEXT NOT NULL,
+    corrects BLOB NOT NULL,              -- observation that it replaces (empty: none)
+    edge TEXT NOT NULL, late INTEGER NOT NULL,
+    refused TEXT NOT NULL,               -- why its values do not count (empty: they do)
+    PRIMARY KEY (binding_id, observation_id)) STRICT, WITHOUT ROWID;
+CREATE INDEX observation_of ON observation (binding_id, at_ms);"""
+_TO_7: Final = f"""{_OBSERVATIONS}
+ALTER TABLE reading ADD COLUMN device TEXT NOT NULL DEFAULT '';
+ALTER TABLE reading ADD COLUMN activity INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE news2 ADD COLUMN orders_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE alarm ADD COLUMN orders_version INTEGER NOT NULL DEFAULT 0"""
 _BINDING_ENDED: Final = "ALTER TABLE alarm ADD COLUMN binding_ended INTEGER NOT NULL DEFAULT 0"
 _TABLES: Final = f"""
 {SESSION_TABLES}
@@ -65,13 +81,15 @@ CREATE TABLE reading (
     at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL, arrived_ms INTEGER,
     {", ".join(f"{name} REAL" for name in _VALUES)},
     sensor_flags INTEGER NOT NULL, battery REAL, unusable INTEGER NOT NULL,
-    late INTEGER NOT NULL, backfilled INTEGER NOT NULL) STRICT;
+    late INTEGER NOT NULL, backfilled INTEGER NOT NULL,
+    -- device: its binding; empty: the first of the stay
+    device TEXT NOT NULL DEFAULT '', activity INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX reading_of ON reading (binding_id, at_ms);
 CREATE TABLE news2 (
     reading_id BLOB PRIMARY KEY, binding_id TEXT NOT NULL, at_ms INTEGER NOT NULL, total INTEGER,
     at_least INTEGER NOT NULL, risk TEXT NOT NULL, spo2_scale INTEGER NOT NULL,
-    parts TEXT NOT NULL                  -- JSON: [sign, value, points, age_ms] seven times
-    ) STRICT, WITHOUT ROWID;
+    -- parts: JSON, [sign, value, points, age_ms, source] seven times
+    parts TEXT NOT NULL, orders_version INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 {_MODEL_SCORE}
 CREATE TABLE vitals_window (
     binding_id TEXT NOT NULL, sign TEXT NOT NULL, width_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL,
@@ -86,9 +104,10 @@ CREATE TABLE alarm (
     onset_ms INTEGER NOT NULL,
     text TEXT NOT NULL, basis TEXT NOT NULL, latched INTEGER NOT NULL, acknowledged_by TEXT, acknowledged_ms INTEGER,
     silenced_until_ms INTEGER, retrospective INTEGER NOT NULL, response TEXT NOT NULL DEFAULT '',
-    grade REAL NOT NULL DEFAULT 0, binding_ended INTEGER NOT NULL DEFAULT 0,
+    grade REAL NOT NULL DEFAULT 0, binding_ended INTEGER NOT NULL DEFAULT 0, orders_version INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (alarm_id, revision)) STRICT, WITHOUT ROWID;
 CREATE INDEX alarm_of ON alarm (binding_id, at_ms);
+{_OBSERVATIONS}
 {_ALARM_LOG}
 {_EDGE_ALARMS}
 CREATE TABLE patient_state (binding_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -100,21 +119,24 @@ CREATE TABLE dead_letter (
 """
 _READING_COLUMNS: Final = (
     "reading_id", "binding_id", "session_id", "counter", "at_ms", "received_ms", "arrived_ms", *_VALUES,
-    "sensor_flags", "battery", "unusable", "late", "backfilled",
+    "sensor_flags", "battery", "unusable", "late", "backfilled", "device", "activity",
 )  # fmt: skip
 _PUT_READING: Final = (
     f"INSERT OR IGNORE INTO reading ({', '.join(_READING_COLUMNS)}) "  # noqa: S608 - names from our own table
     f"VALUES ({', '.join('?' * len(_READING_COLUMNS))})"
 )
-_PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_NEWS2: Final = "INSERT OR IGNORE INTO news2 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_OBSERVATION: Final = f"INSERT OR IGNORE INTO observation VALUES ({', '.join('?' * (15 + len(_VALUES)))})"  # noqa: S608
 _PUT_SCORE: Final = "INSERT OR IGNORE INTO model_score VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_WINDOW: Final = "INSERT OR REPLACE INTO vitals_window VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_FRESHNESS: Final = "INSERT OR IGNORE INTO freshness VALUES (?, ?, ?, ?, ?)"
-_ADDED: Final = ("grade", "binding_ended")
+_ADDED: Final = ("grade", "stay_ended", "orders_version")
 # Of schema 4: later fields are read as their defaults.
-_ALARM_FIELDS: Final = ", ".join(name for name in AlarmChanged.__struct_fields__ if name not in _ADDED)
+_ALARM_FIELDS: Final = ", ".join(
+    {"stay_id": "binding_id"}.get(name, name) for name in AlarmChanged.__struct_fields__ if name not in _ADDED
+)
 _ALARM_LOG_ID: Final = "alarm_log"
-_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ALARM: Final = "INSERT OR IGNORE INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_ALARM_RECORD: Final = "INSERT INTO alarm_log (body) VALUES (?)"
 _JSON: Final = msgspec.json.Encoder()
 _PACK: Final = msgspec.msgpack.Encoder()
@@ -188,6 +210,10 @@ class Store(SessionFile):
                 "INSERT OR REPLACE INTO edge_alarm VALUES (?, ?, ?)", (alarm_id, found.arrived_ms, encode_record(found))
             )
             return
+        row = self._db.execute("SELECT body FROM edge_alarm WHERE alarm_id = ?", (alarm_id,)).fetchone()
+        before = None if row is None else decode_alarm_record(row[0])
+        if isinstance(before, EdgeAlarmRecord) and before.frame.edge_id != found.frame.edge_id:
+            return  # another edge still has it open
         for table in ("edge_alarm", "edge_answer"):
             self._db.execute(f"DELETE FROM {table} WHERE alarm_id = ?", (alarm_id,))  # noqa: S608 - names from code
 
@@ -232,7 +258,7 @@ class Store(SessionFile):
                 continue
             if _changed_ms(record) >= before_ms or len(old) == limit:
                 break
-            if isinstance(record, BindingEndedRecord) or record.alarm.alarm_id not in open_alarms:
+            if isinstance(record, StayEndedRecord) or record.alarm.alarm_id not in open_alarms:
                 old.append((seq,))
         self._db.executemany("DELETE FROM alarm_log WHERE seq = ?", old)
         for table in ("edge_answer", "edge_alarm"):
@@ -266,11 +292,11 @@ class Store(SessionFile):
         return None if row is None else str(row[0])
 
     def states(self) -> Iterator[tuple[str, bytes]]:
-        """(binding, snapshot) of every patient."""
+        """(stay, snapshot) of every patient."""
         yield from self._db.execute("SELECT binding_id, snapshot FROM patient_state ORDER BY binding_id")
 
-    def state(self, binding_id: str) -> bytes | None:
-        row = self._db.execute("SELECT snapshot FROM patient_state WHERE binding_id = ?", (binding_id,)).fetchone()
+    def state(self, stay_id: str) -> bytes | None:
+        row = self._db.execute("SELECT snapshot FROM patient_state WHERE binding_id = ?", (stay_id,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def query(self, statement: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
@@ -302,6 +328,8 @@ class Store(SessionFile):
             found = self._migrate("5", f"{_EDGE_ALARMS} ALTER TABLE alarm ADD COLUMN grade REAL NOT NULL DEFAULT 0")
         if found == "5":  # before the end of a binding ended its alarms
             found = self._migrate("6", _BINDING_ENDED)
+        if found == "6":  # before several devices and people contributed to a stay
+            found = self._migrate("7", _TO_7)
         if found != str(SCHEMA):
             raise FileUnusable(
                 self.path, f"has schema {found}, this vitalloom reads {SCHEMA}; use the version that wrote it"
@@ -337,16 +365,16 @@ class Store(SessionFile):
         count, total, low, high = self._db.execute(
             f"SELECT count({sign}), sum(CAST(round({sign} * 1000) AS INTEGER)), min({sign}), max({sign}) "  # noqa: S608
             f"FROM reading WHERE binding_id = ? AND at_ms >= ? AND at_ms < ? AND NOT unusable & ?",
-            (window.binding_id, window.start_ms, window.start_ms + window.width_ms, 1 << INDEX[sign]),
+            (window.stay_id, window.start_ms, window.start_ms + window.width_ms, 1 << INDEX[sign]),
         ).fetchone()
         if count:
-            key = (window.binding_id, window.sign, window.width_ms, window.start_ms)
+            key = (window.stay_id, window.sign, window.width_ms, window.start_ms)
             self._db.execute(_PUT_WINDOW, (*key, count, total / count / 1000, low, high))
 
 
 def _changed_ms(record: AlarmLogRecord) -> int:
     """When what a record of the alarm log tells of has changed."""
-    if isinstance(record, BindingEndedRecord):
+    if isinstance(record, StayEndedRecord):
         return record.at_ms
     return record.arrived_ms if isinstance(record, EdgeAlarmRecord) else record.alarm.at_ms
 
@@ -356,34 +384,43 @@ def _row_of(event: Event) -> tuple[str, tuple[Any, ...]]:
         r = event.reading
         values = [getattr(r, name) for name in _VALUES]
         return _PUT_READING, (
-            r.reading_id, r.binding_id, r.session_id, r.counter, r.at_ms, r.received_ms, r.arrived_ms,
+            r.reading_id, r.stay_id, r.session_id, r.counter, r.at_ms, r.received_ms, r.arrived_ms,
             *(None if value is None else float(value) for value in values),
-            r.sensor_flags, r.battery, r.unusable, event.late, event.backfilled,
+            r.sensor_flags, r.battery, r.unusable, event.late, event.backfilled, r.binding_id, r.activity,
+        )  # fmt: skip
+    if isinstance(event, ObservationRecorded):
+        o = event.observation
+        values = [getattr(o, name) for name in _VALUES]
+        return _PUT_OBSERVATION, (
+            o.stay_id, o.observation_id, o.by, o.at_ms, o.entered_ms, o.heard_ms,
+            *(None if value is None else float(value) for value in values),
+            o.inspired_oxygen, o.oxygen_device, o.glucose, o.off_until_ms, o.note, o.corrects, o.edge, event.late,
+            event.refused,
         )  # fmt: skip
     if isinstance(event, News2Scored):
         return _PUT_NEWS2, (
-            event.reading_id, event.binding_id, event.at_ms, event.total, event.at_least, risk_text(event),
-            event.spo2_scale, _JSON.encode(event.parts).decode(),
+            event.reading_id, event.stay_id, event.at_ms, event.total, event.at_least, risk_text(event),
+            event.spo2_scale, _JSON.encode(event.parts).decode(), event.orders_version,
         )  # fmt: skip
     if isinstance(event, ModelScored):
         s = event.score
         return _PUT_SCORE, (
-            s.binding_id, s.model, s.at_ms, s.reading_id, s.received_ms, s.arrived_ms, s.version, s.score, s.threshold,
+            s.stay_id, s.model, s.at_ms, s.reading_id, s.received_ms, s.arrived_ms, s.version, s.score, s.threshold,
             s.reason, event.late, event.backfilled,
         )  # fmt: skip
     if isinstance(event, WindowClosed):
         return _PUT_WINDOW, (
-            event.binding_id, event.sign, event.width_ms, event.start_ms, event.count, event.mean, event.minimum,
+            event.stay_id, event.sign, event.width_ms, event.start_ms, event.count, event.mean, event.minimum,
             event.maximum,
         )  # fmt: skip
     if isinstance(event, FreshnessChanged):
-        return _PUT_FRESHNESS, (event.binding_id, event.sign, event.at_ms, event.state, event.age_ms)
+        return _PUT_FRESHNESS, (event.stay_id, event.sign, event.at_ms, event.state, event.age_ms)
     if isinstance(event, AlarmChanged):
         return _PUT_ALARM, (
-            event.alarm_id, event.revision, event.binding_id, event.rule_id, event.key, event.kind.value,
+            event.alarm_id, event.revision, event.stay_id, event.rule_id, event.key, event.kind.value,
             int(event.priority), event.state.value, event.at_ms, event.onset_ms, event.text, event.basis, event.latched,
             event.acknowledged_by, event.acknowledged_ms, event.silenced_until_ms, event.retrospective, event.response,
-            event.grade, event.binding_ended,
+            event.grade, event.stay_ended, event.orders_version,
         )  # fmt: skip
     raise TypeError(f"no table for {type(event).__name__}")
 

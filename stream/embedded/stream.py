@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from runtime.clock import Clock, SteadyClock
 from runtime.logs import get
@@ -20,12 +21,24 @@ from stream.ingest.courier import Courier
 from stream.ingest.edge_answers import EdgeAnswers
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
-from stream.records import EdgeAlarmRecord, FrameRef, OrderRecord
-from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Message, ReadingJudged, Silence, Tick
+from stream.records import EdgeAlarmRecord, EntryRecord, FrameRef, ObservationRecord
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    BindingPeriod,
+    Event,
+    Message,
+    Observation,
+    ObservationRecorded,
+    ReadingJudged,
+    Silence,
+    Tick,
+)
+from vitals.orders_in_force import OrdersInForce
 from vitals.patients import Patients, PlanOf
 from wire.acks import OwedAck
 from wire.answers import Answer
-from wire.binding_periods import BindingPeriods
+from wire.binding_periods import BindingPeriods, known_orders
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.errors import DecodeError, Reason
 from wire.identity import DeviceIdentity, Directory
@@ -52,7 +65,7 @@ class Engine:
 
     Args:
         store: storage of all state; patients' states are restored from it.
-        plan_of: monitoring plan of a binding.
+        plan_of: monitoring plan of a stay.
     """
 
     def __init__(self, store: Store, plan_of: PlanOf) -> None:
@@ -78,6 +91,10 @@ class Engine:
         except Exception:
             self.forget()
             raise
+
+    def reorder(self, stay_id: str) -> None:
+        """Judge a patient by the plan that is ordered now; committed with the next messages."""
+        self._patients.reorder(stay_id)
 
     def open_alarms(self) -> list[AlarmChanged]:
         """Every open alarm, of every patient."""
@@ -105,12 +122,14 @@ class Engine:
 
 
 class StreamCounts(ReceptionCounts):
-    """Counts of received frames by result, of commits and of orders."""
+    """Counts of received frames by result, of commits and of entries."""
 
     commits: int = 0
     failed_commits: int = 0
-    orders: int = 0  # acknowledgements and silences that were applied
-    failed_orders: int = 0  # that the processor could not apply
+    entries: int = 0  # acknowledgements, silences and observations of people that were applied
+    observations: int = 0  # that are in the record, from the desk or from an edge, each time that it was told
+    failed_entries: int = 0  # that the processor could not apply
+    unreadable_orders: int = 0  # orders of stays that could not be read
 
 
 class EmbeddedStream:
@@ -120,7 +139,8 @@ class EmbeddedStream:
         me: identity of ingest.
         directory: registered devices; frames of others are refused.
         store: storage of all state.
-        plan_of: monitoring plan of a binding.
+        plan_of: monitoring plan of a stay.
+        orders: what `plan_of` judges by; it is told of the orders of the directory. None: nothing is ordered.
         clock: wall and monotonic.
         on_stored: called with the ids of readings when they are committed.
         on_alarm: called with every alarm that was committed.
@@ -142,8 +162,12 @@ class EmbeddedStream:
         on_alarm: Callable[[AlarmChanged], None] | None = None,
         courier: Courier | None = None,
         on_turn: Callable[[int], None] | None = None,
+        orders: OrdersInForce | None = None,
     ) -> None:
         self.counts = StreamCounts()
+        self._orders = OrdersInForce() if orders is None else orders
+        for stay_id, known in known_orders(directory):  # before the patients' states are restored
+            self._orders.accept(stay_id, known.orders)
         self._on_turn = on_turn
         self._store = store
         self._clock = clock
@@ -160,15 +184,15 @@ class EmbeddedStream:
         for alarm in self._engine.open_alarms():
             self._edge_answers.alarm_changed(alarm)
         self._pruned_ms: int | None = None
-        self._orders: deque[tuple[OrderRecord, asyncio.Future[None]]] = deque()
+        self._entries: deque[tuple[EntryRecord, asyncio.Future[None]]] = deque()
 
-    async def put_order(self, order: OrderRecord) -> None:
-        """Apply a person's acknowledgement or silence; returns once it is committed, and waits while commits fail.
+    async def put_entry(self, entry: EntryRecord) -> None:
+        """Apply what a person entered; returns once it is committed, and waits while commits fail.
 
-        If the process is killed before, the order has had no effect; it may be put again.
+        If the process is killed before, the entry has had no effect; it may be put again.
         """
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._orders.append((order, applied))
+        self._entries.append((entry, applied))
         await applied
 
     async def run(self, client: Lanes, *, batch: int = 256, idle_s: float = 0.05, gather_s: float = 0.01) -> None:
@@ -191,7 +215,7 @@ class EmbeddedStream:
                 for message in inbound:
                     client.acknowledge(message)
                 self.counts.turned_ms = self._clock.mono_ms()
-            self.apply_orders()
+            self.apply_entries()
             self._prune_alarm_log()
             self._reception.send_due(client)
             self.send_answers_to_edges(client.publish)
@@ -214,63 +238,76 @@ class EmbeddedStream:
         """Send people's answers to edges; see `EdgeAnswers.send`."""
         self._edge_answers.send(publish)
 
-    def apply_orders(self) -> None:
-        """Apply waiting orders, each in its own transaction; if a commit fails, it and the rest stay in the queue."""
-        while self._orders:
-            order, applied = self._orders[0]
-            if not applied.cancelled() and not self._try_to_apply(order):
+    def apply_entries(self) -> None:
+        """Apply waiting entries, each in its own transaction; if a commit fails, it and the rest stay in the queue."""
+        while self._entries:
+            entry, applied = self._entries[0]
+            if not applied.cancelled() and not self._try_to_apply(entry):
                 return
-            self._orders.popleft()
+            self._entries.popleft()
             if not applied.done():
                 applied.set_result(None)
 
-    def _try_to_apply(self, order: OrderRecord) -> bool:
+    def _try_to_apply(self, entry: EntryRecord) -> bool:
         """False if the store refuses the commit."""
-        to_edges = [] if self._is_about_open_alarm(order.message) else self._answers_to_edges(order.message)
+        now_ms = self._clock.now_ms()
+        to_edges: list[Answer] = []
+        if isinstance(entry, ObservationRecord):
+            message: Message = replace(entry.message, heard_ms=now_ms)
+        else:
+            message, to_edges = entry.message, self._answers_to_edges(entry.message)
         try:
             events = self._engine.apply(
-                [order.message, Tick(now_ms=self._clock.now_ms())],
+                [message, Tick(now_ms=now_ms)],
                 beside=lambda: self._store.put_edge_answers(to_edges),
             )
         except CommitFailed as error:
             if not isinstance(error, RowRefused):
-                _log.error("cannot commit an answer; it is tried again", problem=str(error))
+                _log.error("cannot commit an entry; it is tried again", problem=str(error))
                 self.counts.failed_commits += 1
                 return False
-            _log.error("an answer cannot be stored", problem=str(error))
-            self.counts.failed_orders += 1
+            _log.error("an entry cannot be stored", problem=str(error))
+            self.counts.failed_entries += 1
             return True
         except Exception as error:  # noqa: BLE001 - a defect in one patient's data must not stop the ward
-            # The desk sends an order again if the alarm does not show it after a minute.
-            _log.error("the processor failed on an answer", problem=type(error).__name__)
-            self.counts.failed_orders += 1
+            # The desk sends an answer again if the alarm does not show it after a minute.
+            _log.error("the processor failed on an entry", problem=type(error).__name__)
+            self.counts.failed_entries += 1
             return True
-        self.counts.orders += 1
+        self.counts.entries += 1
         self._announce(events)
         self._edge_answers.answered(to_edges)
         return True
 
-    def _answers_to_edges(self, order: Acknowledge | Silence) -> list[Answer]:
+    def _answers_to_edges(self, entry: Acknowledge | Silence) -> list[Answer]:
+        """What an answer means for alarms that only edges have found; that of alarms here stands in their record."""
         # The desk has the clock of the machine, arrivals have one that does not step.
         behind_ms = self._clock.behind_ms if isinstance(self._clock, SteadyClock) else 0
-        return self._edge_answers.answers_to(order, given_ms=order.at_ms - behind_ms)
-
-    def _is_about_open_alarm(self, order: Acknowledge | Silence) -> bool:
-        """Whether an order is about an alarm that is open here, and not only at an edge."""
-        alarms = [one for one in self._engine.open_alarms() if one.binding_id == order.binding_id]
-        if isinstance(order, Acknowledge):
-            return any(one.alarm_id == order.alarm_id for one in alarms)
-        return any((one.rule_id, one.key) == (order.rule_id, order.key) for one in alarms)
+        answers = self._edge_answers.answers_to(entry, given_ms=entry.at_ms - behind_ms)
+        here = {one.alarm_id for one in self._engine.open_alarms()} if answers else set()
+        return [one for one in answers if one.alarm_id not in here]
 
     def accept(self, inbound: Sequence[Inbound]) -> bool:
         """Process and commit one batch from the broker; False if the broker must deliver it again."""
         now_ms = self._clock.now_ms()
         refused: Rejections = Counter()
         periods = self._periods.due(now_ms, self._clock.mono_ms(), edge_heard_ms=self._reception.edge_heard_ms)
+        self._follow_orders(periods)
         frames = [one for message in inbound if (one := self._reception.accept(message, refused)) is not None]
         if not frames and not refused and not periods and not self._is_due(now_ms):
             return True
         return self._try_to_commit(inbound, frames, refused, now_ms, periods=periods)
+
+    def _follow_orders(self, periods: Sequence[BindingPeriod]) -> None:
+        """Judge by the newest orders of these stays from now on."""
+        for stay_id in dict.fromkeys(one.stay_id for one in periods):
+            ordered = self._periods.orders_of(stay_id)
+            if ordered is not None and self._orders.accept(stay_id, ordered.orders):
+                self._engine.reorder(stay_id)
+                _log.info("orders in force", stay=stay_id[:8], version=ordered.version)
+        for stay_id in self._orders.drain_unreadable():
+            self.counts.unreadable_orders += 1
+            _log.error("orders cannot be read; those before stay in force", stay=stay_id[:8])
 
     def _try_to_commit(
         self,
@@ -337,8 +374,12 @@ class EmbeddedStream:
     def _commit(
         self, frames: list[OpenedFrame], refused: Rejections, now_ms: int, periods: Sequence[BindingPeriod]
     ) -> list[Event]:
-        observed = [one.content for one in frames if isinstance(one.content, ReadingWithScores)]
-        messages: list[Message] = [message for one in observed for message in one.messages]
+        messages: list[Message] = []
+        for one in frames:
+            if isinstance(one.content, ReadingWithScores):
+                messages += one.content.messages
+            elif isinstance(one.content, Observation):
+                messages.append(one.content)
         forgotten = self._reception.forget_old()
 
         def beside() -> None:
@@ -404,6 +445,7 @@ class EmbeddedStream:
         if self._on_stored is not None and stored:
             self._on_stored(stored)
         for event in events:
+            self.counts.observations += isinstance(event, ObservationRecorded)
             if isinstance(event, AlarmChanged):
                 self._edge_answers.alarm_changed(event)
                 if self._on_alarm is not None:
@@ -420,7 +462,7 @@ class EmbeddedStream:
 
     def _found_by_edge(self, alarm: EdgeAlarmV1, opened: Opened, now_ms: int) -> EdgeAlarmRecord:
         return EdgeAlarmRecord(
-            binding_id=opened.binding_id.hex(),
+            stay_id=self._reception.stay_of(opened.binding_id),
             alarm=alarm,
             arrived_ms=now_ms,
             frame=FrameRef(opened.sender, opened.session_id, opened.frame_class, opened.counter),

@@ -13,13 +13,13 @@ from mode import Service
 from runtime.clock import Clock, SystemClock
 from runtime.logs import get
 from stream.config import WorkerConfig
-from stream.engine.orders import forward_order
+from stream.engine.entries import forward_entry
 from stream.engine.partitions import VitalsConsumer
 from stream.engine.plain import HEALTH_S
 from stream.kafka import connection, topic
 from stream.records import encode_record
 from wire.errors import DecodeError
-from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
+from wire.topics import KAFKA_ENTRIES, KAFKA_HEALTH, KAFKA_READINGS
 
 _STOP_WITHIN_S: Final = 8.0
 
@@ -104,16 +104,16 @@ def build_app(config: WorkerConfig, *, clock: Clock | None = None, vitals: Vital
         web_enabled=False,
     )
     app.vitals = vitals or VitalsConsumer(config, clock or SystemClock())
-    orders = app.topic(topic(kafka, KAFKA_ORDERS), value_serializer="raw")
+    entries = app.topic(topic(kafka, KAFKA_ENTRIES), value_serializer="raw")
     readings = app.topic(topic(kafka, KAFKA_READINGS), value_serializer="raw", allow_empty=False)
     health = app.topic(topic(kafka, KAFKA_HEALTH), value_serializer="raw")
 
-    @app.agent(orders)
-    async def forward_orders(stream: Any) -> None:
-        """Copy orders to the readings of their patient. An order that is copied twice has the same effect."""
+    @app.agent(entries)
+    async def forward_entries(stream: Any) -> None:
+        """Copy what people entered to the readings of their patient. Copied twice, it has the same effect."""
         async for value in stream:
             try:
-                key, order = forward_order(value)
+                key, order = forward_entry(value)
             except DecodeError as error:
                 _log.error("cannot decode an order", problem=str(error))
                 continue

@@ -30,6 +30,7 @@ from stream.kafka import check_topics, consumer, producer, topic
 from stream.records import (
     DeadLetter,
     FrameRef,
+    ObservationRecord,
     PartitionHealth,
     ReadingRecord,
     StoredFrames,
@@ -65,7 +66,7 @@ class WorkerProgress(msgspec.Struct):
     dead_letters: int = 0
     acquired: int = 0  # partitions, counted each time
     released: int = 0
-    defects: int = 0  # timers that failed and states that could not be read, each of one patient
+    defects: int = 0  # timers that failed, states and orders that could not be read, each of one patient
     sent: int = 0  # records of events and alarms in committed transactions
     failed_acquisitions: int = 0
     failed_records: int = 0  # failed attempts to apply a record
@@ -428,9 +429,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise
 
     async def _commit(self, topic_partition: TopicPartition, owned: _OwnedPartition) -> None:
-        for binding_id, problem in owned.processor.drain_defects():
+        for stay_id, problem in owned.processor.drain_defects():
             self.progress.defects += 1
-            _log.error("cannot run the timers of a patient", binding=binding_id[:8], problem=problem)
+            _log.error("the timers or the orders of a patient cannot be used", stay=stay_id[:8], problem=problem)
         batch = owned.processor.drain()
         dead_letters, owned.dead_letters = owned.dead_letters, []
         rejected, owned.rejected = owned.rejected, []
@@ -543,9 +544,9 @@ class VitalsConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition=topic_partition.partition,
             )
             start = first
-        for binding_id in processor.damaged:
+        for stay_id in processor.damaged:
             self.progress.defects += 1
-            _log.error("cannot read the state of a patient; it starts empty", binding=binding_id[:8])
+            _log.error("cannot read the state of a patient; it starts empty", binding=stay_id[:8])
         reader.seek(topic_partition, start)
         time = PartitionTime(bound_ms=self._clock_bound_ms)
         return _OwnedPartition(topic_partition.partition, transactional, processor, start, time)
@@ -631,7 +632,7 @@ def _frame_ref_of(value: bytes | None) -> FrameRef | None:
         record = decode_patient_record(value)
     except DecodeError:
         return None
-    return record.frame if isinstance(record, ReadingRecord) else None
+    return record.frame if isinstance(record, ReadingRecord | ObservationRecord) else None
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ from aiokafka.errors import KafkaError
 from runtime.clock import Clock
 from runtime.logs import get
 from stream.config import KafkaConfig, WorkerConfig
-from stream.engine.orders import forward_order
+from stream.engine.entries import forward_entry
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, producer, topic
 from stream.records import encode_record
 from wire.errors import DecodeError
-from wire.topics import KAFKA_HEALTH, KAFKA_ORDERS, KAFKA_READINGS
+from wire.topics import KAFKA_ENTRIES, KAFKA_HEALTH, KAFKA_READINGS
 
 HEALTH_S: Final = 10.0
 _RETRY_S: Final = 1.0
@@ -34,7 +34,7 @@ class PlainWorker:
     async def run(self) -> None:
         """Serve until cancelled."""
         side_tasks = [
-            asyncio.create_task(_repeat(self._forward_orders), name="orders"),
+            asyncio.create_task(_repeat(self._forward_entries), name="entries"),
             asyncio.create_task(_repeat(self._publish_health), name="health"),
         ]
         try:
@@ -46,10 +46,10 @@ class PlainWorker:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    async def _forward_orders(self) -> None:
-        """Copy orders to the readings of their patient. An order that is copied twice has the same effect."""
+    async def _forward_entries(self) -> None:
+        """Copy what people entered to the readings of their patient. Copied twice, it has the same effect."""
         kafka = self._config.kafka
-        reader = consumer(kafka, KAFKA_ORDERS, group=f"{kafka.application}-orders")
+        reader = consumer(kafka, KAFKA_ENTRIES, group=f"{kafka.application}-orders")
         async with _started_producer(kafka) as sender, _stopped_at_exit(reader):
             await reader.start()
             while True:
@@ -57,7 +57,7 @@ class PlainWorker:
                 for records in found.values():
                     for record in records:
                         try:
-                            key, value = forward_order(record.value)
+                            key, value = forward_entry(record.value)
                         except DecodeError as error:
                             _log.error("cannot decode an order", offset=record.offset, problem=str(error))
                             continue

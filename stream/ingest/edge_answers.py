@@ -1,6 +1,7 @@
 """Tells edges what people answered: at once, and again after every heartbeat of the edge while the alarm is open.
 
-Pure. An edge that lost the connection before an answer, or was restarted, hears of it with its next heartbeat.
+Pure. An edge that lost the connection before an answer, or was restarted, hears of it with its next heartbeat. A stay
+may be heard by several edges: each hears of every answer, and one about an alarm of its own has the id that it knows.
 Answers to alarms of the data centre are in the alarms' record. Those to alarms that only an edge has found are nowhere
 else, so the caller stores them (`answers_to`) before they are sent, and gives them back after a restart.
 """
@@ -9,11 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from stream.ingest.stays import edges_of
 from stream.records import EdgeAlarmRecord
 from vitals.alarms import WORSE_BY
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Silence
-from wire.answers import MOST_GRADE, Answer, AnswerKind, build_answer
-from wire.identity import DeviceIdentity, Directory
+from wire.answers import MOST_GRADE, Answer, AnswerKind, build_answer, condition_of
+from wire.codec import EdgeAlarmV1
+from wire.identity import NO_DEVICE, DeviceIdentity, Directory
 from wire.topics import e_down_alarm
 
 _EDGE_ALARMS_KEPT: Final = 10_000
@@ -24,7 +27,7 @@ class EdgeAnswers:
 
     Args:
         me: signs.
-        directory: the edge of a binding.
+        directory: the edges of a stay.
         found: the stored open alarms of edges, oldest first.
         answers: the stored answers to alarms of edges.
     """
@@ -42,7 +45,7 @@ class EdgeAnswers:
         self._open: dict[bytes, tuple[Answer, ...]] = {}  # by alarm id
         self._found: OrderedDict[bytes, EdgeAlarmRecord] = OrderedDict()  # open alarms that edges told of, newest last
         self._at_edge: dict[bytes, dict[AnswerKind, Answer]] = {}  # answers to those, by alarm id
-        self._due: dict[tuple[bytes, AnswerKind], Answer] = {}  # by alarm id
+        self._due: dict[tuple[bytes, bytes, AnswerKind], Answer] = {}  # by edge and alarm id
         for one in found:
             self.found_by_edge(one)
         self.answered(answers)
@@ -57,9 +60,12 @@ class EdgeAnswers:
 
     def found_by_edge(self, found: EdgeAlarmRecord) -> None:
         """An edge told of an alarm."""
-        alarm_id = found.alarm.alarm_id
+        alarm_id, is_open = found.alarm.alarm_id, found.alarm.state == AlarmState.ACTIVE
+        before = self._found.get(alarm_id)
+        if before is not None and before.frame.edge_id != found.frame.edge_id and not is_open:
+            return  # another edge still has it open
         self._found.pop(alarm_id, None)
-        if found.alarm.state == AlarmState.ACTIVE:
+        if is_open:
             self._found[alarm_id] = found
             while len(self._found) > _EDGE_ALARMS_KEPT:
                 self._at_edge.pop(self._found.popitem(last=False)[0], None)
@@ -85,14 +91,14 @@ class EdgeAnswers:
             found = self._found.get(answer.alarm_id)
             if found is not None and not _is_worse(found, answer):
                 self._at_edge.setdefault(answer.alarm_id, {})[answer.kind] = answer
-                self._due[answer.alarm_id, answer.kind] = answer
+                self._send_soon(answer)
 
     def edge_heard(self, edge_id: bytes) -> None:
         """A heartbeat came: this edge hears again of every answer to an alarm that is open."""
         for answers in (*self._open.values(), *(about.values() for about in self._at_edge.values())):
             for answer in answers:
-                if self._edge_of(answer) == edge_id:
-                    self._due[answer.alarm_id, answer.kind] = answer
+                if edge_id in self._edges_of(answer):
+                    self._due[edge_id, answer.alarm_id, answer.kind] = answer
 
     def send(self, publish: Callable[[str, bytes], bool]) -> None:
         """Send what is due.
@@ -101,34 +107,40 @@ class EdgeAnswers:
             publish: called with topic and frame; False if there is no room, then the rest waits.
         """
         for key, answer in list(self._due.items()):
-            edge_id = self._edge_of(answer)
-            if edge_id is not None:
-                frame = build_answer(self._me.signing_key, answer, sender=self._me.device_id, edge_id=edge_id)
-                if not publish(e_down_alarm(edge_id), frame):
-                    return
+            edge_id = key[0]
+            frame = build_answer(self._me.signing_key, answer, sender=self._me.device_id, edge_id=edge_id)
+            if not publish(e_down_alarm(edge_id), frame):
+                return
             del self._due[key]
 
     def _answered(self, alarm_id: bytes, answers: tuple[Answer, ...]) -> None:
         for answer in answers:
             if answer not in self._open.get(alarm_id, ()):
-                self._due[alarm_id, answer.kind] = answer
+                self._send_soon(answer)
         if answers:
             self._open[alarm_id] = answers
         else:
             self._open.pop(alarm_id, None)
 
-    def _edge_of(self, answer: Answer) -> bytes | None:
-        binding = self._directory.binding(answer.binding_id)
-        return None if binding is None else binding.edge_id
+    def _send_soon(self, answer: Answer) -> None:
+        for edge_id in self._edges_of(answer):
+            self._due[edge_id, answer.alarm_id, answer.kind] = answer
+
+    def _edges_of(self, answer: Answer) -> set[bytes]:
+        """The edges that hear the stay, and the one that told of the alarm, which may not hear it any more."""
+        bindings = self._directory.of_stay(answer.stay_id)
+        found = self._found.get(answer.alarm_id)
+        told = set() if found is None else {found.frame.edge_id} & {one.edge_id for one in bindings}
+        return told.union(edges_of(bindings)) - {NO_DEVICE}
 
 
 def _answer_to(found: EdgeAlarmRecord, order: Acknowledge | Silence, given_ms: int) -> Answer | None:
     """An order as the answer to what an edge told of; None if it is about something else."""
     alarm = found.alarm
     # What the edge said after the order, the person had not seen.
-    if found.binding_id != order.binding_id or found.arrived_ms > given_ms:
+    if found.stay_id != order.stay_id or found.arrived_ms > given_ms:
         return None
-    about = alarm.priority, bytes.fromhex(found.binding_id), alarm.alarm_id, _whole(alarm.grade)
+    about = alarm.priority, bytes.fromhex(found.stay_id), alarm.alarm_id, _whole(alarm.grade), _condition_of(alarm)
     if isinstance(order, Acknowledge):
         return _acknowledged(order.at_ms, *about) if order.alarm_id == alarm.alarm_id else None
     same = (order.rule_id, order.key) == (alarm.rule_id, alarm.key)
@@ -146,7 +158,8 @@ def _whole(grade: float) -> int:
 
 def _answers_of(alarm: AlarmChanged) -> tuple[Answer, ...]:
     """What the data centre's record of an alarm says; an answer to something milder does not stand in it any more."""
-    about = int(alarm.priority), bytes.fromhex(alarm.binding_id), alarm.alarm_id, _whole(alarm.grade)
+    stay_id = bytes.fromhex(alarm.stay_id)
+    about = int(alarm.priority), stay_id, alarm.alarm_id, _whole(alarm.grade), _condition_of(alarm)
     answers = []
     if alarm.acknowledged_ms is not None:
         answers.append(_acknowledged(alarm.acknowledged_ms, *about))
@@ -155,10 +168,14 @@ def _answers_of(alarm: AlarmChanged) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def _acknowledged(at_ms: int, priority: int, binding_id: bytes, alarm_id: bytes, grade: int) -> Answer:
-    return Answer(AnswerKind.ACKNOWLEDGED, priority, at_ms, 0, binding_id, alarm_id, grade)
+def _condition_of(alarm: AlarmChanged | EdgeAlarmV1) -> int:
+    return condition_of(alarm.rule_id, alarm.key)
 
 
-def _silenced(until_ms: int, priority: int, binding_id: bytes, alarm_id: bytes, grade: int) -> Answer:
+def _acknowledged(at_ms: int, priority: int, stay_id: bytes, alarm_id: bytes, grade: int, condition: int) -> Answer:
+    return Answer(AnswerKind.ACKNOWLEDGED, priority, at_ms, 0, stay_id, alarm_id, grade, condition)
+
+
+def _silenced(until_ms: int, priority: int, stay_id: bytes, alarm_id: bytes, grade: int, condition: int) -> Answer:
     # Without the moment of the announcement: the same answer whenever the alarm is announced again.
-    return Answer(AnswerKind.SILENCED, priority, 0, until_ms, binding_id, alarm_id, grade)
+    return Answer(AnswerKind.SILENCED, priority, 0, until_ms, stay_id, alarm_id, grade, condition)

@@ -16,7 +16,7 @@ from runtime.logs import get
 from vitals.messages import ClockQuality, Reading, SensorFlag
 from vitals.sender_clock import BOUND_MS
 from vitals.uptime import Uptime
-from wire.codec import EdgeAlarmV1, EdgeVitalsV1, HeartbeatV1
+from wire.codec import EdgeAlarmV1, EdgeVitalsV1, HeartbeatV1, ObservationV1
 
 FUTURE_MS: Final = 30_000
 """A reading whose times are further ahead of the clock of ingest gets the time of ingest instead."""
@@ -111,6 +111,20 @@ class EdgeClocks:
         if abs(ahead_ms) <= BOUND_MS:
             return alarm
         return replace(alarm, at_ms=max(alarm.at_ms - ahead_ms, 0), onset_ms=max(alarm.onset_ms - ahead_ms, 0))
+
+    def correct_observation(self, edge_id: bytes, observation: ObservationV1) -> ObservationV1:
+        """An observation that was entered at an edge, with times by our clock."""
+        edge = self._edges.get(edge_id)
+        ahead_ms = 0 if edge is None or edge.ahead_ms is None else edge.ahead_ms
+        if abs(ahead_ms) <= BOUND_MS:
+            return observation
+        off_ms = observation.off_until_ms
+        return replace(
+            observation,
+            at_ms=max(observation.at_ms - ahead_ms, 0),
+            entered_ms=max(observation.entered_ms - ahead_ms, 0),
+            off_until_ms=None if off_ms is None else max(off_ms - ahead_ms, 0),
+        )
 
     def _compare(self, edge_id: bytes, message: EdgeVitalsV1, now_ms: int) -> tuple[int, int | None]:
         """How far the edge's clock was ahead when it received the reading, and the age of the reading now."""

@@ -11,9 +11,11 @@ from typing import Final, Protocol
 
 from runtime import logs
 from runtime.clock import Clock
+from runtime.errors import NotPrivate
 from stream.ingest.courier import Courier
 from stream.ingest.reception import ReceptionCounts
 from stream.site.directory import RegistryDirectory
+from stream.site.edges_without_orders import EdgeWithoutOrders, write_edges_without_orders
 from stream.site.folder import Site
 from wire.enrol.renewal import keep_up
 from wire.enrol.wallet import Wallet
@@ -51,6 +53,8 @@ class EdgeLink:
         self._lanes: Lanes | None = None
         self.directory = RegistryDirectory(site.registry)
         self.courier = Courier(site.registry.documents)
+        self._folder = site.ingest_folder
+        self._without_orders: list[EdgeWithoutOrders] | None = None
 
     def lanes(self) -> Lanes | None:
         """The connections to the MQTT broker; None before they are opened."""
@@ -97,7 +101,27 @@ class EdgeLink:
                 )
             for edge_id in self.courier.behind(self._clock.mono_ms()):
                 _log.warning("edge does not accept its documents; check whether they reach it", edge=edge_id.hex())
+            counts.edges_without_orders = self._follow_without_orders()
             await asyncio.sleep(PROGRESS_EVERY_S)
+
+    def _follow_without_orders(self) -> int:
+        """Name edges that do not accept orders, in the log and for the doctor; returns how many there are."""
+        found = self.courier.without_orders()
+        if found == self._without_orders:
+            return len(found)
+        for one in found:
+            _log.error(
+                "edge does not accept the orders of its patients and judges them by the defaults; update it",
+                edge=one.edge,
+                program=one.program or "not known",
+                stays=one.stays,
+            )
+        try:
+            write_edges_without_orders(self._folder, found)
+        except (OSError, NotPrivate) as error:
+            _log.warning("cannot save which edges do not accept orders", problem=str(error))
+        self._without_orders = found
+        return len(found)
 
 
 def open_lanes(make: Callable[[str, Sequence[str]], MqttClient], *, apart: bool) -> Lanes:

@@ -7,15 +7,22 @@ has to be saved is returned as rows, and the caller acknowledges a frame after s
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from stream.ingest.edge_clocks import EdgeClocks
-from vitals.messages import Message, ModelScore, Reading
-from vitals.patient_group import PatientGroup, group_of
+from stream.ingest.stays import edges_of, terms_of
+from vitals.entry_limits import FUTURE_MS, problems
+from vitals.messages import Message, ModelScore, Observation, Reading
+from vitals.patient_group import PatientGroup
 from wire.codec import (
     EdgeAlarmV1,
     HeartbeatV1,
     decode_edge_alarm,
     decode_edge_vitals,
     decode_heartbeat,
+    decode_observation,
+    holds_observation,
+    to_observation,
     to_reading,
     to_scores,
 )
@@ -23,6 +30,7 @@ from wire.envelope import FrameClass
 from wire.errors import BadTopic, DecodeError, Reason, Rejected
 from wire.identity import DeviceIdentity, Directory
 from wire.receiver import Opened, RateLimits, Receiver, SessionOpened, SessionRow
+from wire.stays import stays_of
 from wire.topics import parse
 
 
@@ -31,7 +39,7 @@ class ReadingWithScores(NamedTuple):
 
     reading: Reading
     scores: list[ModelScore]
-    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for the binding: 1 or 2
+    spo2_scale: int = 1  # NEWS2 SpO2 scale ordered for the stay: 1 or 2
     group: PatientGroup = PatientGroup.UNSTATED
 
     @property
@@ -40,7 +48,7 @@ class ReadingWithScores(NamedTuple):
         return [self.reading, *self.scores]
 
 
-Content: TypeAlias = ReadingWithScores | HeartbeatV1 | EdgeAlarmV1
+Content: TypeAlias = ReadingWithScores | Observation | HeartbeatV1 | EdgeAlarmV1
 
 
 class OpenedFrame(NamedTuple):
@@ -129,6 +137,8 @@ def decode_content(directory: Directory, opened: Opened, now_ms: int, clocks: Ed
         beat = decode_heartbeat(payload)
         clocks.on_heartbeat(opened.sender, beat, now_ms)
         return beat
+    if frame_class == FrameClass.ALARM and holds_observation(payload):
+        return _observation_of(directory, opened, now_ms, clocks)
     if frame_class == FrameClass.ALARM:
         return clocks.correct_alarm(opened.sender, decode_edge_alarm(payload))
     if frame_class != FrameClass.VITALS:
@@ -137,5 +147,29 @@ def decode_content(directory: Directory, opened: Opened, now_ms: int, clocks: Ed
     binding = directory.binding(binding_id)
     if binding is None or binding.wearable_id != message.origin.wearable_id:
         raise DecodeError(Reason.BINDING, "the reading is not from the wearable of this binding")
-    reading = clocks.place(opened.sender, message, to_reading(message, binding_id), now_ms)
-    return ReadingWithScores(reading, to_scores(message, reading), binding.spo2_scale, group_of(binding.about))
+    reading = clocks.place(opened.sender, message, to_reading(message, binding_id, binding.stay_id), now_ms)
+    terms = terms_of(directory, binding)
+    scores = to_scores(message, reading)
+    if scores and len(edges_of(directory.of_stay(binding.stay_id))) > 1:  # each scores what it hears
+        scores = [replace(one, edge=opened.sender.hex()) for one in scores]
+    return ReadingWithScores(reading, scores, terms.spo2_scale, terms.group)
+
+
+def _observation_of(directory: Directory, opened: Opened, now_ms: int, clocks: EdgeClocks) -> Observation:
+    """What a person entered at an edge, its times by our clock.
+
+    Raises:
+        DecodeError: it cannot be what a person saw, or the edge may not speak of this patient.
+    """
+    binding = directory.binding(opened.binding_id)
+    if binding is None:
+        raise DecodeError(Reason.BINDING, "an observation of a patient who is not known")
+    message = clocks.correct_observation(opened.sender, decode_observation(opened.payload))
+    observation = to_observation(message, binding.stay, edge=opened.sender.hex()[:8], heard_ms=now_ms)
+    impossible = next((one for one in problems(observation) if not one.is_extreme), None)
+    if impossible is not None:
+        raise DecodeError(Reason.VALUE, f"{impossible.field or 'observation'}: cannot be what a person entered")
+    stay = next((one for one in stays_of(directory.of_stay(binding.stay_id))), None)
+    if stay is not None and stay.ended_ms is not None and observation.at_ms > stay.ended_ms + FUTURE_MS:
+        raise DecodeError(Reason.BINDING, "an observation of a patient who was discharged before")
+    return observation

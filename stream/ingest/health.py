@@ -80,6 +80,11 @@ def reception_figures(
             Figure("connected", "1 while both connections to the MQTT broker are up, else 0.", connected),
             Figure("edge_clocks_wrong", "Edges whose clock differs by more than 5 s.", counts.edge_clocks_wrong),
             Figure(
+                "edges_without_orders",
+                "Edges that do not accept the orders of their patients and judge them by the defaults.",
+                counts.edges_without_orders,
+            ),
+            Figure(
                 "edge_clock_offset_seconds",
                 "How far the clock of an edge is ahead: of the edge with the largest difference.",
                 counts.edge_clock_ms / 1_000,

@@ -25,13 +25,16 @@ from stream.ingest.courier import Courier
 from stream.ingest.frames import OpenedFrame, ReadingWithScores
 from stream.ingest.ledger import Ledger
 from stream.ingest.reception import Reception, ReceptionCounts, Rejections
+from stream.ingest.stays import location_of, stays_of, terms_of
 from stream.kafka import consumer, topic
 from stream.records import (
     DeadLetter,
     EdgeAlarmRecord,
     FrameRef,
     HeartbeatRecord,
+    ObservationRecord,
     PatientLocation,
+    PatientRecord,
     PeriodRecord,
     ReadingRecord,
     StoredFrames,
@@ -39,8 +42,7 @@ from stream.records import (
     encode_record,
 )
 from stream.refusals import Cause
-from vitals.messages import BindingPeriod
-from vitals.patient_group import group_of
+from vitals.messages import BindingPeriod, Observation
 from wire.binding_periods import BindingPeriods
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 from wire.counters import CounterSet, RangesFull
@@ -65,8 +67,8 @@ _SAVE_EVERY_MS: Final = 2_000
 _REREAD_RECORDS: Final = 100  # of `vl.stored.v1`, when the ledger has no offset
 _RETRY_S: Final = 0.5
 _LOCATIONS_EVERY_MS: Final = 60_000
-_ENDED_BINDING_MS: Final = 86_400_000
-"""The location of a patient is published this long after the end of the binding, for screens that were off."""
+_ENDED_STAY_MS: Final = 86_400_000
+"""The location of a patient is published this long after the end of the stay, for screens that were off."""
 _REASONS: Final = {reason.value: reason for reason in Reason}
 
 
@@ -210,7 +212,10 @@ class KafkaIngest:
                     spo2_scale=found.spo2_scale,
                     group=found.group,
                 )
-                return [self._record_for(KAFKA_READINGS, binding, reading)]
+                return [self._record_for(KAFKA_READINGS, found.reading.stay_id, reading)]
+            case Observation() as observation:
+                observed = ObservationRecord(message=observation, frame=frame)
+                return [self._record_for(KAFKA_READINGS, observation.stay_id, observed)]
             case HeartbeatV1() as beat:
                 return [
                     self._record_for(
@@ -220,14 +225,15 @@ class KafkaIngest:
                     )
                 ]
             case EdgeAlarmV1() as alarm:
+                stay = self._reception.stay_of(opened.binding_id)
                 edge_alarm = EdgeAlarmRecord(
-                    binding_id=binding,
+                    stay_id=stay,
                     alarm=alarm,
                     arrived_ms=now_ms,
                     frame=frame,
                     is_clock_known=self._reception.clocks.is_known(frame.edge_id),
                 )
-                return [self._record_for(KAFKA_ALARMS, binding, edge_alarm)]
+                return [self._record_for(KAFKA_ALARMS, stay, edge_alarm)]
             case _:
                 return []  # a frame without content, which keeps the connection open
 
@@ -235,7 +241,7 @@ class KafkaIngest:
         self,
         name: str,
         key: str,
-        record: ReadingRecord | PeriodRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
+        record: PatientRecord | HeartbeatRecord | EdgeAlarmRecord | PatientLocation | DeadLetter,
     ) -> OutgoingRecord:
         return OutgoingRecord(topic(self._kafka, name), key.encode(), encode_record(record))
 
@@ -318,32 +324,26 @@ class KafkaIngest:
             return
         self._located_ms = mono_ms
         try:
-            for one in self._directory.bindings():
-                if one.valid_to_ms is not None and one.valid_to_ms < now_ms - _ENDED_BINDING_MS:
+            for bindings in stays_of(self._directory):
+                location = location_of(bindings, now_ms)
+                if location.valid_to_ms is not None and location.valid_to_ms < now_ms - _ENDED_STAY_MS:
                     continue
-                location = PatientLocation(
-                    binding_id=one.binding_id.hex(),
-                    patient=one.patient,
-                    bed=one.bed,
-                    edge_id=one.edge_id.hex(),
-                    at_ms=now_ms,
-                    valid_from_ms=one.valid_from_ms,
-                    valid_to_ms=one.valid_to_ms,
-                    group=group_of(one.about),
-                )
-                record = self._record_for(KAFKA_HEALTH, location.binding_id, location)
+                record = self._record_for(KAFKA_HEALTH, location.stay_id, location)
                 sent = await sender.send_unconfirmed(record)
                 sent.add_done_callback(_log_failed_send)
         except (KafkaError, OSError) as error:
             _log.warning("cannot publish patient locations to Kafka", problem=repr(error))
 
     async def _publish_periods(self, sender: RecordSender) -> None:
-        """Tell workers of bindings that are new or have ended, before readings of them. Waits until Kafka has it."""
+        """Tell workers of bindings that are new, have ended or have other orders, before readings of them.
+
+        Waits until Kafka has it.
+        """
         mono_ms = self._clock.mono_ms()
         periods = self._periods.due(self._clock.now_ms(), mono_ms, edge_heard_ms=self._reception.edge_heard_ms)
         if not periods:
             return
-        records = [self._record_for(KAFKA_READINGS, one.binding_id, self._period_record(one)) for one in periods]
+        records = [self._record_for(KAFKA_READINGS, one.stay_id, self._period_record(one)) for one in periods]
         refused = {id(found.record) for found in await self._deliver(sender, records)}
         self.counts.waiting_since_ms = None
         # What Kafka refuses is told again a second later: there is nothing else that could be done with it.
@@ -351,10 +351,17 @@ class KafkaIngest:
         self._periods.told(delivered, mono_ms)
 
     def _period_record(self, period: BindingPeriod) -> PeriodRecord:
-        binding = self._directory.binding(bytes.fromhex(period.binding_id))
+        binding = next(reversed(self._directory.of_stay(bytes.fromhex(period.stay_id))), None)
         if binding is None:
             return PeriodRecord(message=period)
-        return PeriodRecord(message=period, spo2_scale=binding.spo2_scale, group=group_of(binding.about))
+        orders = self._periods.orders_of(period.stay_id)
+        terms = terms_of(self._directory, binding)
+        return PeriodRecord(
+            message=period,
+            spo2_scale=terms.spo2_scale,
+            group=terms.group,
+            orders=b"" if orders is None else orders.orders,
+        )
 
     # Acknowledgements of stored frames
 

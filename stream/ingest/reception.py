@@ -44,6 +44,7 @@ class ReceptionCounts(msgspec.Struct):
     gaps_detected: int = 0  # sessions whose newest frames have not arrived, although heartbeats have
     edge_clocks_wrong: int = 0  # edges whose clock is off by more than 5 s now
     edge_clock_ms: int = 0  # how far the worst clock of an edge is ahead of ours
+    edges_without_orders: int = 0  # edges that do not accept the orders of their patients
     machine_clock_ms: int = 0  # how far the machine's clock, which was set, is ahead of ours
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
     turned_ms: int = 0  # monotonic: when everything received had been forwarded or saved
@@ -89,6 +90,11 @@ class Reception:
         self._heard_ms: dict[bytes, int] = {}  # wall: the last frame of each edge
         self.restore()
         self._gaps = GapDetector(lambda session_id: self._opener.highest(session_id))
+
+    def stay_of(self, binding_id: bytes) -> str:
+        """The stay that a binding contributes to, in hex."""
+        found = self._directory.binding(binding_id)
+        return binding_id.hex() if found is None else found.stay
 
     def restore(self) -> None:
         """Discard what was received since the last commit, and continue with the saved sessions."""
@@ -154,7 +160,7 @@ class Reception:
         """Evaluate a heartbeat; returns the number of sessions that are newly found to miss their newest frames."""
         mono_ms = self._clock.mono_ms()
         if self._courier is not None:
-            self._courier.on_heartbeat(edge_id, beat.documents, mono_ms)
+            self._courier.on_heartbeat(edge_id, beat.documents, mono_ms, program=beat.version)
         missing = self._gaps.on_heartbeat(edge_id, beat.last_counters, mono_ms)
         if missing:
             _log.error(

@@ -5,11 +5,12 @@ at the end, or that the whole file was rewritten: both leave a valid chain. Henc
 noted in another place (the registry keeps one; a printed one is better), and `verify` looks for it.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, NamedTuple
 
@@ -87,6 +88,14 @@ def head(path: Path) -> ChainHead:
     """The last line of a log; the other lines are not checked. Raises AuditBroken."""
     with _opened(path) as file:
         return _head(file, path, _length(file))
+
+
+def records(path: Path) -> Iterator[AuditRecord]:
+    """The lines of a log, the oldest first, as far as they can be read; `verify` checks them. No log: none."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                yield msgspec.json.decode(line, type=AuditRecord)
 
 
 def verify(path: Path, *, head: str | None = None, progress: Callable[[int], None] | None = None) -> ChainHead:

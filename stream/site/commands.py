@@ -22,9 +22,10 @@ from runtime.time_zone import date_and_time, site_time_zone
 from stream.config import REGISTRY_LISTEN, parse_options
 from stream.errors import RegistryRefused
 from stream.site.folder import SERVICES, Site, SiteFacts
+from stream.site.stays import Stay, checked_patient, merged_facts
 from vitals.patient_group import PatientGroup, group_of
 from wire.enrol.authority import moment
-from wire.identity import About, BindingRecord, Role
+from wire.identity import NO_DEVICE, NOTHING, About, BindingRecord, Role
 
 T = TypeVar("T")
 DAY_MS: Final = 86_400_000
@@ -50,7 +51,7 @@ def _group(text: str) -> typer.Typer:
 
 
 pki = _group("Certificates and keys of a site: create, issue, renew, revoke, list.")
-registry = _group("Devices: add and invite them, bind them to patients, run the registry server.")
+registry = _group("Devices and patients: add devices, admit patients, bind, discharge; run the registry server.")
 broker = _group("Write the configuration files of the site's MQTT broker, Mosquitto.")
 audit = _group("Audit log of the registry.")
 
@@ -299,52 +300,91 @@ def invite(
         _invite(opened, opened.registry.find(device), png, quiet=quiet)
 
 
+Patient = Annotated[str, typer.Argument(help="Patient: the pseudonym, or the stay's id or its first characters.")]
+Scale = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=2,
+        help="NEWS2 scale for oxygen saturation; 2 for patients with a lower target range.",
+        show_default="that of the stay, else 1",
+    ),
+]
+Age = Annotated[
+    float | None,
+    typer.Option(
+        help="Age in years. Under 16 there is no NEWS2, no other adult score and no model.", show_default=False
+    ),
+]
+Pregnant = Annotated[
+    bool | None,
+    typer.Option(
+        "--pregnant/--not-pregnant",
+        help="Pregnancy: there is no NEWS2, no other adult score and no model in it.",
+        show_default=False,
+    ),
+]
+Unknown = Annotated[
+    bool, typer.Option("--unknown", help="Do not ask for age and pregnancy: score as an adult what is not given.")
+]
+SexOption = Annotated[Sex | None, typer.Option(help="Sex, for the prediction models.", show_default=False)]
+ChestPain = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4,
+        show_default=False,
+        help="Chest pain: 1 typical angina, 2 atypical, 3 non-anginal, 4 none; for the heart model.",
+    ),
+]
+
+
+@registry.command()
+def admit(
+    patient: Annotated[str, typer.Argument(help="Pseudonym of the patient; never a name.")],
+    bed: Annotated[str, typer.Option(help="Bed of the patient.")],
+    site: SiteOption = _SITE,
+    spo2_scale: Scale = None,
+    age: Age = None,
+    pregnant: Pregnant = None,
+    unknown: Unknown = False,
+    sex: SexOption = None,
+    chest_pain: ChestPain = None,
+) -> None:
+    """Begin a patient's stay without a device. The patient is monitored from now on: silence is an alarm."""
+    about = _about(age, pregnant, sex, chest_pain, ask=not unknown)
+    with _opened(site) as opened:
+        scale = 1 if spo2_scale is None else spo2_scale
+        found = opened.registry.admit(patient, bed=bed, spo2_scale=scale, about=about, who=_who())
+        typer.echo(f"stay {found.hex()}")
+        _warn_of_group(about)
+        typer.echo("next: vitalloom registry bind --patient ... --wearable ... --edge ...; without data it is an alarm")
+
+
 @registry.command()
 def bind(
     wearable: Annotated[str, typer.Option(help="Wearable: its id, the first characters of its id, or its label.")],
     edge: Annotated[str, typer.Option(help="Edge at the bed: its id, the first characters of its id, or its label.")],
     patient: Annotated[str, typer.Option(help="Pseudonym of the patient; never a name.")],
-    bed: Annotated[str, typer.Option(help="Bed of the patient.")],
+    bed: Annotated[
+        str | None, typer.Option(help="Bed of the patient; needed to begin a stay.", show_default="that of the stay")
+    ] = None,
     site: SiteOption = _SITE,
-    spo2_scale: Annotated[
-        int,
-        typer.Option(min=1, max=2, help="NEWS2 scale for oxygen saturation; 2 for patients with a lower target range."),
-    ] = 1,
-    age: Annotated[
-        float | None,
-        typer.Option(
-            help="Age in years. Under 16 there is no NEWS2, no other adult score and no model.", show_default=False
-        ),
-    ] = None,
-    pregnant: Annotated[
-        bool | None,
-        typer.Option(
-            "--pregnant/--not-pregnant",
-            help="Pregnancy: there is no NEWS2, no other adult score and no model in it.",
-            show_default=False,
-        ),
-    ] = None,
-    unknown: Annotated[
-        bool, typer.Option("--unknown", help="Do not ask for age and pregnancy: score as an adult what is not given.")
-    ] = False,
-    sex: Annotated[Sex | None, typer.Option(help="Sex, for the prediction models.", show_default=False)] = None,
-    chest_pain: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=4,
-            show_default=False,
-            help="Chest pain: 1 typical angina, 2 atypical, 3 non-anginal, 4 none; for the heart model.",
-        ),
-    ] = None,
+    spo2_scale: Scale = None,
+    age: Age = None,
+    pregnant: Pregnant = None,
+    unknown: Unknown = False,
+    sex: SexOption = None,
+    chest_pain: ChestPain = None,
 ) -> None:
-    """Bind a wearable to a patient. Age and pregnancy decide which scores apply; what is not given is asked."""
-    is_male = None if sex is None else sex is Sex.MALE
-    about = About(age_years=age, is_male=is_male, chest_pain=chest_pain, is_pregnant=pregnant)
-    if not unknown and not about.problem() and sys.stdin.isatty():
-        about = _stated(about)
+    """Bind a wearable to a patient. It joins the open stay of the patient, or begins one.
+
+    All devices of a stay are judged together. Age and pregnancy decide which scores apply; what is not given is asked.
+    """
     with _opened(site) as opened:
-        others = opened.registry.open_bindings_of(patient)
+        stay = opened.registry.stays.the_open_one_of(checked_patient(patient))
+        known = NOTHING if stay is None else stay.about
+        about = _about(age, pregnant, sex, chest_pain, ask=not unknown, known=known)
         found = opened.registry.bind(
             wearable_id=opened.registry.find(wearable),
             edge_id=opened.registry.find(edge),
@@ -355,41 +395,182 @@ def bind(
             who=_who(),
         )
         typer.echo(f"binding {found.hex()}")
-        group = group_of(about)
-        if group.note:
-            typer.echo(f"warning: {group.note}", err=True)
-        elif group is PatientGroup.UNSTATED:
-            typer.echo(f"warning: {_UNSTATED}", err=True)
-        for one in others:
-            typer.echo(_also_worn(one))
+        _warn_of_group(merged_facts(known, about))
+        if stay is not None:
+            typer.echo(_joined(opened, stay.stay_id))
         for note in _refresh(opened):
             typer.echo(note)
 
 
-def _also_worn(one: BindingRecord) -> str:
-    """A note on another wearable of the same patient."""
-    name = one.binding_id.hex()[:12]
+def _joined(opened: Site, stay_id: bytes) -> str:
+    count = len(opened.registry.open_bindings_of(stay_id))
+    if count == 1:
+        return f"the patient was admitted already; this is the first device of stay {stay_id.hex()[:12]}"
     return (
-        f"note: this patient wears another wearable as well (binding {name}, bed {one.bed}). Each is scored by itself: "
-        "a NEWS2 knows only what its own wearable measures, and what it lacks counts as missing. "
-        f"If the other one is not worn any more: vitalloom registry unbind {name}"
+        f"the patient wears another device already: stay {stay_id.hex()[:12]} has {count} devices, which are judged "
+        "together; to take one off: vitalloom registry unbind"
     )
 
 
 @registry.command()
 def unbind(
     binding: Annotated[
-        str, typer.Argument(help="Binding: its id or the id of its wearable, or the first characters of either.")
+        str,
+        typer.Argument(
+            help="Binding: its id, the id of its wearable (or the first characters), or the wearable's label."
+        ),
     ],
     site: SiteOption = _SITE,
+    stay_open: Annotated[
+        bool,
+        typer.Option(
+            "--stay-open", help="Go on monitoring the patient if this is the last device: without data it is an alarm."
+        ),
+    ] = False,
 ) -> None:
-    """End a binding: the wearable is no longer on this patient."""
+    """End a binding: the wearable is no longer on this patient. With the last device the stay ends as well."""
     with _opened(site) as opened:
         found = opened.registry.find_binding(binding)
-        opened.registry.unbind(found, who=_who())
+        ends = opened.registry.unbind(found, who=_who(), stay_open=stay_open)
         typer.echo(f"binding {found.hex()} has ended")
+        ended = opened.registry.binding(found)
+        if ends:
+            typer.echo(
+                "that was the last device: the stay of this patient has ended, and with it monitoring and all alarms. "
+                "To go on: vitalloom registry admit or bind begins a new stay (next time: --stay-open, or exchange)"
+            )
+        elif ended is not None:
+            left = len(opened.registry.open_bindings_of(ended.stay_id))
+            name = ended.stay[:12]
+            typer.echo(
+                f"the stay {name} goes on with {left} device{'' if left == 1 else 's'}"
+                if left
+                else f"the stay {name} goes on without a device, which is an alarm after some minutes; to end it: "
+                f"vitalloom registry discharge {name}"
+            )
         for note in _refresh(opened):
             typer.echo(note)
+
+
+@registry.command()
+def exchange(
+    binding: Annotated[
+        str,
+        typer.Argument(
+            help="Binding: its id, the id of its wearable (or the first characters), or the wearable's label."
+        ),
+    ],
+    wearable: Annotated[
+        str, typer.Option(help="The new wearable: its id, the first characters of its id, or its label.")
+    ],
+    edge: Annotated[
+        str | None,
+        typer.Option(help="Edge that hears the new wearable.", show_default="the edge of the old one"),
+    ] = None,
+    site: SiteOption = _SITE,
+) -> None:
+    """Replace a device by another one without a moment in which the patient has none. The stay goes on."""
+    with _opened(site) as opened:
+        old = opened.registry.find_binding(binding)
+        new = opened.registry.exchange(
+            old,
+            wearable_id=opened.registry.find(wearable),
+            edge_id=None if edge is None else opened.registry.find(edge),
+            who=_who(),
+        )
+        typer.echo(f"binding {new.hex()} instead of {old.hex()}, which has ended; the stay goes on")
+        for note in _refresh(opened):
+            typer.echo(note)
+
+
+@registry.command()
+def move(
+    patient: Patient, bed: Annotated[str, typer.Option(help="New bed of the patient.")], site: SiteOption = _SITE
+) -> None:
+    """Move a patient to another bed, with all devices and alarms. A device goes to another edge with `exchange`."""
+    with _opened(site) as opened:
+        stay = opened.registry.stays.find_open(patient)
+        opened.registry.move(stay.stay_id, bed=bed, who=_who())
+        typer.echo(f"stay {stay.stay_id.hex()}: bed {bed} instead of {stay.bed}")
+
+
+@registry.command()
+def facts(
+    patient: Patient,
+    site: SiteOption = _SITE,
+    spo2_scale: Scale = None,
+    age: Age = None,
+    pregnant: Pregnant = None,
+    sex: SexOption = None,
+    chest_pain: ChestPain = None,
+) -> None:
+    """State or correct facts about an admitted patient. They apply from the next reading on; alarms go on."""
+    about = _about(age, pregnant, sex, chest_pain, ask=False)
+    with _opened(site) as opened:
+        stay = opened.registry.stays.find_open(patient)
+        opened.registry.state_facts(stay.stay_id, about=about, spo2_scale=spo2_scale, who=_who())
+        typer.echo(f"stay {stay.stay_id.hex()}: stated")
+        _warn_of_group(merged_facts(stay.about, about))
+
+
+@registry.command()
+def discharge(patient: Patient, site: SiteOption = _SITE) -> None:
+    """End a patient's stay: monitoring, alarms and all bindings end."""
+    with _opened(site) as opened:
+        stay = opened.registry.stays.find_open(patient)
+        count = opened.registry.discharge(stay.stay_id, who=_who())
+        typer.echo(f"stay {stay.stay_id.hex()} has ended, and {count} binding{'' if count == 1 else 's'} with it")
+        for note in _refresh(opened):
+            typer.echo(note)
+
+
+@registry.command()
+def stays(
+    site: SiteOption = _SITE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, with complete ids.")] = False,
+) -> None:
+    """List the patients who are monitored now: bed, devices, since when, and what needs a person's decision."""
+    with _opened(site, to_read=True) as opened:
+        rows = [_stay_row(opened, one) for one in opened.registry.stays.open()]
+        if as_json:
+            typer.echo(msgspec.json.encode(rows).decode())
+            return
+        table = Table("stay", "patient", "bed", "devices", "since", "note")
+        for row in rows:
+            devices = ", ".join(one["name"] or one["wearable_id"][:12] for one in row["devices"])
+            since = date_and_time(opened.facts.time_zone, row["from_ms"])
+            table.add_row(row["stay_id"][:12], row["patient"], row["bed"], devices or "none", since, row["note"])
+        _print(table)
+
+
+def _stay_row(opened: Site, stay: Stay) -> dict[str, Any]:
+    devices = opened.registry.open_bindings_of(stay.stay_id)
+    others = [one for one in opened.registry.stays.open_of(stay.patient) if one.stay_id != stay.stay_id]
+    notes = []
+    if others:
+        named = " and ".join(one.stay_id.hex()[:12] for one in others)
+        notes.append(f"** this patient has another open stay, {named}: discharge the one that is not true")
+    if not devices:
+        notes.append("** no device: monitored, and an alarm; bind one or discharge")
+    return {
+        "stay_id": stay.stay_id.hex(),
+        "patient": stay.patient,
+        "bed": stay.bed,
+        "from_ms": stay.from_ms,
+        "spo2_scale": stay.spo2_scale,
+        "about": msgspec.structs.asdict(stay.about),
+        "devices": [
+            {
+                "binding_id": one.binding_id.hex(),
+                "wearable_id": one.wearable_id.hex(),
+                "edge_id": one.edge_id.hex(),
+                "name": one.device_name,
+                "from_ms": one.valid_from_ms,
+            }
+            for one in devices
+        ],
+        "note": "; ".join(notes),
+    }
 
 
 @registry.command()
@@ -397,23 +578,24 @@ def bindings(
     site: SiteOption = _SITE,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, with complete ids.")] = False,
 ) -> None:
-    """List bindings: patient, bed, wearable, and the edge that receives its readings."""
+    """List bindings: stay, patient, bed, wearable, and the edge that receives its readings."""
     with _opened(site, to_read=True) as opened:
         if as_json:
             rows = [{key: _json_value(value) for key, value in _fields(one)} for one in opened.registry.bindings()]
             typer.echo(msgspec.json.encode(rows).decode())
             return
-        table = Table("binding", "patient", "bed", "scores", "wearable", "edge", "from", "to")
+        table = Table("binding", "stay", "patient", "bed", "scores", "wearable", "edge", "from", "to")
         for one in opened.registry.bindings():
             ends = "" if one.valid_to_ms is None else date_and_time(opened.facts.time_zone, one.valid_to_ms)
             table.add_row(
-                one.binding_id.hex()[:12],
+                "" if one.wearable_id == NO_DEVICE else one.binding_id.hex()[:12],
+                one.stay[:12],
                 one.patient,
                 one.bed,
                 group_of(one.about).word
                 or ("adult" if group_of(one.about) is PatientGroup.ADULT else "adult (unstated)"),
-                one.wearable_id.hex()[:12],
-                one.edge_id.hex()[:12],
+                "none" if one.wearable_id == NO_DEVICE else one.wearable_id.hex()[:12],
+                "" if one.edge_id == NO_DEVICE else one.edge_id.hex()[:12],
                 date_and_time(opened.facts.time_zone, one.valid_from_ms),
                 ends,
             )
@@ -488,6 +670,11 @@ def verify(
     else:
         with _opened(site, to_read=True) as opened:
             found = check(opened.registry.file.audit.path, head=head or opened.registry.file.meta("audit_head"))
+            if altered := opened.registry.orders.without_audit():
+                raise RegistryRefused(
+                    f"{opened.registry.file.path}: orders are not as the audit log has them: {', '.join(altered)}; "
+                    "restore the registry from a backup"
+                )
     typer.echo(f"{found.n} lines, none altered; the hash of the last is {found.hash}")
 
 
@@ -517,11 +704,41 @@ _UNSTATED: Final = (
 )
 
 
-def _stated(about: About) -> About:
-    """Ask for what decides whether adult scores apply, if it is not known yet."""
-    if about.age_years is None:
+def _about(
+    age: float | None,
+    pregnant: bool | None,
+    sex: Sex | None,
+    chest_pain: int | None,
+    *,
+    ask: bool,
+    known: About = NOTHING,
+) -> About:
+    """What is stated of a patient; at a terminal what decides about scores and is neither given nor known is asked."""
+    is_male = None if sex is None else sex is Sex.MALE
+    about = About(age_years=age, is_male=is_male, chest_pain=chest_pain, is_pregnant=pregnant)
+    together = merged_facts(known, about)
+    return _stated(about, together) if ask and not together.problem() and sys.stdin.isatty() else about
+
+
+def _warn_of_group(about: About) -> None:
+    group = group_of(about)
+    if group.note:
+        typer.echo(f"warning: {group.note}", err=True)
+    elif group is PatientGroup.UNSTATED:
+        typer.echo(f"warning: {_UNSTATED}", err=True)
+
+
+def _stated(about: About, together: About) -> About:
+    """Ask for what decides whether adult scores apply, if it is not known yet.
+
+    Args:
+        about: what is stated now.
+        together: the same, with what was known before.
+    """
+    if together.age_years is None:
         about = msgspec.structs.replace(about, age_years=_asked("age in years", _age))
-    if group_of(about) is PatientGroup.UNSTATED and about.age_years is not None and about.is_pregnant is None:
+        together = merged_facts(together, about)
+    if group_of(together) is PatientGroup.UNSTATED and together.age_years is not None and together.is_pregnant is None:
         about = msgspec.structs.replace(about, is_pregnant=_asked("pregnancy (yes, no)", _yes_or_no))
     return about
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from stream.site.registry import Registry
-from wire.identity import BindingRecord, SenderRecord
+from wire.identity import BindingRecord, SenderRecord, StayOrders
 
 CHECK_EVERY_MS: Final = 1_000
 FORGET_EVERY_MS: Final = 60_000
@@ -24,6 +24,8 @@ class RegistryDirectory:
         self._senders: dict[bytes, SenderRecord | None] = {}
         self._bindings: dict[bytes, BindingRecord | None] = {}
         self._patients: dict[bytes, int] = {}
+        self._stays: dict[bytes, tuple[BindingRecord, ...]] = {}
+        self._orders: dict[bytes, StayOrders | None] = {}
         self._all: tuple[BindingRecord, ...] | None = None
 
     def refresh(self, mono_ms: int) -> bool:
@@ -40,6 +42,8 @@ class RegistryDirectory:
         self._senders.clear()
         self._bindings.clear()
         self._patients.clear()
+        self._stays.clear()
+        self._orders.clear()
         self._all = None
         return True
 
@@ -63,6 +67,20 @@ class RegistryDirectory:
                 self._patients.clear()
             self._patients[device_id] = self._registry.patients_of(device_id)
         return self._patients[device_id]
+
+    def of_stay(self, stay_id: bytes) -> tuple[BindingRecord, ...]:
+        if stay_id not in self._stays:
+            if len(self._stays) >= _MAX_ENTRIES:
+                self._stays.clear()
+            self._stays[stay_id] = tuple(self._registry.of_stay(stay_id))
+        return self._stays[stay_id]
+
+    def orders_of(self, stay_id: bytes) -> StayOrders | None:
+        if stay_id not in self._orders:
+            if len(self._orders) >= _MAX_ENTRIES:
+                self._orders.clear()
+            self._orders[stay_id] = self._registry.orders.of_stay(stay_id)
+        return self._orders[stay_id]
 
     def bindings(self) -> tuple[BindingRecord, ...]:
         """All bindings in force or recently ended, as of the last `refresh`."""

@@ -57,6 +57,7 @@ class SiteUpkeep:
             self._looked_ms, self._offset_ms = mono_ms, self._site.wall_ms - mono_ms
             self._renew()
         self._try(BROKER_FILES, self._refresh_broker)
+        self._try("orders that begin or end", self._site.registry.orders.renew)
         if is_due or not self.status.ends:
             self._try("list of end dates", self._write_ends)
         status.turned_ms = mono_ms

@@ -73,7 +73,7 @@ class StoreAlarms:
         alarm_id = hashlib.sha256(f"store {self._application} {name} {onset_ms}".encode()).digest()[:16]
         text = f"The record of the site stands still; nothing is lost, screens show old values. {trouble}"
         self._open[name] = AlarmChanged(
-            binding_id=alarm_id.hex(),
+            stay_id=alarm_id.hex(),
             alarm_id=alarm_id,
             rule_id=_RULE,
             kind=AlarmKind.TECHNICAL,
@@ -90,7 +90,7 @@ class StoreAlarms:
     def _end(self, name: str, now_ms: int) -> AlarmChanged:
         opened = self._open.pop(name)
         return AlarmChanged(
-            binding_id=opened.binding_id,
+            stay_id=opened.stay_id,
             alarm_id=opened.alarm_id,
             rule_id=opened.rule_id,
             kind=opened.kind,
@@ -126,6 +126,4 @@ async def _say_ends(sender: RecordSender, kafka: KafkaConfig, ends: list[AlarmCh
 
 
 def _record(kafka: KafkaConfig, alarm: AlarmChanged) -> OutgoingRecord:
-    return OutgoingRecord(
-        topic(kafka, KAFKA_ALARMS), alarm.binding_id.encode(), encode_record(AlarmRecord(alarm=alarm))
-    )
+    return OutgoingRecord(topic(kafka, KAFKA_ALARMS), alarm.stay_id.encode(), encode_record(AlarmRecord(alarm=alarm)))

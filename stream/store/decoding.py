@@ -5,10 +5,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from stream.records import (
     AlarmRecord,
-    BindingEndedRecord,
     FrameRef,
     JudgementRecord,
     RewriteRecord,
+    StayEndedRecord,
     decode_alarm_record,
     decode_dead_letter,
     decode_event_record,
@@ -36,14 +36,14 @@ class DecodedRecord(NamedTuple):
     lines: list[tuple[str, str]]  # bucket, line
     outdated: list[WindowOutdated]  # windows to recompute
     frames: Sequence[FrameRef]  # frames that are stored when the lines are written
-    binding_id: str = ""
+    stay_id: str = ""
     events: Sequence[Any] = ()  # those of the lines, in the same order; empty: the record has one line
 
     def part(self, index: int, record: KafkaRecord) -> bytes:
         """A record with the event of one line and nothing else, to be written again later."""
         if not self.events:
             return record.value or b""
-        return self.wrapped(record, JudgementRecord(binding_id=self.binding_id, events=(self.events[index],)))
+        return self.wrapped(record, JudgementRecord(stay_id=self.stay_id, events=(self.events[index],)))
 
     def wrapped(self, record: KafkaRecord, part: JudgementRecord) -> bytes:
         """A part of the record as a record of the same kind."""
@@ -78,12 +78,12 @@ def _judgement(record: JudgementRecord, buckets: Buckets) -> DecodedRecord:
     outdated = [event for event in record.events if isinstance(event, WindowOutdated)]
     events = [event for event in record.events if not isinstance(event, WindowOutdated)]
     lines = [(buckets.minutes if isinstance(event, WindowClosed) else buckets.raw, line_of(event)) for event in events]
-    return DecodedRecord(lines, outdated, record.frames, record.binding_id, events)
+    return DecodedRecord(lines, outdated, record.frames, record.stay_id, events)
 
 
 def _alarm(value: bytes | None, buckets: Buckets) -> DecodedRecord:
     found = decode_alarm_record(value)
-    if isinstance(found, BindingEndedRecord):
+    if isinstance(found, StayEndedRecord):
         return DecodedRecord([], [], ())  # the ends of its alarms are records of their own
     if isinstance(found, AlarmRecord):
         return DecodedRecord([(buckets.raw, line_of(found.alarm))], [], ())
@@ -129,9 +129,7 @@ def _windows_of(event: Any) -> list[WindowOutdated]:
         return windows_of(event.reading)
     if isinstance(event, WindowClosed):
         return [
-            WindowOutdated(
-                binding_id=event.binding_id, sign=event.sign, start_ms=event.start_ms, width_ms=event.width_ms
-            )
+            WindowOutdated(stay_id=event.stay_id, sign=event.sign, start_ms=event.start_ms, width_ms=event.width_ms)
         ]
     return []
 

@@ -134,7 +134,7 @@ class Database:
             client.api_client.set_default_header("Authorization", f"Token {read_token(self._config)}")
 
     async def recompute_windows(
-        self, binding_id: str, outdated: Collection[WindowOutdated]
+        self, stay_id: str, outdated: Collection[WindowOutdated]
     ) -> list[tuple[WindowOutdated, str]]:
         """Lines of minutes of one patient that late readings have changed, computed from all readings.
 
@@ -147,7 +147,7 @@ class Database:
         wanted = " or ".join(f'r._field == "{sign}"' for sign in (*signs, "unusable"))
         found = await self.query(
             f'from(bucket: "{self.buckets.raw}") |> range(start: {_flux_time(first)}, stop: {_flux_time(last)}) '
-            f'|> filter(fn: (r) => r._measurement == "{READING}" and r.binding == "{binding_id}" and ({wanted})) '
+            f'|> filter(fn: (r) => r._measurement == "{READING}" and r.binding == "{stay_id}" and ({wanted})) '
             '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
         )
         rows = [(int(one["_time"].timestamp() * 1_000), one.values) for one in found]
@@ -159,10 +159,10 @@ class Database:
                 if one.start_ms <= at_ms < one.start_ms + one.width_ms and (value := _usable(row, one.sign)) is not None
             ]
             if values:
-                lines.append((one, _minute_line(binding_id, one, values)))
+                lines.append((one, _minute_line(stay_id, one, values)))
         return lines
 
-    async def recompute_hours(self, binding_id: str, hours_ms: Collection[int]) -> None:
+    async def recompute_hours(self, stay_id: str, hours_ms: Collection[int]) -> None:
         """Recompute hours of one patient from their minutes.
 
         Args:
@@ -172,7 +172,7 @@ class Database:
             DatabaseFailed: its cause says what to do.
         """
         start, stop = _flux_time(min(hours_ms)), _flux_time(max(hours_ms) + HOUR_MS)
-        await self.query(hours_flux(self.buckets, start=start, stop=stop, binding_id=binding_id))
+        await self.query(hours_flux(self.buckets, start=start, stop=stop, stay_id=stay_id))
 
     def _refused(self, error: ApiException, bucket: str) -> DatabaseFailed:
         headers, text = error.headers or {}, _message(error)
@@ -203,10 +203,10 @@ def _usable(row: dict[str, Any], sign: str) -> float | None:
     return None if int(unusable) & 1 << INDEX[VitalSign(sign)] else float(value)
 
 
-def _minute_line(binding_id: str, window: WindowOutdated, values: list[float]) -> str:
+def _minute_line(stay_id: str, window: WindowOutdated, values: list[float]) -> str:
     mean = sum(round(value * 1_000) for value in values) / len(values) / 1_000
     return window_line(
-        binding_id,
+        stay_id,
         window.sign,
         window.start_ms,
         count=len(values),
@@ -216,9 +216,9 @@ def _minute_line(binding_id: str, window: WindowOutdated, values: list[float]) -
     )
 
 
-def hours_flux(buckets: Buckets, *, start: str, stop: str, binding_id: str = "") -> str:
+def hours_flux(buckets: Buckets, *, start: str, stop: str, stay_id: str = "") -> str:
     """Flux that aggregates minutes into hours (means weighted by counts), without hours that began before `start`."""
-    one = f' and r.binding == "{binding_id}"' if binding_id else ""
+    one = f' and r.binding == "{stay_id}"' if stay_id else ""
     return f"""from(bucket: "{buckets.minutes}")
   |> range(start: {start}, stop: {stop})
   |> filter(fn: (r) => r._measurement == "{MINUTE}"{one})

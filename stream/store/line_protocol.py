@@ -15,7 +15,9 @@ from vitals.messages import (
     AlarmChanged,
     FreshnessChanged,
     ModelScored,
+    News2Part,
     News2Scored,
+    ObservationRecorded,
     Reading,
     ReadingJudged,
     WindowClosed,
@@ -27,6 +29,7 @@ from vitals.signs import SIGNS
 
 NS_IN_MS: Final = 1_000_000
 READING: Final = "vitals"
+OBSERVATION: Final = "observation"
 NEWS2: Final = "news2"
 SCORE: Final = "model_score"
 FRESHNESS: Final = "freshness"
@@ -40,6 +43,7 @@ BINDING: Final = "binding"
 DEAD_LETTER: Final = "dead_letter"
 
 _VALUES: Final = tuple(spec.sign.value for spec in SIGNS)
+_OBSERVED: Final = (*_VALUES, "inspired_oxygen", "glucose")
 _MEASURED: Final = tuple(sign.value for sign in MEASURED)
 _WINDOW_MS: Final = MonitoringPlan().window_ms
 _READING_LINE: Final = re.compile(rf"{READING},binding=(?P<binding>[0-9a-f]+) (?P<fields>.+) (?P<at_ns>-?\d+)")
@@ -69,20 +73,18 @@ def line_of(event: Any) -> str:
 
 
 def window_line(
-    binding_id: str, sign: str, start_ms: int, *, count: int, mean: float, minimum: float, maximum: float
+    stay_id: str, sign: str, start_ms: int, *, count: int, mean: float, minimum: float, maximum: float
 ) -> str:
     """A line for the aggregate of one minute."""
     return (
-        f"{MINUTE},binding={binding_id},sign={sign} count={count}i,mean={float(mean)!r},min={float(minimum)!r},"
+        f"{MINUTE},binding={stay_id},sign={sign} count={count}i,mean={float(mean)!r},min={float(minimum)!r},"
         f"max={float(maximum)!r} {start_ms * NS_IN_MS}"
     )
 
 
 def windows_of(reading: Reading) -> list[WindowOutdated]:
     """The one-minute windows that a reading belongs to, one for each sign that it measured."""
-    return _windows(
-        reading.binding_id, reading.at_ms, (name for name in _MEASURED if getattr(reading, name) is not None)
-    )
+    return _windows(reading.stay_id, reading.at_ms, (name for name in _MEASURED if getattr(reading, name) is not None))
 
 
 def windows_of_line(line: str) -> list[WindowOutdated]:
@@ -97,9 +99,9 @@ def windows_of_line(line: str) -> list[WindowOutdated]:
     return _windows(found["binding"], int(found["at_ns"]) // NS_IN_MS, (name for name in _MEASURED if name in names))
 
 
-def _windows(binding_id: str, at_ms: int, signs: Iterable[str]) -> list[WindowOutdated]:
+def _windows(stay_id: str, at_ms: int, signs: Iterable[str]) -> list[WindowOutdated]:
     start_ms = at_ms // _WINDOW_MS * _WINDOW_MS
-    return [WindowOutdated(binding_id=binding_id, sign=one, start_ms=start_ms, width_ms=_WINDOW_MS) for one in signs]
+    return [WindowOutdated(stay_id=stay_id, sign=one, start_ms=start_ms, width_ms=_WINDOW_MS) for one in signs]
 
 
 def _reading(event: ReadingJudged) -> str:
@@ -107,11 +109,36 @@ def _reading(event: ReadingJudged) -> str:
     fields = [f"{name}={float(value)!r}" for name in _VALUES if (value := getattr(r, name)) is not None]
     if r.battery is not None:
         fields.append(f"battery={float(r.battery)!r}")
+    if r.activity:
+        fields.append(f"activity={r.activity}i")
     fields.append(
         f'session="{r.session_id.hex()}",counter={r.counter}i,received_ms={r.received_ms}i,flags={r.sensor_flags}i,'
         f"unusable={r.unusable}i,late={_flag(event.late)},backfilled={_flag(event.backfilled)}"
     )
-    return f"{READING},binding={r.binding_id} {','.join(fields)} {time_ns(r.at_ms, r.reading_id)}"
+    if r.binding_id:
+        fields.append(f'device="{r.binding_id}"')  # a field: the readings of a stay are one series
+    if r.activity:
+        fields.append(f"activity={r.activity}i")
+    return f"{READING},binding={r.stay_id} {','.join(fields)} {time_ns(r.at_ms, r.reading_id)}"
+
+
+def _observation(event: ObservationRecorded) -> str:
+    """What a person observed. Who it was and the note are fields: tags are for what is few."""
+    o = event.observation
+    fields = [f"{name}={float(value)!r}" for name in _OBSERVED if (value := getattr(o, name)) is not None]
+    if o.off_until_ms is not None:
+        fields.append(f"off_until_ms={o.off_until_ms}i")
+    texts = _text_fields(
+        observation_id=o.observation_id.hex(),
+        by=o.by,
+        oxygen_device=o.oxygen_device,
+        note=o.note,
+        corrects=o.corrects.hex(),
+        edge=o.edge,
+        refused=event.refused,
+    )
+    fields.append(f"{texts}entered_ms={o.entered_ms}i,late={_flag(event.late)}")
+    return f"{OBSERVATION},binding={o.stay_id} {','.join(fields)} {time_ns(o.at_ms, o.observation_id)}"
 
 
 def _news2(event: News2Scored) -> str:
@@ -125,14 +152,24 @@ def _news2(event: News2Scored) -> str:
     for sign, value, points, age_ms in ((p.sign, p.value, p.points, p.age_ms) for p in event.parts):
         if points is not None and value is not None and age_ms is not None:
             fields.append(f"{sign}={float(value)!r},{sign}_points={points}i,{sign}_age_ms={age_ms}i")
-    return f"{NEWS2},binding={event.binding_id} {','.join(fields)} {time_ns(event.at_ms, event.reading_id)}"
+    fields.append(f"sources={_text(_sources(event.parts))}")
+    return f"{NEWS2},binding={event.stay_id} {','.join(fields)} {time_ns(event.at_ms, event.reading_id)}"
+
+
+def _sources(parts: Iterable[News2Part]) -> str:
+    """Which parts are not of the first device of the stay. A dash for none: Flux would show those of earlier scores."""
+    return ", ".join(f"{part.sign} {_source(part.source)}" for part in parts if part.source) or "-"
+
+
+def _source(source: str) -> str:
+    return "a person" if source.startswith("by:") else f"device {source[:8]}"
 
 
 def _score(event: ModelScored) -> str:
     s = event.score
     score = "" if s.score is None else f"score={float(s.score)!r},"
     return (
-        f"{SCORE},binding={s.binding_id},model={_tag(s.model)} {score}threshold={float(s.threshold)!r},"
+        f"{SCORE},binding={s.stay_id},model={_tag(s.model)} {score}threshold={float(s.threshold)!r},"
         f"{_text_fields(version=s.version, reason=s.reason)}late={_flag(event.late)},"
         f"backfilled={_flag(event.backfilled)} {time_ns(s.at_ms, s.reading_id)}"
     )
@@ -140,7 +177,7 @@ def _score(event: ModelScored) -> str:
 
 def _window(event: WindowClosed) -> str:
     return window_line(
-        event.binding_id,
+        event.stay_id,
         event.sign,
         event.start_ms,
         count=event.count,
@@ -152,7 +189,7 @@ def _window(event: WindowClosed) -> str:
 
 def _freshness(event: FreshnessChanged) -> str:
     return (
-        f"{FRESHNESS},binding={event.binding_id},sign={event.sign} "
+        f"{FRESHNESS},binding={event.stay_id},sign={event.sign} "
         f'state="{event.state}",age_ms={event.age_ms}i {event.at_ms * NS_IN_MS}'
     )
 
@@ -166,20 +203,20 @@ def _alarm(event: AlarmChanged) -> str:
     )
     if event.acknowledged_by is not None:
         fields += f",acknowledged_by={_text(event.acknowledged_by)},acknowledged_ms={event.acknowledged_ms}i"
-    if event.binding_ended:
+    if event.stay_ended:
         fields += ",binding_ended=true"
     if event.silenced_until_ms is not None:
         fields += f",silenced_until_ms={event.silenced_until_ms}i"
     # The revision is part of the time: two revisions within a millisecond are two points.
     at_ns = event.at_ms * NS_IN_MS + (int.from_bytes(event.alarm_id[-4:], "big") + event.revision) % NS_IN_MS
-    return f"{ALARM},binding={event.binding_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
+    return f"{ALARM},binding={event.stay_id},rule={_tag(event.rule_id)} {fields} {at_ns}"
 
 
 def _edge_alarm(record: EdgeAlarmRecord) -> str:
     one = record.alarm
     at_ns = one.at_ms * NS_IN_MS + (int.from_bytes(one.alarm_id[-4:], "big") + one.revision) % NS_IN_MS
     return (
-        f"{EDGE_ALARM},binding={record.binding_id},edge={record.frame.edge_id.hex()},rule={_tag(one.rule_id)} "
+        f"{EDGE_ALARM},binding={record.stay_id},edge={record.frame.edge_id.hex()},rule={_tag(one.rule_id)} "
         f'alarm_id="{one.alarm_id.hex()}",revision={one.revision}i,priority={one.priority}i,'
         f"{_text_fields(state=one.state, kind=one.kind, text=one.text)}onset_ms={one.onset_ms}i {at_ns}"
     )
@@ -212,8 +249,9 @@ def _location(record: PatientLocation) -> str:
     ward = record.bed.rpartition("/")[0]
     ends = "" if record.valid_to_ms is None else f",valid_to_ms={record.valid_to_ms}i"
     return (
-        f"{BINDING},binding={record.binding_id},ward={_tag(ward)} "
+        f"{BINDING},binding={record.stay_id},ward={_tag(ward)} "
         f"{_text_fields(bed=record.bed, patient=record.patient, edge=record.edge_id, no_score=record.group.word)}"
+        f"{_text_fields(edges=' '.join(record.edges[1:]) or '-', devices=', '.join(record.devices) or '-')}"
         f"valid_from_ms={record.valid_from_ms}i{ends} {record.at_ms * NS_IN_MS}"
     )
 
@@ -246,6 +284,7 @@ def _text(value: str) -> str:
 
 _LINES: Final[dict[type, Callable[[Any], str]]] = {
     ReadingJudged: _reading,
+    ObservationRecorded: _observation,
     News2Scored: _news2,
     ModelScored: _score,
     WindowClosed: _window,

@@ -210,29 +210,29 @@ class TopicGroupWriter:
         asked: dict[str, dict[WindowOutdated, int]] = {}
         for index, (_, entry) in enumerate(entries):
             for one in entry.outdated:
-                asked.setdefault(one.binding_id, {}).setdefault(one, index)
+                asked.setdefault(one.stay_id, {}).setdefault(one, index)
         refused: dict[tuple[int, str], list[tuple[WindowOutdated, str]]] = {}
-        for binding_id, windows in asked.items():
-            for one, problem in await self._recompute(attempts, binding_id, list(windows)):
-                refused.setdefault((windows[one], binding_id), []).append((one, problem))
-        for (index, binding_id), found in refused.items():
+        for stay_id, windows in asked.items():
+            for one, problem in await self._recompute(attempts, stay_id, list(windows)):
+                refused.setdefault((windows[one], stay_id), []).append((one, problem))
+        for (index, stay_id), found in refused.items():
             record, entry = entries[index]
             part = entry.wrapped(
-                record, JudgementRecord(binding_id=binding_id, events=tuple(dict.fromkeys(one for one, _ in found)))
+                record, JudgementRecord(stay_id=stay_id, events=tuple(dict.fromkeys(one for one, _ in found)))
             )
             dead_letters.append(self._dead_letter(record, "recompute", found[0][1], part))
 
     async def _recompute(
-        self, attempts: Attempts, binding_id: str, windows: list[WindowOutdated]
+        self, attempts: Attempts, stay_id: str, windows: list[WindowOutdated]
     ) -> list[tuple[WindowOutdated, str]]:
         """Recompute windows of one patient; returns those that cannot be, with the reason."""
         database, lines = self._database, list[tuple[WindowOutdated, str]]()
 
         async def minutes(part: Sequence[WindowOutdated]) -> None:
-            lines.extend(await database.recompute_windows(binding_id, part))
+            lines.extend(await database.recompute_windows(stay_id, part))
 
         async def hours(part: Sequence[int]) -> None:
-            await database.recompute_hours(binding_id, part)
+            await database.recompute_hours(stay_id, part)
 
         refused = await attempts.deliver(windows, minutes, check=database.check_query)
         # There are no lines if no reading in these minutes is usable.

@@ -21,6 +21,8 @@ from stream.ingest.frames import ReadingWithScores, decode_content
 from stream.kafka import TOPICS, consumer, producer, topic
 from stream.records import (
     DeadLetter,
+    ObservationRecord,
+    PeriodRecord,
     ReadingRecord,
     RewriteRecord,
     decode_dead_letter,
@@ -30,6 +32,7 @@ from stream.records import (
 )
 from stream.store.buckets import Buckets
 from stream.store.decoding import decode_rewrite
+from vitals.messages import Observation
 from wire.errors import DecodeError
 from wire.identity import Directory
 from wire.receiver import Opened
@@ -156,13 +159,14 @@ async def _send(
     directory: Directory | None,
 ) -> tuple[int, int]:
     """Send one dead letter; returns the partition and the offset of its record."""
-    record: ReadingRecord | RewriteRecord
+    record: ReadingRecord | ObservationRecord | RewriteRecord
     if letter.stage == "store":
         record, name = await _from_store(letter, reader, config), KAFKA_EVENTS
         key = hashlib.sha256(record.value).digest()[:8]
     else:
         record = _from_processor(letter) if letter.stage == "processor" else _from_ingest(letter, clock, directory)
-        name, key = KAFKA_READINGS, record.messages[0].binding_id.encode()
+        first = record.message if isinstance(record, ObservationRecord) else record.messages[0]
+        name, key = KAFKA_READINGS, first.stay_id.encode()
     try:
         told = await sender.send_and_wait(topic(config, name), key=key, value=encode_record(record))
     except MessageSizeTooLargeError:
@@ -204,17 +208,19 @@ def _rewrite(name: str, value: bytes) -> RewriteRecord | None:
     return record
 
 
-def _from_processor(letter: DeadLetter) -> ReadingRecord:
+def _from_processor(letter: DeadLetter) -> ReadingRecord | ObservationRecord:
     try:
         record = decode_patient_record(letter.payload)
     except DecodeError as error:
         raise CannotResend("it still cannot be decoded") from error
-    if not isinstance(record, ReadingRecord) or not record.messages:
-        raise CannotResend("it is an order; acknowledge or silence the alarm again instead")
-    return record
+    if isinstance(record, ObservationRecord) or (isinstance(record, ReadingRecord) and record.messages):
+        return record
+    if isinstance(record, PeriodRecord):
+        raise CannotResend("it is a binding, which ingest repeats every few minutes")
+    raise CannotResend("it is an answer; acknowledge or silence the alarm again instead")
 
 
-def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> ReadingRecord:
+def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) -> ReadingRecord | ObservationRecord:
     if directory is None:
         raise CannotResend("devices are not known; name the site folder with --site")
     if letter.frame is None or not letter.binding_id:
@@ -234,8 +240,10 @@ def _from_ingest(letter: DeadLetter, clock: Clock, directory: Directory | None) 
         found = decode_content(directory, opened, clock.now_ms(), EdgeClocks())
     except (DecodeError, ValueError) as error:
         raise CannotResend("it still cannot be decoded") from error
+    if isinstance(found, Observation):
+        return ObservationRecord(message=found, frame=letter.frame)
     if not isinstance(found, ReadingWithScores):
-        raise CannotResend("it is not a reading")
+        raise CannotResend("it is neither a reading nor an observation")
     return ReadingRecord(
         messages=tuple(found.messages),  # type: ignore[arg-type]
         frame=letter.frame,

@@ -33,13 +33,17 @@ from wire.codec import (
     EdgeAlarmV1,
     EdgeVitalsV1,
     HeartbeatV1,
+    ObservationV1,
     OriginV1,
     VitalsV1,
+    VitalsV2,
     decode_edge_alarm,
     decode_edge_vitals,
     decode_heartbeat,
+    decode_observation,
     decode_vitals,
     encode,
+    holds_observation,
 )
 from wire.enrol.authority import requested_key
 from wire.enrol.client import renew_request
@@ -198,7 +202,7 @@ class Doors:
             ),
             "vitals": Target(_refusing(decode_vitals, DecodeError), self._messages["vitals"], 0.06),
             "edge vitals": Target(_refusing(decode_edge_vitals, DecodeError), self._messages["edge vitals"], 0.06),
-            "alarm": Target(_refusing(decode_edge_alarm, DecodeError), self._messages["alarm"], 0.04),
+            "alarm": Target(_refusing(_decode_alarm_lane, DecodeError), self._messages["alarm"], 0.04),
             "heartbeat": Target(_refusing(decode_heartbeat, DecodeError), self._messages["heartbeat"], 0.04),
             "enrol": Target(_asking(EnrolRequest), requests["enrol"], 0.04),
             "renew": Target(_asking(RenewRequest), requests["renew"], 0.02),
@@ -402,6 +406,7 @@ def _asking(kind: type[EnrolRequest] | type[RenewRequest]) -> Callable[[bytes], 
 def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
     at = {"t_ms": NOW, "t_quality": 2, "uptime_ms": 3_600_000}
     readings = [VitalsV1(**{**at, **WELL}), VitalsV1(**{**at, "heart_rate": 71.5, "battery": 80.0})]
+    readings.append(VitalsV2(**{**at, **WELL}, activity=3))
     edge = [
         EdgeVitalsV1(
             origin=OriginV1(wearable_id=wearable_id, session_id=session_id, counter=n),
@@ -425,6 +430,17 @@ def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
         revision=1,
         text="NEWS2 7: respiratory rate 26 /min",
     )
+    observed = ObservationV1(
+        observation_id=b"o" * 16,
+        by="anna",
+        at_ms=NOW,
+        entered_ms=NOW,
+        consciousness=1,
+        supplemental_oxygen=2.0,
+        oxygen_device="nasal cannula",
+        off_until_ms=NOW + 60_000,
+        note="restless",
+    )
     beat = HeartbeatV1(
         boot_id=b"b" * 8,
         at_ms=NOW,
@@ -445,9 +461,13 @@ def _messages(wearable_id: bytes, session_id: bytes) -> dict[str, list[bytes]]:
     return {
         "vitals": [encode(one) for one in readings],
         "edge vitals": [encode(one) for one in edge],
-        "alarm": [encode(alarm)],
+        "alarm": [encode(alarm), encode(observed)],
         "heartbeat": [encode(beat)],
     }
+
+
+def _decode_alarm_lane(payload: bytes) -> EdgeAlarmV1 | ObservationV1:
+    return decode_observation(payload) if holds_observation(payload) else decode_edge_alarm(payload)
 
 
 def main(words: Sequence[str] | None = None) -> int:

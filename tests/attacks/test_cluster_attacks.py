@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stream.desk import users
+from runtime import passwords
 from stream.kafka import topics_status
 from stream.records import AlarmRecord, JudgementRecord, ReadingRecord, decode_dead_letter, encode_record
 from tests.services.influxdb import InfluxDB
@@ -28,11 +28,11 @@ from wire.topics import KAFKA_ALARMS, KAFKA_DEAD_LETTERS, KAFKA_STATE
 
 pytestmark = pytest.mark.services
 
-OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=0, width_ms=60_000)
+OUTDATED = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=0, width_ms=60_000)
 POISON = {
     "nothing": b"",
     "nonsense": b"nonsense",
-    "a record of another topic": encode_record(JudgementRecord(binding_id=BED_1, events=(OUTDATED,))),
+    "a record of another topic": encode_record(JudgementRecord(stay_id=BED_1, events=(OUTDATED,))),
     "values of another kind": msgspec.msgpack.encode(["arrived", [["reading", "x" * 32, 1]], None, 1]),
     "arrays without end": b"\x91" * 200_000,
     "most of a megabyte": b"\xc6" + (900_000).to_bytes(4) + bytes(900_000),
@@ -98,7 +98,7 @@ def test_a32_text_written_by_people_is_stored_as_text(
 
 @pytest.fixture
 def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
-    monkeypatch.setattr(users, "_MEMORY_KIB", 64)
+    monkeypatch.setattr(passwords, "_MEMORY_KIB", 64)
     with served(Ward(tmp_path)) as made:
         made.hear(told())
         yield made

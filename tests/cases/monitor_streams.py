@@ -101,7 +101,7 @@ def judge(stream: Stream, hours: float, behind_ms: int) -> dict[str, Any]:
     for number in range(readings):
         now_ms = START_MS + number * CADENCE_S * 1_000
         reading = Reading(
-            binding_id=BINDING,
+            stay_id=BINDING,
             reading_id=(number + 1).to_bytes(16, "big"),
             session_id=b"s" * 16,
             counter=number + 1,

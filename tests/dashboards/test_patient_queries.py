@@ -114,7 +114,7 @@ def test_alarm_annotations_span_from_onset_to_end(bad: Hour) -> None:
 def test_alarm_history_has_every_change(bad: Hour) -> None:
     rows = bad.rows(flux.patient.alarm_history(), patient=ANSWERED)
 
-    changes = [one for one in bad.points.alarms if one.binding_id == ANSWERED.binding]
+    changes = [one for one in bad.points.alarms if one.stay_id == ANSWERED.binding]
     assert len(rows) == len(changes)
     assert {row["response"] for row in rows} == {one.response or " " for one in changes}
     assert _ms(rows[0]["at"]) == max(one.at_ms for one in changes)
@@ -122,3 +122,22 @@ def test_alarm_history_has_every_change(bad: Hour) -> None:
 
 def _ms(moment: Any) -> int:
     return int(moment.timestamp() * 1_000)
+
+
+def test_what_a_nurse_observed_is_a_row_with_what_was_observed(bad: Hour) -> None:
+    (row,) = bad.rows(flux.patient.observations(), patient=ANSWERED)
+
+    assert (row["by"], row["consciousness"], row["oxygen_device"], row["note"]) == (
+        "nurse-7",
+        "A",
+        "nasal cannula",
+        "slept well",
+    )
+    assert (float(row["supplemental_oxygen"]), float(row["glucose"]), row["spo2"]) == (2.0, 5.6, " ")
+    assert bad.rows(flux.patient.observations(), patient=SILENT) == []
+
+
+def test_a_patient_with_two_devices_is_one_row_that_names_both(bad: Hour) -> None:
+    (row,) = bad.rows(flux.patient.patient_row(), patient=GAP)
+
+    assert row["devices"] == "patch, oximeter"

@@ -157,13 +157,13 @@ def test_patient_without_location_is_listed(influxdb: InfluxDB, tmp_path: Path) 
 def test_open_alarms_are_those_of_the_processor(bad: Hour) -> None:
     latest = {one.alarm_id: one for one in bad.points.alarms if not one.retrospective}
     standing = [
-        one for one in latest.values() if (one.state == "active" or one.latched) and one.binding_id != GONE.binding
+        one for one in latest.values() if (one.state == "active" or one.latched) and one.stay_id != GONE.binding
     ]
 
     rows = bad.rows(flux.ward.open_alarms())
 
     assert Counter((row["rule"], row["binding"]) for row in rows) == Counter(
-        (one.rule_id, one.binding_id) for one in standing
+        (one.rule_id, one.stay_id) for one in standing
     )
     assert [row["order"] for row in rows] == sorted((row["order"] for row in rows), reverse=True)
     assert rows[0]["priority"] == "*** red"

@@ -9,11 +9,11 @@ from stream.config import InfluxConfig
 from stream.engine.processor import Processor
 from stream.records import (
     AlarmRecord,
+    AnswerRecord,
     DeadLetter,
     EdgeAlarmRecord,
     FrameRef,
     HeartbeatRecord,
-    OrderRecord,
     PartitionHealth,
     PatientLocation,
     ReadingRecord,
@@ -25,7 +25,17 @@ from stream.store.influx import Buckets, Database, prepare_database
 from stream.store.line_protocol import line_of
 from tests.services.influxdb import InfluxDB
 from tests.stream.receiving_site import HOUR, MINUTE, NOW, SECOND
-from vitals.messages import Acknowledge, AlarmChanged, ModelScore, Reading, WindowClosed, WindowOutdated
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    Consciousness,
+    ModelScore,
+    Observation,
+    ObservationRecorded,
+    Reading,
+    WindowClosed,
+    WindowOutdated,
+)
 from wire.codec import EdgeAlarmV1, HeartbeatV1
 
 YEARS = 36_500
@@ -47,6 +57,7 @@ class Bed(NamedTuple):
     patient: str
     course: Course
     until_ms: int | None = None  # discharged
+    second_device: str = ""  # measures every second reading
 
     @property
     def binding(self) -> str:
@@ -109,7 +120,7 @@ def passing(from_ms: int, to_ms: int, **by: float) -> Course:
 WELL = Bed("North/1", "patient-a1", well)
 RED = Bed("North/2", "patient-a2", worse(20 * MINUTE, respiratory_rate=12, spo2=-6, heart_rate=45))
 ANSWERED = Bed("North/3", "patient-a3", worse(10 * MINUTE, respiratory_rate=7, heart_rate=42, spo2=-2.4))
-GAP = Bed("North/4", "patient-a4", without(well, 25 * MINUTE, 40 * MINUTE))
+GAP = Bed("North/4", "patient-a4", without(well, 25 * MINUTE, 40 * MINUTE), second_device="0d" * 16)
 SILENT = Bed("South/1", "patient-b1", without(worse(0, respiratory_rate=7, heart_rate=42, spo2=-2.4), 40 * MINUTE))
 NO_SPO2 = Bed("South/2", "patient-b2", without(well, 50 * MINUTE, sign="spo2"))
 GONE = Bed("South/3", "patient-b3", without(well, 30 * MINUTE), until_ms=30 * MINUTE)
@@ -172,7 +183,7 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
     reading_id = f"{bed.patient[-2:]}{number:014d}".encode()
     at_ms = NOW + after_ms
     reading = Reading(
-        binding_id=bed.binding,
+        stay_id=bed.binding,
         reading_id=reading_id,
         session_id=bed.binding[:16].encode(),
         counter=number,
@@ -180,6 +191,7 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
         received_ms=at_ms + 40,
         arrived_ms=at_ms + 90,
         battery=90.0,
+        binding_id=bed.second_device if number % 2 else "",
         **signs,  # type: ignore[arg-type]
     )
     scores: tuple[ModelScore, ...] = ()
@@ -187,7 +199,7 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
         ill = (signs["heart_rate"] or 0) > 95
         scores = (
             ModelScore(
-                binding_id=bed.binding,
+                stay_id=bed.binding,
                 reading_id=reading_id,
                 at_ms=at_ms,
                 received_ms=at_ms + 40,
@@ -198,7 +210,7 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
                 reason="heart rate, respiratory rate" if ill else "",
             ),
             ModelScore(
-                binding_id=bed.binding,
+                stay_id=bed.binding,
                 reading_id=reading_id,
                 at_ms=at_ms,
                 received_ms=at_ms + 40,
@@ -212,15 +224,15 @@ def _arrived(bed: Bed, after_ms: int, rng: random.Random) -> ReadingRecord | Non
     return ReadingRecord(messages=(reading, *scores))
 
 
-def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: str, at_ms: int) -> list[OrderRecord]:
+def _answers(bed: Bed, alarms: list[AlarmChanged], answered: set[bytes], nurse: str, at_ms: int) -> list[AnswerRecord]:
     if not bed.bed.endswith("/3"):
         return []
     orders = []
     for one in alarms:
-        if one.binding_id == bed.binding and one.alarm_id not in answered and at_ms >= one.at_ms + 4 * MINUTE:
+        if one.stay_id == bed.binding and one.alarm_id not in answered and at_ms >= one.at_ms + 4 * MINUTE:
             answered.add(one.alarm_id)
             orders.append(
-                OrderRecord(message=Acknowledge(binding_id=bed.binding, alarm_id=one.alarm_id, by=nurse, at_ms=at_ms))
+                AnswerRecord(message=Acknowledge(stay_id=bed.binding, alarm_id=one.alarm_id, by=nurse, at_ms=at_ms))
             )
     return orders
 
@@ -231,6 +243,8 @@ def _surroundings(beds: list[Bed], after_ms: int) -> list[str]:
     lines = [_heartbeat_line(0, EDGE_1, after_ms), _heartbeat_line(1, EDGE_2, after_ms)]
     lines += [_partition_line(number, len(beds) // 2, after_ms) for number in (0, 1)]
     lines += [_location_line(bed, after_ms) for bed in beds]
+    if after_ms == 15 * MINUTE:
+        lines += [line_of(ObservationRecorded(observation=_observed(bed, at_ms), late=False)) for bed in beds[:4]]
     if after_ms == 12 * MINUTE:
         letter = DeadLetter(
             stage="ingest", reason="schema", problem="", at_ms=at_ms, source="session 1/2", payload=b"", version="0.1.0"
@@ -278,14 +292,32 @@ def _partition_line(partition: int, patients: int, after_ms: int) -> str:
 def _location_line(bed: Bed, after_ms: int) -> str:
     return line_of(
         PatientLocation(
-            binding_id=bed.binding,
+            stay_id=bed.binding,
             patient=bed.patient,
             bed=bed.bed,
             edge_id=EDGE_1.hex(),
             at_ms=NOW + after_ms,
             valid_from_ms=NOW - HOUR,
             valid_to_ms=None if bed.until_ms is None or after_ms < bed.until_ms else NOW + bed.until_ms,
+            edges=(EDGE_1.hex(), EDGE_2.hex()) if bed.second_device else (EDGE_1.hex(),),
+            devices=("patch", "oximeter") if bed.second_device else ("patch",),
         )
+    )
+
+
+def _observed(bed: Bed, at_ms: int) -> Observation:
+    return Observation(
+        stay_id=bed.binding,
+        observation_id=bed.patient[-2:].encode() * 8,
+        by="nurse-7",
+        at_ms=at_ms,
+        entered_ms=at_ms + SECOND,
+        heard_ms=at_ms + SECOND,
+        consciousness=Consciousness.ALERT,
+        supplemental_oxygen=2.0,
+        oxygen_device="nasal cannula",
+        glucose=5.6,
+        note="slept well",
     )
 
 
@@ -302,7 +334,7 @@ def _edge_alarm_line(bed: Bed, at_ms: int) -> str:
         revision=0,
         text="NEWS2 7",
     )
-    return line_of(EdgeAlarmRecord(binding_id=bed.binding, alarm=alarm, arrived_ms=at_ms, frame=BACKUP_OF))
+    return line_of(EdgeAlarmRecord(stay_id=bed.binding, alarm=alarm, arrived_ms=at_ms, frame=BACKUP_OF))
 
 
 def config_of(influxdb: InfluxDB, folder: Path, bucket: str) -> InfluxConfig:

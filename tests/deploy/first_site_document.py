@@ -115,6 +115,26 @@ A demo becomes a site for a ward in these steps:
    [security.md](security.md#from-an-empty-folder).
 6. Back up the folder without `data/`, and of `data/` what the rules of the hospital require.
 
+## Patients, devices and beds
+
+A **stay** is one patient under monitoring, with any number of devices. `bind` of a first device begins one, further
+devices join it, and all are judged together. Patients are pseudonyms.
+
+```
+vitalloom registry admit P0001 --bed North/7 --age 67 --sex male    # no device yet: an alarm after some minutes
+vitalloom registry bind --patient P0001 --wearable patch-3 --edge bay-1    # without `admit` also --bed, --age
+vitalloom registry exchange patch-3 --wearable patch-4     # an empty battery; --edge if another edge hears it
+vitalloom registry unbind patch-4                          # the last device ends the stay, unless --stay-open
+vitalloom registry move P0001 --bed North/9
+vitalloom registry facts P0001 --age 76                    # correct age, sex, pregnancy or SpO2 scale
+vitalloom registry discharge P0001
+vitalloom registry stays                                   # who is monitored, with which devices, since when
+```
+
+A thermometer that is used for three patients is bound and unbound three times. `stays` and `vitalloom doctor` mark a
+patient with two open stays, which a registry of an earlier version or a restored one may have: nothing is guessed, a
+person discharges the one that is not true, and binds its devices again.
+
 ## In containers
 
 `docker-compose.yml` is generated from the description (`deploy/description.py`) that `vitalloom site run` uses: the

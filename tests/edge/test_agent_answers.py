@@ -8,7 +8,7 @@ import pytest
 
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
-from stream.records import OrderRecord
+from stream.records import AnswerRecord
 from tests.edge.benches import ILL, MINUTE, NOW, SECOND, UNLIMITED, Bench
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
 from vitals.plan import MonitoringPlan
@@ -35,7 +35,7 @@ def open_alarms(bench: Bench) -> list[AlarmChanged]:
 def answer(bench: Bench, alarm: AlarmChanged, **changes: Any) -> None:
     """The data centre says what a person has answered."""
     told = Answer(
-        AnswerKind.ACKNOWLEDGED, int(alarm.priority), NOW, 0, bytes.fromhex(alarm.binding_id), alarm.alarm_id
+        AnswerKind.ACKNOWLEDGED, int(alarm.priority), NOW, 0, bytes.fromhex(alarm.stay_id), alarm.alarm_id
     )._replace(**changes)
     me = bench.site.ingest.me
     edge_id = bench.site.edges[0].me.device_id
@@ -87,14 +87,14 @@ def test_an_answer_that_the_data_centre_applied_reaches_the_bedside_with_its_own
 
         async def answer_them() -> None:
             answering = [
-                asyncio.create_task(stream.put_order(OrderRecord(message=Acknowledge(
-                    binding_id=one.binding_id, alarm_id=one.alarm_id, by="anna", at_ms=bench.clock.now_ms(),
+                asyncio.create_task(stream.put_entry(AnswerRecord(message=Acknowledge(
+                    stay_id=one.stay_id, alarm_id=one.alarm_id, by="anna", at_ms=bench.clock.now_ms(),
                     revision=one.revision,
                 ))))
                 for one in high
             ]  # fmt: skip
             await asyncio.sleep(0)
-            stream.apply_orders()
+            stream.apply_entries()
             await asyncio.gather(*answering)
 
         asyncio.run(answer_them())
@@ -122,7 +122,7 @@ def test_an_alarm_that_was_silenced_sounds_when_the_silence_is_over(tmp_path: Pa
     [
         {"priority": 2},  # the person saw something milder
         {"alarm_id": b"?" * 16},
-        {"binding_id": b"?" * 16},
+        {"stay_id": b"?" * 16},
         {"kind": AnswerKind.SILENCED, "until_ms": NOW - SECOND},
     ],
 )
@@ -138,7 +138,7 @@ def test_an_answer_to_something_else_changes_nothing(changes: dict[str, Any], tm
 
 def test_an_answer_by_somebody_else_is_counted_and_changes_nothing(tmp_path: Path) -> None:
     bench, alarm = an_ill_patient(tmp_path)
-    told = Answer(AnswerKind.ACKNOWLEDGED, 3, NOW, 0, bytes.fromhex(alarm.binding_id), alarm.alarm_id)
+    told = Answer(AnswerKind.ACKNOWLEDGED, 3, NOW, 0, bytes.fromhex(alarm.stay_id), alarm.alarm_id)
     wearable = bench.site.wearables[0].me
 
     frame = build_answer(

@@ -8,7 +8,7 @@ import pytest
 
 from edge.pipeline import Pipeline
 from tests.vitals.stories import BINDING, MINUTE, START
-from vitals.alarms import WORSE_BY, Observation
+from vitals.alarms import WORSE_BY, JudgedCondition
 from vitals.messages import AlarmChanged, Priority
 from vitals.plan import MonitoringPlan
 from vitals.rules import DEFAULT_RULES, Truth
@@ -32,7 +32,7 @@ class Bedside:
         self._book = self.pipeline._patients._monitor(BINDING)._book
 
     def see(self, place: tuple[str, str], priority: Priority, grade: float, at_ms: int) -> None:
-        seen = Observation(truth=Truth.TRUE, at_ms=at_ms, reading_id=b"r" * 16, priority=priority, grade=grade)
+        seen = JudgedCondition(truth=Truth.TRUE, at_ms=at_ms, reading_id=b"r" * 16, priority=priority, grade=grade)
         self._book.observe(RULES[place[0]], seen, key=place[1], explain=lambda: "text")
 
     def alarms(self) -> dict[tuple[str, str], AlarmChanged]:

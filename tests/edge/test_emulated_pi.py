@@ -192,7 +192,7 @@ def as_computed_here(readings: list[dict[str, Any]]) -> dict[str, float | None]:
         "temperature",
     )
     reading = Reading(
-        binding_id=first["binding_id"],
+        stay_id=first["binding_id"],
         reading_id=first["reading_id"],
         session_id=first["session_id"],
         counter=first["counter"],

@@ -11,7 +11,7 @@ from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 MINUTE = 60_000
 
 HIGH = AlarmChanged(
-    binding_id="b1" * 16, alarm_id=b"a" * 16, rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH,
+    stay_id="b1" * 16, alarm_id=b"a" * 16, rule_id="news2", kind=AlarmKind.PHYSIOLOGICAL, priority=Priority.HIGH,
     state=AlarmState.ACTIVE, at_ms=0, onset_ms=0, revision=0, text="NEWS2 7: RR 26 (+3)", basis="NEWS2",
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ def a_scoring(found: LoadedModels, *, about: About = NOTHING, **options: Any) ->
 
 def a_reading(after_ms: int, *, binding: str = BINDING, unusable: int = 0, **signs: Any) -> Reading:
     return Reading(
-        binding_id=binding,
+        stay_id=binding,
         reading_id=after_ms.to_bytes(16, "big"),
         session_id=b"s" * 16,
         counter=after_ms // 1_000,

@@ -47,6 +47,7 @@ from tests.services.kafka import Kafka
 from tests.services.native import Server
 from tests.stream.cluster import Log
 from vitals.messages import AlarmChanged
+from vitals.sender_clock import SIMULATED_BOUND_MS
 from wire.codec import reading_id
 from wire.envelope import FrameClass
 from wire.errors import Reason
@@ -74,6 +75,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     dead_letters: int
     alarms: int
     alarms_wrong: int | None  # patients whose alarms are not those of one process; None: the log was lost
+    differences: list[str]  # of those patients: what came and what was expected
     times: int  # that something was done to it
     mttr_s: float  # from the worst blow until the site was whole, the outage included
     whole_again_s: float  # from the repair
@@ -319,12 +321,14 @@ class Pipeline:
             frames[arrived.frame] += 1
             readings[arrived.messages[0].reading_id] += 1
         alarms = await physiological(self.log)
-        expected = (
-            None
-            if log_lost
-            else (await expected_alarms(self.log, self.folder, cadence_ms=cadences(self.cadence_ms)))[0]
-        )
-        same: Callable[[Any, Any], bool] = _same_facts if judged_again else (lambda one, other: one == other)
+        wrong: dict[str, list[str]] = {}
+        if not log_lost:
+            expected, _ = await expected_alarms(
+                self.log, self.folder, cadence_ms=cadences(self.cadence_ms), clock_bound_ms=SIMULATED_BOUND_MS
+            )
+            same: Callable[[Any, Any], bool] = _same_facts if judged_again else (lambda one, other: one == other)
+            pairs = {one: (alarms.get(one, []), expected.get(one, [])) for one in alarms | expected}
+            wrong = {one: _differences(*pair) for one, pair in pairs.items() if not same(*pair)}
         blow, now = (self.blows[-1] if self.blows else 0.0), time.monotonic()
         whole = self.whole or now
         return Verdict(
@@ -337,15 +341,21 @@ class Pipeline:
             poison=0 if self.poison is None else self.poison.count,
             dead_letters=len(await self.log.records(KAFKA_DEAD_LETTERS)),
             alarms=sum(map(len, alarms.values())),
-            alarms_wrong=None
-            if expected is None
-            else sum(not same(alarms.get(one, []), expected.get(one, [])) for one in alarms | expected),
+            alarms_wrong=None if log_lost else len(wrong),
+            differences=[line for lines in wrong.values() for line in lines],
             times=len(self.blows),
             mttr_s=round(whole - blow, 1) if blow else 0.0,
             whole_again_s=round(whole - self.repaired, 1) if self.repaired else 0.0,
             oldest_s=round(self.oldest_s, 1),
             seconds=round(now - self.began, 1),
         )
+
+
+def _differences(found: list[AlarmChanged], expected: list[AlarmChanged]) -> list[str]:
+    """Each change of an alarm that only one side has."""
+    return [f"came: {one}" for one in found if one not in expected] + [
+        f"expected: {one}" for one in expected if one not in found
+    ] or [f"another order or number: {len(found)} came, {len(expected)} expected"]
 
 
 def _same_facts(found: list[AlarmChanged], expected: list[AlarmChanged]) -> bool:

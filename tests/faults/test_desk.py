@@ -19,7 +19,7 @@ from tests.stream.cluster import Log
 from tests.stream.desk.alarms import an_alarm, an_id
 from tests.stream.desk.desks import DeskHouse, Person
 from vitals.messages import Acknowledge, AlarmChanged, AlarmState, Priority
-from wire.topics import KAFKA_ALARMS, KAFKA_ORDERS
+from wire.topics import KAFKA_ALARMS, KAFKA_ENTRIES
 
 pytestmark = pytest.mark.services
 
@@ -44,7 +44,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
         try:
             for one in alarms:
                 value = encode_record(AlarmRecord(alarm=one))
-                await sender.send_and_wait(topic(log.config, KAFKA_ALARMS), key=one.binding_id.encode(), value=value)
+                await sender.send_and_wait(topic(log.config, KAFKA_ALARMS), key=one.stay_id.encode(), value=value)
         finally:
             await sender.stop()
 
@@ -52,7 +52,7 @@ def put(log: Log, *alarms: AlarmChanged) -> None:
 
 
 def ordered(log: Log) -> list[Acknowledge]:
-    found = [decode_patient_record(record.value).message for record in asyncio.run(log.records(KAFKA_ORDERS))]  # type: ignore[union-attr]
+    found = [decode_patient_record(record.value).message for record in asyncio.run(log.records(KAFKA_ENTRIES))]  # type: ignore[union-attr]
     return [one for one in found if isinstance(one, Acknowledge)]
 
 
@@ -67,7 +67,7 @@ def calls_of(hook: Webhook, number: int) -> int:
 
 def now_alarm(number: int, **changes: object) -> AlarmChanged:
     now_ms = time.time_ns() // 1_000_000
-    return an_alarm(number, binding_id=f"{number:032x}", at_ms=now_ms, onset_ms=now_ms, **changes)
+    return an_alarm(number, stay_id=f"{number:032x}", at_ms=now_ms, onset_ms=now_ms, **changes)
 
 
 def test_a_desk_killed_at_any_point_calls_for_every_red_alarm_and_keeps_every_answer(
@@ -181,4 +181,4 @@ def test_silences_and_answers_survive_a_restart_and_red_alarms_break_a_silence(k
 
 
 def _same(alarm: AlarmChanged) -> dict[str, object]:
-    return {"binding_id": alarm.binding_id, "at_ms": alarm.at_ms, "onset_ms": alarm.onset_ms}
+    return {"stay_id": alarm.stay_id, "at_ms": alarm.at_ms, "onset_ms": alarm.onset_ms}

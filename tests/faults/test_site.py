@@ -46,6 +46,7 @@ def test_every_process_is_killed_once_and_every_reading_is_stored_once(tmp_path:
         influxdb.stop()
         kafka.stop()
 
+    assert not found.differences, "\n".join(found.differences)
     assert found.is_good, found
     assert found.sent > 1_000
     assert found.alarms > 5

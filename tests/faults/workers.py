@@ -21,6 +21,7 @@ from stream.embedded.stream import Engine
 from stream.kafka import producer, topic
 from stream.records import (
     AlarmRecord,
+    ObservationRecord,
     PeriodRecord,
     ReadingRecord,
     decode_alarm_record,
@@ -32,8 +33,19 @@ from stream.records import (
 from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
-from vitals.messages import AlarmChanged, AlarmKind, Event, News2Scored, Reading, ReadingJudged
+from tests.stream.nights import MOST_DEVICES
+from vitals.messages import (
+    AlarmChanged,
+    AlarmKind,
+    Consciousness,
+    Event,
+    News2Scored,
+    Observation,
+    Reading,
+    ReadingJudged,
+)
 from vitals.plan import MonitoringPlan
+from vitals.sender_clock import BOUND_MS
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS, KAFKA_STATE
 
 ROOT: Final = Path(__file__).parents[2]
@@ -104,7 +116,10 @@ class Worker:
 
 
 class Load:
-    """Patients, each with a wearable that measures steadily; every third becomes ill, is well again, and so on."""
+    """Patients with one to six devices that measure in turn, steadily, and a nurse who does rounds.
+
+    Every third patient becomes ill, is well again, and so on.
+    """
 
     def __init__(self, log: Log, *, patients: int = 40, per_s: float = 5.0) -> None:
         self._log = log
@@ -140,11 +155,15 @@ class Load:
                     waiting.append(
                         await sender.send(
                             topic(self._log.config, KAFKA_READINGS),
-                            key=reading.binding_id.encode(),
+                            key=reading.stay_id.encode(),
                             value=encode_record(ReadingRecord(messages=(reading,))),
                         )
                     )
                     self.sent += 1
+                    if counter % 40 == patient:
+                        seen = ObservationRecord(message=_observed(patient, counter, now_ms))
+                        name = topic(self._log.config, KAFKA_READINGS)
+                        waiting.append(await sender.send(name, key=reading.stay_id.encode(), value=encode_record(seen)))
                 counter += 1
                 due += self._pause_s
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -154,16 +173,31 @@ class Load:
 
     def _reading(self, patient: int, counter: int, now_ms: int) -> Reading:
         is_ill = patient % 3 == 0 and (counter // 40 + patient) % 2
+        device = counter % (1 + patient % MOST_DEVICES)
         return Reading(
-            binding_id=f"{patient:032x}",
+            stay_id=f"{patient:032x}",
+            binding_id=f"{device:016x}{patient:016x}" if device else "",
             reading_id=f"{patient:06d}{counter:010d}".encode(),
-            session_id=f"{patient:016d}".encode(),
+            session_id=f"{device:08d}{patient:08d}".encode(),
             counter=counter,
             at_ms=now_ms,
             received_ms=now_ms,
             arrived_ms=now_ms,
             **(_ILL if is_ill else _WELL),
         )
+
+
+def _observed(patient: int, counter: int, now_ms: int) -> Observation:
+    return Observation(
+        stay_id=f"{patient:032x}",
+        observation_id=f"{counter:08d}{patient:08d}".encode(),
+        by="nurse-1",
+        at_ms=now_ms,
+        entered_ms=now_ms,
+        heard_ms=now_ms,
+        consciousness=Consciousness.ALERT,
+        supplemental_oxygen=0.0,
+    )
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -220,7 +254,7 @@ async def verdict(log: Log, folder: Path, *, sent: int, steps: list[tuple[str, f
                 step = next((name for name, at_s in reversed(steps) if at_s * 1_000 <= record.timestamp), "")
                 ages[step] = max(ages.get(step, 0), age_ms)
             elif isinstance(event, News2Scored):
-                scores[event.binding_id].append(event)
+                scores[event.stay_id].append(event)
     alarms = await physiological(log)
     alarms_due, scores_due = await expected_alarms(log, folder)
     rows, newest = await _rows(log)
@@ -246,32 +280,36 @@ async def physiological(log: Log) -> dict[str, list[AlarmChanged]]:
     for record in await log.records(KAFKA_ALARMS):
         one = decode_alarm_record(record.value)
         if isinstance(one, AlarmRecord) and one.alarm.kind is AlarmKind.PHYSIOLOGICAL:
-            alarms[one.alarm.binding_id].append(one.alarm)
+            alarms[one.alarm.stay_id].append(one.alarm)
     return alarms
 
 
 async def expected_alarms(
-    log: Log, folder: Path, *, cadence_ms: dict[str, int] | None = None
+    log: Log, folder: Path, *, cadence_ms: dict[str, int] | None = None, clock_bound_ms: int = BOUND_MS
 ) -> tuple[dict[str, list[AlarmChanged]], dict[str, list[Event]]]:
-    """What one process makes of the readings as they lie in the log: alarms of patients, and their scores."""
+    """What one process makes of the readings as they lie in the log: alarms of patients, and their scores.
+
+    Args:
+        cadence_ms, clock_bound_ms: as the workers have them; in simulated time both are wide.
+    """
     alarms: dict[str, list[AlarmChanged]] = defaultdict(list)
     scores: dict[str, list[Event]] = defaultdict(list)
     with Store(folder / f"expected-{time.monotonic_ns()}.sqlite", synchronous="OFF") as store:
         for partition in range(64):
-            engine = Engine(store, lambda _: MonitoringPlan(cadence_ms=cadence_ms or {}))
+            engine = Engine(store, lambda _: MonitoringPlan(cadence_ms=cadence_ms or {}, clock_bound_ms=clock_bound_ms))
             records = [one for one in await log.records(KAFKA_READINGS) if one.partition == partition]
             if not records:
                 break
             messages = []
             for record in records:
                 arrived = decode_patient_record(record.value)
-                assert isinstance(arrived, ReadingRecord | PeriodRecord)
+                assert isinstance(arrived, ReadingRecord | PeriodRecord | ObservationRecord)
                 messages += arrived.messages if isinstance(arrived, ReadingRecord) else (arrived.message,)
             for event in engine.apply(messages):
                 if isinstance(event, AlarmChanged) and event.kind is AlarmKind.PHYSIOLOGICAL:
-                    alarms[event.binding_id].append(event)
+                    alarms[event.stay_id].append(event)
                 elif isinstance(event, News2Scored):
-                    scores[event.binding_id].append(event)
+                    scores[event.stay_id].append(event)
     return alarms, scores
 
 

@@ -44,7 +44,7 @@ def test_each_reason_is_said_once_with_what_would_have_been_tested() -> None:
         a_skip("tests/stream/test_store.py", "influxdb is missing: it needs Go"),
         a_skip("tests/stream/test_store.py", "influxdb is missing: it needs Go"),
         a_skip("tests/dashboards/test_flux.py", "influxdb is missing: it needs Go"),
-        a_skip("tests/simulators/test_replay.py", "no recorded stays"),
+        a_skip("tests/models/test_recorded_stays.py", "no recorded stays"),
     ]
 
     assert list(report(skipped)) == [
@@ -53,7 +53,7 @@ def test_each_reason_is_said_once_with_what_would_have_been_tested() -> None:
         "    tests/dashboards/test_flux.py (1), tests/stream/test_store.py (2)",
         "skipped because no recorded stays",
         "    would have tested:",
-        "    tests/simulators/test_replay.py (1)",
+        "    tests/models/test_recorded_stays.py (1)",
     ]
 
 

@@ -17,7 +17,7 @@ def recorded(kind: Kind = Kind.ECG, heart: Heart | None = None, *, seed: int = 1
     return waveforms.waveform(
         kind,
         heart or Heart(),
-        binding_id="ab" * 16,
+        stay_id="ab" * 16,
         at_ms=1_790_000_000_000,
         received_ms=1_790_000_060_000,
         duration_s=duration_s,
@@ -123,7 +123,7 @@ def test_an_impossible_waveform_is_refused(change: dict[str, object], complaint:
         waveforms.waveform(
             Kind.ECG,
             heart,
-            binding_id="",
+            stay_id="",
             at_ms=0,
             received_ms=0,
             rng=np.random.default_rng(1),

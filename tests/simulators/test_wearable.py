@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulators.errors import TimeRanBackwards
+from simulators.physiology import Sign
 from simulators.scenarios import MINUTE_MS, scenario
-from simulators.wearable import StoreBuffer, Wearables, WearableSpec
-from vitals.messages import ClockQuality, SensorFlag
+from simulators.wearable import StoreBuffer, WearableKind, Wearables, WearableSpec, measured_by
+from vitals.messages import ClockQuality, Consciousness, SensorFlag
 from wire.codec import VitalsV1, encode
 
 START_MS = 1_790_000_000_000
@@ -89,6 +90,20 @@ def test_slow_signs_come_at_their_own_pace() -> None:
         assert count["systolic_bp"] == count["diastolic_bp"]
         assert 4 <= count["systolic_bp"] <= 5
         assert count["supplemental_oxygen"] == count["consciousness"] == 1
+
+
+@pytest.mark.parametrize("cuff_ms", [MINUTE_MS, 5 * MINUTE_MS])
+@pytest.mark.parametrize("temperature_ms", [MINUTE_MS, 5 * MINUTE_MS])
+def test_each_slow_sign_comes_at_its_cadence_also_if_another_has_the_same(cuff_ms: int, temperature_ms: int) -> None:
+    ward = a_ward(patients=5, missing_share=0.0, lost_share=0.0, cuff_ms=cuff_ms, temperature_ms=temperature_ms)
+    rows = readings(ward, 60)
+
+    for bed in range(5):
+        samples = [row[bed] for row in rows]
+        pressures = sum(sample is not None and sample.systolic_bp is not None for sample in samples)
+        temperatures = sum(sample is not None and sample.temperature is not None for sample in samples)
+        assert 0 <= pressures - 60 * MINUTE_MS // cuff_ms <= 1
+        assert 0 <= temperatures - 60 * MINUTE_MS // temperature_ms <= 1
 
 
 def test_cuffs_of_a_ward_do_not_all_inflate_together_after_the_start() -> None:
@@ -296,3 +311,86 @@ def test_a_buffer_never_exceeds_its_bound_and_loses_nothing_uncounted(
 
     assert len(buffer) + buffer.thinned + buffer.shed + acknowledged == len(gaps_ms)
     assert [number for number, _ in buffer.kept()] == sorted(number for number, _ in buffer.kept())
+
+
+# Several devices on one patient
+
+
+def test_two_devices_of_a_patient_measure_one_body_with_errors_of_their_own() -> None:
+    first = a_ward("hypoxia", patients=20, missing_share=0.0, lost_share=0.0)
+    second = Wearables([scenario("hypoxia")] * 20, seed=1, start_ms=START_MS, spec=first.spec, on=first, number=1)
+    rows = [(first.read(START_MS + at), second.read(START_MS + at)) for at in range(0, 20 * MINUTE_MS, 5_000)]
+
+    pairs = [
+        (one.spo2, other.spo2)
+        for here, there in rows
+        for one, other in zip(here, there, strict=True)
+        if one is not None and other is not None and one.spo2 is not None and other.spo2 is not None
+    ]
+    assert len(pairs) > 4_000
+    assert sum(one != other for one, other in pairs) > len(pairs) / 2
+    assert sum(abs(one - other) for one, other in pairs) / len(pairs) < 3
+    assert min(one for one, _ in pairs) < 88  # both see the patient get worse
+    assert min(other for _, other in pairs) < 88
+
+
+def test_a_device_beside_others_changes_nothing_about_them() -> None:
+    alone = readings(a_ward("mixed", 8), 10)
+    first = a_ward("mixed", 8)
+    beside = Wearables([scenario("mixed")] * 8, seed=1, start_ms=START_MS, spec=first.spec, on=first, number=1)
+    together = []
+    for at in range(0, 10 * MINUTE_MS, 5_000):
+        together.append(first.read(START_MS + at))
+        beside.read(START_MS + at)
+
+    assert [digest(together, bed) for bed in range(8)] == [digest(alone, bed) for bed in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "signs"),
+    [
+        (WearableKind.PATCH, {"heart_rate", "respiratory_rate", "temperature"}),
+        (WearableKind.OXIMETER, {"spo2", "heart_rate"}),
+        (WearableKind.CUFF, {"systolic_bp", "diastolic_bp"}),
+        (WearableKind.THERMOMETER, {"temperature"}),
+    ],
+)
+def test_a_device_sends_what_it_measures_and_nothing_else(kind: WearableKind, signs: set[str]) -> None:
+    names = ("heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "temperature", "consciousness")
+    samples = measured(readings(a_ward(patients=3), 30))
+    sent = [part for sample in samples if (part := measured_by(kind, sample)) is not None]
+
+    assert {name for part in sent for name in names if getattr(part, name) is not None} == signs
+
+
+def test_a_cuff_is_silent_between_two_measurements() -> None:
+    samples = measured(readings(a_ward(patients=1, lost_share=0.0, cuff_ms=15 * MINUTE_MS), 60))
+
+    sent = [sample for sample in samples if measured_by(WearableKind.CUFF, sample) is not None]
+
+    assert 4 <= len(sent) <= 5
+    assert all(sample.systolic_bp is not None for sample in sent)
+
+
+def test_a_patch_falls_off_and_the_clip_on_the_finger_stays() -> None:
+    first = a_ward("sensor-off", patients=1, missing_share=0.0, lost_share=0.0)
+    clip = Wearables([scenario("sensor-off")], seed=1, start_ms=START_MS, spec=first.spec, on=first, number=1)
+    rows = [(first.read(START_MS + at)[0], clip.read(START_MS + at)[0]) for at in range(0, 10 * MINUTE_MS, 5_000)]
+
+    patch, finger = rows[-1]
+    assert patch is not None
+    assert finger is not None
+    assert patch.sensor_flags & SensorFlag.SENSOR_OFF
+    assert not finger.sensor_flags & SensorFlag.SENSOR_OFF
+
+
+def test_the_body_is_what_a_nurse_can_see() -> None:
+    ward = a_ward("sepsis-onset", patients=1)
+    for _ in ward.run(START_MS + 200 * MINUTE_MS):
+        pass
+
+    body = ward.body(0)
+
+    assert body.consciousness is Consciousness.CONFUSION
+    assert body.temperature == pytest.approx(float(ward.cohort.signs[Sign.TEMPERATURE][0]))
+    assert body.diastolic_bp < body.systolic_bp

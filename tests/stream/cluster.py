@@ -18,9 +18,11 @@ from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, producer, topic
 from stream.records import (
     AlarmRecord,
-    OrderRecord,
+    AnswerRecord,
+    ObservationRecord,
     PeriodRecord,
     ReadingRecord,
+    StayEndedRecord,
     decode_alarm_record,
     decode_judgement_record,
     encode_record,
@@ -28,7 +30,17 @@ from stream.records import (
 from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.stream.receiving_site import NOW
-from vitals.messages import Acknowledge, AlarmChanged, BindingPeriod, Event, Message, Silence, Tick
+from vitals.messages import (
+    Acknowledge,
+    AlarmChanged,
+    BindingPeriod,
+    Event,
+    Message,
+    MonitoringEnded,
+    Observation,
+    Silence,
+    Tick,
+)
 from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_READINGS
 
 PARTITIONS = 4
@@ -66,7 +78,7 @@ class Log:
                     continue
                 waiting.append(
                     await sender.send(
-                        topic(self.config, KAFKA_READINGS), key=message.binding_id.encode(), value=record_of(message)
+                        topic(self.config, KAFKA_READINGS), key=message.stay_id.encode(), value=record_of(message)
                     )
                 )
             for one in waiting:
@@ -101,11 +113,16 @@ class Log:
         judged: dict[str, list[Event]] = defaultdict(list)
         for record in await self.records(KAFKA_EVENTS):
             one = decode_judgement_record(record.value)
-            judged[one.binding_id] += one.events
+            judged[one.stay_id] += one.events
         for record in await self.records(KAFKA_ALARMS):
-            alarm = decode_alarm_record(record.value)
-            assert isinstance(alarm, AlarmRecord)
-            judged[alarm.alarm.binding_id].append(alarm.alarm)
+            told = decode_alarm_record(record.value)
+            if isinstance(told, StayEndedRecord):
+                judged[told.stay_id].append(
+                    MonitoringEnded(stay_id=told.stay_id, at_ms=told.at_ms, ended_ms=told.ended_ms)
+                )
+                continue
+            assert isinstance(told, AlarmRecord)
+            judged[told.alarm.stay_id].append(told.alarm)
         return dict(judged)
 
 
@@ -126,10 +143,12 @@ async def configure(config: KafkaConfig, name: str, settings: dict[str, str]) ->
 
 def record_of(message: Message) -> bytes:
     if isinstance(message, Acknowledge | Silence):
-        return encode_record(OrderRecord(message=message))
+        return encode_record(AnswerRecord(message=message))
     assert not isinstance(message, Tick)
     if isinstance(message, BindingPeriod):
         return encode_record(PeriodRecord(message=message))
+    if isinstance(message, Observation):
+        return encode_record(ObservationRecord(message=message))
     return encode_record(ReadingRecord(messages=(message,)))
 
 
@@ -138,12 +157,18 @@ def in_two(events: Iterable[Event]) -> dict[str, list[Event]]:
     judged: dict[str, list[Event]] = defaultdict(list)
     alarms: dict[str, list[Event]] = defaultdict(list)
     for event in events:
-        if isinstance(event, AlarmChanged):
-            alarms[event.binding_id].append(event)
+        if isinstance(event, AlarmChanged | MonitoringEnded):
+            alarms[event.stay_id].append(event)
         else:
-            binding_id = getattr(event, "binding_id", None) or getattr(event, "reading", None) or event.score  # type: ignore[union-attr]
-            judged[binding_id if isinstance(binding_id, str) else binding_id.binding_id].append(event)
-    return {binding_id: judged[binding_id] + alarms[binding_id] for binding_id in judged | alarms}
+            judged[stay_of(event)].append(event)
+    return {stay_id: judged[stay_id] + alarms[stay_id] for stay_id in judged | alarms}
+
+
+def stay_of(event: Event) -> str:
+    """The stay of any event."""
+    for part in ("reading", "observation", "score"):
+        event = getattr(event, part, event)
+    return event.stay_id  # type: ignore[union-attr]
 
 
 @asynccontextmanager

@@ -38,23 +38,23 @@ class Place(Protocol):
         """The binding of a new patient in this bed, of which the place is told."""
         ...
 
-    def unbind(self, binding_id: str) -> None: ...
-    def send(self, binding_id: str, at_ms: int, signs: dict[str, float]) -> None:
+    def unbind(self, stay_id: str) -> None: ...
+    def send(self, stay_id: str, at_ms: int, signs: dict[str, float]) -> None:
         """A reading that was measured at `at_ms` arrives now."""
         ...
 
-    def send_again(self, binding_id: str) -> None:
+    def send_again(self, stay_id: str) -> None:
         """The last reading of this binding arrives once more."""
         ...
 
     def restart(self) -> None: ...
     def open_alarms(self) -> Iterable[AlarmChanged]: ...
-    def has_timer(self, binding_id: str) -> bool: ...
+    def has_timer(self, stay_id: str) -> bool: ...
 
 
 class _Bound:
-    def __init__(self, binding_id: str, bed: int, since_ms: int, habit: str) -> None:
-        self.binding_id, self.bed, self.since_ms, self.habit = binding_id, bed, since_ms, habit
+    def __init__(self, stay_id: str, bed: int, since_ms: int, habit: str) -> None:
+        self.stay_id, self.bed, self.since_ms, self.habit = stay_id, bed, since_ms, habit
         self.live: dict[str, int] = {}  # when each sign was last measured and heard at once
         self.first_ms: int | None = None
         self.ended_ms: int | None = None
@@ -95,7 +95,7 @@ def play(place: Place, seed: int, *, steps: int = 40, beds: int = 3) -> list[str
             case 5 if everybody:
                 _send_late(place, rng.choice(everybody), rng)
             case 6 if everybody:
-                place.send_again(rng.choice(everybody).binding_id)
+                place.send_again(rng.choice(everybody).stay_id)
             case _:
                 pass
         place.advance(0)
@@ -115,7 +115,7 @@ def _send(place: Place, one: _Bound, rng: random.Random) -> None:
         return
     now_ms = place.now_ms()
     jitter = {sign: value + rng.choice((0.0, 1.0)) for sign, value in signs.items()}  # no flat line
-    place.send(one.binding_id, now_ms, jitter)
+    place.send(one.stay_id, now_ms, jitter)
     one.first_ms = now_ms if one.first_ms is None else one.first_ms
     one.live |= dict.fromkeys(signs, now_ms)
 
@@ -126,15 +126,15 @@ def _send_late(place: Place, one: _Bound, rng: random.Random) -> None:
     if one.ended_ms is None and one.first_ms is None:
         return  # the first reading of all is never from a backlog here: whether it is live is another story
     at_ms = now_ms if one.ended_ms is not None and rng.random() < 0.5 else rng.randint(one.since_ms, now_ms)
-    place.send(one.binding_id, at_ms, dict(ILL))
+    place.send(one.stay_id, at_ms, dict(ILL))
     one.live |= {sign: max(at_ms, one.live.get(sign, 0)) for sign in ILL}  # old, and with its age the newest there is
 
 
 def _unbind(place: Place, one: _Bound) -> None:
     place.advance(0)  # what was due before the end happens before it
-    one.stood = {alarm.alarm_id for alarm in place.open_alarms() if alarm.binding_id == one.binding_id}
+    one.stood = {alarm.alarm_id for alarm in place.open_alarms() if alarm.stay_id == one.stay_id}
     one.announced_before = len(place.announced)
-    place.unbind(one.binding_id)
+    place.unbind(one.stay_id)
     one.ended_ms = place.now_ms()
 
 
@@ -142,16 +142,16 @@ def _problems(place: Place, everybody: list[_Bound]) -> list[str]:
     now_ms, standing = place.now_ms(), list(place.open_alarms())
     found = []
     for one in everybody:
-        own = [alarm for alarm in standing if alarm.binding_id == one.binding_id]
+        own = [alarm for alarm in standing if alarm.stay_id == one.stay_id]
         if one.ended_ms is None:
             missing = one.missing(now_ms)
             if missing and not any(alarm.rule_id == "no_data" for alarm in own):
                 found.append(f"{one.habit}: {missing}, and no alarm says so")
             continue
-        since = [alarm for alarm in place.announced[one.announced_before :] if alarm.binding_id == one.binding_id]
+        since = [alarm for alarm in place.announced[one.announced_before :] if alarm.stay_id == one.stay_id]
         if own:
             found.append(f"{len(own)} alarms are open after the end")
-        if place.has_timer(one.binding_id):
+        if place.has_timer(one.stay_id):
             found.append("a timer runs after the end")
         if any(alarm.state is not AlarmState.CLEARED for alarm in since if not alarm.retrospective):
             found.append("an alarm was raised after the end")

@@ -61,7 +61,7 @@ def a_reading(
     """
     number = after_ms // SECOND if counter is None else counter
     return Reading(
-        binding_id=BINDING,
+        stay_id=BINDING,
         reading_id=b"r" + number.to_bytes(15, "big", signed=True),
         session_id=b"s" * 16,
         counter=number,
@@ -97,7 +97,7 @@ def a_score(
     held_up_ms: int = 0,
 ) -> ModelScore:
     return ModelScore(
-        binding_id=BINDING,
+        stay_id=BINDING,
         reading_id=b"m" + after_ms.to_bytes(15, "big"),
         at_ms=START + after_ms,
         received_ms=START + after_ms + held_up_ms,
@@ -114,13 +114,11 @@ def a_tick(after_ms: int) -> Tick:
 
 
 def an_answer(alarm: AlarmChanged, after_ms: int, *, by: str = "anna") -> Acknowledge:
-    return Acknowledge(binding_id=BINDING, alarm_id=alarm.alarm_id, by=by, at_ms=START + after_ms)
+    return Acknowledge(stay_id=BINDING, alarm_id=alarm.alarm_id, by=by, at_ms=START + after_ms)
 
 
 def a_silence(rule_id: str, after_ms: int, *, until_ms: int, by: str = "anna", key: str = "") -> Silence:
-    return Silence(
-        binding_id=BINDING, rule_id=rule_id, key=key, by=by, at_ms=START + after_ms, until_ms=START + until_ms
-    )
+    return Silence(stay_id=BINDING, rule_id=rule_id, key=key, by=by, at_ms=START + after_ms, until_ms=START + until_ms)
 
 
 def a_rule(quantity: str, *limits: AlarmLimit, **changes: Any) -> Rule:

@@ -22,7 +22,7 @@ def answered(after_ms: int) -> dict[str, Any]:
 def story(name: str, *changes: dict[str, Any], **always: Any) -> list[AlarmChanged]:
     """One alarm, active at NOW; then a change every minute."""
     alarm = AlarmChanged(
-        binding_id="b1",
+        stay_id="b1",
         alarm_id=name.encode(),
         rule_id="news2",
         kind=AlarmKind.PHYSIOLOGICAL,
@@ -162,7 +162,7 @@ def test_an_alarm_that_was_looked_at_only_when_it_was_over_cleared_alone() -> No
 
 
 def test_an_alarm_that_ended_with_its_binding_did_not_clear_alone() -> None:
-    ended = CLEARED | {"binding_ended": True}
+    ended = CLEARED | {"stay_ended": True}
     load = total(story("a", ended), story("b", answered(MINUTE), answered(MINUTE) | ended), story("c", CLEARED))
 
     assert (load.cleared_alone, load.unanswered_at_end) == (1 / 3, 1 / 3)

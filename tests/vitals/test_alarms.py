@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vitals.stories import BINDING, MINUTE, SECOND, START, a_rule
-from vitals.alarms import KEPT_LATCHED, AlarmBook, Observation, alarm_id, clock_text
+from vitals.alarms import KEPT_LATCHED, AlarmBook, JudgedCondition, alarm_id, clock_text
 from vitals.messages import AlarmChanged, AlarmKind, AlarmState, Priority
 from vitals.rules import AlarmLimit, Rule, Truth
 
@@ -47,7 +47,7 @@ def see(
 ) -> list[AlarmChanged]:
     if truth is TRUE:
         seen = {"priority": MEDIUM, "reading_id": after_ms.to_bytes(16, "big")} | seen
-    observation = Observation(truth=truth, at_ms=START + after_ms, **seen)
+    observation = JudgedCondition(truth=truth, at_ms=START + after_ms, **seen)
     return book.observe(rule, observation, key=key, explain=lambda: text)
 
 
@@ -119,6 +119,31 @@ def test_signs_that_are_judged_one_by_one_have_an_alarm_each() -> None:
 
     assert pulse.alarm_id != breath.alarm_id
     assert [alarm.key for alarm in book.open()] == ["heart_rate", "respiratory_rate"]
+
+
+def begun_by_timer(book: AlarmBook, after_ms: int, onset_after_ms: int = 0) -> AlarmChanged:
+    return raised(book, BATTERY, after_ms, reading_id=b"", onset_ms=START + onset_after_ms)
+
+
+def test_an_alarm_that_begins_again_at_a_timer_with_the_same_onset_is_another_one() -> None:
+    book, found = a_book(), []
+    for number in range(3):
+        found.append(begun_by_timer(book, MINUTE * (1 + 2 * number)))
+        see(book, BATTERY, FALSE, MINUTE * (2 + 2 * number))
+    found.append(begun_by_timer(book, 10 * MINUTE, onset_after_ms=1))  # this onset served as the time of another id
+
+    assert len({one.alarm_id for one in found}) == len(found)
+    assert [one.onset_ms - START for one in found] == [0, 0, 0, 1]
+    assert {one.revision for one in found} == {0}
+
+
+def test_two_places_whose_timers_differ_give_an_alarm_that_begins_again_the_same_id() -> None:
+    edge, data_centre = a_book(), a_book()
+    for book, delay_ms in ((edge, 3), (data_centre, 40)):
+        begun_by_timer(book, MINUTE + delay_ms)
+        see(book, BATTERY, FALSE, 2 * MINUTE + delay_ms)
+
+    assert begun_by_timer(edge, 3 * MINUTE + 9).alarm_id == begun_by_timer(data_centre, 3 * MINUTE).alarm_id
 
 
 def test_the_next_episode_of_a_condition_has_an_id_of_its_own() -> None:
@@ -577,7 +602,7 @@ def test_what_is_latched_can_be_silenced_too() -> None:
 
 
 def look_back(book: AlarmBook, after_ms: int, *, rule: Rule = NEWS2, key: str = "") -> list[AlarmChanged]:
-    seen = Observation(
+    seen = JudgedCondition(
         truth=TRUE, at_ms=START + after_ms, reading_id=after_ms.to_bytes(16, "big"), priority=HIGH, grade=9.0
     )
     return book.backfill(rule, seen, key=key, explain=lambda: "NEWS2 9")
@@ -635,7 +660,7 @@ def test_an_event_says_what_judged_and_nothing_is_explained_without_need() -> No
     def explain() -> str:
         raise AssertionError("a text was made that is not used")
 
-    assert book.observe(NEWS2, Observation(truth=TRUE, at_ms=START, priority=MEDIUM), explain=explain) == []
+    assert book.observe(NEWS2, JudgedCondition(truth=TRUE, at_ms=START, priority=MEDIUM), explain=explain) == []
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ NAMED = {
     "unusable": ({1.0: "minutes", 2.0: "long, or no value"}, "usable again"),
     "freshness": ({2.0: "stale", float(LOST_WHILE_ILL): "lost, was ill"}, "heard again"),
     "clock": ({1.0: "corrected"}, "clock right"),
+    "disagreement": ({1.0: "contradicted"}, "they agree"),
+    "device_silence": ({1.0: "silent", 2.0: "silent for long"}, "heard again"),
     "model_unavailable": ({1.0: "silent", 2.0: "silent for 1 h"}, "model judges"),
 }
 UNITS = {

@@ -35,7 +35,7 @@ def bound(
     known_ms = START + (heard_ms if heard_ms is not None else after_ms if to_ms is None else to_ms)
     heard_edge_ms = None if edge_heard_ms is None else START + edge_heard_ms
     return BindingPeriod(
-        binding_id=BINDING, from_ms=START + after_ms, to_ms=end_ms, heard_ms=known_ms, edge_heard_ms=heard_edge_ms
+        stay_id=BINDING, from_ms=START + after_ms, to_ms=end_ms, heard_ms=known_ms, edge_heard_ms=heard_edge_ms
     )
 
 
@@ -149,10 +149,10 @@ def test_the_end_of_a_binding_ends_its_alarms_and_says_so() -> None:
 
     ended = alarms(events)
     assert [alarm.alarm_id for alarm in ended] == [alarm.alarm_id for alarm in open_before]
-    assert all(alarm.state is AlarmState.CLEARED and alarm.binding_ended and not alarm.latched for alarm in ended)
+    assert all(alarm.state is AlarmState.CLEARED and alarm.stay_ended and not alarm.latched for alarm in ended)
     assert {alarm.acknowledged_by for alarm in ended} == {None}
     assert ended[0].text.startswith("monitoring ended at 08:06 UTC; alarm was: NEWS2 6: ")
-    assert events[-1] == MonitoringEnded(binding_id=BINDING, at_ms=START + 6 * MINUTE, ended_ms=START + 6 * MINUTE)
+    assert events[-1] == MonitoringEnded(stay_id=BINDING, at_ms=START + 6 * MINUTE, ended_ms=START + 6 * MINUTE)
     assert (monitor.open_alarms(), monitor.timer_at()) == ([], None)
 
 
@@ -164,7 +164,7 @@ def test_a_latched_alarm_that_nobody_answered_ends_as_well() -> None:
 
     ended = alarms(monitor.on_binding(bound(to_ms=21 * MINUTE)), "high_heart_rate")
 
-    assert [(alarm.latched, alarm.binding_ended, alarm.acknowledged_by) for alarm in ended] == [(False, True, None)]
+    assert [(alarm.latched, alarm.stay_ended, alarm.acknowledged_by) for alarm in ended] == [(False, True, None)]
     assert monitor.open_alarms() == []
 
 

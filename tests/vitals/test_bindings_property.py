@@ -33,48 +33,48 @@ class Kernel:
         self._apply(Tick(now_ms=self._now_ms))
 
     def bind(self, bed: int) -> str:
-        binding_id = f"{len(self._periods):032x}"
-        self._periods[binding_id] = (self._now_ms, None)
-        self._tell(binding_id)
-        return binding_id
+        stay_id = f"{len(self._periods):032x}"
+        self._periods[stay_id] = (self._now_ms, None)
+        self._tell(stay_id)
+        return stay_id
 
-    def unbind(self, binding_id: str) -> None:
-        self._periods[binding_id] = (self._periods[binding_id][0], self._now_ms)
-        self._tell(binding_id)
+    def unbind(self, stay_id: str) -> None:
+        self._periods[stay_id] = (self._periods[stay_id][0], self._now_ms)
+        self._tell(stay_id)
 
-    def send(self, binding_id: str, at_ms: int, signs: dict[str, float]) -> None:
+    def send(self, stay_id: str, at_ms: int, signs: dict[str, float]) -> None:
         self._count += 1
-        self._last[binding_id] = Reading(
-            binding_id=binding_id,
+        self._last[stay_id] = Reading(
+            stay_id=stay_id,
             reading_id=self._count.to_bytes(16, "big"),
-            session_id=bytes.fromhex(binding_id),
+            session_id=bytes.fromhex(stay_id),
             counter=self._count,
             at_ms=at_ms,
             received_ms=self._now_ms,
             **signs,
         )
-        self._apply(self._last[binding_id])
+        self._apply(self._last[stay_id])
 
-    def send_again(self, binding_id: str) -> None:
-        if binding_id in self._last:
-            self._apply(self._last[binding_id])
+    def send_again(self, stay_id: str) -> None:
+        if stay_id in self._last:
+            self._apply(self._last[stay_id])
 
     def restart(self) -> None:
         self._states |= self._patients.drain().snapshots
         self._patients = Patients(lambda _: MonitoringPlan(), self._states.items())
-        for binding_id in self._periods:
-            self._tell(binding_id)
+        for stay_id in self._periods:
+            self._tell(stay_id)
 
     def open_alarms(self) -> Iterable[AlarmChanged]:
         return self._patients.open_alarms()
 
-    def has_timer(self, binding_id: str) -> bool:
-        monitor = self._patients.monitor(binding_id)
+    def has_timer(self, stay_id: str) -> bool:
+        monitor = self._patients.monitor(stay_id)
         return monitor is not None and monitor.timer_at() is not None
 
-    def _tell(self, binding_id: str) -> None:
-        from_ms, to_ms = self._periods[binding_id]
-        self._apply(BindingPeriod(binding_id=binding_id, from_ms=from_ms, to_ms=to_ms, heard_ms=self._now_ms))
+    def _tell(self, stay_id: str) -> None:
+        from_ms, to_ms = self._periods[stay_id]
+        self._apply(BindingPeriod(stay_id=stay_id, from_ms=from_ms, to_ms=to_ms, heard_ms=self._now_ms))
 
     def _apply(self, message: Message) -> None:
         events = self._patients.apply(message)

@@ -45,7 +45,7 @@ PLAIN = EscalationPolicy(
 def an_alarm(**changes: Any) -> AlarmChanged:
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id="b1",
+            stay_id="b1",
             alarm_id=bytes(15) + b"\x01",
             rule_id="news2",
             kind=AlarmKind.PHYSIOLOGICAL,

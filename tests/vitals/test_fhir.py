@@ -15,6 +15,8 @@ from vitals.messages import (
     AlarmState,
     Consciousness,
     News2Scored,
+    Observation,
+    ObservationRecorded,
     Priority,
     Reading,
 )
@@ -23,16 +25,16 @@ from vitals.signs import INDEX, VitalSign
 AT = 1_772_352_930_250  # 2026-03-01T08:15:30.250Z
 WHO = {"subject": "Patient/p-17", "device": "Device/w-4"}
 
-# R4B left these three resources as they were in R4.
+# R4B left these resources as they were in R4.
 MODEL = {
     name: getattr(importlib.import_module(f"fhir.resources.R4B.{name.lower()}"), name)
-    for name in ("Observation", "DetectedIssue", "Communication")
+    for name in ("Observation", "DetectedIssue", "Communication", "Encounter")
 }
 
 
 def a_reading(**changes: Any) -> Reading:
     whole = Reading(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         reading_id=bytes(16),
         session_id=bytes(16),
         counter=1,
@@ -52,7 +54,7 @@ def a_reading(**changes: Any) -> Reading:
 
 def an_alarm(**changes: Any) -> AlarmChanged:
     whole = AlarmChanged(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         alarm_id=b"\x07" * 16,
         rule_id="news2-high",
         kind=AlarmKind.PHYSIOLOGICAL,
@@ -70,7 +72,7 @@ def an_alarm(**changes: Any) -> AlarmChanged:
 def a_score(inputs: dict[VitalSign, tuple[float, int]], scale: int = 1) -> News2Scored:
     result = news2.score(inputs, spo2_scale=scale)
     return News2Scored(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         reading_id=b"\x01" * 16,
         at_ms=AT,
         total=result.total,
@@ -79,6 +81,25 @@ def a_score(inputs: dict[VitalSign, tuple[float, int]], scale: int = 1) -> News2
         spo2_scale=scale,
         parts=result.parts,
     )
+
+
+def an_observation(refused: str = "", **changes: Any) -> ObservationRecorded:
+    whole = Observation(
+        stay_id="00" * 16,
+        observation_id=b"\x03" * 16,
+        by="Anna Petersen",
+        at_ms=AT,
+        entered_ms=AT + 60_000,
+        heard_ms=AT + 60_100,
+        consciousness=Consciousness.CONFUSION,
+        supplemental_oxygen=2.0,
+        inspired_oxygen=28.0,
+        oxygen_device="Venturi mask",
+        systolic_bp=118.0,
+        glucose=5.6,
+        note="sleepy since lunch",
+    )
+    return ObservationRecorded(observation=msgspec.structs.replace(whole, **changes), late=False, refused=refused)
 
 
 WHOLE = {
@@ -157,6 +178,17 @@ def test_consciousness_is_a_finding() -> None:
 
     assert made["valueCodeableConcept"]["coding"][0]["code"] == "300202002"
     assert made["valueCodeableConcept"]["text"] == "Responds to voice"
+
+
+@pytest.mark.parametrize(
+    ("activity", "note"),
+    [(0, None), (1, "measured at rest"), (3, "measured on a walk"), (4, "measured in exercise"), (9, None)],
+)
+def test_what_the_patient_did_is_a_note_of_each_observation(activity: int, note: str | None) -> None:
+    made = [valid(one) for one in fhir.observations(a_reading(activity=activity), **WHO)]
+
+    told = {one["note"][0]["text"] if "note" in one else None for one in made}
+    assert told == {None if note is None else f"{note}, as the wearable tells"}
 
 
 def test_what_was_not_measured_makes_no_observation() -> None:
@@ -329,3 +361,60 @@ def test_one_communication_for_each_priority_and_it_is_about_the_issue() -> None
     assert first["id"] == again["id"] != worse["id"]
     issue = fhir.detected_issue(an_alarm(), **WHO)["id"]
     assert first["about"] == worse["about"] == [{"reference": f"DetectedIssue/{issue}"}]
+
+
+def test_what_a_person_observed_names_the_person_by_reference_alone() -> None:
+    made = [valid(one) for one in fhir.entered(an_observation(), subject="Patient/p-17", encounter="Encounter/e-1")]
+
+    codes = [one["code"]["coding"][0]["code"] for one in made]
+    assert codes == ["3151-8", "80288-4", "85354-9", "3150-6", "15074-8"]
+    assert {one["performer"][0]["reference"] for one in made} == {fhir.practitioner("Anna Petersen")}
+    assert {one["encounter"]["reference"] for one in made} == {"Encounter/e-1"}
+    assert all("device" not in one for one in made)
+    assert "Anna" not in json.dumps(made)
+    assert len({one["id"] for one in made}) == len(made)
+
+
+def test_observed_values_have_codes_and_units() -> None:
+    made = fhir.entered(an_observation(), subject="Patient/p-17")
+
+    consciousness = by_code(made, "80288-4")["valueCodeableConcept"]["coding"][0]
+    assert (consciousness["system"], consciousness["code"]) == ("http://snomed.info/sct", "130987000")
+    oxygen, inspired, glucose = (by_code(made, code) for code in ("3151-8", "3150-6", "15074-8"))
+    assert (oxygen["valueQuantity"]["value"], oxygen["valueQuantity"]["code"]) == (2, "L/min")
+    assert oxygen["method"] == inspired["method"] == {"text": "Venturi mask"}
+    assert (inspired["valueQuantity"]["value"], inspired["valueQuantity"]["code"]) == (28, "%")
+    assert (glucose["valueQuantity"]["value"], glucose["valueQuantity"]["code"]) == (5.6, "mmol/L")
+    assert glucose["category"][0]["coding"][0]["code"] == "laboratory"
+    _, missing = by_code(made, "85354-9")["component"]
+    assert missing["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
+
+
+def test_a_correction_a_replaced_and_a_refused_observation_say_so() -> None:
+    corrected = fhir.entered(an_observation(corrects=b"\x02" * 16), subject="Patient/p-17")
+    replaced = fhir.entered(an_observation(), subject="Patient/p-17", replaced=True)
+    refused = [valid(one) for one in fhir.entered(an_observation("the stay has ended"), subject="Patient/p-17")]
+
+    assert {one["status"] for one in corrected} == {"corrected"}
+    assert {one["status"] for one in replaced} == {"entered-in-error"}
+    assert by_code(refused, "15074-8")["dataAbsentReason"]["text"] == "the stay has ended"
+    assert not any(key.startswith("value") for one in refused for key in one)
+
+
+def test_a_note_alone_is_an_observation_of_its_own() -> None:
+    alone = an_observation(
+        consciousness=None, supplemental_oxygen=None, inspired_oxygen=None, systolic_bp=None, glucose=None
+    )
+
+    (made,) = [valid(one) for one in fhir.entered(alone, subject="Patient/p-17")]
+
+    assert made["valueString"] == "sleepy since lunch"
+
+
+@pytest.mark.parametrize(("to_ms", "status"), [(None, "in-progress"), (AT + 1_000, "finished")])
+def test_a_stay_is_an_encounter_with_its_period(to_ms: int | None, status: str) -> None:
+    made = valid(fhir.encounter("00" * 16, subject="Patient/p-17", from_ms=AT, to_ms=to_ms))
+
+    assert made["status"] == status
+    assert ("end" in made["period"]) == (to_ms is not None)
+    assert made["id"] == fhir.encounter_id("00" * 16)

@@ -208,7 +208,7 @@ def test_an_alarm_says_what_and_why_and_what_was_before_in_one_line() -> None:
         ("low_heart_rate", steady(0, 30_000, heart_rate=33), "very low heart rate: HR 33 /min; limit <= 35"),
         (
             "qsofa",
-            steady(0, MINUTE, respiratory_rate=24, systolic_bp=95),
+            steady(0, 30 * MINUTE, respiratory_rate=24, systolic_bp=95),
             "qSOFA 2 of 3: RR 24 (+1), SBP 95 (+1); limit >= 2",
         ),
         (
@@ -775,7 +775,7 @@ def test_a_reading_that_misses_its_window_says_which_one_to_compute_again() -> N
     events = feed(monitor, a_reading(10_000, held_up_ms=5 * MINUTE, heart_rate=90))
 
     assert [event for event in events if isinstance(event, WindowOutdated)] == [
-        WindowOutdated(binding_id=BINDING, sign="heart_rate", start_ms=START, width_ms=MINUTE)
+        WindowOutdated(stay_id=BINDING, sign="heart_rate", start_ms=START, width_ms=MINUTE)
     ]
 
 

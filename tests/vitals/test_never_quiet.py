@@ -161,7 +161,7 @@ def _feed(case: Case) -> tuple[int, list[tuple[int, AlarmChanged]]]:
             at_ms = START_MS + at_s * 1_000 - 3_000 * index
             events += monitor.on_reading(
                 Reading(
-                    binding_id=BINDING,
+                    stay_id=BINDING,
                     reading_id=(10 * n + index).to_bytes(16, "big"),
                     session_id=bytes(16),
                     counter=10 * n + index,

@@ -329,7 +329,7 @@ def test_what_a_score_asks_for(changes: dict, monitor_every_ms: int, assess_with
 
 def test_a_stored_score_asks_for_the_same() -> None:
     stored = News2Scored(
-        binding_id="00" * 16, reading_id=bytes(16), at_ms=0, total=None, at_least=7, risk="high", spo2_scale=1, parts=()
+        stay_id="00" * 16, reading_id=bytes(16), at_ms=0, total=None, at_least=7, risk="high", spo2_scale=1, parts=()
     )
 
     assert news2.response_to(stored).risk is Risk.HIGH

@@ -19,7 +19,7 @@ def silent(patient: str, *, since_s: float = 0, after_ms: int = 10 * MINUTE, **c
     onset_ms = NOON + round(since_s * SECOND)
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id=patient,
+            stay_id=patient,
             alarm_id=f"{patient:_<16}".encode(),
             rule_id="no_data",
             kind=AlarmKind.TECHNICAL,

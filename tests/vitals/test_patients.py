@@ -10,7 +10,7 @@ from vitals.plan import MonitoringPlan
 
 
 def of(bed: str, reading: Reading) -> Reading:
-    return Reading(**{name: getattr(reading, name) for name in reading.__struct_fields__} | {"binding_id": bed})
+    return Reading(**{name: getattr(reading, name) for name in reading.__struct_fields__} | {"stay_id": bed})
 
 
 def a_ward() -> Patients:
@@ -37,7 +37,7 @@ def test_what_was_due_happens_before_the_message_that_comes_after_it() -> None:
 
     first = events[0]
     assert isinstance(first, FreshnessChanged)
-    assert (first.binding_id, first.state) == ("ann", "LATE")
+    assert (first.stay_id, first.state) == ("ann", "LATE")
 
 
 def test_timers_go_on_after_a_restart() -> None:
@@ -65,7 +65,7 @@ def test_a_timer_that_fails_is_reported_and_stops_no_other_patient_s(monkeypatch
     sound = PatientMonitor.on_timer
 
     def defective(monitor: PatientMonitor, now_ms: int) -> object:
-        if monitor.binding_id == "ann":
+        if monitor.stay_id == "ann":
             raise ZeroDivisionError
         return sound(monitor, now_ms)
 
@@ -76,7 +76,7 @@ def test_a_timer_that_fails_is_reported_and_stops_no_other_patient_s(monkeypatch
 
     events = ward.apply(Tick(now_ms=START + 2 * HOUR))
 
-    assert {event.binding_id for event in events if isinstance(event, FreshnessChanged)} == {"bob"}
+    assert {event.stay_id for event in events if isinstance(event, FreshnessChanged)} == {"bob"}
     defects = ward.drain_defects()
     assert set(defects) == {("ann", "ZeroDivisionError")}
     assert ward.drain_defects() == []
@@ -89,4 +89,4 @@ def test_the_alarms_of_all_patients_are_found_in_one_place() -> None:
     for bed in ("ann", "bob"):
         ward.apply(of(bed, a_reading(0, respiratory_rate=26, spo2=90)))
 
-    assert {alarm.binding_id for alarm in ward.open_alarms() if alarm.rule_id == "news2"} == {"ann", "bob"}
+    assert {alarm.stay_id for alarm in ward.open_alarms() if alarm.rule_id == "news2"} == {"ann", "bob"}

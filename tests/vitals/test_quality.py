@@ -29,7 +29,7 @@ ON_BODY = {HR, RR, SPO2, T}
 def reading(at_s: float = 0, **values: Any) -> Reading:
     at_ms = NOW + round(at_s * SECOND)
     return Reading(
-        binding_id="b1", reading_id=bytes(16), session_id=bytes(16), counter=0, at_ms=at_ms, received_ms=at_ms, **values
+        stay_id="b1", reading_id=bytes(16), session_id=bytes(16), counter=0, at_ms=at_ms, received_ms=at_ms, **values
     )
 
 

@@ -17,7 +17,7 @@ NOW = 1_700_000_000_000
 
 def says(score: float | None, *, reason: str = "", threshold: float = 0.7) -> ModelScore:
     return ModelScore(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         reading_id=bytes(16),
         at_ms=NOW,
         received_ms=NOW,
@@ -154,7 +154,7 @@ def test_scale_2_says_why_a_high_saturation_scores() -> None:
 def test_a_stored_score_reads_the_same() -> None:
     fresh = news2.score(INPUTS)
     stored = News2Scored(
-        binding_id="00" * 16,
+        stay_id="00" * 16,
         reading_id=bytes(16),
         at_ms=NOW,
         total=fresh.total,

@@ -7,7 +7,7 @@ import pytest
 from tests.vitals.stories import a_rule, below
 from vitals.errors import BadPlan
 from vitals.messages import AlarmKind, Priority
-from vitals.rules import DEFAULT_RULES, QUANTITIES, AlarmLimit, Rule
+from vitals.rules import DEFAULT_RULES, QUANTITIES, AlarmLimit, Rule, Term, Trend
 from vitals.signs import SPEC, VitalSign
 
 LOW, MEDIUM, HIGH = Priority
@@ -86,9 +86,37 @@ def test_a_rule_that_cannot_work_says_what_is_wrong_with_it(changes: dict[str, A
     assert said in str(refused.value)
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "combined": {"all_of": (Term("heart_rate", ">=", 110), Term("temperature", ">=", 38.3))},
+    "trend": {"trend": Trend("heart_rate", 3_600_000)},
+}
+
+
 @pytest.mark.parametrize("quantity", [*QUANTITIES, *SPEC])
 def test_every_quantity_may_have_a_rule(quantity: str) -> None:
-    a_rule(quantity, AlarmLimit(1, LOW)).check()
+    a_rule(quantity, AlarmLimit(1, LOW), **PARTS.get(quantity, {})).check()
+
+
+@pytest.mark.parametrize(
+    ("quantity", "changes", "said"),
+    [
+        ("combined", {}, "the terms of all_of go together"),
+        ("news2", PARTS["combined"], "the terms of all_of go together"),
+        ("trend", {}, "a trend go together"),
+        ("combined", {"all_of": (Term("mood", ">=", 1),)}, "unknown quantity 'mood'"),
+        ("combined", {"all_of": (Term("spo2", ">=", float("nan")),)}, "thresholds must be finite"),
+        ("combined", {"all_of": (Term("spo2", ">=", 90, float("nan")),)}, "margins 0 or more"),
+        ("trend", {"trend": Trend("news2", 60_000)}, "a trend is of a sign"),
+        ("trend", {"trend": Trend("spo2", 5 * 3_600_000)}, "over at most 240 min"),
+    ],
+)
+def test_a_rule_of_several_parts_names_parts_that_can_be_judged(
+    quantity: str, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadPlan) as refused:
+        a_rule(quantity, AlarmLimit(1, LOW), **changes).check()
+
+    assert said in str(refused.value)
 
 
 @every_default_rule
@@ -114,11 +142,11 @@ def test_what_trembles_at_its_limit_has_a_margin_on_the_way_down(rule_id: str) -
     assert BY_ID[rule_id].clear_margin > 0
 
 
-@pytest.mark.parametrize("rule_id", ["news2", "red_sign", "qsofa"])
-def test_a_score_is_over_after_two_below_for_ten_minutes(rule_id: str) -> None:
+@pytest.mark.parametrize(("rule_id", "minutes"), [("news2", 10), ("red_sign", 10), ("qsofa", 30)])
+def test_a_score_is_over_after_two_below_for_some_minutes(rule_id: str, minutes: int) -> None:
     rule = BY_ID[rule_id]
 
-    assert (rule.clear_count, rule.clear_for_ms) == (2, 600_000)
+    assert (rule.clear_count, rule.clear_for_ms) == (2, minutes * 60_000)
 
 
 @every_default_rule
@@ -137,7 +165,16 @@ def test_no_two_default_rules_can_be_taken_for_one_another() -> None:
 def test_technical_alarms_are_a_class_of_their_own() -> None:
     technical = {rule.rule_id for rule in DEFAULT_RULES if rule.kind is AlarmKind.TECHNICAL}
 
-    assert technical == {"sensor_off", "unusable", "battery", "no_data", "clock", "model_unavailable"}
+    assert technical == {
+        "sensor_off",
+        "unusable",
+        "battery",
+        "no_data",
+        "clock",
+        "sources_disagree",
+        "device_silent",
+        "model_unavailable",
+    }
     assert not any(BY_ID[rule_id].latches(priority) for rule_id in technical for priority in Priority)
 
 

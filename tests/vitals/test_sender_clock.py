@@ -52,7 +52,7 @@ def signs_at(after_ms: int) -> dict[str, Any]:
 
 def a_reading(number: int, at_ms: int, heard_ms: int, **signs: Any) -> Reading:
     return Reading(
-        binding_id=BINDING,
+        stay_id=BINDING,
         reading_id=number.to_bytes(16, "big"),
         session_id=b"s" * 16,
         counter=number,

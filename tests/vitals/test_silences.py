@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.vitals.stories import BINDING, MINUTE, START, a_plan
-from vitals.alarms import AlarmBook, Observation
+from vitals.alarms import AlarmBook, JudgedCondition
 from vitals.messages import AlarmChanged, AlarmState, Priority, Silence
 from vitals.monitor import PatientMonitor
 from vitals.rules import DEFAULT_RULES, Rule, Truth
@@ -40,7 +40,7 @@ def a_book() -> AlarmBook:
 
 
 def see(book: AlarmBook, rule: Rule, key: str, priority: Priority, at_ms: int) -> list[AlarmChanged]:
-    seen = Observation(truth=Truth.TRUE, at_ms=at_ms, reading_id=b"r" * 16, priority=priority)
+    seen = JudgedCondition(truth=Truth.TRUE, at_ms=at_ms, reading_id=b"r" * 16, priority=priority)
     return book.observe(rule, seen, key=key, explain=lambda: "text")
 
 
@@ -123,7 +123,7 @@ def test_a_silence_order_of_an_earlier_version_is_read_in_the_safe_way() -> None
     monitor = PatientMonitor(BINDING, a_plan(*RULES.values()))
     see(monitor._book, RULES["red_sign"], "spo2", Priority.HIGH, START)
     see(monitor._book, RULES["news2"], "", Priority.HIGH, START)
-    told = {"binding_id": BINDING, "by": "anna", "at_ms": START, "until_ms": START + MINUTE}
+    told = {"stay_id": BINDING, "by": "anna", "at_ms": START, "until_ms": START + MINUTE}
 
     assert monitor.on_silence(Silence(rule_id="red_sign", **told)) == []
     assert len(monitor.on_silence(Silence(rule_id="news2", **told))) == 1
@@ -132,7 +132,7 @@ def test_a_silence_order_of_an_earlier_version_is_read_in_the_safe_way() -> None
 @pytest.mark.parametrize(("grade", "is_covered"), [(7, True), (6, True), (5, False), (0, False), (None, True)])
 def test_an_answer_to_a_milder_grade_covers_nothing_worse(grade: float | None, is_covered: bool) -> None:
     book = a_book()
-    seen = Observation(truth=Truth.TRUE, at_ms=START, priority=Priority.HIGH, grade=7.0)
+    seen = JudgedCondition(truth=Truth.TRUE, at_ms=START, priority=Priority.HIGH, grade=7.0)
     (alarm,) = book.observe(RULES["news2"], seen, explain=lambda: "NEWS2 7")
     until_ms = START + MINUTE
 

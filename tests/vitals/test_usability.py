@@ -211,7 +211,7 @@ def test_a_state_of_a_watch_from_before_answers_were_kept_is_read() -> None:
     for _, _, one in watched:
         one.pop()
 
-    old = PatientMonitor.restore(monitor.binding_id, msgspec.msgpack.encode(state), MonitoringPlan())
+    old = PatientMonitor.restore(monitor.stay_id, msgspec.msgpack.encode(state), MonitoringPlan())
 
     restored = msgspec.msgpack.decode(old.snapshot())[place][1]
     assert restored == [[sign, watch, [*one, False]] for sign, watch, one in watched]
@@ -336,7 +336,7 @@ def test_a_usable_sign_ends_it() -> None:
 
 
 def test_a_state_from_before_is_restored_and_watched_from_then_on() -> None:
-    monitor = PatientMonitor.restore(a_monitor().binding_id, EARLIER, MonitoringPlan())
+    monitor = PatientMonitor.restore(a_monitor().stay_id, EARLIER, MonitoringPlan())
     ward = Ward()
     ward.monitor, ward.now_ms = monitor, 10 * 60 * MINUTE
 
@@ -378,3 +378,31 @@ def test_what_is_ordinary_raises_no_high_alarm(seed: int) -> None:
             ward.lives(5, heart_rate=0, spo2=0).lives(300, flags=OFF, heart_rate=None, spo2=None, respiratory_rate=None)
 
     assert [(at_s, one.text) for at_s, one in ward.found if one.priority is Priority.HIGH] == []
+
+
+# The same watch, and another alarm
+
+
+def poor_contact_then_motion(*, restart: bool = False) -> Ward:
+    """Low perfusion for six minutes, from then on motion, of which twenty minutes are ordinary.
+
+    No reading comes at the moments at which the alarms begin.
+    """
+    ward = Ward().lives(60).lives(364, flags=LOW, every_ms=7 * SECOND)
+    if restart:
+        ward.monitor = restarted(ward.monitor)
+    return ward.lives(910, flags=MOTION, every_ms=7 * SECOND)
+
+
+def test_an_alarm_that_ends_and_begins_again_in_one_watch_is_another_alarm() -> None:
+    ward = poor_contact_then_motion()
+
+    told = [one for _, one in ward.found if (one.rule_id, one.key) == ("unusable", "spo2")]
+
+    first, second = dict.fromkeys(one.alarm_id for one in told)
+    assert {one.onset_ms for one in told} == {told[0].onset_ms}
+    assert [next(one.revision for one in told if one.alarm_id == each) for each in (first, second)] == [0, 0]
+
+
+def test_a_restart_between_the_two_changes_nothing() -> None:
+    assert poor_contact_then_motion(restart=True).found == poor_contact_then_motion().found

@@ -3,7 +3,7 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from wire.answers import Answer, AnswerKind, build_answer, is_answer, open_answer
+from wire.answers import Answer, AnswerKind, build_answer, condition_of, is_answer, open_answer
 from wire.envelope import HEADER_BYTES, SIGNATURE_BYTES, FrameType, parse_header
 from wire.errors import Reason, Rejected
 
@@ -47,3 +47,25 @@ def test_what_this_version_does_not_know_is_refused_although_it_is_signed(offset
 
     with pytest.raises(Rejected):
         open_answer(bytes(frame) + KEY.sign(b"VSE1 answer\0" + bytes(frame)), EDGE, KEY.public_key())
+
+
+# The condition
+
+
+@pytest.mark.parametrize("kind", AnswerKind)
+def test_an_answer_names_its_condition(kind: AnswerKind) -> None:
+    told = ANSWER._replace(kind=kind, grade=7, condition=condition_of("red_sign", "spo2"))
+    if kind is AnswerKind.SILENCED:
+        told = told._replace(at_ms=0, until_ms=2**40)
+
+    for one in (told, told._replace(condition=0)):
+        frame = build_answer(KEY, one, sender=INGEST, edge_id=EDGE)
+        assert open_answer(frame, EDGE, KEY.public_key()) == one
+        assert len(frame) == 164
+
+
+def test_conditions_differ_by_rule_and_by_sign_and_are_no_times() -> None:
+    found = {condition_of(*one) for one in (("a", ""), ("a", "b"), ("ab", ""), ("", "ab"), ("b", "a"))}
+
+    assert len(found) == 5
+    assert all(2**63 <= one < 2**64 for one in found)

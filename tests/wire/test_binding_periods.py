@@ -79,3 +79,56 @@ def test_it_looks_at_most_once_a_second() -> None:
 
     assert place.hears(LOOK_EVERY_MS - 1) == []
     assert len(place.hears(1)) == 1
+
+
+# Several devices of one stay
+
+
+def of_stay(name: bytes, *, from_ms: int = NOW, to_ms: int | None = None, goes_on: bool = False) -> BindingRecord:
+    return BindingRecord(
+        binding_id=name * 16,
+        patient="P0001",
+        bed="4",
+        wearable_id=name * 16,
+        edge_id=EDGE,
+        valid_from_ms=from_ms,
+        valid_to_ms=to_ms,
+        stay_id=b"1" * 16,
+        stay_goes_on=goes_on,
+        device_name=name.decode(),
+    )
+
+
+def test_a_device_that_joins_is_told_with_its_stay_and_name() -> None:
+    place = Listener(of_stay(b"1"))
+    (first,) = place.hears()
+    place.directory.put(of_stay(b"2"))
+
+    (second,) = place.hears()
+
+    assert (first.stay_id, first.binding_id, first.device_name) == ((b"1" * 16).hex(), "", "1")
+    assert (second.stay_id, second.binding_id, second.device) == (first.stay_id, (b"2" * 16).hex(), (b"2" * 16).hex())
+
+
+def test_the_end_of_the_stay_is_told_though_its_device_left_before() -> None:
+    place = Listener(of_stay(b"1", to_ms=NOW + 1, goes_on=True))
+    assert [one.stay_goes_on for one in place.hears()] == [True]
+
+    place.directory.put(of_stay(b"1", to_ms=NOW + 1))
+
+    assert [(one.to_ms, one.stay_goes_on) for one in place.hears()] == [(NOW + 1, False)]
+
+
+def test_what_has_ended_within_a_stay_that_goes_on_is_told_once() -> None:
+    used = [of_stay(bytes([65 + n]), from_ms=NOW + n, to_ms=NOW + n + 1, goes_on=True) for n in range(20)]
+    place = Listener(of_stay(b"1"), *used)
+    assert len(place.hears()) == 21
+
+    again = [one.device for one in place.hears(FIRST_AGAIN_MS)]
+    place.directory.put(of_stay(b"1", to_ms=NOW + 2, goes_on=True))
+    ended = [one.device for one in place.hears()]
+    later = [one.device for one in place.hears(TELL_AGAIN_MS)]
+
+    assert again == [(b"1" * 16).hex()]
+    assert ended == [(b"1" * 16).hex()]
+    assert later == [used[-1].binding_id.hex()]  # of a stay without a device the newest

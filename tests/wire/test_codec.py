@@ -1,5 +1,6 @@
 """Payloads are checked before a value is believed; whatever is thrown at the wire, only its own errors come out."""
 
+import contextlib
 from collections.abc import Callable
 from math import inf, nan
 from random import Random
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.wire.sites import AT_MS, Site, begin, named
-from vitals.messages import Consciousness, SensorFlag
+from vitals.messages import Activity, Consciousness, Observation, SensorFlag
 from wire.codec import (
     MAX_BYTES,
     MAX_TIME_MS,
@@ -22,12 +23,18 @@ from wire.codec import (
     OriginV1,
     ScoreV1,
     VitalsV1,
+    VitalsV2,
+    activity_of,
     decode_edge_alarm,
     decode_edge_vitals,
     decode_heartbeat,
+    decode_observation,
     decode_vitals,
     encode,
+    from_observation,
+    holds_observation,
     reading_id,
+    to_observation,
     to_reading,
     to_scores,
 )
@@ -49,6 +56,7 @@ VITALS = VitalsV1(
     sensor_flags=0,
     battery=88.0,
 )
+WALKING = VitalsV2(activity=int(Activity.WALK), **msgspec.structs.asdict(VITALS))
 EDGE_VITALS = EdgeVitalsV1(
     origin=OriginV1(wearable_id=named("ann"), session_id=named("session"), counter=7),
     vitals=VITALS,
@@ -73,6 +81,7 @@ HEARTBEAT = HeartbeatV1(
 
 MESSAGES: tuple[tuple[Any, Callable[[bytes], Any]], ...] = (
     (VITALS, decode_vitals),
+    (WALKING, decode_vitals),
     (EDGE_VITALS, decode_edge_vitals),
     (ALARM, decode_edge_alarm),
     (HEARTBEAT, decode_heartbeat),
@@ -113,6 +122,66 @@ def refusal(decode: Callable[[bytes], Any], payload: bytes) -> DecodeError:
 def test_a_message_comes_back_as_it_was(message: Any, decode: Callable[[bytes], Any]) -> None:
     assert decode(encode(message)) == message
     assert encode(decode(encode(message))) == encode(message)
+
+
+# 15 fields: schema 2, the twelve values and flags of schema 1 after the times, and the activity at the end.
+WALK_IN_HEX = (
+    "9f02cf000001a0c4506c0002cdea60cb4052000000000000cb4030000000000000cb4058400000000000cb0000000000"
+    "000000cb405e000000000000cb4054000000000000cb40426666666666660000cb405600000000000003"
+)
+
+
+def test_what_a_wearable_says_of_a_walk_is_the_last_byte_and_the_schema_number() -> None:
+    without = encode(VITALS)
+
+    assert encode(WALKING).hex() == WALK_IN_HEX
+    assert encode(WALKING) == bytes([without[0] + 1, 2]) + without[2:] + bytes([3])
+
+
+def test_a_wearable_that_knows_no_activity_sends_what_it_always_sent() -> None:
+    assert encode(VITALS)[:2].hex() == "9e01"
+    assert type(decode_vitals(encode(VITALS))) is VitalsV1
+    assert activity_of(VITALS) is Activity.UNKNOWN
+
+
+@pytest.mark.parametrize("activity", Activity)
+def test_an_edge_passes_on_what_the_wearer_does(activity: Activity) -> None:
+    told = replace(EDGE_VITALS, vitals=replace(WALKING, activity=int(activity)))
+
+    arrived = decode_edge_vitals(encode(told))
+
+    assert arrived == told
+    assert to_reading(arrived, named("binding")).activity == activity
+    assert to_reading(EDGE_VITALS, named("binding")).activity == Activity.UNKNOWN
+
+
+@pytest.mark.parametrize("number", [5, 99, -1, 2**40, -(2**40)])
+def test_an_activity_of_a_later_version_is_unknown_and_the_vital_signs_count(number: int) -> None:
+    arrived = decode_vitals(encode(replace(WALKING, activity=number)))
+
+    assert activity_of(arrived) is Activity.UNKNOWN
+    assert arrived.heart_rate == WALKING.heart_rate
+
+
+@pytest.mark.parametrize("value", ["walk", None, 3.5, [], True])
+def test_an_activity_that_is_no_number_is_refused_by_name(value: object) -> None:
+    refused = refusal(decode_vitals, with_place(WALKING, 14, value))
+
+    assert refused.reason is Reason.SCHEMA
+    assert "activity" in str(refused)
+
+
+def test_an_activity_that_is_missing_or_told_in_the_first_schema_is_refused() -> None:
+    assert refusal(decode_vitals, PACK(as_list(WALKING)[:-1])).reason is Reason.SCHEMA
+    assert refusal(decode_vitals, with_place(WALKING, 0, 1)).reason is Reason.SCHEMA
+
+
+def test_a_fault_in_a_reading_inside_an_edges_is_named_in_either_schema() -> None:
+    for vitals in (VITALS, WALKING):
+        fields = as_list(replace(EDGE_VITALS, vitals=vitals))
+        fields[2][4] = "fast"
+
+        assert "vitals.heart_rate" in str(refusal(decode_edge_vitals, PACK(fields)))
 
 
 def test_a_reading_with_nothing_measured_is_a_reading() -> None:
@@ -209,7 +278,7 @@ def test_a_wrong_type_within_is_named_with_its_path(
     assert str(refusal(decode, PACK(fields))).endswith(f"at `{name}`")
 
 
-@pytest.mark.parametrize("schema", [0, 2, -1, 2**40, "1", None])
+@pytest.mark.parametrize("schema", [0, 3, -1, 2**40, "1", None])
 @pytest.mark.parametrize(("message", "decode"), MESSAGES, ids=NAMES)
 def test_another_schema_is_refused(message: Any, decode: Callable[[bytes], Any], schema: object) -> None:
     refused = refusal(decode, with_place(message, 0, schema))
@@ -345,7 +414,7 @@ def test_the_kernel_gets_every_value_under_its_own_name() -> None:
     assert reading.consciousness is Consciousness.VOICE
     assert reading.sensor_flags == SensorFlag.MOTION  # the edge's, which contain the device's where it agrees
     assert (reading.at_ms, reading.received_ms, reading.counter, reading.unusable) == (AT_MS, AT_MS + 40, 7, 0b10)
-    assert reading.binding_id == named("binding 1").hex()
+    assert reading.stay_id == named("binding 1").hex()
     assert reading.reading_id == reading_id(named("ann"), named("session"), 7)
 
 
@@ -472,8 +541,8 @@ def test_a_score_is_filed_under_the_reading_that_it_was_made_at() -> None:
 
     sepsis, heart = to_scores(EDGE_VITALS, reading)
 
-    assert {(one.binding_id, one.reading_id, one.at_ms) for one in (sepsis, heart)} == {
-        (reading.binding_id, reading.reading_id, reading.at_ms)
+    assert {(one.stay_id, one.reading_id, one.at_ms) for one in (sepsis, heart)} == {
+        (reading.stay_id, reading.reading_id, reading.at_ms)
     }
     assert (sepsis.model, sepsis.version, sepsis.score, sepsis.threshold) == ("sepsis", "1.0.0", 0.061, 0.0286)
     assert (heart.model, heart.score, heart.reason) == ("heart", None, "refused: hash")
@@ -498,3 +567,81 @@ def test_a_time_of_an_edge_that_is_none_is_refused(wrong: dict[str, Any]) -> Non
         decode_edge_vitals(encode(replace(EDGE_VITALS, **wrong)))
 
     assert caught.value.reason is Reason.VALUE
+
+
+# What people enter at an edge
+
+OBSERVED = Observation(
+    stay_id="ab" * 16,
+    observation_id=named("observation"),
+    by="anna",
+    at_ms=AT_MS,
+    entered_ms=AT_MS + 60_000,
+    heard_ms=AT_MS + 90_000,
+    consciousness=Consciousness.CONFUSION,
+    supplemental_oxygen=2.0,
+    oxygen_device="nasal cannula",
+    temperature=37.9,
+    off_until_ms=AT_MS + 1_200_000,
+    note="family present",
+    edge="0a0b0c0d",
+)
+
+
+def test_an_observation_comes_out_as_it_went_in() -> None:
+    payload = encode(from_observation(OBSERVED))
+
+    again = to_observation(
+        decode_observation(payload), OBSERVED.stay_id, edge=OBSERVED.edge, heard_ms=OBSERVED.heard_ms
+    )
+
+    assert again == OBSERVED
+    assert len(payload) < MAX_BYTES / 8
+
+
+def test_the_alarm_lane_says_what_it_carries() -> None:
+    assert holds_observation(encode(from_observation(OBSERVED)))
+    assert not holds_observation(encode(ALARM))
+    assert not holds_observation(b"")
+    assert encode(ALARM)[1] == 1  # as before there were observations
+
+
+def test_an_earlier_data_centre_refuses_an_observation_by_name() -> None:
+    with pytest.raises(DecodeError) as refused:
+        decode_edge_alarm(encode(from_observation(OBSERVED)))
+
+    assert refused.value.reason is Reason.SCHEMA
+
+
+@given(st.binary(max_size=200))
+def test_bytes_of_the_alarm_lane_are_an_observation_or_an_error_of_ours(payload: bytes) -> None:
+    holds_observation(payload)
+    with contextlib.suppress(DecodeError):
+        decode_observation(payload)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"by": ""},
+        {"by": "x" * 65},
+        {"by": "an\nna"},
+        {"note": "x" * 501},
+        {"note": "\x07"},
+        {"oxygen_device": "x" * 41},
+        {"observation_id": b""},
+        {"corrects": b"x"},
+        {"at_ms": MAX_TIME_MS},
+        {"entered_ms": -1},
+        {"off_until_ms": -1},
+        {"temperature": nan},
+        {"glucose": inf},
+        {"inspired_oxygen": 1e9},
+        {"heart_rate": -1e9},
+    ],
+)
+def test_an_observation_out_of_bounds_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError) as refused:
+        decode_observation(encode(from_observation(replace(OBSERVED, **changes))))
+
+    assert refused.value.reason is Reason.VALUE

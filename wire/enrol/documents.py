@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wire.envelope import HEADER_BYTES, SIGNATURE_BYTES, FrameClass, FrameType, Header, Suite, parse_header
 from wire.errors import Reason, Rejected
-from wire.identity import About, Role
+from wire.identity import About, Role, StayOrders
 from wire.sessions import HPKE_SUITE, Recipient
 
 EVERY_DEVICE: Final = bytes(16)
@@ -26,6 +26,7 @@ WANTED: Final = b"VSE1 documents?"
 """Payload of a wearable, in the control class, that measures without an assignment. It is not signed and proves
 nothing: a forged one only makes an edge repeat documents that are not secret."""
 MAX_CONTENT: Final = 8_000
+MOST_ORDERS: Final = 7_000
 
 _BINDING_FIELDS: Final = 10  # of the first version
 _FIXED: Final = struct.Struct(">BBHQQ16s")
@@ -43,13 +44,14 @@ class DocumentType(IntEnum):
     BINDING = 2
     ASSIGNMENT = 3
     CONTROL_KEYS = 4
+    ORDERS = 5
 
 
 class Document(NamedTuple):
     """One document, its signature checked."""
 
     type: DocumentType
-    subject: bytes  # device id, binding id; whose newest state this is
+    subject: bytes  # device id, binding id, stay id; whose newest state this is
     version: int
     issued_ms: int
     recipient: bytes
@@ -95,10 +97,19 @@ class BindingV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     chest_pain: int | None = None
     is_pregnant: bool | None = None
     time_zone: str = ""  # IANA name, in which times are shown; empty: UTC
+    stay_id: bytes = b""  # empty: the stay of its own id
+    stay_goes_on: bool = False  # the binding has ended, the stay has not
+    stay_to_ms: int | None = None  # end of the stay, if that is not `valid_to_ms`
+    device_name: str = ""  # what people call the device; empty where the stay has only this one
+    devices_elsewhere: int = 0  # devices that are on the patient now and write to another edge
 
     def __post_init__(self) -> None:
         if problem := self.about.problem():
             raise ValueError(problem)
+        if len(self.stay_id) not in (0, 16):
+            raise ValueError("stay_id has 16 bytes, or none")
+        if self.devices_elsewhere < 0:
+            raise ValueError("devices_elsewhere is a count")
 
     @property
     def about(self) -> About:
@@ -123,13 +134,26 @@ class ControlKeysV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     keys: Annotated[tuple[_Key, ...], msgspec.Meta(min_length=1)]
 
 
-Content = DeviceV1 | BindingV1 | AssignmentV1 | ControlKeysV1
+class OrdersV1(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """What is watched in one stay, for an edge that hears it; the whole, with what begins and ends later."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)]  # of the orders: every edge of a stay is told the same
+    orders: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MOST_ORDERS)]  # as `vitals.orders` encodes them
+
+    @property
+    def of_stay(self) -> StayOrders:
+        return StayOrders(self.version, self.orders)
+
+
+Content = DeviceV1 | BindingV1 | AssignmentV1 | ControlKeysV1 | OrdersV1
 _KIND: Final[dict[DocumentType, Any]] = {
     DocumentType.DEVICE: DeviceV1,
     DocumentType.BINDING: BindingV1,
     DocumentType.ASSIGNMENT: AssignmentV1,
     DocumentType.CONTROL_KEYS: ControlKeysV1,
+    DocumentType.ORDERS: OrdersV1,
 }
+_BINDING_DEFAULTS: Final = tuple(field.default for field in msgspec.structs.fields(BindingV1))
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(struct_) for kind, struct_ in _KIND.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -147,7 +171,7 @@ def encode_content(content: Content) -> bytes:
     """
     if isinstance(content, BindingV1):
         fields = list(msgspec.structs.astuple(content))
-        while len(fields) > _BINDING_FIELDS and fields[-1] in (None, ""):
+        while len(fields) > _BINDING_FIELDS and fields[-1] == _BINDING_DEFAULTS[len(fields) - 1]:
             fields.pop()
         return _ENCODER.encode(fields)
     return _ENCODER.encode(content)

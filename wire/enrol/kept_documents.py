@@ -16,9 +16,11 @@ from wire.enrol.documents import (
     DeviceV1,
     Document,
     DocumentType,
+    OrdersV1,
     digest_of,
     open_document,
 )
+from wire.enrol.records import binding_of
 from wire.errors import Rejected
 from wire.identity import LATE_MS, DeviceIdentity
 
@@ -96,20 +98,24 @@ class KeptDocuments:
         """What the registry expects: a binding ends two weeks after its end, and with it the device that it names.
 
         The time is that of this device's own document, which both sides know. The version of a document that is over
-        is kept, so that an older state of it is never accepted again.
+        is kept, so that an older state of it is never accepted again. Orders are expected with a binding of their stay.
         """
         mine, is_edge = self._me.device_id, self._me.role == "edge"
         after_ms = self._versions.get((int(DocumentType.DEVICE), mine), 0) - LATE_MS
-        named = {mine}
+        named, stays = {mine}, set[bytes]()
         for key, content in self._contents.items():
             if isinstance(content, ControlKeysV1):
                 yield key
-            elif not isinstance(content, DeviceV1):
+            elif not isinstance(content, DeviceV1 | OrdersV1):
                 is_over = content.valid_to_ms is not None and content.valid_to_ms <= after_ms
                 if not is_over and (not is_edge or content.edge_id == mine):
                     named.add(content.wearable_id if isinstance(content, BindingV1) else content.edge_id)
                     yield key
+                    if isinstance(content, BindingV1):
+                        stays.add(binding_of(key[1], content).stay_id)
         for key, content in self._contents.items():
+            if isinstance(content, OrdersV1) and key[1] in stays:
+                yield key
             if isinstance(content, DeviceV1) and (key[1] in named or (is_edge and content.role == "ingest")):
                 yield key
 

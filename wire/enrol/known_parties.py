@@ -1,6 +1,6 @@
 """The devices and patients that a device knows from documents; its provision follows every one of them."""
 
-from wire.enrol.documents import AssignmentV1, BindingV1, DeviceV1, Document
+from wire.enrol.documents import AssignmentV1, BindingV1, DeviceV1, Document, OrdersV1
 from wire.enrol.records import assignment_of, binding_of, record_of
 from wire.identity import Provision, SenderRecord
 
@@ -26,6 +26,8 @@ class KnownParties:
             self._provision.directory.put(binding_of(document.subject, content))
         elif isinstance(content, AssignmentV1) and document.recipient == self._provision.me.device_id:
             self._provision.directory.put(assignment_of(self._provision.me.device_id, content))
+        elif isinstance(content, OrdersV1):
+            self._provision.directory.put_orders(document.subject, content.of_stay)
         self._find_recipient()
 
     def _apply_device(self, device_id: bytes, content: DeviceV1) -> None:

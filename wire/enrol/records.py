@@ -41,6 +41,11 @@ def binding_of(binding_id: bytes, content: BindingV1) -> BindingRecord:
         spo2_scale=content.spo2_scale,
         about=content.about,
         time_zone=content.time_zone,
+        stay_id=content.stay_id,
+        stay_goes_on=content.stay_goes_on,
+        stay_to_ms=content.stay_to_ms,
+        device_name=content.device_name,
+        devices_elsewhere=content.devices_elsewhere,
     )
 
 

@@ -4,7 +4,7 @@ The identity is one file, written whole or not at all. Documents lie beside it a
 checked when they were accepted and are checked again when they are read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,7 +16,7 @@ from runtime.end_dates import EndDate
 from runtime.errors import NotPrivate
 from runtime.logs import get
 from wire.enrol.authority import DEVICE_DAYS, RENEW_AFTER_DAYS
-from wire.enrol.documents import EVERY_DEVICE, ControlKeysV1, Document, DocumentType, open_document
+from wire.enrol.documents import EVERY_DEVICE, ControlKeysV1, Document, DocumentType, OrdersV1, open_document
 from wire.enrol.identity_file import (
     IDENTITY_FILE,
     IdentityFacts,
@@ -30,7 +30,7 @@ from wire.enrol.kept_documents import KeptDocuments
 from wire.enrol.known_parties import KnownParties
 from wire.enrol.requests import AnnouncedBroker, EnrolReply, un64
 from wire.errors import BadKeyFile, NotEnrolled, Reason, Rejected
-from wire.identity import LATE_MS, BindingRecord, InMemoryDirectory, Provision, SenderRecord, TlsFiles
+from wire.identity import LATE_MS, BindingRecord, InMemoryDirectory, Provision, SenderRecord, StayOrders, TlsFiles
 
 PREKEY_DAYS: Final = 7
 PREKEY_KEPT_DAYS: Final = 60
@@ -48,6 +48,7 @@ class Wallet:
         self.folder = identity.folder
         self.changes = 0  # rises with every document or renewal that is accepted
         self.renewal_problem = ""  # why the last attempt to renew failed
+        self.can_read: Callable[[StayOrders], bool] = lambda _: True  # orders that are not readable are not accepted
         self._identity = identity
         self.me = identity_of(identity.facts)
         self.provision = Provision(
@@ -193,6 +194,8 @@ class Wallet:
             raise Rejected(Reason.RECIPIENT)
         if not self._documents.is_new(document):
             return None
+        if isinstance(document.content, OrdersV1) and not self.can_read(document.content.of_stay):
+            raise Rejected(Reason.SCHEMA, "orders of another version of this program")  # those before stay in force
         if not isinstance(document.content, ControlKeysV1) or self._change_control_keys(document.content):
             self._documents.write(document, frame)
         self._documents.put(document, frame)

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from edge import status as statuses
-from edge.bedside.status_report import Ages, StatusFinding, StatusSeverity, bed_finding, findings, is_alive, main, span
-from edge.status import BedStatus
+from edge.bedside.status_report import Ages, StatusFinding, StatusSeverity, bed_findings, findings, is_alive, main, span
+from edge.status import BedStatus, DeviceStatus, bed_status
 from tests.edge.statuses import DAY_MS, NOW_MS, WALL_MS, a_status
 
 ROOT = Path(__file__).parents[3]
@@ -101,7 +101,8 @@ def test_without_a_status_the_first_line_says_where_to_look() -> None:
 @pytest.mark.parametrize(
     ("bed", "severity", "says"),
     [
-        (BedStatus(bed="3", heard_ms=NOW_MS - 5_000, battery=80.0), OK, "last reading 5 s ago (battery 80 %)"),
+        (BedStatus(bed="3", heard_ms=NOW_MS - 5_000, battery=80.0), OK, "5 s ago (battery 80 %); default limits"),
+        (BedStatus(bed="3", heard_ms=NOW_MS, orders=1_767_621_720_000), OK, "orders of 2026-01-05 14:02 UTC"),
         (BedStatus(bed="3", heard_ms=NOW_MS - 180_000), WARNING, "last reading 3 min ago"),
         (BedStatus(bed="3", heard_ms=None), WARNING, "nothing since the agent started"),
         (BedStatus(bed="3", heard_ms=NOW_MS, battery=20.0), WARNING, "battery 20 %"),
@@ -110,11 +111,34 @@ def test_without_a_status_the_first_line_says_where_to_look() -> None:
     ],
 )
 def test_a_bed_is_an_age_and_flags(bed: BedStatus, severity: StatusSeverity, says: str) -> None:
-    found = bed_finding(bed, NOW)
+    (found,) = bed_findings(bed, NOW)
 
     assert (found.what, found.severity) == ("bed 3", severity)
     assert says in found.says
     assert bool(found.fix) == (severity is not OK)
+
+
+def test_a_bed_with_several_devices_is_one_line_and_one_for_each() -> None:
+    patch = DeviceStatus(name="patch 3", heard_ms=NOW_MS - 2_000, battery=80.0)
+    cuff = DeviceStatus(name="cuff 1", heard_ms=NOW_MS - 500_000, battery=10.0)
+    bed = bed_status("3", [patch, cuff, DeviceStatus(name="oximeter")], elsewhere=1)
+
+    whole, *devices = bed_findings(bed, NOW)
+
+    assert (whole.what, whole.severity) == ("bed 3", OK)
+    assert "last reading 2 s ago; 3 devices here; 1 more at another edge, so scores here are lower bounds" in whole.says
+    assert [(one.what, one.severity) for one in devices] == [
+        ("bed 3, patch 3", OK), ("bed 3, cuff 1", WARNING), ("bed 3, oximeter", WARNING),
+    ]  # fmt: skip
+    assert "charge" in devices[1].fix
+    assert "nothing since" in devices[2].says
+
+
+def test_a_bed_whose_patient_is_watched_without_a_device_says_so() -> None:
+    (found,) = bed_findings(bed_status("3", []), NOW)
+
+    assert (found.severity, "no device" in found.says) == (WARNING, True)
+    assert "vitalloom registry" in found.fix
 
 
 @pytest.mark.parametrize(

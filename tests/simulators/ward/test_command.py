@@ -43,6 +43,8 @@ def command(*options: str) -> list[str]:
 
 
 def a_ward(folder: Path, *options: str, within_s: float = 120) -> Ended:
+    """With one device a patient, or as told: readings of several at one moment are scored in the order of arrival."""
+    options = options if "--devices" in options else (*options, "--devices", "1")
     done = subprocess.run(
         command("--headless", "--json", "--data", str(folder), *options),
         cwd=ROOT,
@@ -69,7 +71,7 @@ MEASURED = (
     "SELECT binding_id, at_ms, heart_rate, respiratory_rate, spo2, systolic_bp, diastolic_bp, temperature,"
     " supplemental_oxygen, consciousness, sensor_flags, battery FROM reading ORDER BY binding_id, at_ms"
 )
-SCORED = "SELECT binding_id, at_ms, total, at_least, risk, parts FROM news2 ORDER BY binding_id, at_ms"
+SCORED = "SELECT binding_id, at_ms, total, at_least, risk, parts FROM news2 ORDER BY binding_id, at_ms, parts"
 ALARMED = (
     "SELECT binding_id, rule_id, key, onset_ms, max(priority) FROM alarm"
     " WHERE state != 'pending' AND kind = 'physiological' GROUP BY alarm_id ORDER BY 1, 2, 3, 4"
@@ -91,8 +93,23 @@ def assert_everything_is_accounted_for(ward: Ended) -> None:
     summary = ward.summary
     assert ward.code == 0, ward.problem
     assert summary["sent"] == summary["accepted"] == summary["stored"] > 0
+    assert summary["observations"] == summary["observations_stored"]
+    assert summary["observations_refused"] == {}
     assert summary["duplicates_stored"] == summary["dead_letters"] == summary["on_the_way"] == 0
     assert rows(ward.store, "SELECT count(*), count(DISTINCT reading_id) FROM reading") == [(summary["stored"],) * 2]
+
+
+def test_nurses_and_devices_of_a_patient_make_one_complete_score(tmp_path: Path) -> None:
+    ward = a_ward(tmp_path / "mixed", "--duration", "10m", "--speed", "60", "--seed", "3", "--devices", "mixed")
+
+    assert_everything_is_accounted_for(ward)
+    summary = ward.summary
+    assert summary["observations"] >= summary["patients"] == 8
+    assert summary["news2_complete"] > 0.8 * summary["news2"]
+    devices = rows(ward.store, "SELECT count(DISTINCT device) FROM reading GROUP BY binding_id ORDER BY 1")
+    assert [count for (count,) in devices] == [1, 1, 1, 1, 2, 3, 3, 6]
+    who = rows(ward.store, "SELECT DISTINCT observer FROM observation ORDER BY 1")
+    assert who == [("anna",), ("ben",)]
 
 
 def test_a_ward_accounts_for_every_reading_and_alarms(calm: Ended) -> None:
@@ -138,7 +155,7 @@ def test_a_damaged_model_is_named_and_the_rules_judge_as_before(calm: Ended, tmp
 
 
 def test_every_news2_in_the_store_agrees_with_the_chart(calm: Ended) -> None:
-    assert check_store(calm.store, cadence_ms=CADENCE_MS) == calm.summary["stored"]
+    assert check_store(calm.store, cadence_ms=CADENCE_MS) == calm.summary["stored"] + calm.summary["observations"]
 
 
 def test_the_same_seed_gives_the_same_readings_scores_and_alarms(calm: Ended, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from vitals.messages import AlarmChanged, AlarmState, Priority
 
 def an_alarm(number: int, state: AlarmState = AlarmState.ACTIVE, **changes: object) -> AlarmChanged:
     facts: dict[str, object] = {
-        "binding_id": "b1",
+        "stay_id": "b1",
         "at_ms": 1_000,
         "alarm_id": number.to_bytes(16, "big"),
         "rule_id": "news2",

@@ -8,7 +8,17 @@ from rich.console import Console
 
 from simulators.ward.screen import NOT_A_DEVICE, CallStatus, PatientRow, WardStatus, as_svg, ward
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, WELL, a_reading
-from vitals.messages import Acknowledge, AlarmChanged, Priority, Reading, SensorFlag
+from vitals.activity import ActivityPlan
+from vitals.messages import (
+    Acknowledge,
+    Activity,
+    AlarmChanged,
+    Consciousness,
+    Observation,
+    Priority,
+    Reading,
+    SensorFlag,
+)
 from vitals.monitor import PatientMonitor
 from vitals.news2 import RESPONSES
 from vitals.patient_group import PatientGroup
@@ -58,6 +68,21 @@ def test_a_current_value_stands_as_it_is(width: int) -> None:
     line = next(line for line in shown.splitlines() if " 98" in line)
     for value in ("14", "98", "120", "70", "37.0"):
         assert value in line
+
+
+def test_who_walks_is_shown_as_walking_and_what_is_held_is_told() -> None:
+    plan = MonitoringPlan(group=PatientGroup.ADULT, activity=ActivityPlan(holds_up_to=Activity.WALK, age_years=30))
+    monitor = PatientMonitor(BINDING, plan)
+    walk = {**WELL, "heart_rate": 135, "activity": int(Activity.WALK)}
+    for after_ms in range(0, 3 * MINUTE, MINUTE // 2):
+        monitor.on_reading(a_reading(after_ms, **walk))
+    row = PatientRow(bed="3", patient="P0003", view=monitor.view(START + 5 * MINUTE // 2))
+
+    shown = text(row, after_ms=5 * MINUTE // 2)
+
+    assert "on a walk" in shown
+    assert "bed 3: held during a walk since 08:00 UTC: red sign: HR 135 scores 3 of NEWS2" in shown
+    assert "on a walk" not in text(seen(a_reading(0, **WELL), after_ms=0), after_ms=0)
 
 
 @pytest.mark.parametrize("width", [80, 150])
@@ -120,9 +145,7 @@ def test_the_table_counts_the_alarms_that_people_have_answered_and_shows_one_tha
     count = len(monitor.open_alarms())
     first = next(alarm for alarm in high if f"*** {count}: {alarm.text}" in shown())
 
-    monitor.on_acknowledge(
-        Acknowledge(binding_id=BINDING, alarm_id=first.alarm_id, by="anna", at_ms=START + 2 * MINUTE)
-    )
+    monitor.on_acknowledge(Acknowledge(stay_id=BINDING, alarm_id=first.alarm_id, by="anna", at_ms=START + 2 * MINUTE))
 
     others = [f"*** {count}, 1 answered: {alarm.text}" for alarm in high if alarm is not first]
     assert any(other in shown() for other in others)
@@ -230,3 +253,39 @@ def test_what_is_due_is_said_with_its_reason(width: int) -> None:
 
     assert "bed 3: consciousness entered 2 h ago: due (hourly at NEWS2 5 or more" in shown
     assert "≥ 3" in shown
+
+
+def test_what_a_person_entered_is_marked_with_their_name_and_its_age() -> None:
+    monitor = PatientMonitor(BINDING, MonitoringPlan())
+    measured = {name: value for name, value in WELL.items() if name not in ("consciousness", "supplemental_oxygen")}
+    monitor.on_reading(a_reading(0, **measured))
+    monitor.on_observation(
+        Observation(
+            stay_id=BINDING,
+            observation_id=b"o" * 16,
+            by="anna",
+            at_ms=START,
+            entered_ms=START,
+            heard_ms=START,
+            consciousness=Consciousness.CONFUSION,
+            supplemental_oxygen=2.0,
+            temperature=37.9,
+        )
+    )
+    monitor.on_reading(a_reading(12 * MINUTE, heart_rate=70, spo2=98, respiratory_rate=14))
+    monitor.on_timer(START + 12 * MINUTE)
+    row = PatientRow(bed="3", patient="P0003", view=monitor.view(START + 12 * MINUTE))
+
+    shown = text(row, after_ms=12 * MINUTE, width=200)
+
+    assert "C, 2 L/min, anna 12 min" in shown
+    assert "37.9p" in shown
+    assert "70p" not in shown
+    assert "p: entered by a person" in shown
+
+
+def test_what_a_device_sent_is_said_to_be_of_a_device() -> None:
+    shown = text(seen(a_reading(0, **WELL), after_ms=0), after_ms=0, width=200)
+
+    assert re.search(r"A, air, device \d+ s", shown)
+    assert "entered by a person" not in shown

@@ -22,7 +22,7 @@ def an_id(number: int = 1) -> bytes:
 def an_alarm(number: int = 1, **changes: Any) -> AlarmChanged:
     return msgspec.structs.replace(
         AlarmChanged(
-            binding_id=BINDING,
+            stay_id=BINDING,
             alarm_id=an_id(number),
             rule_id="news2",
             kind=AlarmKind.PHYSIOLOGICAL,
@@ -42,7 +42,7 @@ def told(number: int = 1, **changes: Any) -> AlarmRecord:
     return AlarmRecord(alarm=an_alarm(number, **changes))
 
 
-def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> EdgeAlarmRecord:
+def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, edge: int = 0, **changes: Any) -> EdgeAlarmRecord:
     alarm = msgspec.structs.replace(
         EdgeAlarmV1(
             alarm_id=an_id(number),
@@ -58,8 +58,8 @@ def told_by_edge(number: int = 1, *, arrived_ms: int = NOW, **changes: Any) -> E
         ),
         **changes,
     )
-    frame = FrameRef(edge_id=bytes(16), session_id=bytes(16), frame_class=2, counter=1)
-    return EdgeAlarmRecord(binding_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, frame=frame)
+    frame = FrameRef(edge_id=bytes([edge]) * 16, session_id=bytes(16), frame_class=2, counter=1)
+    return EdgeAlarmRecord(stay_id=BINDING, alarm=alarm, arrived_ms=arrived_ms, frame=frame)
 
 
 def kept(*records: AlarmRecord | EdgeAlarmRecord, now_ms: int = NOW) -> Kept:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from runtime.clock import SystemClock
 from simulators.made_up import demo_site
 from stream.config import KafkaConfig
-from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
-from stream.desk.ports import AlarmSource, AnswerSink
-from stream.embedded.desk_ports import EngineAnswerSink, StoreAlarmSource
+from stream.desk.kafka_ports import KafkaAlarmSource, KafkaEntrySink
+from stream.desk.ports import AlarmSource, EntrySink
+from stream.embedded.desk_ports import EngineEntrySink, StoreAlarmSource
 from stream.embedded.store import Store
 from stream.embedded.stream import EmbeddedStream
 from stream.engine.plain import PlainWorker
@@ -39,7 +39,7 @@ class DataCentre(Protocol):
     async def start_engine(self) -> None: ...
     async def stop_engine(self) -> None: ...
     def source(self) -> AlarmSource: ...
-    def sink(self) -> AnswerSink: ...
+    def sink(self) -> EntrySink: ...
 
 
 class Cluster:
@@ -65,7 +65,7 @@ class Cluster:
         await sender.start()
         try:
             name = topic(self.kafka, KAFKA_ALARMS)
-            await sender.send_and_wait(name, key=found.binding_id.encode(), value=encode_record(found))
+            await sender.send_and_wait(name, key=found.stay_id.encode(), value=encode_record(found))
         finally:
             await sender.stop()
 
@@ -79,8 +79,8 @@ class Cluster:
     def source(self) -> AlarmSource:
         return KafkaAlarmSource(self.kafka)
 
-    def sink(self) -> AnswerSink:
-        return KafkaAnswerSink(self.kafka)
+    def sink(self) -> EntrySink:
+        return KafkaEntrySink(self.kafka)
 
 
 class Embedded:
@@ -117,8 +117,8 @@ class Embedded:
     def source(self) -> AlarmSource:
         return StoreAlarmSource(self._store)
 
-    def sink(self) -> AnswerSink:
-        return EngineAnswerSink(self._stream)
+    def sink(self) -> EntrySink:
+        return EngineEntrySink(self._stream)
 
     def _open(self) -> None:
         self._store = Store(self._path)
@@ -142,7 +142,7 @@ def an_ill_reading(patient: int) -> Reading:
     """Now, of a patient whose binding id begins with this number: red at once."""
     now_ms = time.time_ns() // 1_000_000
     return Reading(
-        binding_id=f"{patient:08x}{0:024x}",
+        stay_id=f"{patient:08x}{0:024x}",
         reading_id=bytes([patient]) * 16,
         session_id=b"s" * 16,
         counter=patient,

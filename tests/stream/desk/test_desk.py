@@ -16,7 +16,7 @@ from stream.desk.notify import Address, Addresses, Notifier
 from stream.desk.ports import SourceRecord
 from stream.desk.texts import Message
 from stream.errors import CommitFailed, FileUnusable, NoSuchAlarm, NotificationNotAccepted
-from stream.records import AlarmLogRecord, BindingEndedRecord
+from stream.records import AlarmLogRecord, StayEndedRecord
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, RED, SECOND, an_id, told, told_by_edge
 from vitals.messages import Acknowledge, AlarmState, Silence
 
@@ -122,7 +122,7 @@ def test_a_red_alarm_climbs_until_somebody_answers(night: Night) -> None:
     assert night.desk.counts.slowest_first_ms == 0
 
 
-ENDED = BindingEndedRecord(binding_id=BINDING, ended_ms=NOW + MINUTE, at_ms=NOW + MINUTE)
+ENDED = StayEndedRecord(stay_id=BINDING, ended_ms=NOW + MINUTE, at_ms=NOW + MINUTE)
 
 
 @pytest.mark.parametrize("by_edge", [False, True])
@@ -133,7 +133,7 @@ def test_the_end_of_a_binding_ends_calls_and_says_so(night: Night, by_edge: bool
         assert night.channels.calls == [("anna", "push"), ("anna", "sms")]
         if not by_edge:  # the data centre ends what it has found itself
             night.hear(
-                told(revision=1, state=AlarmState.CLEARED, binding_ended=True, text="monitoring ended at 08:01 UTC")
+                told(revision=1, state=AlarmState.CLEARED, stay_ended=True, text="monitoring ended at 08:01 UTC")
             )
         night.hear(ENDED)
         night.wake()
@@ -146,7 +146,7 @@ def test_the_end_of_a_binding_ends_calls_and_says_so(night: Night, by_edge: bool
     kept = night.book.alarms.get(an_id())
     assert kept is not None
     assert kept.alarm.text.startswith("monitoring ended at ")
-    assert (kept.alarm.binding_ended, kept.alarm.state, kept.answered_by) == (True, AlarmState.CLEARED, None)
+    assert (kept.alarm.stay_ended, kept.alarm.state, kept.answered_by) == (True, AlarmState.CLEARED, None)
 
 
 def test_what_was_under_way_when_a_binding_ended_calls_nobody(night: Night) -> None:
@@ -164,7 +164,7 @@ def test_what_was_under_way_when_a_binding_ended_calls_nobody(night: Night) -> N
 
 def test_the_end_of_a_binding_ends_no_alarm_of_another(night: Night) -> None:
     async def story() -> None:
-        night.hear(told(), BindingEndedRecord(binding_id="ff" * 16, ended_ms=NOW, at_ms=NOW))
+        night.hear(told(), StayEndedRecord(stay_id="ff" * 16, ended_ms=NOW, at_ms=NOW))
         await night.pass_time()
 
     lived(story)
@@ -284,13 +284,13 @@ def test_an_answer_survives_and_goes_to_the_log_until_it_is_confirmed(night: Nig
         night.desk.acknowledge(an_id(), by="anna", revision=3)
         night.wake()
         (pending,) = night.desk.to_pass_on()
-        order = Acknowledge(binding_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3, priority=RED)
-        assert pending.order.message == order
+        order = Acknowledge(stay_id=BINDING, alarm_id=an_id(), by="anna", at_ms=NOW, revision=3, priority=RED)
+        assert pending.entry.message == order
         night.desk.passed_on(pending)
         assert night.desk.to_pass_on() == []
         night.clock.advance(MINUTE)
         (again,) = night.desk.to_pass_on()  # a log that was lost has not heard it
-        assert again.order_id == pending.order_id
+        assert again.entry_id == pending.entry_id
         night.hear(told(revision=4, acknowledged_by="anna", acknowledged_ms=NOW))
         night.clock.advance(MINUTE)
         assert night.desk.to_pass_on() == []
@@ -308,8 +308,8 @@ def test_a_silence_survives_and_ends_and_red_breaks_through(night: Night) -> Non
         night.hear(told(priority=AMBER))
         active_silence = night.desk.silence(an_id(), by="anna", minutes=20, revision=0)
         (pending,) = night.desk.to_pass_on()
-        assert pending.order.message == Silence(
-            binding_id=BINDING,
+        assert pending.entry.message == Silence(
+            stay_id=BINDING,
             rule_id="news2",
             key="",
             by="anna",
@@ -374,9 +374,9 @@ def test_an_edge_and_the_data_centre_call_once(night: Night) -> None:
 
 def test_a_crowd_below_red_becomes_a_digest_and_red_passes_it(night: Night) -> None:
     async def story() -> None:
-        crowd = [told(one, binding_id=f"{one:032x}", priority=AMBER, rule_id="shock_index") for one in range(1, 16)]
+        crowd = [told(one, stay_id=f"{one:032x}", priority=AMBER, rule_id="shock_index") for one in range(1, 16)]
         night.hear(*crowd)
-        night.hear(told(99, binding_id=f"{99:032x}"))
+        night.hear(told(99, stay_id=f"{99:032x}"))
         await night.pass_time()
         assert night.channels.calls == [("anna", "push")]  # red, at once; the others have a quarter of an hour
         await night.pass_time(15 * MINUTE)
@@ -463,7 +463,7 @@ def test_a_database_of_something_else_is_not_a_book(tmp_path: Path) -> None:
 def test_of_a_storm_every_red_alarm_has_a_recorded_attempt_within_its_second(night: Night) -> None:
     async def story() -> None:
         night.channels.stuck = {"push", "sms", "call"}
-        night.hear(*(told(number, binding_id=f"{number:032x}") for number in range(1, 301)))
+        night.hear(*(told(number, stay_id=f"{number:032x}") for number in range(1, 301)))
         await night.pass_time()
 
     lived(story)

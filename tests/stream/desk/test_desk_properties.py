@@ -55,7 +55,7 @@ def test_every_attempt_goes_to_who_has_the_role_at_that_moment(tmp_path: Path, s
     async def story() -> None:
         nonlocal roles
         night.set_roles(roles)
-        night.hear(told(1, priority=draw.choice((AMBER, RED)), binding_id=f"{1:032x}"))
+        night.hear(told(1, priority=draw.choice((AMBER, RED)), stay_id=f"{1:032x}"))
         for _ in range(25):
             step = draw.choice(("shift", "break", "pass", "pass", "wake"))
             if step == "shift":
@@ -194,10 +194,10 @@ def test_a_silence_lasts_as_long_as_was_said_whatever_the_wall_clock_says(tmp_pa
     async def story() -> None:
         night.hear(told())
         silence = night.desk.silence(an_id(), by="anna", minutes=10, revision=0)
-        night.hear(told(revision=1, silenced_until_ms=silence.ordered_until_ms))  # the patient's record shows it
+        night.hear(told(revision=1, silenced_until_ms=silence.told_until_ms))  # the patient's record shows it
         await night.pass_time(5 * MINUTE)
         night.clock.set_wall(night.clock.now_ms() + step_ms)
-        night.hear(told(revision=2, text="another value", silenced_until_ms=silence.ordered_until_ms))
+        night.hear(told(revision=2, text="another value", silenced_until_ms=silence.told_until_ms))
         await night.pass_time(5 * MINUTE - SECOND)
         assert night.channels.sent == []
         await night.pass_time(2 * SECOND)

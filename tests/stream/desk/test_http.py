@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from runtime import passwords
 from runtime.clock import ManualClock, SystemClock
 from stream.config import DeskApiConfig, DeskConfig, DeskTls
-from stream.desk import alarm_commands, users
+from stream.desk import alarm_commands
 from stream.desk.book import DeskBook
 from stream.desk.client import DeskClient
 from stream.desk.desk import AlarmDesk, Place
@@ -27,6 +28,7 @@ from tests.patience import PATIENCE_S
 from tests.stream.desk.alarms import AMBER, BINDING, MINUTE, NOW, an_id, told
 from vitals.messages import AlarmState
 from wire.enrol.authority import Authority, key_pem, moment, new_tls_key, pem
+from wire.stays import KnownStay
 
 PASSWORD = "a long way from home"
 RUN = CliRunner()
@@ -44,7 +46,15 @@ class Ward:
         self.users = Users(folder / "users.json")
         self.users.put("anna", PASSWORD, now_ms=NOW)
         config = DeskConfig(addresses=path)
-        self.desk = AlarmDesk(config, self.book, Addresses(path), self.clock, place_of=lambda _: Place("12", "P-1"))
+        self.stays = [KnownStay(BINDING, "12", "P-1", NOW - 60 * MINUTE, None)]
+        self.desk = AlarmDesk(
+            config,
+            self.book,
+            Addresses(path),
+            self.clock,
+            place_of=lambda _: Place("12", "P-1"),
+            stays=lambda: self.stays,
+        )
         self.door = Door(self.users, self.book, self.clock, session_ms=12 * 60 * MINUTE)
         self.trouble = ""
         self.app = build_app(
@@ -107,7 +117,7 @@ def served(ward: Ward, *, tls: DeskTls | None = None) -> Iterator[Ward]:
 
 @pytest.fixture
 def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ward]:
-    monkeypatch.setattr(users, "_MEMORY_KIB", 64)  # tests need not be slow to guess at
+    monkeypatch.setattr(passwords, "_MEMORY_KIB", 64)  # tests need not be slow to guess at
     with served(Ward(tmp_path)) as made:
         yield made
 
@@ -286,7 +296,7 @@ def test_an_alarm_is_shown_with_all_that_there_is_to_say(ward: Ward) -> None:
     assert shown["notice"] == "Decision support and secondary notification. Not a certified medical device."
     assert shown["trouble"] == "still reading the alarms that it missed"
     (alarm,) = shown["alarms"]
-    assert (alarm["priority"], alarm["mark"], alarm["place"], alarm["text"], alarm["binding"]) == (
+    assert (alarm["priority"], alarm["mark"], alarm["place"], alarm["text"], alarm["stay"]) == (
         "high",
         "***",
         "bed 12",
@@ -306,8 +316,8 @@ def test_an_answer_is_on_disk_and_on_its_way_when_it_is_confirmed(ward: Ward) ->
     kept = ward.book.alarms.get(an_id())
     assert kept is not None
     assert kept.answered_by == "anna"
-    (pending,) = ward.book.orders.all()
-    assert pending.order.message.by == "anna"
+    (pending,) = ward.book.entries.all()
+    assert pending.entry.message.by == "anna"
 
 
 def test_an_answer_to_an_alarm_that_got_worse_is_refused(ward: Ward) -> None:
@@ -317,7 +327,7 @@ def test_an_answer_to_an_alarm_that_got_worse_is_refused(ward: Ward) -> None:
 
     assert status == 409
     assert "look again" in answer["problem"]
-    assert ward.book.orders.all() == []
+    assert ward.book.entries.all() == []
 
 
 def test_a_full_disk_refuses_answers(ward: Ward) -> None:

@@ -39,7 +39,7 @@ class Ward(Night):
             Addresses(self.config.addresses),
             self.clock,
             notifier=self.channels,
-            place_of=lambda binding_id: Place(str(int(binding_id, 16))),
+            place_of=lambda stay_id: Place(str(int(stay_id, 16))),
             patients=lambda: self.patients,
         )
 
@@ -56,7 +56,7 @@ def ward(tmp_path: Path) -> Any:
 
 def no_data(bed: int, *, since_ms: int = NOW, **changes: Any) -> AlarmRecord:
     wishes = {"kind": AlarmKind.TECHNICAL, "priority": AMBER, "onset_ms": since_ms, "text": "no data", "basis": "rule"}
-    return told(bed, binding_id=f"{bed:032x}", rule_id="no_data", **(wishes | changes))
+    return told(bed, stay_id=f"{bed:032x}", rule_id="no_data", **(wishes | changes))
 
 
 def back(bed: int, **changes: Any) -> AlarmRecord:
@@ -132,7 +132,7 @@ def test_the_ladder_of_an_outage_begins_with_its_first_alarm(ward: Ward) -> None
 def test_high_and_physiological_alarms_are_sent_at_once_whatever_outage_is_open(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))
-        ward.hear(told(7, binding_id=f"{1:032x}"), no_data(4, priority=RED), no_data(3, priority=RED, revision=1))
+        ward.hear(told(7, stay_id=f"{1:032x}"), no_data(4, priority=RED), no_data(3, priority=RED, revision=1))
         await ward.pass_time()
 
     lived(story)
@@ -146,7 +146,7 @@ def test_high_and_physiological_alarms_are_sent_at_once_whatever_outage_is_open(
 
 def test_a_physiological_alarm_below_high_is_not_part_of_an_outage(ward: Ward) -> None:
     async def story() -> None:
-        shocked = told(7, binding_id=f"{2:032x}", priority=AMBER, rule_id="shock_index")
+        shocked = told(7, stay_id=f"{2:032x}", priority=AMBER, rule_id="shock_index")
         ward.hear(no_data(1), no_data(2), no_data(3), shocked)
         await ward.pass_time(15 * MINUTE)
 
@@ -292,7 +292,7 @@ def test_an_edge_cannot_pass_an_alarm_off_as_an_outage(ward: Ward) -> None:
 
 @pytest.mark.parametrize("open_beds", [2, 3])
 def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(ward: Ward, open_beds: int) -> None:
-    ward.hear(*(no_data(bed) for bed in range(1, 4)), told(7, binding_id=f"{4:032x}"))
+    ward.hear(*(no_data(bed) for bed in range(1, 4)), told(7, stay_id=f"{4:032x}"))
     ward.book.close()
     make_earlier(ward.folder / "desk.sqlite")
     with sqlite3.connect(ward.folder / "desk.sqlite") as earlier:
@@ -317,7 +317,7 @@ def test_a_book_that_was_made_before_outages_is_read_and_its_alarms_become_one(w
     lived(story)
 
     assert len(ward.channels.sent[1:]) == (1 if open_beds == 3 else 2)
-    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("3",)]
+    assert ward.book.query("SELECT value FROM meta WHERE key = 'desk'") == [("4",)]
 
 
 def test_an_outage_that_is_over_before_the_next_turn_delays_no_call(ward: Ward) -> None:

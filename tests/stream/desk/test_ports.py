@@ -16,7 +16,9 @@ from tests.services.receivers import Webhook, webhooks
 from tests.stream.desk.alarms import an_id, told_by_edge
 from tests.stream.desk.data_centres import Cluster, DataCentre, Embedded, an_ill_reading
 from tests.stream.desk.desks import DeskHouse
+from vitals.entry_form import EntryForm
 from vitals.messages import BindingPeriod
+from wire.stays import KnownStay
 
 MINUTE = 60_000
 WITHOUT = "0a" * 16
@@ -87,14 +89,14 @@ def test_an_alarm_calls_and_an_answer_reaches_the_patient_s_monitor_and_ends_cal
             assert not any(one.calls for one in process.desk.standing())
             await until(lambda: process.desk.to_pass_on() == [])
 
-    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, binding 000000")
+    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, stay 000000")
 
 
 def test_a_patient_without_a_wearable_is_an_alarm_and_the_end_of_the_binding_ends_it(
     centre: DataCentre, tmp_path: Path
 ) -> None:
     now_ms = SystemClock().now_ms()
-    began = BindingPeriod(binding_id=WITHOUT, from_ms=now_ms - 11 * MINUTE, heard_ms=now_ms - 11 * MINUTE)
+    began = BindingPeriod(stay_id=WITHOUT, from_ms=now_ms - 11 * MINUTE, heard_ms=now_ms - 11 * MINUTE)
     ended = msgspec.structs.replace(began, to_ms=now_ms, heard_ms=now_ms)
 
     async def story(centre: DataCentre, rounds: Rounds) -> None:
@@ -110,7 +112,7 @@ def test_a_patient_without_a_wearable_is_an_alarm_and_the_end_of_the_binding_end
             over = process._book.alarms.get(standing.kept.alarm.alarm_id)
             assert over is not None
             assert over.alarm.text.startswith("monitoring ended at ")
-            assert (over.alarm.binding_ended, over.answered_by) == (True, None)
+            assert (over.alarm.stay_ended, over.answered_by) == (True, None)
 
     play(centre, tmp_path, story)
 
@@ -124,21 +126,19 @@ def test_the_end_of_a_binding_ends_the_calls_also_for_what_only_an_edge_has_foun
             await centre.receive(ill)
             now_ms = SystemClock().now_ms()
             found = told_by_edge(7, arrived_ms=now_ms, at_ms=now_ms, rule_id="low_spo2")
-            by_edge = msgspec.structs.replace(found, binding_id=ill.binding_id)
+            by_edge = msgspec.structs.replace(found, stay_id=ill.stay_id)
             await centre.receive_from_edge(by_edge)
             await until(lambda: len(process.desk.standing()) >= 2 and bool(rounds.phone.taken))
             from_ms = now_ms - MINUTE
-            await centre.receive(
-                BindingPeriod(binding_id=ill.binding_id, from_ms=from_ms, to_ms=now_ms, heard_ms=now_ms)
-            )
+            await centre.receive(BindingPeriod(stay_id=ill.stay_id, from_ms=from_ms, to_ms=now_ms, heard_ms=now_ms))
             await until(lambda: process.desk.standing() == [])
             await until(lambda: not process._book.deliveries.waiting())
             late = msgspec.structs.replace(by_edge, alarm=told_by_edge(8, at_ms=now_ms).alarm)
             await centre.receive_from_edge(late)
             await centre.receive(an_ill_reading(2))  # of another patient: what came before it has been read
             await until(lambda: bool(process.desk.standing()))
-            others = {one.kept.alarm.binding_id for one in process.desk.standing()}
-            assert others == {an_ill_reading(2).binding_id}
+            others = {one.kept.alarm.stay_id for one in process.desk.standing()}
+            assert others == {an_ill_reading(2).stay_id}
 
     play(centre, tmp_path, story)
 
@@ -150,7 +150,7 @@ def test_a_silence_reaches_the_patient_s_monitor(centre: DataCentre, tmp_path: P
             await until(lambda: bool(rounds.phone.taken))
             alarm = process.desk.standing()[0].kept.alarm
             active_silence = process.desk.silence(alarm.alarm_id, by="anna", minutes=5, revision=alarm.revision)
-            await until(lambda: silenced_until(process, alarm.alarm_id) == active_silence.ordered_until_ms)
+            await until(lambda: silenced_until(process, alarm.alarm_id) == active_silence.told_until_ms)
             assert [one.calls for one in process.desk.standing() if one.kept.alarm.rule_id == alarm.rule_id] == [False]
 
     play(centre, tmp_path, story)
@@ -204,10 +204,38 @@ def test_an_alarm_that_only_an_edge_has_found_calls_and_is_answered(centre: Data
             await until(lambda: bool(rounds.phone.taken))
             (one,) = process.desk.standing()
             process.desk.acknowledge(an_id(7), by="anna", revision=one.kept.alarm.revision)
-            await until(lambda: process.desk.counts.ordered == 1 and process.desk.to_pass_on() == [])
+            await until(lambda: process.desk.counts.passed_on == 1 and process.desk.to_pass_on() == [])
             assert not process.desk.standing()[0].calls
 
-    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, binding abababab")
+    assert play(centre, tmp_path, story)[0].startswith("*** high alarm, stay abababab")
+
+
+def test_what_a_nurse_entered_while_the_engine_was_away_raises_the_alarm_once(
+    centre: DataCentre, tmp_path: Path
+) -> None:
+    now_ms = SystemClock().now_ms()
+    stay = KnownStay(WITHOUT, "12", "P-1", now_ms - MINUTE, None)
+    seen = EntryForm(id="0c" * 16, consciousness="C", respiratory_rate=28, supplemental_oxygen=2)
+
+    def enter(process: DeskProcess) -> None:
+        process.desk.observing.enter(stay, seen.observation(WITHOUT, by="anna", now_ms=SystemClock().now_ms()))
+
+    async def story(centre: DataCentre, rounds: Rounds) -> None:
+        async with rounds.desk() as process:
+            await until(lambda: bool(process.url))
+            await centre.receive(BindingPeriod(stay_id=WITHOUT, from_ms=now_ms - MINUTE, heard_ms=now_ms))
+            await centre.stop_engine()
+            enter(process)
+            enter(process)  # her terminal heard no answer
+        async with rounds.desk() as process:  # and the desk is started again as well
+            await centre.start_engine()
+            await until(lambda: process.desk.to_pass_on() == [] and bool(process.desk.standing()))
+            texts = [one.kept.alarm.text for one in process.desk.standing()]
+            assert any("ACVPU C (+3)" in text for text in texts), texts
+            (shown,) = process.desk.observing.of(WITHOUT)
+            assert shown.is_sent
+
+    play(centre, tmp_path, story)
 
 
 def silenced_until(process: DeskProcess, alarm_id: bytes) -> int | None:

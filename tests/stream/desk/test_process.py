@@ -14,23 +14,24 @@ from runtime.clock import SystemClock
 from runtime.config import load
 from runtime.errors import ConfigError
 from stream.config import DeskConfig, KafkaConfig
-from stream.desk import process
+from stream.desk import process, texts
 from stream.desk.book import BOOK_FILE, DeskBook
 from stream.desk.commands import desk as desk_command
 from stream.desk.desk import AlarmDesk
-from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
+from stream.desk.kafka_ports import KafkaAlarmSource, KafkaEntrySink
 from stream.desk.notify import Addresses
 from stream.desk.ports import SourceRecord
-from stream.desk.process import DeskProcess, desk_config
+from stream.desk.process import Beds, DeskProcess, desk_config
 from stream.engine.plain import PlainWorker
 from stream.errors import DeskUnusable
 from tests.patience import PATIENCE_S
 from tests.services.kafka import Kafka
 from tests.services.receivers import Webhook, webhooks
 from tests.stream.cluster import Log
-from tests.stream.desk.alarms import told
+from tests.stream.desk.alarms import kept, told
 from tests.stream.desk.desks import DeskHouse
 from vitals.messages import Reading
+from wire.identity import BindingRecord, InMemoryDirectory
 
 RUN = CliRunner()
 SAMPLE = Path(process.__file__).with_name("sample.toml")
@@ -47,8 +48,9 @@ def test_the_sample_shows_every_key_and_its_default(tmp_path: Path) -> None:
 
     found, default = load(DeskConfig, told, env_prefix="NONE"), DeskConfig()
 
-    # A ladder that is written out is no longer left to the default, but it is the same.
-    assert dict(found.policy.ladders()) == dict(default.policy.ladders())
+    # A ladder that is written out is no longer left to the default, but it is the same; one that orders name is new.
+    ladders = found.policy.ladders()
+    assert {name: one for name, one in ladders if not name.startswith("named.")} == dict(default.policy.ladders())
     assert (found.policy.high, found.policy.receipt_ms) == (default.policy.high, default.policy.receipt_ms)
     examples = {"roles", "site", "kafka", "api", "clock_file", "policy"}
     same = [name for name in DeskConfig.__struct_fields__ if name not in examples]
@@ -147,7 +149,7 @@ class Running:
             self.book,
             SystemClock(),
             KafkaAlarmSource(config.kafka),
-            KafkaAnswerSink(config.kafka),
+            KafkaEntrySink(config.kafka),
             file=house.config,
         )
 
@@ -192,7 +194,7 @@ def test_from_a_reading_to_an_answer_in_the_patient_s_record(kafka: Kafka, tmp_p
     with webhooks("fails", "takes") as (push, sms):
         asyncio.run(story(push, sms))
 
-    assert sms.titles[0].startswith("*** high alarm, binding 000000")
+    assert sms.titles[0].startswith("*** high alarm, stay 000000")
 
 
 @pytest.mark.services
@@ -245,7 +247,7 @@ def test_without_kafka_it_calls_for_what_it_knows(tmp_path: Path, monkeypatch: p
     with webhooks("takes") as (push,):
         trouble = asyncio.run(story(push))
 
-    assert push.titles == ["*** high alarm, binding abababab, North"]
+    assert push.titles == ["*** high alarm, stay abababab, North"]
     assert trouble == "still reading the alarms that it missed"
 
 
@@ -276,7 +278,7 @@ def test_a_desk_with_unreachable_people_runs_reports_it_and_stops_on_sigterm(tmp
 def an_ill_reading() -> Reading:
     now_ms = time.time_ns() // 1_000_000
     return Reading(
-        binding_id=f"{7:032x}",
+        stay_id=f"{7:032x}",
         reading_id=b"r" * 16,
         session_id=b"s" * 16,
         counter=0,
@@ -293,3 +295,46 @@ async def until(condition: Any, *, within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+class Registered(InMemoryDirectory):
+    """A registry that does not change."""
+
+    def refresh(self, mono_ms: int) -> bool:
+        return False
+
+
+def of_one_stay(number: int, **changes: Any) -> BindingRecord:
+    whole = {
+        "binding_id": bytes([number]) * 16,
+        "stay_id": bytes([1]) * 16,
+        "patient": "P-1",
+        "bed": "North/1",
+        "wearable_id": bytes([0xD0 + number]) * 16,
+        "edge_id": b"e" * 16,
+        "valid_from_ms": number,
+    }
+    return BindingRecord(**whole | changes)  # type: ignore[arg-type]
+
+
+def test_two_devices_of_one_patient_are_one_patient_and_an_alarm_about_one_names_it() -> None:
+    registered = Registered([], [of_one_stay(1, device_name="patch"), of_one_stay(2, device_name="oximeter")])
+    registered.put(of_one_stay(3, stay_id=bytes([3]) * 16, patient="P-2", bed="North/2"))
+    beds = Beds(registered, SystemClock())  # type: ignore[arg-type]
+
+    assert beds.patients() == 2
+    place = beds((bytes([1]) * 16).hex())
+    assert (place.bed, place.patient) == ("North/1", "P-1")
+    about_device = kept(told(key=(bytes([2]) * 16).hex()))
+    assert texts.where(about_device, place.bed, place.patient, place.device(about_device.alarm.key)) == (
+        "bed North/1, oximeter"
+    )
+    assert place.device("") == place.device("spo2") == ""
+
+
+def test_the_bed_is_that_of_a_device_that_is_still_on_the_patient() -> None:
+    taken_off = of_one_stay(2, bed="South/9", valid_to_ms=5, stay_goes_on=True)
+    beds = Beds(Registered([], [of_one_stay(1), taken_off]), SystemClock())  # type: ignore[arg-type]
+
+    assert beds((bytes([1]) * 16).hex()).bed == "North/1"
+    assert beds.patients() == 1

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from runtime.clock import SystemClock
 from stream.desk.desk import Place
-from stream.desk.kafka_ports import KafkaAlarmSource, KafkaAnswerSink
+from stream.desk.kafka_ports import KafkaAlarmSource, KafkaEntrySink
 from stream.desk.process import DeskProcess, desk_config, opened_desk
 from stream.kafka import connection, create_topics, producer, topic
 from stream.records import encode_record
@@ -36,7 +36,7 @@ async def announce(log: Log, *numbers: int, state: AlarmState = AlarmState.ACTIV
     try:
         for number in numbers:
             alarm = told(number, rule_id=f"rule{number}", state=state, at_ms=now_ms, onset_ms=now_ms)
-            key = alarm.alarm.binding_id.encode()
+            key = alarm.alarm.stay_id.encode()
             await sender.send_and_wait(topic(log.config, KAFKA_ALARMS), key=key, value=encode_record(alarm))
     finally:
         await sender.stop()
@@ -73,7 +73,7 @@ def test_a_red_alarm_in_a_topic_that_was_made_again_is_called(kafka: Kafka, tmp_
         config = desk_config(house.config)
 
         async def a_desk(act: Callable[[DeskProcess], Any]) -> None:
-            ports = KafkaAlarmSource(log.config, verify_s=0.3), KafkaAnswerSink(log.config)
+            ports = KafkaAlarmSource(log.config, verify_s=0.3), KafkaEntrySink(log.config)
             with opened_desk(
                 config, None, *ports, SystemClock(), place_of=lambda _: Place(), patients=lambda: None
             ) as process:

@@ -135,7 +135,7 @@ def test_several_recipients_of_one_notification_count_once_towards_the_limit(tmp
     night = a_night(tmp_path, channels)
 
     async def story() -> None:
-        night.hear(*(told(number, binding_id=f"{number:032x}", priority=AMBER) for number in range(1, 11)))
+        night.hear(*(told(number, stay_id=f"{number:032x}", priority=AMBER) for number in range(1, 11)))
         await night.pass_time(14 * MINUTE)
 
     lived(story)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from stream.desk.ports import LogPosition
 from stream.embedded.desk_ports import StoreAlarmSource
 from stream.errors import AlarmSourceLost, CommitFailed
-from stream.records import EdgeAlarmRecord, OrderRecord, decode_alarm_record
+from stream.records import AnswerRecord, EdgeAlarmRecord, decode_alarm_record
 from tests.stream.receiving_site import NOW, SECOND, Site
 from vitals.messages import Acknowledge, AlarmChanged
 from wire.answers import open_answer
@@ -42,7 +42,7 @@ def test_an_alarm_that_an_edge_found_is_in_the_log_once_with_the_frame_it_came_i
     ((_, body),) = site.store.alarm_records(0, 10)
     record = decode_alarm_record(body)
     assert isinstance(record, EdgeAlarmRecord)
-    assert (record.alarm, record.binding_id) == (found, site.demo.bindings[0].binding_id.hex())
+    assert (record.alarm, record.stay_id) == (found, site.demo.bindings[0].binding_id.hex())
     assert (record.frame.edge_id, record.frame.session_id) == (site.edge.me.device_id, session.session_id)
 
 
@@ -65,7 +65,7 @@ def test_an_answer_to_what_only_an_edge_has_found_survives_a_restart_until_the_e
         grade=7.0,
     )
     binding_id = site.demo.bindings[0].binding_id.hex()
-    order = Acknowledge(binding_id=binding_id, alarm_id=found.alarm_id, by="anna", at_ms=NOW + SECOND)
+    order = Acknowledge(stay_id=binding_id, alarm_id=found.alarm_id, by="anna", at_ms=NOW + SECOND)
 
     def told() -> list[tuple[bytes, int]]:
         """Alarm and grade of the answers that go out after a heartbeat."""
@@ -78,9 +78,9 @@ def test_an_answer_to_what_only_an_edge_has_found_survives_a_restart_until_the_e
         ]
 
     async def answer() -> None:
-        answering = asyncio.create_task(site.stream.put_order(OrderRecord(message=order)))
+        answering = asyncio.create_task(site.stream.put_entry(AnswerRecord(message=order)))
         await asyncio.sleep(0)
-        site.stream.apply_orders()
+        site.stream.apply_entries()
         await answering
 
     site.accept(session.frame, session.seal(encode(found))[1])
@@ -108,26 +108,26 @@ def test_an_answer_waits_while_the_disk_is_full_and_is_applied_once_there_is_roo
 
     async def story() -> None:
         monkeypatch.setattr(type(site.store), "put_states", full)
-        answering = asyncio.create_task(site.stream.put_order(an_answer(alarm)))
+        answering = asyncio.create_task(site.stream.put_entry(an_answer(alarm)))
         await asyncio.sleep(0)
-        site.stream.apply_orders()
+        site.stream.apply_entries()
         assert not answering.done()
         assert site.stream.counts.failed_commits == 1
         monkeypatch.setattr(type(site.store), "put_states", commit)
-        site.stream.apply_orders()
+        site.stream.apply_entries()
         await answering
 
     asyncio.run(story())
 
     assert site.alarms[-1].acknowledged_by == "anna"
-    assert site.stream.counts.orders == 1
+    assert site.stream.counts.entries == 1
 
 
 def test_an_answer_that_was_not_committed_when_the_process_died_is_put_again(tmp_path: Path) -> None:
     site, alarm = a_site_with_an_alarm(tmp_path)
 
     async def killed() -> None:
-        answering = asyncio.create_task(site.stream.put_order(an_answer(alarm)))
+        answering = asyncio.create_task(site.stream.put_entry(an_answer(alarm)))
         await asyncio.sleep(0)
         answering.cancel()  # the process ends: nobody was told that it is durable
         with contextlib.suppress(asyncio.CancelledError):
@@ -135,9 +135,9 @@ def test_an_answer_that_was_not_committed_when_the_process_died_is_put_again(tmp
 
     async def again() -> None:
         for _ in range(2):  # the second time after a kill between the commit and the desk's note of it
-            answering = asyncio.create_task(site.stream.put_order(an_answer(alarm)))
+            answering = asyncio.create_task(site.stream.put_entry(an_answer(alarm)))
             await asyncio.sleep(0)
-            site.stream.apply_orders()
+            site.stream.apply_entries()
             await answering
 
     asyncio.run(killed())
@@ -195,10 +195,10 @@ def a_site_with_an_alarm(folder: Path) -> tuple[Site, AlarmChanged]:
     return site, next(one for one in site.alarms if one.rule_id == "news2")
 
 
-def an_answer(alarm: AlarmChanged) -> OrderRecord:
-    return OrderRecord(
+def an_answer(alarm: AlarmChanged) -> AnswerRecord:
+    return AnswerRecord(
         message=Acknowledge(
-            binding_id=alarm.binding_id,
+            stay_id=alarm.stay_id,
             alarm_id=alarm.alarm_id,
             by="anna",
             at_ms=NOW + SECOND,

@@ -2,21 +2,50 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from stream.embedded.store import Store
 from stream.errors import CommitFailed, FileUnusable
-from stream.records import BindingEndedRecord, decode_alarm_record
+from stream.records import StayEndedRecord, decode_alarm_record
+from stream.store.sqlite_record import STORE_FILE, SqliteRecord
 from tests.vitals.stories import BINDING, HOUR, MINUTE, START, a_reading, steady
-from vitals.messages import AlarmChanged, AlarmState, Event, MonitoringEnded, WindowClosed, WindowOutdated
+from vitals.messages import (
+    AlarmChanged,
+    AlarmState,
+    Consciousness,
+    Event,
+    MonitoringEnded,
+    Observation,
+    ObservationRecorded,
+    ReadingJudged,
+    WindowClosed,
+    WindowOutdated,
+)
 from vitals.monitor import PatientMonitor
 from vitals.plan import MonitoringPlan
 from wire.receiver import SessionRow
 
-BEFORE_6 = "ALTER TABLE alarm DROP COLUMN binding_ended;"
+BEFORE_7 = (
+    "DROP TABLE observation; ALTER TABLE reading DROP COLUMN device; ALTER TABLE reading DROP COLUMN activity; "
+    "ALTER TABLE news2 DROP COLUMN orders_version; ALTER TABLE alarm DROP COLUMN orders_version;"
+)
+BEFORE_6 = f"{BEFORE_7} ALTER TABLE alarm DROP COLUMN binding_ended;"
 BEFORE_5 = f"{BEFORE_6} DROP TABLE edge_alarm; DROP TABLE edge_answer; ALTER TABLE alarm DROP COLUMN grade;"
+
+
+BEFORE_4 = f"{BEFORE_5} DROP TABLE alarm_log; DELETE FROM meta WHERE key = 'alarm_log';"
+BEFORE_3 = f"{BEFORE_4} ALTER TABLE alarm DROP COLUMN response;"
+UNDO = {
+    "6": BEFORE_7,
+    "5": BEFORE_6,
+    "4": BEFORE_5,
+    "3": BEFORE_4,
+    "2": BEFORE_3,
+    "1": f"{BEFORE_3} DROP TABLE model_score;",
+}
 
 
 def a_story() -> list[Event]:
@@ -142,7 +171,7 @@ def test_a_store_from_before_edges_asked_models_is_taken_over(tmp_path: Path) ->
     with Store(tmp_path / "store") as store:
         assert store.state("00") == b"as it was"
         assert store.count("model_score") == 0
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("6",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("7",)]
 
 
 def test_a_store_from_before_the_alarm_desk_tells_it_of_the_alarms_that_are_open(tmp_path: Path) -> None:
@@ -202,7 +231,7 @@ def test_a_window_that_is_outdated_is_computed_again_from_the_readings(tmp_path:
     story = a_story()
     window = next(event for event in story if isinstance(event, WindowClosed) and event.sign == "spo2")
     wrong = WindowClosed(
-        binding_id=window.binding_id,
+        stay_id=window.stay_id,
         sign="spo2",
         start_ms=window.start_ms,
         width_ms=window.width_ms,
@@ -211,9 +240,7 @@ def test_a_window_that_is_outdated_is_computed_again_from_the_readings(tmp_path:
         minimum=1.0,
         maximum=1.0,
     )
-    outdated = WindowOutdated(
-        binding_id=window.binding_id, sign="spo2", start_ms=window.start_ms, width_ms=window.width_ms
-    )
+    outdated = WindowOutdated(stay_id=window.stay_id, sign="spo2", start_ms=window.start_ms, width_ms=window.width_ms)
     with Store(tmp_path / "store") as store:
         with store.transaction():
             store.put_events([*story, wrong, outdated])
@@ -264,7 +291,8 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
     assert alarms
 
     with Store(tmp_path / "store") as store:
-        assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, "", 0.0, 0) for row in alarms]
+        found = store.query("SELECT * FROM alarm ORDER BY alarm_id, revision")
+        assert found == [(*row, "", 0.0, 0, 0) for row in alarms]
         with store.transaction():
             store.put_events([msgspec.structs.replace(one, revision=99) for one in a_story() if is_news2(one)][:1])
         ((response,),) = store.query("SELECT response FROM alarm WHERE revision = 99")
@@ -274,12 +302,13 @@ def test_a_store_from_before_alarms_had_a_response_is_taken_over(tmp_path: Path)
 @pytest.mark.parametrize(
     ("schema", "undo", "added"),
     [
-        ("5", BEFORE_6, (0,)),
-        ("4", BEFORE_5, (0.0, 0)),
-        ("3", f"{BEFORE_5} DROP TABLE alarm_log; DELETE FROM meta WHERE key = 'alarm_log';", (0.0, 0)),
+        ("6", BEFORE_7, (0,)),
+        ("5", BEFORE_6, (0, 0)),
+        ("4", BEFORE_5, (0.0, 0, 0)),
+        ("3", BEFORE_4, (0.0, 0, 0)),
     ],
 )
-def test_a_store_from_before_the_end_of_a_binding_ended_its_alarms_is_taken_over(
+def test_a_store_of_an_earlier_version_is_taken_over(
     schema: str, undo: str, added: tuple[float, ...], tmp_path: Path
 ) -> None:
     with Store(tmp_path / "store") as store, store.transaction():
@@ -292,8 +321,64 @@ def test_a_store_from_before_the_end_of_a_binding_ended_its_alarms_is_taken_over
 
     with Store(tmp_path / "store") as store:
         assert store.query("SELECT * FROM alarm ORDER BY alarm_id, revision") == [(*row, *added) for row in alarms]
-        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("6",)]
+        assert store.query("SELECT value FROM meta WHERE key = 'schema'") == [("7",)]
         assert store.alarm_records(0, 1_000)
+        taken_over = columns(store)
+    with Store(tmp_path / "new") as store:
+        assert taken_over == columns(store)
+
+
+def an_observation(**changes: Any) -> ObservationRecorded:
+    observed = Observation(
+        stay_id=BINDING,
+        observation_id=b"o" * 16,
+        by="anna",
+        at_ms=START,
+        entered_ms=START + 1,
+        heard_ms=START + 2,
+        consciousness=Consciousness.CONFUSION,
+        temperature=38.5,
+        glucose=5.5,
+        off_until_ms=START + HOUR,
+        note="tired",
+    )
+    return ObservationRecorded(observation=msgspec.structs.replace(observed, **changes), late=False, refused="")
+
+
+def test_what_people_observed_and_which_device_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
+    first, correction = an_observation(), an_observation(observation_id=b"p" * 16, corrects=b"o" * 16, edge="e1")
+    of_oximeter = msgspec.structs.replace(a_reading(0, spo2=91), binding_id="0d" * 16, activity=3)
+    with Store(tmp_path / STORE_FILE) as store, store.transaction():
+        store.put_events([first, correction, first])
+        store.put_events([ReadingJudged(reading=of_oximeter, late=False, backfilled=False)])
+
+    with SqliteRecord(tmp_path / STORE_FILE) as record:
+        assert record.stays() == [BINDING]
+        assert list(record.observations(BINDING)) == [first, correction]
+        assert list(record.readings(BINDING)) == [of_oximeter]
+        assert record.rows_of(BINDING) == 3
+
+
+@pytest.mark.parametrize("schema", ["1", "2", "3", "4", "5", "6"])
+def test_a_record_of_an_earlier_version_is_read(schema: str, tmp_path: Path) -> None:
+    with Store(tmp_path / STORE_FILE) as store, store.transaction():
+        store.put_events(a_story())
+    with sqlite3.connect(tmp_path / STORE_FILE) as earlier:
+        earlier.executescript(f"{UNDO[schema]} UPDATE meta SET value = '{schema}' WHERE key = 'schema'")
+    earlier.close()
+
+    with SqliteRecord(tmp_path / STORE_FILE) as record:
+        assert record.stays() == [BINDING]
+        assert [one.binding_id for one in record.readings(BINDING)] == [""] * len(steady(0, 5 * MINUTE)) + [""]
+        assert list(record.observations(BINDING)) == []
+        assert list(record.scores(BINDING))
+        assert len(list(record.alarms(BINDING))) == sum(isinstance(one, AlarmChanged) for one in a_story())
+
+
+def columns(store: Store) -> dict[str, list[str]]:
+    """The columns of each table, in their order: rows are written by place."""
+    tables = store.query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    return {name: [row[1] for row in store.query(f"PRAGMA table_info({name})")] for (name,) in tables}
 
 
 def is_news2(event: Event) -> bool:
@@ -326,7 +411,7 @@ def test_the_alarm_log_loses_what_is_old_and_never_what_is_open_or_newest(tmp_pa
 
 
 def test_the_alarm_log_loses_the_old_end_of_a_binding(tmp_path: Path) -> None:
-    ended = MonitoringEnded(binding_id=BINDING, at_ms=START + HOUR, ended_ms=START + HOUR)
+    ended = MonitoringEnded(stay_id=BINDING, at_ms=START + HOUR, ended_ms=START + HOUR)
     with Store(tmp_path / "store") as store:
         with store.transaction():
             store.put_events([ended, *a_story()])
@@ -335,4 +420,4 @@ def test_the_alarm_log_loses_the_old_end_of_a_binding(tmp_path: Path) -> None:
             assert store.prune_alarm_log(before_ms=ended.at_ms + 1, open_alarms=()) > 0
         left = [decode_alarm_record(body) for _, body in store.alarm_records(0, 1_000)]
 
-    assert not any(isinstance(record, BindingEndedRecord) for record in left)
+    assert not any(isinstance(record, StayEndedRecord) for record in left)

@@ -1,25 +1,47 @@
 """The processor of a partition, without Kafka: restored states, damaged states, and the records it returns."""
 
-import pytest
+from collections.abc import Callable
 
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from runtime.time_zone import clock_or_utc
 from stream.engine.processor import EVENTS_PER_RECORD, CommitBatch, Processor
 from stream.records import (
     AlarmRecord,
-    BindingEndedRecord,
     FrameRef,
-    OrderRecord,
+    ObservationRecord,
     PeriodRecord,
     ReadingRecord,
+    StayEndedRecord,
     decode_alarm_record,
     decode_judgement_record,
     decode_state_row,
     encode_record,
     mark_of,
 )
-from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading
+from tests.stream.cluster import record_of
+from tests.stream.nights import BED_1, BED_2, a_bad_night, as_it_arrived, reading, stays_of_many_devices
 from tests.stream.receiving_site import HOUR, NOW, SECOND
-from vitals.messages import BindingPeriod, Message, News2Scored, ReadingJudged, Tick
+from tests.stream.test_records import BED, BEFORE_STAYS, GOLDEN
+from vitals.messages import (
+    AlarmChanged,
+    BindingPeriod,
+    Consciousness,
+    Event,
+    Message,
+    ModelScore,
+    News2Scored,
+    Observation,
+    ObservationRecorded,
+    Reading,
+    ReadingJudged,
+    Tick,
+)
 from vitals.patient_group import PatientGroup
+from vitals.patients import Patients
+from vitals.plan import MonitoringPlan
 from wire.errors import DecodeError
 
 
@@ -27,8 +49,8 @@ def record(
     message: Message, *, frame: int | None = None, scale: int = 1, group: PatientGroup = PatientGroup.UNSTATED
 ) -> bytes:
     assert not isinstance(message, Tick)
-    if not hasattr(message, "reading_id"):
-        return encode_record(OrderRecord(message=message))  # type: ignore[arg-type]
+    if not isinstance(message, Reading | ModelScore):
+        return record_of(message)
     ref = None if frame is None else FrameRef(b"e" * 16, b"s" * 16, 1, frame)
     return encode_record(
         ReadingRecord(messages=(message,), frame=ref, spo2_scale=scale, group=group)  # type: ignore[arg-type]
@@ -201,8 +223,11 @@ def test_a_value_that_is_not_a_record_changes_nothing() -> None:
     assert processor.drain().is_empty
 
 
-def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_state() -> None:
-    story = [one for one in as_it_arrived(a_bad_night()) if not isinstance(one, Tick)]
+@pytest.mark.parametrize("night", [a_bad_night, stays_of_many_devices])
+def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_state(
+    night: Callable[[], list[Message]],
+) -> None:
+    story = [one for one in as_it_arrived(night()) if not isinstance(one, Tick)]
     whole, rows = Processor(), []
     for offset, message in enumerate(story):
         whole.apply(offset, record(message))
@@ -218,8 +243,68 @@ def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_stat
     assert dict(rows) | dict(last.drain().states) == dict(whole.drain().states)
 
 
+def test_what_a_person_observed_at_an_edge_is_acknowledged_with_its_events() -> None:
+    frame = FrameRef(b"e" * 16, b"s" * 16, 1, 9)
+    processor = Processor()
+
+    processor.apply(0, encode_record(ObservationRecord(message=observed(), frame=frame)))
+    ((_, judged),) = processor.drain().judgements
+    processor.apply(1, encode_record(ObservationRecord(message=observed(), frame=frame)))
+    again = [decode_judgement_record(value) for _, value in processor.drain().judgements]
+
+    first = decode_judgement_record(judged)
+    assert first.frames == (frame,)
+    (recorded,) = [one for one in first.events if isinstance(one, ObservationRecorded)]
+    assert recorded.observation == observed()
+    assert [one.frames for one in again] == [(frame,)]  # its first events may have been lost before they were stored
+
+
+def test_an_observation_of_the_desk_moves_no_timer_of_the_workers() -> None:
+    processor = Processor()
+
+    processor.apply(0, encode_record(ObservationRecord(message=observed())))
+
+    assert processor.heard_ms is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_the_readings_of_all_devices_of_a_stay_meet_in_one_monitor(count: int) -> None:
+    processor, direct = Processor(), Patients(lambda _: MonitoringPlan(), clock_of=clock_or_utc)
+    events: list[Event] = []
+    for number in range(12):
+        device = number % count
+        one = replace(
+            reading(number * SECOND),
+            binding_id=f"{device:032x}" if device else "",
+            session_id=bytes([device]) * 16,
+            counter=number // count,
+        )
+        events += direct.apply(one)
+        processor.apply(number, encode_record(ReadingRecord(messages=(one,), frame=FrameRef(b"e", b"s", 1, number))))
+
+    batch = processor.drain()
+
+    ((key, row),) = batch.states
+    assert (key.decode(), decode_state_row(row).snapshot) == (BED_1, direct.drain().snapshots[BED_1])
+    ((_, value),) = batch.judgements
+    assert list(decode_judgement_record(value).events) == [one for one in events if not isinstance(one, AlarmChanged)]
+    assert [frame.counter for frame in decode_judgement_record(value).frames] == list(range(12))
+
+
+def observed() -> Observation:
+    return Observation(
+        stay_id=BED_1,
+        observation_id=b"o" * 16,
+        by="anna",
+        at_ms=NOW,
+        entered_ms=NOW + SECOND,
+        heard_ms=NOW + 2 * SECOND,
+        consciousness=Consciousness.ALERT,
+    )
+
+
 def bound(after_ms: int, *, to_ms: int | None = None, group: PatientGroup = PatientGroup.UNSTATED) -> bytes:
-    period = BindingPeriod(binding_id=BED_1, from_ms=NOW, to_ms=to_ms, heard_ms=NOW + after_ms)
+    period = BindingPeriod(stay_id=BED_1, from_ms=NOW, to_ms=to_ms, heard_ms=NOW + after_ms)
     return encode_record(PeriodRecord(message=period, spo2_scale=2, group=group))
 
 
@@ -273,6 +358,24 @@ def test_the_end_of_a_binding_comes_after_the_ends_of_its_alarms() -> None:
 
     *alarms, last = [decode_alarm_record(value) for _, value in processor.drain().alarms]
     assert alarms
-    assert all(isinstance(one, AlarmRecord) and one.alarm.binding_ended for one in alarms)
-    assert last == BindingEndedRecord(binding_id=BED_1, ended_ms=NOW + 2 * SECOND, at_ms=NOW + 2 * SECOND)
+    assert all(isinstance(one, AlarmRecord) and one.alarm.stay_ended for one in alarms)
+    assert last == StayEndedRecord(stay_id=BED_1, ended_ms=NOW + 2 * SECOND, at_ms=NOW + 2 * SECOND)
     assert processor.timer_at() is None
+
+
+def test_a_topic_and_states_of_the_version_before_stays_are_taken_over() -> None:
+    before = {type(GOLDEN[place][0]): bytes.fromhex(earlier) for place, earlier in BEFORE_STAYS}
+    first = Processor()
+    first.apply(0, before[ReadingRecord])
+    ((key, row),) = first.drain().states
+    assert key.decode() == BED
+    shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(row)[:6])  # six fields, as it was
+
+    again = Processor([(key, shorter)], end=2)
+    again.apply(0, before[ReadingRecord])
+    assert again.drain().is_empty  # the state includes it
+    again.apply(1, before[PeriodRecord])
+
+    assert not again.damaged
+    ((_, ended),) = again.drain().states
+    assert decode_state_row(ended).spo2_scale == 2

@@ -2,11 +2,21 @@
 
 import contextlib
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from stream.ingest.courier import FIRST_RESEND_MS, OVERDUE_MS, RESEND_MS, Courier, Parcel
+from stream.ingest.courier import (
+    FIRST_RESEND_MS,
+    MOST_REFUSED,
+    OVERDUE_MS,
+    REFUSED_AGAIN_MS,
+    RESEND_MS,
+    Courier,
+    Parcel,
+)
+from stream.site.edges_without_orders import EdgeWithoutOrders
 from tests.stream.site.registries import HOUR, SECOND, Desk
 from wire.enrol.wallet import Wallet
 
@@ -18,6 +28,7 @@ class Shelf:
 
     def __init__(self, **of: list[str]) -> None:
         self._of = {name.encode()[:1] * 16: of[name] for name in of}
+        self.handed: dict[bytes, dict[bytes, set[bytes]]] = {}
 
     def put(self, edge_id: bytes, *names: str) -> None:
         self._of[edge_id] = list(names)
@@ -28,11 +39,17 @@ class Shelf:
     def edges(self) -> list[bytes]:
         return list(self._of)
 
-    def documents_for(self, device_id: bytes) -> list[bytes]:
-        return [frame(name) for name in self._of[device_id]]
+    def documents_for(self, device_id: bytes, *, without: Collection[bytes] = ()) -> list[bytes]:
+        return [frame(name) for name in self._of[device_id] if name.encode() not in without]
 
-    def digest_for(self, device_id: bytes) -> bytes:
-        return digest(*self._of[device_id])
+    def handed_over(self, edge_id: bytes) -> dict[bytes, set[bytes]]:
+        return self.handed.get(edge_id, {})
+
+    def digest_for(self, device_id: bytes, *, with_orders: bool = True) -> bytes:
+        return digest(*(name for name in self._of[device_id] if with_orders or not name.startswith("orders")))
+
+    def stays_with_orders(self, edge_id: bytes) -> int:
+        return sum(name.startswith("orders") for name in self._of[edge_id])
 
 
 def frame(name: str) -> bytes:
@@ -123,6 +140,43 @@ def test_a_repeated_digest_does_not_speed_up_resending(after_ms: int, is_sent: b
     courier.on_heartbeat(ANN, digest(), 1_000)
 
     assert names(courier.due(FIRST_RESEND_MS + after_ms)) == ({ANN: ["keys"]} if is_sent else {})
+
+
+def test_an_edge_of_an_earlier_version_is_named_and_is_not_sent_the_orders_all_the_time() -> None:
+    courier = Courier(Shelf(ann=["keys", "orders 1", "orders 2"], ben=["keys", "orders 3"]))
+    courier.changed(0)
+    sent, named = [], {}
+    for mono_ms in range(0, HOUR, 1_000):
+        if mono_ms % 30_000 == 0:
+            courier.on_heartbeat(ANN, digest("keys"), mono_ms, program="0.9")  # it does not know what orders are
+            courier.on_heartbeat(BEN, digest("keys", "orders 3"), mono_ms, program="1.0")
+        sent += [mono_ms for one in courier.due(mono_ms) if one.edge_id == ANN]
+        if found := courier.without_orders():
+            named.setdefault(found[0], mono_ms)
+
+    assert list(named) == [EdgeWithoutOrders(edge=ANN.hex(), program="0.9", stays=2)]
+    assert max(named.values()) <= 5 * 60_000
+    assert len(sent) <= MOST_REFUSED + HOUR // REFUSED_AGAIN_MS + 1
+    assert len(sent) > MOST_REFUSED
+    assert list(courier.behind(HOUR)) == []  # it is named for what it lacks, and has everything else
+
+
+def test_an_edge_that_was_updated_is_sent_its_orders_at_once() -> None:
+    courier = Courier(Shelf(ann=["keys", "orders 1"]))
+    courier.changed(0)
+    for mono_ms in range(0, 600_000, 1_000):
+        if mono_ms % 30_000 == 0:
+            courier.on_heartbeat(ANN, digest("keys"), mono_ms, program="0.9")
+        courier.due(mono_ms)
+    before = courier.without_orders()
+
+    courier.on_heartbeat(ANN, digest("keys"), 600_000, program="1.0")
+    sent = names(courier.due(600_000 + FIRST_RESEND_MS))
+    courier.on_heartbeat(ANN, digest("keys", "orders 1"), 601_000, program="1.0")
+
+    assert [one.edge for one in before] == [ANN.hex()]
+    assert sent == {ANN: ["keys", "orders 1"]}
+    assert courier.without_orders() == []
 
 
 def test_due_edges_are_served_in_turns() -> None:
@@ -257,3 +311,57 @@ def test_an_edge_with_all_documents_is_sent_nothing_for_two_weeks(tmp_path: Path
     assert sent == 0
     with contextlib.closing(desk.site):
         assert Wallet.load(edge.folder).digest == edge.digest
+
+
+# A patient whose devices have gone to another edge
+
+
+def test_the_old_edge_is_told_after_the_new_one_has_confirmed() -> None:
+    shelf = Shelf(ann=["keys", "over"], ben=["keys", "begins"])
+    shelf.handed[ANN] = {b"over": {BEN}}
+    courier = Courier(shelf)
+
+    courier.changed(0)
+    assert names(courier.due(0)) == {ANN: ["keys"], BEN: ["keys", "begins"]}
+    courier.on_heartbeat(ANN, digest("keys"), RESEND_MS)
+    assert names(courier.due(RESEND_MS + FIRST_RESEND_MS)) == {ANN: ["keys"]}
+    courier.on_heartbeat(BEN, digest("keys", "begins"), RESEND_MS)
+    courier.on_heartbeat(ANN, digest("keys"), 2 * RESEND_MS)
+
+    assert names(courier.due(2 * RESEND_MS + FIRST_RESEND_MS)) == {ANN: ["keys", "over"]}
+
+
+def test_an_edge_that_waits_for_another_one_is_not_called_behind() -> None:
+    shelf = Shelf(ann=["keys", "over"], ben=["begins"])
+    shelf.handed[ANN] = {b"over": {BEN}}
+    courier = Courier(shelf)
+    courier.changed(0)
+
+    for mono_ms in range(0, 2 * OVERDUE_MS, RESEND_MS):
+        courier.on_heartbeat(ANN, digest("keys"), mono_ms)
+        courier.due(mono_ms)
+
+    assert list(courier.behind(2 * OVERDUE_MS)) == []
+    courier.on_heartbeat(BEN, digest("begins"), 2 * OVERDUE_MS)
+    courier.on_heartbeat(ANN, digest("keys"), 2 * OVERDUE_MS)
+    courier.due(3 * OVERDUE_MS)
+    assert list(courier.behind(3 * OVERDUE_MS)) == [ANN]
+
+
+def test_the_registry_says_what_waits_for_whom(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    edge, other = desk.enrol("edge"), desk.enrol("edge")
+    worn, more = desk.enrol(), desk.enrol()
+    documents, binding = desk.registry.documents, desk.bind(worn, edge)
+    assert documents.handed_over(edge.me.device_id) == {}
+
+    desk.bind(more, other)
+    assert documents.handed_over(edge.me.device_id) == {}
+    desk.registry.unbind(binding, who="tester")
+
+    assert documents.handed_over(edge.me.device_id) == {binding: {other.me.device_id}}
+    assert documents.handed_over(other.me.device_id) == {}
+    everything = documents.documents_for(edge.me.device_id)
+    assert len(documents.documents_for(edge.me.device_id, without=[binding])) == len(everything) - 1
+    desk.registry.discharge(binding, who="tester")
+    assert documents.handed_over(edge.me.device_id) == {}

@@ -34,7 +34,7 @@ def test_a_reading_has_the_binding_of_its_session(site: Site) -> None:
     taken = an_ingest(site).accept(topic(site), site.sealed(site.message(0)), now_ms=NOW, mono_ms=0)
 
     assert isinstance(taken.content, ReadingWithScores)
-    assert taken.content.reading.binding_id == site.demo.bindings[0].binding_id.hex()
+    assert taken.content.reading.stay_id == site.demo.bindings[0].binding_id.hex()
     assert taken.content.reading.heart_rate == 70.0
 
 
@@ -96,7 +96,7 @@ def test_model_scores_come_with_the_reading_and_have_its_time(site: Site) -> Non
     assert isinstance(taken, ReadingWithScores)
     (score,) = taken.scores
     assert taken.messages == [taken.reading, score]
-    assert (score.binding_id, score.reading_id) == (taken.reading.binding_id, taken.reading.reading_id)
+    assert (score.stay_id, score.reading_id) == (taken.reading.stay_id, taken.reading.reading_id)
     assert (score.at_ms, score.received_ms, score.arrived_ms) == (NOW, NOW, NOW)
     assert (score.model, score.score, score.threshold, score.reason) == ("sepsis", 0.06, 0.03, "RR 28 (+1.2)")
 

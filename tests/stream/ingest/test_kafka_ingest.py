@@ -137,7 +137,7 @@ def test_a_frame_is_confirmed_when_kafka_has_it_and_acknowledged_when_it_is_stor
     (reading,) = arrived.messages
     assert isinstance(reading, Reading)
     assert reading.heart_rate == 70.0
-    assert reading.binding_id == hearing.site.demo.bindings[0].binding_id.hex()
+    assert reading.stay_id == hearing.site.demo.bindings[0].binding_id.hex()
 
 
 def test_a_repeated_frame_is_forwarded_until_it_is_stored_also_after_a_restart(kafka: Kafka, tmp_path: Path) -> None:
@@ -244,6 +244,8 @@ def test_no_frame_is_confirmed_until_kafka_is_up(tmp_path: Path) -> None:
 def test_patient_locations_are_published_at_the_start_and_every_minute(kafka: Kafka, tmp_path: Path) -> None:
     hearing = Hearing(kafka, tmp_path)
     bindings = hearing.site.demo.bindings
+    further = msgspec.structs.replace(bindings[0], binding_id=b"further device 1", device_name="oximeter")
+    hearing.site.demo.ingest.directory.put(further)  # a patient with two devices is in one place
 
     async def placed() -> list[PatientLocation]:
         found = [decode_health(one.value) for one in await hearing.log.records(KAFKA_HEALTH)]
@@ -266,7 +268,8 @@ def test_patient_locations_are_published_at_the_start_and_every_minute(kafka: Ka
 
     found = asyncio.run(story())
 
-    assert {(one.binding_id, one.bed, one.patient) for one in found} == {
+    assert [len(one.devices) for one in found if one.stay_id == bindings[0].stay] == [2, 2]
+    assert {(one.stay_id, one.bed, one.patient) for one in found} == {
         (one.binding_id.hex(), one.bed, one.patient) for one in bindings
     }
     assert len({one.at_ms for one in found}) == 2
@@ -295,8 +298,8 @@ def test_workers_are_told_of_bindings_before_their_readings_and_of_their_end(kaf
     found = asyncio.run(story())
 
     first = [one for one in found if isinstance(one, PeriodRecord)][:2]
-    assert {one.message.binding_id for one in first} == {binding.binding_id.hex(), other.binding_id.hex()}
+    assert {one.message.stay_id for one in first} == {binding.binding_id.hex(), other.binding_id.hex()}
     assert isinstance(found[2], ReadingRecord)
     (end,) = [one.message for one in found[3:] if isinstance(one, PeriodRecord) and one.message.to_ms is not None]
-    assert (end.binding_id, end.from_ms, end.to_ms) == (binding.binding_id.hex(), binding.valid_from_ms, NOW + MINUTE)
+    assert (end.stay_id, end.from_ms, end.to_ms) == (binding.binding_id.hex(), binding.valid_from_ms, NOW + MINUTE)
     assert end.edge_heard_ms == NOW

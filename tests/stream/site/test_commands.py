@@ -26,7 +26,20 @@ from wire.identity import Role
 ROOT = Path(__file__).parents[3]
 GROUPS = {
     "pki": ["init", "issue", "renew", "revoke", "show"],
-    "registry": ["serve", "add", "invite", "bind", "unbind", "bindings"],
+    "registry": [
+        "serve",
+        "add",
+        "invite",
+        "admit",
+        "bind",
+        "unbind",
+        "exchange",
+        "move",
+        "facts",
+        "discharge",
+        "stays",
+        "bindings",
+    ],
     "broker": ["write"],
     "audit": ["verify"],
 }
@@ -450,7 +463,7 @@ def test_without_a_terminal_what_is_not_stated_is_said_to_be_scored_as_an_adult(
     assert "not for people under 16 nor in pregnancy: state --age and --pregnant or --not-pregnant" in ran.err
 
 
-def test_a_second_wearable_of_a_patient_is_said_and_another_patient_in_the_bed_is_refused(centre: Centre) -> None:
+def test_a_second_wearable_of_a_patient_joins_and_another_patient_in_the_bed_is_refused(centre: Centre) -> None:
     first, second = centre.add("wearable").device_id.hex(), centre.add("wearable").device_id.hex()
     edge = centre.add("edge").device_id.hex()
 
@@ -459,10 +472,107 @@ def test_a_second_wearable_of_a_patient_is_said_and_another_patient_in_the_bed_i
 
     assert foreign.code == 2
     assert "bed 7 has another patient" in foreign.err
-    assert foreign.err.split("`")[1].startswith("vitalloom registry unbind ")
+    commands_named = [one for one in foreign.err.split("`") if one.startswith("vitalloom registry")]
+    assert [one.split()[2] for one in commands_named] == ["discharge", "move"]
     assert also_worn.code == 0
-    assert "note: this patient wears another wearable as well" in also_worn.out
-    assert "Each is scored by itself" in also_worn.out
+    assert "wears another device already" in also_worn.out
+    assert "has 2 devices, which are judged together" in also_worn.out
+    assert len({one["stay_id"] for one in centre.bound()}) == 1
+
+
+# Stays
+
+
+def stays(centre: Centre) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(centre.ok("registry", "stays", "--json"))
+    return found
+
+
+def test_from_admission_to_discharge(centre: Centre) -> None:
+    patch, cuff, spare = (
+        centre.add("wearable", "--label", name).device_id.hex() for name in ("patch", "cuff", "spare")
+    )
+    edge = centre.add("edge").device_id.hex()
+
+    admitted = centre.run("registry", "admit", "P0001", "--bed", "7", "--age", "67", "--sex", "male")
+    assert admitted.code == 0
+    (empty,) = stays(centre)
+    assert empty["stay_id"] in admitted.out
+    assert (empty["devices"], empty["note"][:2]) == ([], "**")
+    for wearable in (patch, cuff):
+        centre.ok("registry", "bind", "--wearable", wearable, "--edge", edge, "--patient", "P0001")
+    assert "the stay goes on" in centre.ok("registry", "exchange", "patch", "--wearable", "spare")
+    assert "bed 9 instead of 7" in centre.ok("registry", "move", "P0001", "--bed", "9")
+
+    (stay,) = stays(centre)
+    assert (stay["stay_id"], stay["bed"], stay["note"]) == (empty["stay_id"], "9", "")
+    assert {one["name"] for one in stay["devices"]} == {"cuff", "spare"}
+    assert "│ P0001 │ 9 │ cuff, spare │" in " ".join(centre.ok("registry", "stays").split())
+    assert "and 2 bindings with it" in centre.ok("registry", "discharge", stay["stay_id"][:10])
+    assert stays(centre) == []
+    assert all(one["valid_to_ms"] is not None for one in centre.bound())
+    assert spare in {one["wearable_id"] for one in centre.bound()}
+
+
+def test_taking_off_the_last_device_says_that_monitoring_has_ended(centre: Centre) -> None:
+    wearables, edge = [centre.add("wearable").device_id.hex() for _ in range(2)], centre.add("edge").device_id.hex()
+    for one in wearables:
+        bind(centre, one, edge)
+
+    assert "goes on with 1 device" in centre.ok("registry", "unbind", wearables[0])
+    assert "the stay of this patient has ended, and with it monitoring" in centre.ok("registry", "unbind", wearables[1])
+
+    assert stays(centre) == []
+
+
+def test_a_stay_may_go_on_without_a_device(centre: Centre) -> None:
+    wearable, edge = centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex()
+    bind(centre, wearable, edge)
+
+    said = centre.ok("registry", "unbind", wearable, "--stay-open")
+
+    (stay,) = stays(centre)
+    assert f"vitalloom registry discharge {stay['stay_id'][:12]}" in said
+    assert "no device" in centre.ok("registry", "stays")
+
+
+def test_a_first_device_needs_a_bed_and_a_further_one_is_in_it(centre: Centre) -> None:
+    edge = centre.add("edge").device_id.hex()
+    words = ["registry", "bind", "--edge", edge, "--patient", "P0001", "--unknown", "--wearable"]
+
+    assert "--bed is needed" in centre.refused(*words, centre.add("wearable").device_id.hex())
+    assert bind(centre, centre.add("wearable").device_id.hex(), edge).code == 0
+    assert centre.run(*words, centre.add("wearable").device_id.hex()).code == 0
+    elsewhere = centre.run(*words, centre.add("wearable").device_id.hex(), "--bed", "8")
+
+    assert elsewhere.code == 2
+    assert "is in bed 7, not 8" in elsewhere.err
+    assert "vitalloom registry move" in elsewhere.err
+
+
+def test_facts_are_stated_once_and_corrected_by_their_own_command(centre: Centre) -> None:
+    edge = centre.add("edge").device_id.hex()
+    bind(centre, centre.add("wearable").device_id.hex(), edge, "P0001", "--unknown")
+
+    other = bind(centre, centre.add("wearable").device_id.hex(), edge, "P0001", "--age", "67", "--sex", "male")
+    wrong = bind(centre, centre.add("wearable").device_id.hex(), edge, "P0001", "--age", "76", "--spo2-scale", "2")
+
+    assert (other.code, other.err) == (0, "")
+    assert wrong.code == 2
+    assert "age_years is 67, spo2_scale is 1" in wrong.err
+    assert "vitalloom registry facts" in wrong.err
+    centre.ok("registry", "facts", "P0001", "--age", "76", "--spo2-scale", "2")
+    assert {(one["about"]["age_years"], one["spo2_scale"]) for one in centre.bound()} == {(76.0, 2)}
+
+
+@pytest.mark.parametrize("text", ["P0002", "ffffffffffff", "", "a\nb", "x" * 10_000])
+def test_only_a_patient_who_is_admitted_is_moved_or_discharged(centre: Centre, text: str) -> None:
+    bind(centre, centre.add("wearable").device_id.hex(), centre.add("edge").device_id.hex())
+
+    for words in (("discharge", text), ("move", text, "--bed", "8"), ("facts", text, "--age", "8")):
+        assert len(centre.refused("registry", *words)) < 250
+
+    assert [one["bed"] for one in stays(centre)] == ["7"]
 
 
 def test_a_wearable_that_is_worn_names_the_command_that_frees_it(centre: Centre) -> None:

@@ -79,7 +79,7 @@ def test_what_has_not_changed_is_not_signed_again(desk: Desk) -> None:
     before = desk.registry.documents.documents_for(edge.me.device_id)
 
     desk.clock.advance(HOUR)
-    desk.bind(desk.enrol(), desk.enrol("edge"))
+    desk.bind(desk.enrol(), desk.enrol("edge"), patient="P0002", bed="2")
 
     assert desk.registry.documents.documents_for(edge.me.device_id) == before
 
@@ -176,3 +176,21 @@ def test_documents_of_others_do_not_confuse_an_edge(desk: Desk) -> None:
             edge.accept(frame)
 
     assert edge.digest == desk.registry.documents.digest_for(edge.me.device_id)
+
+
+def test_a_renewal_does_not_tell_an_edge_that_a_patient_is_watched_elsewhere(desk: Desk) -> None:
+    """Whether the other edge watches is known to the courier only."""
+    edge, other = desk.enrol("edge"), desk.enrol("edge")
+    binding = desk.bind(desk.enrol(), edge)
+    desk.deliver(edge)
+    desk.bind(desk.enrol(), other)
+    desk.registry.unbind(binding, who="tester")
+
+    desk.renew(edge)
+    before = edge.provision.directory.binding(binding)
+    desk.deliver(edge)
+    after = edge.provision.directory.binding(binding)
+
+    assert before is not None
+    assert after is not None
+    assert (before.valid_to_ms, after.stay_goes_on, after.devices_elsewhere) == (None, True, 1)

@@ -31,6 +31,8 @@ DATED_FACTS = {
     "registry.sqlite credential.not_after_ms": "devices in use",
     "registry.sqlite token.expires_ms": "an invitation ends after an hour by design; a new one is made",
     "registry.sqlite binding.valid_to_ms": "the end of a stay, which a person enters",
+    "registry.sqlite order_level.until_ms": "the end of an order, which a person sets; what was before holds again",
+    "registry.sqlite stay_orders.until_ms": "when orders of a stay begin or end; they say themselves what comes then",
 }
 
 

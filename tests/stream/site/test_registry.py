@@ -1,7 +1,6 @@
 """The registry: devices, revocation, bindings, and the texts that it accepts."""
 
 import contextlib
-import sqlite3
 import threading
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from cryptography import x509
 
 from stream.errors import NoSuchDevice, RegistryRefused
-from stream.site.folder import Site
 from tests.stream.site.registries import DAY, HOUR, MINUTE, NOW, SECOND, Desk
 from tests.stream.site.registry_requests import (
     everything,
@@ -134,22 +132,13 @@ def test_of_two_desks_that_bind_at_once_one_does(desk: Desk) -> None:
     assert [one.binding_id for one in desk.registry.bindings()] == done
 
 
-def test_a_patient_may_wear_two(desk: Desk) -> None:
-    edge = desk.enrol("edge")
-
-    desk.bind(desk.enrol(), edge)
-    desk.bind(desk.enrol(), edge)
-
-    assert [one.patient for one in desk.registry.bindings()] == ["P0001", "P0001"]
-
-
 @pytest.mark.parametrize("same_bed", ["7/4", " 7/4", "7/4 "])
 def test_a_bed_has_one_patient(desk: Desk, same_bed: str) -> None:
     edge = desk.enrol("edge")
     older = desk.bind(desk.enrol(), edge, patient="P0001", bed="7/4")
     before = everything(desk)
 
-    with pytest.raises(RegistryRefused, match=f"has another patient .*registry unbind {older.hex()}"):
+    with pytest.raises(RegistryRefused, match=f"has another patient .*registry discharge {older.hex()}"):
         desk.bind(desk.enrol(), edge, patient="P0002", bed=same_bed)
 
     assert [one.patient for one in desk.registry.bindings()] == ["P0001"]
@@ -226,7 +215,7 @@ def test_facts_for_the_models_reach_only_the_edge(about: About, desk: Desk) -> N
 
 
 def test_the_time_zone_of_the_site_reaches_the_edge_with_the_binding(desk: Desk) -> None:
-    desk.registry.time_zone = "Europe/Berlin"
+    desk.registry.table.time_zone = "Europe/Berlin"
     wearable, edge = desk.enrol(), desk.enrol("edge")
 
     binding = desk.bind(wearable, edge)
@@ -235,19 +224,6 @@ def test_the_time_zone_of_the_site_reaches_the_edge_with_the_binding(desk: Desk)
     received = edge.provision.directory.binding(binding)
     assert received is not None
     assert received.time_zone == "Europe/Berlin"
-
-
-def test_a_registry_without_columns_for_the_models_is_migrated(desk: Desk) -> None:
-    binding = desk.bind(desk.enrol(), desk.enrol("edge"))
-    with contextlib.closing(sqlite3.connect(desk.registry.file.path)) as earlier:
-        for column in ("age_years", "is_male", "chest_pain", "is_pregnant"):
-            earlier.execute(f"ALTER TABLE binding DROP COLUMN {column}")
-
-    with contextlib.closing(Site.open(desk.folder / "site", clock=desk.clock, to_read=True)) as site:
-        found = site.registry.binding(binding)
-
-    assert found is not None
-    assert found.about == NOTHING
 
 
 def test_a_binding_ends_once(desk: Desk) -> None:
@@ -280,6 +256,24 @@ def test_a_binding_is_found_by_the_beginning_of_its_id_or_its_wearables(desk: De
             desk.registry.find_binding(text)
     with pytest.raises(RegistryRefused, match="0 open bindings"):
         desk.registry.find_binding(edge.me.device_id.hex())
+
+
+def test_a_binding_is_found_by_the_label_of_its_wearable_if_that_is_one_device_s(desk: Desk) -> None:
+    edge = desk.enrol("edge")
+    bound = {}
+    for label in ("patch 3", "shelf", "shelf"):
+        device_id = desk.registry.add_device("wearable", label=label, who="tester")
+        bound[label] = desk.registry.bind(
+            wearable_id=device_id, edge_id=edge.me.device_id, patient="P0001", bed="1", who="tester"
+        )
+
+    assert desk.registry.find_binding("patch 3") == bound["patch 3"]
+    with pytest.raises(RegistryRefused, match="2 open bindings match"):
+        desk.registry.find_binding("shelf")
+    called_like_another = desk.registry.add_device("wearable", label=bound["patch 3"].hex()[:10], who="tester")
+    desk.registry.bind(wearable_id=called_like_another, edge_id=edge.me.device_id, patient="P0001", who="tester")
+    with pytest.raises(RegistryRefused, match="2 open bindings match"):
+        desk.registry.find_binding(bound["patch 3"].hex()[:10])
 
 
 def test_a_device_is_found_by_the_beginning_of_its_id(desk: Desk) -> None:

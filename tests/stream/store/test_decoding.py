@@ -12,16 +12,16 @@ from tests.stream.nights import BED_1, reading
 from tests.stream.receiving_site import MINUTE, NOW
 from vitals.messages import ReadingJudged, WindowClosed, WindowOutdated
 from wire.errors import DecodeError
-from wire.topics import KAFKA_ALARMS, KAFKA_EVENTS, KAFKA_ORDERS
+from wire.topics import KAFKA_ALARMS, KAFKA_ENTRIES, KAFKA_EVENTS
 
 BUCKETS = Buckets("vitals", "vitals_1m", "vitals_1h")
 START = NOW // MINUTE * MINUTE
 JUDGED = ReadingJudged(reading=reading(0), late=False, backfilled=False)
 CLOSED = WindowClosed(
-    binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE, count=1, mean=98.0, minimum=98.0, maximum=98.0
+    stay_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE, count=1, mean=98.0, minimum=98.0, maximum=98.0
 )
-OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
-BOTH = JudgementRecord(binding_id=BED_1, events=(JUDGED, OUTDATED, CLOSED))
+OUTDATED = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
+BOTH = JudgementRecord(stay_id=BED_1, events=(JUDGED, OUTDATED, CLOSED))
 
 
 def record(value: bytes) -> SimpleNamespace:
@@ -56,7 +56,7 @@ def test_a_part_of_a_record_written_again_is_a_record_to_be_written_again() -> N
     part = decode_event_record(decode_events(source, BUCKETS).part(0, source))
 
     assert isinstance(part, RewriteRecord)
-    assert decode_event_record(part.value) == JudgementRecord(binding_id=BED_1, events=(JUDGED,))
+    assert decode_event_record(part.value) == JudgementRecord(stay_id=BED_1, events=(JUDGED,))
 
 
 @pytest.mark.parametrize(("event", "bucket"), [(JUDGED, "vitals"), (CLOSED, "vitals_1m")])
@@ -80,7 +80,7 @@ def test_a_line_of_something_else_recomputes_nothing() -> None:
     [
         rewrite("", b"line", "elsewhere"),
         rewrite("", b"\xff\xfe", "vitals"),
-        rewrite(KAFKA_ORDERS, b"order"),
+        rewrite(KAFKA_ENTRIES, b"order"),
         rewrite(KAFKA_ALARMS, b"nonsense"),
         rewrite(KAFKA_EVENTS, rewrite(KAFKA_EVENTS, b"").value),
         record(b"nonsense"),

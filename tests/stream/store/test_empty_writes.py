@@ -14,8 +14,8 @@ from tests.stream.store.topic_group import Log, one_turn
 from vitals.messages import WindowOutdated
 
 START = NOW // HOUR * HOUR
-OUTDATED = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
-LATE = JudgementRecord(binding_id=BED_1, events=(OUTDATED,), frames=(FrameRef(b"e" * 16, b"s" * 16, 1, 7),))
+OUTDATED = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
+LATE = JudgementRecord(stay_id=BED_1, events=(OUTDATED,), frames=(FrameRef(b"e" * 16, b"s" * 16, 1, 7),))
 ONE_READING = (
     "#datatype,string,long,dateTime:RFC3339,double,long\r\n"
     "#group,false,false,false,false,false\r\n"

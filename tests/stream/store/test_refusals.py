@@ -36,11 +36,11 @@ def events_of(record: int, count: int) -> tuple[ReadingJudged, ...]:
 
 
 def a_record(number: int, events: tuple[ReadingJudged, ...]) -> JudgementRecord:
-    return JudgementRecord(binding_id=BED_1, events=events, frames=(FrameRef(b"e" * 16, b"s" * 16, 1, number),))
+    return JudgementRecord(stay_id=BED_1, events=events, frames=(FrameRef(b"e" * 16, b"s" * 16, 1, number),))
 
 
 def a_window(minute: int) -> WindowOutdated:
-    return WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START + minute * MINUTE, width_ms=MINUTE)
+    return WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=START + minute * MINUTE, width_ms=MINUTE)
 
 
 @st.composite
@@ -156,9 +156,9 @@ def test_a_window_that_cannot_be_recomputed_is_a_dead_letter_and_the_others_are_
     status: int, tmp_path: Path
 ) -> None:
     windows = [
-        WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START + n * MINUTE, width_ms=MINUTE) for n in range(9)
+        WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=START + n * MINUTE, width_ms=MINUTE) for n in range(9)
     ]
-    records = [JudgementRecord(binding_id=BED_1, events=(one,)) for one in windows]
+    records = [JudgementRecord(stay_id=BED_1, events=(one,)) for one in windows]
     log, poison = Log(*records), f"time(v: {windows[5].start_ms * 1_000_000})"
 
     def refusal(sent: list[str]) -> int | None:
@@ -179,8 +179,8 @@ def test_a_window_that_cannot_be_recomputed_is_a_dead_letter_and_the_others_are_
 
 
 def test_an_error_within_the_answer_of_a_query_stops_nothing(tmp_path: Path) -> None:
-    window = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
-    log = Log(JudgementRecord(binding_id=BED_1, events=(window,)))
+    window = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=START, width_ms=MINUTE)
+    log = Log(JudgementRecord(stay_id=BED_1, events=(window,)))
     failed = (
         "#datatype,string,string\r\n#group,true,true\r\n#default,,\r\n,error,reference\r\n,schema collision,\r\n\r\n"
     )

@@ -138,7 +138,7 @@ def test_one_stray_point_of_another_type_does_not_stop_the_site(
             at_ns = (NOW + begin) * 1_000_000
             await database.write(site.influx.bucket, [f'vitals,binding={BED_2} spo2="ninety" {at_ns}'])
         without = JudgementRecord(
-            binding_id=BED_2,
+            stay_id=BED_2,
             events=tuple(
                 ReadingJudged(reading=replace(reading(begin + n, bed=BED_2), spo2=None), late=False, backfilled=False)
                 for n in range(10)

@@ -62,7 +62,7 @@ class Site:
     async def put(self, *records: JudgementRecord, name: str = KAFKA_EVENTS) -> None:
         async with self._sender() as send:
             for one in records:
-                await send(topic(self.log.config, name), value=encode_record(one), key=one.binding_id.encode())
+                await send(topic(self.log.config, name), value=encode_record(one), key=one.stay_id.encode())
 
     @contextlib.asynccontextmanager
     async def writing(self, influx: InfluxConfig | None = None) -> AsyncIterator[StoreWriter]:
@@ -102,7 +102,7 @@ def judged(*after_ms: int, bed: str = BED_1, **signs: float) -> JudgementRecord:
         ReadingJudged(reading=reading(one, bed=bed, **signs), late=False, backfilled=False) for one in after_ms
     )
     return JudgementRecord(
-        binding_id=bed, events=events, frames=tuple(FrameRef(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
+        stay_id=bed, events=events, frames=tuple(FrameRef(b"e" * 16, b"s" * 16, 1, one) for one in after_ms)
     )
 
 
@@ -233,7 +233,7 @@ def test_minutes_and_hours_with_late_readings_are_recomputed(kafka: Kafka, influ
     start_ms = NOW // HOUR * HOUR
     after = start_ms - NOW
     window = WindowClosed(
-        binding_id=BED_1,
+        stay_id=BED_1,
         sign="spo2",
         start_ms=start_ms,
         width_ms=MINUTE,
@@ -242,7 +242,7 @@ def test_minutes_and_hours_with_late_readings_are_recomputed(kafka: Kafka, influ
         minimum=98.0,
         maximum=98.0,
     )
-    outdated = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=start_ms, width_ms=MINUTE)
+    outdated = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=start_ms, width_ms=MINUTE)
 
     async def story() -> tuple[list[Any], list[Any]]:
         await site.begin()
@@ -252,8 +252,8 @@ def test_minutes_and_hours_with_late_readings_are_recomputed(kafka: Kafka, influ
         )
         await site.put(
             judged(after),
-            JudgementRecord(binding_id=BED_1, events=(window,)),
-            JudgementRecord(binding_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
+            JudgementRecord(stay_id=BED_1, events=(window,)),
+            JudgementRecord(stay_id=BED_1, events=(*late.events, unusable, outdated, outdated)),
         )
         async with site.writing() as writer:
             await until(lambda: writer.counts["events"].records == 3, "written")
@@ -272,12 +272,12 @@ def test_a_late_batch_without_a_usable_reading_does_not_stop_the_store(
 ) -> None:
     site = Site(kafka, influxdb, tmp_path)
     unusable = ReadingJudged(reading=replace(reading(0, spo2=20.0), unusable=4), late=True, backfilled=True)
-    outdated = WindowOutdated(binding_id=BED_1, sign="spo2", start_ms=NOW // MINUTE * MINUTE, width_ms=MINUTE)
+    outdated = WindowOutdated(stay_id=BED_1, sign="spo2", start_ms=NOW // MINUTE * MINUTE, width_ms=MINUTE)
 
     async def story() -> tuple[list[Any], list[Any]]:
         await site.begin()
         async with site.writing() as writer:
-            await site.put(JudgementRecord(binding_id=BED_1, events=(unusable, outdated)))
+            await site.put(JudgementRecord(stay_id=BED_1, events=(unusable, outdated)))
             await until(lambda: writer.counts["events"].records == 1, "the late batch")
             await site.put(judged(5_000))
             await until(lambda: writer.counts["events"].stored == 1, "the next batch")
@@ -332,7 +332,7 @@ def test_a_value_that_is_not_a_record_becomes_a_dead_letter(kafka: Kafka, influx
 
 def test_dead_letters_and_patient_locations_are_stored(kafka: Kafka, influxdb: InfluxDB, tmp_path: Path) -> None:
     site = Site(kafka, influxdb, tmp_path)
-    placed = PatientLocation(binding_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
+    placed = PatientLocation(stay_id=BED_1, patient="p-1", bed="North/1", edge_id="e1", at_ms=NOW, valid_from_ms=NOW)
 
     async def story() -> tuple[list[Any], list[Any]]:
         await site.begin()

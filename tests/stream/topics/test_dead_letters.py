@@ -12,6 +12,8 @@ from stream.records import (
     DeadLetter,
     FrameRef,
     JudgementRecord,
+    ObservationRecord,
+    PatientRecord,
     ReadingRecord,
     RewriteRecord,
     decode_event_record,
@@ -22,7 +24,7 @@ from stream.topics.dead_letters import Resent, list_dead_letters, resend_dead_le
 from tests.services.kafka import Kafka
 from tests.stream.cluster import Log
 from tests.stream.receiving_site import Site
-from vitals.messages import Reading, WindowOutdated
+from vitals.messages import Observation, Reading, WindowOutdated
 from wire.codec import encode
 from wire.envelope import FrameClass
 from wire.topics import KAFKA_DEAD_LETTERS, KAFKA_EVENTS, KAFKA_READINGS
@@ -34,7 +36,7 @@ FRAME = FrameRef(b"e" * 16, b"s" * 16, FrameClass.VITALS, 7)
 
 def arrived() -> ReadingRecord:
     reading = Reading(
-        binding_id=BED, reading_id=b"r" * 16, session_id=b"s" * 16, counter=7, at_ms=0, received_ms=0, heart_rate=70.0
+        stay_id=BED, reading_id=b"r" * 16, session_id=b"s" * 16, counter=7, at_ms=0, received_ms=0, heart_rate=70.0
     )
     return ReadingRecord(messages=(reading,), frame=FRAME)
 
@@ -79,14 +81,23 @@ class Bench:
             self.log.config, self.site.clock, directory=directory, again=again, stage=stage
         )
 
-    async def readings(self) -> list[ReadingRecord]:
-        found = [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
-        return [one for one in found if isinstance(one, ReadingRecord)]
+    async def readings(self) -> list[PatientRecord]:
+        return [decode_patient_record(one.value) for one in await self.log.records(KAFKA_READINGS)]
 
 
-def test_a_dead_letter_of_a_worker_is_resent_once_and_again_with_the_option(kafka: Kafka, tmp_path: Path) -> None:
+OBSERVED = ObservationRecord(
+    message=Observation(
+        stay_id=BED, observation_id=b"o" * 16, by="anna", at_ms=0, entered_ms=0, heard_ms=0, temperature=38.5
+    ),
+    frame=FRAME,
+)
+
+
+@pytest.mark.parametrize("buried", [arrived(), OBSERVED], ids=["reading", "observation"])
+def test_a_dead_letter_of_a_worker_is_resent_once_and_again_with_the_option(
+    kafka: Kafka, tmp_path: Path, buried: ReadingRecord | ObservationRecord
+) -> None:
     bench = Bench(kafka, tmp_path)
-    buried = arrived()
 
     async def story() -> list[tuple[int, int]]:
         await bench.log.begin(partitions=1)
@@ -118,16 +129,15 @@ def test_resending_a_dead_letter_of_ingest_needs_the_site_folder(kafka: Kafka, t
     assert known.sent == {"ingest": 1}
     assert known.kept == {"ingest: it still cannot be decoded": 1, "ingest: it names no frame or binding": 1}
     (found,) = asyncio.run(bench.readings())
+    assert isinstance(found, ReadingRecord)
     assert found.frame == FRAME
-    assert found.messages[0].binding_id == binding
+    assert found.messages[0].stay_id == binding
 
 
 def test_a_dead_letter_of_the_store_goes_to_the_store_writer_alone(kafka: Kafka, tmp_path: Path) -> None:
     bench = Bench(kafka, tmp_path)
     judged = encode_record(
-        JudgementRecord(
-            binding_id=BED, events=(WindowOutdated(binding_id=BED, sign="spo2", start_ms=0, width_ms=60_000),)
-        )
+        JudgementRecord(stay_id=BED, events=(WindowOutdated(stay_id=BED, sign="spo2", start_ms=0, width_ms=60_000),))
     )
     refused_again = encode_record(RewriteRecord(topic=KAFKA_EVENTS, value=judged))
     line = b"vitals,binding=00 spo2=97.0 1"

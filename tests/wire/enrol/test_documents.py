@@ -23,6 +23,7 @@ from wire.enrol.documents import (
     DeviceV1,
     Document,
     DocumentType,
+    OrdersV1,
     build_document,
     control_key_id,
     digest_of,
@@ -56,6 +57,7 @@ CONTENTS: dict[DocumentType, Content] = {
         binding_id=named("binding"), edge_id=named("edge"), valid_from_ms=AT_MS, valid_to_ms=AT_MS + 1
     ),
     DocumentType.CONTROL_KEYS: ControlKeysV1(keys=(named("a", 32), named("b", 32))),
+    DocumentType.ORDERS: OrdersV1(version=AT_MS, orders=b"what is ordered"),
 }
 
 
@@ -248,7 +250,7 @@ def test_two_control_keys_have_two_names_that_are_not_the_keys() -> None:
         ("every flag", HEADER_BYTES + 1, b"\xff", Reason.RESERVED),
         ("reserved bytes", HEADER_BYTES + 2, b"\0\x01", Reason.RESERVED),
         ("type 0", HEADER_BYTES, b"\x00", Reason.TYPE),
-        ("type 5", HEADER_BYTES, b"\x05", Reason.TYPE),
+        ("type 6", HEADER_BYTES, b"\x06", Reason.TYPE),
         ("called sealed", HEADER_BYTES + 1, b"\x01", Reason.PREKEY),
         ("another frame", 3, bytes([FrameType.ACK]), Reason.TYPE),
     ],

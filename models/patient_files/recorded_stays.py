@@ -6,7 +6,7 @@ Three formats are known, told apart by their columns (`FORMATS`); their sources 
   interpolated linearly; before the first, after the last and inside longer gaps there is nothing.
 - Blood pressures, oxygen and consciousness are not interpolated: each is given once, at the moment it was charted.
 - Charting errors are passed on as charted, since judging quality is the edge's work; values that a reading cannot
-  carry are left out and counted in `Stay.unusable`.
+  carry are left out and counted in `RecordedStay.unusable`.
 
 Files are read by `models.patient_files`, as for every other command: `Replay.report` says what was found in them.
 """
@@ -25,13 +25,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import BadPatientFile
+from models.errors import BadPatientFile, BadReplay
 from models.patient_files.columns import Column, OtherUnit, fraction_of_oxygen, of_sign, units_of
 from models.patient_files.hourly import ABOUT, AGE, HOUR, ID, SEX, SIGNS, open_hourly, read_about
 from models.patient_files.report import FileReport
 from models.patient_files.table import Floats, PatientTable, is_parquet, parquet_names
 from models.patient_files.text import TextRows, column_name, looks_like
-from simulators.errors import BadReplay
 from vitals.messages import ClockQuality, Consciousness
 from vitals.signs import VitalSign
 from wire.codec import VitalsV1, decode_vitals, encode
@@ -45,6 +44,9 @@ NOMINAL_OXYGEN: Final = 2.0
 converted to a flow; NEWS2 only needs to know whether there is supplemental oxygen."""
 
 TEMPERATURE_CADENCE_MS: Final = 60_000
+
+LABELLED_BEFORE_MS: Final = 6 * _HOUR_MS
+"""How long before the onset of sepsis the label of CinC 2019 begins."""
 
 Point: TypeAlias = tuple[int, float]  # (milliseconds since the stay began, value as charted)
 
@@ -80,7 +82,7 @@ ACCEPTED: Final = "; ".join(f"{row.name} ({', '.join(row.needs)})" for row in FO
 _JOINED: Final = (VitalSign.HEART_RATE, VitalSign.RESPIRATORY_RATE, VitalSign.SPO2, VitalSign.TEMPERATURE)
 
 
-class Stay(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedStay(msgspec.Struct, frozen=True, kw_only=True):
     """The charted values of one patient, beginning with the first charted vital sign."""
 
     stay_id: str  # the pseudonym that the data set uses
@@ -94,11 +96,22 @@ class Stay(msgspec.Struct, frozen=True, kw_only=True):
     superseded: int = 0  # charted values of which another one of the same sign and moment was used
     repeated: int = 0  # of these, different values of the same column
     labelled_ms: int | None = None  # from here on the data set calls the stay septic; for evaluation only
+    is_labelled_first: bool = False  # so labelled from its first row on: when it began is not known
 
     @property
     def duration_ms(self) -> int:
         """From the first to the last charted value."""
         return max((points[-1][0] for points in self.charted.values() if points), default=0)
+
+    @property
+    def onset_ms(self) -> int | None:
+        """When the sepsis began, for evaluation only; None: no sepsis, or it had begun before the record.
+
+        The label of CinC 2019 is set from six hours before the onset on.
+        """
+        if self.labelled_ms is None or self.is_labelled_first:
+            return None
+        return self.labelled_ms + LABELLED_BEFORE_MS
 
     def samples(self, cadence_ms: int, start_ms: int) -> Iterator[VitalsV1]:
         """The stay as a wearable sends it, beginning at `start_ms`, in order of time.
@@ -169,7 +182,7 @@ class Replay:
         self.format = form
         self.report = FileReport(path.name)
 
-    def stays(self, limit: int | None = None, seed: int = 0, *, units: Sequence[str] = ()) -> list[Stay]:
+    def stays(self, limit: int | None = None, seed: int = 0, *, units: Sequence[str] = ()) -> list[RecordedStay]:
         """A seeded choice of stays, in the order of the choice; without a limit all of them.
 
         `report` then says what was converted, refused and left out of the stays that were chosen.
@@ -421,13 +434,13 @@ class _Chart:
         if at_ms not in moments or moments[at_ms][0] <= rank:
             moments[at_ms] = (rank, usable)
 
-    def stay(self, stay_id: str, form: Format, *, labelled_ms: int | None = None) -> Stay:
+    def stay(self, stay_id: str, form: Format, *, labelled_ms: int | None = None) -> RecordedStay:
         begin_ms = min((min(moments) for moments in self._points.values()), default=0)
         charted = {
             sign: tuple((at_ms - begin_ms, moments[at_ms][1]) for at_ms in sorted(moments))
             for sign, moments in self._points.items()
         }
-        return Stay(
+        return RecordedStay(
             stay_id=stay_id,
             source=form.name,
             charted=charted,
@@ -437,6 +450,7 @@ class _Chart:
             superseded=self.superseded,
             repeated=self.repeated,
             labelled_ms=None if labelled_ms is None else max(0, labelled_ms - begin_ms),
+            is_labelled_first=labelled_ms is not None and labelled_ms <= begin_ms,
         )
 
 
@@ -490,7 +504,7 @@ def _chosen(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
     return ordered if limit is None else random.Random(seed).sample(ordered, min(limit, len(ordered)))
 
 
-def _read_sepsis(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:
+def _read_sepsis(reading: _FileReading, limit: int | None, seed: int) -> list[RecordedStay]:
     reads, report = _READS_OF[reading.form.name], reading.report
     rows = open_hourly(reading.path, tuple(reads), (AGE.name, SEX.name, _LABEL), report)
     chosen = _chosen(rows.patients, limit, seed)
@@ -530,7 +544,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _read_icu(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:
+def _read_icu(reading: _FileReading, limit: int | None, seed: int) -> list[RecordedStay]:
     reads, report, table = _READS_OF[reading.form.name], reading.report, reading.table()
     records, ids = table.ids("record_id")
     parameters, names = table.codes("parameter")
@@ -561,7 +575,7 @@ def _read_icu(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]
     return [charts[ids[number]].stay(ids[number], reading.form) for number in chosen]
 
 
-def _read_minute(reading: _FileReading, limit: int | None, seed: int) -> list[Stay]:  # noqa: ARG001
+def _read_minute(reading: _FileReading, limit: int | None, seed: int) -> list[RecordedStay]:  # noqa: ARG001
     """Each file holds one patient, so there is nothing for the seed to choose."""
     if limit == 0:
         return []
@@ -589,7 +603,7 @@ _IDS: Final = (ID, "record_id", "subject_id", "patient")
 """Columns that may name a patient where the format has none."""
 _MINUTE: Final = Column(name="minute", unit="min", low=-600_000_000, high=600_000_000, missing=())
 
-_READERS: Final[Mapping[str, Callable[[_FileReading, int | None, int], list[Stay]]]] = {
+_READERS: Final[Mapping[str, Callable[[_FileReading, int | None, int], list[RecordedStay]]]] = {
     "sepsis2019": _read_sepsis,
     "icu2012": _read_icu,
     "vitals_minute": _read_minute,

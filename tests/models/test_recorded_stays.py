@@ -13,8 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulators.errors import BadReplay
-from simulators.replay import FORMATS, NOMINAL_OXYGEN, Stay, consciousness_of, open_replay, oxygen_of
+from models.errors import BadReplay
+from models.patient_files.recorded_stays import (
+    FORMATS,
+    NOMINAL_OXYGEN,
+    RecordedStay,
+    consciousness_of,
+    open_replay,
+    oxygen_of,
+)
 from vitals.messages import Consciousness
 from vitals.signs import VitalSign
 from wire.codec import VitalsV1, decode_vitals, encode
@@ -64,12 +71,12 @@ def long_form(path: Path, rows: Sequence[tuple[int, int, str, float]]) -> Path:
     return path
 
 
-def only_stay(path: Path) -> Stay:
+def only_stay(path: Path) -> RecordedStay:
     (stay,) = open_replay(path).stays()
     return stay
 
 
-def series(stay: Stay, field: str, cadence_ms: int = 30 * MINUTE_MS) -> list[tuple[float, float]]:
+def series(stay: RecordedStay, field: str, cadence_ms: int = 30 * MINUTE_MS) -> list[tuple[float, float]]:
     """(minutes since the stay began, value) of one sign."""
     return [
         ((sample.t_ms - START_MS) / MINUTE_MS, getattr(sample, field))
@@ -396,7 +403,7 @@ POINTS = st.dictionaries(
 def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int, float], cadence_s: int) -> None:
     charted = tuple((minute * MINUTE_MS, points[minute]) for minute in sorted(points))
     begin, end = charted[0][0], charted[-1][0]
-    stay = Stay(
+    stay = RecordedStay(
         stay_id="x",
         source="icu2012",
         charted={VitalSign.HEART_RATE: charted},

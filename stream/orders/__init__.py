@@ -1,0 +1,1 @@
+"""`vitalloom orders`: what is watched of patients, at each level, by whom it was ordered and why."""

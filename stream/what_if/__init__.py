@@ -1,0 +1,1 @@
+"""`vitalloom orders what-if`: stored readings replayed under changed orders."""
