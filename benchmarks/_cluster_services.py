@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from benchmarks._timing import QUICK
 from stream.config import InfluxConfig, KafkaConfig
 from stream.engine.partitions import VitalsConsumer
 from stream.kafka import consumer, create_topics, topic
@@ -36,24 +38,46 @@ _COMPACTED_SOON: Final = (
 
 
 class Services:
-    """A Kafka and an InfluxDB for this benchmark alone."""
+    """A Kafka and an InfluxDB for this benchmark alone; `start` starts those that a question needs."""
 
     def __init__(self, folder: Path) -> None:
         os.environ["VITALLOOM_REQUIRE_SERVICES"] = "1"
         self.folder = folder
-        self.kafka, self.influxdb = Kafka(folder / "kafka"), InfluxDB(folder / "influxdb", *_COMPACTED_SOON)
-        self.kafka.start()
-        self.influxdb.start()
-        token = folder / "token"
+        self._stops: list[Callable[[], None]] = []
+
+    def start(self, *, kafka: bool, influxdb: bool) -> None:
+        if kafka:
+            asyncio.run(create_topics(self.log, partitions=PARTITIONS))
+        if influxdb:
+            prepare_database(self.influx, retention_days=3_650, aggregate_days=3_650)
+
+    @cached_property
+    def kafka(self) -> Kafka:
+        kafka = Kafka(self.folder / "kafka")
+        self._stops.append(kafka.stop)
+        kafka.start()
+        return kafka
+
+    @cached_property
+    def influxdb(self) -> InfluxDB:
+        influxdb = InfluxDB(self.folder / "influxdb", *_COMPACTED_SOON)
+        self._stops.append(influxdb.stop)
+        influxdb.start()
+        return influxdb
+
+    @cached_property
+    def log(self) -> KafkaConfig:
+        return KafkaConfig(bootstrap=self.kafka.address)
+
+    @cached_property
+    def influx(self) -> InfluxConfig:
+        token = self.folder / "token"
         token.write_text(self.influxdb.token, encoding="utf-8")
-        self.influx = InfluxConfig(url=self.influxdb.url, org=self.influxdb.org, token_file=token, timeout_ms=30_000)
-        self.log = KafkaConfig(bootstrap=self.kafka.address)
-        prepare_database(self.influx, retention_days=3_650, aggregate_days=3_650)
-        asyncio.run(create_topics(self.log, partitions=PARTITIONS))
+        return InfluxConfig(url=self.influxdb.url, org=self.influxdb.org, token_file=token, timeout_ms=30_000)
 
     def end(self) -> None:
-        self.influxdb.stop()
-        self.kafka.stop()
+        for stop in reversed(self._stops):
+            stop()
 
 
 def settled_bytes(engine: Path) -> int:
@@ -66,7 +90,7 @@ def settled_bytes(engine: Path) -> int:
     before, deadline = -1, time.monotonic() + 120
     while (now := size("data") + size("wal")) != before and time.monotonic() < deadline:
         before = now
-        time.sleep(10)
+        time.sleep(1 if QUICK else 10)
     return now
 
 

@@ -388,6 +388,10 @@ QUESTIONS: Final[dict[str, Callable[[Services], Facts]]] = {
 }
 
 
+_WITHOUT_KAFKA: Final = ("growth",)
+_WITHOUT_INFLUXDB: Final = ("growth", "recovery", "ingest")
+
+
 async def _note_alarms(reader: Any, found: list[float]) -> None:
     async for record in reader:
         now = time.time()
@@ -418,6 +422,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="vitalloom-bench-", ignore_cleanup_errors=True) as folder:
             services = Services(Path(folder))
             try:
+                services.start(kafka=name not in _WITHOUT_KAFKA, influxdb=name not in _WITHOUT_INFLUXDB)
                 facts = QUESTIONS[name](services)
             finally:
                 services.end()
