@@ -1,12 +1,6 @@
-"""Publishing to a fake of Grafana's HTTP API, with folders, dashboards and one data source in memory.
+"""Publishing to a stand-in that answers as Grafana does; see `grafana_stand_in`."""
 
-It is not Grafana: it answers the requests of these tests as documented by Grafana, and adds `id` and `version`.
-"""
-
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,105 +11,23 @@ import vitalloom
 from dashboards.build import DASHBOARDS
 from dashboards.errors import DashboardsError, GrafanaRefused
 from dashboards.publish import differences, publish
-
-TOKEN = "a-token-of-a-service-account"
-
-
-class FakeGrafana(ThreadingHTTPServer):
-    """The part of Grafana's HTTP API that publishing uses."""
-
-    def __init__(self) -> None:
-        self.folders: dict[str, dict[str, Any]] = {}
-        self.dashboards: dict[str, dict[str, Any]] = {}
-        self.sources = {"vitalloom"}
-        self.may_write = True
-        self.requests: list[str] = []
-        super().__init__(("127.0.0.1", 0), _FakeGrafanaHandler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _FakeGrafanaHandler(BaseHTTPRequestHandler):
-    server: FakeGrafana
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        fake = self.server
-        name = self.path.rsplit("/", 1)[1]
-        if self._rejects_token():
-            return
-        if self.path.startswith("/api/datasources/uid/"):
-            self._respond(200 if name in fake.sources else 404, {"uid": name, "message": "Data source not found"})
-        elif self.path.startswith("/api/folders/"):
-            found = fake.folders.get(name)
-            self._respond(404 if found is None else 200, found or {"message": "no folder"})
-        elif self.path.startswith("/api/dashboards/uid/"):
-            found = fake.dashboards.get(name)
-            self._respond(200, found) if found else self._respond(404, {"message": "Dashboard not found"})
-        else:
-            self._respond(500, {"message": f"the fake does not support {self.path}"})
-
-    def do_POST(self) -> None:
-        fake = self.server
-        if self._rejects_token():
-            return
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not fake.may_write:
-            self._respond(403, {"message": "Access denied"})
-        elif self.path == "/api/folders":
-            fake.folders[body["uid"]] = body
-            self._respond(200, body)
-        elif self.path == "/api/dashboards/db":
-            board = body["dashboard"]
-            before = fake.dashboards.get(board["uid"], {"dashboard": {"version": 0}})
-            version = before["dashboard"]["version"] + 1
-            kept = {**board, "id": 1 + len(fake.dashboards), "version": version}
-            fake.dashboards[board["uid"]] = {"dashboard": kept, "meta": {"folderUid": body["folderUid"]}}
-            self._respond(200, {"status": "success", "uid": board["uid"], "version": version})
-        else:
-            self._respond(500, {"message": f"the fake does not support {self.path}"})
-
-    def _rejects_token(self) -> bool:
-        self.server.requests.append(f"{self.command} {self.path}")
-        if self.headers["Authorization"] == f"Bearer {TOKEN}":
-            return False
-        self._respond(401, {"message": "Invalid API key"})
-        return True
-
-    def _respond(self, status: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+from tests.dashboards.grafana_stand_in import ADMIN, EDITOR, VIEWER, GrafanaStandIn, served_stand_in
 
 
 @pytest.fixture
-def grafana() -> Iterator[FakeGrafana]:
-    server = FakeGrafana()
-    serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-    serving.start()
-    try:
+def grafana() -> Iterator[GrafanaStandIn]:
+    with served_stand_in() as server:
         yield server
-    finally:
-        server.shutdown()
-        serving.join()
-        server.server_close()
 
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
     file = tmp_path / "grafana.token"
-    file.write_text(f"{TOKEN}\n", encoding="utf-8")
+    file.write_text(f"{EDITOR}\n", encoding="utf-8")
     return file
 
 
-def test_publishing_twice_changes_nothing_the_second_time(grafana: FakeGrafana, token: Path) -> None:
+def test_publishing_twice_changes_nothing_the_second_time(grafana: GrafanaStandIn, token: Path) -> None:
     first = publish(grafana.url, token)
     count = len(grafana.requests)
     second = publish(grafana.url, token)
@@ -127,7 +39,7 @@ def test_publishing_twice_changes_nothing_the_second_time(grafana: FakeGrafana, 
     assert {one["meta"]["folderUid"] for one in grafana.dashboards.values()} == {"vitalloom"}
 
 
-def test_changed_dashboard_is_named_and_updated(grafana: FakeGrafana, token: Path) -> None:
+def test_changed_dashboard_is_named_and_updated(grafana: GrafanaStandIn, token: Path) -> None:
     publish(grafana.url, token)
     grafana.dashboards["vitalloom-ward"]["dashboard"]["title"] = "mine"
     del grafana.dashboards["vitalloom-patient"]
@@ -138,7 +50,7 @@ def test_changed_dashboard_is_named_and_updated(grafana: FakeGrafana, token: Pat
     assert grafana.dashboards["vitalloom-ward"]["dashboard"]["version"] == 2
 
 
-def test_provisioned_dashboard_is_not_changed(grafana: FakeGrafana, token: Path) -> None:
+def test_provisioned_dashboard_is_not_changed(grafana: GrafanaStandIn, token: Path) -> None:
     publish(grafana.url, token)
     grafana.dashboards["vitalloom-ward"]["dashboard"]["title"] = "older"
     grafana.dashboards["vitalloom-ward"]["meta"]["provisioned"] = True
@@ -147,21 +59,83 @@ def test_provisioned_dashboard_is_not_changed(grafana: FakeGrafana, token: Path)
         publish(grafana.url, token)
 
 
-def test_invalid_token_is_an_error(grafana: FakeGrafana, token: Path) -> None:
+def test_invalid_token_is_an_error(grafana: GrafanaStandIn, token: Path) -> None:
     token.write_text("another", encoding="utf-8")
 
     with pytest.raises(GrafanaRefused, match="the token is not valid; create one in Grafana"):
         publish(grafana.url, token)
 
 
-def test_token_without_permission_is_an_error(grafana: FakeGrafana, token: Path) -> None:
-    grafana.may_write = False
+def test_token_without_permission_is_an_error(grafana: GrafanaStandIn, token: Path) -> None:
+    token.write_text(VIEWER, encoding="utf-8")
 
     with pytest.raises(GrafanaRefused, match=r"folder vitalloom: the token has no permission.*role Editor"):
         publish(grafana.url, token)
 
 
-def test_missing_data_source_is_an_error(grafana: FakeGrafana, token: Path) -> None:
+@pytest.mark.parametrize("role", [EDITOR, ADMIN])
+def test_dashboards_go_into_the_folder_that_alerting_made(grafana: GrafanaStandIn, token: Path, role: str) -> None:
+    token.write_text(role, encoding="utf-8")
+    grafana.alerting_makes_folder("vitalloom", uid="Zk3hT9nVz")
+
+    first, second = publish(grafana.url, token), publish(grafana.url, token)
+
+    assert first.changes == [f"created vitalloom-{name}" for name in DASHBOARDS]
+    assert {one["meta"]["folderUid"] for one in grafana.dashboards.values()} == {"Zk3hT9nVz"}
+    assert second.changes == []
+
+
+@pytest.mark.parametrize("status", [409, 412])
+def test_folder_made_at_the_same_time_is_used(grafana: GrafanaStandIn, token: Path, status: int) -> None:
+    grafana.folder_conflict = status
+
+    def alerting_is_first(path: str) -> None:
+        if path == "/api/folders":
+            grafana.alerting_makes_folder("vitalloom", uid="Zk3hT9nVz")
+
+    grafana.before_write = alerting_is_first
+    publish(grafana.url, token)
+
+    assert list(grafana.folders) == ["Zk3hT9nVz"]
+    assert {one["meta"]["folderUid"] for one in grafana.dashboards.values()} == {"Zk3hT9nVz"}
+
+
+def test_folder_that_the_token_cannot_see_is_an_error(grafana: GrafanaStandIn, token: Path) -> None:
+    grafana.alerting_makes_folder("vitalloom", uid="Zk3hT9nVz")
+    grafana.hidden_folders.add("Zk3hT9nVz")
+
+    with pytest.raises(
+        GrafanaRefused, match=r"folder vitalloom: it exists, but the token cannot see it; in Grafana give"
+    ):
+        publish(grafana.url, token)
+
+
+def test_change_made_meanwhile_is_not_overwritten(grafana: GrafanaStandIn, token: Path) -> None:
+    publish(grafana.url, token)
+    stored = grafana.dashboards["vitalloom-ward"]["dashboard"]
+    stored["title"] = "changed by a person"
+
+    def a_person_saves_again(_: str) -> None:
+        stored["version"] += 1
+
+    grafana.before_write = a_person_saves_again
+    with pytest.raises(GrafanaRefused, match="vitalloom-ward: it was changed at the same time; run the command again"):
+        publish(grafana.url, token)
+    assert grafana.dashboards["vitalloom-ward"]["dashboard"]["title"] == "changed by a person"
+
+
+def test_dashboard_of_the_same_title_is_not_replaced(grafana: GrafanaStandIn, token: Path) -> None:
+    publish(grafana.url, token)
+    grafana.dashboards["a-copy"] = grafana.dashboards.pop("vitalloom-ward")
+
+    with pytest.raises(
+        GrafanaRefused, match="vitalloom-ward: another dashboard of that title is in the folder; rename"
+    ):
+        publish(grafana.url, token)
+    assert "a-copy" in grafana.dashboards
+
+
+def test_missing_data_source_is_an_error(grafana: GrafanaStandIn, token: Path) -> None:
     grafana.sources.clear()
 
     with pytest.raises(GrafanaRefused, match="there is none with the uid vitalloom; provision it"):
@@ -169,7 +143,7 @@ def test_missing_data_source_is_an_error(grafana: FakeGrafana, token: Path) -> N
     assert grafana.dashboards == {}
 
 
-def test_unreachable_grafana_is_an_error(grafana: FakeGrafana, token: Path) -> None:
+def test_unreachable_grafana_is_an_error(grafana: GrafanaStandIn, token: Path) -> None:
     with pytest.raises(GrafanaRefused, match=r"no response .*; check that Grafana is running"):
         publish("http://127.0.0.1:9", token)
 
@@ -185,7 +159,7 @@ def test_unreadable_token_file_is_an_error(tmp_path: Path) -> None:
         publish("http://127.0.0.1:3000", tmp_path / "none")
 
 
-def test_commands_print_what_they_did(grafana: FakeGrafana, token: Path, tmp_path: Path) -> None:
+def test_commands_print_what_they_did(grafana: GrafanaStandIn, token: Path, tmp_path: Path) -> None:
     from dashboards.commands import dashboards as group
 
     def run(*arguments: str) -> Any:
