@@ -1,7 +1,8 @@
 """Provisioning files of Grafana: data source, dashboard folder, alert rules, contact point, notification policy.
 
 The alert rules are a backstop: they query the database only and share no code with the workers that raise alarms. A
-rule without data, or with an error, fires. Grafana replaces words that begin with `$`: only environment variables do.
+rule without data, or with an error, fires and says that the database does not answer. Grafana replaces words that begin
+with `$`: only environment variables do.
 """
 
 from typing import Any, Final
@@ -17,6 +18,23 @@ EXPRESSIONS: Final = "-100"
 
 TOKEN_FILE: Final = "/run/secrets/vitalloom-reader-token"  # noqa: S105 - where one lies
 CONTACT_POINT: Final = "vitalloom people"
+QUERY_TIMEOUT_S: Final = 15
+
+# Templates of Grafana. Without the label, the series is that of an error or of no data.
+_PATIENT: Final = (
+    '{{ if index .Labels "bed" }}Bed {{ .Labels.bed }}, patient {{ .Labels.patient }}: '
+    '{{ if gt .Values.B.Value 0.0 }}a red alarm has had no answer for {{ printf "%.0f" .Values.B.Value }} minutes.'
+    '{{ else }}no data for {{ slice (printf "%.0f" .Values.B.Value) 1 }} minutes. Check on the patient.{{ end }}'
+    "{{ else }}The database does not answer, or has no patients: red alarms without an answer and patients without "
+    "data are not noticed here. Check on the patients directly.{{ end }}"
+)
+_STAGE: Final = (
+    '{{ if index .Labels "stage" }}For more than three minutes there has been no data of the stage '
+    '"{{ slice .Labels.stage 2 }}" of the pipeline: alarms may not arrive. Check on the patients directly.'
+    "{{ else }}The database does not answer: whether alarms arrive is not known here. Check on the patients directly."
+    "{{ end }}"
+)
+_TITLE: Final = "{{ range .Alerts.Firing }}{{ .Annotations.summary }} {{ end }}"
 
 _HEADERS: Final = {
     "datasources": "InfluxDB. VITALLOOM_INFLUX_URL and VITALLOOM_INFLUX_ORG are environment variables; the token is"
@@ -59,6 +77,7 @@ def datasource(bucket: str, token_file: str) -> dict[str, Any]:
                     "organization": "$__env{VITALLOOM_INFLUX_ORG}",
                     "defaultBucket": bucket,
                     "timeInterval": "10s",
+                    "timeout": QUERY_TIMEOUT_S,
                 },
                 "secureJsonData": {"token": f"$__file{{{token_file}}}"},
             }
@@ -87,7 +106,7 @@ def provider() -> dict[str, Any]:
 
 
 def rules(bucket: str) -> dict[str, Any]:
-    """Alert rules: unacknowledged red alarm, patient without data, silent pipeline."""
+    """Alert rules: one for patients (red alarm without an answer, or no data), one for the pipeline."""
     return {
         "apiVersion": 1,
         "groups": [
@@ -98,29 +117,16 @@ def rules(bucket: str) -> dict[str, Any]:
                 "interval": "30s",
                 "rules": [
                     _rule(
-                        f"red-{bucket}",
-                        "Unacknowledged red alarm",
-                        flux.alert_rules.red_unanswered(bucket),
-                        pending="2m",
-                        summary="Bed {{ .Labels.bed }}: a red alarm has not been acknowledged.",
-                        severity="red",
-                    ),
-                    _rule(
-                        f"no-data-{bucket}",
-                        "Patient without data",
-                        flux.alert_rules.no_data(bucket),
-                        pending="1m",
-                        summary="Bed {{ .Labels.bed }}: no data for longer than permitted for this patient.",
-                        severity="red",
+                        f"patient-{bucket}",
+                        "Patient not attended to",
+                        flux.alert_rules.patient_unattended(bucket),
+                        summary=_PATIENT,
                     ),
                     _rule(
                         f"silent-{bucket}",
                         "Pipeline silent",
                         flux.alert_rules.pipeline_silent(bucket),
-                        pending="1m",
-                        summary="No data from {{ .Labels.stage }} for three minutes: alarms may not arrive. Check on "
-                        "the patients directly.",
-                        severity="red",
+                        summary=_STAGE,
                     ),
                 ],
             }
@@ -129,7 +135,10 @@ def rules(bucket: str) -> dict[str, Any]:
 
 
 def people() -> dict[str, Any]:
-    """One contact point and a notification policy without grouping."""
+    """One contact point, and a notification policy with one message per stay and one for everything else.
+
+    No messages say that something is resolved: Grafana also says so when the database hangs and an alert has no series.
+    """
     return {
         "apiVersion": 1,
         "contactPoints": [
@@ -140,8 +149,13 @@ def people() -> dict[str, Any]:
                     {
                         "uid": "vitalloom-people",
                         "type": "webhook",
-                        "settings": {"url": "$VITALLOOM_BACKSTOP_WEBHOOK", "httpMethod": "POST"},
-                        "disableResolveMessage": False,
+                        "settings": {
+                            "url": "$VITALLOOM_BACKSTOP_WEBHOOK",
+                            "httpMethod": "POST",
+                            "title": _TITLE,
+                            "message": _TITLE,
+                        },
+                        "disableResolveMessage": True,
                     }
                 ],
             }
@@ -150,8 +164,9 @@ def people() -> dict[str, Any]:
             {
                 "orgId": 1,
                 "receiver": CONTACT_POINT,
-                "group_by": ["..."],
-                "group_wait": "0s",
+                "group_by": ["stay"],
+                # Both rules find within this time that the database does not answer.
+                "group_wait": "10s",
                 "group_interval": "1m",
                 "repeat_interval": "5m",
             }
@@ -159,17 +174,17 @@ def people() -> dict[str, Any]:
     }
 
 
-def _rule(uid: str, title: str, query: str, *, pending: str, summary: str, severity: str) -> dict[str, Any]:
-    """One rule. Its query returns a series for each patient or stage; a last value other than 0 fires."""
+def _rule(uid: str, title: str, query: str, *, summary: str) -> dict[str, Any]:
+    """One rule. Its query returns a series for each stay or stage; a last value other than 0 fires."""
     return {
         "uid": f"vitalloom-{uid}",
         "title": title,
         "condition": "B",
-        "for": pending,
+        "for": "1m",
         "noDataState": "Alerting",
         "execErrState": "Alerting",
         "annotations": {"summary": summary, "description": NOT_A_DEVICE},
-        "labels": {"severity": severity, "system": "vitalloom"},
+        "labels": {"severity": "red", "system": "vitalloom"},
         "data": [
             {
                 "refId": "A",

@@ -64,13 +64,24 @@ def written_hour(influxdb: InfluxDB, folder: Path, bucket: str, points: Points) 
     return Hour(config, points)
 
 
-def fires(where: Hour, rule: Callable[[str], str], *, stop_ms: int = END, label: str = "bed") -> set[str]:
-    """Labels for which the rule fires, by the last value of each series, as in Grafana. No series at all fires, too."""
+def fires(
+    where: Hour,
+    rule: Callable[[str], str],
+    *,
+    stop_ms: int = END,
+    label: str = "bed",
+    because: Callable[[float], bool] = lambda value: value != 0,
+) -> set[str]:
+    """Labels for which the rule fires, by the last value of each series, as in Grafana. No series at all fires, too.
+
+    Args:
+        because: narrows the values other than 0 to one reason.
+    """
     tables = where.tables(rule(where.config.bucket), stop_ms=stop_ms)
     if not tables:
         return {"no data"}
     assert all("_time" in row and isinstance(row["_value"], float) for table in tables for row in table)
-    return {table[-1][label] for table in tables if table[-1]["_value"] != 0}
+    return {table[-1][label] for table in tables if because(table[-1]["_value"])}
 
 
 def generated_queries() -> list[tuple[str, str]]:

@@ -246,8 +246,7 @@ def test_alert_rules_fire_without_data_and_on_errors() -> None:
 
     assert group["folder"] == FOLDER
     assert {rule["title"] for rule in group["rules"]} == {
-        "Unacknowledged red alarm",
-        "Patient without data",
+        "Patient not attended to",
         "Pipeline silent",
     }
     for rule in group["rules"]:
@@ -286,22 +285,49 @@ def test_only_environment_variables_begin_with_a_dollar() -> None:
     }
 
 
-def test_notification_policy_has_an_existing_contact_point_and_no_grouping() -> None:
+def test_each_stay_is_one_message_and_the_site_is_another() -> None:
     found = provisioned("alerting/people.yaml")
 
     (policy,) = found["policies"]
     assert policy["receiver"] == CONTACT_POINT
     assert CONTACT_POINT in {one["name"] for one in found["contactPoints"]}
-    assert policy["group_by"] == ["..."]
-    assert policy["group_wait"] == "0s"
+    assert policy["group_by"] == ["stay"]
+    query = flux.alert_rules.patient_unattended("b")
+    assert query.endswith('|> group(columns: ["bed", "patient", "stay"])')
 
 
-def test_alert_messages_have_no_value_and_no_patient_name() -> None:
+def test_no_message_says_that_an_alarm_is_resolved() -> None:
+    (point,) = provisioned("alerting/people.yaml")["contactPoints"]
+
+    assert [one["disableResolveMessage"] for one in point["receivers"]] == [True]
+
+
+def test_query_that_hangs_is_an_error_before_the_next_evaluation() -> None:
+    (source,) = provisioned("datasources/vitalloom.yaml")["datasources"]
+    (group,) = provisioned("alerting/rules.yaml")["groups"]
+
+    assert source["jsonData"]["timeout"] == 15
+    assert group["interval"] == "30s"
+
+
+def test_alert_messages_say_that_the_database_does_not_answer_where_there_is_no_label() -> None:
     for rule in provisioned("alerting/rules.yaml")["groups"][0]["rules"]:
         said = rule["annotations"]["summary"]
-        assert set(re.findall(r"\{\{(.*?)\}\}", said)) <= {" .Labels.bed ", " .Labels.stage "}
-    for query in (flux.alert_rules.red_unanswered("b"), flux.alert_rules.no_data("b")):
-        assert "patient: r.patient" not in query.rsplit("_value:", 1)[1]
+        with_label, without = said.rsplit("{{ else }}", 1)
+        assert with_label.startswith(('{{ if index .Labels "bed" }}', '{{ if index .Labels "stage" }}'))
+        assert without.startswith("The database does not answer")
+        assert ".Labels" not in without
+        assert ".Values" not in without
+
+
+def test_alert_messages_name_bed_and_reference_and_no_value_of_a_sign() -> None:
+    for rule in provisioned("alerting/rules.yaml")["groups"][0]["rules"]:
+        said = rule["annotations"]["summary"]
+        assert set(re.findall(r"\.Labels\.\w+", said)) <= {".Labels.bed", ".Labels.patient", ".Labels.stage"}
+        assert set(re.findall(r"\.Values\.\w+\.\w+", said)) <= {".Values.B.Value"}
+    (row,) = flux.alert_rules.patient_unattended("b").rsplit("_time: stop", 1)[1:]
+    assert "minutes(" in row
+    assert "at_least" not in row
 
 
 def test_dashboards_are_provisioned_in_the_folder() -> None:

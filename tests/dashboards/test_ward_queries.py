@@ -151,7 +151,7 @@ def test_patient_without_location_is_listed(influxdb: InfluxDB, tmp_path: Path) 
     (row,) = where.rows(flux.ward.patient_table())
     assert (row["bed"], row["risk"]) == ("? a2a2a2a2", "high")
     assert {row["bed"] for row in where.rows(flux.ward.open_alarms())} == {"? a2a2a2a2"}
-    assert fires(where, flux.alert_rules.red_unanswered) == {"unknown bed"}
+    assert fires(where, flux.alert_rules.patient_unattended) == {"unknown bed"}
 
 
 def test_open_alarms_are_those_of_the_processor(bad: Hour) -> None:
