@@ -54,7 +54,7 @@ def worker_toml(*, time_zone: str) -> str:
     return _toml("worker", f"time_zone = {json.dumps(time_zone)}", 'log_level = "INFO"')
 
 
-def desk_toml(folder: PurePath, *, site: str, time_zone: str, port_of_people: int) -> str:
+def desk_toml(folder: PurePath, *, site: str, time_zone: str, screen: str) -> str:
     data, addresses = json.dumps(str(folder / "data" / "desk")), json.dumps(str(folder / "people" / "addresses.toml"))
     roles = "\n".join(f'{role} = ["demo"]' for role in ("nurse", "second", "lead", "everyone"))
     return _toml(
@@ -64,7 +64,7 @@ def desk_toml(folder: PurePath, *, site: str, time_zone: str, port_of_people: in
         f"site = {json.dumps(str(folder))}",
         f"site_name = {json.dumps(site)}",
         f"time_zone = {json.dumps(time_zone)}",
-        f'where = "http://127.0.0.1:{port_of_people}"',
+        f"where = {json.dumps(screen)}",
         'log_level = "INFO"',
         "",
         "# Who is notified, by role: names from the file of addresses. Until you change this, only the demo's phone.",
@@ -88,12 +88,25 @@ push = "json://127.0.0.1:{phone}/"
 """
 
 
-def grafana_ini(folder: PurePath) -> str:
+def grafana_url(host: str, port: int) -> str:
+    """Address of Grafana for people, on the host of the site: `localhost` in a message opens nothing on a phone.
+
+    >>> grafana_url("ward.example", 3000), grafana_url("fd00::7", 3000)
+    ('http://ward.example:3000/', 'http://[fd00::7]:3000/')
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def grafana_ini(folder: PurePath, *, root_url: str) -> str:
     password = folder / "secrets" / "grafana-admin.password"
     return f"""\
 ; Created by `vitalloom site init`, which does not overwrite it: this file may be edited.
 ; Users have to log in; the password of `admin` is in a file. Grafana speaks plain HTTP: put a TLS proxy in front of it.
 ; Its paths and its listen address are environment variables.
+[server]
+; Address in the links of messages: that of the TLS proxy, if there is one.
+root_url = {root_url}
+
 [security]
 admin_user = admin
 admin_password = $__file{{{password}}}

@@ -137,6 +137,7 @@ class SiteFolder:
 
     def _configuration(self, site_settings: SiteSettings, facts: SiteFacts) -> dict[str, str]:
         here = self.folder.resolve()
+        grafana_url = files.grafana_url(facts.broker_host, site_settings.ports.grafana)
         return {
             "config/kafka.properties": files.kafka_properties(
                 host=settings.LOOPBACK,
@@ -148,11 +149,9 @@ class SiteFolder:
             "config/ingest.toml": files.ingest_toml(),
             "config/worker.toml": files.worker_toml(time_zone=facts.time_zone),
             "config/store.toml": files.store_toml(here),
-            "config/desk.toml": files.desk_toml(
-                here, site=facts.name, time_zone=facts.time_zone, port_of_people=site_settings.ports.grafana
-            ),
+            "config/desk.toml": files.desk_toml(here, site=facts.name, time_zone=facts.time_zone, screen=grafana_url),
             "people/addresses.toml": files.addresses_toml(phone=site_settings.ports.phone),
-            "config/grafana.ini": files.grafana_ini(here),
+            "config/grafana.ini": files.grafana_ini(here, root_url=grafana_url),
         }
 
     def _grafana_files(self, time_zone: str) -> dict[str, str]:

@@ -110,7 +110,8 @@ A demo becomes a site for a ward in these steps:
    site/config/desk.toml try` sends a test message to all. [notifications.md](notifications.md)
 3. Set `backstop_webhook` in `site.toml`, which Grafana calls when the alarms of the site fail. It should not be the
    desk.
-4. Put a TLS proxy in front of Grafana and the desk, which speak plain HTTP on this machine only.
+4. Put a TLS proxy in front of Grafana and the desk, which speak plain HTTP on this machine only. Set its address as
+   `root_url` in `config/grafana.ini` and as `where` in `config/desk.toml`: links in messages go there.
 5. Run `vitalloom site run site` as a systemd service, or `make up`. Then add edges, wearables and beds:
    [security.md](security.md#from-an-empty-folder).
 6. Back up the folder without `data/`, and of `data/` what the rules of the hospital require.

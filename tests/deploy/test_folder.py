@@ -99,6 +99,14 @@ def test_env_file_follows_edited_settings(tmp_path: Path) -> None:
     assert "VITALLOOM_GRAFANA=3300" in (site / env.FILE).read_text()
 
 
+def test_links_in_messages_go_to_the_host_of_the_site(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    create(folder, host="ward.example")
+
+    assert "root_url = http://ward.example:3000/\n" in (folder / "config" / "grafana.ini").read_text()
+    assert 'where = "http://ward.example:3000/"\n' in (folder / "config" / "desk.toml").read_text()
+
+
 def test_misspelt_key_is_an_error_that_names_it(tmp_path: Path) -> None:
     from runtime.errors import ConfigError
 
