@@ -88,13 +88,16 @@ def run(
         str | None, typer.Option("--for", help="Stop after this time, for instance 90s or 45m.", show_default=False)
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="SVG file for the last screen.", show_default=False)] = None,
+    grafana: Annotated[
+        bool, typer.Option("--grafana/--no-grafana", help="Run Grafana, if it is installed on this machine.")
+    ] = True,
 ) -> None:
     """Run all processes of the site on this machine, without containers. Ctrl-C stops them."""
     from deploy.run import run as run_site
     from simulators.ward.options import milliseconds
 
     for_s = None if for_ is None else milliseconds("--for", for_) / 1_000
-    raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s, picture=picture))
+    raise typer.Exit(run_site(folder, demo=demo, workers=workers, for_s=for_s, picture=picture, grafana=grafana))
 
 
 @site.command()

@@ -15,19 +15,22 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from deploy import settings
-from deploy.description import DEMO, Deployment, HealthCheckKind, Process, in_profiles, processes, with_copies
+from deploy.description import DEMO, Deployment, HealthCheckKind, Process, Program, in_profiles, processes, with_copies
 from deploy.errors import PortTaken, SiteIncomplete
 from deploy.folder import facts_of
 from deploy.settings import LOOPBACK, SiteSettings
 from deploy.site_screen import ReadingRate, ScreenEntry, site_screen, state_change_line
 from deploy.supervisor import ProcessState, ProcessSupervisor, SupervisedProcess
 from runtime.config import load
+from runtime.hardening import write_private
 from simulators import phone
 from simulators.ward.screen import as_svg
 from stream.config import DeskConfig
 
 _REFRESH_S: Final = 0.5
 _SHOWN_MESSAGES: Final = 4
+_GRAFANA: Final = "grafana"
+_PASSWORD: Final = "grafana-admin.password"  # noqa: S105 - a file in secrets/
 
 
 class NativeSite:
@@ -37,13 +40,17 @@ class NativeSite:
         SiteIncomplete, SiteUnusable, ToolMissing, PortTaken: the message names the problem and the fix.
     """
 
-    def __init__(self, folder: Path, *, demo: bool, workers: int | None, out: Console) -> None:
+    def __init__(self, folder: Path, *, demo: bool, workers: int | None, out: Console, grafana: bool = True) -> None:
         self.folder = folder.resolve()
         self.settings: SiteSettings = settings.read(folder)
         self.facts = facts_of(folder)
         self.demo = demo
         self.deployment: Deployment = settings.native_deployment(folder, self.settings, self.facts)
-        found = in_profiles(processes(self.deployment), profiles=(DEMO,) if demo else ())
+        found = [
+            one
+            for one in in_profiles(processes(self.deployment), profiles=(DEMO,) if demo else ())
+            if grafana or one.program is not Program.GRAFANA
+        ]
         self.processes = with_copies(found, workers=workers or self.settings.workers, deployment=self.deployment)
         self._out = out
         self._began = time.monotonic()
@@ -98,6 +105,7 @@ class NativeSite:
             while True:
                 await asyncio.to_thread(self._rate.sample)
                 live.update(self.screen(), refresh=True)
+                self.show_first_password()
                 await asyncio.sleep(_REFRESH_S)
 
     def screen(self) -> RenderableType:
@@ -135,10 +143,25 @@ class NativeSite:
         return [ScreenEntry("people", "NO PERSON IS NOTIFIED: config/desk.toml lists only the phone of the demo")]
 
     def _grafana(self) -> str:
-        one = self.supervisor.processes["grafana"]
+        one = self.supervisor.processes.get(_GRAFANA)
+        if one is None:
+            return "not started (--no-grafana)"
         if one.state is ProcessState.MISSING:
-            return "not installed on this machine, so not started; included in the containers"
-        return f"http://{LOOPBACK}:{self.settings.ports.grafana}, admin, password in secrets/grafana-admin.password"
+            return f"not started: {one.problem}. It is included in the containers"
+        return f"http://{LOOPBACK}:{self.settings.ports.grafana}, admin, password in secrets/{_PASSWORD}"
+
+    def show_first_password(self) -> None:
+        """Print the password of `admin` once in the life of the site, on a terminal, when Grafana is ready."""
+        one, shown = self.supervisor.processes.get(_GRAFANA), self.folder / "data" / "grafana" / ".password-shown"
+        if one is None or one.state is not ProcessState.READY or not self._out.is_terminal or shown.exists():
+            return
+        password = (self.folder / "secrets" / _PASSWORD).read_text(encoding="utf-8").strip()
+        address = f"http://{LOOPBACK}:{self.settings.ports.grafana}"
+        self._out.print(
+            f"Grafana is at {address}. User admin, password {password} (shown once; it is in secrets/{_PASSWORD})",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        write_private(shown, b"")
 
     def _changed(self, one: SupervisedProcess) -> None:
         if not self._out.is_terminal:
@@ -153,10 +176,18 @@ class NativeSite:
             self._out.print(f"  {entry.name:<12} {entry.text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def run(folder: Path, *, demo: bool, workers: int | None, for_s: float | None, picture: Path | None = None) -> int:
+def run(
+    folder: Path,
+    *,
+    demo: bool,
+    workers: int | None,
+    for_s: float | None,
+    picture: Path | None = None,
+    grafana: bool = True,
+) -> int:
     """The command `vitalloom site run`."""
     out = Console(file=sys.stdout)
-    site = NativeSite(folder, demo=demo, workers=workers, out=out)
+    site = NativeSite(folder, demo=demo, workers=workers, out=out, grafana=grafana)
     with _locked(site.folder):
         asyncio.run(site.run(for_s=for_s, picture=picture))
     return 0

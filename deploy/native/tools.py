@@ -16,6 +16,12 @@ BUILT: Final = ("kafka", "influxdb")
 """Servers that `install.sh` downloads or builds; the others are system packages."""
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin:/usr/share/grafana/bin"
 
+_GRAFANA_PROGRAMS: Final = ("grafana", "grafana-server")
+_GRAFANA_HOMES: Final = tuple(
+    map(Path, ("/usr/share/grafana", "/opt/grafana", "/usr/local/share/grafana", "/opt/homebrew/share/grafana"))
+)
+_GRAFANA_FIX: Final = "https://grafana.com/docs/grafana/latest/setup-grafana/installation"
+
 
 def folder_of(name: str) -> Path:
     """Folder that `install.sh` installs a server into, whether it exists or not; see `made_of` there."""
@@ -86,9 +92,17 @@ def kafka() -> tuple[str, ...]:
 
 
 def grafana() -> tuple[str, ...]:
-    """The server with its home folder, which is a separate path in Debian's package."""
-    found = find("grafana")
-    home = next((one for one in (Path("/usr/share/grafana"), Path("/opt/grafana")) if one.is_dir()), None)
-    if found is None or home is None:
-        raise ToolMissing("Grafana", "https://grafana.com/docs/grafana/latest/setup-grafana/installation")
-    return (found, "server", "--homepath", str(home))
+    """The server with its home folder: that in GF_PATHS_HOME, of the program on the path, or a usual one."""
+    on_path = next((Path(one) for one in map(find, _GRAFANA_PROGRAMS) if one is not None), None)
+    named = os.environ.get("GF_PATHS_HOME")
+    homes = [Path(named)] if named else [*([on_path.resolve().parent.parent] if on_path else []), *_GRAFANA_HOMES]
+    for home in homes:
+        if not (home / "conf" / "defaults.ini").is_file():
+            continue
+        inside = next((home / "bin" / one for one in _GRAFANA_PROGRAMS if find(str(home / "bin" / one))), None)
+        program = inside or on_path
+        if program is not None:
+            # `grafana-server`, of versions before 9.4, has no subcommands.
+            words = ("server",) if program.name == "grafana" else ()
+            return (str(program), *words, "--homepath", str(home))
+    raise ToolMissing("Grafana", f"{_GRAFANA_FIX}; if it is installed elsewhere, set GF_PATHS_HOME to its home folder")

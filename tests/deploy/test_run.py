@@ -3,8 +3,11 @@
 import asyncio
 import io
 import socket
+import stat
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -14,8 +17,9 @@ from deploy.errors import PortTaken, SiteIncomplete, ToolMissing
 from deploy.folder import SiteFolder
 from deploy.run import NativeSite, run
 from deploy.site_screen import ReadingRate
-from deploy.supervisor import ProcessState
+from deploy.supervisor import ProcessState, ProcessSupervisor
 from tests.deploy.first_site import free_ports
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.services("mosquitto", "kafka", "influxdb")
 
@@ -92,6 +96,62 @@ def test_missing_grafana_is_skipped_but_missing_kafka_is_an_error(
     monkeypatch.setattr("deploy.supervisor.command_of_program", lambda _: missing())
     with pytest.raises(ToolMissing, match="install it"):
         native(folder)
+
+
+GRAFANA_STAND_IN = """#!{python}
+# Not Grafana: answers /api/health as Grafana does, once it has its home, its configuration and its provisioning folder.
+import http.server, os, pathlib, sys
+home, config = sys.argv[sys.argv.index("--homepath") + 1], sys.argv[sys.argv.index("--config") + 1]
+assert pathlib.Path(home, "conf/defaults.ini").is_file() and pathlib.Path(config).is_file()
+assert pathlib.Path(os.environ["GF_PATHS_PROVISIONING"], "alerting/rules.yaml").is_file()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+        self.wfile.write(b'{{"database": "ok"}}')
+address = os.environ["GF_SERVER_HTTP_ADDR"], int(os.environ["GF_SERVER_HTTP_PORT"])
+http.server.HTTPServer(address, Handler).serve_forever()
+"""
+
+
+def test_installed_grafana_is_started_and_its_password_shown_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "grafana"
+    (home / "conf").mkdir(parents=True)
+    (home / "conf" / "defaults.ini").touch()
+    (home / "bin").mkdir()
+    (home / "bin" / "grafana-server").write_text(GRAFANA_STAND_IN.format(python=sys.executable))
+    (home / "bin" / "grafana-server").chmod(0o755)
+    monkeypatch.setenv("GF_PATHS_HOME", str(home))
+    screen = io.StringIO()
+    site = NativeSite(folder, demo=False, workers=1, out=Console(file=screen, width=200, force_terminal=True))
+    # Grafana alone, without the steps before it.
+    grafana = msgspec.structs.replace(by_name(site.processes)["grafana"], needs=())
+    site.supervisor = ProcessSupervisor([grafana], site.folder, site.health_url)
+
+    async def until_ready() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(site.supervisor.run(stop))
+        await asyncio.wait_for(site.supervisor.processes["grafana"].was_ready.wait(), PATIENCE_S)
+        site.show_first_password()
+        site.show_first_password()
+        stop.set()
+        await running
+
+    asyncio.run(until_ready())
+
+    secret = folder / "secrets" / "grafana-admin.password"
+    assert screen.getvalue().count(secret.read_text()) == 1
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert f"http://127.0.0.1:{settings.read(folder).ports.grafana}" in screen.getvalue()
+
+
+def test_site_without_grafana_says_so(folder: Path) -> None:
+    site = NativeSite(folder, demo=False, workers=1, out=Console(file=io.StringIO()), grafana=False)
+
+    assert "grafana" not in site.supervisor.processes
+    assert "--no-grafana" in " ".join(one.text for one in site.entries())
 
 
 def test_empty_folder_is_an_error_that_names_site_init(tmp_path: Path) -> None:
