@@ -5,6 +5,7 @@ import pytest
 from tests.file_mutations import DOORS, SEEDS, Door, Mutation, failures, with_damage, with_odd_type
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("door", "mutation"),
     [
@@ -19,6 +20,7 @@ def test_a_file_is_understood_or_its_mistake_is_named(door: Door, mutation: Muta
     assert wrong == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 def test_no_content_ends_in_a_traceback(door: Door) -> None:
     traces = {

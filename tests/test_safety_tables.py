@@ -1,9 +1,12 @@
 """docs/safety.md is true: its tables are what the monitor does."""
 
+import pytest
+
 from tests.safety_tables import ONSETS, PAGE, TABLES, VALUES, _alarms, with_tables
 from vitals.messages import AlarmKind, Priority
 
 
+@pytest.mark.slow
 def test_the_page_has_the_tables_of_today() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
@@ -11,6 +14,7 @@ def test_the_page_has_the_tables_of_today() -> None:
     assert set(TABLES) >= {"values"}
 
 
+@pytest.mark.slow
 def test_no_class_of_no_sign_is_silent() -> None:
     silent = [
         (row.sign, row.value_class, onset)
@@ -22,6 +26,7 @@ def test_no_class_of_no_sign_is_silent() -> None:
     assert silent == []
 
 
+@pytest.mark.slow
 def test_red_extreme_and_zero_are_high_and_no_value_is_technical() -> None:
     for row in VALUES:
         _, found = _alarms(row, "abrupt")

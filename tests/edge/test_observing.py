@@ -241,6 +241,7 @@ def test_guessing_is_stopped_and_the_right_pin_waits_too(bench: Bench) -> None:
     assert len(observed(bench)) == 1
 
 
+@pytest.mark.slow
 def test_guessing_under_many_names_is_stopped(bench: Bench) -> None:
     for number in range(FAILURES_OF_ALL):
         with pytest.raises(EntryRefused, match="wrong"):

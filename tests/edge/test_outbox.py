@@ -119,6 +119,7 @@ def test_settings_that_durability_rests_on(tmp_path: Path) -> None:
     assert not (tmp_path / "outbox.sqlite-shm").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_power_cut_after_any_statement_loses_nothing_that_was_acknowledged(

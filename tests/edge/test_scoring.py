@@ -416,6 +416,7 @@ def test_a_memory_that_cannot_be_read_is_counted_and_begins_anew(found: LoadedMo
     assert scoring.score(a_reading(0, **WELL))[0].score is not None
 
 
+@pytest.mark.slow
 def test_what_is_remembered_of_one_patient_is_small(found: LoadedModels) -> None:
     scoring = a_scoring(found)
     told(scoring, getting_worse, until_ms=80 * HOUR, every_ms=HOUR // 2)

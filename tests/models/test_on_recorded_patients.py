@@ -31,6 +31,7 @@ def model() -> SepsisModel:
     return SepsisModel(released("sepsis"))
 
 
+@pytest.mark.slow
 def test_the_first_sign_of_a_reason_has_more_influence_than_a_random_one(hours: Hours, model: SepsisModel) -> None:
     rng = random.Random(0)
     first_moved, any_moved = [], []

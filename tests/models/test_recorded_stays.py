@@ -243,6 +243,7 @@ def test_ids_are_text(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_column_that_is_empty_for_many_rows_is_read(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     empty = "".join(f"a{at // 10},{at % 10},85,18,97,,120,70,,{'x' * 40}\n" for at in range(20_000))
@@ -423,6 +424,7 @@ def test_a_line_never_leaves_its_neighbours_or_the_charted_time(points: dict[int
 # --- real stays -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "stays"), [("sepsis2019/setB_dev.parquet", 50), ("icu2012", 50), ("vitals_minute", 1)]
 )

@@ -537,6 +537,7 @@ any_row = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(rows=st.lists(any_row, min_size=1, max_size=20))
 @settings(max_examples=150, deadline=None)
 def test_an_independent_implementation_agrees(rows: list[dict[str, str]]) -> None:

@@ -41,6 +41,7 @@ def test_a_time_is_in_the_zone_and_names_it(zone: str, at: str, text: str) -> No
     assert clock_of(zone)(ms(at)) == text
 
 
+@pytest.mark.slow
 def test_no_two_moments_of_a_day_read_alike_in_any_zone() -> None:
     """Around every change of the clocks of every zone, minute by minute of the hours that may come twice."""
     changes = 0

@@ -125,6 +125,7 @@ def first_high(alarms: list[AlarmChanged]) -> int | None:
     return (found[0] - START_MS) // MINUTE_MS if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patient", [0, 1, 2])
 def test_a_patient_who_becomes_septic_while_walking_is_found_in_time(patient: int) -> None:
     held = first_high(monitored("sepsis-on-a-walk", patient, hours=3.2, is_held=True))

@@ -81,6 +81,7 @@ class Kernel:
         self.announced += [event for event in events if isinstance(event, AlarmChanged)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, HISTORIES, 25))
 def test_who_is_bound_is_watched_and_who_is_not_is_left_alone(seed: int) -> None:
     for one in range(seed, seed + 25):

@@ -111,6 +111,7 @@ def told(events: list[Event]) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), devices=st.integers(2, 6))
 def test_a_stay_that_is_dealt_out_over_devices_has_the_same_scores_and_alarms(seed: int, devices: int) -> None:
@@ -157,6 +158,7 @@ def _of_sample(sample: VitalsV1, counter: int) -> Reading:
     return to_reading(message, name)
 
 
+@pytest.mark.slow
 def test_recorded_stays_that_are_dealt_out_have_the_same_scores_and_alarms() -> None:
     plan = MonitoringPlan(cadence_ms={"heart_rate": MINUTE, "respiratory_rate": MINUTE, "spo2": MINUTE})
     compared = 0
@@ -225,6 +227,7 @@ def a_nurse(seed: int) -> list[Observation]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), devices=st.integers(1, 6))
 def test_a_monitor_that_is_stopped_after_any_message_goes_on_as_if_nothing_had_happened(

@@ -400,6 +400,7 @@ def attempts_of(draw: st.DrawFn, policy: EscalationPolicy) -> tuple[Attempt, ...
     return tuple(after(one, draw(st.integers(-MINUTE, 6 * MINUTE)), draw(st.sampled_from(Outcome))) for one in picked)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(data=st.data(), policy=policies, cuts=st.lists(offsets, min_size=2, max_size=8))
 def test_an_interval_split_anywhere_gives_the_same(

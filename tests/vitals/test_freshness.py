@@ -103,6 +103,7 @@ def test_while_time_runs_a_sign_never_becomes_fresher(
     assert state_at(now_ms + later_ms - seen_ms, limits) >= before
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(data=st.data(), limits=limits_strategy, seen_ms=moments, now_ms=moments)
 def test_the_next_change_is_exact(data: st.DataObject, limits: FreshnessLimits, seen_ms: int, now_ms: int) -> None:

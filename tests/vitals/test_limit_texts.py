@@ -69,6 +69,7 @@ def in_text(rule: Rule, limit: float) -> str:
     return f"{limit * 50:.1f}" if rule.quantity == "model:sepsis" else f"{limit:g}"
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(case=changed())
 def test_a_text_names_the_limit_that_was_crossed_and_no_other(case: tuple[Rule, list[Message]]) -> None:

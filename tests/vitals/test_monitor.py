@@ -1090,6 +1090,7 @@ def tell(steps: list[Step], *, restart: bool = False, models: bool = True) -> tu
     return monitor, told
 
 
+@pytest.mark.slow
 @story
 @given(STEPS)
 def test_a_restart_after_any_message_changes_nothing(steps: list[Step]) -> None:
@@ -1134,6 +1135,7 @@ def test_a_condition_has_one_open_alarm_and_each_change_of_it_a_number(steps: li
     assert all(last[one.alarm_id] == one for one in monitor.open_alarms())
 
 
+@pytest.mark.slow
 @story
 @given(STEPS)
 def test_no_alarm_is_cleared_by_silence_or_by_what_is_missing_or_too_old(steps: list[Step]) -> None:
@@ -1172,6 +1174,7 @@ def test_the_timer_that_is_asked_for_is_never_too_late(steps: list[Step]) -> Non
         assert apply(monitor, a_tick(after_ms)) == []
 
 
+@pytest.mark.slow
 @story
 @given(STEPS)
 def test_a_model_never_suppresses_and_never_delays_the_alarm_of_a_rule(steps: list[Step]) -> None:

@@ -193,6 +193,7 @@ def _is_heard(case: Case) -> bool:
     return any(alarm.priority >= needed and at_s <= first_s + case.within_s for at_s, alarm in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extreme", EXTREMES, ids=lambda one: f"{one[0].value} {one[1]:g} to {one[2]:g}")
 def test_a_red_sign_by_an_extreme_value_or_a_zero_is_heard_within_ninety_seconds(
     extreme: tuple[VitalSign, float, float],
@@ -204,6 +205,7 @@ def test_a_red_sign_by_an_extreme_value_or_a_zero_is_heard_within_ninety_seconds
         assert _is_heard(case), case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extreme", EXTREMES, ids=lambda one: f"{one[0].value} {one[1]:g} to {one[2]:g}")
 def test_it_is_heard_from_a_device_that_measures_less_often_than_the_plan_expects(
     extreme: tuple[VitalSign, float, float],

@@ -312,6 +312,7 @@ def test_an_alarm_ends_only_by_its_rule_by_a_person_or_with_its_rule(story: list
             assert alarm.text.startswith(("over since", "rule no longer applies")) or alarm.acknowledged_by
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(stories())
 def test_a_change_of_orders_is_the_same_after_a_restart_at_any_moment(story: list[Any]) -> None:
@@ -322,6 +323,7 @@ def test_a_change_of_orders_is_the_same_after_a_restart_at_any_moment(story: lis
         assert stopped.snapshot() == through.snapshot()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(stories())
 def test_unchanged_orders_give_the_same_alarms(story: list[Any]) -> None:
@@ -334,6 +336,7 @@ def test_unchanged_orders_give_the_same_alarms(story: list[Any]) -> None:
     assert [_without_version(event) for event in play(ordered_default, messages)] == told
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(stories())
 def test_orders_that_come_again_and_again_tell_nothing(story: list[Any]) -> None:

@@ -164,6 +164,7 @@ def test_a_clock_that_is_set_right_again_delays_no_alarm(size: str) -> None:
         assert all(abs(at - RIGHT.physiological[one]) <= TOLERANCE for one, at in check_same.physiological.items())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     steps=st.lists(
@@ -224,6 +225,7 @@ def sounded(events: Iterable[Event]) -> list[AlarmChanged]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_s", [2, 10, 50])
 @pytest.mark.parametrize("hours", [1, 12])
 @pytest.mark.parametrize("known", [True, False], ids=["known before", "never heard before"])

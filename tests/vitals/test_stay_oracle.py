@@ -7,6 +7,7 @@ for as long as its kind of source is, complete while each sign has a valid value
 import random
 from typing import Any, Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ def check(events: list[Event], heard: dict[str, tuple[int, bool, float]]) -> tup
     return scores, complete
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_every_score_of_a_stay_is_the_oracles(seed: int) -> None:

@@ -356,6 +356,7 @@ def test_a_restart_in_the_middle_changes_nothing(cut_s: int) -> None:
     assert course(restart=True) == course(restart=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(30))
 def test_what_is_ordinary_raises_no_high_alarm(seed: int) -> None:
     """A calm patient: two hours with single outliers of any size, motion now and then, a sensor taken off."""

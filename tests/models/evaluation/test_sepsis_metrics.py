@@ -171,6 +171,7 @@ def test_an_alarm_budget_is_kept(budget: float) -> None:
     assert 0 < found.sensitivity <= 1
 
 
+@pytest.mark.slow
 def test_the_hour_of_stay_alone_has_its_published_utility_on_the_published_data() -> None:
     path = DATA / "sepsis2019" / "setB_dev.parquet"
     if not path.exists():

@@ -474,6 +474,7 @@ def test_of_a_storm_every_red_alarm_has_a_recorded_attempt_within_its_second(nig
     assert (alarms, first_ms, last_ms) == (300, NOW, NOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_desk_that_is_killed_between_any_two_things_calls_as_one_that_is_not(tmp_path: Path, seed: int) -> None:
     def told_of(kills: bool) -> tuple[list[tuple[str, str, Message]], list[Any]]:
@@ -534,6 +535,7 @@ def test_a_message_says_what_is_recommended(night: Night) -> None:
     assert message.body.splitlines()[2] == "Recommended: emergency: tell the medical team now."
 
 
+@pytest.mark.slow
 def test_a_receipt_counts_at_every_step_of_the_ladder_of_a_rule(tmp_path: Path) -> None:
     # The ladder of this rule has a step more than that of its priority.
     night = Night(tmp_path, receipts=("push",))

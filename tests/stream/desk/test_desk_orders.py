@@ -102,6 +102,7 @@ def test_a_ladder_that_the_desk_does_not_have_calls_by_that_of_the_site(night: O
     assert "does not know" in night.channels.sent[0][2].body
 
 
+@pytest.mark.slow
 def test_observe_lists_an_alarm_and_calls_nobody(night: OrderedNight) -> None:
     night.ordered = orders(7, OBSERVE)
 
@@ -116,6 +117,7 @@ def test_observe_lists_an_alarm_and_calls_nobody(night: OrderedNight) -> None:
     assert night.channels.calls == []
 
 
+@pytest.mark.slow
 def test_an_order_to_observe_stops_calls_that_are_under_way(night: OrderedNight) -> None:
     async def story() -> None:
         night.channels.broken.add("push")  # it is tried again and again
@@ -131,6 +133,7 @@ def test_an_order_to_observe_stops_calls_that_are_under_way(night: OrderedNight)
     lived(story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [False, True])
 def test_when_observing_ends_people_are_called(night: OrderedNight, restarts: bool) -> None:
     night.ordered = orders(7, OBSERVE)

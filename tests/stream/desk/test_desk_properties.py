@@ -46,6 +46,7 @@ def a_shift(draw: random.Random) -> dict[str, tuple[str, ...]]:
 # Roles are resolved at each attempt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_every_attempt_goes_to_who_has_the_role_at_that_moment(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
@@ -76,6 +77,7 @@ def test_every_attempt_goes_to_who_has_the_role_at_that_moment(tmp_path: Path, s
     night.book.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_who_has_the_role_of_a_step_that_is_due_was_called_or_is_being_tried(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
@@ -158,11 +160,13 @@ def steady_calls(folder: Path, *, seed: int | None, minutes: int = 8) -> list[tu
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_steps_of_the_wall_clock_change_no_call(tmp_path: Path, seed: int) -> None:
     assert steady_calls(tmp_path / "steps", seed=seed) == steady_calls(tmp_path / "steady", seed=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_ms", [-24 * HOUR, -HOUR, -7 * MINUTE, -6 * SECOND, 6 * SECOND, 7 * MINUTE, HOUR])
 def test_a_restart_of_the_machine_with_a_wrong_clock_delays_no_call_by_more_than_a_round(
     tmp_path: Path, step_ms: int
@@ -210,6 +214,7 @@ def test_a_silence_lasts_as_long_as_was_said_whatever_the_wall_clock_says(tmp_pa
 # A place in a log includes which log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_every_alarm_that_is_open_in_a_log_that_was_made_again_is_called_unless_it_was_answered(
     tmp_path: Path, seed: int

@@ -56,6 +56,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     made.book.close()
 
 
+@pytest.mark.slow
 def test_it_is_listed_at_30_days_called_for_at_14_and_at_3(house: House) -> None:
     found = []
     called = []
@@ -214,6 +215,7 @@ def test_keys_that_wait_for_a_restart_are_named(tmp_path: Path) -> None:
     night.book.close()
 
 
+@pytest.mark.slow
 def test_an_alarm_that_ended_under_a_wrong_clock_is_raised_again(house: House) -> None:
     found = []
 

@@ -85,6 +85,7 @@ def test_a_mail_server_that_refuses_is_a_failure() -> None:
     assert mail.messages == []
 
 
+@pytest.mark.slow
 def test_a_late_acceptance_is_reported_after_the_timeout() -> None:
     late: list[tuple[Address, object]] = []
 

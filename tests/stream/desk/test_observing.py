@@ -122,6 +122,7 @@ def test_a_session_that_ended_enters_nothing(ward: Ward) -> None:
 # What is refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "words"),
     [

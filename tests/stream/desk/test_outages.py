@@ -158,6 +158,7 @@ def test_a_physiological_alarm_below_high_is_not_part_of_an_outage(ward: Ward) -
     ]
 
 
+@pytest.mark.slow
 def test_an_answer_ends_the_calls_and_needs_no_confirmation_of_a_monitor(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))
@@ -233,6 +234,7 @@ def test_people_who_were_not_notified_get_no_end_message(ward: Ward) -> None:
     assert ward.channels.sent == []
 
 
+@pytest.mark.slow
 def test_an_undeliverable_end_message_is_dropped_after_an_hour(ward: Ward) -> None:
     async def story() -> None:
         ward.hear(no_data(1), no_data(2), no_data(3))

@@ -90,6 +90,7 @@ def a_night(folder: Path, channels: Any, **wishes: Any) -> Night:
     return night
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_each_recipient_gets_each_notification_once_whatever_becomes_of_the_others(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)

@@ -247,6 +247,7 @@ class Finder:
         return told(self._number, state=state, **changes | {"priority": Priority(self.priority or 2)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_they_tell_one_alarm_stands_as_long_as_somebody_has_it(seed: int, tmp_path: Path) -> None:
     """Against a table of who has it open, with a desk that is killed after every record."""

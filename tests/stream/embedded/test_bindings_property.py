@@ -109,6 +109,7 @@ class Engine:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(0, HISTORIES, 6))
 def test_who_is_bound_is_watched_and_who_is_not_is_left_alone(tmp_path: Path, seed: int) -> None:
     for one in range(seed, seed + 6):

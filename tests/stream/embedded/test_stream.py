@@ -85,6 +85,7 @@ def test_batches_of_any_size_give_the_same_events(
     assert encode_events(one_by_one) == encode_events(in_batches)
 
 
+@pytest.mark.slow
 @NIGHTS
 def test_a_stop_after_every_message_changes_nothing(
     tmp_path: Path, stores: list[Store], night: Callable[[], list[Message]]
@@ -113,6 +114,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
         return [encode_events(engine.apply([message])) for message in a_bad_night()[:200]]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 400), max_size=12))
 def test_stops_anywhere_change_nothing(

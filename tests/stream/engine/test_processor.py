@@ -223,6 +223,7 @@ def test_a_value_that_is_not_a_record_changes_nothing() -> None:
     assert processor.drain().is_empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("night", [a_bad_night, stays_of_many_devices])
 def test_a_processor_restored_after_every_piece_of_a_night_ends_in_the_same_state(
     night: Callable[[], list[Message]],

@@ -66,6 +66,7 @@ def test_a_clock_that_is_wrong_from_the_start_changes_no_alarm(where: str, size:
     assert edge.ids == centre.ids  # so nobody is called twice for one alarm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [-1, 1], ids=["backward", "forward"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("where", WHERE)

@@ -231,6 +231,7 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("root_key", ["folder", "safe"])
 def test_400_days_without_a_restart(root_key: str, seed: int, tmp_path: Path) -> None:
@@ -243,6 +244,7 @@ def test_400_days_without_a_restart(root_key: str, seed: int, tmp_path: Path) ->
     assert not +walk.failed, dict(walk.failed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_what_nobody_renews_is_announced(seed: int, tmp_path: Path) -> None:
     rng = random.Random(f"nobody {seed}")

@@ -247,6 +247,7 @@ def test_two_devices_cannot_have_one_signing_key(desk: Desk) -> None:
         desk.ask(desk.request(second))
 
 
+@pytest.mark.slow
 def test_of_fifty_at_once_one_enrols(desk: Desk) -> None:
     invitation = desk.invite()
     requests = [desk.request(invitation) for _ in range(50)]

@@ -356,6 +356,7 @@ def test_one_address_cannot_take_every_place(desk: Desk, tls: ssl.SSLContext, mo
             one.close()
 
 
+@pytest.mark.slow
 def test_a_server_stops_even_if_a_client_is_slow(
     desk: Desk, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def bound(lines: int, refused: int) -> float:
     return 3 + 3 * refused * (2 + 2 * math.log2(max(2, lines)))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -103,6 +104,7 @@ def test_every_line_is_written_or_kept_as_a_dead_letter_whatever_is_refused(
     assert verdict(tmp_path, records, refused, within_s=20) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(night=nights(), again=st.sampled_from([None, *STATUSES]))
 def test_what_was_refused_is_written_once_it_is_accepted_and_stays_a_dead_letter_until_then(
@@ -132,6 +134,7 @@ def test_what_was_refused_is_written_once_it_is_accepted_and_stays_a_dead_letter
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "count", "requests"), [(400, 1, 25), (422, 1, 25), (422, 100, 1_209), (500, 1, 48), (500, 100, 2_121)]
 )

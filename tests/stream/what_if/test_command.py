@@ -48,6 +48,7 @@ def the_account(tmp_path: Path, orders: str, *options: str) -> dict[str, object]
     return dict(json.loads(result.stdout))
 
 
+@pytest.mark.slow
 def test_orders_that_change_nothing_change_nothing(store: Path, tmp_path: Path) -> None:
     found = the_account(tmp_path, UNCHANGED, "--data", str(store))
 
@@ -58,6 +59,7 @@ def test_orders_that_change_nothing_change_nothing(store: Path, tmp_path: Path) 
     assert found["stays"] == 3
 
 
+@pytest.mark.slow
 def test_calmer_orders_say_what_they_cost(store: Path, tmp_path: Path) -> None:
     found = the_account(tmp_path, CALMER, "--data", str(store))
 
@@ -72,6 +74,7 @@ def test_calmer_orders_say_what_they_cost(store: Path, tmp_path: Path) -> None:
     assert found["stored"] == found["same"]
 
 
+@pytest.mark.slow
 def test_two_processes_and_a_second_run_find_the_same(store: Path, tmp_path: Path) -> None:
     alone = the_account(tmp_path, CALMER, "--data", str(store))
     kept = tmp_path / "kept.jsonl"

@@ -164,6 +164,7 @@ def first_calls(orders: Orders, steps: Any) -> dict[str, dict[Priority, int]]:
     return found
 
 
+@pytest.mark.slow
 @settings(UNHURRIED, max_examples=60)
 @given(levels("patient", most=1), STEPS)
 def test_whatever_alarms_later_or_not_at_all_is_named(level: OrderLevel, steps: Any) -> None:

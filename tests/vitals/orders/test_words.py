@@ -180,6 +180,7 @@ def test_what_differs_is_told_against_what_is_given_as_the_default() -> None:
     assert in_words(effective([ward], version=2, now_ms=NOW), below) == []
 
 
+@pytest.mark.slow
 @UNHURRIED
 @given(st.lists(levels(), max_size=3))
 def test_silence_never_vanishes_unsaid(given_levels: list[OrderLevel]) -> None:
