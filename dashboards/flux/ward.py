@@ -20,7 +20,7 @@ from dashboards.flux.parts import (
     priority_text,
     select,
 )
-from stream.store.line_protocol import EDGE, NEWS2, SCORE
+from stream.store.line_protocol import BINDING, EDGE, NEWS2, SCORE
 from vitals.measuring_interval import ALLOWED_LATE_MS
 from vitals.model_scores import SCORE_VALID_MS
 from vitals.plan import EXPECTED, MonitoringPlan
@@ -218,29 +218,40 @@ rows
 
 
 def open_counts(bucket: str = TENANT, wards: str = WARDS) -> str:
-    """Numbers of open alarms: unacknowledged red, red, yellow, cyan."""
+    """Numbers of open alarms: red without an answer, red, yellow, cyan; no row if the database has no patients.
+
+    They are counted within `reduce`: Flux 0.196.1 computes a `map` with nothing but constants in its branches for whole
+    columns, and then loses the rows if all of them are alike.
+    """
+    names = ("red_unacknowledged", "red", "yellow", "cyan")
+    counters = ", ".join(f"{name}: 0" for name in names)
     return f"""{HEAD}
 {SPAN_FUNCTION}
 {locations(bucket)}
 {open_alarms_stream(bucket)}
 {locations_or_none(["ward", "bed", "patient", "valid_to_ms"])}
 {open_alarms_by_bed()}
-nothing = array.from(rows: [{{red_unacknowledged: 0, red: 0, yellow: 0, cyan: 0}}])
+placed = {select(bucket, BINDING, LOOK_BACK, "bed")}
+  |> last()
+  |> keep(columns: ["binding"])
+scored = {select(bucket, NEWS2, LOOK_BACK, "at_least")}
+  |> last()
+  |> keep(columns: ["binding"])
 counted = rows
   |> group()
   |> filter(fn: (r) => r.valid_to_ms == " " or int(v: r.valid_to_ms) > now_ms)
-{in_wards(wards)}  |> map(fn: (r) => ({{
-    red_unacknowledged: if r.priority == 3 and r.by == " " then 1 else 0,
-    red: if r.priority == 3 then 1 else 0,
-    yellow: if r.priority == 2 then 1 else 0,
-    cyan: if r.priority == 1 then 1 else 0,
-  }}))
-union(tables: [nothing, counted])
+{in_wards(wards)}  |> keep(columns: ["binding", "priority", "by"])
+union(tables: [placed, scored, counted])
+  |> group()
+  |> map(fn: (r) => ({{binding: r.binding, priority: if exists r.priority then r.priority else 0,
+    by: if exists r.by then r.by else "-"}}))
   |> reduce(
-    identity: {{red_unacknowledged: 0, red: 0, yellow: 0, cyan: 0}},
+    identity: {{{counters}}},
     fn: (r, accumulator) => ({{
-      red_unacknowledged: accumulator.red_unacknowledged + r.red_unacknowledged, red: accumulator.red + r.red,
-      yellow: accumulator.yellow + r.yellow, cyan: accumulator.cyan + r.cyan,
+      red_unacknowledged: accumulator.red_unacknowledged + (if r.priority == 3 and r.by == " " then 1 else 0),
+      red: accumulator.red + (if r.priority == 3 then 1 else 0),
+      yellow: accumulator.yellow + (if r.priority == 2 then 1 else 0),
+      cyan: accumulator.cyan + (if r.priority == 1 then 1 else 0),
     }}))"""
 
 

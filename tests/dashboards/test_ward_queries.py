@@ -11,6 +11,10 @@ from dashboards import flux
 from dashboards.build import dashboard_json
 from dashboards.flux.parts import SCORED
 from tests.dashboards.hours import Hour, fires, written_hour
+from tests.dashboards.situations import CYAN as CYAN_ALARM
+from tests.dashboards.situations import RED as RED_ALARM
+from tests.dashboards.situations import YELLOW as YELLOW_ALARM
+from tests.dashboards.situations import Alarm, Situation, points_of
 from tests.dashboards.wards import (
     A_BAD_HOUR,
     ANSWERED,
@@ -178,6 +182,36 @@ def test_ward_without_alarms_has_zero_counts(good: Hour) -> None:
     (counts,) = good.rows(flux.ward.open_counts())
 
     assert (counts["red"], counts["red_unacknowledged"], counts["yellow"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "counts"),
+    [
+        ((RED_ALARM,), (1, 1, 0, 0)),
+        ((RED_ALARM,) * 3, (3, 3, 0, 0)),
+        ((RED_ALARM._replace(by="nurse-7"),), (0, 1, 0, 0)),
+        ((YELLOW_ALARM,) * 2, (0, 0, 2, 0)),
+        ((CYAN_ALARM,), (0, 0, 0, 1)),
+        ((RED_ALARM._replace(ended=True), YELLOW_ALARM), (1, 1, 1, 0)),
+    ],
+)
+@pytest.mark.parametrize("with_beds", [True, False], ids=["beds", "no beds"])
+def test_alarms_that_are_all_alike_are_counted(
+    influxdb: InfluxDB, tmp_path: Path, alarms: tuple[Alarm, ...], counts: tuple[int, ...], with_beds: bool
+) -> None:
+    patient = Situation("North/1", alarms=alarms)
+    bucket = f"alike_{len(alarms)}_{''.join(map(str, counts))}_{with_beds}"
+    where = written_hour(influxdb, tmp_path, bucket, points_of([patient], with_beds=with_beds))
+
+    (found,) = where.rows(flux.ward.open_counts())
+
+    assert tuple(found[name] for name in ("red_unacknowledged", "red", "yellow", "cyan")) == counts
+
+
+def test_without_any_patient_there_is_no_number_of_alarms(influxdb: InfluxDB, tmp_path: Path) -> None:
+    empty = written_hour(influxdb, tmp_path, "no_patients", points_of([]))
+
+    assert empty.rows(flux.ward.open_counts()) == []  # a 0 would say that all is well
 
 
 def test_models_of_every_edge_are_listed(bad: Hour) -> None:
